@@ -1,0 +1,97 @@
+"""What every stage shares: its params, the evidence upstream of it, and the signed record that it leaves.
+
+A stage is a script that reads, calls one verb and writes. It trusts no file for being there: what it reads is hashed
+again and must be what the signed evidence upstream says (a same-size edit with the modification time restored passes
+DVC unseen).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twinseal import config
+from twinseal.digests import sha256_file
+from twinseal.errors import DigestMismatchError
+from twinseal.evidence import Statement, Subject
+from twinseal.files import FileRecord, tree_digest
+from twinseal.trust.attestation import read_attestation, write_attestation
+from twinseal.trust.home import Home
+
+PARAMS = Path("params.yaml")
+POLICY = Path("policy")
+EVIDENCE = Path("reports/evidence")
+
+S = TypeVar("S", bound=config.Settings)
+
+
+def params(kind: type[S], section: str) -> S:
+    """One section of params.yaml.
+
+    Raises:
+        ConfigError: It is missing, or says what cannot be.
+    """
+    return config.load(kind, PARAMS, section=section)
+
+
+def subject(path: Path) -> Subject:
+    """The file at `path` as it is now, hashed afresh."""
+    return Subject(path.as_posix(), sha256_file(path))
+
+
+def upstream(stage: str, *paths: Path) -> Statement:
+    """The signed record of an earlier stage, after checking that `paths` are still what it said they were.
+
+    Raises:
+        SignatureError: The record is absent, or not signed by the role that should have.
+        DigestMismatchError: A file is not the one that the record is about.
+    """
+    statement = read_attestation(EVIDENCE / f"{stage}.dsse.json", stage, Home.find().anchor())
+    for path in paths:
+        expected, got = statement.digest_of(path.as_posix()), sha256_file(path)
+        if expected != got:
+            raise DigestMismatchError(
+                f"{path}: expected sha256 {expected[:12]}… as {stage} signed it, got {got[:12]}…",
+                remedy=f"Someone changed the file after {stage} ran. Find out who, then: dvc repro --force {stage}",
+            )
+    return statement
+
+
+def attest(stage: str, statement: Statement) -> None:
+    """Sign `statement` with the key of the role that answers for `stage`, and leave it in reports/evidence/."""
+    write_attestation(EVIDENCE / f"{stage}.dsse.json", stage, statement, Home.find())
+
+
+def code() -> Subject:
+    """All of twinseal's own code and stages, as one digest."""
+    paths = sorted([*Path("src/twinseal").rglob("*.py"), *Path("pipelines").glob("*.py")])
+    return _tree("code", paths)
+
+
+def policy() -> Subject:
+    """All of policy/, as one digest."""
+    return _tree("policy", sorted(POLICY.glob("*.yaml")))
+
+
+def locks() -> Subject:
+    """The lock files, as one digest."""
+    return _tree("requirements", sorted(Path("requirements").glob("*.lock")))
+
+
+def environment() -> dict[str, Any]:
+    """Python, machine and installed packages: what a rebuild would need to know. No names, paths or secrets."""
+    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def _tree(name: str, paths: list[Path]) -> Subject:
+    records = (FileRecord(path.as_posix(), path.stat().st_size, sha256_file(path)) for path in paths)
+    return Subject(name, tree_digest(tuple(records)))

@@ -1,0 +1,128 @@
+"""Settings files: each parsed once into a frozen value, and an unknown key is an error that names the nearest known one.
+
+`params.yaml` is what an experimenter may turn; `policy/` is what an experimenter may not. The classes that they become
+live with the code that obeys them and derive from `Settings`; this module is the door to pydantic and to YAML.
+
+    >>> class Optimiser(Settings):
+    ...     epochs: int = 20
+    >>> parse(Optimiser, {"epoch": 3}, "params.yaml")
+    Traceback (most recent call last):
+    twinseal.errors.ConfigError: params.yaml: epoch: unknown key; did you mean 'epochs'?
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from twinseal.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+
+
+class Settings(BaseModel):
+    """A frozen value read from a settings file: no unknown keys, no NaN or infinity, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, hide_input_in_errors=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file: plain data only, no tags that build objects, no key given twice, no alias.
+
+    Raises:
+        ConfigError: The file is absent, too long, not UTF-8, or not YAML.
+    """
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got {len(data)}")
+        return yaml.load(data, _StrictLoader)  # a SafeLoader underneath
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a settings file, got none ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected YAML, got something else ({_oneline(error)})") from error
+
+
+def parse(kind: type[S], value: Any, where: str) -> S:
+    """The settings of `kind` that plain data stands for.
+
+    Args:
+        kind: The class to build.
+        value: Plain data: what `read_yaml` or `parse_json` gave.
+        where: The file, and the place in it, for the message.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is not what it should be; names the first few.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected keys and values, got {type(value).__name__}")
+    try:
+        # Lists become tuples, whole numbers floats: YAML has no way to say either. All else is strict.
+        return kind.model_validate_json(_as_json(value))
+    except ValidationError as error:
+        items = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+        complaints = [_complaint(kind, item) for item in items]
+        raise ConfigError(f"{where}: " + "; ".join(complaints[:5])) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{where}: {_oneline(error)}") from error
+
+
+def load(kind: type[S], path: Path, *, section: str = "") -> S:
+    """The settings of `kind` in the YAML file at `path`, or in one top-level section of it.
+
+    Raises:
+        ConfigError: As `read_yaml` and `parse`; or the section is missing.
+    """
+    value = read_yaml(path)
+    if section:
+        if not isinstance(value, dict) or section not in value:
+            raise ConfigError(f"{path}: expected a section '{section}', got none")
+        value = value[section]
+    return parse(kind, value, f"{path}: {section}" if section else str(path))
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, default=str, allow_nan=True)
+
+
+def _complaint(kind: type[Settings], item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"]) or "the whole"
+    if item["type"] != "extra_forbidden":
+        return f"{place}: {item['msg'].lower()}"
+    near = difflib.get_close_matches(str(item["loc"][-1]), sorted(_known_keys(kind)), n=1)
+    return f"{place}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+def _known_keys(kind: type[Settings]) -> set[str]:
+    """Every key that the schema of `kind` knows, at any depth."""
+    schema = kind.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return {key for part in parts for key in part.get("properties", {})}
+
+
+def _oneline(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML as plain data, each key once. YAML 1.1 lets a second key win in silence, and aliases multiply."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]  # untyped in PyYAML
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.YAMLError(f"key given twice: {', '.join(sorted(twice))}")
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,281 @@
+"""Evidence: what a stage says about the digest of what it looked at. The only language that the rest of twinseal shares.
+
+A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type, a predicate.
+Four predicate types are used:
+
+    SLSA provenance v1               ingest, prepare, train   how the subjects were made, from what
+    in-toto test-result v0.1         validate, evade, poison  what was tested on the subjects, and how it went
+    SLSA verification summary v1     assess                   the verdict over all of the above
+    twinseal review v1               reviewers                a rejection or a comment; kept and shown, never counted
+
+Statements are plain JSON values. This module builds and reads them; signing them is `twinseal.trust`'s.
+
+Rule: whoever reads a statement names what it must be about. A result that is absent, empty, unknown or about something
+else is not a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from twinseal.digests import canonical_json, is_sha256, parse_json
+from twinseal.errors import EvidenceError
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
+REVIEW = "https://twinseal.dev/review/v1"
+PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW)
+
+Result = Literal["PASSED", "WARNED", "FAILED"]
+
+
+@dataclass(frozen=True, order=True)
+class Subject:
+    """What a statement is about, or what it was made from: a name and the SHA-256 of its bytes.
+
+    Raises:
+        EvidenceError: The name is empty or the digest is none.
+    """
+
+    name: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise EvidenceError(f"subject name: expected text, got {self.name!r}")
+        if not is_sha256(self.sha256):
+            raise EvidenceError(f"subject {self.name}: expected a SHA-256, got {self.sha256!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A ResourceDescriptor of in-toto: name and digest."""
+        return {"name": self.name, "digest": {"sha256": self.sha256}}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Subject:
+        """Law: `Subject.from_dict(subject.to_dict()) == subject`.
+
+        Raises:
+            EvidenceError: Not a ResourceDescriptor with a name and a sha256.
+        """
+        if not isinstance(value, dict) or not isinstance(value.get("digest"), dict):
+            raise EvidenceError(f"subject: expected a name and a digest, got {str(value)[:80]}")
+        return cls(value.get("name", ""), value["digest"].get("sha256", ""))
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One in-toto Statement.
+
+    Attributes:
+        subjects: What it is about; at least one, each name once.
+        predicate_type: One of PREDICATE_TYPES.
+        predicate: A JSON object as its type defines.
+
+    Raises:
+        EvidenceError: No subject, a name twice, an unknown type, a predicate that is no JSON object.
+    """
+
+    subjects: tuple[Subject, ...]
+    predicate_type: str
+    predicate: dict[str, Any] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        names = [subject.name for subject in self.subjects]
+        if not names or len(set(names)) != len(names):
+            raise EvidenceError(f"statement: expected subjects with one name each, got {names}")
+        if self.predicate_type not in PREDICATE_TYPES:
+            raise EvidenceError(f"statement: unknown predicate type {self.predicate_type!r}")
+        if not isinstance(self.predicate, dict) or not self.predicate:
+            raise EvidenceError("statement: expected a predicate, got none")
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes: what is signed.
+
+        Raises:
+            ValueError: The predicate holds NaN or an infinity: a measure that is no number is no evidence.
+        """
+        return canonical_json(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [subject.to_dict() for subject in self.subjects],
+                "predicateType": self.predicate_type,
+                "predicate": self.predicate,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str = "statement") -> Statement:
+        """Law: `Statement.from_bytes(statement.to_bytes()) == statement`.
+
+        Raises:
+            EvidenceError: The bytes are not one in-toto Statement v1 of a known predicate type.
+        """
+        value = parse_json(data, where)
+        if not isinstance(value, dict) or set(value) != {"_type", "subject", "predicateType", "predicate"}:
+            raise EvidenceError(f"{where}: expected an in-toto Statement, got {str(value)[:80]}")
+        if value["_type"] != STATEMENT_TYPE or not isinstance(value["subject"], list):
+            raise EvidenceError(f"{where}: expected {STATEMENT_TYPE}, got {str(value['_type'])[:80]}")
+        subjects = tuple(Subject.from_dict(item) for item in value["subject"])
+        return cls(subjects, value["predicateType"], value["predicate"])
+
+    def digest_of(self, name: str) -> str:
+        """The digest of the subject called `name`.
+
+        Raises:
+            EvidenceError: No subject has that name.
+        """
+        for subject in self.subjects:
+            if subject.name == name:
+                return subject.sha256
+        raise EvidenceError(f"statement: expected a subject '{name}', got {[s.name for s in self.subjects]}")
+
+
+def provenance(
+    subjects: tuple[Subject, ...],
+    *,
+    stage: str,
+    builder: str,
+    materials: tuple[Subject, ...],
+    parameters: dict[str, Any],
+    environment: dict[str, Any],
+    measures: dict[str, Any] | None = None,
+) -> Statement:
+    """SLSA provenance: `stage` made `subjects` from `materials` with `parameters` in `environment`.
+
+    Follows SLSA 1.0 Provenance (buildDefinition, runDetails). Times are left out: the same inputs give the same bytes.
+
+    Args:
+        subjects: What was made.
+        stage: Name of the DVC stage; becomes the buildType.
+        builder: Who ran it; becomes builder.id.
+        materials: Everything that was read: data, code, params, policy, locks.
+        parameters: The params that the stage obeyed.
+        environment: Python, packages, machine; never a secret.
+        measures: Numbers that the stage reports about what it made.
+    """
+    predicate: dict[str, Any] = {
+        "buildDefinition": {
+            "buildType": f"https://twinseal.dev/stage/{stage}/v1",
+            "externalParameters": parameters,
+            "internalParameters": environment,
+            "resolvedDependencies": [material.to_dict() for material in sorted(materials)],
+        },
+        "runDetails": {"builder": {"id": builder}},
+    }
+    if measures is not None:
+        predicate["runDetails"]["twinseal_measures"] = measures
+    return Statement(subjects, PROVENANCE, predicate)
+
+
+def test_result(
+    subjects: tuple[Subject, ...],
+    *,
+    result: Result,
+    configuration: tuple[Subject, ...],
+    passed: tuple[str, ...] = (),
+    warned: tuple[str, ...] = (),
+    failed: tuple[str, ...] = (),
+    measures: dict[str, Any],
+) -> Statement:
+    """An in-toto test-result: `subjects` were tested under `configuration`, and it went as `result` says.
+
+    Args:
+        subjects: What was tested.
+        result: PASSED, WARNED or FAILED. A test that measures and does not judge says PASSED when it ran to its end.
+        configuration: What defines the test: policy files, suites, code.
+        passed, warned, failed: Names of the single tests.
+        measures: Every number observed, each with its unit in its name; what the gates read.
+
+    Raises:
+        EvidenceError: PASSED with failed tests, or nothing was tested: an empty pass is not a pass.
+    """
+    if result == "PASSED" and failed:
+        raise EvidenceError(f"test result: expected no failed tests under PASSED, got {list(failed)}")
+    if not (passed or warned or failed):
+        raise EvidenceError("test result: expected at least one test, got none")
+    predicate = {
+        "result": result,
+        "configuration": [item.to_dict() for item in configuration],
+        "passedTests": list(passed),
+        "warnedTests": list(warned),
+        "failedTests": list(failed),
+        "twinseal_measures": measures,
+    }
+    return Statement(subjects, TEST_RESULT, predicate)
+
+
+test_result.__test__ = False  # type: ignore[attr-defined]  # the in-toto predicate's name, not a pytest test
+
+
+def verification_summary(
+    subjects: tuple[Subject, ...],
+    *,
+    verifier: str,
+    time_verified: str,
+    resource: str,
+    policy: Subject,
+    inputs: tuple[Subject, ...],
+    result: Literal["PASSED", "FAILED"],
+    gates: list[dict[str, Any]],
+) -> Statement:
+    """A SLSA verification summary: `verifier` judged `subjects` by `policy` from the evidence `inputs`.
+
+    Follows SLSA 1.0 Verification Summary Attestation; `gates` ride along under a key of ours.
+
+    Args:
+        time_verified: RFC 3339, UTC.
+        resource: What the subjects are, as a URI.
+        gates: One object for each gate, with bound, observed value and result.
+
+    Raises:
+        EvidenceError: PASSED without gates, or with one that is not PASSED.
+    """
+    if result == "PASSED" and not (gates and all(gate.get("result") == "PASSED" for gate in gates)):
+        raise EvidenceError("verdict: expected every gate PASSED under PASSED, and at least one gate")
+    predicate = {
+        "verifier": {"id": verifier},
+        "timeVerified": time_verified,
+        "resourceUri": resource,
+        "policy": {"uri": policy.name, "digest": {"sha256": policy.sha256}},
+        "inputAttestations": [{"uri": i.name, "digest": {"sha256": i.sha256}} for i in sorted(inputs)],
+        "verificationResult": result,
+        "verifiedLevels": [],
+        "slsaVersion": "1.0",
+        "twinseal_gates": gates,
+    }
+    return Statement(subjects, VERIFICATION_SUMMARY, predicate)
+
+
+def outcome(statement: Statement) -> str:
+    """The result that a test-result or a verification summary states; "" when it states none.
+
+    A caller compares with "PASSED": absent, unknown and misspelt all differ from it.
+    """
+    key = {TEST_RESULT: "result", VERIFICATION_SUMMARY: "verificationResult"}.get(statement.predicate_type, "")
+    value = statement.predicate.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def materials(statement: Statement) -> tuple[Subject, ...]:
+    """The resolved dependencies of a provenance statement.
+
+    Raises:
+        EvidenceError: It is no provenance, or they are malformed.
+    """
+    definition = statement.predicate.get("buildDefinition")
+    if statement.predicate_type != PROVENANCE or not isinstance(definition, dict):
+        raise EvidenceError(f"statement: expected {PROVENANCE}, got {statement.predicate_type}")
+    listed = definition.get("resolvedDependencies")
+    if not isinstance(listed, list):
+        raise EvidenceError("provenance: expected a list of resolvedDependencies, got none")
+    return tuple(Subject.from_dict(item) for item in listed)
+
+
+def measures(statement: Statement) -> dict[str, Any]:
+    """The numbers that a statement reports; empty when it reports none."""
+    holder = statement.predicate.get("runDetails") if statement.predicate_type == PROVENANCE else statement.predicate
+    found = holder.get("twinseal_measures") if isinstance(holder, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,177 @@
+"""Files: what a directory holds, exactly, and writes that are whole or absent.
+
+An inventory lists regular files only. A link, a fifo, a device, or a name that could mean another place is refused, not
+skipped: what is left out of a list is what an attacker adds to it.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_whole(folder / "a.txt", b"abc")
+    >>> [(record.path, record.length) for record in inventory(folder)]
+    [('a.txt', 3)]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from twinseal.digests import canonical_json, is_sha256, sha256, sha256_file
+from twinseal.errors import DigestMismatchError, EvidenceError
+
+# Names that mean the same on every file system: no case folds beyond ASCII, no look-alikes, no hidden files.
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
+MAX_FILE_BYTES = 8 << 30
+
+
+@dataclass(frozen=True, order=True)
+class FileRecord:
+    """One file of a directory: where, how long, and its digest.
+
+    Attributes:
+        path: Relative, POSIX, every part plain ASCII and not hidden.
+        length: Bytes.
+        sha256: Hexadecimal SHA-256 of the bytes.
+
+    Raises:
+        EvidenceError: The path could mean another place, the length is out of range, or the digest is none.
+    """
+
+    path: str
+    length: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        if type(self.length) is not int or not 0 <= self.length <= MAX_FILE_BYTES:
+            raise EvidenceError(f"{self.path}: expected a length of 0 to {MAX_FILE_BYTES} bytes, got {self.length!r}")
+        if not is_sha256(self.sha256):
+            raise EvidenceError(f"{self.path}: expected a SHA-256, got {self.sha256!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Law: `FileRecord.from_dict(record.to_dict()) == record`."""
+        return {"path": self.path, "length": self.length, "sha256": self.sha256}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> FileRecord:
+        """The record that a JSON object stands for.
+
+        Raises:
+            EvidenceError: It is not an object of exactly path, length and sha256.
+        """
+        if not isinstance(value, dict) or set(value) != {"path", "length", "sha256"}:
+            raise EvidenceError(f"file record: expected path, length and sha256, got {str(value)[:80]}")
+        return cls(value["path"], value["length"], value["sha256"])
+
+
+def check_path(path: object) -> None:
+    """Refuse a relative path that could name another place than it seems to.
+
+    Raises:
+        EvidenceError: Not a string; absolute; empty; a part that is `..`, hidden, not plain ASCII, or over 128 long.
+    """
+    if not isinstance(path, str) or not path or len(path) > 512 or not all(map(_PART.match, path.split("/"))):
+        raise EvidenceError(f"file name: expected a plain relative path, got {str(path)[:80]!r}")
+
+
+def inventory(directory: Path) -> tuple[FileRecord, ...]:
+    """Every file below `directory`, sorted by path. Empty directories do not count: no bytes, no meaning.
+
+    Raises:
+        DigestMismatchError: Something in it is neither a regular file nor a directory, or its name is not plain; two names
+            differ only in case.
+        OSError: The directory cannot be read.
+    """
+    records = []
+    for folder, folders, names in os.walk(directory, onerror=_raise):
+        for name in sorted(folders + names):
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            relative = path.relative_to(directory).as_posix()
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise DigestMismatchError(f"{relative}: expected a regular file, got {_kind(mode)} ({directory})")
+            if stat.S_ISREG(mode):
+                records.append(_record(path, relative, directory))
+    refuse_case_folds(tuple(records))
+    return tuple(sorted(records))
+
+
+def refuse_case_folds(records: tuple[FileRecord, ...]) -> None:
+    """Refuse names given twice, or that differ only in case: on some file systems the second replaces the first.
+
+    Raises:
+        DigestMismatchError: Two records have one name.
+    """
+    seen: dict[str, str] = {}
+    for record in records:
+        other = seen.setdefault(record.path.casefold(), record.path)
+        if other is not record.path:
+            raise DigestMismatchError(f"{record.path}: expected one file of this name, got {other} too")
+
+
+def tree_digest(records: tuple[FileRecord, ...]) -> str:
+    """One digest for a set of files: SHA-256 over the canonical JSON of its records, in order of path."""
+    return sha256(canonical_json([record.to_dict() for record in sorted(records)]))
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` to `path` so that a reader sees the old bytes or the new ones, never a part, also after a crash.
+
+    Side effects: makes missing parent folders; a temporary file beside `path` while it writes.
+
+    Raises:
+        OSError: The file cannot be written; the old one stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value for people and programs alike: sorted, indented, whole or not at all.
+
+    Raises:
+        ValueError, TypeError: As `canonical_json`.
+        OSError: As `write_whole`.
+    """
+    canonical_json(value)  # refuses what JSON has no form for
+    write_whole(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def relative_names(records: tuple[FileRecord, ...], folder: str) -> tuple[FileRecord, ...]:
+    """The records below `folder`, their paths relative to it."""
+    prefix = f"{folder}/"
+    return tuple(
+        FileRecord(str(PurePosixPath(record.path).relative_to(folder)), record.length, record.sha256)
+        for record in records
+        if record.path.startswith(prefix)
+    )
+
+
+def _record(path: Path, relative: str, directory: Path) -> FileRecord:
+    try:
+        return FileRecord(relative, path.stat().st_size, sha256_file(path))
+    except EvidenceError as error:
+        raise DigestMismatchError(f"{error} ({directory})") from error
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _kind(mode: int) -> str:
+    return "a link" if stat.S_ISLNK(mode) else "a special file"
