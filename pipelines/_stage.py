@@ -12,13 +12,14 @@ import platform
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twinseal.trust.attestation import read_attestation, write_attestation
+from twinseal.trust.home import Home
+
 from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError
 from twinseal.evidence import Statement, Subject
 from twinseal.files import FileRecord, tree_digest
-from twinseal.trust.attestation import read_attestation, write_attestation
-from twinseal.trust.home import Home
 
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")

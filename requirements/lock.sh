@@ -5,6 +5,7 @@
 #   core.lock        everything but torch (pipeline, twin, and the developers' tools)
 #   torch-cpu.lock   torch's CPU build; needs a folder or index that has it (UV_FIND_LINKS, or pip's find-links)
 #   torch-cuda.lock  PyPI's own build of torch and the CUDA packages that it pulls
+# and uv.lock, for the installer itself.
 set -euo pipefail
 torch=2.13.0
 compile=(uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 "$@")
@@ -24,4 +25,5 @@ printf 'torch==%s+cpu \\\n    --hash=sha256:%s\n' "$torch" "$(sha256sum "$wheel"
 mapfile -t skip < <(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package=\1/p' "$tmp/core.lock")
 UV_FIND_LINKS= "${compile[@]}" "$tmp/cuda.in" --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") \
   "${skip[@]}" --output-file "$tmp/torch-cuda.lock"
+echo "uv" | "${compile[@]}" - --output-file "$tmp/uv.lock"
 mv "$tmp"/*.lock "$here/"

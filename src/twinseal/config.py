@@ -1,4 +1,4 @@
-"""Settings files: each parsed once into a frozen value, and an unknown key is an error that names the nearest known one.
+"""Settings files: each parsed once into a frozen value; an unknown key is an error that names the nearest known one.
 
 `params.yaml` is what an experimenter may turn; `policy/` is what an experimenter may not. The classes that they become
 live with the code that obeys them and derive from `Settings`; this module is the door to pydantic and to YAML.
@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> Any:
         data = path.read_bytes()
         if len(data) > MAX_BYTES:
             raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got {len(data)}")
-        return yaml.load(data, _StrictLoader)  # a SafeLoader underneath
+        return yaml.load(data, _StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except OSError as error:
         raise ConfigError(f"{path}: expected a settings file, got none ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -121,7 +121,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]  # untyped in PyYAML
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.YAMLError(f"key given twice: {', '.join(sorted(twice))}")

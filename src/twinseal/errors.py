@@ -2,7 +2,7 @@
 
     TwinsealError
     ├─ ConfigError        a params, policy or contract file says what cannot be    (its editor)
-    ├─ DataError          telemetry breaks its contract; findings attached         (the plant, or whoever edits its data)
+    ├─ DataError          telemetry breaks its contract; findings attached         (the plant, or an editor of data)
     ├─ EvidenceError      a record is malformed or about something else            (the pipeline)
     ├─ GateRefusedError   the verdict is not PASSED                                (the model)
     ├─ TrustError         something that should be trusted is not                  (an attacker, or time)
@@ -15,8 +15,8 @@
     │  └─ ThresholdError       fewer signers than the role demands
     └─ RegistryError      MLflow could not be reached, or answered nonsense
 
-A message has what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
-programmer stays ValueError or TypeError. Nothing foreign leaks from an adapter: each maps its library's errors to these.
+A message has what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by
+    │  ├─ KeyAccessError       a private key cannot be opened: absent, wrong passphrase, readable by others
 """
 
 from __future__ import annotations

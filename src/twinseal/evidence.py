@@ -1,6 +1,7 @@
-"""Evidence: what a stage says about the digest of what it looked at. The only language that the rest of twinseal shares.
+"""Evidence: what a stage says about the digest of what it looked at. The one language that all of twinseal shares.
 
-A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type, a predicate.
+A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type and its
+predicate.
 Four predicate types are used:
 
     SLSA provenance v1               ingest, prepare, train   how the subjects were made, from what
@@ -186,7 +187,9 @@ def test_result(
         subjects: What was tested.
         result: PASSED, WARNED or FAILED. A test that measures and does not judge says PASSED when it ran to its end.
         configuration: What defines the test: policy files, suites, code.
-        passed, warned, failed: Names of the single tests.
+        passed: Names of the single tests that passed.
+        warned: Names of those that passed with a doubt.
+        failed: Names of those that failed.
         measures: Every number observed, each with its unit in its name; what the gates read.
 
     Raises:
@@ -226,8 +229,13 @@ def verification_summary(
     Follows SLSA 1.0 Verification Summary Attestation; `gates` ride along under a key of ours.
 
     Args:
+        subjects: What was judged.
+        verifier: Who judged, as a URI.
         time_verified: RFC 3339, UTC.
         resource: What the subjects are, as a URI.
+        policy: The policy judged by.
+        inputs: The evidence that was read, by the digest of its envelope.
+        result: PASSED or FAILED.
         gates: One object for each gate, with bound, observed value and result.
 
     Raises:

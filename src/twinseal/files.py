@@ -83,8 +83,8 @@ def inventory(directory: Path) -> tuple[FileRecord, ...]:
     """Every file below `directory`, sorted by path. Empty directories do not count: no bytes, no meaning.
 
     Raises:
-        DigestMismatchError: Something in it is neither a regular file nor a directory, or its name is not plain; two names
-            differ only in case.
+        DigestMismatchError: Something in it is neither a regular file nor a directory, or its name is not plain; two
+            names differ only in case.
         OSError: The directory cannot be read.
     """
     records = []
@@ -134,8 +134,8 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, mode)
-        os.replace(name, path)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

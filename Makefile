@@ -1,0 +1,52 @@
+# Two commands: `make demo` shows the whole story, `make check` proves it. Each sets up what it needs.
+# The rest is for those who work here: `make help`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Nobody is told what runs here.
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+# DVC keeps pickles in a site cache that others may write to (CVE-2025-69872): ours is private.
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.twinseal/dvc-site
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help install demo cmapss check lint types layers test bench clean
+
+help: ## What can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: ## The environment, hash-checked from the lock files
+	@bash requirements/install.sh
+
+demo: install ## The main job, start to end, in a folder of its own: build, attack, sign, approve, register, pull; then refuse
+	@python -m demo
+
+cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip>
+	@test -n "$(DATA)" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
+	@python -m demo --data "$(abspath $(DATA))"
+
+check: install lint types layers test ## Lint, types, layers, tests: what CI runs
+
+lint:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy
+
+layers:
+	lint-imports
+
+test:
+	python -m pytest -n 2 --dist loadgroup
+
+bench: install ## Times and ratios, all in one run
+	@python -m bench
+
+clean: ## Remove what was made: environment, caches, the demo's folder. Keys too: they are throw-away only in the demo
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .demo

@@ -1,0 +1,48 @@
+"""The whole story on one machine, with throw-away keys: `make demo`, or `make cmapss DATA=<folder>`.
+
+Nothing here is simulated but the fleet: each step is the command that an ML engineer, a reviewer, or a twin's operator
+would type, and is printed before it runs. The attacker's two steps edit files in MLflow's artifact store, as whoever owns
+the server can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from demo import acts
+from demo.stage_hand import Failed, Server, say
+
+
+def main() -> int:
+    """Tell the story. Returns 0 when every act ended as it should: also the attacks, refused."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="C-MAPSS: the folder or zip with train, test and RUL of FD001")
+    options = parser.parse_args()
+    began = time.monotonic()
+    try:
+        acts.first_keys()
+        acts.build(options.data)
+        with Server() as url:
+            acts.approve_and_register()
+            acts.twin_pulls(url)
+            recording = acts.attacker_records()
+            acts.second_release()
+            acts.attacker_changes_a_byte(url)
+            acts.twin_pulls(url)
+            acts.attacker_replays(url, recording)
+            acts.twin_still_predicts()
+    except Failed as failure:
+        say(f"[bold red]the demo stopped:[/] {failure}")
+        return 1
+    except KeyboardInterrupt:
+        say("[yellow]interrupted[/]: run the same command again; what was finished is kept")
+        return 130
+    acts.where_to_look(time.monotonic() - began)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Runs the commands of the story, shows them, and keeps MLflow's server for as long as it lasts."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+HOME = Path(os.environ.get("TWINSEAL_HOME", ".twinseal")).resolve()
+
+
+class Failed(Exception):
+    """A step did not end as the story says."""
+
+
+def say(text: str) -> None:
+    """One line of the story, for people."""
+    console.print(text)
+
+
+def act(title: str) -> None:
+    """A new chapter."""
+    console.print(f"\n[bold]── {title} [/]" + "─" * max(2, 100 - len(title)))
+
+
+def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
+    """Run a command as a person would, showing it and what it prints as it prints it.
+
+    Returns:
+        What it printed, both streams.
+
+    Raises:
+        Failed: Its exit code is not `expect`.
+    """
+    console.print(f"[cyan]$ {command}[/]")
+    lines = []
+    with subprocess.Popen(
+        shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            if not quiet:
+                console.print(f"  {line.rstrip()}", markup=False)
+    if process.returncode != expect:
+        shown = "".join(lines[-20:]) if quiet else ""
+        raise Failed(f"{shown}`{command}` ended with {process.returncode}, expected {expect}")
+    return "".join(lines)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(HOME / "dvc-site"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class Server:
+    """`mlflow server` over the local store, on a free port of the loopback, for the length of a with-block."""
+
+    def __enter__(self) -> str:
+        act("MLflow's server starts; from here on it is the attacker's")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = server_command(port)
+        console.print(f"[cyan]$ {command}[/]")
+        self._log = (HOME / "mlflow" / "server.log").open("w")
+        self._process = subprocess.Popen(
+            shlex.split(command),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,
+        )
+        url = f"http://127.0.0.1:{port}"
+        self._wait(f"{url}/health")
+        return url
+
+    def _wait(self, health: str) -> None:
+        for _ in range(240):
+            if self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(health, timeout=1) as answer:  # noqa: S310 - our own loopback server
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.25)
+        self.__exit__(None, None, None)
+        raise Failed(f"MLflow's server did not start; it says why in {self._log.name}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(timeout=15)
+        except ProcessLookupError:
+            pass  # it had ended by itself
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._log.close()
+
+
+def server_command(port: int) -> str:
+    """How to serve the local store: also what the reader is told to type for the UI."""
+    return (
+        f"mlflow server --host 127.0.0.1 --port {port} --workers 1"
+        f" --backend-store-uri sqlite:///{HOME}/mlflow/mlflow.db"
+        f" --artifacts-destination {HOME}/mlflow/artifacts"
+    )

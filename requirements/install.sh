@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs twinseal with all it needs into .venv, hash-checked from the lock files. Run from the repository's root:
+#
+#   bash requirements/install.sh             install, or do nothing when the locks have not changed since
+#   bash requirements/install.sh --dry-run   say what either build of torch would bring; install neither
+#
+# torch's CPU build (0.2 GB) is taken when pip or uv knows a folder or an index that has it; PyPI's own (with CUDA,
+# about 3 GB) otherwise. Set TWINSEAL_TORCH=cpu or =cuda to say which.
+set -euo pipefail
+python=${PYTHON:-python3.11}
+locks=requirements
+venv=.venv
+stamp=$venv/.twinseal-installed
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+
+command -v "$python" >/dev/null || { say "twinseal needs Python 3.11: expected '$python' on the PATH, found none"; exit 2; }
+if [ ! -x "$venv/bin/uv" ]; then
+  say "making $venv, with uv in it"
+  "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r $locks/uv.lock
+fi
+uv="$venv/bin/uv"
+# uv does not read pip's configuration; a folder of wheels named there is looked into all the same.
+export UV_FIND_LINKS=${UV_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/null || true)}
+export UV_PYTHON=$venv/bin/python VIRTUAL_ENV=
+
+resolves() { # resolves BUILD: whether every file of that build's locks is to be had with the hash that its lock says
+  "$uv" pip install --quiet --dry-run --reinstall --no-deps --require-hashes -r "$locks/torch-$1.lock" 2>&1
+}
+
+if [ "${1:-}" = --dry-run ]; then
+  status=0
+  for build in cpu cuda; do
+    if why=$(resolves $build); then say "torch, $build build: can be installed, hashes as locked"
+    else say "torch, $build build: not to be had here"; printf '%s\n' "$why" | head -n 5 >&2; [ $build = cpu ] || status=1; fi
+  done
+  exit $status
+fi
+
+build=${TWINSEAL_TORCH:-}
+if [ -z "$build" ] && [ -f "$stamp" ]; then build=$(head -n 1 "$stamp"); fi
+if [ -z "$build" ]; then
+  if resolves cpu >/dev/null; then build=cpu; else
+    build=cuda
+    say "no CPU build of torch is to be had here: taking PyPI's own, which brings CUDA (about 3 GB to download)"
+  fi
+fi
+want=$(printf '%s\n' "$build"; cat $locks/core.lock "$locks/torch-$build.lock" pyproject.toml | sha256sum)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
+say "installing the locked packages (torch: $build build)"
+"$uv" pip sync --quiet --require-hashes $locks/uv.lock $locks/core.lock "$locks/torch-$build.lock"
+"$uv" pip install --quiet --no-deps --no-build-isolation --offline --editable .
+printf '%s\n' "$want" >"$stamp"
