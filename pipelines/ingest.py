@@ -1,0 +1,68 @@
+"""Ingest: telemetry from its source in one long form, with a manifest; nothing is judged here.
+
+Reads what data.path names (a simulated fleet: nothing) and policy/contract.yaml. Writes data/raw/telemetry.parquet,
+data/raw/manifest.json and the signed provenance of both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines import _stage
+from twinseal.console import out, run_stage
+from twinseal.errors import DataError
+from twinseal.evidence import provenance
+from twinseal.files import write_json
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.sources import DataParams, Source, open_source
+
+TELEMETRY, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
+BUILDER = "https://twinseal.dev/builder"
+
+
+def main() -> None:
+    """Read, bring into the long form, write, sign."""
+    params = _stage.params(DataParams, "data")
+    contract = Contract.load(_stage.POLICY / "contract.yaml", params.asset)
+    with out.status(f"reading telemetry of '{params.asset}' from the source '{params.source}'"):
+        source = open_source(params, contract)
+        fleet = source.read()
+    if not len(fleet):
+        raise DataError(f"ingest: expected telemetry from the source '{params.source}', got no row")
+    fleet.write(TELEMETRY)
+    write_json(MANIFEST, manifest(fleet, source, params))
+    rules = _stage.subject(_stage.POLICY / "contract.yaml")
+    shared = (_stage.code(), _stage.subject(_stage.PARAMS), rules, _stage.locks())
+    statement = provenance(
+        (_stage.subject(TELEMETRY), _stage.subject(MANIFEST)),
+        stage="ingest",
+        builder=BUILDER,
+        materials=(*source.origin(), *shared),
+        # A path is this machine's business: the digests of what was read are among the materials.
+        parameters={"data": params.model_dump(mode="json") | {"path": Path(params.path).name}},
+        environment=_stage.environment(),
+    )
+    _stage.attest("ingest", statement)
+    out.print(f"ingested: {len(fleet):,} cycles of {len(fleet.units)} units of '{params.asset}' ({params.source})")
+
+
+def manifest(fleet: Fleet, source: Source, params: DataParams) -> dict[str, Any]:
+    """What was ingested, for people and programs."""
+    lengths = fleet.lengths
+    return {
+        "asset": params.asset,
+        "source": params.source,
+        "origin": [item.to_dict() for item in source.origin()],
+        "rows": len(fleet),
+        "units": len(fleet.units),
+        "units_censored": sum(trajectory.censored for trajectory in fleet.trajectories()),
+        "cycles": {"fewest": int(lengths.min()), "most": int(lengths.max())},
+        "channels": list(fleet.channels),
+        "files": [_stage.subject(TELEMETRY).to_dict() | {"length": TELEMETRY.stat().st_size}],
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,68 @@
+"""Validate: the contract's suite over the raw telemetry; bad units are set aside, a bad fleet is refused.
+
+Reads data/raw/, policy/contract.yaml and policy/reference.yaml. Writes data/accepted/ (telemetry, reference.json: what
+this fleet looks like), data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, summary.json) and
+the signed result. A refused fleet leaves its findings and its reports, and nothing accepted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines import _stage
+from twinseal.console import out, run_stage
+from twinseal.evidence import test_result
+from twinseal.files import write_json, write_whole
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.reference import Reference
+from twinseal.telemetry.sources import DataParams
+from twinseal.telemetry.validation import Validation, examine
+
+RAW, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
+ACCEPTED, REFERENCE = Path("data/accepted/telemetry.parquet"), Path("data/accepted/reference.json")
+QUARANTINE = Path("data/quarantine")
+REPORTS = Path("reports/validation")
+CONTRACT, KNOWN = _stage.POLICY / "contract.yaml", _stage.POLICY / "reference.yaml"
+
+
+def main() -> None:
+    """Check what was signed, examine, write, sign."""
+    _stage.upstream("ingest", RAW, MANIFEST)
+    contract = Contract.load(CONTRACT, _stage.params(DataParams, "data").asset)
+    for stale in (ACCEPTED, REFERENCE):
+        stale.unlink(missing_ok=True)  # a refusal below must not leave an older fleet looking accepted
+    with out.status("applying the contract's expectations"):
+        validation = examine(Fleet.read(RAW, contract), contract, Reference.load(KNOWN, contract))
+    report(validation)
+    accepted = validation.require().accepted
+    accepted.write(ACCEPTED)
+    write_json(REFERENCE, Reference.of(accepted, contract).to_dict())
+    statement = test_result(
+        (_stage.subject(RAW), _stage.subject(ACCEPTED)),
+        result=validation.result,
+        configuration=(_stage.subject(CONTRACT), _stage.subject(KNOWN)),
+        passed=validation.passed,
+        warned=validation.warned,
+        failed=validation.failed,
+        measures=validation.measures,
+    )
+    _stage.attest("validate", statement)
+    found = validation.measures
+    out.print(
+        f"validated: {found['expectations_total']} expectations, {found['expectations_failed']} broken; "
+        f"{found['units_quarantined']} of {found['units_total']} units in quarantine"
+    )
+
+
+def report(validation: Validation) -> None:
+    """Leave the findings, the quarantined units, the numbers and the Data Docs, also of a refused fleet."""
+    validation.quarantined.write(QUARANTINE / "telemetry.parquet")
+    write_json(QUARANTINE / "findings.json", [finding.to_dict() for finding in validation.findings])
+    write_json(REPORTS / "summary.json", validation.measures)
+    for name, page in validation.pages.items():
+        write_whole(REPORTS / "docs" / name, page.encode())
+
+
+if __name__ == "__main__":
+    run_stage(main)

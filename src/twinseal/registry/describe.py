@@ -1,0 +1,82 @@
+"""What people read in MLflow about a candidate: Markdown made from evidence that was verified elsewhere.
+
+Pure functions from values to text. All of it can be edited by whoever may write to MLflow, so it says so itself, and
+nothing ever reads it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
+
+MARKS = {"PASSED": "✅", "FAILED": "❌"}
+
+
+def describe(
+    model: str,
+    verdict: Statement,
+    evidence: Mapping[str, str],
+    *,
+    approve_command: str = "",
+    state: str = "",
+) -> str:
+    """The description of a candidate: its verdict, the gates, the digests of the evidence, how to approve it.
+
+    Args:
+        model: Name of the model.
+        verdict: The statement of `assess`.
+        evidence: SHA-256 of each stage's signed record, by stage, in reading order.
+        approve_command: The exact command with which a reviewer approves it; none when nothing waits for approval.
+        state: One line on where the candidate stands, e.g. "waiting for 2 of 2 reviewers".
+    """
+    result = outcome(verdict) if verdict.predicate_type == VERIFICATION_SUMMARY else ""
+    parts = [f"# {_cell(model)}: {MARKS.get(result, '⚠️')} {_cell(result) or 'no verdict'}"]
+    parts += [f"**{_cell(state)}**"] if state else []
+    parts += ["## Gates", gates_table(verdict)]
+    parts += ["## To approve", f"```\n{approve_command}\n```"] if approve_command else []
+    parts += ["## Evidence", _evidence_table(evidence)]
+    parts += ["*This page can be edited by anyone who may write to MLflow. What decides are the signatures.*"]
+    return "\n\n".join(parts)
+
+
+def gates_table(verdict: Statement) -> str:
+    """The gates of a verdict as a Markdown table: observed value, bound, unit, result."""
+    gates = verdict.predicate.get("twinseal_gates")
+    rows = [gate for gate in gates if isinstance(gate, dict)] if isinstance(gates, list) else []
+    if not rows:
+        return "No gate was judged."
+    lines = ["| gate | observed | bound | unit | result |", "|---|---:|---:|---|---|"]
+    for gate in rows:
+        result = str(gate.get("result", ""))
+        cells = [gate.get("name"), gate.get("observed"), gate.get("bound"), gate.get("unit")]
+        lines.append("| " + " | ".join([*map(_cell, cells), f"{MARKS.get(result, '⚠️')} {_cell(result)}"]) + " |")
+    return "\n".join(lines)
+
+
+def links(experiment: str, run: str, model_id: str) -> str:
+    """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server."""
+    place = f"#/experiments/{experiment}"
+    return (
+        f"[Run: parameters, measures]({place}/runs/{run}) · "
+        f"[Reports and model card]({place}/runs/{run}/artifacts) · "
+        f"[Signed files and evidence]({place}/models/{model_id}/artifacts)"
+    )
+
+
+def _evidence_table(evidence: Mapping[str, str]) -> str:
+    if not evidence:
+        return "None."
+    lines = ["| stage | sha256 of its signed record |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {_cell(stage)} | `{_cell(digest)}` |" for stage, digest in evidence.items())])
+
+
+def _cell(value: Any) -> str:
+    """A value as the text of one table cell: no cell, line or tag of its own."""
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    for mark, shown in {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "'", "[": "&#91;"}.items():
+        text = text.replace(mark, shown)
+    return " ".join(text.split())[:200]

@@ -1,0 +1,144 @@
+"""The way of a release: requested of the reviewers, then registered once enough of them have signed.
+
+    request     the signed bundle becomes MLflow's candidate; release.json and the unsigned role are what reviewers sign
+    register    k of n have signed: verified from the bytes, published in the repository of record, then in MLflow
+
+Both the pipeline's stages and the command line call these two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from twinseal.digests import sha256_file
+from twinseal.evidence import Statement
+from twinseal.registry.describe import describe
+from twinseal.registry.register import publish as offer
+from twinseal.registry.store import Store
+from twinseal.registry.submit import describe_candidate, submit
+from twinseal.trust import approval, repository
+from twinseal.trust.attestation import read_attestation
+from twinseal.trust.candidate import verify_release
+from twinseal.trust.home import Home
+from twinseal.trust.release import Release
+from twinseal.trust.request import Request
+from twinseal.trust.role import Count
+from twinseal.trust.roles import Roles
+
+APPROVE = "twinseal review show && twinseal approve --as <your name in policy/roles.yaml>"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How far a release has come.
+
+    Attributes:
+        release: The release.
+        count: Who has signed, and who may.
+        status: `pending`, `registered`, or `published` when it had been before.
+        mlflow_version: MLflow's own number for it; empty while pending.
+    """
+
+    release: Release
+    count: Count
+    status: str
+    mlflow_version: str = ""
+
+
+def request(
+    store: Store,
+    home: Home,
+    bundle: Path,
+    directory: Path,
+    *,
+    model: str,
+    policy_sha256: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    reports: Sequence[Path],
+    roles: Roles,
+    now: datetime,
+) -> Request:
+    """Submit the signed bundle as MLflow's candidate, and stage its release for review.
+
+    Side effects: a run and a candidate in MLflow; `release.json` and `role.json` in `directory`.
+
+    Raises:
+        RegistryError: MLflow could not be reached, or refused.
+        TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
+    """
+    published = repository.current(home, model)
+    version = 1 if published is None else published.version + 1
+    verdict = _verdict(home, bundle)
+    waiting = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
+    description = describe(model, verdict, _records(bundle, home), approve_command=APPROVE, state=waiting)
+    model_id = submit(
+        store, bundle, model=model, description_markdown=description, params=params, metrics=metrics, reports=reports
+    )
+    release = Release.describe(
+        bundle,
+        model=model,
+        version=version,
+        policy_sha256=policy_sha256,
+        mlflow_model_id=model_id,
+        parent_version=None if published is None else published.version,
+    )
+    verify_release(bundle, release, home.anchor())
+    role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
+    made = Request(release, release.to_bytes(), role)
+    made.write(directory)
+    return made
+
+
+def register(
+    store: Store, home: Home, bundle: Path, directory: Path, approvals: Path, *, roles: Roles, now: datetime
+) -> Registration:
+    """Register the release that waits in `directory` if enough reviewers have signed it. Doing it again changes nothing.
+
+    Side effects, once the threshold is met: the repository of record, then MLflow's copy of it, its model version, its
+    alias `champion` and the candidate's description.
+
+    Raises:
+        TrustError, EvidenceError, GateRefusedError: The bundle is not what was signed, or an approval has expired.
+        RegistryError: MLflow could not be reached, or refused.
+    """
+    waiting = Request.read(directory)
+    tally = approval.read_all(approvals, waiting.role_bytes, home.anchor())
+    if tally.count.missing:
+        return Registration(waiting.release, tally.count, "pending")
+    verify_release(bundle, waiting.release, home.anchor())
+    published = repository.publish(
+        home,
+        waiting.role_bytes,
+        tally.signatures,
+        waiting.release_bytes,
+        registrar=home.signer(roles["registrar"].holders[0]),
+        roles=roles,
+        now=now,
+    )
+    release = waiting.release
+    signed = f"release {release.version}, approved by {', '.join(tally.count.signed)}"
+    description = describe(release.model, _verdict(home, bundle), _records(bundle, home), state=signed)
+    number = offer(
+        store,
+        home,
+        model=release.model,
+        version=release.version,
+        model_id=release.mlflow_model_id,
+        description_markdown=description,
+    )
+    describe_candidate(store, release.mlflow_model_id, description)
+    return Registration(release, tally.count, "registered" if published.changed else "published", number)
+
+
+def _verdict(home: Home, bundle: Path) -> Statement:
+    return read_attestation(bundle / "evidence" / "assess.dsse.json", "assess", home.anchor())
+
+
+def _records(bundle: Path, home: Home) -> dict[str, str]:
+    names = [requirement.name for requirement in home.anchor().evidence]
+    return {name: sha256_file(bundle / "evidence" / f"{name}.dsse.json") for name in names}

@@ -1,0 +1,205 @@
+"""NASA's C-MAPSS: turbofan engines run to failure (train) and up to some time before it (test), with the true answer.
+
+Saxena, Goebel, Simon and Eklund, "Damage Propagation Modeling for Aircraft Engine Run-to-Failure Simulation", PHM 2008.
+Three text files for each subset, 26 columns: unit, cycle, three settings, 21 sensors; RUL_FD001.txt has, for each test
+engine, the cycles that it still ran after its last row. They are read from a folder, or straight from NASA's zip, in
+which the files are in a zip of their own.
+
+Units are called `train-001` and `test-001`; a test engine's history is censored. Both are one fleet.
+
+Rules: bytes are hashed and parsed once, the same bytes; every line has 26 numbers, or the file is refused: a short line
+would otherwise become missing values in silence.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from twinseal.config import Settings
+from twinseal.digests import sha256
+from twinseal.errors import ConfigError, DataError
+from twinseal.evidence import Subject
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+
+SETTINGS = tuple(f"setting{number}" for number in range(1, 4))
+SENSORS = tuple(f"s{number}" for number in range(1, 22))
+CHANNELS = (*SETTINGS, *SENSORS)
+SUBSETS = ("FD001", "FD002", "FD003", "FD004")
+MAX_FILE_BYTES = 64 << 20  # the largest of NASA's files has 11 MB, and its zip 12
+_MAX_NESTING = 2
+
+REMEDY = (
+    "Get 'CMAPSSData.zip' from NASA's Prognostics Data Repository (Turbofan Engine Degradation Simulation Data Set), "
+    "and set data.path to the zip or to the folder with its files."
+)
+
+
+class CmapssParams(Settings):
+    """What an experimenter may turn.
+
+    Attributes:
+        subset: FD001 … FD004. The contract `turbofan` is FD001's: one flight condition.
+        max_units: Take only so many of the train and so many of the test engines, the first ones; null takes all.
+
+    Raises:
+        ValueError: No such subset, or fewer than two engines.
+    """
+
+    subset: str = "FD001"
+    max_units: int | None = None
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse what does not exist."""
+        if self.subset not in SUBSETS:
+            raise ValueError(f"subset: expected one of {', '.join(SUBSETS)}, got {self.subset!r}")
+        if self.max_units is not None and self.max_units < 2:
+            raise ValueError(f"max_units: expected 2 or more, or null, got {self.max_units}")
+
+
+@dataclass(frozen=True)
+class Cmapss:
+    """One subset of C-MAPSS as a source of telemetry.
+
+    Attributes:
+        params: Which subset, how much of it.
+        contract: What the telemetry must be.
+        files: The bytes of the three files, by name.
+    """
+
+    params: CmapssParams
+    contract: Contract
+    files: dict[str, bytes]
+
+    @classmethod
+    def open(cls, path: Path, params: CmapssParams, contract: Contract) -> Cmapss:
+        """The source at `path`: a folder with the files, or a zip.
+
+        Raises:
+            ConfigError: Nothing is there, or a file is missing.
+            DataError: The zip is broken, or a file is longer than any of NASA's.
+            OSError: A file cannot be read.
+        """
+        names = [f"{kind}_{params.subset}.txt" for kind in ("train", "test", "RUL")]
+        if not path.exists():
+            raise ConfigError(f"data.path: expected C-MAPSS in a folder or a zip, got nothing at {path}", remedy=REMEDY)
+        files = _from_folder(path, names) if path.is_dir() else _from_zip(_bounded(path), names, path.name)
+        missing = [name for name in names if name not in files]
+        if missing:
+            raise ConfigError(f"{path}: expected {', '.join(names)}, found no {', '.join(missing)}", remedy=REMEDY)
+        return cls(params, contract, files)
+
+    def origin(self) -> tuple[Subject, ...]:
+        """The three files, by digest."""
+        return tuple(Subject(name, sha256(data)) for name, data in sorted(self.files.items()))
+
+    def read(self) -> Fleet:
+        """Train and test engines as one fleet.
+
+        Raises:
+            ConfigError: The contract is not one for these engines.
+            DataError: A file is not what NASA's readme says.
+        """
+        if tuple(self.contract.all_channels) != CHANNELS:
+            raise ConfigError(
+                f"data.asset: expected an asset with the channels of C-MAPSS, got '{self.contract.asset}'",
+                remedy="Set data.asset to turbofan, or data.source to where the telemetry of this asset is.",
+            )
+        subset = self.params.subset
+        train, test = (self._engines(f"{kind}_{subset}.txt") for kind in ("train", "test"))
+        answer = _answers(self.files[f"RUL_{subset}.txt"], f"RUL_{subset}.txt", test["engine"].nunique())
+        return Fleet.of(
+            pd.concat(
+                [
+                    _label(train, "train", np.zeros(train["engine"].max()), self.params.max_units),
+                    _label(test, "test", answer, self.params.max_units),
+                ],
+                ignore_index=True,
+            )
+        )
+
+    def _engines(self, name: str) -> pd.DataFrame:
+        table = _numbers(self.files[name], name, columns=2 + len(CHANNELS))
+        table.columns = pd.Index(["engine", "cycle", *CHANNELS])
+        engines = table["engine"].to_numpy()
+        changes = np.diff(engines)
+        if engines[0] != 1 or not np.isin(changes, (0, 1)).all():
+            raise DataError(f"{name}: expected engines 1, 2, 3, … one after the other, got another order")
+        return table.astype({"engine": "int64"})
+
+
+def _label(table: pd.DataFrame, kind: str, left: np.ndarray[Any, Any], most: int | None) -> pd.DataFrame:
+    """The rows of the first `most` engines, with unit, censored, and remaining cycles; `left` after each last row."""
+    engine = table["engine"]
+    last = table.groupby("engine")["cycle"].transform("max")
+    labelled = table.assign(
+        unit=[f"{kind}-{number:03d}" for number in engine],
+        censored=kind == "test",
+        rul=last - table["cycle"] + left[engine - 1],
+    )
+    return labelled[engine <= (most or engine.max())].drop(columns="engine")
+
+
+def _answers(data: bytes, name: str, engines: int) -> np.ndarray[Any, Any]:
+    left = _numbers(data, name, columns=1)[0].to_numpy()
+    if len(left) != engines or np.any(left < 0):
+        raise DataError(f"{name}: expected the remaining cycles of {engines} engines, got {len(left)} numbers")
+    return left
+
+
+def _numbers(data: bytes, name: str, *, columns: int) -> pd.DataFrame:
+    """The file as numbers, (R, columns) float64."""
+    try:
+        table = pd.read_csv(io.BytesIO(data), sep=r"\s+", header=None, dtype=np.float64, encoding="ascii")
+    except (ValueError, OverflowError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
+        raise DataError(f"{name}: expected {columns} numbers a line, got something else ({error})") from error
+    odd = np.flatnonzero(~np.isfinite(table.to_numpy()).all(axis=1))
+    if table.shape[1] != columns or len(odd):
+        where = f"line {odd[0] + 1}" if len(odd) else f"{table.shape[1]} columns"
+        raise DataError(f"{name}: expected {columns} numbers in every line, got others ({where})")
+    return table
+
+
+def _from_folder(path: Path, names: list[str]) -> dict[str, bytes]:
+    return {name: _bounded(path / name) for name in names if (path / name).is_file()}
+
+
+def _bounded(path: Path) -> bytes:
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise DataError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {path.stat().st_size}")
+    return path.read_bytes()
+
+
+def _from_zip(data: bytes, names: list[str], where: str, depth: int = 0) -> dict[str, bytes]:
+    """Those of `names` that are anywhere in the zip, or in a zip in it. Nothing is written to disk."""
+    found: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.infolist():
+                name = entry.filename.rsplit("/", 1)[-1]
+                if name in names:
+                    if name in found:
+                        raise DataError(f"{where}: expected one {name}, got two")
+                    found[name] = _member(archive, entry)
+                elif name.lower().endswith(".zip") and depth < _MAX_NESTING:
+                    found = _from_zip(_member(archive, entry), names, name, depth + 1) | found
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise DataError(f"{where}: expected a zip, got something else ({error})", remedy=REMEDY) from error
+    return found
+
+
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    # What the archive says of a length is not to be believed: read one byte more than is allowed.
+    with archive.open(entry) as stream:
+        data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"{entry.filename}: expected at most {MAX_FILE_BYTES} bytes, got more")
+    return data

@@ -1,0 +1,220 @@
+"""The contract: what a channel may say, how fast it may change, how much may be missing. One for each kind of asset.
+
+Three readers obey the same contract: the validation of training data, the network (which channels it reads, and in
+which order), and the twin's guard before every prediction. It lives in `policy/contract.yaml`, which an experimenter
+may not turn, and travels with the model as plain JSON. Light on purpose: no numpy, no pandas.
+
+Rules: an absent channel, NaN where nothing may be missing, and a value outside the bounds are refused; a bound belongs
+to what it bounds (`minimum <= value <= maximum`).
+
+    >>> wear = Channel(unit="mm", minimum=0.0, maximum=2.0, max_change_per_cycle=0.1)
+    >>> wear.admits(0.5), wear.admits(2.5), wear.admits(float("nan"))
+    (True, False, False)
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twinseal.config import Settings, parse, read_yaml
+from twinseal.errors import ConfigError
+
+KEYS = ("unit", "cycle", "censored", "rul")
+"""The columns that come before the channels in every fleet."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+_MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+
+
+class Channel(Settings):
+    """One setting or sensor.
+
+    Attributes:
+        unit: Physical unit, in words for people; "1" for a ratio.
+        minimum: Smallest value that the machine can show.
+        maximum: Largest value that the machine can show.
+        max_change_per_cycle: Largest change from one cycle to the next.
+        missing_share: Largest share of a unit's cycles at which the value may be absent.
+        used: Whether the network reads it.
+        description: What it measures.
+
+    Raises:
+        ValueError: The bounds cross, the change is negative, or the share is not in [0, 1).
+    """
+
+    unit: str
+    minimum: float
+    maximum: float
+    max_change_per_cycle: float
+    missing_share: float = 0.0
+    used: bool = True
+    description: str = ""
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a channel that nothing could satisfy."""
+        if not self.unit.strip():
+            raise ValueError("unit: expected a physical unit, got none")
+        if self.minimum > self.maximum:
+            raise ValueError(f"expected minimum <= maximum, got {self.minimum} > {self.maximum}")
+        if self.max_change_per_cycle < 0:
+            raise ValueError(f"max_change_per_cycle: expected >= 0, got {self.max_change_per_cycle}")
+        if not 0 <= self.missing_share < 1:
+            raise ValueError(f"missing_share: expected 0 <= share < 1, got {self.missing_share}")
+
+    def admits(self, value: float) -> bool:
+        """Whether `value` is within the bounds. NaN is within none."""
+        return self.minimum <= value <= self.maximum
+
+
+class Drift(Settings):
+    """How far the fleet may move away from the reference before the stage fails.
+
+    Attributes:
+        max_psi: Largest population stability index of a channel over the reference's bins. Siddiqi (2006) calls less
+            than 0.1 stable and more than 0.25 a shift.
+        max_mean_shift_sigma: Largest shift of a channel's mean, in standard deviations of the reference.
+    """
+
+    max_psi: float = 0.25
+    max_mean_shift_sigma: float = 0.5
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse bounds that nothing could satisfy."""
+        if self.max_psi <= 0 or self.max_mean_shift_sigma <= 0:
+            raise ValueError("drift: expected bounds above zero")
+
+
+class Consistency(Settings):
+    """How far a sensor may stray from what the others lead one to expect; see `screening` for how it is computed.
+
+    Attributes:
+        window_cycles: Residuals are averaged over so many cycles.
+        max_window_sigma: Largest such average, in robust standard deviations over the fleet.
+        max_unit_sigma: Largest median residual of a unit, in robust standard deviations over the fleet's units.
+        min_correlation: A sensor that correlates less with every other channel is not judged: nothing speaks about it.
+    """
+
+    window_cycles: int = 10
+    max_window_sigma: float = 16.0
+    max_unit_sigma: float = 10.0
+    min_correlation: float = 0.5
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse bounds that nothing could satisfy."""
+        if self.window_cycles < 1 or min(self.max_window_sigma, self.max_unit_sigma) <= 0:
+            raise ValueError("consistency: expected at least one cycle, and bounds above zero")
+        if not 0 < self.min_correlation < 1:
+            raise ValueError(f"min_correlation: expected 0 < correlation < 1, got {self.min_correlation}")
+
+
+class Contract(Settings):
+    """What telemetry of one kind of asset must be.
+
+    Attributes:
+        asset: The kind of asset, e.g. `turbofan`.
+        model: Name of the model that is trained on it, e.g. `turbofan-rul`.
+        description: What the asset is, for people.
+        cycle: What one cycle is, for people.
+        rul_cap_cycles: Remaining lives above this are all called this: early wear does not show.
+        min_cycles: Fewest cycles that a unit must have been seen.
+        max_quarantined_share: Largest share of units that may be quarantined before validation fails.
+        settings: The operating conditions, by name, in the order of the columns.
+        sensors: The measurements, by name, in the order of the columns; they follow the settings.
+        drift: Bounds on the shift of the fleet away from the reference.
+        consistency: Bounds on the disagreement of sensors.
+
+    Law: `Contract.from_dict(contract.to_dict()) == contract`, the order of the channels included, also by way of JSON.
+
+    Raises:
+        ValueError: A name is not plain, is given twice or is a key column; no channel is used; a bound cannot be met.
+    """
+
+    asset: str
+    model: str
+    description: str
+    cycle: str
+    rul_cap_cycles: float
+    min_cycles: int
+    max_quarantined_share: float
+    settings: dict[str, Channel]
+    sensors: dict[str, Channel]
+    drift: Drift = Drift()
+    consistency: Consistency = Consistency()
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a contract that cannot be obeyed."""
+        names = [*self.settings, *self.sensors]
+        odd = [name for name in [*names, self.asset] if not _NAME.match(name) or name in KEYS]
+        if odd or len(set(names)) != len(names):
+            raise ValueError(f"channels: expected plain names, each once, none of {KEYS}, got {odd or names}")
+        if not _MODEL.match(self.model):
+            raise ValueError(f"model: expected lower-case letters, digits and dashes, got {self.model!r}")
+        if not self.channels:
+            raise ValueError("channels: expected at least one with 'used', got none")
+        if not self.cycle.strip():
+            raise ValueError("cycle: expected what one cycle is, got nothing")
+        if self.rul_cap_cycles <= 0 or self.min_cycles < 2 or not 0 <= self.max_quarantined_share < 1:
+            raise ValueError("expected rul_cap_cycles > 0, min_cycles >= 2 and 0 <= max_quarantined_share < 1")
+
+    @property
+    def all_channels(self) -> dict[str, Channel]:
+        """Settings, then sensors, by name: the columns of a fleet after the keys."""
+        return {**self.settings, **self.sensors}
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that the network reads, in its order."""
+        return tuple(name for name, channel in self.all_channels.items() if channel.used)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of a fleet, in order."""
+        return (*KEYS, *self.settings, *self.sensors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON. The order of the channels is said apart: canonical JSON sorts keys."""
+        return {**self.model_dump(mode="json"), "order": list(self.all_channels)}
+
+    @classmethod
+    def from_dict(cls, value: Any, where: str = "contract") -> Contract:
+        """The contract that plain data stands for; without `order`, its channels stand in the order given.
+
+        Raises:
+            ConfigError: It stands for none.
+        """
+        if not isinstance(value, Mapping) or "order" not in value:
+            return parse(cls, value, where)
+        rest = {key: item for key, item in value.items() if key != "order"}
+        contract = parse(cls, rest, where)
+        order = value["order"]
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(contract.all_channels):
+            raise ConfigError(f"{where}: order: expected each channel once, got {str(order)[:200]}")
+        for kind in ("settings", "sensors"):
+            rest[kind] = {name: rest[kind][name] for name in order if name in rest[kind]}
+        return parse(cls, rest, where)
+
+    @classmethod
+    def load(cls, path: Path, asset: str) -> Contract:
+        """The contract for `asset` in the policy file at `path`.
+
+        Raises:
+            ConfigError: The file is not a policy of contracts, or knows no such asset; names the nearest known one.
+        """
+        value = read_yaml(path)
+        if not isinstance(value, Mapping) or set(value) != {"assets"} or not isinstance(value["assets"], Mapping):
+            raise ConfigError(f"{path}: expected one key 'assets', with a contract for each kind of asset")
+        known = value["assets"]
+        if not isinstance(known.get(asset), Mapping):
+            near = difflib.get_close_matches(asset, [str(name) for name in known], n=1)
+            guess = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"{path}: expected a contract for the asset '{asset}', got {sorted(map(str, known))}{guess}",
+                remedy="Write a contract for it under 'assets', or set data.asset in params.yaml.",
+            )
+        if "asset" in known[asset]:
+            raise ConfigError(f"{path}: assets.{asset}.asset: unknown key; the contract is named by its place")
+        return parse(cls, {"asset": asset, **known[asset]}, f"{path}: assets.{asset}")

@@ -1,0 +1,230 @@
+"""A fleet: the telemetry of many machines in one long table, one row for each machine and cycle.
+
+    unit      str      which machine
+    cycle     int32    1, 2, 3, … without gaps
+    censored  bool     True: the history ends before the machine fails (a test unit)
+    rul       float32  true remaining cycles at this row; NaN when nobody knows
+    …         float32  settings, then sensors, in the order of the contract
+
+A fleet guarantees the form (columns, types, order of rows) and nothing about the content: a raw fleet holds whatever
+the plant sent, so that `twinseal.telemetry.expectations` can say what is wrong with it. The same table always gives the
+same bytes of Parquet.
+
+    >>> fleet = Fleet.of({"unit": ["b", "a"], "cycle": [1, 1], "censored": False, "rul": 0.0, "heat": [1.0, 2.0]})
+    >>> fleet.units, fleet.channels
+    (('a', 'b'), ('heat',))
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twinseal.errors import DataError
+from twinseal.files import write_whole
+from twinseal.telemetry.contract import KEYS, Contract
+
+_KEY_TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The rows of one unit, in order of cycle.
+
+    Attributes:
+        unit: Its name.
+        frame: A view of its rows in the fleet's table, all columns.
+    """
+
+    unit: str
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def censored(self) -> bool:
+        """Whether the history ends before the machine fails."""
+        return bool(self.frame["censored"].iloc[-1])
+
+    @property
+    def cycles(self) -> npt.NDArray[np.int32]:
+        """Cycle numbers, (L,) int32."""
+        return self.frame["cycle"].to_numpy()
+
+    @property
+    def rul_cycles(self) -> npt.NDArray[np.float32]:
+        """True remaining cycles, (L,) float32, NaN when unknown."""
+        return self.frame["rul"].to_numpy()
+
+    def rows(self, channels: Collection[str]) -> npt.NDArray[np.float32]:
+        """The values of `channels`, (L, C) float32, raw units."""
+        return self.frame[list(channels)].to_numpy(dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Fleet:
+    """Telemetry in the long form.
+
+    Attributes:
+        table: The rows, sorted by unit and cycle, index 0 … R-1. Treat it as read-only.
+
+    Raises:
+        DataError: The columns, their types, or the order of the rows are not those of the long form.
+    """
+
+    table: pd.DataFrame
+    _starts: npt.NDArray[np.intp] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_columns(self.table)
+        units, cycles = self.table["unit"].to_numpy(dtype=object), self.table["cycle"].to_numpy()
+        changes = units[1:] != units[:-1]
+        if np.any(units[1:] < units[:-1]) or np.any((cycles[1:] < cycles[:-1]) & ~changes):
+            raise DataError("fleet: expected rows sorted by unit and cycle, got another order")
+        starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(units)), bool), changes]))
+        object.__setattr__(self, "_starts", starts)
+
+    @classmethod
+    def of(cls, columns: pd.DataFrame | Mapping[str, Any]) -> Fleet:
+        """The fleet of these columns, brought into the long form: types set, rows sorted (stable), channels in order.
+
+        Raises:
+            DataError: A key column is missing, or a value cannot be what its column holds.
+        """
+        table = pd.DataFrame(columns)
+        missing = [name for name in KEYS if name not in table.columns]
+        if missing:
+            raise DataError(f"fleet: expected columns {', '.join(missing)}, got none of that name")
+        table = table[[*KEYS, *(name for name in table.columns if name not in KEYS)]]
+        table = pd.DataFrame({name: _cast(table[name], str(name)) for name in table.columns})
+        return cls(table.sort_values(["unit", "cycle"], kind="stable", ignore_index=True))
+
+    @classmethod
+    def read(cls, path: Path, contract: Contract) -> Fleet:
+        """The fleet in the Parquet file at `path`.
+
+        Raises:
+            DataError: It is no Parquet, or its columns are not those of the contract.
+            OSError: The file cannot be read.
+        """
+        data = path.read_bytes()
+        try:
+            table = pq.read_table(io.BytesIO(data), partitioning=None).to_pandas(ignore_metadata=True)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise DataError(f"{path}: expected Parquet, got something else ({str(error)[:120]})") from error
+        if tuple(table.columns) != contract.columns:
+            raise DataError(
+                f"{path}: expected the columns of the contract for '{contract.asset}' {contract.columns}, "
+                f"got {tuple(map(str, table.columns))}",
+                remedy="The contract changed, or the file is another asset's: run `dvc repro ingest`.",
+            )
+        return cls(table)
+
+    def write(self, path: Path) -> None:
+        """Write the fleet as Parquet: the same table, the same bytes.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        arrays = {name: pa.array(self.table[name], from_pandas=False) for name in self.table.columns}
+        arrays["unit"] = pa.array(self.table["unit"].tolist(), pa.string())
+        stream = io.BytesIO()
+        # No pandas metadata: it holds the versions of libraries, which have no say in what the data are.
+        pq.write_table(pa.table(arrays), stream, compression="zstd", version="2.6", row_group_size=1 << 20)
+        write_whole(path, stream.getvalue())
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of the units, sorted."""
+        return tuple(self.table["unit"].iloc[self._starts].tolist())
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the settings and sensors, in order."""
+        return tuple(map(str, self.table.columns[len(KEYS) :]))
+
+    @property
+    def starts(self) -> npt.NDArray[np.intp]:
+        """The first row of each unit, (units,) intp."""
+        return self._starts
+
+    @property
+    def lengths(self) -> npt.NDArray[np.intp]:
+        """Rows of each unit, (units,) intp."""
+        return np.diff(np.append(self._starts, len(self.table)))
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Each unit's rows, in order of name."""
+        for unit, start, length in zip(self.units, self._starts, self.lengths, strict=True):
+            yield Trajectory(unit, self.table.iloc[start : start + length])
+
+    def trajectory(self, unit: str) -> Trajectory:
+        """The rows of `unit`.
+
+        Raises:
+            KeyError: No unit has that name.
+        """
+        units = self.units
+        if unit not in units:
+            raise KeyError(unit)
+        at = units.index(unit)
+        return Trajectory(unit, self.table.iloc[self._starts[at] : self._starts[at] + self.lengths[at]])
+
+    def select(self, units: Collection[str]) -> Fleet:
+        """The fleet of those of its units that are among `units`."""
+        chosen = frozenset(units)
+        return Fleet(self.table[self.table["unit"].isin(chosen)].reset_index(drop=True))
+
+    def without(self, units: Collection[str]) -> Fleet:
+        """The fleet of those of its units that are not among `units`."""
+        return self.select(frozenset(self.units) - frozenset(units))
+
+
+def _check_columns(table: pd.DataFrame) -> None:
+    names = [str(name) for name in table.columns]
+    if tuple(names[: len(KEYS)]) != KEYS or len(set(names)) != len(names) or len(names) == len(KEYS):
+        raise DataError(f"fleet: expected the columns {', '.join(KEYS)} and then channels, each once, got {names}")
+    for name in names:
+        expected, got = _KEY_TYPES.get(name, "float32"), str(table[name].dtype)
+        if got != expected:
+            raise DataError(f"fleet: {name}: expected {expected}, got {got}")
+    if table["unit"].isna().any():
+        raise DataError("fleet: unit: expected a name in every row, got none in some")
+    odd = [name for name in table["unit"].unique() if not (0 < len(name) <= 64 and name.isprintable())]
+    if odd:
+        raise DataError(f"fleet: unit: expected names of 1 to 64 printable characters, got {odd[0][:80]!r}")
+    if not isinstance(table.index, pd.RangeIndex) or table.index.start != 0 or table.index.step != 1:
+        raise DataError("fleet: expected rows numbered from 0")
+
+
+def _cast(column: pd.Series[Any], name: str) -> pd.Series[Any]:
+    kind = _KEY_TYPES.get(name, "float32")
+    try:
+        if column.isna().any() and kind != "float32":
+            raise ValueError("a value is missing")
+        if name == "cycle":
+            _refuse_fractions(column)
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which validation finds
+            return column.astype(kind)  # type: ignore[call-overload, no-any-return]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"fleet: {name}: expected {kind}, got something else ({str(error)[:120]})") from error
+
+
+def _refuse_fractions(cycle: pd.Series[Any]) -> None:
+    # astype would cut 1.5 to 1, and 2**32 + 1 to 1, in silence.
+    number = pd.to_numeric(cycle).to_numpy(dtype=np.float64)
+    if np.any(number != np.floor(number)) or np.any(np.abs(number) > np.iinfo(np.int32).max):
+        raise ValueError("a cycle is no whole number below 2**31")

@@ -1,0 +1,211 @@
+"""How each row rule is checked: pure functions of rows (sorted by unit and cycle) and of the bounds of the rule.
+
+Both judges use them: `screening` directly, and `expectations` from inside Great Expectations for the rules that it has
+no expectation of its own for. What the rules mean stands in `screening`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Mask = npt.NDArray[np.bool_]
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Breach:
+    """What a rule says of every row.
+
+    Attributes:
+        broken: Which rows break it, (R,) bool.
+        observed: What is reported of a row, (R,) float64.
+        excess: How badly a row breaks it, (R,) float64; the worst row's value is reported.
+    """
+
+    broken: Mask
+    observed: Array
+    excess: Array
+
+
+def _starts(table: pd.DataFrame) -> npt.NDArray[np.intp]:
+    units = table["unit"].to_numpy(dtype=object)
+    return np.flatnonzero(np.concatenate([np.ones(min(1, len(units)), bool), units[1:] != units[:-1]]))
+
+
+def _lengths(table: pd.DataFrame, starts: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    return np.diff(np.append(starts, len(table)))
+
+
+def _values(table: pd.DataFrame, name: str) -> Array:
+    return table[name].to_numpy(dtype=np.float64)
+
+
+def steps(table: pd.DataFrame, name: str) -> Array:
+    """Change from the row before, (R,) float64; NaN in a unit's first row."""
+    values = _values(table, name)
+    with np.errstate(invalid="ignore"):  # ∞ - ∞: NaN, and a matter for `range`
+        steps = np.diff(values, prepend=np.nan)
+    steps[_starts(table)] = np.nan
+    return steps
+
+
+def _unique(table: pd.DataFrame) -> Breach:
+    broken = table.duplicated(["unit", "cycle"], keep=False).to_numpy()
+    return Breach(broken, _values(table, "cycle"), broken.astype(np.float64))
+
+
+def _cycles(table: pd.DataFrame) -> Breach:
+    starts = _starts(table)
+    place = np.arange(len(table)) - np.repeat(starts, _lengths(table, starts))
+    cycle = _values(table, "cycle")
+    away = np.abs(cycle - (place + 1))
+    return Breach(away != 0, cycle, away)
+
+
+def _history(table: pd.DataFrame, *, least: int) -> Breach:
+    starts = _starts(table)
+    lengths = _lengths(table, starts)
+    seen = np.repeat(lengths, lengths).astype(np.float64)
+    return Breach(seen < least, seen, least - seen)
+
+
+def _label(table: pd.DataFrame) -> Breach:
+    starts = _starts(table)
+    lengths = _lengths(table, starts)
+    last = starts + lengths - 1
+    rul, censored = _values(table, "rul"), table["censored"].to_numpy()
+    unknown = np.isnan(rul)
+    known_somewhere = np.repeat(np.add.reduceat(~unknown, starts) > 0, lengths) if len(starts) else unknown
+    fall = steps(table, "rul") + steps(table, "cycle")  # 0 where one cycle on is one cycle less; NaN where unknown
+    end = np.zeros(len(table), dtype=bool)
+    end[last] = np.where(censored[last], rul[last] <= 0, rul[last] != 0)
+    broken = (
+        (np.isinf(rul) | (rul < 0))
+        | (unknown & (known_somewhere | ~censored))
+        | (np.abs(fall) > 1e-3)
+        | (censored != np.repeat(censored[last], lengths))
+        | end
+    )
+    return Breach(broken, rul, np.nan_to_num(np.abs(fall), nan=0.0, posinf=np.inf))
+
+
+def _missing(table: pd.DataFrame, *, channel: str, share: float) -> Breach:
+    absent = np.isnan(_values(table, channel))
+    starts = _starts(table)
+    lengths = _lengths(table, starts)
+    seen = np.add.reduceat(absent, starts) / lengths if len(starts) else np.zeros(0)
+    shares = np.repeat(seen, lengths)
+    first = np.zeros(len(table), dtype=bool)
+    first[starts] = True
+    broken = absent & ((shares > share) | first)
+    return Breach(broken, np.full(len(table), np.nan) if share == 0 else shares, shares)
+
+
+def _range_check(table: pd.DataFrame, *, channel: str, minimum: float, maximum: float) -> Breach:
+    column = table[channel].to_numpy()
+    # Compared as float32, the type of the column: a bound of 0.1 is met by the reading 0.1.
+    kind = column.dtype.type
+    broken = (column < kind(minimum)) | (column > kind(maximum))
+    values = column.astype(np.float64)
+    return Breach(broken, values, np.maximum(minimum - values, values - maximum))
+
+
+def _change(table: pd.DataFrame, *, channel: str, most: float) -> Breach:
+    change = np.abs(steps(table, channel))
+    return Breach(change > most, change, change)
+
+
+def _consistency(
+    table: pd.DataFrame,
+    *,
+    channel: str,
+    ranges: Mapping[str, list[float]],
+    cycles: int,
+    most_window: float,
+    most_unit: float,
+    least_correlation: float,
+) -> Breach:
+    """The residual of a sensor from the linear prediction by the others, in its own usual spread.
+
+    1. Fit mean, spread and covariance on the rows within the contract's ranges, so that no wild value bends them.
+    2. The residual is (P z)_i / P_ii, P the inverse of the covariance of the z-scores plus 0.02·I: the distance from
+       the conditional mean of a Gaussian (Lauritzen, Graphical Models, 1996, appendix C), shrunk.
+    3. Its mean over the last `cycles` rows, and its median over the unit, each in robust standard deviations (1.4826 ×
+       median absolute deviation) from the median over the fleet. Reported as a share of the bound: above 1 is broken.
+    """
+    quiet = np.zeros(len(table))
+    residual = _residual(table, channel, ranges, least_correlation)
+    if residual is None:
+        return Breach(np.zeros(len(table), dtype=bool), quiet, quiet)
+    starts = _starts(table)
+    lengths = _lengths(table, starts)
+    spread = float(np.std(residual))
+    window = _rolling_mean(residual, starts, lengths, cycles)
+    unit = np.array([np.median(part) for part in np.split(residual, starts[1:])])
+    over = np.maximum(
+        np.nan_to_num(_robust_z(window, floor=0.1 * spread)) / most_window,
+        np.repeat(_robust_z(unit, floor=0.1 * spread), lengths) / most_unit,
+    )
+    return Breach(over > 1, over, over)
+
+
+def _residual(
+    table: pd.DataFrame, channel: str, ranges: Mapping[str, list[float]], least_correlation: float
+) -> Array | None:
+    """The residual of `channel`, (R,) float64, 0 where a value is missing; None when the others say nothing of it."""
+    names = list(ranges)
+    values = table[names].to_numpy(dtype=np.float64)  # (R, C)
+    low, high = np.array([ranges[name] for name in names], dtype=np.float64).T
+    usual = ((values >= low) & (values <= high)).all(axis=1)
+    at = names.index(channel)
+    if usual.sum() < 10 * len(names):
+        return None
+    mean, sigma = values[usual].mean(axis=0), values[usual].std(axis=0)
+    moving = sigma > 1e-9 * np.maximum(1.0, np.abs(mean))
+    scores = (np.clip(values, low, high) - mean)[:, moving] / sigma[moving]
+    covariance = np.atleast_2d(np.cov(scores[usual].T))
+    if not moving[at]:
+        return None
+    place = int(moving[:at].sum())
+    others = np.delete(covariance[place], place)
+    if not len(others) or np.abs(others).max() < least_correlation:
+        return None
+    precision = np.linalg.inv(covariance + 0.02 * np.eye(len(covariance)))
+    residual: Array = np.nan_to_num(scores @ precision[place] / precision[place, place], nan=0.0)
+    return residual
+
+
+def _rolling_mean(values: Array, starts: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp], cycles: int) -> Array:
+    """Mean over the last `cycles` rows of the same unit, (R,) float64; NaN where there are fewer."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    row = np.arange(len(values))
+    means: Array = (total[row + 1] - total[np.maximum(row + 1 - cycles, 0)]) / cycles
+    means[row - np.repeat(starts, lengths) < cycles - 1] = np.nan
+    return means
+
+
+def _robust_z(values: Array, *, floor: float) -> Array:
+    if np.isnan(values).all():
+        return np.zeros_like(values)
+    middle = np.nanmedian(values)
+    away: Array = np.abs(values - middle)
+    scaled: Array = away / max(1.4826 * float(np.nanmedian(away)), floor, np.finfo(np.float64).tiny)
+    return scaled
+
+
+CHECKS: dict[str, Callable[..., Breach]] = {
+    "unique": _unique,
+    "cycles": _cycles,
+    "history": _history,
+    "label": _label,
+    "missing": _missing,
+    "range": _range_check,
+    "change": _change,
+    "consistency": _consistency,
+}
+"""Rule name → how it is checked. Pure functions of rows and bounds."""

@@ -1,0 +1,226 @@
+"""The row rules of the contract, in numpy: which rows of which unit break which rule, without Great Expectations.
+
+`twinseal.telemetry.expectations` makes a suite of the same rules and lets Great Expectations apply them; here they are
+applied directly, for those who ask often (would validation have noticed this poisoned unit?) or cannot wait seconds for
+an import. Ranges, missing values and duplicates are judged by Great Expectations' own code there and by ours here; a
+test holds the two to the same rows.
+
+    unique       (unit, cycle) occurs once
+    cycles       a unit's cycles are 1, 2, 3, … without gaps
+    history      a unit has been seen for `min_cycles` or more
+    label        rul falls by one a cycle; to 0 in a unit that failed, to more than 0 in a censored one; or is unknown
+                 throughout a censored one
+    missing      a value is there, or absent no more often than the contract allows, and never in the first cycle
+    range        minimum <= value <= maximum
+    change       |value - value before| <= max_change_per_cycle
+    consistency  a sensor says what the others lead one to expect, over ten cycles and over the whole unit
+
+Rules: NaN breaks `missing` and nothing else; infinities break `range`. A rule that cannot be applied is named by
+`untested`, so that nobody takes it for passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from twinseal.telemetry.contract import Channel, Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.rules import CHECKS, Breach, Mask
+
+MIN_UNITS_FOR_CONSISTENCY = 10
+"""With fewer, nobody can say what is usual among them."""
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One rule broken by one channel of one unit; or, with no unit, by the fleet.
+
+    Attributes:
+        unit: Which machine; "" when it is the fleet's.
+        first_cycle: Cycle of the first row that breaks the rule; 0 when it is the fleet's.
+        last_cycle: Cycle of the last one.
+        channel: Which channel, or key column.
+        rule: Which rule.
+        observed: The worst value seen; None when there was none.
+        bound: What was expected, in words, with its unit.
+        rows: How many rows break the rule.
+    """
+
+    unit: str
+    first_cycle: int
+    last_cycle: int
+    channel: str
+    rule: str
+    observed: float | None
+    bound: str
+    rows: int
+
+    def __str__(self) -> str:
+        """One line for people: where, expected, got."""
+        if not self.unit:
+            return f"fleet, {self.channel}: {self.rule}: expected {self.bound}, got {_number(self.observed)}"
+        cycles = f"cycle {self.first_cycle}" if self.rows == 1 else f"cycles {self.first_cycle}–{self.last_cycle}"
+        count = "" if self.rows == 1 else f" ({self.rows} rows)"
+        where = f"{self.unit}, {cycles}, {self.channel}"
+        return f"{where}: {self.rule}: expected {self.bound}, got {_number(self.observed)}{count}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the contract about one channel (or the keys).
+
+    Attributes:
+        name: One of CHECKS.
+        channel: What a finding names.
+        columns: The columns that it reads.
+        bounds: Its numbers, plain data.
+        expects: The bound in words, with its unit.
+    """
+
+    name: str
+    channel: str
+    columns: tuple[str, ...]
+    bounds: Mapping[str, Any]
+    expects: str
+
+    def check(self, table: pd.DataFrame) -> Breach:
+        """Apply it to rows sorted by unit and cycle."""
+        return CHECKS[self.name](table, **self.bounds)
+
+
+def screen(fleet: Fleet, contract: Contract) -> tuple[Finding, ...]:
+    """Everything that breaks a row rule of the contract, by unit.
+
+    Law: `expectations.examine(fleet, contract).findings` names the same, besides what is about the fleet as a whole.
+    """
+    found = [
+        finding
+        for rule in row_rules(contract, units=len(fleet.units))
+        for finding in findings(fleet.table, rule, rule.check(fleet.table))
+    ]
+    return tuple(sorted(found, key=lambda item: (item.unit, item.rule, item.channel)))
+
+
+def findings(table: pd.DataFrame, rule: Rule, breach: Breach, broken: Mask | None = None) -> tuple[Finding, ...]:
+    """One finding for each unit that breaks `rule`.
+
+    Args:
+        table: The rows.
+        rule: The rule.
+        breach: What it says of them.
+        broken: Which rows break it, when somebody else (Great Expectations) judged; else the breach's own.
+    """
+    rows = np.flatnonzero(breach.broken if broken is None else broken)
+    units = table["unit"].to_numpy(dtype=object)[rows]
+    parts = np.split(rows, np.flatnonzero(units[1:] != units[:-1]) + 1) if len(rows) else []
+    return tuple(_finding(table, rule, breach, part) for part in parts)
+
+
+def _finding(table: pd.DataFrame, rule: Rule, breach: Breach, rows: npt.NDArray[np.intp]) -> Finding:
+    cycles = table["cycle"].to_numpy()[rows]
+    worst = rows[np.argmax(np.nan_to_num(breach.excess[rows], nan=-np.inf))]
+    observed = float(breach.observed[worst])
+    return Finding(
+        unit=str(table["unit"].iloc[rows[0]]),
+        first_cycle=int(cycles.min()),
+        last_cycle=int(cycles.max()),
+        channel=rule.channel,
+        rule=rule.name,
+        observed=observed if np.isfinite(observed) else None,
+        bound=rule.expects,
+        rows=len(rows),
+    )
+
+
+def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
+    """Every row rule of the contract, in the order of reading, that can be applied to a fleet of `units`."""
+    least = contract.min_cycles
+    keys = (
+        Rule("unique", "cycle", ("unit", "cycle"), {}, "each cycle once"),
+        Rule("cycles", "cycle", ("unit", "cycle"), {}, "1, 2, 3, … without gaps"),
+        Rule("history", "cycle", ("unit", "cycle"), {"least": least}, f"{least} cycles or more"),
+        Rule(
+            "label",
+            "rul",
+            ("unit", "cycle", "censored", "rul"),
+            {},
+            "one less each cycle, down to 0 at a failure and to more than 0 where the history is cut",
+        ),
+    )
+    by_channel = (rule for name, channel in contract.all_channels.items() for rule in _channel_rules(name, channel))
+    return (*keys, *by_channel, *(_consistency_rules(contract) if units >= MIN_UNITS_FOR_CONSISTENCY else ()))
+
+
+def untested(contract: Contract, *, units: int) -> tuple[str, ...]:
+    """The rules that say nothing about a fleet of so few units."""
+    few = units < MIN_UNITS_FOR_CONSISTENCY and len(_judged(contract)) > 1
+    return ("consistency",) if few else ()
+
+
+def _channel_rules(name: str, channel: Channel) -> tuple[Rule, ...]:
+    share, least, most, change = (
+        channel.missing_share,
+        channel.minimum,
+        channel.maximum,
+        channel.max_change_per_cycle,
+    )
+    allowed = f"missing in at most {share:.1%} of a unit's cycles, and not in the first" if share else "a value"
+    return (
+        Rule("missing", name, ("unit", "cycle", name), {"channel": name, "share": share}, allowed),
+        Rule("range", name, (name,), {"channel": name, "minimum": least, "maximum": most}, _range(channel)),
+        Rule(
+            "change",
+            name,
+            ("unit", "cycle", name),
+            {"channel": name, "most": change},
+            f"a change of at most {_measured(change, channel)} a cycle",
+        ),
+    )
+
+
+def _consistency_rules(contract: Contract) -> tuple[Rule, ...]:
+    judged, bounds = _judged(contract), contract.consistency
+    if len(judged) < 2:
+        return ()
+    shared = {
+        "ranges": {name: [channel.minimum, channel.maximum] for name, channel in judged.items()},
+        "cycles": bounds.window_cycles,
+        "most_window": bounds.max_window_sigma,
+        "most_unit": bounds.max_unit_sigma,
+        "least_correlation": bounds.min_correlation,
+    }
+    expects = (
+        f"what the other sensors say, within {bounds.max_window_sigma:g} σ over {bounds.window_cycles} cycles "
+        f"and {bounds.max_unit_sigma:g} σ over the unit (got: σ over the bound of its kind)"
+    )
+    return tuple(
+        Rule("consistency", name, ("unit", "cycle", *judged), {"channel": name, **shared}, expects)
+        for name in judged
+        if name in contract.sensors
+    )
+
+
+def _judged(contract: Contract) -> dict[str, Channel]:
+    return {name: channel for name, channel in contract.all_channels.items() if channel.used}
+
+
+def _range(channel: Channel) -> str:
+    return f"{channel.minimum:g} … {_measured(channel.maximum, channel)}"
+
+
+def _measured(value: float, channel: Channel) -> str:
+    return f"{value:g}" if channel.unit == "1" else f"{value:g} {channel.unit}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.7g}"

@@ -1,0 +1,105 @@
+"""Admission: from untrusted bytes on a private disk to a model that may run. The only maker of a VerifiedModel.
+
+Steps 4 to 6 of the twin's way (0 to 3 are `twinseal.twin.pull`'s):
+
+4. the builder's OMS signature covers exactly the model's files; strict, nothing ignored
+5. every statement that the anchor requires: right signer, right predicate, about this model, PASSED
+6. only now parse: safetensors under a header cap, config with known keys only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from twinseal.errors import EvidenceError, SignatureError
+from twinseal.files import FileRecord
+from twinseal.prognostics.checkpoint import Model, read_model
+from twinseal.trust.anchor import Anchor
+from twinseal.trust.candidate import verify_release
+from twinseal.trust.metadata import MAX_METADATA_BYTES
+from twinseal.trust.release import Release
+from twinseal.trust.role import check_release, count, parse_role
+from twinseal.twin.state import BUNDLE, ROLE, State
+
+log = structlog.get_logger()
+
+_SEAL = object()
+
+
+@dataclass(frozen=True, eq=False)
+class VerifiedModel:
+    """A model that has passed admission. The type is the proof: only `admit` can make one.
+
+    Attributes:
+        release: What the reviewers approved.
+        model: The network, its contract and its normaliser.
+        demo: Admitted under an anchor of throw-away keys.
+
+    Raises:
+        TypeError: Somebody else tries to make one.
+    """
+
+    release: Release
+    model: Model
+    demo: bool
+    _seal: object = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self._seal is not _SEAL:
+            raise TypeError("VerifiedModel: made by twinseal.twin.admit.admit alone")
+
+
+def admit(
+    directory: Path, release: Release, anchor: Anchor, records: Iterable[FileRecord] | None = None
+) -> VerifiedModel:
+    """The model in the bundle at `directory`, once it is all that `release` and `anchor` demand.
+
+    Args:
+        directory: The bundle; private, so that nobody changes it between a check and its use.
+        release: What reviewers have approved, authenticated already (steps 1 and 2).
+        anchor: The pinned trust.
+        records: The files, if they were hashed as they streamed in; else they are listed and hashed here.
+
+    Raises:
+        DigestMismatchError: Files are not those of the release, or of the builder's signature.
+        SignatureError, ThresholdError: A signature is absent, malformed, or not by the role that answers.
+        GateRefusedError: A test or the verdict is not PASSED.
+        EvidenceError: A statement is about something else, or the model cannot be parsed.
+        OSError: The directory cannot be read.
+    """
+    verify_release(directory, release, anchor, records)  # 4, 5
+    model = read_model(directory / "model")  # 6
+    if model.contract.model != release.model:
+        raise EvidenceError(f"contract.json: expected one for {release.model}, got one for {model.contract.model}")
+    log.info("release.admitted", model=release.model, version=release.version, sha256=release.sha256[:12])
+    return VerifiedModel(release, model, anchor.demo, _SEAL)
+
+
+def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
+    """The model that `state` has installed, verified once more, offline; the caller holds the lock.
+
+    Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
+    it, that the evidence says what it must, and that no byte has changed since, does.
+
+    Raises:
+        TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
+    """
+    digest, folder = state.current()
+    release = state.release(folder, digest)
+    if release.model != model:
+        raise EvidenceError(f"{state.path}: expected {model}, got {release.model}")
+    try:
+        with (folder / ROLE).open("rb") as stream:
+            role = stream.read(MAX_METADATA_BYTES + 1)
+        count(role, (), anchor, model).demand()
+        check_release(parse_role(role, model), release.to_bytes(), model)
+        return admit(folder / BUNDLE, release, anchor)
+    except OSError as error:
+        raise SignatureError(
+            f"{folder}: expected the installed model whole, got {error.strerror}",
+            remedy="Fetch it again: twinseal pull",
+        ) from error

@@ -1,0 +1,349 @@
+"""Sources: where the twin's bytes come from. Nothing that comes through here is trusted.
+
+A source opens paths of one small tree, however it is kept:
+
+    metadata/timestamp.json, metadata/3.snapshot.json, …     TUF metadata
+    targets/<model>/<hash>.release.json                       the release
+    candidates/<mlflow model id>/<path>                       the files that the release lists
+
+`RestSource` reads it from a stock MLflow server over plain REST; `DirectorySource` from a disk, for air gaps. What a
+source adds is bounds: a length for each file, one deadline for everything, no redirects, no compression, one host.
+
+    >>> list(DirectorySource(Path("/nowhere")).open("metadata/timestamp.json", 100))
+    Traceback (most recent call last):
+    FileNotFoundError: metadata/timestamp.json: no such file in the mirror
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import ssl
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import httpcore
+
+from twinseal.digests import parse_json
+from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError
+from twinseal.files import check_path
+
+METADATA_RUN = "twinseal.metadata_run"  # the registered model's tag that names the run which carries the metadata
+CHUNK = 1 << 16
+_ANSWER_LIMIT = 1 << 20
+_SOCKET_S = 10.0
+_FOREIGN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+
+
+class Source(Protocol):
+    """Something that opens untrusted files by path."""
+
+    def open(self, path: str, limit: int) -> Iterator[bytes]:
+        """The bytes of the file at `path`, in chunks; at most `limit` in all.
+
+        The file is opened before this returns; the rest is read as it is asked for.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            RegistryError: The source could not be reached, took too long, or answered nonsense.
+            DigestMismatchError: There are more than `limit` bytes; while reading.
+            EvidenceError: `path` is not a plain relative path.
+        """
+
+
+class DirectorySource:
+    """A mirror on a disk.
+
+    Args:
+        directory: The folder that holds `metadata`, `targets` and `candidates`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self, path: str, limit: int) -> Iterator[bytes]:
+        """As Source says. Links are not followed, and only regular files are read."""
+        check_path(path)
+        try:
+            descriptor = self._open_beneath(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise FileNotFoundError(f"{path}: no such file in the mirror") from error
+            raise RegistryError(f"{path}: expected a readable file in the mirror, got {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise RegistryError(f"{path}: expected a regular file in the mirror, got something else")
+        return within(_read(descriptor), path, limit)
+
+    def _open_beneath(self, path: str) -> int:
+        """Open one part after the other, so that no part can be a link. Non-blocking: a fifo must not hang us."""
+        *folders, name = path.split("/")
+        here = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for folder in folders:
+                below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                os.close(here)
+                here = below
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
+        finally:
+            os.close(here)
+
+
+class RestSource:
+    """A stock MLflow server, over plain REST. No redirects, no compressed bodies, no proxies, one host.
+
+    Holds connections: use it as a context manager, or close it.
+
+    Args:
+        base_url: Address of the server, `http(s)://host[:port][/prefix]`.
+        model: Name of the registered model.
+        deadline_s: Seconds for everything that is ever opened through this source. A socket's own timeout is not
+            enough: a byte every nine seconds never trips it. The clock starts at the first opening.
+        credentials: User and password for MLflow's basic-auth, if it asks; else MLFLOW_TRACKING_USERNAME and _PASSWORD.
+        clock: Seconds that never run backwards.
+
+    Raises:
+        RegistryError: The address is none.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        deadline_s: float = 300.0,
+        credentials: tuple[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise RegistryError(
+                f"registry: expected an address like https://host:5000, got {parts.hostname or base_url[:40]!r}",
+                remedy="User and password go into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead.",
+            )
+        self._base = base_url.rstrip("/")
+        self._model = model
+        self._run = ""
+        self._headers: dict[bytes | str, bytes | str] = {
+            "Host": parts.netloc,
+            "Accept-Encoding": "identity",
+            "User-Agent": "twinseal",
+        }
+        credentials = credentials or _environment_credentials()
+        if credentials is not None:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
+        self._deadline = Deadline(deadline_s, clock)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=2,
+            network_backend=_PunctualBackend(self._deadline),
+        )
+
+    def open(self, path: str, limit: int) -> Iterator[bytes]:
+        """As Source says."""
+        check_path(path)
+        kind, _, rest = path.partition("/")
+        if kind == "candidates":
+            model_id, _, file = rest.partition("/")
+            query = f"artifact_file_path={quote(file, safe='')}"
+            url = f"{self._base}/ajax-api/2.0/mlflow/logged-models/{quote(model_id, safe='')}/artifacts/files?{query}"
+        else:
+            url = f"{self._base}/get-artifact?run_uuid={self._metadata_run()}&path={quote(path, safe='')}"
+        return within(self._get(url, path, limit), path, limit)
+
+    def __enter__(self) -> RestSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+    def _metadata_run(self) -> str:
+        """The run that carries the metadata: a hint, like all that MLflow says; a wrong one leads nowhere."""
+        if not self._run:
+            url = f"{self._base}/api/2.0/mlflow/registered-models/get?name={quote(self._model, safe='')}"
+            where = f"registered model {self._model}"
+            try:
+                data = b"".join(within(self._get(url, where, _ANSWER_LIMIT), where, _ANSWER_LIMIT))
+                tags = parse_json(data, where)["registered_model"].get("tags", [])
+                self._run = {tag["key"]: tag.get("value", "") for tag in tags}[METADATA_RUN]
+            except FileNotFoundError as error:
+                raise RegistryError(f"{where}: expected one, got none", remedy="Has it been registered?") from error
+            except (EvidenceError, KeyError, TypeError, AttributeError) as error:
+                raise RegistryError(f"{where}: expected MLflow's answer with {METADATA_RUN}, got another") from error
+            if not (
+                isinstance(self._run, str) and len(self._run) == 32 and self._run.isalnum() and self._run.isascii()
+            ):
+                raise RegistryError(f"{where}: expected a run id in {METADATA_RUN}, got {str(self._run)[:40]!r}")
+        return self._run
+
+    def _get(self, url: str, what: str, limit: int) -> Iterator[bytes]:
+        with _answering(what):
+            request = httpcore.Request("GET", url, headers=self._headers, extensions={"timeout": _timeouts()})
+            response = self._pool.handle_request(request)
+        try:
+            _check(response, what, limit)
+        except BaseException:
+            response.close()
+            raise
+        return _body(response, what)
+
+
+class Deadline:
+    """Seconds that everything together may take, counted from the first asking.
+
+    Args:
+        seconds: How many.
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._end: float | None = None
+
+    def left(self) -> float:
+        """Seconds left.
+
+        Raises:
+            RegistryError: None are.
+        """
+        if self._end is None:
+            self._end = self._clock() + self._seconds
+        rest = self._end - self._clock()
+        if rest <= 0:
+            raise RegistryError(
+                f"registry: expected everything within {self._seconds:g} s, got less",
+                remedy="The registry, or the way to it, is very slow; or it holds us up on purpose.",
+            )
+        return rest
+
+    @contextmanager
+    def waiting(self, timeout: float | None) -> Iterator[float]:
+        """Seconds to wait for the network now: a socket's, or what is left.
+
+        Raises:
+            RegistryError: None are left, before or after.
+        """
+        try:
+            yield min(timeout or _SOCKET_S, self.left())
+        except httpcore.TimeoutException:
+            self.left()
+            raise
+
+
+def within(chunks: Iterator[bytes], path: str, limit: int) -> Iterator[bytes]:
+    """`chunks`, as long as they come to no more than `limit` bytes.
+
+    Raises:
+        DigestMismatchError: They come to more; the surplus was not handed on.
+    """
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            raise DigestMismatchError(f"{path}: expected at most {limit} bytes, got more")
+        yield chunk
+
+
+def _environment_credentials() -> tuple[str, str] | None:
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    return (user, password) if user else None
+
+
+def _read(descriptor: int) -> Iterator[bytes]:
+    with os.fdopen(descriptor, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def _check(response: httpcore.Response, what: str, limit: int) -> None:
+    headers = {key.lower(): value for key, value in response.headers}
+    if response.status == 404:
+        raise FileNotFoundError(f"{what}: no such file in the registry")
+    if response.status != 200:
+        raise RegistryError(f"{what}: expected HTTP 200 of the registry, got {response.status}")
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        raise RegistryError(f"{what}: expected plain bytes of the registry, got encoding {encoding[:20]!r}")
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length[:20]) > limit:
+        raise DigestMismatchError(f"{what}: expected at most {limit} bytes, got a length of {length[:20]!r}")
+
+
+def _body(response: httpcore.Response, what: str) -> Iterator[bytes]:
+    try:
+        with _answering(what):
+            yield from response.iter_stream()
+    finally:
+        response.close()
+
+
+@contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """Map what the network raises to RegistryError: `what` was being fetched."""
+    try:
+        yield
+    except (*_FOREIGN, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise RegistryError(
+            f"{what}: expected an answer of the registry, got none ({reason})",
+            remedy="Is the server running, and its address right?",
+        ) from error
+
+
+def _timeouts() -> Mapping[str, float]:
+    return dict.fromkeys(("connect", "read", "write", "pool"), _SOCKET_S)
+
+
+class _PunctualBackend(httpcore.SyncBackend):
+    """TCP whose every wait ends with the deadline: also while headers trickle in, where no one else looks."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """As httpcore's, within what is left."""
+        with self._deadline.waiting(timeout) as patience:
+            stream = super().connect_tcp(host, port, patience, local_address, socket_options)
+        return _PunctualStream(stream, self._deadline)
+
+
+class _PunctualStream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._stream, self._deadline = stream, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with self._deadline.waiting(timeout) as patience:
+            return self._stream.read(max_bytes, patience)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        with self._deadline.waiting(timeout) as patience:
+            self._stream.write(buffer, patience)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        with self._deadline.waiting(timeout) as patience:
+            return _PunctualStream(self._stream.start_tls(ssl_context, server_hostname, patience), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,0 +1,281 @@
+"""The twin's memory on disk: what it has seen, what it has installed, and which of that is current.
+
+    last_seen.json           when the registry last answered, and the newest release it showed
+    tuf/                     python-tuf's cache of verified metadata
+    models/<sha256>.<any>/   an installed release: release.json, role.json (the reviewers' signatures), bundle/
+    incoming/                what is being fetched; removed after the pull, or by the next
+    current                  the name of the folder below models/ that is current
+    lock                     one pull at a time; readers share it
+
+Rules: an installed folder is never written to again. `current` is replaced in one step, last, after all that it points
+to is on the disk; so whoever is killed between any two operations leaves the old model or the new one, whole. What was
+seen only grows. One directory serves one model.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from twinseal.digests import canonical_json, is_sha256, parse_json
+from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError
+from twinseal.files import write_whole
+from twinseal.trust.release import MAX_RELEASE_BYTES, Release
+
+RELEASE, ROLE, BUNDLE = "release.json", "role.json", "bundle"
+_FOLDER = re.compile(r"[0-9a-f]{64}\.[a-z0-9_]{1,40}\Z")  # the digest, and mkdtemp's letters
+_REMEDY = "Somebody changed the twin's state. Find out who; then empty the folder, restore the anchor, and pull again."
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the twin has seen, and will not go back behind.
+
+    Law: `Seen.from_bytes(seen.to_bytes()) == seen`.
+
+    Attributes:
+        model: Name of the model.
+        time: When the registry last showed something fresh; aware, UTC.
+        version: Newest release seen.
+        sha256: Its digest.
+
+    Raises:
+        EvidenceError: Some of it is none of that.
+    """
+
+    model: str
+    time: datetime
+    version: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.model, str) and type(self.version) is int and self.version >= 1
+        if not whole or not is_sha256(self.sha256) or self.time.tzinfo is None:
+            raise EvidenceError(f"last_seen.json: expected what a pull has seen, got {self}", remedy=_REMEDY)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        time = self.time.astimezone(UTC).isoformat()
+        return canonical_json({"model": self.model, "time": time, "version": self.version, "sha256": self.sha256})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Seen:
+        """The value that `to_bytes` gave.
+
+        Raises:
+            EvidenceError: It is no such value.
+        """
+        value = parse_json(data, "last_seen.json", limit=4096)
+        try:
+            return cls(**{**value, "time": datetime.fromisoformat(value["time"])})
+        except (TypeError, ValueError, KeyError) as error:
+            raise EvidenceError(
+                f"last_seen.json: expected what a pull has seen, got {value}", remedy=_REMEDY
+            ) from error
+
+    def check_clock(self, now: datetime) -> None:
+        """Refuse a clock that runs behind what was seen: it would make old metadata fresh.
+
+        Raises:
+            ExpiredError: `now` is earlier.
+        """
+        if now < self.time:
+            raise ExpiredError(
+                f"clock: expected {self.time:%Y-%m-%d %H:%M:%S} UTC or later, got {now:%Y-%m-%d %H:%M:%S}",
+                remedy="Set the machine's clock, then pull again.",
+            )
+
+    def check_release(self, release: Release) -> None:
+        """Refuse a release older than the newest one seen, or another one under the same version.
+
+        Raises:
+            RollbackError: It is.
+        """
+        if release.version < self.version:
+            raise RollbackError(
+                f"release version: expected >= {self.version}, got {release.version} ({release.model})",
+                remedy="The registry offers an older model than it did before: ask who runs it.",
+            )
+        if release.version == self.version and release.sha256 != self.sha256:
+            raise RollbackError(
+                f"release {release.version} of {release.model}: expected {self.sha256[:12]}… as seen before, "
+                f"got {release.sha256[:12]}…"
+            )
+
+
+@dataclass(frozen=True)
+class State:
+    """The directory of one twin.
+
+    Attributes:
+        path: Where. Made, private, by the first pull.
+    """
+
+    path: Path
+
+    @property
+    def metadata(self) -> Path:
+        """The cache of verified TUF metadata."""
+        return self.path / "tuf"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Pull alone: a second pull waits, and so does a start.
+
+        Side effects: makes the directory; before and after, removes all but the current model.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _lock(self.path / "lock", os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
+            self._tidy()  # of what a killed pull left
+            try:
+                yield
+            finally:
+                self._tidy()  # of what was refused, or replaced
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Read while nobody pulls.
+
+        Raises:
+            TrustError: Nothing was ever pulled into this directory.
+        """
+        if not (self.path / "lock").is_file():
+            raise _nothing(self.path)
+        with _lock(self.path / "lock", os.O_RDONLY, fcntl.LOCK_SH):
+            yield
+
+    def seen(self, model: str) -> Seen | None:
+        """What was seen of `model`; None before the first pull.
+
+        Raises:
+            EvidenceError: The memory is of another model, is malformed, or is gone while a model is installed.
+        """
+        try:
+            seen = Seen.from_bytes((self.path / "last_seen.json").read_bytes())
+        except FileNotFoundError:
+            if (self.path / "current").exists():
+                raise EvidenceError(
+                    f"{self.path}: expected last_seen.json beside the installed model, got none", remedy=_REMEDY
+                ) from None
+            return None
+        if seen.model != model:
+            raise EvidenceError(
+                f"{self.path}: expected the state of {model}, got that of {seen.model}",
+                remedy="Give each model's twin a directory of its own.",
+            )
+        return seen
+
+    def remember(self, seen: Seen) -> None:
+        """Keep what was seen.
+
+        Raises:
+            OSError: It cannot be written; what was kept before stands.
+        """
+        _write(self.path / "last_seen.json", seen.to_bytes())
+
+    def new_folder(self) -> Path:
+        """An empty private folder for what is being fetched; on the same disk, so that it can be moved into place."""
+        incoming = self.path / "incoming"
+        incoming.mkdir(mode=0o700, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=incoming))
+
+    def points(self) -> bool:
+        """Whether anything is current."""
+        return (self.path / "current").exists()
+
+    def current(self) -> tuple[str, Path]:
+        """The digest of the release that is current, and its folder.
+
+        Raises:
+            TrustError: None is.
+            EvidenceError: The pointer is malformed.
+        """
+        try:
+            name = (self.path / "current").read_bytes()[:200].decode("ascii", "replace")
+        except FileNotFoundError:
+            raise _nothing(self.path) from None
+        if not _FOLDER.match(name):
+            raise EvidenceError(
+                f"{self.path / 'current'}: expected an installed release, got {name!r:.80}", remedy=_REMEDY
+            )
+        return name[:64], self.path / "models" / name
+
+    def release(self, folder: Path, digest: str) -> Release:
+        """The release that is installed in `folder`.
+
+        Raises:
+            EvidenceError: It is gone, malformed, or not the one of that digest.
+        """
+        path = folder / RELEASE
+        try:
+            with path.open("rb") as stream:
+                release = Release.from_bytes(stream.read(MAX_RELEASE_BYTES + 1), str(path))
+        except OSError as error:
+            raise EvidenceError(f"{path}: expected a release, got none ({error.strerror})", remedy=_REMEDY) from error
+        if release.sha256 != digest:
+            raise EvidenceError(f"{path}: expected release {digest[:12]}…, got {release.sha256[:12]}…", remedy=_REMEDY)
+        return release
+
+    def install(self, folder: Path, digest: str) -> None:
+        """Make the release in `folder` current: all on the disk, then in its place, then pointed to.
+
+        Args:
+            folder: From `new_folder`; holds release.json, role.json and bundle/, each file flushed already.
+            digest: Of release.json.
+
+        Raises:
+            OSError: The old model stands.
+        """
+        for inner, _, _ in os.walk(folder, topdown=False):
+            _sync(Path(inner))
+        place = self.path / "models" / f"{digest}.{folder.name}"
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.replace(place)
+        _sync(place.parent)
+        _write(self.path / "current", place.name.encode())  # the switch
+
+    def _tidy(self) -> None:
+        """Remove what is not current; nothing of the models if nobody can say which one is."""
+        shutil.rmtree(self.path / "incoming", ignore_errors=True)
+        try:
+            keep = self.current()[1].name if self.points() else ""
+        except EvidenceError:
+            return
+        for folder in (self.path / "models").glob("*"):
+            if folder.name != keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    write_whole(path, data, mode=0o600)
+    _sync(path.parent)  # the name, too, must survive a loss of power
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _lock(path: Path, flags: int, kind: int) -> Iterator[None]:
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
+
+
+def _nothing(path: Path) -> TrustError:
+    return TrustError(f"{path}: expected an installed model, got none", remedy="Fetch one: twinseal pull")

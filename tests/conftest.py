@@ -1,0 +1,36 @@
+"""What the whole suite shares: one MLflow store and one real `mlflow server` over it, made when first asked for.
+
+Under xdist each worker makes its own: `--dist loadfile` keeps all that ask for the server, one file, on one of them.
+(`loadgroup` would say it better, but xdist 3.8 sets an attribute that pytest 9.2 no longer reads, and groups nothing.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from twinseal.trust.home import Home
+
+
+@pytest.fixture(scope="session")
+def registry_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home whose default MLflow store the session shares."""
+    return Home(tmp_path_factory.mktemp("registry-home"))
+
+
+@pytest.fixture(scope="session")
+def store(registry_home: Home) -> object:
+    """The default store: SQLite and a folder. Each test uses a model name of its own."""
+    from twinseal.registry.store import connect
+
+    return connect(registry_home, None)
+
+
+@pytest.fixture(scope="session")
+def server(store: object, registry_home: Home) -> Iterator[str]:
+    """The address of a real `mlflow server` over the shared store."""
+    from tests.mlflow_server import serving
+
+    with serving(registry_home.path) as address:
+        yield address

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.telemetry.conftest import ROOT, oven_table
+from twinseal.config import parse
+from twinseal.errors import ConfigError
+from twinseal.files import write_json
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.reference import ChannelReference, Reference, shares, stability
+
+BINS = st.lists(st.floats(0.01, 1.0), min_size=4, max_size=4).map(lambda items: [item / sum(items) for item in items])
+
+
+@settings(deadline=None, max_examples=40)  # a busy machine is no bug
+@given(BINS, BINS)
+def test_laws_of_the_stability_index(p: list[float], q: list[float]) -> None:
+    assert 0.0 == stability(p, p)
+    assert stability(p, q) >= 0.0
+    assert stability(p, q) == pytest.approx(stability(q, p))
+
+
+def test_an_empty_bin_is_a_large_shift_and_no_infinity() -> None:
+    assert 8.0 < stability((0.0, 1.0), (1.0, 0.0)) < 20.0
+
+
+def test_a_value_on_an_edge_belongs_below_it_and_nan_nowhere() -> None:
+    assert (0.5, 0.25, 0.25) == shares(np.array([1.0, 0.0, 1.5, 3.0, np.nan]), [1.0, 2.0])
+    assert (0.0, 0.0) == shares(np.array([np.nan]), [1.0])
+
+
+def test_a_reference_describes_each_channel(oven: Contract) -> None:
+    fleet = Fleet.of(oven_table({"a": 3, "b": 3}))
+    heat = Reference.of(fleet, oven).channels["heat"]
+    assert (302.0, 301.0, 303.0, 1.0) == (heat.mean, heat.minimum, heat.maximum, heat.max_change_per_cycle)
+    assert 1.0 == pytest.approx(sum(heat.shares))
+    assert pytest.approx(0.0, abs=1e-9) == stability(heat.shares, shares(fleet.table["heat"].to_numpy(), heat.edges))
+
+
+def test_a_reference_comes_back_from_json(pumps: Fleet, pump: Contract, tmp_path: Path) -> None:
+    reference = Reference.of(pumps, pump)
+    write_json(tmp_path / "reference.json", reference.to_dict())
+    value = json.loads((tmp_path / "reference.json").read_text())
+    assert reference == parse(Reference, value, "reference")
+
+
+def test_policy_has_a_reference_for_both_assets(pump: Contract, turbofan: Contract) -> None:
+    path = ROOT / "policy" / "reference.yaml"
+    assert [150, 200] == [Reference.load(path, contract).units for contract in (pump, turbofan)]  # type: ignore[union-attr]
+
+
+def test_an_asset_without_one_has_none(oven: Contract) -> None:
+    assert None is Reference.load(ROOT / "policy" / "reference.yaml", oven)
+
+
+def test_a_reference_with_other_channels_than_the_contract_is_refused(tmp_path: Path, oven: Contract) -> None:
+    reference = Reference.of(Fleet.of(oven_table({"a": 3})), oven).to_dict()
+    del reference["channels"]["glow"]
+    write_json(tmp_path / "reference.yaml", {"assets": {"oven": reference}})
+    with pytest.raises(ConfigError, match="channels of the contract"):
+        Reference.load(tmp_path / "reference.yaml", oven)
+
+
+def test_a_policy_file_that_is_no_reference_is_refused(tmp_path: Path, oven: Contract) -> None:
+    (tmp_path / "reference.yaml").write_text("oven: {}")
+    with pytest.raises(ConfigError, match="one key 'assets'"):
+        Reference.load(tmp_path / "reference.yaml", oven)
+
+
+@pytest.mark.parametrize(
+    ("edges", "shares_"),
+    [([2.0, 1.0], [0.5, 0.25, 0.25]), ([1.0], [1.0]), ([1.0], [0.5, 0.4]), ([1.0], [1.5, -0.5])],
+)
+def test_bins_that_are_none_cannot_be_built(edges: list[float], shares_: list[float]) -> None:
+    value = {"mean": 0.0, "sigma": 1.0, "minimum": 0.0, "maximum": 1.0, "max_change_per_cycle": 0.0}
+    with pytest.raises(ConfigError, match="rising edges"):
+        parse(ChannelReference, value | {"edges": edges, "shares": shares_}, "reference")

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.telemetry.conftest import oven_contract, oven_table
+from twinseal.errors import DataError
+from twinseal.evidence import Subject, test_result
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.reference import Reference
+from twinseal.telemetry.rules import CHECKS
+from twinseal.telemetry.screening import screen
+from twinseal.telemetry.validation import examine, fill, validate
+
+LIVES = {f"oven-{n}": 6 for n in range(8)}
+
+
+def ovens(bad: int = 0) -> Fleet:
+    """Eight ovens, of which the first `bad` once show a heat that no oven can have."""
+    table = oven_table(LIVES)
+    table.loc[table["unit"].isin(list(LIVES)[:bad]) & (table["cycle"] == 3), "heat"] = 900.0
+    return Fleet.of(table)
+
+
+def test_a_good_fleet_is_accepted_as_it_came(oven: Contract) -> None:
+    validation = validate(ovens(), oven, None, None)
+    pd.testing.assert_frame_equal(ovens().table, validation.accepted.table)
+    assert ((), (), 0) == (validation.findings, validation.failed, len(validation.quarantined))
+    assert ("PASSED", "") == (validation.result, validation.refusal)
+
+
+def test_bad_units_are_set_aside_with_their_reason_and_the_rest_passes_by_itself(oven: Contract) -> None:
+    validation = validate(ovens(bad=2), oven, None, None)
+    assert tuple(LIVES)[:2] == validation.quarantined.units
+    assert tuple(LIVES)[2:] == validation.accepted.units
+    assert () == screen(validation.accepted, oven)
+    reasons = {(f.unit, f.rule, f.first_cycle, f.observed, f.bound) for f in validation.findings if f.rule == "range"}
+    assert {(unit, "range", 3, 900.0, "200 … 400 K") for unit in tuple(LIVES)[:2]} == reasons
+    assert {"range heat", "change heat"} <= set(validation.warned)
+    assert not {"range heat", "change heat"} & set(validation.passed)
+
+
+def test_every_row_is_accepted_or_in_quarantine(oven: Contract) -> None:
+    validation = examine(ovens(bad=2), oven)
+    both = pd.concat([validation.accepted.table, validation.quarantined.table])
+    pd.testing.assert_frame_equal(ovens(bad=2).table, Fleet.of(both).table)
+
+
+def test_more_bad_units_than_the_contracts_share_are_refused_with_the_findings(oven: Contract) -> None:
+    with pytest.raises(DataError, match="expected at most 30% bad units, got 3 of 8") as caught:
+        validate(ovens(bad=3), oven, None, None)
+    assert "oven-0, cycle 3, heat: range: expected 200 … 400 K, got 900" in caught.value.findings
+    assert 6 == len(caught.value.findings)
+    assert "reports/validation" in caught.value.remedy
+
+
+def test_a_refused_fleet_is_examined_without_an_exception_for_those_who_report(oven: Contract) -> None:
+    validation = examine(ovens(bad=3), oven)
+    assert ("FAILED", 3) == (validation.result, validation.measures["units_quarantined"])
+
+
+def test_a_fleet_of_which_nobody_is_left_is_refused(oven: Contract) -> None:
+    with pytest.raises(DataError, match="got none of 8"):
+        validate(ovens(bad=8), oven, None, None)
+
+
+def test_an_empty_fleet_is_refused(oven: Contract) -> None:
+    with pytest.raises(DataError, match="got none of 0"):
+        validate(Fleet(ovens().table.iloc[:0]), oven, None, None)
+
+
+def test_a_single_unit_is_no_fleet(oven: Contract) -> None:
+    with pytest.raises(DataError, match="two units or more, got 1"):
+        validate(ovens().select(["oven-0"]), oven, None, None)
+
+
+def test_a_fleet_of_nothing_but_nan_is_refused(oven: Contract) -> None:
+    """NaN passes every range."""
+    table = ovens().table.assign(heat=np.float32(np.nan))
+    with pytest.raises(DataError, match="got none of 8") as caught:
+        validate(Fleet(table), oven, None, None)
+    assert {"missing"} == {finding.split(": ")[1] for finding in caught.value.findings}
+
+
+def test_a_fleet_that_drifted_is_refused(oven: Contract) -> None:
+    reference = Reference.of(ovens(), oven)
+    table = ovens().table
+    table = table.assign(heat=table["heat"] + np.float32(2.0))
+    with pytest.raises(DataError, match="fleet, heat: drift"):
+        validate(Fleet(table), oven, reference, None)
+
+
+def test_bad_units_do_not_make_the_others_drift(oven: Contract) -> None:
+    reference = Reference.of(ovens(), oven)
+    validation = validate(ovens(bad=2), oven, reference, None)
+    assert (1, 0.0) == (validation.measures["drift_compared"], validation.measures["drift_max_psi"])
+
+
+def test_what_could_not_be_tested_is_a_warning_and_no_pass(oven: Contract) -> None:
+    validation = examine(ovens(), oven, None)
+    assert ("consistency (not tested)", "drift (not tested)") == validation.warned
+    assert 0 == validation.measures["drift_compared"]
+    assert not [name for name in validation.passed if name.startswith(("drift", "consistency"))]
+
+
+def test_absent_values_that_may_be_absent_are_filled_with_the_last_before(oven: Contract) -> None:
+    table = ovens().table
+    table = table.assign(glow=table["glow"].mask(table.index == 3))
+    validation = validate(Fleet(table), oven, None, None)
+    assert 1 == validation.measures["values_filled"]
+    assert [313.0, 313.0, 315.0] == validation.accepted.table["glow"].tolist()[2:5]
+
+
+def test_filling_never_crosses_from_one_unit_to_the_next(oven: Contract) -> None:
+    table = ovens().table
+    filled, count = fill(Fleet(table.assign(glow=table["glow"].mask(table["cycle"] == 1))), oven)
+    assert 8 == count
+    assert 8 == int(filled.table["glow"].isna().sum())
+
+
+def test_measures_have_every_rule_and_are_a_signable_result(oven: Contract) -> None:
+    validation = examine(ovens(bad=2), oven)
+    measures = validation.measures
+    assert (48, 8, 2, 0.25) == tuple(
+        measures[name] for name in ("rows_total", "units_total", "units_quarantined", "quarantined_share")
+    )
+    assert set(CHECKS) == set(measures["findings_by_rule"])
+    assert {"range": 2, "change": 2} == {rule: n for rule, n in measures["findings_by_rule"].items() if n}
+    assert 2 == measures["expectations_failed"]
+    subject = Subject("data/raw/telemetry.parquet", "0" * 64)
+    statement = test_result(
+        (subject,),
+        result=validation.result,
+        configuration=(subject,),
+        passed=validation.passed,
+        warned=validation.warned,
+        failed=validation.failed,
+        measures=measures,
+    )
+    assert statement == type(statement).from_bytes(statement.to_bytes())
+
+
+def test_the_pages_are_written_also_of_a_refused_fleet(tmp_path: Path, oven: Contract) -> None:
+    with pytest.raises(DataError):
+        validate(ovens(bad=3), oven, None, tmp_path / "docs")
+    assert ["index.html", "suite.html"] == sorted(path.name for path in (tmp_path / "docs").iterdir())
+
+
+def test_no_share_means_no_bad_unit(oven: Contract) -> None:
+    strict = Contract.from_dict(oven_contract() | {"max_quarantined_share": 0.0})
+    assert "PASSED" == examine(ovens(), strict).result
+    with pytest.raises(DataError, match="at most 0% bad units, got 1 of 8"):
+        validate(ovens(bad=1), strict, None, None)

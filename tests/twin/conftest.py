@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.twin.deployment import Deployment
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deployment that has published release 1; `before` is what it was before that."""
+    path = tmp_path_factory.mktemp("deployment")
+    deployment = Deployment(path)
+    shutil.copytree(path / "home", path / "before/home")
+    deployment.publish(1)
+    return path
+
+
+@pytest.fixture
+def deployment(first: Path, tmp_path: Path) -> Deployment:
+    """A deployment of one's own, release 1 published."""
+    shutil.copytree(first, tmp_path / "deployment")
+    return Deployment(tmp_path / "deployment")

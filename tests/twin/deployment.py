@@ -1,0 +1,199 @@
+"""A small deployment, all real: keys, anchor, evidence, signatures, TUF repository, and a mirror to pull from.
+
+The model is a tiny untrained network and the evidence is about files that were never made: who admits must not care how
+good a model is, only that the signed evidence says so about exactly these bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from twinseal.digests import sha256, sha256_file
+from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
+from twinseal.files import inventory
+from twinseal.prognostics.checkpoint import write_model
+from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.normaliser import Normaliser
+from twinseal.telemetry.contract import Contract
+from twinseal.trust import repository
+from twinseal.trust.anchor import Anchor
+from twinseal.trust.attestation import write_attestation
+from twinseal.trust.ceremony import init_demo
+from twinseal.trust.home import Home
+from twinseal.trust.oms import sign_directory
+from twinseal.trust.release import Release
+from twinseal.trust.role import sign_role
+from twinseal.trust.roles import Role, Roles, RoleTable
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+MODEL, OTHER = "pump-rul", "fan-rul"
+POLICY = Subject("policy", sha256(b"policy"))
+CHANNELS = ("speed", "pressure", "flow", "torque", "heat", "noise", "vibration", "current")
+WINDOW = 6
+
+RAW = Subject("data/raw/telemetry.parquet", sha256(b"raw"))
+ACCEPTED = Subject("data/accepted/telemetry.parquet", sha256(b"accepted"))
+WINDOWS = (
+    Subject("data/windows/preparation.json", sha256(b"preparation")),
+    Subject("data/windows/windows.safetensors", sha256(b"windows")),
+)
+
+
+def roles(models: tuple[str, ...] = (MODEL, OTHER)) -> Roles:
+    """Two of three reviewers; everybody else alone."""
+    holders = {
+        "root": ("ruth",),
+        "targets": ("ruth",),
+        "builder": ("builder",),
+        "assessor": ("assessor",),
+        "reviewer": ("alice", "bruno", "chiara"),
+        "registrar": ("registrar",),
+    }
+    table = {
+        name: Role(holders=names, threshold=2 if name == "reviewer" else 1, expires_days=30)
+        for name, names in holders.items()
+    }
+    return Roles(models=models, roles=RoleTable(**table))
+
+
+def contract(model: str = MODEL) -> Contract:
+    """Every channel from 0 to 10, at most 1 a cycle."""
+    channel = {"unit": "1", "minimum": 0.0, "maximum": 10.0, "max_change_per_cycle": 1.0}
+    return Contract.from_dict(
+        {
+            "asset": model.removesuffix("-rul"),
+            "model": model,
+            "description": "a test",
+            "cycle": "one",
+            "rul_cap_cycles": 100.0,
+            "min_cycles": 3,
+            "max_quarantined_share": 0.1,
+            "settings": {"speed": channel},
+            "sensors": dict.fromkeys(CHANNELS[1:], channel),
+        }
+    )
+
+
+class Deployment:
+    """A home with an anchor, and releases published one after the other.
+
+    Attributes:
+        home: Where trust lives.
+        roles: Its policy.
+        anchor: What the twin is given.
+        mirror: The folder that a DirectorySource, or the simulator, serves.
+    """
+
+    def __init__(self, path: Path, models: tuple[str, ...] = (MODEL, OTHER)) -> None:
+        self.home = Home(path / "home")
+        self.roles = roles(models)
+        if not self.home.anchor_dir.exists():
+            init_demo(self.home, self.roles, NOW)
+        self.anchor: Anchor = self.home.anchor()
+        self.mirror = path / "mirror"
+        self._work = path
+        self._update_mirror()
+
+    def bundle(self, seed: int, model: str = MODEL, name: str = "bundle", **changes: Any) -> Path:
+        """A signed bundle; `changes` are predicates' fields by stage, to make evidence that says something else."""
+        folder = self._work / f"{name}-{seed}-{model}"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_tiny_model(folder / "model", seed, model)
+        (folder / "model.sig.json").write_bytes(sign_directory(folder / "model", self.home.signer("builder")))
+        files = tuple(Subject(f"model/{r.path}", r.sha256) for r in inventory(folder / "model"))
+        for stage, statement in statements(files, model).items():
+            said = Statement(statement.subjects, statement.predicate_type, statement.predicate | changes.get(stage, {}))
+            write_attestation(folder / f"evidence/{stage}.dsse.json", stage, said, self.home)
+        inputs = [Subject(p.stem, sha256_file(p)) for p in sorted((folder / "evidence").iterdir())]
+        verdict = verdict_on(files, model, tuple(inputs))
+        said = Statement(verdict.subjects, verdict.predicate_type, verdict.predicate | changes.get("assess", {}))
+        write_attestation(folder / "evidence/assess.dsse.json", "assess", said, self.home)
+        return folder
+
+    def publish(
+        self, version: int, *, seed: int | None = None, model: str = MODEL, now: datetime = NOW, **changes: Any
+    ) -> Release:
+        """Approve and publish a release, whatever its evidence says, and put it into the mirror."""
+        bundle = self.bundle(version if seed is None else seed, model, **changes)
+        return self.release(bundle, version, model=model, now=now)
+
+    def release(
+        self, bundle: Path, version: int, *, model: str = MODEL, now: datetime = NOW, model_id: str = ""
+    ) -> Release:
+        """Approve and publish the bundle as it is, and put it into the mirror."""
+        release = Release.describe(
+            bundle,
+            model=model,
+            version=version,
+            policy_sha256=POLICY.sha256,
+            mlflow_model_id=model_id or f"m-{sha256(bundle.name.encode())[:32]}",
+            parent_version=None,
+        )
+        role = repository.stage(self.home, release, expires=now + timedelta(days=20))
+        signatures = [sign_role(role, self.home.signer(name)) for name in ("alice", "chiara")]
+        repository.publish(
+            self.home,
+            role,
+            signatures,
+            release.to_bytes(),
+            registrar=self.home.signer("registrar"),
+            roles=self.roles,
+            now=now,
+        )
+        self._update_mirror()
+        shutil.copytree(bundle, self.candidate(release), dirs_exist_ok=True)
+        return release
+
+    def candidate(self, release: Release) -> Path:
+        """Where the mirror keeps the files of a release."""
+        return self.mirror / "candidates" / release.mlflow_model_id
+
+    def _update_mirror(self) -> None:
+        shutil.copytree(self.home.repository, self.mirror, dirs_exist_ok=True)
+
+
+def write_tiny_model(folder: Path, seed: int, model: str = MODEL) -> None:
+    """The three files of a network that nobody trained."""
+    torch.manual_seed(seed)
+    network = RulNetwork(
+        NetworkConfig.for_window(channels=len(CHANNELS), window=WINDOW, hidden=(4,), rul_cap_cycles=100.0)
+    )
+    normaliser = Normaliser(np.full(len(CHANNELS), 5.0), np.full(len(CHANNELS), 2.0))
+    prepared: Any = SimpleNamespace(channels=CHANNELS, normaliser=normaliser)  # all that write_model reads of it
+    write_model(folder, network, contract(model), prepared)
+
+
+def statements(files: tuple[Subject, ...], model: str) -> dict[str, Statement]:
+    """The evidence of every stage before the verdict, as the pipeline would write it."""
+    common: dict[str, Any] = {"builder": "test", "parameters": {}, "environment": {}}
+    tested: dict[str, Any] = {"result": "PASSED", "configuration": (POLICY,), "passed": ("all",), "measures": {"n": 1}}
+    return {
+        "ingest": provenance((RAW,), stage="ingest", materials=(), **common),
+        "validate": test_result((RAW, ACCEPTED), **tested),
+        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED,), **common),
+        "train": provenance(files, stage="train", materials=WINDOWS, **common),
+        "evade": test_result((*files, *WINDOWS), **tested),
+        "poison": test_result((*files, ACCEPTED), **tested),
+    }
+
+
+def verdict_on(files: tuple[Subject, ...], model: str, inputs: tuple[Subject, ...]) -> Statement:
+    """A passed verdict."""
+    gate = {"name": "accuracy", "observed": 1.0, "bound": 2.0, "unit": "cycles", "result": "PASSED"}
+    return verification_summary(
+        files,
+        verifier="https://twinseal.dev/assess",
+        time_verified="2026-03-01T00:00:00Z",
+        resource=f"https://twinseal.dev/model/{model}",
+        policy=POLICY,
+        inputs=inputs,
+        result="PASSED",
+        gates=[gate],
+    )

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.twin.deployment import CHANNELS, MODEL, NOW, WINDOW, Deployment
+from twinseal.prognostics.checkpoint import read_model
+from twinseal.twin.admit import VerifiedModel
+from twinseal.twin.pull import pull
+from twinseal.twin.runtime import Prediction, Runtime, run
+from twinseal.twin.sources import DirectorySource
+
+
+@pytest.fixture(scope="module")
+def verified(first: Path, tmp_path_factory: pytest.TempPathFactory) -> VerifiedModel:
+    deployment = Deployment(first)
+    state = tmp_path_factory.mktemp("twin")
+    return pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, state, NOW).model
+
+
+def row(cycle: Any, unit: Any = "pump-1", **changes: Any) -> dict[str, Any]:
+    values = {name: 5.0 + 0.1 * math.sin(float(index)) for index, name in enumerate(CHANNELS)}
+    return {"unit": unit, "cycle": cycle} | values | changes
+
+
+def test_each_row_gets_the_models_answer_on_its_window(verified: VerifiedModel) -> None:
+    rows = [row(cycle, speed=5.0 + 0.1 * cycle) for cycle in range(1, 10)]
+    predictions = list(run(verified, rows))
+    for index, prediction in enumerate(predictions):
+        window = np.array([[r[name] for name in CHANNELS] for r in rows[max(0, index + 1 - WINDOW) : index + 1]])
+        assert prediction.rul_cycles == verified.model.predict(window)
+    assert [p.cycle for p in predictions] == list(range(1, 10))
+    assert [p.status for p in predictions] == ["degraded"] * 2 + ["ok"] * 7
+    assert predictions[0].advice.endswith("a history of 1 cycles, fewer than 3")
+
+
+def test_frame_and_rows_give_the_same(verified: VerifiedModel) -> None:
+    rows = [row(cycle, unit, flow=5.0 + cycle / 10) for cycle in range(1, 8) for unit in ("a", "b")]
+    assert list(run(verified, pd.DataFrame(rows))) == list(run(verified, rows))
+
+
+def test_last_only_gives_each_unit_once(verified: VerifiedModel) -> None:
+    rows = [row(cycle, unit, flow=5.0 + cycle / 10) for cycle in range(1, 8) for unit in ("a", "b")]
+    assert list(run(verified, rows, last_only=True)) == list(run(verified, rows))[-2:]
+
+
+def test_units_do_not_see_each_other(verified: VerifiedModel) -> None:
+    alone = list(run(verified, [row(cycle, "a") for cycle in range(1, 5)]))
+    mixed = [r for cycle in range(1, 5) for r in (row(cycle, "a"), row(cycle, "b", flow=9.0))]
+    assert [p for p in run(verified, mixed) if p.unit == "a"] == alone
+
+
+def test_repaired_value_is_said_as_long_as_it_is_in_the_window(verified: VerifiedModel) -> None:
+    rows = [row(cycle, **({"heat": 99.0} if cycle == 4 else {})) for cycle in range(1, 4 + WINDOW + 1)]
+    predictions = list(run(verified, rows))
+    assert [p.status for p in predictions] == ["degraded"] * 2 + ["ok"] + ["degraded"] * WINDOW + ["ok"]
+    assert [p.flagged for p in predictions[2:5]] == [(), ("heat",), ()]
+    assert predictions[3].advice.endswith("1 of the last 4 cycles were repaired, now heat: check the sensor")
+
+
+def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> None:
+    runtime = Runtime(verified)
+    runtime.step(row(1))
+    answer = runtime.step(row(2, heat=99.0, flow=99.0, noise=None))
+    assert answer == Prediction(
+        "pump-1",
+        2,
+        0.0,
+        "refused",
+        ("flow", "heat", "noise"),
+        "inspect now: expected at most 2 flagged channels, got 3: flow, heat, noise",
+    )
+    assert runtime.step(row(3)).status == "degraded"
+
+
+@pytest.mark.parametrize("cycle", [None, "7", 0, -1, 1.5, math.nan, math.inf, True, 2**31, 10**400, [1]])
+def test_row_without_a_cycle_is_refused(cycle: Any, verified: VerifiedModel) -> None:
+    answer = Runtime(verified).step(row(cycle))
+    assert (answer.status, answer.cycle, answer.rul_cycles) == ("refused", 0, 0.0)
+    assert answer.advice.startswith("inspect now: expected a cycle after 0, got ")
+
+
+@pytest.mark.parametrize("unit", [None, "", math.nan, 1.5, True, ["a"]])
+def test_row_without_a_unit_is_refused(unit: Any, verified: VerifiedModel) -> None:
+    answer = Runtime(verified).step(row(1, unit))
+    assert (answer.status, answer.unit) == ("refused", "")
+    assert answer.advice == "inspect now: expected the name of a unit, got none"
+
+
+def test_row_that_is_no_row_is_refused(verified: VerifiedModel) -> None:
+    nothing: Any = [1, 2]
+    assert [p.status for p in run(verified, [nothing, {}])] == ["refused", "refused"]
+
+
+def test_cycle_seen_before_is_refused_and_does_not_count(verified: VerifiedModel) -> None:
+    runtime, other = Runtime(verified), Runtime(verified)
+    for cycle in (1, 2, 3):
+        runtime.step(row(cycle, speed=5.0 + cycle / 10))
+        other.step(row(cycle, speed=5.0 + cycle / 10))
+    assert runtime.step(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
+    assert runtime.step(row(1)).status == "refused"
+    assert runtime.step(row(4)) == other.step(row(4))
+
+
+def test_numbers_as_a_csv_brings_them_are_understood(verified: VerifiedModel) -> None:
+    assert Runtime(verified).step(row(1.0, 7)).unit == "7"
+    assert Runtime(verified).step(row(np.int64(3), np.int64(7))).cycle == 3
+
+
+def test_missing_cycles_are_held_and_said(verified: VerifiedModel) -> None:
+    runtime = Runtime(verified)
+    rows = [row(cycle, speed=5.0 + cycle / 10) for cycle in (1, 2, 3, 6)]
+    answer = [runtime.step(r) for r in rows][-1]
+    held = np.array([[r[name] for name in CHANNELS] for r in (*rows[:3], rows[2], rows[2], rows[3])])
+    assert answer.rul_cycles == verified.model.predict(held)
+    assert answer.advice.endswith("2 of the last 6 cycles were repaired")
+
+
+def test_after_a_long_silence_the_history_starts_again(verified: VerifiedModel) -> None:
+    runtime = Runtime(verified)
+    for cycle in (1, 2, 3, 4):
+        runtime.step(row(cycle))
+    answer = runtime.step(row(4 + WINDOW + 1))
+    assert answer.advice.endswith("a history of 1 cycles, fewer than 3")
+    assert answer.rul_cycles == Runtime(verified).step(row(1)).rul_cycles
+
+
+def test_only_a_verified_model_runs(verified: VerifiedModel, first: Path) -> None:
+    (folder,) = first.glob("mirror/candidates/*/model")
+    raw: Any = read_model(folder)
+    with pytest.raises(TypeError, match="expected a VerifiedModel, got Model"):
+        next(run(raw, [row(1)]))
+    with pytest.raises(TypeError, match=r"made by twinseal\.twin\.admit\.admit alone"):
+        VerifiedModel(verified.release, raw, False, object())
+
+
+def test_demo_keys_are_said_to_be_so(verified: VerifiedModel) -> None:
+    assert verified.demo
+
+
+anything = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none(), max_size=1)
+)
+wild = st.dictionaries(st.sampled_from(["unit", "cycle", *CHANNELS]), anything)
+tame = st.builds(row, st.integers(1, 30), st.sampled_from(["a", "b"]), heat=st.floats(0, 10) | st.none())
+
+
+@given(rows=st.lists(wild | tame, max_size=12))
+def test_whatever_comes_there_is_one_honest_answer_a_row(rows: list[dict[str, Any]], verified: VerifiedModel) -> None:
+    answers = list(run(verified, rows))
+    assert len(answers) == len(rows)
+    for answer in answers:
+        assert 0.0 <= answer.rul_cycles <= verified.model.rul_cap_cycles
+        assert (answer.status == "refused") == answer.advice.startswith("inspect now: ")
+        assert answer.status != "refused" or answer.rul_cycles == 0.0
+
+
+def test_rows_are_taken_one_at_a_time(verified: VerifiedModel) -> None:
+    taken: list[int] = []
+
+    def stream() -> Iterator[dict[str, Any]]:
+        for cycle in range(1, 100):
+            taken.append(cycle)
+            yield row(cycle)
+
+    next(run(verified, stream()))
+    assert taken == [1]

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.twin.deployment import MODEL, NOW, Deployment
+from twinseal.errors import EvidenceError, TwinsealError
+from twinseal.twin.pull import pull
+from twinseal.twin.runtime import current
+from twinseal.twin.sources import DirectorySource
+from twinseal.twin.state import Seen, State
+
+OPERATIONS = ("replace", "rename", "unlink", "rmdir", "fsync")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+@contextmanager
+def killed_before(operation: int, patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Kill before the n-th operation on files, counted from 0; what would clean up after it is dead as well."""
+    done: list[str] = []
+
+    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if len(done) >= operation:
+                raise Killed
+            done.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    with patch.context() as patched:
+        for name in OPERATIONS:
+            patched.setattr(os, name, counted(name, getattr(os, name)))
+        try:
+            yield done
+        except Killed:
+            done.append("killed")
+
+
+def test_killed_between_any_two_operations_a_twin_has_the_old_model_or_the_new(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, anchor = DirectorySource(deployment.mirror), deployment.anchor
+    pull(source, anchor, MODEL, tmp_path / "start", NOW)
+    deployment.publish(2)
+    found: list[int] = []
+    for operation in range(400):
+        twin = tmp_path / "twin"
+        shutil.rmtree(twin, ignore_errors=True)
+        shutil.copytree(tmp_path / "start", twin)
+        with killed_before(operation, monkeypatch) as done:
+            pull(source, anchor, MODEL, twin, NOW)
+        found.append(current(twin, anchor, MODEL).release.version)
+        if "killed" not in done:
+            break
+        if operation % 7 == 0:  # whatever was left, the next pull gets to the end
+            assert pull(source, anchor, MODEL, twin, NOW).model.release.version == 2
+            assert not (twin / "incoming").exists()
+            assert len(list((twin / "models").iterdir())) == 1
+    assert found == sorted(found)
+    assert set(found) == {1, 2}
+    assert 40 < len(found) < 400
+
+
+def test_killed_while_the_first_model_is_pulled_leaves_none_or_all_of_it(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, anchor = DirectorySource(deployment.mirror), deployment.anchor
+    for operation in range(0, 400, 7):
+        twin = tmp_path / f"twin-{operation}"
+        with killed_before(operation, monkeypatch) as done:
+            pull(source, anchor, MODEL, twin, NOW)
+        try:
+            assert current(twin, anchor, MODEL).release.version == 1
+        except TwinsealError as error:
+            assert "expected an installed model, got none" in str(error)
+        assert pull(source, anchor, MODEL, twin, NOW).model.release.version == 1
+        if "killed" not in done:
+            break
+    assert "killed" not in done
+
+
+@pytest.mark.parametrize("operation", ["fsync", "replace"])
+def test_disk_that_fails_leaves_the_old_model(
+    operation: str, deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, anchor = DirectorySource(deployment.mirror), deployment.anchor
+    pull(source, anchor, MODEL, tmp_path / "twin", NOW)
+    deployment.publish(2)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, operation, fails)
+        with pytest.raises((OSError, TwinsealError), match="No space left on device"):
+            pull(source, anchor, MODEL, tmp_path / "twin", NOW)
+    assert current(tmp_path / "twin", anchor, MODEL).release.version == 1
+
+
+def test_two_pulls_do_not_run_at_once(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    with state.locked(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with state.shared(), state.shared(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_state_is_private(deployment: Deployment, tmp_path: Path) -> None:
+    pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, tmp_path / "twin", NOW)
+    for path in [tmp_path / "twin", *(tmp_path / "twin").iterdir(), *(tmp_path / "twin/models").iterdir()]:
+        if path.is_dir():
+            assert oct(path.stat().st_mode & 0o777) == "0o700"
+
+
+zones = st.sampled_from([UTC, timezone(timedelta(hours=2))])
+times = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=zones)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+
+
+@given(st.builds(Seen, st.text(max_size=20), times, st.integers(1, 2**40), digests))
+def test_memory_round_trips(seen: Seen) -> None:
+    assert Seen.from_bytes(seen.to_bytes()) == seen
+
+
+@given(st.binary(max_size=200))
+def test_memory_from_any_bytes_is_a_value_or_our_error(data: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        Seen.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"model": "m", "time": "2026-01-01T00:00:00", "version": 1, "sha256": "%s"}' % ("0" * 64),
+        '{"model": "m", "time": "2026-01-01T00:00:00+00:00", "version": 0, "sha256": "%s"}' % ("0" * 64),
+        '{"model": "m", "time": "2026-01-01T00:00:00+00:00", "version": true, "sha256": "%s"}' % ("0" * 64),
+        '{"model": "m", "time": 3, "version": 1, "sha256": "%s"}' % ("0" * 64),
+        '{"model": "m", "time": "2026-01-01T00:00:00+00:00", "version": 1, "sha256": "0", "more": 1}',
+    ],
+)
+def test_malformed_memory_is_refused(text: str) -> None:
+    with pytest.raises(EvidenceError, match=r"last_seen\.json: expected what a pull has seen"):
+        Seen.from_bytes(text.encode())
