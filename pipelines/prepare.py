@@ -1,0 +1,58 @@
+"""Prepare: windows, remaining lives and the normaliser from accepted telemetry, split by unit.
+
+Reads data/accepted/telemetry.parquet and policy/contract.yaml. Writes data/windows/windows.safetensors,
+data/windows/preparation.json and the signed provenance of both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines import _stage
+from twinseal.console import out, run_stage
+from twinseal.evidence import provenance
+from twinseal.prognostics.windows import DESCRIPTION, TENSORS, PrepareParams, prepare
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.sources import DataParams
+
+ACCEPTED, WINDOWS = Path("data/accepted/telemetry.parquet"), Path("data/windows")
+BUILDER = "https://twinseal.dev/builder"
+
+
+def main() -> None:
+    """Check, cut into windows, write, sign."""
+    params, data = _stage.params(PrepareParams, "prepare"), _stage.params(DataParams, "data")
+    _stage.upstream("validate", ACCEPTED)
+    contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
+    prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params)
+    prepared.write(WINDOWS)
+    statement = provenance(
+        (_stage.subject(WINDOWS / TENSORS), _stage.subject(WINDOWS / DESCRIPTION)),
+        stage="prepare",
+        builder=BUILDER,
+        materials=(
+            _stage.subject(ACCEPTED),
+            _stage.code(),
+            _stage.subject(_stage.PARAMS),
+            _stage.subject(_stage.POLICY / "contract.yaml"),
+            _stage.locks(),
+        ),
+        parameters={"prepare": params.model_dump(mode="json"), "data": {"asset": data.asset}},
+        environment=_stage.environment(),
+        measures={
+            name: {"windows": len(windows), "units": len(windows.unit_names)}
+            for name, windows in (
+                ("train", prepared.train),
+                ("validation", prepared.validation),
+                ("test", prepared.test),
+            )
+        },
+    )
+    _stage.attest("prepare", statement)
+    counts = ", ".join(f"{len(getattr(prepared, name))} {name}" for name in ("train", "validation", "test"))
+    out.print(f"prepared: windows of {params.window} cycles, {len(prepared.channels)} channels: {counts}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,377 @@
+"""Windows: what the network sees of a fleet, with the split and the normaliser that made them.
+
+Its duty is everything between accepted telemetry and tensors: cap the remaining useful life (RUL), split by unit, fit
+the normaliser on the training units only, pad, and keep it all in two files of deterministic bytes. Attacks and
+training read windows; only `prepare` makes them from telemetry.
+
+Rules: a unit is in one split only; a window never crosses units; rows are stored once, windows are views of them.
+
+    >>> row = np.float32([[0.0], [1.0], [2.0], [3.0]])
+    >>> one = np.zeros(1, dtype=np.int64)
+    >>> Windows(row, np.array([3]), np.float32([9.0]), one, one, ("pump-1",), 2).batch().tolist()
+    [[[1.0], [2.0]]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from twinseal.config import Settings, parse
+from twinseal.digests import parse_json
+from twinseal.errors import ConfigError, DataError, EvidenceError
+from twinseal.files import write_json, write_whole
+from twinseal.prognostics.normaliser import F32, Normaliser, pad
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from twinseal.telemetry.contract import Contract
+    from twinseal.telemetry.fleet import Fleet
+
+log = structlog.get_logger()
+
+TENSORS, DESCRIPTION = "windows.safetensors", "preparation.json"
+SPLITS = ("train", "validation", "test")
+_MAX_TENSOR_BYTES = 4 << 30
+
+I64 = npt.NDArray[np.int64]
+
+
+class PrepareParams(Settings):
+    """The section `prepare` of params.yaml.
+
+    Attributes:
+        window: Cycles that the network looks back.
+        stride: Cycles between two training windows of a unit.
+        validation_share: Share of the units with a known end that training may not see; at least one unit.
+        test_share: Share of them kept for the test, where the fleet has no censored units of known RUL.
+        cuts_per_unit: In that case, at how many cycles each test unit is cut off, drawn at random.
+        seed: Of the split and the cuts.
+    """
+
+    window: int = 100
+    stride: int = 1
+    validation_share: float = 0.1
+    test_share: float = 0.2
+    cuts_per_unit: int = 5
+    seed: int = 7
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse values that no preparation can obey."""
+        _within("window", self.window, 2, 10_000)
+        _within("stride", self.stride, 1, 10_000)
+        _within("cuts_per_unit", self.cuts_per_unit, 1, 1_000)
+        _within("seed", self.seed, 0, 2**32 - 1)
+        _within("validation_share", self.validation_share, 0.0, 0.5)
+        _within("test_share", self.test_share, 0.0, 0.5)
+
+
+def _within(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of some units: rows kept once, each window the `window` rows before its end.
+
+    Window i is `rows[ends[i] - window : ends[i]]`; its newest reading is `rows[ends[i] - 1]`.
+
+    Attributes:
+        rows: (R, C) float32 in σ of the training units, unit after unit, each padded on the left by its first row.
+        ends: (N,) int64, one past the last row of each window.
+        rul: (N,) float32 in cycles, capped: what is to be estimated.
+        cycles: (N,) int64, the unit's cycle at the newest reading.
+        units: (N,) int64, index into unit_names.
+        unit_names: The units.
+        window: L, the rows of a window.
+
+    Raises:
+        ValueError: Shapes or types disagree, a window reaches outside the rows, or a value is not finite.
+    """
+
+    rows: F32
+    ends: I64
+    rul: F32
+    cycles: I64
+    units: I64
+    unit_names: tuple[str, ...]
+    window: int
+
+    def __post_init__(self) -> None:
+        count = len(self.ends)
+        if self.rows.ndim != 2 or any(a.shape != (count,) for a in (self.ends, self.rul, self.cycles, self.units)):
+            raise ValueError("windows: expected rows (R, C) and one end, rul, cycle and unit a window")
+        if self.rows.dtype != np.float32 or self.rul.dtype != np.float32:
+            raise ValueError(f"windows: expected float32, got {self.rows.dtype} and {self.rul.dtype}")
+        if not (np.isfinite(self.rows).all() and np.isfinite(self.rul).all()):
+            raise ValueError("windows: expected finite rows and RULs")
+        if count and not (self.window <= self.ends.min() and self.ends.max() <= len(self.rows)):
+            raise ValueError("windows: expected every window within the rows")
+        if count and not (self.units.min() >= 0 and self.units.max() < len(self.unit_names)):
+            raise ValueError("windows: expected every window to have a named unit")
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def batch(self, indices: npt.ArrayLike | slice | None = None) -> F32:
+        """Some windows, copied out, oldest reading first.
+
+        Args:
+            indices: (B,) int, a boolean mask (N,), or a slice; all windows by default.
+
+        Returns:
+            (B, L, C) float32 in σ.
+        """
+        ends = (
+            self.ends if indices is None else self.ends[indices if isinstance(indices, slice) else np.asarray(indices)]
+        )
+        views = np.lib.stride_tricks.sliding_window_view(self.rows, self.window, axis=0)  # (R-L+1, C, L)
+        return np.ascontiguousarray(views[ends - self.window].transpose(0, 2, 1))
+
+    def take(self, indices: npt.ArrayLike) -> Windows:
+        """The windows at `indices` ((B,) int or a boolean mask (N,)), over the same rows."""
+        at = np.asarray(indices)
+        parts = (self.ends[at], self.rul[at], self.cycles[at], self.units[at])
+        return Windows(self.rows, *parts, self.unit_names, self.window)
+
+    @classmethod
+    def explicit(cls, values: F32, rul: F32, cycles: I64, units: I64, unit_names: tuple[str, ...]) -> Windows:
+        """Windows that share no rows: `explicit(values, …).batch() == values`. For attacks that alter each by itself.
+
+        Args:
+            values: (N, L, C) float32 in σ.
+            rul: (N,) float32 in cycles.
+            cycles: (N,) int64.
+            units: (N,) int64, index into unit_names.
+            unit_names: The units.
+        """
+        count, window, channels = values.shape
+        rows = np.ascontiguousarray(values.reshape(count * window, channels), dtype=np.float32)  # (N·L, C)
+        return cls(rows, (np.arange(count, dtype=np.int64) + 1) * window, rul, cycles, units, unit_names, window)
+
+
+def join(first: Windows, second: Windows) -> Windows:
+    """The windows of `first`, then those of `second`; both must look back equally far.
+
+    Raises:
+        ValueError: They differ in window or channels.
+    """
+    if first.window != second.window or first.rows.shape[1] != second.rows.shape[1]:
+        raise ValueError("windows: expected the same window and channels in both")
+    names = tuple(dict.fromkeys(first.unit_names + second.unit_names))
+    renumber = np.array([names.index(name) for name in second.unit_names], dtype=np.int64)
+    return Windows(
+        np.concatenate([first.rows, second.rows]),
+        np.concatenate([first.ends, second.ends + len(first.rows)]),
+        np.concatenate([first.rul, second.rul]),
+        np.concatenate([first.cycles, second.cycles]),
+        np.concatenate([first.units, renumber[second.units]]),
+        names,
+        first.window,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All that training needs, and all that serving must repeat.
+
+    Attributes:
+        train: Every stride-th window of the training units.
+        validation: Every window of the validation units.
+        test: The last window of each censored unit, or the cuts of the test units.
+        normaliser: Fitted on the training units.
+        channels: Names of the C channels, in order.
+        window: Cycles of a window.
+        rul_cap_cycles: The cap that `rul` obeys.
+    """
+
+    train: Windows
+    validation: Windows
+    test: Windows
+    normaliser: Normaliser
+    channels: tuple[str, ...]
+    window: int
+    rul_cap_cycles: float
+
+    def write(self, directory: Path) -> None:
+        """Write windows.safetensors and preparation.json: equal values give equal bytes.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        splits = {name: getattr(self, name) for name in SPLITS}
+        tensors = {f"{name}.{key}": getattr(w, key) for name, w in splits.items() for key in _ARRAYS}
+        # No metadata: safetensors writes it in the order of a randomly seeded hash.
+        write_whole(directory / TENSORS, save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
+        description = Description(
+            channels=self.channels,
+            window=self.window,
+            rul_cap_cycles=self.rul_cap_cycles,
+            mean=tuple(self.normaliser.mean.tolist()),
+            std=tuple(self.normaliser.std.tolist()),
+            units={name: w.unit_names for name, w in splits.items()},
+        )
+        write_json(directory / DESCRIPTION, description.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, directory: Path) -> Prepared:
+        """Law: `Prepared.read(d)` after `prepared.write(d)` equals `prepared`.
+
+        Raises:
+            EvidenceError: The files are absent, malformed, or disagree with each other.
+        """
+        try:
+            about = parse(
+                Description,
+                parse_json((directory / DESCRIPTION).read_bytes(), DESCRIPTION),
+                str(directory / DESCRIPTION),
+            )
+            if (directory / TENSORS).stat().st_size > _MAX_TENSOR_BYTES:
+                raise EvidenceError(f"{TENSORS}: expected at most {_MAX_TENSOR_BYTES} bytes")
+            tensors = load((directory / TENSORS).read_bytes())
+            windows = {name: _windows_of(tensors, name, about) for name in SPLITS}
+            normaliser = Normaliser(np.array(about.mean), np.array(about.std))
+        except (ConfigError, EvidenceError, OSError, SafetensorError, KeyError, ValueError) as error:
+            raise EvidenceError(
+                f"{directory}: expected prepared windows, got {_oneline(error)}",
+                remedy="Make them again: dvc repro prepare",
+            ) from error
+        return cls(
+            **windows,
+            normaliser=normaliser,
+            channels=about.channels,
+            window=about.window,
+            rul_cap_cycles=about.rul_cap_cycles,
+        )
+
+
+_ARRAYS = ("rows", "ends", "rul", "cycles", "units")
+
+
+class Description(Settings):
+    """What preparation.json holds."""
+
+    channels: tuple[str, ...]
+    window: int
+    rul_cap_cycles: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    units: dict[str, tuple[str, ...]]
+
+
+def _windows_of(tensors: dict[str, npt.NDArray[Any]], name: str, about: Description) -> Windows:
+    arrays = {key: tensors[f"{name}.{key}"] for key in _ARRAYS}
+    shape = arrays["rows"].shape
+    if len(shape) != 2 or not shape[1] == len(about.channels) == len(about.mean):
+        raise ValueError(f"{name}: {shape} rows for {len(about.channels)} channels")
+    return Windows(**arrays, unit_names=about.units[name], window=about.window)
+
+
+def _oneline(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared:
+    """Windows for training, validation and test from accepted telemetry.
+
+    Units that ran to failure are split at random, by unit. The test is the last window of every censored unit whose
+    true RUL is known, as C-MAPSS has it; a fleet without such units gives up `test_share` of its units, each cut at
+    `cuts_per_unit` random cycles. Censored units never train: their history has no failure in it.
+
+    Raises:
+        DataError: Too few units ran to failure for the split, or a label is missing.
+    """
+    frames = dict(tuple(fleet.table.groupby("unit", sort=True, observed=True)))
+    censored = {name: frame for name, frame in frames.items() if bool(frame["censored"].iloc[0])}
+    complete = sorted(str(name) for name in set(frames) - set(censored))
+    known = sorted(str(name) for name, frame in censored.items() if np.isfinite(float(frame["rul"].iloc[-1])))
+    split = _split(complete, params, with_test=not known)
+    rng = np.random.default_rng([params.seed, 1])
+    channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
+    normaliser = Normaliser.fit(
+        np.concatenate([frames[name][list(channels)].to_numpy(dtype=np.float64) for name in split["train"]])
+    )
+    chosen = {
+        "train": [(name, _every(frames[name], params.stride)) for name in split["train"]],
+        "validation": [(name, _every(frames[name], 1)) for name in split["validation"]],
+        "test": [(name, np.array([len(frames[name])])) for name in known]
+        or [(name, _cuts(frames[name], contract.min_cycles, params, rng)) for name in split["test"]],
+    }
+    view = _View(normaliser, channels, cap, params.window)
+    windows = {key: view.cut([(name, frames[name], lengths) for name, lengths in chosen[key]]) for key in SPLITS}
+    prepared = Prepared(**windows, normaliser=normaliser, channels=channels, window=params.window, rul_cap_cycles=cap)
+    log.info("windows.prepared", **{name: len(getattr(prepared, name)) for name in SPLITS})
+    return prepared
+
+
+def _split(units: list[str], params: PrepareParams, *, with_test: bool) -> dict[str, list[str]]:
+    """Units that ran to failure → train, validation, test; each as large as its share, none empty that must not be."""
+    order = [units[i] for i in np.random.default_rng([params.seed, 0]).permutation(len(units))]
+    validation = max(1, round(params.validation_share * len(units)))
+    test = max(1, round(params.test_share * len(units))) if with_test else 0
+    if len(units) - validation - test < 2:
+        raise DataError(
+            f"fleet: expected at least {2 + validation + test} units that ran to failure, got {len(units)}",
+            remedy="Bring more histories that end in a failure; see data.cmapss.max_units and data.simulated.units.",
+        )
+    return {
+        "test": sorted(order[:test]),
+        "validation": sorted(order[test : test + validation]),
+        "train": sorted(order[test + validation :]),
+    }
+
+
+def _every(frame: pd.DataFrame, stride: int) -> I64:
+    """Lengths of history at which windows end: every `stride`-th, counted back from the last."""
+    return np.arange(len(frame), 0, -stride, dtype=np.int64)[::-1].copy()
+
+
+def _cuts(frame: pd.DataFrame, shortest: int, params: PrepareParams, rng: np.random.Generator) -> I64:
+    possible = np.arange(min(shortest, len(frame)), len(frame) + 1, dtype=np.int64)
+    return np.sort(rng.choice(possible, size=min(params.cuts_per_unit, len(possible)), replace=False))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """How histories become windows: the same for every split."""
+
+    normaliser: Normaliser
+    channels: tuple[str, ...]
+    cap: float
+    window: int
+
+    def cut(self, chosen: Sequence[tuple[str, pd.DataFrame, I64]]) -> Windows:
+        """Windows that end after the given lengths of each unit's history."""
+        rows, ends, rul, cycles, units, start = [], [], [], [], [], 0
+        for index, (name, frame, lengths) in enumerate(chosen):
+            raw = frame[list(self.channels)].to_numpy(dtype=np.float64)
+            padded = pad(self.normaliser.apply(raw), self.window)
+            labels = frame["rul"].to_numpy(dtype=np.float32)[lengths - 1]
+            if not np.isfinite(labels).all():
+                unknown = int(np.isnan(labels).sum())
+                raise DataError(f"{name}: expected a known RUL at every cycle used, got {unknown} unknown")
+            rows.append(padded)
+            ends.append(start + lengths + self.window - 1)
+            rul.append(np.minimum(labels, np.float32(self.cap)))
+            cycles.append(frame["cycle"].to_numpy(dtype=np.int64)[lengths - 1])
+            units.append(np.full(len(lengths), index, dtype=np.int64))
+            start += len(padded)
+        return Windows(
+            rows=np.concatenate(rows),
+            ends=np.concatenate(ends),
+            rul=np.concatenate(rul),
+            cycles=np.concatenate(cycles),
+            units=np.concatenate(units),
+            unit_names=tuple(name for name, _, _ in chosen),
+            window=self.window,
+        )

@@ -1,0 +1,107 @@
+"""A small fleet of wearing machines, prepared, trained and written once for the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from twinseal.prognostics.checkpoint import write_model
+from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.training import Epoch, TrainParams, train
+from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+
+PARAMS = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
+TRAINING = TrainParams(epochs=20, batch=32, hidden=(16, 16))
+
+
+def wearing_fleet(units: int, *, censored: int = 0, seed: int = 5) -> Fleet:
+    """Units of 50 to 90 cycles whose heat and drone rise with wear; the last `censored` stop 25 cycles early."""
+    rng, frames = np.random.default_rng(seed), []
+    for index in range(units):
+        life = int(rng.integers(50, 91))
+        seen = life - 25 if index >= units - censored else life
+        wear = (np.arange(1, life + 1) / life) ** 2
+        columns = {
+            "unit": f"unit-{index:02d}",
+            "cycle": np.arange(1, life + 1),
+            "censored": seen < life,
+            "rul": np.arange(life)[::-1],
+            "load": rng.normal(5.0, 0.5, life),
+            "heat": 300.0 + 20.0 * wear + rng.normal(0.0, 1.0, life),
+            "drone": 1.0 + wear + rng.normal(0.0, 0.1, life),
+        }
+        frames.append(pd.DataFrame(columns).head(seen))
+    return Fleet.of(pd.concat(frames))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def make_fleet() -> Callable[..., Fleet]:
+    return wearing_fleet
+
+
+@pytest.fixture(scope="session")
+def toy_params() -> PrepareParams:
+    return PARAMS
+
+
+@pytest.fixture(scope="session")
+def toy_training() -> TrainParams:
+    return TRAINING
+
+
+@pytest.fixture(scope="session")
+def toy_contract() -> Contract:
+    channel = {"unit": "K", "minimum": -1000.0, "maximum": 1000.0, "max_change_per_cycle": 100.0}
+    return Contract.from_dict(
+        {
+            "asset": "toy",
+            "model": "toy-rul",
+            "description": "A machine that wears",
+            "cycle": "One turn",
+            "rul_cap_cycles": 40.0,
+            "min_cycles": 10,
+            "max_quarantined_share": 0.1,
+            "settings": {"load": channel},
+            "sensors": {"heat": channel, "drone": channel},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_fleet() -> Fleet:
+    return wearing_fleet(14)
+
+
+@pytest.fixture(scope="session")
+def toy_prepared(toy_fleet: Fleet, toy_contract: Contract) -> Prepared:
+    return prepare(toy_fleet, toy_contract, PARAMS)
+
+
+@pytest.fixture(scope="session")
+def toy_trained(toy_prepared: Prepared) -> tuple[RulNetwork, tuple[Epoch, ...]]:
+    return train(toy_prepared, TRAINING)
+
+
+@pytest.fixture(scope="session")
+def toy_model(
+    toy_trained: tuple[RulNetwork, tuple[Epoch, ...]],
+    toy_contract: Contract,
+    toy_prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A directory with the trained model's three files. Read only."""
+    directory = tmp_path_factory.mktemp("toy") / "model"
+    write_model(directory, toy_trained[0], toy_contract, toy_prepared)
+    return directory

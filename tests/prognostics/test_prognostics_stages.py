@@ -1,0 +1,115 @@
+"""prepare and train as DVC runs them: files in, files and signed records out; and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipelines import _stage, prepare, train
+from twinseal.config import load
+from twinseal.errors import DigestMismatchError, SignatureError
+from twinseal.evidence import materials, measures, test_result
+from twinseal.files import inventory
+from twinseal.prognostics.checkpoint import read_model
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.trust.ceremony import init_demo
+from twinseal.trust.home import Home
+from twinseal.trust.roles import Roles
+
+ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
+PARAMS = {
+    "data": {"source": "simulated", "asset": "toy"},
+    "prepare": {"window": 20, "validation_share": 0.2},
+    "train": {"epochs": 5, "batch": 64, "hidden": [8]},
+}
+
+
+@pytest.fixture(scope="session")
+def validated(tmp_path_factory: pytest.TempPathFactory, toy_fleet: Fleet, toy_contract: Contract) -> Path:
+    """A folder as validate leaves it, with demo keys. Read only: tests work in a copy."""
+    folder = tmp_path_factory.mktemp("validated")
+    (folder / "policy").mkdir()
+    contract = {key: value for key, value in toy_contract.model_dump(mode="json").items() if key != "asset"}
+    (folder / "policy" / "contract.yaml").write_text(json.dumps({"assets": {"toy": contract}}))
+    (folder / "params.yaml").write_text(json.dumps(PARAMS))
+    init_demo(Home(folder / ".twinseal"), load(Roles, ROLES), datetime(2026, 1, 1, tzinfo=UTC))
+    toy_fleet.write(folder / prepare.ACCEPTED)
+    return folder
+
+
+@pytest.fixture
+def workspace(validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = shutil.copytree(validated, tmp_path / "work")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TWINSEAL_HOME", str(folder / ".twinseal"))
+    accepted = _stage.subject(prepare.ACCEPTED)
+    _stage.attest(
+        "validate", test_result((accepted,), result="PASSED", configuration=(), passed=("all",), measures={"rows": 1})
+    )
+    return folder
+
+
+def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) -> None:
+    prepare.main()
+    train.main()
+    files = inventory(train.CANDIDATE)
+    assert ["config.json", "contract.json", "model.safetensors"] == [record.path for record in files]
+    assert "toy-rul" == read_model(train.CANDIDATE).contract.model
+
+    prepared, trained = _stage.upstream("prepare"), _stage.upstream("train")
+    assert [(f"model/{record.path}", record.sha256) for record in files] == [
+        (subject.name, subject.sha256) for subject in trained.subjects
+    ]
+    assert set(prepared.subjects) <= set(materials(trained))
+    assert _stage.subject(prepare.ACCEPTED) in materials(prepared)
+    assert {"code", "params.yaml", "policy/contract.yaml", "requirements"} <= {
+        material.name for material in materials(trained)
+    }
+
+    metrics = json.loads((train.REPORT / "metrics.json").read_text())
+    assert measures(trained) == metrics
+    assert metrics["test"]["network"]["windows"] == len(pd.read_csv(train.REPORT / "predictions.csv"))
+    assert [1, 2, 3, 4, 5] == pd.read_csv(train.REPORT / "history.csv")["epoch"].tolist()
+
+
+def test_running_again_gives_the_same_candidate_and_leaves_nothing_else(workspace: Path) -> None:
+    prepare.main()
+    train.main()
+    first = inventory(train.CANDIDATE)
+    (train.CANDIDATE / "stray.txt").write_text("left by somebody")
+    train.main()
+    assert first == inventory(train.CANDIDATE)
+    assert ["candidate"] == [path.name for path in train.CANDIDATE.parent.iterdir()]
+
+
+def test_telemetry_changed_after_validation_is_refused(workspace: Path) -> None:
+    data = bytearray(prepare.ACCEPTED.read_bytes())
+    data[len(data) // 2] ^= 1
+    prepare.ACCEPTED.write_bytes(data)
+    with pytest.raises(DigestMismatchError, match=r"telemetry\.parquet: expected sha256 .* as validate signed it"):
+        prepare.main()
+    assert not prepare.WINDOWS.exists()
+
+
+def test_windows_changed_after_prepare_are_refused_and_the_candidate_stands(workspace: Path) -> None:
+    prepare.main()
+    train.main()
+    before = inventory(train.CANDIDATE)
+    path = train.WINDOWS / "windows.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DigestMismatchError, match=r"windows\.safetensors: expected sha256 .* as prepare signed it"):
+        train.main()
+    assert before == inventory(train.CANDIDATE)
+
+
+def test_a_stage_without_its_record_upstream_is_refused(workspace: Path) -> None:
+    with pytest.raises(SignatureError, match="expected the signed record of prepare, got none"):
+        train.main()

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinseal.config import parse
+from twinseal.digests import sha256_file
+from twinseal.errors import ConfigError, DataError, EvidenceError
+from twinseal.prognostics.windows import DESCRIPTION, SPLITS, TENSORS, Prepared, PrepareParams, Windows, join, prepare
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+
+MakeFleet = Callable[..., Fleet]
+
+
+def _names(prepared: Prepared) -> dict[str, set[str]]:
+    return {name: set(getattr(prepared, name).unit_names) for name in SPLITS}
+
+
+def test_a_unit_is_in_one_split_only_and_all_are_in_some(toy_prepared: Prepared, toy_fleet: Fleet) -> None:
+    names = _names(toy_prepared)
+    assert set(toy_fleet.units) == set.union(*names.values())
+    assert len(toy_fleet.units) == sum(map(len, names.values()))
+    assert {"train": 8, "validation": 3, "test": 3} == {split: len(units) for split, units in names.items()}
+
+
+def test_each_window_is_the_history_before_its_end(toy_prepared: Prepared, toy_fleet: Fleet) -> None:
+    windows = toy_prepared.train
+    for index in (0, 25, len(windows) - 1):
+        unit, cycle = windows.unit_names[windows.units[index]], int(windows.cycles[index])
+        history = toy_fleet.trajectory(unit).rows(toy_prepared.channels)[:cycle][-20:]
+        expected = toy_prepared.normaliser.apply(history)
+        got = windows.batch([index])[0][-len(expected) :]
+        np.testing.assert_array_equal(expected, got)
+
+
+def test_a_young_unit_is_padded_by_its_first_row(toy_prepared: Prepared) -> None:
+    first = toy_prepared.train.batch([0])[0]
+    assert 1 == toy_prepared.train.cycles[0]
+    np.testing.assert_array_equal(np.repeat(first[:1], 20, axis=0), first)
+
+
+def test_remaining_lives_are_capped_and_end_at_zero(toy_prepared: Prepared) -> None:
+    assert 40.0 == toy_prepared.train.rul.max()
+    last = [toy_prepared.train.rul[toy_prepared.train.units == unit][-1] for unit in range(8)]
+    assert [0.0] * 8 == last
+
+
+def test_the_normaliser_has_seen_training_units_only(toy_fleet: Fleet, toy_contract: Contract) -> None:
+    prepared = prepare(toy_fleet, toy_contract, PrepareParams(window=20))
+    table = toy_fleet.table.copy()
+    strangers = ~table["unit"].isin(prepared.train.unit_names)
+    table.loc[strangers, "heat"] += np.float32(50)
+    moved = prepare(Fleet(table), toy_contract, PrepareParams(window=20))
+    assert prepared.normaliser.mean.tolist() == moved.normaliser.mean.tolist()
+    assert prepared.test.rows[:, 1].max() < moved.test.rows[:, 1].max()
+
+
+def test_without_censored_units_test_units_are_cut_at_random(toy_prepared: Prepared, toy_contract: Contract) -> None:
+    assert 3 * 6 == len(toy_prepared.test)
+    assert toy_prepared.test.cycles.min() >= toy_contract.min_cycles
+    assert len(set(toy_prepared.test.rul.tolist())) > 3
+
+
+def test_censored_units_of_known_life_are_the_test_by_their_last_window(
+    make_fleet: MakeFleet, toy_contract: Contract, toy_params: PrepareParams
+) -> None:
+    prepared = prepare(make_fleet(14, censored=4), toy_contract, toy_params)
+    assert ("unit-10", "unit-11", "unit-12", "unit-13") == prepared.test.unit_names
+    assert [25.0] * 4 == prepared.test.rul.tolist()
+    assert not {"unit-10", "unit-11"} & (_names(prepared)["train"] | _names(prepared)["validation"])
+
+
+def test_censored_units_of_unknown_life_are_in_no_split(
+    make_fleet: MakeFleet, toy_contract: Contract, toy_params: PrepareParams
+) -> None:
+    fleet = make_fleet(14, censored=4)
+    table = fleet.table.copy()
+    table.loc[table["censored"], "rul"] = np.float32("nan")
+    prepared = prepare(Fleet(table), toy_contract, toy_params)
+    assert 10 == sum(map(len, _names(prepared).values()))
+
+
+def test_an_unknown_life_in_training_is_refused(
+    toy_fleet: Fleet, toy_contract: Contract, toy_params: PrepareParams
+) -> None:
+    table = toy_fleet.table.copy()
+    table["rul"] = np.float32("nan")
+    with pytest.raises(DataError, match="expected a known RUL at every cycle used"):
+        prepare(Fleet(table), toy_contract, toy_params)
+
+
+def test_too_few_failures_are_refused(make_fleet: MakeFleet, toy_contract: Contract) -> None:
+    with pytest.raises(DataError, match="expected at least 4 units that ran to failure, got 3"):
+        prepare(make_fleet(3), toy_contract, PrepareParams(window=20))
+
+
+def test_stride_thins_training_and_keeps_each_failure(toy_fleet: Fleet, toy_contract: Contract) -> None:
+    whole = prepare(toy_fleet, toy_contract, PrepareParams(window=20))
+    thinned = prepare(toy_fleet, toy_contract, PrepareParams(window=20, stride=5))
+    assert len(whole.train) / 6 < len(thinned.train) < len(whole.train) / 4
+    assert len(whole.validation) == len(thinned.validation)
+    assert len(thinned.train.unit_names) == int((thinned.train.rul == 0).sum())
+
+
+def test_the_seed_draws_the_split(toy_fleet: Fleet, toy_contract: Contract) -> None:
+    one, other = (_names(prepare(toy_fleet, toy_contract, PrepareParams(window=20, seed=s)))["train"] for s in (1, 2))
+    assert one != other
+
+
+def test_same_telemetry_same_bytes(
+    toy_fleet: Fleet, toy_contract: Contract, toy_params: PrepareParams, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        prepare(toy_fleet, toy_contract, toy_params).write(tmp_path / name)
+    for file in (TENSORS, DESCRIPTION):
+        assert sha256_file(tmp_path / "one" / file) == sha256_file(tmp_path / "two" / file)
+
+
+def test_read_gives_what_was_written(toy_prepared: Prepared, tmp_path: Path) -> None:
+    toy_prepared.write(tmp_path)
+    read = Prepared.read(tmp_path)
+    for split in SPLITS:
+        expected, got = getattr(toy_prepared, split), getattr(read, split)
+        assert expected.unit_names == got.unit_names
+        for key in ("rows", "ends", "rul", "cycles", "units"):
+            np.testing.assert_array_equal(getattr(expected, key), getattr(got, key), strict=True)
+    assert (toy_prepared.channels, 20, 40.0) == (read.channels, read.window, read.rul_cap_cycles)
+    assert toy_prepared.normaliser.std.tolist() == read.normaliser.std.tolist()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        (TENSORS, lambda data: data[:-1]),
+        (TENSORS, lambda data: b""),
+        (TENSORS, lambda data: data.replace(b"train.rul", b"train.rub")),
+        (DESCRIPTION, lambda data: b"{"),
+        (DESCRIPTION, lambda data: b"[]"),
+        (DESCRIPTION, lambda data: data.replace(b'"window": 20', b'"window": 90000')),
+        (DESCRIPTION, lambda data: data.replace(b'"window": 20', b'"window": 20, "extra": 1')),
+        (DESCRIPTION, lambda data: data.replace(b'"train": [', b'"trian": [')),
+        (DESCRIPTION, lambda data: data.replace(b'"load",', b"")),
+    ],
+)
+def test_damaged_windows_are_refused(
+    toy_prepared: Prepared, tmp_path: Path, file: str, damage: Callable[[bytes], bytes]
+) -> None:
+    toy_prepared.write(tmp_path)
+    path = tmp_path / file
+    damaged = damage(path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    with pytest.raises(EvidenceError, match=r"preparation\.json|expected prepared windows") as caught:
+        Prepared.read(tmp_path)
+    assert "dvc repro prepare" in caught.value.remedy
+
+
+def test_absent_windows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError, match="expected prepared windows, got FileNotFoundError"):
+        Prepared.read(tmp_path)
+
+
+def test_explicit_windows_come_back_as_they_were(toy_prepared: Prepared) -> None:
+    source = toy_prepared.test.take(np.array([0, 3, 5]))
+    values = source.batch() + np.float32(1)
+    explicit = Windows.explicit(values, source.rul, source.cycles, source.units, source.unit_names)
+    np.testing.assert_array_equal(values, explicit.batch())
+
+
+def test_joined_windows_are_the_one_then_the_other(toy_prepared: Prepared) -> None:
+    joined = join(toy_prepared.train, toy_prepared.test)
+    np.testing.assert_array_equal(
+        np.concatenate([toy_prepared.train.batch(), toy_prepared.test.batch()]), joined.batch()
+    )
+    expected = [toy_prepared.test.unit_names[unit] for unit in toy_prepared.test.units]
+    assert expected == [joined.unit_names[unit] for unit in joined.units[len(toy_prepared.train) :]]
+
+
+def test_a_part_of_the_windows_may_be_taken_by_mask_slice_or_index(toy_prepared: Prepared) -> None:
+    test = toy_prepared.test
+    mask = test.rul < 20
+    np.testing.assert_array_equal(test.batch()[mask], test.batch(mask))
+    np.testing.assert_array_equal(test.batch()[2:5], test.batch(slice(2, 5)))
+    np.testing.assert_array_equal(test.batch()[mask], test.take(mask).batch())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ends": np.array([5])}, "one end, rul, cycle and unit a window"),
+        ({"rul": np.full(18, np.nan, dtype=np.float32)}, "expected finite rows and RULs"),
+        ({"rul": np.zeros(18)}, "expected float32"),
+        ({"ends": np.full(18, 10**6)}, "expected every window within the rows"),
+        ({"ends": np.full(18, 3)}, "expected every window within the rows"),
+        ({"units": np.full(18, 3)}, "expected every window to have a named unit"),
+    ],
+)
+def test_windows_that_make_no_sense_cannot_be_built(
+    toy_prepared: Prepared, change: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        replace(toy_prepared.test, **change)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"window": 1}, {"stride": 0}, {"validation_share": 0.9}, {"test_share": -0.1}, {"cuts_per_unit": 0}, {"seed": -1}],
+)
+def test_params_that_cannot_be_obeyed_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"params.yaml: .*{next(iter(wrong))}: expected"):
+        parse(PrepareParams, wrong, "params.yaml: prepare")
