@@ -1,0 +1,241 @@
+"""The assurance case: everything that the report and the model card are made from, read once and checked.
+
+Signed statements carry the numbers that decide. Some figures need more points than a statement should hold (one
+estimate for every test window): those come from files. A file that a statement names must be the file it names; one
+that no statement names is used and said to be unsigned, and its numbers are compared with the signed ones where both
+exist.
+
+Names of units, channels and attacks come from telemetry and settings: text from outside, to be escaped wherever it is
+shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinseal.assurance.gates import Verdict
+from twinseal.digests import parse_json, sha256
+from twinseal.errors import DigestMismatchError, EvidenceError
+from twinseal.evidence import PROVENANCE, Statement, Subject, materials
+
+MAX_ROWS = 200_000
+MAX_CYCLES = 1e9  # beyond this nothing is a count of cycles, and squares and axes overflow
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was estimated for one test window, and what was true.
+
+    Attributes:
+        unit: The machine, as telemetry names it.
+        true_rul: Cycles left, capped as in training.
+        network: The network's estimate, in cycles.
+        baseline: The baseline's estimate, in cycles; None where it was not asked.
+        band: The lowest and highest that an attacker could make of the network's estimate, as certified; None where
+            that was not kept.
+    """
+
+    unit: str
+    true_rul: float
+    network: float
+    baseline: float | None
+    band: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Life:
+    """The estimates over one machine's life, cycle by cycle.
+
+    Attributes:
+        unit: The machine.
+        cycles: Cycles since its first, ascending.
+        true_rul: Cycles left at each, capped as in training.
+        network: The network's estimate at each, in cycles.
+    """
+
+    unit: str
+    cycles: tuple[float, ...]
+    true_rul: tuple[float, ...]
+    network: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.cycles) == len(self.true_rul) == len(self.network):
+            raise EvidenceError(f"life of {self.unit}: expected one estimate and one truth a cycle")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One candidate's assurance case.
+
+    Attributes:
+        model_name: The name under which it would be released.
+        asset: The kind of machine.
+        verdict: What the policy says.
+        statements: Verified statements by stage.
+        model: Its files, named `model/…`.
+        policy: All of policy/, as one digest.
+        inputs: The evidence read, by the digest of each envelope.
+        time_verified: When it was judged, RFC 3339, UTC.
+        estimates: One for each test window; empty when none were kept.
+        history: Training history, one mapping of column to number an epoch.
+        lives: Machines whose whole life was estimated.
+        findings: What validation found, one line each, as it was written.
+        unsigned: Files above that no signed statement names.
+    """
+
+    model_name: str
+    asset: str
+    verdict: Verdict
+    statements: Mapping[str, Statement]
+    model: tuple[Subject, ...]
+    policy: Subject
+    inputs: tuple[Subject, ...]
+    time_verified: str
+    estimates: tuple[Estimate, ...] = ()
+    history: tuple[Mapping[str, float], ...] = ()
+    lives: tuple[Life, ...] = ()
+    findings: tuple[str, ...] = ()
+    unsigned: tuple[str, ...] = ()
+
+
+def named_digests(statements: Mapping[str, Statement]) -> dict[str, set[str]]:
+    """Every file that the statements name (as subject, material or configuration), and the digests they give it."""
+    named: dict[str, set[str]] = {}
+    for statement in statements.values():
+        made_from = materials(statement) if statement.predicate_type == PROVENANCE else ()
+        configuration = statement.predicate.get("configuration")
+        listed = [Subject.from_dict(item) for item in configuration] if isinstance(configuration, list) else []
+        for item in (*statement.subjects, *made_from, *listed):
+            named.setdefault(item.name, set()).add(item.sha256)
+    return named
+
+
+def read_named(path: Path, named: Mapping[str, set[str]]) -> bytes | None:
+    """The bytes of a file that a figure needs; None when there is no such file.
+
+    Raises:
+        DigestMismatchError: A statement names the file, and these are not its bytes.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    expected = named.get(path.as_posix())
+    if expected and sha256(data) not in expected:
+        raise DigestMismatchError(
+            f"{path}: expected sha256 {min(expected)[:12]}… as signed, got {sha256(data)[:12]}…",
+            remedy=(
+                "Someone changed the file after its stage ran. Find out who, then run that stage again "
+                "with dvc repro --force."
+            ),
+        )
+    return data
+
+
+def parse_estimates(data: bytes, where: str) -> tuple[Estimate, ...]:
+    """The rows of predictions.csv: unit, true_rul, network; baseline, network_low, network_high where they are kept.
+
+    Raises:
+        EvidenceError: A column is missing, or a number is none or not finite.
+    """
+    rows = _rows(data, where, ("unit", "true_rul", "network"))
+    return tuple(
+        Estimate(
+            row["unit"],
+            _number(row["true_rul"], where),
+            _number(row["network"], where),
+            _number(row["baseline"], where) if row.get("baseline") else None,
+            _band(row, where),
+        )
+        for row in rows
+    )
+
+
+def parse_history(data: bytes, where: str) -> tuple[Mapping[str, float], ...]:
+    """The rows of history.csv: epoch, and whatever numbers training kept of it; empty cells are left out.
+
+    Raises:
+        EvidenceError: No column `epoch`, or a cell that is no finite number.
+    """
+    rows = _rows(data, where, ("epoch",))
+    return tuple({key: _number(cell, where) for key, cell in row.items() if cell} for row in rows)
+
+
+def parse_lives(data: bytes, where: str) -> tuple[Life, ...]:
+    """The rows of lives.csv (unit, cycle, true_rul, network), grouped by unit in order of appearance.
+
+    Raises:
+        EvidenceError: A column is missing, or a number is none or not finite.
+    """
+    groups: dict[str, list[tuple[float, float, float]]] = {}
+    for row in _rows(data, where, ("unit", "cycle", "true_rul", "network")):
+        point = tuple(_number(row[key], where) for key in ("cycle", "true_rul", "network"))
+        groups.setdefault(row["unit"], []).append((point[0], point[1], point[2]))
+    return tuple(_life(unit, sorted(points)) for unit, points in groups.items())
+
+
+def parse_findings(data: bytes, where: str) -> tuple[str, ...]:
+    """What validation found: a JSON list of lines, or of objects that are shown as `key value` pairs.
+
+    Raises:
+        EvidenceError: Not a JSON list.
+    """
+    value = parse_json(data, where, limit=64 << 20)
+    if isinstance(value, dict):
+        value = value.get("findings")
+    if not isinstance(value, list):
+        raise EvidenceError(f"{where}: expected a list of findings, got {type(value).__name__}")
+    return tuple(_line(item) for item in value)
+
+
+def _band(row: dict[str, str], where: str) -> tuple[float, float] | None:
+    low, high = row.get("network_low"), row.get("network_high")
+    return (_number(low, where), _number(high, where)) if low and high else None
+
+
+def _life(unit: str, points: list[tuple[float, float, float]]) -> Life:
+    cycles, truth, network = zip(*points, strict=True)
+    return Life(unit, cycles, truth, network)
+
+
+def _line(item: Any) -> str:
+    """A finding as `telemetry.screening` writes it for people; anything else as its keys and values."""
+    if not isinstance(item, dict):
+        return str(item)
+    if not {"unit", "first_cycle", "last_cycle", "channel", "rule", "observed", "bound"} <= set(item):
+        return ", ".join(f"{key} {value}" for key, value in item.items())
+    place = f"{item['unit']}, cycles {item['first_cycle']}–{item['last_cycle']}" if item["unit"] else "fleet"
+    got = "none" if item["observed"] is None else item["observed"]
+    return f"{place}, {item['channel']}: {item['rule']}: expected {item['bound']}, got {got}"
+
+
+def _rows(data: bytes, where: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""), restkey="", restval="", strict=True)
+        missing = sorted(set(columns) - set(reader.fieldnames or ()))
+        if missing:
+            raise EvidenceError(f"{where}: expected columns {', '.join(columns)}, missing {', '.join(missing)}")
+        rows = [row for row, _ in zip(reader, range(MAX_ROWS + 1), strict=False)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise EvidenceError(f"{where}: expected CSV, got something else ({error})") from error
+    if len(rows) > MAX_ROWS:
+        raise EvidenceError(f"{where}: expected at most {MAX_ROWS} rows, got more")
+    return rows
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        number = float(cell)
+    except (TypeError, ValueError) as error:
+        raise EvidenceError(f"{where}: expected a number, got {str(cell)[:40]!r}") from error
+    if not math.isfinite(number):
+        raise EvidenceError(f"{where}: expected a finite number, got {number}")
+    if abs(number) > MAX_CYCLES:
+        raise EvidenceError(f"{where}: expected cycles, got {number:g}")
+    return number

@@ -1,0 +1,95 @@
+"""The verdict as a record: the SLSA verification summary that the assessor signs, and the metric that DVC compares.
+
+The law stated in `gates` (deny unless there is evidence) is all that decides; this module only writes it down. Every
+gate rides along with what was observed, so a reader need not run anything to see why.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinseal.assurance.gates import EvidenceResult, GateResult, Verdict
+from twinseal.evidence import Statement, Subject, verification_summary
+
+VERIFIER = "https://twinseal.dev/assessor/v1"
+
+
+def summarise(
+    verdict: Verdict,
+    *,
+    model_name: str,
+    model: tuple[Subject, ...],
+    policy: Subject,
+    inputs: tuple[Subject, ...],
+    time_verified: str,
+) -> Statement:
+    """The verification summary of `verdict` about the files of `model`.
+
+    Args:
+        verdict: What was judged.
+        model_name: The name under which the model would be released.
+        model: The files judged, named `model/…`.
+        policy: All of policy/, as one digest.
+        inputs: The evidence read: each envelope by its own digest.
+        time_verified: RFC 3339, UTC; the only time in the record.
+    """
+    return verification_summary(
+        model,
+        verifier=VERIFIER,
+        time_verified=time_verified,
+        resource=f"https://twinseal.dev/model/{model_name}",
+        policy=policy,
+        inputs=inputs,
+        result=verdict.result,
+        gates=[*map(_gate_record, verdict.gates), *map(_evidence_record, verdict.evidence)],
+    )
+
+
+def metrics(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as reports/verdict.json: what `dvc metrics show` and `dvc metrics diff` print. No time in it."""
+    failed = [gate for gate in verdict.gates if gate.result == "FAILED"]
+    return {
+        "result": verdict.result,
+        "asset": verdict.asset,
+        "gates_total": len(verdict.gates),
+        "gates_failed": len(failed),
+        "records_failed": sum(item.result == "FAILED" for item in verdict.evidence),
+        "failures": list(verdict.failures),
+        "gates": {gate.name: _short(gate) for gate in verdict.gates},
+    }
+
+
+def _short(gate: GateResult) -> dict[str, Any]:
+    bound: dict[str, Any] = {gate.bound.relation: gate.bound.number} if gate.bound else {}
+    return {"result": gate.result, "observed": gate.observed, **bound, "unit": gate.unit}
+
+
+def _gate_record(gate: GateResult) -> dict[str, Any]:
+    return {
+        "name": gate.name,
+        "evidence": gate.evidence,
+        "measure": gate.measure,
+        "observed": gate.observed,
+        "relation": gate.bound.relation if gate.bound else None,
+        "bound": gate.bound.number if gate.bound else None,
+        "unit": gate.unit,
+        "result": gate.result,
+        "why": gate.why,
+        "reason": gate.reason,
+    }
+
+
+def _evidence_record(item: EvidenceResult) -> dict[str, Any]:
+    """A required record, in the shape of a gate, so that whoever reads the summary needs to know one shape."""
+    return {
+        "name": f"record-{item.stage}",
+        "evidence": item.stage,
+        "measure": "",
+        "observed": 1.0 if item.result == "PASSED" else 0.0,
+        "relation": "equals",
+        "bound": 1.0,
+        "unit": "record",
+        "result": item.result,
+        "why": "a required record must be there, of its type, PASSED, and about this model",
+        "reason": item.reason,
+    }

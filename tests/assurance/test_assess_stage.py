@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from assurance.candidate import build
+
+from pipelines import _stage, assess
+from twinseal.digests import sha256_file
+from twinseal.errors import DigestMismatchError, SignatureError
+from twinseal.evidence import Statement, Subject, materials, outcome
+from twinseal.files import inventory, write_whole
+from twinseal.prognostics.checkpoint import write_model
+from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.windows import PrepareParams, prepare
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.trust.ceremony import init_demo
+from twinseal.trust.home import Home
+from twinseal.trust.roles import Roles
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE = Path("reports/evidence")
+
+
+def fleet() -> Fleet:
+    rng, frames = np.random.default_rng(3), []
+    for index in range(8):
+        life = 40 + index
+        columns = {
+            "unit": f"unit-{index}",
+            "cycle": np.arange(1, life + 1),
+            "censored": False,
+            "rul": np.arange(life)[::-1],
+        }
+        frames.append(
+            pd.DataFrame(columns | {"load": rng.normal(5, 1, life), "heat": np.arange(life) + rng.normal(0, 1, life)})
+        )
+    return Fleet.of(pd.concat(frames))
+
+
+def contract() -> Contract:
+    channel = {"unit": "K", "minimum": -1000.0, "maximum": 1000.0, "max_change_per_cycle": 100.0}
+    about = {"asset": "pump", "model": "pump-rul", "description": "A toy", "cycle": "One turn", "rul_cap_cycles": 30.0}
+    shape = {
+        "min_cycles": 10,
+        "max_quarantined_share": 0.1,
+        "settings": {"load": channel},
+        "sensors": {"heat": channel},
+    }
+    return Contract.from_dict(about | shape)
+
+
+def about(statements: dict[str, Statement]) -> dict[str, Statement]:
+    """The sample's statements, about the files that lie here."""
+    real = {f"model/{record.path}": record.sha256 for record in inventory(assess.CANDIDATE)}
+    real |= {path.as_posix(): sha256_file(path) for path in assess.WINDOWS.iterdir()}
+
+    def moved(item: Subject) -> Subject:
+        return Subject(item.name, real.get(item.name, item.sha256))
+
+    for stage, statement in statements.items():
+        statements[stage] = replace(statement, subjects=tuple(map(moved, statement.subjects)))
+    definition = statements["train"].predicate["buildDefinition"]
+    definition["resolvedDependencies"] = [moved(item).to_dict() for item in materials(statements["train"])]
+    return statements
+
+
+@pytest.fixture(scope="module")
+def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace as it is after poison: a candidate, its windows, signed records, a home with throw-away keys."""
+    folder = tmp_path_factory.mktemp("assess")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TWINSEAL_HOME", str(folder / "home"))
+        torch.set_num_threads(1)
+        Path("policy").symlink_to(ROOT / "policy")
+        init_demo(Home.intended(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
+        prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
+        prepared.write(assess.WINDOWS)
+        torch.manual_seed(0)
+        network = RulNetwork(NetworkConfig.for_window(2, 10, (4,), 30.0)).eval()
+        write_model(assess.CANDIDATE, network, contract(), prepared)
+        for stage, statement in about(build()).items():
+            _stage.attest(stage, statement)
+        write_whole(assess.PREDICTIONS, b"unit,true_rul,network,baseline\nunit-1,30,18.2,28\nunit-2,30,18.2,31\n")
+        write_whole(assess.HISTORY, b"epoch,loss,train_rmse_cycles\n1,9,3\n2,4,2\n")
+        write_whole(assess.FINDINGS, b'["unit-7: range"]')
+    return folder
+
+
+@pytest.fixture
+def workspace(assessed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(assessed)
+    monkeypatch.setenv("TWINSEAL_HOME", str(assessed / "home"))
+    return assessed
+
+
+def verdict() -> Statement:
+    return _stage.upstream("assess")
+
+
+def test_a_candidate_in_order_passes_and_the_verdict_is_signed_about_its_files(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assess.main()
+    signed = verdict()
+    assert outcome(signed) == "PASSED"
+    assert {s.name: s.sha256 for s in signed.subjects} == {
+        f"model/{record.path}": record.sha256 for record in inventory(assess.CANDIDATE)
+    }
+    assert signed.predicate["resourceUri"] == "https://twinseal.dev/model/pump-rul"
+    assert signed.predicate["policy"]["digest"]["sha256"] == _stage.policy().sha256
+    inputs = {item["uri"]: item["digest"]["sha256"] for item in signed.predicate["inputAttestations"]}
+    assert inputs == {path.as_posix(): sha256_file(path) for path in EVIDENCE.iterdir() if "assess" not in path.name}
+    assert json.loads(Path("reports/verdict.json").read_bytes())["result"] == "PASSED"
+    assert "PASSED" in capsys.readouterr().out
+
+
+def test_the_pages_and_figures_lie_where_dvc_looks(workspace: Path) -> None:
+    assess.main()
+    names = {path.name for path in Path("reports/figures").iterdir()}
+    assert {"predictions.svg", "life.svg", "history.svg", "evasion-rmse.svg", "poisoning.svg"} <= names
+    assert "unit-7: range" in Path("reports/report.html").read_text()
+    assert "# Model card: pump-rul" in Path("reports/model_card.md").read_text()
+
+
+def test_a_record_that_is_absent_is_a_failed_verdict_and_no_error(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = EVIDENCE / "poison.dsse.json"
+    kept = record.read_bytes()
+    record.unlink()
+    try:
+        assess.main()
+    finally:
+        record.write_bytes(kept)
+    assert outcome(verdict()) == "FAILED"
+    assert "record of poison: no record of poison" in capsys.readouterr().out
+
+
+def test_a_candidate_that_was_changed_after_training_is_a_failed_verdict(workspace: Path) -> None:
+    config = assess.CANDIDATE / "config.json"
+    kept = config.read_bytes()
+    config.write_bytes(kept + b"\n")
+    try:
+        assess.main()
+    finally:
+        config.write_bytes(kept)
+    assert outcome(verdict()) == "FAILED"
+    assert "the files of the model differ (model/config.json)" in Path("reports/report.html").read_text()
+
+
+def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspace: Path) -> None:
+    assess.main()
+    before = (EVIDENCE / "assess.dsse.json").read_bytes()
+    record = EVIDENCE / "evade.dsse.json"
+    kept = record.read_bytes()
+    envelope = json.loads(kept)
+    envelope["payload"] = envelope["payload"][:-8] + "AAAAAAA="
+    record.write_bytes(json.dumps(envelope).encode())
+    try:
+        with pytest.raises(SignatureError):
+            assess.main()
+    finally:
+        record.write_bytes(kept)
+    assert (EVIDENCE / "assess.dsse.json").read_bytes() == before
+
+
+def test_windows_that_are_not_those_on_record_are_refused(workspace: Path) -> None:
+    path = assess.WINDOWS / "preparation.json"
+    kept = path.read_bytes()
+    path.write_bytes(kept + b" ")
+    try:
+        with pytest.raises(DigestMismatchError, match=r"data/windows/preparation\.json: expected sha256"):
+            assess.main()
+    finally:
+        path.write_bytes(kept)

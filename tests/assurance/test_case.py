@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from twinseal.assurance.case import (
+    Estimate,
+    Life,
+    named_digests,
+    parse_estimates,
+    parse_findings,
+    parse_history,
+    parse_lives,
+    read_named,
+)
+from twinseal.digests import sha256
+from twinseal.errors import DigestMismatchError, EvidenceError
+from twinseal.evidence import Statement
+
+
+def test_subjects_materials_and_configuration_are_all_named(statements: dict[str, Statement]) -> None:
+    named = named_digests(statements)
+    assert {"model/config.json", "data/windows/preparation.json", "policy/threats.yaml", "requirements"} <= set(named)
+
+
+def test_a_file_that_a_statement_names_must_be_that_file(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(b"unit,true_rul,network\na,1,2\n")
+    assert read_named(path, {path.as_posix(): {sha256(path.read_bytes())}}) == path.read_bytes()
+    path.write_bytes(b"unit,true_rul,network\na,1,1\n")
+    with pytest.raises(DigestMismatchError, match=r"predictions\.csv: expected sha256 0000.*as signed, got"):
+        read_named(path, {path.as_posix(): {"0" * 64}})
+
+
+def test_a_file_that_no_statement_names_is_read_and_an_absent_one_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    assert read_named(path, {}) is None
+    path.write_bytes(b"epoch\n1\n")
+    assert read_named(path, {}) == b"epoch\n1\n"
+
+
+def test_estimates_are_read_and_other_columns_left_alone() -> None:
+    head, rows = (
+        "unit,cycle,true_rul,network,baseline,network_low,network_high",
+        ("pump-1,9,30,28.5,,,", "pump-2,9,12,10,11,8,13"),
+    )
+    data = "\n".join([head, *rows]).encode()
+    assert parse_estimates(data, "p.csv") == (
+        Estimate("pump-1", 30.0, 28.5, None),
+        Estimate("pump-2", 12.0, 10.0, 11.0, (8.0, 13.0)),
+    )
+
+
+def test_history_leaves_empty_cells_out() -> None:
+    assert parse_history(b"epoch,loss,x\n1,2.5,\n", "h.csv") == ({"epoch": 1.0, "loss": 2.5},)
+
+
+def test_lives_are_grouped_by_unit_and_sorted_by_cycle() -> None:
+    data = b"unit,cycle,true_rul,network\na,2,8,7\na,1,9,8\nb,1,5,5\n"
+    assert parse_lives(data, "l.csv") == (Life("a", (1, 2), (9, 8), (8, 7)), Life("b", (1,), (5,), (5,)))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"unit,true_rul\na,1\n", "missing network"),
+        (b"", "missing network, true_rul, unit"),
+        (b"unit,true_rul,network\na,1,nan\n", "expected a finite number, got nan"),
+        (b"unit,true_rul,network\na,1,inf\n", "expected a finite number, got inf"),
+        (b"unit,true_rul,network\na,1,ten\n", "expected a number, got 'ten'"),
+        (b"unit,true_rul,network\na,1\n", "expected a number, got ''"),
+        (b"unit,true_rul,network\n\xff,1,2\n", "expected CSV, got something else"),
+        (b'unit,true_rul,network\n"a,1,2\n', "expected CSV, got something else"),
+    ],
+)
+def test_a_file_that_is_no_table_of_estimates_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(EvidenceError, match=r"p\.csv: ") as refusal:
+        parse_estimates(data, "p.csv")
+    assert message in str(refusal.value)
+
+
+def test_findings_are_lines_or_objects() -> None:
+    whole = {"unit": "pump-3", "first_cycle": 4, "last_cycle": 9, "channel": "flow", "rule": "range"}
+    whole |= {"observed": 9.5, "bound": "at most 8 l/s", "rows": 6}
+    listed = ["pump-1: range", {"unit": "pump-2", "rule": "range"}, whole]
+    found = "pump-3, cycles 4–9, flow: range: expected at most 8 l/s, got 9.5"
+    expected = ("pump-1: range", "unit pump-2, rule range", found)
+    assert parse_findings(json.dumps(listed).encode(), "f.json") == expected
+    assert parse_findings(json.dumps({"findings": listed}).encode(), "f.json") == expected
+
+
+@pytest.mark.parametrize("data", [b"{}", b"3", b'"x"', b"[", b"[NaN]"])
+def test_findings_that_are_no_list_are_refused(data: bytes) -> None:
+    with pytest.raises(EvidenceError, match=r"f\.json: expected"):
+        parse_findings(data, "f.json")
