@@ -1,0 +1,52 @@
+"""Sign: the builder's OMS signature over the candidate, beside its evidence, as one bundle; refuses all but PASSED.
+
+Reads models/candidate/ and reports/evidence/. Writes models/bundle/: model/, model.sig.json, evidence/. What it
+wrote is verified from the bytes, as the reviewers and the twin will, before it takes its name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pipelines import _stage
+from twinseal.console import out, run_stage
+from twinseal.errors import GateRefusedError
+from twinseal.evidence import outcome
+from twinseal.files import write_whole
+from twinseal.trust import candidate, oms
+from twinseal.trust.home import Home
+
+CANDIDATE = Path("models/candidate")
+BUNDLE = Path("models/bundle")
+
+
+def main() -> None:
+    """Sign what passed, or say which gates it failed."""
+    home = Home.find()
+    verdict = _stage.upstream("assess")
+    if outcome(verdict) != "PASSED":
+        gates = verdict.predicate.get("twinseal_gates", [])
+        failed = [gate.get("name", "?") for gate in gates if gate.get("result") != "PASSED"]
+        raise GateRefusedError(
+            f"verdict: expected PASSED, got {outcome(verdict) or 'none'} (failed gates: {', '.join(failed) or '?'})",
+            remedy="Read reports/report.html. Change the data or the params, not the gates: what failed is not signed.",
+        )
+    BUNDLE.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUNDLE.parent, prefix=".bundle.") as folder:
+        fresh = Path(folder, "bundle")
+        shutil.copytree(CANDIDATE, fresh / "model")
+        builder = home.role_signer(home.anchor().roles["builder"])
+        write_whole(fresh / "model.sig.json", oms.sign_directory(fresh / "model", builder))
+        for requirement in home.anchor().evidence:
+            name = f"{requirement.name}.dsse.json"
+            write_whole(fresh / "evidence" / name, (_stage.EVIDENCE / name).read_bytes())
+        candidate.verify_bundle(fresh, home.anchor())
+        shutil.rmtree(BUNDLE, ignore_errors=True)
+        fresh.replace(BUNDLE)
+    out.print(f"signed by the builder: {BUNDLE} (model, OMS signature, {len(home.anchor().evidence)} records)")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,110 @@
+"""Home: the one directory that trust lives in on this machine, and the names inside it.
+
+    anchor/     root.json, admission.json: what is carried to a twin by hand
+    trust/      the TUF repository of record: metadata/, targets/
+    keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
+
+It is $TWINSEAL_HOME, or `.twinseal` in the working directory. It is never in Git.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinseal.errors import KeyAccessError, RootError
+from twinseal.trust.anchor import Anchor, RoleKeys
+from twinseal.trust.keys import KeySigner, open_signer, variable
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where trust lives.
+
+    Attributes:
+        path: The directory. It need not exist yet.
+    """
+
+    path: Path
+
+    @classmethod
+    def find(cls) -> Home:
+        """The home of this machine: $TWINSEAL_HOME, or `.twinseal` here.
+
+        Raises:
+            RootError: There is none, or it holds no anchor.
+        """
+        home = cls.intended()
+        if not home.anchor_dir.is_dir():
+            raise RootError(
+                f"{home.path}: expected a trust anchor, got none",
+                remedy="Make one with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)",
+            )
+        return home
+
+    @classmethod
+    def intended(cls) -> Home:
+        """Where the home of this machine is or would be: for `init`, which makes it."""
+        return cls(Path(os.environ.get("TWINSEAL_HOME") or ".twinseal"))
+
+    @property
+    def keys(self) -> Path:
+        """The folder of keys."""
+        return self.path / "keys"
+
+    @property
+    def anchor_dir(self) -> Path:
+        """The folder of the anchor: all of it is carried to a twin."""
+        return self.path / "anchor"
+
+    @property
+    def repository(self) -> Path:
+        """The TUF repository of record."""
+        return self.path / "trust"
+
+    def anchor(self) -> Anchor:
+        """The trust anchor.
+
+        Raises:
+            RootError: It is absent or malformed.
+        """
+        return Anchor.read(self.anchor_dir)
+
+    def key_uri(self, holder: str) -> str:
+        """Where the private key of `holder` is: $TWINSEAL_<HOLDER>_KEY, or `keys/<holder>.pem`."""
+        return os.environ.get(f"TWINSEAL_{variable(holder)}_KEY") or f"file:{self.keys / holder}.pem"
+
+    def holds(self, holder: str) -> bool:
+        """Whether this machine names a private key for `holder`. It is not opened."""
+        uri = self.key_uri(holder)
+        return not uri.startswith("file:") or Path(uri.removeprefix("file:")).exists()
+
+    def signer(self, holder: str, *, passphrase: bytes | None = None) -> KeySigner:
+        """The signer of `holder`.
+
+        Raises:
+            KeyAccessError: Its key cannot be opened.
+        """
+        return open_signer(self.key_uri(holder), passphrase=passphrase)
+
+    def role_signer(self, role: RoleKeys) -> KeySigner:
+        """The signer of the first holder of `role` whose key is on this machine.
+
+        Raises:
+            KeyAccessError: None is; or the key here is not the one that the anchor has pinned.
+        """
+        for holder in role.holders:
+            if self.holds(holder.name):
+                signer = self.signer(holder.name)
+                if signer.public_key.keyid != holder.key.keyid:
+                    raise KeyAccessError(
+                        f"{self.key_uri(holder.name)}: expected the key {holder.key.keyid[:12]}… that the anchor has "
+                        f"for {holder.name}, got {signer.public_key.keyid[:12]}…"
+                    )
+                return signer
+        names = ", ".join(holder.name for holder in role.holders)
+        raise KeyAccessError(
+            f"{role.role}: expected the key of {names}, got none on this machine",
+            remedy=f"Set $TWINSEAL_{variable(role.holders[0].name)}_KEY, or make keys: twinseal init --demo",
+        )

@@ -1,0 +1,135 @@
+"""Roles: who may do what, how many of them it takes, and for how long it holds. Policy, from `policy/roles.yaml`.
+
+    root, targets   custodians, offline       who the other keys are
+    builder         the training environment  the model directory, provenance
+    assessor        the test environment      test results, the verdict
+    reviewer        people, k of n            the release of one version of one model
+    registrar       online                    freshness, nothing else
+
+A policy in which one holder has two of builder, assessor and reviewer cannot be constructed: whoever makes a model
+must not be the one who passes it. That is checked here by name, and again in the trust anchor by the value of the
+keys.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from twinseal.config import Settings, load
+
+MACHINES = ("builder", "assessor", "registrar")
+SEPARATE = ("builder", "assessor", "reviewer")
+_HOLDER = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+_MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+# Names that TUF uses itself: a model of that name would shadow a top-level role in the repository.
+RESERVED = ("root", "targets", "snapshot", "timestamp")
+
+
+class Role(Settings):
+    """One role.
+
+    Attributes:
+        holders: Who may act in it; each has one key, under this name.
+        threshold: How many of them must sign.
+        expires_days: For how long what they sign holds.
+
+    Raises:
+        ValueError: A holder twice, a name that is none, a threshold that nobody could miss or meet, no lifetime.
+    """
+
+    holders: tuple[str, ...]
+    threshold: int
+    expires_days: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a role that could not work, or that counts one person twice."""
+        for holder in self.holders:
+            if not _HOLDER.match(holder):
+                raise ValueError(f"holders: expected names of a-z, 0-9, _ and -, got {holder!r}")
+        if len(set(self.holders)) != len(self.holders):
+            raise ValueError(f"holders: expected each once, got {', '.join(self.holders)}")
+        if not 1 <= self.threshold <= len(self.holders):
+            raise ValueError(f"threshold: expected 1 to {len(self.holders)} (the holders), got {self.threshold}")
+        if not 1 <= self.expires_days <= 3650:
+            raise ValueError(f"expires_days: expected 1 to 3650, got {self.expires_days}")
+
+
+class RoleTable(Settings):
+    """The six roles; all of them, and no other."""
+
+    root: Role
+    targets: Role
+    builder: Role
+    assessor: Role
+    reviewer: Role
+    registrar: Role
+
+
+class Roles(Settings):
+    """policy/roles.yaml.
+
+    Attributes:
+        models: Names of the models that may be released, each its own TUF role.
+        roles: Who holds what.
+
+    Raises:
+        ValueError: A model's name is none, twice or reserved; a holder has two of builder, assessor, reviewer; a
+            machine's role needs more than one signature.
+    """
+
+    models: tuple[str, ...]
+    roles: RoleTable
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a policy that lets one holder both make a model and pass it."""
+        check_models(self.models)
+        held: dict[str, str] = {}
+        for name in SEPARATE:
+            for holder in self[name].holders:
+                other = held.setdefault(holder, name)
+                if other != name:
+                    raise ValueError(f"{name}: expected holders who are no {other}, got {holder!r} in both")
+        for name in MACHINES:
+            # A stage signs alone, in one process: nobody is there to add a second signature.
+            if self[name].threshold != 1:
+                raise ValueError(f"{name}.threshold: expected 1 (a machine signs alone), got {self[name].threshold}")
+
+    @classmethod
+    def load(cls, path: Path) -> Roles:
+        """The policy in the file at `path`.
+
+        Raises:
+            ConfigError: It cannot be read, or says what cannot be.
+        """
+        return load(cls, path)
+
+    def __getitem__(self, name: str) -> Role:
+        """The role called `name`."""
+        role: Role = getattr(self.roles, name)
+        return role
+
+    def expiry(self, name: str, now: datetime) -> datetime:
+        """When something that the role called `name` signs at `now` expires."""
+        return now.replace(microsecond=0) + timedelta(days=self[name].expires_days)
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Everyone who holds any role, each once, in order of the table."""
+        names = ("root", "targets", *SEPARATE, "registrar")
+        return tuple(dict.fromkeys(holder for name in names for holder in self[name].holders))
+
+
+def check_models(models: tuple[str, ...]) -> None:
+    """Refuse names that could not be a TUF role and a folder of their own.
+
+    Raises:
+        ValueError: None at all, one twice, one that is no plain name or that TUF uses itself.
+    """
+    for model in models:  # first: what is no name cannot be compared with one
+        if not isinstance(model, str) or not _MODEL.match(model) or model in RESERVED:
+            raise ValueError(f"models: expected names of a-z, 0-9 and -, none of TUF's own, got {str(model)[:80]!r}")
+    if not models or len(set(models)) != len(models):
+        raise ValueError(f"models: expected at least one, each once, got {', '.join(models) or 'none'}")

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tuf.api.metadata import Delegations, Metadata, Root, Targets
+from tuf.ngclient import Updater
+
+from tests.trust.scenes import NOW, POLICY, Disk, Scene, describe, put
+from twinseal.errors import (
+    DigestMismatchError,
+    ExpiredError,
+    KeyAccessError,
+    RollbackError,
+    RootError,
+    SignatureError,
+    ThresholdError,
+)
+from twinseal.files import write_whole
+from twinseal.trust import ceremony, repository
+from twinseal.trust.client import refresh
+from twinseal.trust.home import Home
+from twinseal.trust.keys import generate, open_signer
+from twinseal.trust.release import Release
+from twinseal.trust.role import compose, count, sign_role
+from twinseal.trust.roles import Roles
+
+
+@pytest.fixture
+def release(honest_bundle: Path) -> Release:
+    return describe(honest_bundle)
+
+
+def state(home: Home) -> dict[str, bytes]:
+    return {str(p.relative_to(home.path)): p.read_bytes() for p in home.repository.rglob("*.json")}
+
+
+def publish(
+    scene: Scene, role: bytes, release: Release, signers: Iterable[str] = ("alice", "bruno"), **more: object
+) -> object:
+    arguments = {"registrar": scene.signer("registrar"), "roles": scene.roles, "now": NOW, **more}
+    signatures = scene.signatures(role, *signers)
+    return repository.publish(scene.home, role, signatures, release.to_bytes(), **arguments)  # type: ignore[arg-type]
+
+
+def staged(scene: Scene, release: Release) -> bytes:
+    return repository.stage(scene.home, release, expires=scene.roles.expiry("reviewer", NOW))
+
+
+def test_k_of_n_reviewers_publish_a_release(stage: Scene, release: Release) -> None:
+    assert repository.current(stage.home, "pump-rul") is None
+    published = stage.publish(release)
+    assert (release, 1, True) == (published.release, published.role_version, published.changed)
+    assert release == repository.current(stage.home, "pump-rul")
+    assert repository.current(stage.home, "turbofan-rul") is None
+
+
+def test_publishing_again_changes_nothing(stage: Scene, release: Release) -> None:
+    role = staged(stage, release)
+    publish(stage, role, release)
+    before = state(stage.home)
+    again = publish(stage, role, release, now=NOW + timedelta(days=400))
+    assert repository.Published(release, 1, changed=False) == again
+    assert before == state(stage.home)
+
+
+def test_staging_is_the_same_bytes_for_the_same_release(stage: Scene, release: Release) -> None:
+    assert staged(stage, release) == staged(stage, release)
+
+
+def test_a_plain_python_tuf_client_reads_the_repository(released: Scene, release: Release, tmp_path: Path) -> None:
+    from tests.trust.plain_fetcher import DiskFetcher
+
+    updater = Updater(
+        str(tmp_path),
+        "metadata/",
+        str(tmp_path),
+        "targets/",
+        DiskFetcher(released.home.repository),
+        bootstrap=released.anchor.root,
+    )
+    updater._trusted_set.reference_time = NOW
+    info = updater.get_targetinfo("pump-rul/release.json")
+    assert info is not None
+    assert release.to_bytes() == Path(updater.download_target(info)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "signers", [[], ["alice"], ["alice", "alice"], ["builder", "registrar"], ["alice", "custodian-1"]]
+)
+def test_too_few_reviewers_publish_nothing(stage: Scene, release: Release, signers: list[str]) -> None:
+    before, role = state(stage.home), staged(stage, release)
+    with pytest.raises(ThresholdError, match=r"expected 2 reviewers, got [01] .*who may still sign: .*bruno, chiara"):
+        publish(stage, role, release, signers)
+    assert before == state(stage.home)
+
+
+def test_who_signed_and_who_may_still(stage: Scene, release: Release) -> None:
+    role = staged(stage, release)
+    tally = count(role, stage.signatures(role, "bruno", "builder"), stage.anchor, "pump-rul")
+    assert ("pump-rul", 2, ("bruno",), ("alice", "chiara"), 1) == (
+        tally.model,
+        tally.threshold,
+        tally.signed,
+        tally.may_sign,
+        tally.missing,
+    )
+
+
+def test_approvals_of_one_version_do_not_count_for_the_next(stage: Scene, release: Release) -> None:
+    first = staged(stage, release)
+    old = stage.signatures(first, "alice", "bruno")
+    publish(stage, first, release)
+    following = replace(release, version=2, parent_version=1)
+    role = staged(stage, following)
+    with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
+        repository.publish(
+            stage.home, role, old, following.to_bytes(), registrar=stage.signer("registrar"), roles=stage.roles, now=NOW
+        )
+    publish(stage, role, following)
+    assert following == repository.current(stage.home, "pump-rul")
+
+
+def test_another_release_under_the_signed_role_is_refused(stage: Scene, release: Release) -> None:
+    role = staged(stage, release)
+    with pytest.raises(DigestMismatchError, match="pump-rul/release.json: expected sha256"):
+        publish(stage, role, replace(release, mlflow_model_id="m-" + "1" * 32))
+
+
+def test_an_older_or_an_equal_release_is_not_staged(released: Scene, release: Release) -> None:
+    with pytest.raises(RollbackError, match=r"release version: expected > 1, got 1 \(pump-rul\)"):
+        staged(released, replace(release, mlflow_model_id="m-" + "1" * 32))
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_role_that_is_not_the_next_is_refused(released: Scene, release: Release, version: int) -> None:
+    following = replace(release, version=5)
+    role = compose(following, version=version, expires=NOW + timedelta(days=9))
+    with pytest.raises(RollbackError, match=f"role pump-rul: expected version 2, the next, got {version}"):
+        publish(released, role, following)
+
+
+def test_an_older_release_in_a_newer_role_is_refused(released: Scene, release: Release) -> None:
+    old = replace(release, mlflow_model_id="m-" + "1" * 32)
+    role = compose(old, version=2, expires=NOW + timedelta(days=9))
+    with pytest.raises(RollbackError, match="release version: expected > 1, got 1"):
+        publish(released, role, old)
+
+
+def test_an_approval_that_has_expired_is_refused(stage: Scene, release: Release) -> None:
+    role = staged(stage, release)
+    with pytest.raises(ExpiredError, match="approval of pump-rul: expected metadata valid at"):
+        publish(stage, role, release, now=NOW + timedelta(days=181))
+
+
+def test_a_registrar_that_the_root_does_not_name_is_refused(stage: Scene, release: Release) -> None:
+    role = staged(stage, release)
+    with pytest.raises(KeyAccessError, match="registrar: expected the key that the root names, got KeySigner"):
+        publish(stage, role, release, registrar=stage.signer("alice"))
+    assert repository.current(stage.home, "pump-rul") is None
+
+
+def _second_target(role: Targets) -> None:
+    role.targets["turbofan-rul/release.json"] = role.targets["pump-rul/release.json"]
+
+
+def _unknown_field(role: Targets) -> None:
+    role.unrecognized_fields["note"] = "x"
+
+
+def _second_hash(role: Targets) -> None:
+    role.targets["pump-rul/release.json"].hashes["md5"] = "x"
+
+
+def _custom_field(role: Targets) -> None:
+    role.targets["pump-rul/release.json"].unrecognized_fields["custom"] = {}
+
+
+def _delegation(role: Targets) -> None:
+    role.delegations = Delegations({}, {})
+
+
+@pytest.mark.parametrize("edit", [_second_target, _unknown_field, _second_hash, _custom_field, _delegation])
+def test_a_role_that_says_more_than_its_release_is_not_signed(
+    stage: Scene, release: Release, edit: Callable[[Targets], None]
+) -> None:
+    metadata: Metadata[Targets] = Metadata.from_bytes(staged(stage, release))
+    edit(metadata.signed)
+    with pytest.raises(SignatureError, match="role pump-rul: expected"):
+        sign_role(metadata.to_bytes(), stage.signer("alice"))
+
+
+def test_reviewers_whom_the_custodians_revoked_publish_nothing(released: Scene, release: Release) -> None:
+    """Refused here and not only by every twin: the anchor still pins alice, targets no longer delegates to her."""
+    targets: Metadata[Targets] = Metadata.from_file(str(released.home.repository / "metadata" / "1.targets.json"))
+    targets.signed.version = 2
+    targets.signed.revoke_key(released.signer("alice").public_key.keyid, "pump-rul")
+    put(released.home, "targets", targets, released.signer("custodian-1"), released.signer("custodian-2"))
+    following = replace(release, version=2, parent_version=1)
+    role, before = staged(released, following), state(released.home)
+    with pytest.raises(ThresholdError, match=r"expected the reviewers whom targets delegates to .*signed by 1/2 keys"):
+        publish(released, role, following)
+    assert before == state(released.home)
+    publish(released, role, following, ["bruno", "chiara"])
+    assert following == repository.current(released.home, "pump-rul")
+
+
+@pytest.mark.parametrize("killed_at", range(1, 5))
+def test_a_publication_that_is_interrupted_anywhere_is_finished_by_the_next(
+    stage: Scene, release: Release, tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role, writes = staged(stage, release), 0
+
+    def dying(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == killed_at:
+            raise KeyboardInterrupt
+        write_whole(path, data, mode=mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repository, "write_whole", dying)
+        with pytest.raises(KeyboardInterrupt):
+            publish(stage, role, release)
+    assert repository.current(stage.home, "pump-rul") is None
+    publish(stage, role, release, now=NOW + timedelta(hours=1))
+    assert release == refresh(stage.anchor, tmp_path / "cache", Disk.of(stage.home), "pump-rul", NOW)
+
+
+def test_the_registrar_renews_freshness_and_nothing_else(released: Scene, release: Release, tmp_path: Path) -> None:
+    later = NOW + timedelta(days=20)
+    with pytest.raises(ExpiredError):
+        refresh(released.anchor, tmp_path, Disk.of(released.home), "pump-rul", later)
+    expires = repository.renew(released.home, registrar=released.signer("registrar"), roles=released.roles, now=later)
+    assert later + timedelta(days=14) == expires
+    assert release == refresh(released.anchor, tmp_path, Disk.of(released.home), "pump-rul", later)
+
+
+def test_a_repository_that_is_not_there_is_refused(tmp_path: Path, release: Release) -> None:
+    with pytest.raises(RootError, match="expected the repository of record, got none"):
+        repository.stage(Home(tmp_path), release, expires=NOW)
+
+
+# The first ceremony.
+
+
+def test_an_anchor_is_never_overwritten(stage: Scene) -> None:
+    before = state(stage.home)
+    with pytest.raises(RootError, match="expected no anchor yet, found one"):
+        ceremony.init_demo(stage.home, stage.roles, NOW)
+    assert before == state(stage.home)
+
+
+def test_a_ceremony_needs_public_keys_and_two_custodians(tmp_path: Path) -> None:
+    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
+
+    def nobody(_: str) -> bytes | None:
+        return None
+
+    generate(home.keys / "custodian-1.pem", passphrase=None)
+    with pytest.raises(KeyAccessError, match=r"custodian-2.pub: expected a public key, got none") as caught:
+        ceremony.init(home, roles, NOW, passphrase=nobody)
+    assert "Ask custodian-2 for the public key" in caught.value.remedy
+    for holder in roles.holders[1:]:
+        generate(tmp_path / "elsewhere" / f"{holder}.pem", passphrase=None)
+        (home.keys / f"{holder}.pub").write_bytes((tmp_path / "elsewhere" / f"{holder}.pub").read_bytes())
+    with pytest.raises(
+        ThresholdError, match="root: expected 2 custodians to sign, got 1; absent: custodian-2, custodian-3"
+    ):
+        ceremony.init(home, roles, NOW, passphrase=nobody)
+    assert not home.anchor_dir.exists()
+
+
+def test_a_ceremony_with_encrypted_keys_makes_an_anchor_that_is_no_demo(tmp_path: Path) -> None:
+    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
+    for holder in roles.holders:
+        generate(home.keys / f"{holder}.pem", passphrase=holder.encode())
+    with pytest.raises(KeyAccessError, match="expected the right passphrase"):
+        ceremony.init(home, roles, NOW, passphrase=lambda _: b"wrong")
+    anchor = ceremony.init(home, roles, NOW, passphrase=str.encode)
+    assert (False, anchor) == (anchor.demo, home.anchor())
+
+
+def test_an_interrupted_demo_uses_the_keys_it_had_made(tmp_path: Path) -> None:
+    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
+    key = generate(home.keys / "alice.pem", passphrase=None)
+    assert key == ceremony.init_demo(home, roles, NOW).roles["reviewer"].key_of("alice")
+
+
+def test_a_rotated_registrar_publishes_and_the_old_one_no_longer_can(
+    released: Scene, release: Release, tmp_path: Path
+) -> None:
+    """After a theft: the custodians sign a new root that names another registrar's key."""
+    new = generate(tmp_path / "registrar-2.pem", passphrase=None)
+    thief, registrar = released.signer("registrar"), open_signer(f"file:{tmp_path}/registrar-2.pem")
+    root: Metadata[Root] = Metadata.from_bytes(released.anchor.root)
+    root.signed.version = 2
+    for name in ("snapshot", "timestamp"):
+        root.signed.revoke_key(thief.public_key.keyid, name)
+        root.signed.add_key(new, name)
+    root.signatures.clear()
+    for custodian in ("custodian-1", "custodian-2"):
+        root.sign(released.signer(custodian), append=True)
+    root.to_file(str(released.home.repository / "metadata" / "2.root.json"))
+    with pytest.raises(KeyAccessError, match="registrar: expected the key that the root names"):
+        repository.renew(released.home, registrar=thief, roles=released.roles, now=NOW)
+    with pytest.raises(SignatureError, match="timestamp was signed by 0/1 keys"):
+        refresh(released.anchor, tmp_path / "cache", Disk.of(released.home), "pump-rul", NOW)
+    repository.renew(released.home, registrar=registrar, roles=released.roles, now=NOW)
+    assert release == refresh(released.anchor, tmp_path / "cache", Disk.of(released.home), "pump-rul", NOW)
