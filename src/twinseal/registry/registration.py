@@ -97,7 +97,7 @@ def request(
 def register(
     store: Store, home: Home, bundle: Path, directory: Path, approvals: Path, *, roles: Roles, now: datetime
 ) -> Registration:
-    """Register the release that waits in `directory` if enough reviewers have signed it. Doing it again changes nothing.
+    """Register the release that waits in `directory` if enough reviewers have signed it. Again: nothing changes.
 
     Side effects, once the threshold is met: the repository of record, then MLflow's copy of it, its model version, its
     alias `champion` and the candidate's description.

@@ -1,0 +1,57 @@
+"""Submit: the signed bundle becomes a candidate in MLflow, and its release waits for the reviewers.
+
+Reads models/bundle/ and the reports. Writes models/release/: release.json, and role.json, which reviewers sign.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines import _stage
+from twinseal import config
+from twinseal.console import out, run_stage
+from twinseal.evidence import measures
+from twinseal.registry.registration import request
+from twinseal.registry.store import connect
+from twinseal.trust.home import Home
+from twinseal.trust.roles import Roles
+
+BUNDLE, RELEASE, REPORTS = Path("models/bundle"), Path("models/release"), Path("reports")
+SHOWN = ("report.html", "model_card.md", "verdict.json", "figures")
+
+
+def main() -> None:
+    """Submit, and say what to do next."""
+    home = Home.find()
+    made = request(
+        connect(home),
+        home,
+        BUNDLE,
+        RELEASE,
+        model=_model(),
+        policy_sha256=_stage.policy().sha256,
+        params=config.read_yaml(_stage.PARAMS),
+        metrics=_metrics(),
+        reports=[REPORTS / name for name in SHOWN],
+        roles=Roles.load(_stage.POLICY / "roles.yaml"),
+        now=datetime.now(UTC),
+    )
+    release = made.release
+    out.print(f"submitted: {release.model} release {release.version}, candidate {release.mlflow_model_id}")
+    out.print("reviewers: [cyan]twinseal review show[/], then [cyan]twinseal approve --as <your name>[/]")
+
+
+def _model() -> str:
+    contract = json.loads((BUNDLE / "model" / "contract.json").read_bytes())
+    return str(contract["model"])
+
+
+def _metrics() -> dict[str, Any]:
+    return {stage: measures(_stage.upstream(stage)) for stage in ("validate", "train", "evade", "poison")}
+
+
+if __name__ == "__main__":
+    run_stage(main)
