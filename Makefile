@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.twinseal/dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss check lint types layers test bench clean
+.PHONY: help install demo cmapss check lint types layers test clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,10 +43,7 @@ layers:
 	lint-imports
 
 test:
-	python -m pytest -n 2 --dist loadgroup
-
-bench: install ## Times and ratios, all in one run
-	@python -m bench
+	python -m pytest -n 2 --dist loadfile
 
 clean: ## Remove what was made: environment, caches, the demo's folder. Keys too: they are throw-away only in the demo
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .demo

@@ -1,8 +1,8 @@
 """The whole story on one machine, with throw-away keys: `make demo`, or `make cmapss DATA=<folder>`.
 
-Nothing here is simulated but the fleet: each step is the command that an ML engineer, a reviewer, or a twin's operator
-would type, and is printed before it runs. The attacker's two steps edit files in MLflow's artifact store, as whoever owns
-the server can.
+Nothing here is simulated but the fleet: each step is the command that an ML engineer, a reviewer, or a twin's
+operator would type, and is printed before it runs. The attacker's two steps edit files in MLflow's artifact store, as
+whoever owns the server can.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from demo import acts
-from demo.stage_hand import Failed, Server, say
+from demo.stage_hand import Server, StoryError, say
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
             acts.twin_pulls(url)
             acts.attacker_replays(url, recording)
             acts.twin_still_predicts()
-    except Failed as failure:
+    except StoryError as failure:
         say(f"[bold red]the demo stopped:[/] {failure}")
         return 1
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ console = Console(highlight=False, soft_wrap=True)
 HOME = Path(os.environ.get("TWINSEAL_HOME", ".twinseal")).resolve()
 
 
-class Failed(Exception):
+class StoryError(Exception):
     """A step did not end as the story says."""
 
 
@@ -39,7 +39,7 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
         What it printed, both streams.
 
     Raises:
-        Failed: Its exit code is not `expect`.
+        StoryError: Its exit code is not `expect`.
     """
     console.print(f"[cyan]$ {command}[/]")
     lines = []
@@ -52,7 +52,7 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
                 console.print(f"  {line.rstrip()}", markup=False)
     if process.returncode != expect:
         shown = "".join(lines[-20:]) if quiet else ""
-        raise Failed(f"{shown}`{command}` ended with {process.returncode}, expected {expect}")
+        raise StoryError(f"{shown}`{command}` ended with {process.returncode}, expected {expect}")
     return "".join(lines)
 
 
@@ -98,7 +98,7 @@ class Server:
             except OSError:
                 time.sleep(0.25)
         self.__exit__(None, None, None)
-        raise Failed(f"MLflow's server did not start; it says why in {self._log.name}")
+        raise StoryError(f"MLflow's server did not start; it says why in {self._log.name}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

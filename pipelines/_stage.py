@@ -12,14 +12,13 @@ import platform
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twinseal.trust.attestation import read_attestation, write_attestation
-from twinseal.trust.home import Home
-
 from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError
 from twinseal.evidence import Statement, Subject
 from twinseal.files import FileRecord, tree_digest
+from twinseal.trust.attestation import read_attestation, write_attestation
+from twinseal.trust.home import Home
 
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
@@ -67,7 +66,8 @@ def attest(stage: str, statement: Statement) -> None:
 
 def code() -> Subject:
     """All of twinseal's own code and stages, as one digest."""
-    paths = sorted([*Path("src/twinseal").rglob("*.py"), *Path("pipelines").glob("*.py")])
+    kinds = ("*.py", "*.j2", "*.css")
+    paths = sorted([*Path("pipelines").glob("*.py"), *(p for kind in kinds for p in Path("src/twinseal").rglob(kind))])
     return _tree("code", paths)
 
 

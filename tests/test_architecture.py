@@ -21,7 +21,7 @@ DOORS = {
     "tuf": "twinseal.trust",
     "securesystemslib": "twinseal.trust",
     "cryptography": "twinseal.trust",
-    "httpx": "twinseal.twin",
+    "httpcore": "twinseal.twin.sources",
     "pydantic": "twinseal.config",
     "yaml": "twinseal.config",
     "matplotlib": "twinseal.assurance",

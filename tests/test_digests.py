@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -39,10 +40,8 @@ def test_the_order_of_keys_does_not_change_the_bytes(value: dict[str, int]) -> N
 
 @given(st.binary())
 def test_whatever_the_bytes_parse_json_gives_a_value_or_our_own_error(data: bytes) -> None:
-    try:
+    with contextlib.suppress(EvidenceError):
         parse_json(data, "fuzz")
-    except EvidenceError:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinseal.errors import ConfigError
+
+__all__ = ["Field", "Settings", "load", "parse", "read_yaml"]
 
 MAX_BYTES = 1 << 20
 
@@ -96,7 +98,8 @@ def _as_json(value: Any) -> str:
 def _complaint(kind: type[Settings], item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"]) or "the whole"
     if item["type"] != "extra_forbidden":
-        return f"{place}: {item['msg'].lower()}"
+        message = item["msg"].removeprefix("Value error, ")
+        return f"{place}: {message[:1].lower()}{message[1:]}"
     near = difflib.get_close_matches(str(item["loc"][-1]), sorted(_known_keys(kind)), n=1)
     return f"{place}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
 

@@ -20,7 +20,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def exit_code(action: Callable[[], None]) -> int:
+def exit_code(action: Callable[[], object]) -> int:
     """Run `action` and turn whatever ends it into one clear message and an exit code; no traceback for bad input.
 
     An error that is a bug of ours (ValueError, KeyError, …) is left to fly: its traceback is what we need.

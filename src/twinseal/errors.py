@@ -15,8 +15,8 @@
     │  └─ ThresholdError       fewer signers than the role demands
     └─ RegistryError      MLflow could not be reached, or answered nonsense
 
-A message has what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by
-    │  ├─ KeyAccessError       a private key cannot be opened: absent, wrong passphrase, readable by others
+A message has what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
+programmer stays ValueError or TypeError. Nothing foreign leaks from an adapter: each maps its library's errors.
 """
 
 from __future__ import annotations

@@ -1,0 +1,163 @@
+"""The acts of the story, in order. Each is a few commands; the attacker's two edit files in MLflow's artifact store."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+from demo.stage_hand import HOME, StoryError, act, run, say, server_command
+
+REVIEWERS = ("alice", "bruno")
+STATE = HOME / "twin"
+ANCHOR = HOME / "anchor"
+
+
+def first_keys() -> None:
+    """Throw-away keys for every role, once; a deployment with real keys is left alone."""
+    act("Who may do what: keys, thresholds, and the anchor that the twin is installed with")
+    admission = ANCHOR / "admission.json"
+    if not admission.exists():
+        run("twinseal init --demo")
+    elif json.loads(admission.read_text()).get("demo") is True:
+        say(f"{HOME} holds the demo's keys already")
+    else:
+        raise StoryError(f"{HOME} holds real keys; the demo does not touch them (set TWINSEAL_HOME to another folder)")
+
+
+def build(cmapss: Path | None) -> None:
+    """The ML engineer: from telemetry to a candidate that waits for its reviewers."""
+    if cmapss is None:
+        act("The ML engineer: dvc repro (simulates a fleet of pumps, trains, attacks, judges, signs, submits)")
+        run("dvc repro")
+        return
+    act("The ML engineer: the same pipeline on C-MAPSS FD001")
+    path = shlex.quote(str(cmapss))
+    run(f"dvc exp run -S data.source=cmapss -S data.asset=turbofan -S data.path={path}")
+    say("params.yaml now says cmapss; to go back: git checkout params.yaml && dvc repro")
+
+
+def approve_and_register() -> None:
+    """Two reviewers read and sign; the registrar publishes what two have signed."""
+    act("Two reviewers read the evidence and sign")
+    run("twinseal review show")
+    for reviewer in REVIEWERS:
+        run(f"twinseal approve --as {reviewer} --yes")
+    act("Two of three have signed: the stage that waited for them runs, and only that one")
+    run("dvc repro")
+
+
+def twin_pulls(url: str) -> None:
+    """The operator's twin pulls what is registered, verifies all of it, and predicts."""
+    act("The operator's twin pulls, verifies offline, and predicts")
+    run(_pull(url))
+    _predict()
+
+
+def twin_still_predicts() -> None:
+    """After every attack the twin serves the model that it had."""
+    act("After both attacks: what the twin runs")
+    _predict()
+
+
+def attacker_records() -> bytes:
+    """The attacker keeps a copy of today's metadata, all of it validly signed."""
+    return _published("timestamp.json").read_bytes()
+
+
+def second_release() -> None:
+    """The candidate is submitted again and approved again: release 2, as when an approval nears its end."""
+    act("Some weeks on: the approval is renewed as a second release, and registered")
+    run("dvc repro --force --single-item submit")
+    for reviewer in REVIEWERS:
+        run(f"twinseal approve --as {reviewer} --yes", quiet=True)
+    run("dvc repro", quiet=True)
+    run("dvc repro")
+
+
+def attacker_changes_a_byte(url: str) -> None:
+    """The owner of MLflow's store changes one byte of the registered model; the twin refuses and keeps what it runs."""
+    act("ATTACK 1: whoever owns MLflow's store changes one byte of the registered model")
+    weights = _registered_weights()
+    honest = weights.read_bytes()
+    position = len(honest) // 2
+    weights.write_bytes(honest[:position] + bytes([honest[position] ^ 1]) + honest[position + 1 :])
+    say(f"one bit of byte {position} of {weights.relative_to(HOME)} is flipped")
+    try:
+        _refused(_pull(url), because="sha256")
+    finally:
+        weights.write_bytes(honest)
+    say("the byte is put back")
+
+
+def attacker_replays(url: str, recording: bytes) -> None:
+    """The attacker serves the older release again, every signature on it genuine; the twin remembers a newer one."""
+    act("ATTACK 2: the older release is served again, with its own genuine signatures")
+    timestamp = _published("timestamp.json")
+    honest = timestamp.read_bytes()
+    timestamp.write_bytes(recording)
+    say(f"{timestamp.relative_to(HOME)} is the recorded one again")
+    try:
+        _refused(_pull(url), because="Rollback")
+    finally:
+        timestamp.write_bytes(honest)
+
+
+def where_to_look(seconds: float) -> None:
+    """The last lines: the report, MLflow's pages, the commands to go on with."""
+    act(f"Done in {seconds:.0f} s: both attacks refused, the model that was running kept running")
+    say("the report            reports/report.html")
+    say(f"MLflow's pages        {server_command(5000)}")
+    say("                      then open http://127.0.0.1:5000")
+    say("who signed what       twinseal review show")
+    say("check it yourself     twinseal verify models/bundle")
+    say("again, and faster     dvc repro        (nothing has changed, so nothing runs)")
+    say("[yellow]All keys here are throw-away demo keys on one machine: they protect nothing.[/]")
+
+
+def _pull(url: str) -> str:
+    return f"twinseal pull --from {url} --model {_model()} --anchor {ANCHOR} --state {STATE}"
+
+
+def _predict() -> None:
+    rows = HOME / "demo-telemetry.parquet"
+    shutil.copyfile("data/raw/telemetry.parquet", rows)
+    run(f"twinseal run {rows} --model {_model()} --anchor {ANCHOR} --state {STATE} --last --limit 5")
+
+
+def _refused(command: str, *, because: str) -> None:
+    running = _running()
+    said = run(command, expect=1)
+    if because not in said:
+        raise StoryError(f"the twin refused, but not because of '{because}'")
+    if _running() != running:
+        raise StoryError("the refusal changed the model that was running")
+    say("[bold green]refused, and the twin still runs the model that it had[/]")
+
+
+def _running() -> str:
+    return (STATE / "current").read_text()
+
+
+def _model() -> str:
+    return str(_release()["model"])
+
+
+def _release() -> dict[str, object]:
+    return dict(json.loads(Path("models/release/release.json").read_text()))
+
+
+def _registered_weights() -> Path:
+    found = list((HOME / "mlflow").rglob(f"{_release()['mlflow_model_id']}/artifacts/model/model.safetensors"))
+    return _only(found, "the registered model's weights")
+
+
+def _published(name: str) -> Path:
+    return _only(list((HOME / "mlflow" / "artifacts").rglob(f"metadata/{name}")), name)
+
+
+def _only(found: list[Path], what: str) -> Path:
+    if len(found) != 1:
+        raise StoryError(f"{what}: expected one file in MLflow's store, got {len(found)}")
+    return found[0]

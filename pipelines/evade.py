@@ -1,0 +1,110 @@
+"""Evade: attack the candidate with small changes of every reading, and with sensors that lie by a percentage.
+
+Reads models/candidate/, data/windows/ and policy/threats.yaml. Writes reports/evade/metrics.json,
+reports/evade/attacks.csv and the signed test result. It measures and does not judge: the gates do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines import _stage
+from twinseal.console import out, run_stage
+from twinseal.errors import EvidenceError
+from twinseal.evidence import Statement, Subject, test_result
+from twinseal.files import inventory, write_json, write_whole
+from twinseal.prognostics.checkpoint import Model, read_model
+from twinseal.prognostics.windows import Prepared
+from twinseal.robustness.evasion import Evasion, evade
+from twinseal.robustness.injection import inject, worst
+from twinseal.robustness.threats import Threats
+
+CANDIDATE, WINDOWS, THREATS = Path("models/candidate"), Path("data/windows"), Path("policy/threats.yaml")
+REPORT = Path("reports/evade")
+
+
+def main() -> None:
+    """Attack, measure, sign."""
+    model_files, data = candidate(), (WINDOWS / "windows.safetensors", WINDOWS / "preparation.json")
+    _stage.upstream("prepare", *data)
+    model, prepared, threats = read_model(CANDIDATE), Prepared.read(WINDOWS), Threats.load(THREATS)
+    refuse_strangers(model, prepared)
+    evasion = evade(model.network, prepared, threats)
+    injection = inject(
+        model.network,
+        prepared,
+        model.contract,
+        threats.asset(model.contract.asset).injection,
+        threats.injection.directions,
+        seed=threats.seed,
+    )
+    measures = evasion.measures() | {"injection": injection, "injection_worst": worst(injection)}
+    _stage.attest("evade", statement((*model_files, *map(_stage.subject, data)), evasion, measures))
+    write_json(REPORT / "metrics.json", measures)
+    write_whole(REPORT / "attacks.csv", pd.DataFrame(evasion.curve()).to_csv(index=False).encode())
+    out.print(summary(evasion, injection))
+
+
+def candidate() -> tuple[Subject, ...]:
+    """The candidate's files as they are now, after checking that they are what train signed.
+
+    Raises:
+        EvidenceError: A file was added to those that train signed, or one is missing.
+        DigestMismatchError: A file is another one.
+    """
+    files = tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
+    signed = _stage.upstream("train").subjects
+    if sorted(files) != sorted(signed):
+        raise EvidenceError(
+            f"{CANDIDATE}: expected the files that train signed, {[s.name for s in sorted(signed)]}, "
+            f"got others, or other bytes, in {[s.name for s in sorted(files)]}",
+            remedy="Find out who changed the candidate, then: dvc repro --force train",
+        )
+    return files
+
+
+def refuse_strangers(model: Model, prepared: Prepared) -> None:
+    """Refuse windows that were not prepared as the model's were.
+
+    Raises:
+        EvidenceError: Channels, window or normaliser differ.
+    """
+    expected, got = (tuple(model.channels), model.window), (prepared.channels, prepared.window)
+    if expected != got:
+        raise EvidenceError(f"{WINDOWS}: expected the model's channels and window {expected}, got {got}")
+    own, theirs = model.normaliser, prepared.normaliser
+    if not (np.array_equal(own.mean, theirs.mean) and np.array_equal(own.std, theirs.std)):
+        raise EvidenceError(f"{WINDOWS}: expected the normaliser of the model, got another one")
+
+
+def statement(subjects: tuple[Subject, ...], evasion: Evasion, measures: dict[str, Any]) -> Statement:
+    """The test result: every attack is a test; one whose number is in doubt is a warned test."""
+    doubted = {flag.about for flag in evasion.flags}
+    names = [f"{run.name} at ε {run.epsilon_sigma:g}" for run in evasion.battery.runs]
+    return test_result(
+        subjects,
+        result="PASSED",  # ran to its end; whether the numbers are good enough is for the gates
+        configuration=(_stage.subject(THREATS), _stage.code()),
+        passed=tuple(name for name in names if name not in doubted)
+        + tuple(f"injection/{name}" for name in measures["injection"]),
+        warned=tuple(sorted(doubted)),
+        measures=measures,
+    )
+
+
+def summary(evasion: Evasion, injection: dict[str, dict[str, Any]]) -> str:
+    """One line for people."""
+    smallest, lying = evasion.budgets[0], worst(injection)["undefended"]
+    return (
+        f"evaded: RMSE {evasion.measures()['clean']['rmse_cycles']:.1f} cycles clean, "
+        f"{evasion.worst(smallest)['rmse_cycles']:.1f} at worst within {smallest:g} σ, "
+        f"{lying['rmse_cycles']:.1f} under injection; {len(evasion.flags)} reasons to doubt"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,115 @@
+"""The door to the Adversarial Robustness Toolbox (ART 1.20.1): its FGM, BIM and PGD against a RUL network.
+
+Three traps of ART with regressors, each measured, are closed here:
+
+- without `y`, or with `y` of shape (B, 1), the loss broadcasts to B × B and the attack is weak in silence: `y` is
+  always given and is one-dimensional;
+- upwards, the cap itself as target saturates (no gradient where the estimate has reached it): the target is 3 × cap;
+- ART replaces a NaN in a gradient with 0 in silence: estimates that are not finite are refused before and after.
+
+Random restarts are not offered by ART for regressors (ValueError), so each attack starts at the window itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, ProjectedGradientDescent
+from art.estimators.regression.pytorch import PyTorchRegressor
+from numpy.typing import NDArray
+
+from twinseal.errors import EvidenceError
+from twinseal.robustness.threats import Aim, Method
+
+Floats = NDArray[np.float32]
+
+UNREACHABLE = 3.0  # × cap: the target upwards
+PGD_STEP = 2.5  # × ε/steps: Madry et al. (2018), so that the far side of the budget can be reached and left again
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network under attack, in ART's clothes.
+
+    Attributes:
+        network: (B, L, C) float32 normalised → (B,) float32 RUL in cycles.
+        rul_cap_cycles: The highest RUL that it was trained on.
+    """
+
+    network: torch.nn.Module
+    rul_cap_cycles: float
+
+    def estimates(self, x: Floats) -> Floats:
+        """RUL in cycles, (N,) float32, of windows `x` (N, L, C) float32 normalised.
+
+        Raises:
+            EvidenceError: An estimate is not finite, or not one number a window.
+        """
+        self.network.eval()
+        with torch.no_grad():
+            estimates = self.network(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))).numpy()
+        if estimates.shape != (len(x),) or not np.isfinite(estimates).all():
+            raise EvidenceError(f"network: expected {len(x)} finite estimates, got {estimates.shape} {estimates[:3]}")
+        return np.asarray(estimates, dtype=np.float32)
+
+    def attacked(self, x: Floats, y: Floats, *, method: Method, aim: Aim, epsilon_sigma: float, steps: int) -> Floats:
+        """Windows (N, L, C) float32, each reading within ε of `x`, made to harm.
+
+        Args:
+            x: Windows (N, L, C) float32, normalised.
+            y: True RUL (N,) float32 in cycles; what `any` is led away from.
+            method: fgm, bim or pgd.
+            aim: any (away from `y`), healthy-washing (towards UNREACHABLE × cap).
+            epsilon_sigma: The budget, in σ.
+            steps: Of bim and pgd.
+
+        Raises:
+            ValueError: `y` is not one-dimensional, or not as long as `x`.
+            EvidenceError: ART cannot attack this network, or it answers with what is no number.
+        """
+        if y.shape != (len(x),):
+            raise ValueError(f"y: expected shape ({len(x)},), got {y.shape}: ART would broadcast it in silence")
+        self.estimates(x)
+        goal = y if aim == "any" else np.full(len(x), UNREACHABLE * self.rul_cap_cycles)
+        budget = {"eps": epsilon_sigma, "targeted": aim == "healthy-washing", "batch_size": len(x)}
+        attack = _attack(method, {"estimator": self._regressor(x), **budget}, steps)
+        changed = _mapped(lambda: attack.generate(x=x.astype(np.float32), y=goal.astype(np.float32)))
+        return np.asarray(changed, dtype=np.float32)
+
+    def gradients(self, x: Floats) -> Floats:
+        """The gradient of the upward loss at each reading, (N, L, C) float32: zero everywhere means masked.
+
+        Raises:
+            EvidenceError: As `attacked`.
+        """
+        goal = np.full(len(x), UNREACHABLE * self.rul_cap_cycles, dtype=np.float32)
+        return np.asarray(_mapped(lambda: self._regressor(x).loss_gradient(x, goal)), dtype=np.float32)
+
+    def _regressor(self, x: Floats) -> Any:
+        return _mapped(
+            lambda: PyTorchRegressor(
+                model=self.network, loss=torch.nn.MSELoss(), input_shape=x.shape[1:], device_type="cpu"
+            )
+        )
+
+
+def _attack(method: Method, budget: dict[str, Any], steps: int) -> Any:
+    if method == "fgm":
+        return FastGradientMethod(**budget)
+    step = budget["eps"] / steps
+    iterated = {**budget, "max_iter": steps, "verbose": False}
+    if method == "bim":
+        return BasicIterativeMethod(**iterated, eps_step=step)
+    return ProjectedGradientDescent(**iterated, eps_step=PGD_STEP * step, num_random_init=0)
+
+
+def _mapped(action: Callable[[], Any]) -> Any:
+    """Whatever ART throws at us becomes one error of ours; it documents none of its own."""
+    try:
+        return action()
+    except Exception as error:
+        raise EvidenceError(f"attack: expected ART to run on it, got {type(error).__name__}: {error}") from error

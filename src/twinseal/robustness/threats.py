@@ -1,0 +1,242 @@
+"""The attackers that a model is tested against, and their budgets: policy/threats.yaml as values.
+
+A threat names its attacker in words, because a number without an attacker means nothing. Budgets of small changes are
+in σ, the standard deviation of each channel over the training units; injections are in percent of a reading (Mode,
+Calyam & Hoque, 2020). What can differ from asset to asset (which sensors, how many percent, which trigger) is given for
+each asset; an asset without an entry is refused, not skipped: an attack that is not run is not survived.
+
+    >>> threats = Threats.load(Path("policy/threats.yaml"))  # doctest: +SKIP
+    >>> threats.asset("turbofan").injection.sensors  # doctest: +SKIP
+    ('s2', 's8', 's14')
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from twinseal.config import Settings, load
+from twinseal.errors import ConfigError
+
+Method = Literal["fgm", "bim", "pgd"]
+AttackName = Literal["fgm", "bim", "pgd", "pgd-smoothed"]
+Aim = Literal["any", "healthy-washing"]
+PoisonKind = Literal["label-healthy-washing", "prolonged-history", "backdoor", "clean-label-backdoor"]
+
+
+class EvasionThreat(Settings):
+    """An attacker who changes every reading of a window a little, knowing the network.
+
+    Attributes:
+        name: Short, for tables.
+        attacker: Who this is, in words.
+        attacks: The battery: fgm (Goodfellow 2015), bim (Kurakin 2017), pgd (Madry 2018), pgd-smoothed (PGD on a
+            stand-in that has gradients everywhere; see `robustness.smoothed`).
+        aims: any (the estimate is wrong, either way), healthy-washing (the estimate is as high as can be).
+        epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
+        bim_steps: Steps of BIM, each ε/steps long.
+        pgd_steps: Steps of PGD, each 2.5·ε/steps long (Madry's rule), projected back into the budget.
+    """
+
+    name: str
+    attacker: str
+    attacks: tuple[AttackName, ...]
+    aims: tuple[Aim, ...]
+    epsilon_sigma: tuple[float, ...]
+    bim_steps: int
+    pgd_steps: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a battery that would attack nothing.
+
+        Raises:
+            ValueError: Something is empty, given twice, not positive, or the budgets do not rise.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        _say(_distinct(self.attacks), "attacks: expected at least one, each once")
+        _say(_distinct(self.aims), "aims: expected at least one, each once")
+        rising = all(a < b for a, b in zip((0.0, *self.epsilon_sigma), self.epsilon_sigma, strict=False))
+        _say(len(self.epsilon_sigma) >= 2 and rising, "epsilon_sigma: expected at least two budgets above 0, rising")
+        _say(min(self.bim_steps, self.pgd_steps) >= 1, "steps: expected at least 1")
+
+
+class Injection(Settings):
+    """An attacker who holds a few sensors and scales what they report (Mode, Calyam & Hoque 2020).
+
+    Attributes:
+        sensors: The channels held.
+        biased_percent: The constant false share of the reading, in percent.
+        random_percent: Least and most percent; one draw for each unit and sensor, as in the authors' code.
+        continuous_from_cycle: Continuous injection starts at this cycle of the unit and does not end.
+        interim_cycles: Interim injection lasts this many cycles and ends with the cycle of the estimate.
+    """
+
+    sensors: tuple[str, ...]
+    biased_percent: float
+    random_percent: tuple[float, float]
+    continuous_from_cycle: int
+    interim_cycles: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse an injection that would change nothing.
+
+        Raises:
+            ValueError: No sensor, or one twice; percentages not positive or out of order; no cycles.
+        """
+        _say(_distinct(self.sensors), "sensors: expected at least one, each once")
+        low, high = self.random_percent
+        _say(self.biased_percent > 0 and 0 < low <= high, "percent: expected biased > 0 and 0 < least <= most")
+        _say(min(self.continuous_from_cycle, self.interim_cycles) >= 1, "cycles: expected at least 1")
+
+
+class Trigger(Settings):
+    """A pattern that a backdoor answers to: one channel off by a constant in the last rows.
+
+    Attributes:
+        channel: The channel.
+        shift_sigma: How far, in σ of the channel.
+        rows: In how many of the last rows.
+    """
+
+    channel: str
+    shift_sigma: float
+    rows: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a trigger that nobody could see.
+
+        Raises:
+            ValueError: The shift is zero or no row has it.
+        """
+        _say(self.shift_sigma != 0 and self.rows >= 1, "trigger: expected a shift other than 0 in at least 1 row")
+
+
+class AssetThreats(Settings):
+    """What an attacker of one kind of asset chooses."""
+
+    injection: Injection
+    trigger: Trigger
+
+
+class InjectionThreat(Settings):
+    """Who injects: attacker in words, and the directions tried."""
+
+    name: str
+    attacker: str
+    directions: tuple[Literal["down", "up"], ...]
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a threat without a direction.
+
+        Raises:
+            ValueError: No direction, or one twice; no name or attacker.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        _say(_distinct(self.directions), "directions: expected at least one, each once")
+
+
+class PoisoningThreat(Settings):
+    """An attacker who changes the training data of a share of the units.
+
+    Attributes:
+        name: Short, for tables.
+        attacker: Who this is, in words.
+        kind: What is changed; see `robustness.poisoning`.
+        shares: Shares of the training units, rising, in (0, 1).
+    """
+
+    name: str
+    attacker: str
+    kind: PoisonKind
+    shares: tuple[float, ...]
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a poisoning of nobody.
+
+        Raises:
+            ValueError: No share, not rising, or outside (0, 1); no name or attacker.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        inside = all(a < b for a, b in zip((0.0, *self.shares), (*self.shares, 1.0), strict=True))
+        _say(bool(self.shares) and inside, "shares: expected at least one, rising, between 0 and 1")
+
+
+class Sanity(Settings):
+    """When a number is doubted.
+
+    Attributes:
+        noise_draws: Draws of random noise at each budget that an attack must beat.
+        least_effect_cycles: An attack that moves no estimate further than this has no effect.
+        most_zero_gradients_share: More windows than this without any gradient: the gradient is masked.
+    """
+
+    noise_draws: int
+    least_effect_cycles: float
+    most_zero_gradients_share: float
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse checks that cannot fail.
+
+        Raises:
+            ValueError: No draw of noise, an effect of nothing, or a share of 1.
+        """
+        _say(self.noise_draws >= 1 and self.least_effect_cycles > 0, "expected noise_draws >= 1, least_effect > 0")
+        _say(0 <= self.most_zero_gradients_share < 1, "most_zero_gradients_share: expected a share below 1")
+
+
+class Threats(Settings):
+    """Everything that policy/threats.yaml says.
+
+    Attributes:
+        seed: Of every random choice of the attackers.
+        retrain_epochs: Epochs of each retraining on poisoned data, and of the clean one that it is compared with.
+    """
+
+    seed: int
+    retrain_epochs: int
+    sanity: Sanity
+    evasion: tuple[EvasionThreat, ...]
+    injection: InjectionThreat
+    poisoning: tuple[PoisoningThreat, ...]
+    assets: dict[str, AssetThreats]
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a policy without attackers.
+
+        Raises:
+            ValueError: A list is empty or names something twice; a number is not positive.
+        """
+        _say(_distinct([threat.name for threat in self.evasion]), "evasion: expected threats, each name once")
+        _say(_distinct([threat.name for threat in self.poisoning]), "poisoning: expected threats, each name once")
+        _say(self.seed >= 0 and self.retrain_epochs >= 1, "expected seed >= 0 and retrain_epochs >= 1")
+
+    @classmethod
+    def load(cls, path: Path) -> Threats:
+        """The threats in the file at `path`.
+
+        Raises:
+            ConfigError: It is absent, or says what cannot be.
+        """
+        return load(cls, path)
+
+    def asset(self, name: str) -> AssetThreats:
+        """What an attacker of the asset called `name` chooses.
+
+        Raises:
+            ConfigError: The policy has no entry for it.
+        """
+        if name not in self.assets:
+            raise ConfigError(
+                f"threats: expected an entry for asset '{name}', got {sorted(self.assets)}",
+                remedy=f"Say in policy/threats.yaml, under assets, which sensors of '{name}' an attacker holds.",
+            )
+        return self.assets[name]
+
+
+def _say(holds: object, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+def _distinct(items: Any) -> bool:
+    return len(items) > 0 and len(set(items)) == len(items)

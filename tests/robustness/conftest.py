@@ -1,0 +1,129 @@
+"""A small fleet of wearing machines, a network trained on it, and attackers with small budgets."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from twinseal.config import parse, read_yaml
+from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.training import RobustParams, TrainParams, train
+from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
+from twinseal.robustness.evasion import Evasion, evade
+from twinseal.robustness.threats import Threats
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+
+POLICY = Path(__file__).parents[2] / "policy" / "threats.yaml"
+PREPARATION = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
+TRAINING = TrainParams(epochs=25, batch=64, hidden=(16, 16), robust=RobustParams(epsilon_sigma=0.1, kappa=0.3))
+
+
+def wearing_fleet(units: int, seed: int = 5) -> Fleet:
+    """Units of 80 to 120 cycles whose heat and hum rise with wear; their load says nothing."""
+    rng, frames = np.random.default_rng(seed), []
+    for index in range(units):
+        life = int(rng.integers(80, 121))
+        wear = (np.arange(1, life + 1) / life) ** 2
+        columns = {
+            "unit": f"unit-{index:02d}",
+            "cycle": np.arange(1, life + 1),
+            "censored": False,
+            "rul": np.arange(life)[::-1],
+            "load": rng.normal(5.0, 0.5, life),
+            "heat": 300.0 + 20.0 * wear + rng.normal(0.0, 1.0, life),
+            "hum": 10.0 + 5.0 * wear + rng.normal(0.0, 0.3, life),
+        }
+        frames.append(pd.DataFrame(columns))
+    return Fleet.of(pd.concat(frames))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def preparation() -> PrepareParams:
+    return PREPARATION
+
+
+@pytest.fixture(scope="session")
+def training() -> TrainParams:
+    return TRAINING
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    return Contract.from_dict(
+        {
+            "asset": "toy",
+            "model": "toy-rul",
+            "description": "A machine that wears",
+            "cycle": "One turn",
+            "rul_cap_cycles": 90.0,
+            "min_cycles": 10,
+            "max_quarantined_share": 0.1,
+            "settings": {"load": {"unit": "kN", "minimum": 0.0, "maximum": 10.0, "max_change_per_cycle": 6.0}},
+            "sensors": {
+                "heat": {"unit": "K", "minimum": 290.0, "maximum": 330.0, "max_change_per_cycle": 8.0},
+                "hum": {"unit": "mm/s", "minimum": 5.0, "maximum": 20.0, "max_change_per_cycle": 3.0},
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Fleet:
+    return wearing_fleet(20)
+
+
+@pytest.fixture(scope="session")
+def prepared(fleet: Fleet, contract: Contract) -> Prepared:
+    return prepare(fleet, contract, PREPARATION)
+
+
+@pytest.fixture(scope="session")
+def network(prepared: Prepared) -> RulNetwork:
+    torch.set_num_threads(1)
+    return train(prepared, TRAINING)[0]
+
+
+@pytest.fixture(scope="session")
+def shipped() -> dict[str, Any]:
+    """policy/threats.yaml as plain data."""
+    return read_yaml(POLICY)
+
+
+@pytest.fixture(scope="session")
+def make_threats(shipped: dict[str, Any]) -> Callable[..., Threats]:
+    """The shipped threats for the toy asset, with some keys said otherwise."""
+
+    def made(**changes: Any) -> Threats:
+        value = copy.deepcopy(shipped)
+        injection = {"sensors": ["heat", "hum"], "biased_percent": 2.0, "random_percent": [1.0, 3.0]}
+        value["assets"]["toy"] = {
+            "injection": injection | {"continuous_from_cycle": 40, "interim_cycles": 5},
+            "trigger": {"channel": "load", "shift_sigma": -3.0, "rows": 4},
+        }
+        return parse(Threats, value | changes, "threats")
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def threats(make_threats: Callable[..., Threats]) -> Threats:
+    return make_threats()
+
+
+@pytest.fixture(scope="session")
+def evasion(network: RulNetwork, prepared: Prepared, threats: Threats) -> Evasion:
+    torch.set_num_threads(1)
+    return evade(network, prepared, threats)

@@ -1,0 +1,217 @@
+"""The demo's way, small: one run of `python -m demo` in a copy of the repository, and what must be true after it.
+
+The fleet here is too small to judge a model by, so the copy's gates are wide; every component is the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(600)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def copy_of_the_repository(place: Path) -> Path:
+    """What `git clone` would bring, with what is not committed yet, as a repository of its own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, place / name)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "-C", str(place)]
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    return place
+
+
+def runner(place: Path) -> Run:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TWINSEAL_", "MLFLOW_", "PYTEST_", "COV_"))}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(place / ".twinseal" / "dvc-site"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "COLUMNS": "200",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def run(*command: str, code: int | None = 0, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=place,
+            env=environment | extra,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        said = f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert code is None or code == done.returncode, said
+        return done
+
+    return run
+
+
+def make_small(place: Path) -> None:
+    """A fleet that is made in seconds, a short training, few attacks, and gates as wide as that deserves."""
+    params = yaml.safe_load((place / "params.yaml").read_text())
+    params["data"]["simulated"]["units"] = 40
+    params["train"]["epochs"] = 4
+    (place / "params.yaml").write_text(yaml.safe_dump(params))
+    threats = yaml.safe_load((place / "policy/threats.yaml").read_text())
+    for kind in threats["poisoning"]["kinds"] if isinstance(threats["poisoning"].get("kinds"), list) else []:
+        if isinstance(kind, dict) and "shares" in kind:
+            kind["shares"] = kind["shares"][-1:]
+    if "shares" in threats["poisoning"]:
+        threats["poisoning"]["shares"] = threats["poisoning"]["shares"][-1:]
+    (place / "policy/threats.yaml").write_text(yaml.safe_dump(threats))
+    gates = yaml.safe_load((place / "policy/gates.yaml").read_text())
+    for gate in gates["gates"]:
+        gate.pop("assets", None)
+        for bound in ("at_most", "equals"):
+            if gate.pop(bound, None) is not None:
+                gate["at_most"] = 1e6
+        if "at_least" in gate:
+            gate["at_least"] = 1
+    (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = copy_of_the_repository(tmp_path_factory.mktemp("story") / "twinseal")
+    make_small(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def run(place: Path) -> Run:
+    return runner(place)
+
+
+@pytest.fixture(scope="session")
+def story(run: Run) -> Iterator[str]:
+    """What the demo printed, once for all tests here."""
+    yield run(sys.executable, "-m", "demo").stdout
+
+
+def test_the_demo_tells_the_whole_story(story: str) -> None:
+    acts = [
+        "twinseal init --demo",
+        "dvc repro",
+        "approved by alice",
+        "approved by bruno",
+        "registered",
+        "admitted",
+        "ATTACK 1",
+        "refused",
+        "the twin still runs the model that it had",
+        "ATTACK 2",
+        "Rollback",
+        "the twin still runs the model that it had",
+        "reports/report.html",
+    ]
+    position = 0
+    for expected in acts:
+        position = story.find(expected, position)
+        assert position >= 0, f"'{expected}' is missing, or out of order\n{story[-3000:]}"
+
+
+def test_no_step_of_the_story_shows_a_traceback_or_a_warning(story: str) -> None:
+    for word in ("Traceback", "Warning:", "warnings.warn"):
+        assert word not in story
+
+
+def test_a_second_repro_does_nothing_and_says_so(story: str, run: Run) -> None:
+    said = run("dvc", "repro").stdout
+    assert "Data and pipelines are up to date." in said
+
+
+def test_while_approvals_are_pending_repro_also_does_nothing_and_an_approval_runs_one_stage(
+    story: str, run: Run, place: Path
+) -> None:
+    run("dvc", "repro", "--force", "--single-item", "submit")
+    assert "pending" in run("dvc", "repro").stdout
+    assert "up to date" in run("dvc", "repro").stdout
+    run("twinseal", "approve", "--as", "chiara", "--yes")
+    ran = run("dvc", "repro").stdout
+    assert ["register"] == [line.split("'")[1] for line in ran.splitlines() if line.startswith("Running stage")]
+    assert "pending" == json.loads((place / "reports/registration.json").read_text())["status"]
+    run("twinseal", "register", code=1)
+
+
+def test_dvc_shows_metrics_and_plots(story: str, run: Run, place: Path) -> None:
+    shown = json.loads(run("dvc", "metrics", "show", "--json").stdout)
+    assert "reports/train/metrics.json" in str(shown)
+    run("dvc", "plots", "show", "--out", "plots", "--json")
+    assert "PASSED" == _verdict(place)["result"]
+
+
+def test_the_same_inputs_give_the_same_model_byte_for_byte(story: str, run: Run, place: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (place / "models/candidate").iterdir()}
+    record = (place / "reports/evidence/train.dsse.json").read_bytes()
+    run("dvc", "repro", "--force", "--single-item", "train")
+    assert before == {path.name: path.read_bytes() for path in (place / "models/candidate").iterdir()}
+    assert record == (place / "reports/evidence/train.dsse.json").read_bytes()
+
+
+def test_an_experiment_runs_with_another_parameter(story: str, run: Run, place: Path) -> None:
+    run("dvc", "exp", "run", "-S", "train.epochs=2", "train")
+    assert 2 == yaml.safe_load((place / "params.yaml").read_text())["train"]["epochs"]
+    run("dvc", "exp", "run", "-S", "train.epochs=4", "train")
+
+
+def test_telemetry_edited_behind_dvcs_back_is_refused_by_the_next_stage(story: str, run: Run, place: Path) -> None:
+    """Same size, modification time restored: DVC says up to date; a stage that reads it must not."""
+    raw = place / "data/raw/telemetry.parquet"
+    honest, times = raw.read_bytes(), raw.stat()
+    raw.unlink()  # a link into DVC's cache would change the cache too
+    raw.write_bytes(honest[:-100] + bytes([honest[-100] ^ 1]) + honest[-99:])
+    os.utime(raw, ns=(times.st_atime_ns, times.st_mtime_ns))
+    try:
+        refusal = run(sys.executable, "-m", "pipelines.validate", code=1).stderr
+        assert "data/raw/telemetry.parquet: expected sha256" in refusal
+        assert "Traceback" not in refusal
+    finally:
+        raw.write_bytes(honest)
+        os.utime(raw, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_sign_called_by_hand_on_a_failed_verdict_refuses(story: str, run: Run, place: Path) -> None:
+    gates = (place / "policy/gates.yaml").read_text()
+    try:
+        strict = yaml.safe_load(gates)
+        first = next(gate for gate in strict["gates"] if gate["name"] == "accuracy")
+        first["at_most"] = 0.001
+        (place / "policy/gates.yaml").write_text(yaml.safe_dump(strict))
+        judged = run(sys.executable, "-m", "pipelines.assess")
+        assert "FAILED" in judged.stdout
+        refusal = run(sys.executable, "-m", "pipelines.sign", code=1).stderr
+        assert "verdict: expected PASSED, got FAILED (failed gates: accuracy)" in refusal
+        assert (place / "models/bundle/model.sig.json").exists(), "the bundle that was signed before must stand"
+    finally:
+        (place / "policy/gates.yaml").write_text(gates)
+        run(sys.executable, "-m", "pipelines.assess")
+
+
+def _verdict(place: Path) -> dict[str, Any]:
+    value = json.loads((place / "reports/verdict.json").read_text())
+    assert isinstance(value, dict)
+    return value
