@@ -15,7 +15,9 @@ What an attacker changes, in the fleet itself, so that it passes through screeni
 
 Only units that train are poisoned; the test stays as it was. Each attack is measured twice: undefended, and after
 `telemetry.screening` has thrown out the units that it notices, which is what the pipeline does. Retraining uses a
-shorter schedule, stated in the policy, and is compared with the same schedule on clean data.
+shorter schedule, stated in the policy, and is compared with the same schedule on clean data. Each number is one
+training from one seed: on the default fleet four seeds of the clean one differed by 1.4 cycles of RMSE (9.1 to 10.5),
+so an increase below that is noise.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""The stages evade and poison, in a workspace of their own, over real signed records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import _stage, evade, poison
+from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
+from twinseal.evidence import Subject, measures, outcome, provenance, test_result
+from twinseal.files import inventory
+from twinseal.prognostics.checkpoint import read_model, write_model
+from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.training import TrainParams
+from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
+from twinseal.robustness.threats import Threats
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.trust.ceremony import init_demo
+from twinseal.trust.home import Home
+from twinseal.trust.roles import Roles
+
+ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
+WINDOW_FILES = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
+
+
+@pytest.fixture
+def workspace(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fleet: Fleet,
+    contract: Contract,
+    prepared: Prepared,
+    network: RulNetwork,
+    preparation: PrepareParams,
+    training: TrainParams,
+    make_threats: Callable[..., Threats],
+) -> Path:
+    """As it is after train: accepted telemetry, windows, a candidate, the records of prepare, validate and train."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWINSEAL_HOME", str(tmp_path / "home"))
+    threat = {"name": "backdoor", "attacker": "somebody who edits records", "kind": "backdoor", "shares": [0.5]}
+    threats = make_threats(poisoning=[threat], retrain_epochs=2)
+    Path("policy").mkdir()
+    Path("policy/roles.yaml").write_bytes(ROLES.read_bytes())
+    plain = contract.model_dump(mode="json", exclude={"asset"})
+    Path("policy/contract.yaml").write_text(json.dumps({"assets": {"toy": plain}}))
+    Path("policy/threats.yaml").write_text(json.dumps(threats.model_dump(mode="json")))
+    sections = {"prepare": preparation.model_dump(mode="json"), "train": training.model_dump(mode="json")}
+    Path("params.yaml").write_text(json.dumps({"data": {"source": "simulated", "asset": "toy"}, **sections}))
+    init_demo(Home.intended(), Roles.load(ROLES), datetime.now(UTC))
+    fleet.write(poison.ACCEPTED)
+    prepared.write(evade.WINDOWS)
+    write_model(evade.CANDIDATE, network, contract, prepared)
+    made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
+    made("train", model_files())
+    accepted = (_stage.subject(poison.ACCEPTED),)
+    _stage.attest(
+        "validate", test_result(accepted, result="PASSED", configuration=(), passed=("all",), measures={"rows": 1})
+    )
+    return tmp_path
+
+
+def made(stage: str, subjects: tuple[Subject, ...]) -> None:
+    materials = (Subject("code", "0" * 64),)
+    parameters: dict[str, Any] = {"stage": stage}
+    statement = provenance(
+        subjects, stage=stage, builder="https://b", materials=materials, parameters=parameters, environment={"x": 1}
+    )
+    _stage.attest(stage, statement)
+
+
+def model_files() -> tuple[Subject, ...]:
+    return tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(evade.CANDIDATE))
+
+
+def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evade.main()
+    signed = _stage.upstream("evade", *WINDOW_FILES)
+    assert outcome(signed) == "PASSED"
+    assert {*model_files(), *map(_stage.subject, WINDOW_FILES)} == set(signed.subjects)
+    assert json.loads((evade.REPORT / "metrics.json").read_bytes()) == measures(signed)
+    assert {"clean", "attacks", "worst", "certified", "injection", "injection_worst", "flags"} <= set(measures(signed))
+    assert "injection/biased-interim-down" in signed.predicate["passedTests"]
+    assert "all-sensors/pgd/any at ε 0.1" in signed.predicate["passedTests"]
+    assert (evade.REPORT / "attacks.csv").read_text().startswith("epsilon_sigma,")
+    assert "0 reasons to doubt" in capsys.readouterr().out
+
+
+def test_evade_twice_gives_the_same_signed_bytes(workspace: Path) -> None:
+    record = _stage.EVIDENCE / "evade.dsse.json"
+    evade.main()
+    first = record.read_bytes()
+    evade.main()
+    assert first == record.read_bytes()
+
+
+def test_poison_signs_what_it_measured(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    poison.main()
+    signed = _stage.upstream("poison", poison.ACCEPTED)
+    assert outcome(signed) == "PASSED"
+    assert {*model_files(), _stage.subject(poison.ACCEPTED)} == set(signed.subjects)
+    assert json.loads((poison.REPORT / "metrics.json").read_bytes()) == measures(signed)
+    assert ["backdoor at 0.5"] == signed.predicate["passedTests"]
+    assert (poison.REPORT / "attacks.csv").read_text().startswith("name,threat,share,")
+
+
+@pytest.mark.parametrize("stage", [evade, poison])
+def test_a_file_added_to_the_candidate_after_train_is_refused_and_nothing_is_signed(
+    workspace: Path, stage: Any
+) -> None:
+    (evade.CANDIDATE / "extra.py").write_text("x")
+    with pytest.raises(EvidenceError, match="expected the files that train signed"):
+        stage.main()
+    assert not (_stage.EVIDENCE / f"{stage.__name__.rpartition('.')[2]}.dsse.json").exists()
+
+
+@pytest.mark.parametrize("stage", [evade, poison])
+def test_a_candidate_of_other_bytes_is_refused(workspace: Path, stage: Any) -> None:
+    path = evade.CANDIDATE / "contract.json"
+    path.write_bytes(path.read_bytes().replace(b"wears", b"bears"))
+    with pytest.raises(EvidenceError, match="or other bytes"):
+        stage.main()
+
+
+def test_windows_edited_after_prepare_are_refused(workspace: Path) -> None:
+    data = bytearray(WINDOW_FILES[0].read_bytes())
+    data[-1] ^= 1
+    WINDOW_FILES[0].write_bytes(bytes(data))
+    with pytest.raises(DigestMismatchError, match="as prepare signed it"):
+        evade.main()
+
+
+def test_telemetry_edited_after_validate_is_refused(workspace: Path, fleet: Fleet) -> None:
+    fleet.select(fleet.units[1:]).write(poison.ACCEPTED)
+    with pytest.raises(DigestMismatchError, match="as validate signed it"):
+        poison.main()
+
+
+def test_without_the_record_of_train_nothing_is_attacked(workspace: Path) -> None:
+    (_stage.EVIDENCE / "train.dsse.json").unlink()
+    with pytest.raises(SignatureError):
+        evade.main()
+
+
+def test_windows_of_another_normaliser_are_refused(
+    workspace: Path, fleet: Fleet, contract: Contract, preparation: PrepareParams
+) -> None:
+    other = prepare(fleet, contract, preparation.model_copy(update={"seed": 8}))
+    with pytest.raises(EvidenceError, match="expected the normaliser of the model, got another one"):
+        evade.refuse_strangers(read_model(evade.CANDIDATE), other)
+    narrow = prepare(fleet, contract, preparation.model_copy(update={"window": 10}))
+    with pytest.raises(EvidenceError, match="expected the model's channels and window"):
+        evade.refuse_strangers(read_model(evade.CANDIDATE), narrow)
