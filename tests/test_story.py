@@ -74,23 +74,20 @@ def make_small(place: Path) -> None:
     """A fleet that is made in seconds, a short training, few attacks, and gates as wide as that deserves."""
     params = yaml.safe_load((place / "params.yaml").read_text())
     params["data"]["simulated"]["units"] = 40
-    params["train"]["epochs"] = 4
+    params["train"]["epochs"] = 8
     (place / "params.yaml").write_text(yaml.safe_dump(params))
     threats = yaml.safe_load((place / "policy/threats.yaml").read_text())
-    for kind in threats["poisoning"]["kinds"] if isinstance(threats["poisoning"].get("kinds"), list) else []:
-        if isinstance(kind, dict) and "shares" in kind:
-            kind["shares"] = kind["shares"][-1:]
-    if "shares" in threats["poisoning"]:
-        threats["poisoning"]["shares"] = threats["poisoning"]["shares"][-1:]
+    threats["retrain_epochs"] = 4
+    for attack in threats["poisoning"]:
+        attack["shares"] = attack["shares"][-1:]
     (place / "policy/threats.yaml").write_text(yaml.safe_dump(threats))
     gates = yaml.safe_load((place / "policy/gates.yaml").read_text())
     for gate in gates["gates"]:
-        gate.pop("assets", None)
-        for bound in ("at_most", "equals"):
-            if gate.pop(bound, None) is not None:
-                gate["at_most"] = 1e6
-        if "at_least" in gate:
-            gate["at_least"] = 1
+        bounds = [gate, *gate.pop("assets", {}).values()]
+        least = any("at_least" in bound for bound in bounds)
+        for relation in ("at_most", "at_least", "equals"):
+            gate.pop(relation, None)
+        gate |= {"at_least": 1} if least else {"at_most": 1e6}
     (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
 
 
@@ -155,6 +152,8 @@ def test_while_approvals_are_pending_repro_also_does_nothing_and_an_approval_run
     assert ["register"] == [line.split("'")[1] for line in ran.splitlines() if line.startswith("Running stage")]
     assert "pending" == json.loads((place / "reports/registration.json").read_text())["status"]
     run("twinseal", "register", code=1)
+    run("twinseal", "reject", "--as", "chiara", "--comment", "on second thoughts", "--yes")
+    assert "rejected" in run("twinseal", "review", "show").stdout
 
 
 def test_dvc_shows_metrics_and_plots(story: str, run: Run, place: Path) -> None:
@@ -175,7 +174,7 @@ def test_the_same_inputs_give_the_same_model_byte_for_byte(story: str, run: Run,
 def test_an_experiment_runs_with_another_parameter(story: str, run: Run, place: Path) -> None:
     run("dvc", "exp", "run", "-S", "train.epochs=2", "train")
     assert 2 == yaml.safe_load((place / "params.yaml").read_text())["train"]["epochs"]
-    run("dvc", "exp", "run", "-S", "train.epochs=4", "train")
+    run("dvc", "exp", "run", "-S", "train.epochs=8", "train")
 
 
 def test_telemetry_edited_behind_dvcs_back_is_refused_by_the_next_stage(story: str, run: Run, place: Path) -> None:

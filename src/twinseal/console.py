@@ -42,7 +42,7 @@ def exit_code(action: Callable[[], object]) -> int:
 def run_stage(action: Callable[[], None]) -> None:
     """Run a pipeline stage as a program: its messages to people, its log to stderr, its exit code to DVC."""
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(20),
+        wrapper_class=structlog.make_filtering_bound_logger(30),  # warnings: what a stage did, it prints
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
     sys.exit(exit_code(action))

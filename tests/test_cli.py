@@ -1,0 +1,168 @@
+"""The command line as a person meets it: help like a table of contents, and one clear message for every bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_story import ROOT, Run, copy_of_the_repository, runner
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMANDS = (
+    "",
+    "init",
+    "review",
+    "review list",
+    "review show",
+    "approve",
+    "reject",
+    "register",
+    "pull",
+    "verify",
+    "run",
+)
+
+
+def help_of(command: str) -> str:
+    """The help text, at a fixed width and without colours."""
+    environment = os.environ | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "twinseal"), *command.split(), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip() + "\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_is_the_golden_one(command: str) -> None:
+    """`python -m tests.test_cli` writes the golden texts anew: read the difference before you commit it."""
+    assert (GOLDEN / _name(command)).read_text() == help_of(command)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = copy_of_the_repository(tmp_path_factory.mktemp("cli") / "twinseal")
+    runner(place)("twinseal", "init", "--demo")
+    (place / "bad.csv").write_text("unit,cycle\n1,1\n")
+    (place / "no-unit.csv").write_text("a,b\n1,2\n")
+    (place / "broken.jsonl").write_text('{"unit": 1,\n')
+    (place / "broken.parquet").write_bytes(b"PAR1 not really PAR1")
+    (place / "odd.txt").write_text("x")
+    (place / "empty").mkdir()
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Run:
+    return runner(place)
+
+
+# command, exit code, what the message must say; every one of them without a traceback
+BAD_INPUT = [
+    ("twinseal frobnicate", 2, "No such command 'frobnicate'"),
+    ("twinseal approve", 2, "Missing option '--as'"),
+    ("twinseal reject --as alice", 2, "Missing option '--comment'"),
+    ("twinseal verify", 2, "Missing argument"),
+    ("twinseal init --demo", 1, "expected no anchor yet, found one"),
+    ("twinseal review show", 1, "expected a release that waits for approval, got none"),
+    ("twinseal approve --as alice --yes", 1, "expected a release that waits for approval, got none"),
+    ("twinseal reject --as alice --comment no --yes", 1, "expected a release that waits for approval, got none"),
+    ("twinseal register", 1, "expected a release that waits for approval, got none"),
+    ("twinseal verify nowhere", 2, "nowhere: expected a directory, got none"),
+    ("twinseal verify empty", 1, "expected"),
+    ("twinseal verify empty --anchor nowhere", 1, "nowhere"),
+    ("twinseal pull --from http://127.0.0.1:9 --model pump-rul", 1, "refused (Registry)"),
+    ("twinseal pull --from empty --model pump-rul", 1, "refused"),
+    ("twinseal pull --from empty --model other", 1, "model: expected one of pump-rul, turbofan-rul"),
+    ("twinseal run bad.csv --model pump-rul", 1, "expected an installed model, got none"),
+    ("dvc repro nothing", 255, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "says"), BAD_INPUT, ids=[row[0] for row in BAD_INPUT])
+def test_bad_input_is_one_clear_message(run: Run, command: str, code: int, says: str) -> None:
+    done = run(*command.split(), code=code)
+    assert says in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stage", "says"),
+    [
+        ("params.yaml", "simulated:", "simulatd:", "ingest", "did you mean 'simulated'"),
+        ("params.yaml", "source: simulated", "source: telepathy", "ingest", "source: input should be 'simulated'"),
+        ("params.yaml", "asset: pump ", "asset: pumpp ", "ingest", "did you mean 'pump'"),
+        ("params.yaml", "source: simulated", "source: cmapss", "ingest", "data/inbox"),
+        ("params.yaml", "data:", "data: [", "ingest", "params.yaml: expected YAML"),
+        ("policy/contract.yaml", "assets:", "assests:", "ingest", "policy/contract.yaml: expected one key 'assets'"),
+    ],
+)
+def test_a_malformed_settings_file_is_one_clear_message(
+    run: Run, place: Path, file: str, old: str, new: str, stage: str, says: str
+) -> None:
+    text = (place / file).read_text()
+    assert old in text
+    (place / file).write_text(text.replace(old, new, 1))
+    try:
+        done = run(sys.executable, "-m", f"pipelines.{stage}", code=None)
+    finally:
+        (place / file).write_text(text)
+    assert done.returncode in (1, 2)
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_malformed_roles_policy_makes_no_keys(run: Run, place: Path, tmp_path: Path) -> None:
+    roles = (place / "policy/roles.yaml").read_text()
+    (place / "policy/roles.yaml").write_text(roles.replace("holders: [builder]", "holders: [alice]"))
+    try:
+        done = run("twinseal", "init", "--demo", code=2, TWINSEAL_HOME=str(tmp_path / "home"))
+    finally:
+        (place / "policy/roles.yaml").write_text(roles)
+    assert "expected holders who are no" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_stage_without_a_home_says_how_to_make_one(run: Run, tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "pipelines.validate", code=1, TWINSEAL_HOME=str(tmp_path / "none"))
+    assert "twinseal init --demo" in done.stderr
+
+
+def test_an_encrypted_key_with_a_wrong_passphrase_is_refused(run: Run, tmp_path: Path) -> None:
+    from twinseal.trust.keys import generate
+
+    generate(tmp_path / "builder.pem", passphrase=b"right")
+    done = run(
+        sys.executable,
+        "-m",
+        "pipelines.ingest",
+        code=1,
+        TWINSEAL_BUILDER_KEY=f"file:{tmp_path}/builder.pem",
+        TWINSEAL_BUILDER_PASSPHRASE="wrong",
+    )
+    assert "refused (KeyAccess)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_home_is_private(place: Path) -> None:
+    assert 0o700 == (place / ".twinseal").stat().st_mode & 0o777
+    for key in (place / ".twinseal/keys").glob("*.pem"):
+        assert 0o600 == key.stat().st_mode & 0o777
+
+
+def _name(command: str) -> str:
+    return f"help-{command.replace(' ', '-') or 'twinseal'}.txt"
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for name in COMMANDS:
+        (GOLDEN / _name(name)).write_text(help_of(name))
+    sys.stdout.write(f"written below {GOLDEN.relative_to(ROOT)}: read the difference\n")
