@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from pathlib import Path
+
+import pandas as pd
 
 from demo.stage_hand import HOME, StoryError, act, run, say, server_command
 
@@ -112,7 +113,7 @@ def where_to_look(seconds: float) -> None:
     say("                      then open http://127.0.0.1:5000")
     say("who signed what       twinseal review show")
     say("check it yourself     twinseal verify models/bundle")
-    say("again, and faster     dvc repro        (nothing has changed, so nothing runs)")
+    say("again                 dvc repro        (nothing has changed, so nothing runs)")
     say("[yellow]All keys here are throw-away demo keys on one machine: they protect nothing.[/]")
 
 
@@ -121,8 +122,9 @@ def _pull(url: str) -> str:
 
 
 def _predict() -> None:
-    rows = HOME / "demo-telemetry.parquet"
-    shutil.copyfile("data/raw/telemetry.parquet", rows)
+    rows = HOME / "still-running.parquet"
+    telemetry = pd.read_parquet("data/raw/telemetry.parquet")
+    telemetry[telemetry.censored].drop(columns=["rul", "censored"]).to_parquet(rows)  # what a twin would be sent
     run(f"twinseal run {rows} --model {_model()} --anchor {ANCHOR} --state {STATE} --last --limit 5")
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from rich.console import Console
 
 console = Console(highlight=False, soft_wrap=True)
-HOME = Path(os.environ.get("TWINSEAL_HOME", ".twinseal")).resolve()
+HOME = Path(os.environ.get("TWINSEAL_HOME") or ".twinseal")
 
 
 class StoryError(Exception):
@@ -59,7 +59,7 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
 def _environment() -> dict[str, str]:
     return os.environ | {
         "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(HOME / "dvc-site"),
+        "DVC_SITE_CACHE_DIR": str(HOME.resolve() / "dvc-site"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",
         "PYTHONUNBUFFERED": "1",
@@ -117,6 +117,5 @@ def server_command(port: int) -> str:
     """How to serve the local store: also what the reader is told to type for the UI."""
     return (
         f"mlflow server --host 127.0.0.1 --port {port} --workers 1"
-        f" --backend-store-uri sqlite:///{HOME}/mlflow/mlflow.db"
-        f" --artifacts-destination {HOME}/mlflow/artifacts"
+        f" --backend-store-uri sqlite:///{HOME}/mlflow/mlflow.db --artifacts-destination {HOME}/mlflow/served"
     )

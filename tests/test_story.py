@@ -87,7 +87,7 @@ def make_small(place: Path) -> None:
         least = any("at_least" in bound for bound in bounds)
         for relation in ("at_most", "at_least", "equals"):
             gate.pop(relation, None)
-        gate |= {"at_least": 1} if least else {"at_most": 1e6}
+        gate.update({"at_least": 1} if least else {"at_most": 1e6})
     (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
 
 

@@ -228,6 +228,13 @@ def _translated(action: Callable[[], Any], model: str) -> Any:
         raise ours from error
 
 
+_REMEDIES: dict[type[TwinsealError], str] = {
+    RollbackError: "Somebody serves metadata older than this twin has seen: look at MLflow's store. Nothing changed.",
+    ExpiredError: "The registrar must publish again; look at this machine's clock too.",
+    DigestMismatchError: "Metadata was changed or mixed on its way: look at MLflow's store. Nothing was installed.",
+}
+
+
 def _ours(error: Exception, model: str) -> TwinsealError:
     cause = error.__cause__
     if isinstance(error, tuf.DownloadError) and isinstance(cause, TwinsealError):
@@ -243,7 +250,7 @@ def _ours(error: Exception, model: str) -> TwinsealError:
     )
     for foreign, ours in kinds:
         if isinstance(error, foreign):
-            return ours(text)
+            return ours(text, remedy=_REMEDIES.get(ours, ""))
     if isinstance(error, tuf.UnsignedMetadataError):
         return _unsigned(error, text)
     if "is missing info for" in text:  # python-tuf has no type of its own for a role that vanished from the snapshot
