@@ -11,7 +11,6 @@ import pandas as pd
 from demo.stage_hand import HOME, StoryError, act, run, say, server_command
 
 REVIEWERS = ("alice", "bruno")
-STATE = HOME / "twin"
 ANCHOR = HOME / "anchor"
 
 
@@ -118,14 +117,14 @@ def where_to_look(seconds: float) -> None:
 
 
 def _pull(url: str) -> str:
-    return f"twinseal pull --from {url} --model {_model()} --anchor {ANCHOR} --state {STATE}"
+    return f"twinseal pull --from {url} --model {_model()} --anchor {ANCHOR} --state {_state()}"
 
 
 def _predict() -> None:
     rows = HOME / "still-running.parquet"
     telemetry = pd.read_parquet("data/raw/telemetry.parquet")
     telemetry[telemetry.censored].drop(columns=["rul", "censored"]).to_parquet(rows)  # what a twin would be sent
-    run(f"twinseal run {rows} --model {_model()} --anchor {ANCHOR} --state {STATE} --last --limit 5")
+    run(f"twinseal run {rows} --model {_model()} --anchor {ANCHOR} --state {_state()} --last --limit 5")
 
 
 def _refused(command: str, *, because: str) -> None:
@@ -139,7 +138,11 @@ def _refused(command: str, *, because: str) -> None:
 
 
 def _running() -> str:
-    return (STATE / "current").read_text()
+    return (_state() / "current").read_text()
+
+
+def _state() -> Path:
+    return HOME / "twin" / _model()  # a directory of its own for each model's twin
 
 
 def _model() -> str:

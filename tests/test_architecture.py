@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import grimp
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +66,37 @@ import twinseal.cli
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_the_twins_install_brings_no_pipeline() -> None:
+    """What `pip install twinseal[twin]` would bring, followed through the metadata of the locked packages."""
+    brought: set[object] = {"twinseal"}
+    waiting = _requirements("twinseal", "twin")
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) not in brought:
+            brought |= {(name, extra), name}
+            waiting += _requirements(name, extra)
+    assert {"torch", "tuf", "model-signing", "safetensors"} <= brought
+    unwanted = {
+        "mlflow",
+        "mlflow-skinny",
+        "adversarial-robustness-toolbox",
+        "dvc",
+        "great-expectations",
+        "scikit-learn",
+    }
+    assert set() == brought & (unwanted | {"progpy", "matplotlib"})
+
+
+def _requirements(name: str, extra: str) -> list[tuple[str, str]]:
+    try:
+        listed = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []  # for another platform, or another extra
+    wanted = [Requirement(text) for text in listed]
+    chosen = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return [(canonicalize_name(r.name), more) for r in chosen for more in (*r.extras, "")]
 
 
 def test_importing_the_package_imports_nothing_else() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -149,6 +152,21 @@ def test_an_encrypted_key_with_a_wrong_passphrase_is_refused(run: Run, tmp_path:
     )
     assert "refused (KeyAccess)" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_stage_leaves_nothing_half_written(run: Run, place: Path) -> None:
+    """SIGINT while the fleet is simulated: one message, the exit code of an interruption, no file, no temporary."""
+    shutil.rmtree(place / "data/raw", ignore_errors=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.ingest"], cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert 130 == process.returncode
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert not (place / "data/raw").exists()
 
 
 def test_the_home_is_private(place: Path) -> None:

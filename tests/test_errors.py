@@ -15,7 +15,8 @@ def _tree(kind: type[BaseException]) -> set[type[BaseException]]:
 
 def test_the_drawing_shows_every_error_and_no_other() -> None:
     drawn = set(re.findall(r"(?:─ |^    )(\w+Error)", errors.__doc__ or "", re.M))
-    assert {kind.__name__ for kind in _tree(errors.TwinsealError)} == drawn
+    ours = {kind.__name__ for kind in _tree(errors.TwinsealError) if kind.__module__.startswith("twinseal.")}
+    assert ours == drawn
 
 
 @pytest.mark.parametrize("kind", sorted(_tree(errors.TwinsealError), key=lambda k: k.__name__))

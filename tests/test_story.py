@@ -210,6 +210,24 @@ def test_sign_called_by_hand_on_a_failed_verdict_refuses(story: str, run: Run, p
         run(sys.executable, "-m", "pipelines.assess")
 
 
+def cmapss() -> Path | None:
+    """Where NASA's files are: $TWINSEAL_CMAPSS, or beside the repository. They never enter it."""
+    places = [os.environ.get("TWINSEAL_CMAPSS"), ROOT.parent / "shared" / "data" / "cmapss"]
+    return next((Path(place) for place in places if place and (Path(place) / "train_FD001.txt").exists()), None)
+
+
+@pytest.mark.skipif(
+    cmapss() is None, reason="C-MAPSS is not here: set TWINSEAL_CMAPSS to a folder with train_FD001.txt"
+)
+def test_the_same_pipeline_judges_a_subset_of_c_mapss(story: str, run: Run, place: Path) -> None:
+    changes = ["source=cmapss", "asset=turbofan", f"path={cmapss()}", "cmapss.max_units=20"]
+    settings = [word for change in changes for word in ("-S", f"data.{change}")]
+    run("dvc", "exp", "run", *settings, "submit")
+    assert ("turbofan", "PASSED") == (_verdict(place)["asset"], _verdict(place)["result"])
+    assert "turbofan-rul" in run("twinseal", "review", "list").stdout
+    assert "pump-rul" in run("twinseal", "review", "list").stdout
+
+
 def _verdict(place: Path) -> dict[str, Any]:
     value = json.loads((place / "reports/verdict.json").read_text())
     assert isinstance(value, dict)

@@ -96,10 +96,11 @@ def _as_json(value: Any) -> str:
 
 
 def _complaint(kind: type[Settings], item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"]) or "the whole"
+    place = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         message = item["msg"].removeprefix("Value error, ")
-        return f"{place}: {message[:1].lower()}{message[1:]}"
+        message = f"{message[:1].lower()}{message[1:]}"
+        return f"{place}: {message}" if place else message
     near = difflib.get_close_matches(str(item["loc"][-1]), sorted(_known_keys(kind)), n=1)
     return f"{place}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
 

@@ -47,7 +47,7 @@ def test_the_policy_of_this_repository_says_who_does_what() -> None:
         ("roles.registrar.expires_days", 0, "expires_days: expected 1 to 3650"),
         ("models", [], "models: expected at least one"),
         ("models", ["pump-rul", "pump-rul"], "models: expected at least one, each once"),
-        ("models", ["targets"], "none of tuf's own, got 'targets'"),
+        ("models", ["targets"], "none of TUF's own, got 'targets'"),
         ("models", ["../pump"], "models: expected names"),
         ("roles.reviewer.treshold", 2, "unknown key; did you mean 'threshold'"),
         ("roles.auditor", {"holders": ["x"], "threshold": 1, "expires_days": 9}, "unknown key"),
