@@ -24,6 +24,8 @@ uv="$venv/bin/uv"
 # uv does not read pip's configuration; a folder of wheels named there is looked into all the same.
 export UV_FIND_LINKS=${UV_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/null || true)}
 export UV_PYTHON=$venv/bin/python VIRTUAL_ENV=
+# Nor the certificates: what the system trusts is trusted here.
+export UV_SYSTEM_CERTS=1
 
 resolves() { # resolves BUILD: whether every file of that build's locks is to be had with the hash that its lock says
   "$uv" pip install --quiet --dry-run --reinstall --no-deps --require-hashes -r "$locks/torch-$1.lock" 2>&1

@@ -30,6 +30,7 @@ RELEASE = Path("models/release")
 BUNDLE = Path("models/bundle")
 APPROVALS = Path("approvals")
 ROLES = Path("policy/roles.yaml")
+SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 
 app = typer.Typer(
     name="twinseal",
@@ -323,7 +324,8 @@ def _show_gates(gates: list[dict[str, Any]]) -> None:
         observed = gate.get("observed")
         shown = f"{observed:.4g}" if isinstance(observed, int | float) else str(observed)
         result = f"[{'green' if passed else 'red'}]{gate.get('result')}[/]"
-        table.add_row(str(gate.get("name")), shown, escape(str(gate.get("bound"))), str(gate.get("unit")), result)
+        bound = f"{SIGNS.get(str(gate.get('relation')), '')} {gate.get('bound'):g}"
+        table.add_row(str(gate.get("name")), shown, bound, str(gate.get("unit")), result)
     out.print(table)
 
 

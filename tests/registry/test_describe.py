@@ -5,7 +5,14 @@ from twinseal.registry.describe import describe, gates_table, links
 
 
 def verdict(**gate: object) -> Statement:
-    fields = {"name": "accuracy", "observed": 14.25, "bound": "at most 16", "unit": "cycles", "result": "PASSED"}
+    fields = {
+        "name": "accuracy",
+        "observed": 14.25,
+        "relation": "at_most",
+        "bound": 16,
+        "unit": "cycles",
+        "result": "PASSED",
+    }
     return verification_summary(
         (Subject("model/model.safetensors", "0" * 64),),
         verifier="https://twinseal.dev/assess",
@@ -22,19 +29,19 @@ def test_reviewer_reads_verdict_gates_evidence_and_the_command() -> None:
     text = describe(
         "pump-rul", verdict(), {"ingest": "a" * 64}, approve_command="twinseal approve pump-rul", state="waits for 2"
     )
-    assert text.startswith("# pump-rul: ✅ PASSED\n\n**waits for 2**")
-    assert "| accuracy | 14.25 | at most 16 | cycles | ✅ PASSED |" in text
+    assert text.startswith("# pump-rul: ✓ PASSED\n\n**waits for 2**")
+    assert "| accuracy | 14.25 | ≤ 16 | cycles | ✓ PASSED |" in text
     assert f"| ingest | `{'a' * 64}` |" in text
     assert "```\ntwinseal approve pump-rul\n```" in text
 
 
 def test_failed_verdict_shows_as_failed() -> None:
-    assert describe("m", verdict(result="FAILED"), {}).startswith("# m: ❌ FAILED")
+    assert describe("m", verdict(result="FAILED"), {}).startswith("# m: ✗ FAILED")
 
 
 def test_statement_that_is_no_verdict_shows_as_none() -> None:
     other = Statement(verdict().subjects, "https://slsa.dev/provenance/v1", {"verificationResult": "PASSED"})
-    assert describe("m", other, {}).startswith("# m: ⚠️ no verdict")
+    assert describe("m", other, {}).startswith("# m: ? no verdict")
     assert gates_table(other) == "No gate was judged."
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
 
-MARKS = {"PASSED": "✅", "FAILED": "❌"}
+MARKS = {"PASSED": "✓", "FAILED": "✗"}
+SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 
 
 def describe(
@@ -32,7 +33,7 @@ def describe(
         state: One line on where the candidate stands, e.g. "waiting for 2 of 2 reviewers".
     """
     result = outcome(verdict) if verdict.predicate_type == VERIFICATION_SUMMARY else ""
-    parts = [f"# {_cell(model)}: {MARKS.get(result, '⚠️')} {_cell(result) or 'no verdict'}"]
+    parts = [f"# {_cell(model)}: {MARKS.get(result, '?')} {_cell(result) or 'no verdict'}"]
     parts += [f"**{_cell(state)}**"] if state else []
     parts += ["## Gates", gates_table(verdict)]
     parts += ["## To approve", f"```\n{approve_command}\n```"] if approve_command else []
@@ -50,8 +51,9 @@ def gates_table(verdict: Statement) -> str:
     lines = ["| gate | observed | bound | unit | result |", "|---|---:|---:|---|---|"]
     for gate in rows:
         result = str(gate.get("result", ""))
-        cells = [gate.get("name"), gate.get("observed"), gate.get("bound"), gate.get("unit")]
-        lines.append("| " + " | ".join([*map(_cell, cells), f"{MARKS.get(result, '⚠️')} {_cell(result)}"]) + " |")
+        bound = f"{SIGNS.get(str(gate.get('relation')), '')} {_cell(gate.get('bound'))}".strip()
+        cells = [_cell(gate.get("name")), _cell(gate.get("observed")), bound, _cell(gate.get("unit"))]
+        lines.append("| " + " | ".join([*cells, f"{MARKS.get(result, '?')} {_cell(result)}"]) + " |")
     return "\n".join(lines)
 
 

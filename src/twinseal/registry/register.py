@@ -11,10 +11,12 @@ Only copies of what is already signed move here, and only after the threshold wa
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import structlog
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from twinseal.errors import RegistryError
 from twinseal.registry.store import Store, absent, answering, check_model_id
@@ -59,6 +61,10 @@ def publish(
     number = _ensure_version(store, model, source | {"description": description_markdown or None}, version)
     with answering(f"alias {CHAMPION} of {model}"):
         store.client.set_registered_model_alias(model, CHAMPION, number)
+        # For people: MLflow's page of the candidate shows where it is registered, and the version which release it is.
+        shown = json.dumps([{"name": model, "version": int(number)}])
+        store.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: shown})
+        store.client.set_model_version_tag(model, number, RELEASE_VERSION, str(version))
     log.info("release.registered", model=model, version=version, model_id=model_id, mlflow_version=number)
     return number
 
