@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError
-from twinseal.evidence import Statement, Subject
+from twinseal.evidence import Statement, Subject, provenance
 from twinseal.files import FileRecord, tree_digest
 from twinseal.trust.attestation import read_attestation, write_attestation
 from twinseal.trust.home import Home
@@ -23,6 +23,7 @@ from twinseal.trust.home import Home
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
 EVIDENCE = Path("reports/evidence")
+BUILDER = "https://twinseal.dev/builder"
 
 S = TypeVar("S", bound=config.Settings)
 
@@ -62,6 +63,27 @@ def upstream(stage: str, *paths: Path) -> Statement:
 def attest(stage: str, statement: Statement) -> None:
     """Sign `statement` with the key of the role that answers for `stage`, and leave it in reports/evidence/."""
     write_attestation(EVIDENCE / f"{stage}.dsse.json", stage, statement, Home.find())
+
+
+def attest_made(
+    stage: str,
+    *subjects: Subject,
+    materials: tuple[Subject, ...],
+    parameters: dict[str, Any],
+    measures: dict[str, Any] | None = None,
+) -> None:
+    """Sign as the builder: `stage` made `subjects` from `materials`, and from code, params, contract and locks."""
+    shared = (code(), subject(PARAMS), subject(POLICY / "contract.yaml"), locks())
+    made = provenance(
+        subjects,
+        stage=stage,
+        builder=BUILDER,
+        materials=(*materials, *shared),
+        parameters=parameters,
+        environment=environment(),
+        measures=measures,
+    )
+    attest(stage, made)
 
 
 def code() -> Subject:

@@ -12,14 +12,12 @@ from typing import Any
 from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.errors import DataError
-from twinseal.evidence import provenance
 from twinseal.files import write_json
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.sources import DataParams, Source, open_source
 
 TELEMETRY, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
-BUILDER = "https://twinseal.dev/builder"
 
 
 def main() -> None:
@@ -33,18 +31,14 @@ def main() -> None:
         raise DataError(f"ingest: expected telemetry from the source '{params.source}', got no row")
     fleet.write(TELEMETRY)
     write_json(MANIFEST, manifest(fleet, source, params))
-    rules = _stage.subject(_stage.POLICY / "contract.yaml")
-    shared = (_stage.code(), _stage.subject(_stage.PARAMS), rules, _stage.locks())
-    statement = provenance(
-        (_stage.subject(TELEMETRY), _stage.subject(MANIFEST)),
-        stage="ingest",
-        builder=BUILDER,
-        materials=(*source.origin(), *shared),
+    _stage.attest_made(
+        "ingest",
+        _stage.subject(TELEMETRY),
+        _stage.subject(MANIFEST),
+        materials=source.origin(),
         # A path is this machine's business: the digests of what was read are among the materials.
         parameters={"data": params.model_dump(mode="json") | {"path": Path(params.path).name}},
-        environment=_stage.environment(),
     )
-    _stage.attest("ingest", statement)
     out.print(f"ingested: {len(fleet):,} cycles of {len(fleet.units)} units of '{params.asset}' ({params.source})")
 
 

@@ -10,14 +10,12 @@ from pathlib import Path
 
 from pipelines import _stage
 from twinseal.console import out, run_stage
-from twinseal.evidence import provenance
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.sources import DataParams
 
 ACCEPTED, WINDOWS = Path("data/accepted/telemetry.parquet"), Path("data/windows")
-BUILDER = "https://twinseal.dev/builder"
 
 
 def main() -> None:
@@ -27,29 +25,15 @@ def main() -> None:
     contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
     prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params)
     prepared.write(WINDOWS)
-    statement = provenance(
-        (_stage.subject(WINDOWS / TENSORS), _stage.subject(WINDOWS / DESCRIPTION)),
-        stage="prepare",
-        builder=BUILDER,
-        materials=(
-            _stage.subject(ACCEPTED),
-            _stage.code(),
-            _stage.subject(_stage.PARAMS),
-            _stage.subject(_stage.POLICY / "contract.yaml"),
-            _stage.locks(),
-        ),
+    splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    _stage.attest_made(
+        "prepare",
+        _stage.subject(WINDOWS / TENSORS),
+        _stage.subject(WINDOWS / DESCRIPTION),
+        materials=(_stage.subject(ACCEPTED),),
         parameters={"prepare": params.model_dump(mode="json"), "data": {"asset": data.asset}},
-        environment=_stage.environment(),
-        measures={
-            name: {"windows": len(windows), "units": len(windows.unit_names)}
-            for name, windows in (
-                ("train", prepared.train),
-                ("validation", prepared.validation),
-                ("test", prepared.test),
-            )
-        },
+        measures={name: {"windows": len(split), "units": len(split.unit_names)} for name, split in splits.items()},
     )
-    _stage.attest("prepare", statement)
     counts = ", ".join(f"{len(getattr(prepared, name))} {name}" for name in ("train", "validation", "test"))
     out.print(f"prepared: windows of {params.window} cycles, {len(prepared.channels)} channels: {counts}")
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from pipelines import _stage
 from twinseal.console import out, run_stage
-from twinseal.evidence import Subject, provenance
+from twinseal.evidence import Subject
 from twinseal.files import inventory, write_json, write_whole
 from twinseal.prognostics.baseline import baseline
 from twinseal.prognostics.checkpoint import write_model
@@ -28,7 +28,6 @@ from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.sources import DataParams
 
 WINDOWS, CANDIDATE, REPORT = Path("data/windows"), Path("models/candidate"), Path("reports/train")
-BUILDER = "https://twinseal.dev/builder"
 
 
 def main() -> None:
@@ -43,22 +42,13 @@ def main() -> None:
     measures = evaluate(network, prepared, boosted)
     write_candidate(network, contract, prepared)
     subjects = tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
-    statement = provenance(
-        subjects,
-        stage="train",
-        builder=BUILDER,
-        materials=(
-            *map(_stage.subject, inputs),
-            _stage.code(),
-            _stage.subject(_stage.PARAMS),
-            _stage.subject(_stage.POLICY / "contract.yaml"),
-            _stage.locks(),
-        ),
+    _stage.attest_made(
+        "train",
+        *subjects,
+        materials=tuple(map(_stage.subject, inputs)),
         parameters={"train": params.model_dump(mode="json"), "data": {"asset": data.asset}},
-        environment=_stage.environment(),
         measures=measures,
     )
-    _stage.attest("train", statement)
     write_json(REPORT / "metrics.json", measures)
     write_table(REPORT / "history.csv", [asdict(epoch) for epoch in history])
     write_table(REPORT / "predictions.csv", predictions(network, prepared.test, boosted))
