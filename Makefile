@@ -43,7 +43,7 @@ layers:
 	lint-imports
 
 test:
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean: ## Remove what was made: environment, caches, the demo's folder. Keys too: they are throw-away only in the demo
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .demo
