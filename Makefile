@@ -23,7 +23,7 @@ help: ## What can be made
 install: ## The environment, hash-checked from the lock files
 	@bash requirements/install.sh
 
-demo: install ## The main job, start to end, in a folder of its own: build, attack, sign, approve, register, pull; then refuse
+demo: install ## The main job, start to end: build, attack, sign, approve, register, pull; then refuse
 	@python -m demo
 
 cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip>
@@ -45,5 +45,5 @@ layers:
 test:
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-clean: ## Remove what was made: environment, caches, the demo's folder. Keys too: they are throw-away only in the demo
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .demo
+clean: ## Remove the environment and the caches. Keys, models and reports stay
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from twinseal import config
 from twinseal.digests import sha256_file
-from twinseal.errors import DigestMismatchError
+from twinseal.errors import ConfigError, DigestMismatchError
 from twinseal.evidence import Statement, Subject, provenance
 from twinseal.files import FileRecord, tree_digest
 from twinseal.trust.attestation import read_attestation, write_attestation
@@ -23,6 +23,7 @@ from twinseal.trust.home import Home
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
 EVIDENCE = Path("reports/evidence")
+SECTIONS = ("data", "prepare", "train")
 BUILDER = "https://twinseal.dev/builder"
 
 S = TypeVar("S", bound=config.Settings)
@@ -32,8 +33,12 @@ def params(kind: type[S], section: str) -> S:
     """One section of params.yaml.
 
     Raises:
-        ConfigError: It is missing, or says what cannot be.
+        ConfigError: It is missing, says what cannot be, or stands beside a section that nobody reads.
     """
+    given = config.read_yaml(PARAMS)
+    for name in given if isinstance(given, dict) else ():
+        if name not in SECTIONS:
+            raise ConfigError(f"{PARAMS}: {name}: unknown section; expected {', '.join(SECTIONS)}")
     return config.load(kind, PARAMS, section=section)
 
 

@@ -18,7 +18,7 @@ command -v "$python" >/dev/null || { say "twinseal needs Python 3.11: expected '
 if [ ! -x "$venv/bin/uv" ]; then
   say "making $venv, with uv in it"
   "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r $locks/uv.lock
+  "$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r $locks/uv.lock
 fi
 uv="$venv/bin/uv"
 # uv does not read pip's configuration; a folder of wheels named there is looked into all the same.

@@ -83,6 +83,8 @@ BAD_INPUT = [
     ("twinseal verify empty --anchor nowhere", 1, "nowhere"),
     ("twinseal pull --from http://127.0.0.1:9 --model pump-rul", 1, "refused (Registry)"),
     ("twinseal pull --from empty --model pump-rul", 1, "refused"),
+    ("twinseal pull --from ftp://x --model pump-rul", 2, "expected http://…, https://…, or a folder"),
+    ("twinseal pull --from bad.csv --model pump-rul", 2, "expected http://…, https://…, or a folder"),
     ("twinseal pull --from empty --model other", 1, "model: expected one of pump-rul, turbofan-rul"),
     ("twinseal run bad.csv --model pump-rul", 1, "expected an installed model, got none"),
     ("dvc repro nothing", 255, "nothing"),
@@ -103,6 +105,7 @@ def test_bad_input_is_one_clear_message(run: Run, command: str, code: int, says:
         ("params.yaml", "source: simulated", "source: telepathy", "ingest", "source: input should be 'simulated'"),
         ("params.yaml", "asset: pump ", "asset: pumpp ", "ingest", "did you mean 'pump'"),
         ("params.yaml", "source: simulated", "source: cmapss", "ingest", "data/inbox"),
+        ("params.yaml", "train:", "trian:", "prepare", "trian: unknown section; expected data, prepare, train"),
         ("params.yaml", "data:", "data: [", "ingest", "params.yaml: expected YAML"),
         ("policy/contract.yaml", "assets:", "assests:", "ingest", "policy/contract.yaml: expected one key 'assets'"),
     ],
@@ -169,8 +172,24 @@ def test_an_interrupted_stage_leaves_nothing_half_written(run: Run, place: Path,
     assert not (place / "data/raw").exists()
 
 
+def test_a_home_that_others_may_write_to_is_refused(run: Run, place: Path) -> None:
+    """As DVC leaves it when it runs before `init`: whoever may write there can exchange the anchor."""
+    (place / ".twinseal").chmod(0o777)
+    try:
+        assert "only its owner may write to, got mode 0777" in run("twinseal", "review", "list", code=1).stderr
+    finally:
+        (place / ".twinseal").chmod(0o700)
+
+
+def test_text_from_outside_cannot_repaint_the_terminal() -> None:
+    from twinseal.console import shown
+
+    assert "\ufffd[2Jpwn \\[bold]" == shown("\x1b[2Jpwn [bold]")
+
+
 def test_the_home_is_private(place: Path) -> None:
-    assert 0o700 == (place / ".twinseal").stat().st_mode & 0o777
+    for folder in (".twinseal", ".twinseal/dvc-site"):
+        assert 0o700 == (place / folder).stat().st_mode & 0o777
     for key in (place / ".twinseal/keys").glob("*.pem"):
         assert 0o600 == key.stat().st_mode & 0o777
 

@@ -16,6 +16,7 @@ COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.spl
 
 # What runs each, with the options that differ from machine to machine left aside.
 RUN_BY = {
+    ". .venv/bin/activate": "README.md",
     "make demo": "tests/test_story.py",  # `python -m demo`, in a copy
     "make check": ".ci/run",
     "twinseal init --demo": "demo/acts.py",

@@ -18,12 +18,11 @@ from typing import Annotated, Any
 
 import structlog
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from twinseal import __version__
-from twinseal.console import err, exit_code, out
-from twinseal.errors import ConfigError
+from twinseal.console import err, exit_code, out, shown
+from twinseal.errors import ConfigError, DataError, RootError
 from twinseal.trust.home import Home
 
 RELEASE = Path("models/release")
@@ -86,7 +85,7 @@ def init(
     from twinseal.trust.roles import Roles
 
     home, roles, now = Home.intended(), Roles.load(ROLES), datetime.now(UTC)
-    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.make_private()
     if demo:
         anchor = ceremony.init_demo(home, roles, now)
         out.print("[bold yellow]DEMO KEYS[/]: unencrypted, all on one machine. They protect nothing; never use them.")
@@ -144,7 +143,7 @@ def review_show() -> None:
             f"  evidence [cyan]{item.name}[/], signed by the {item.role}: {BUNDLE}/evidence/{item.name}.dsse.json"
         )
     for seen in tally.items:
-        out.print(f"  {seen.standing:8} {escape(seen.holder)} {seen.time}  {escape(seen.comment or seen.reason)}")
+        out.print(f"  {seen.standing:8} {shown(seen.holder)} {shown(seen.time)}  {shown(seen.comment or seen.reason)}")
     out.print(
         f"approved by {len(tally.count.signed)} of {tally.count.threshold}: {', '.join(tally.count.signed) or 'nobody'}"
     )
@@ -209,7 +208,9 @@ def reject(
         now=datetime.now(UTC),
         comment=comment,
     )
-    _say_standing(waiting, f"[yellow]rejected[/] by {holder}: {path}")
+    out.print(f"[yellow]rejected[/] by {holder}: {path}")
+    tally = _reviews(waiting).count
+    out.print(f"approved by {len(tally.signed)} of {tally.threshold}; a rejection is shown, and stops nobody else")
 
 
 @app.command(rich_help_panel=REGISTRAR)
@@ -241,7 +242,13 @@ def pull(
 
     trusted = _anchor(anchor)
     now = datetime.now(UTC)
-    if source.startswith(("http://", "https://")):
+    served_by_mlflow = source.startswith(("http://", "https://"))
+    if not served_by_mlflow and not Path(source).is_dir():
+        raise ConfigError(
+            f"--from {source}: expected http://…, https://…, or a folder, got neither",
+            remedy="Give MLflow's address, or the folder of a mirror.",
+        )
+    if served_by_mlflow:
         with closing(RestSource(source, model)) as served:
             admitted = fetch(served, trusted, model, state, now)
     else:
@@ -294,8 +301,10 @@ def run(
             sys.stdout.write(json.dumps(asdict(item)) + "\n")
             sys.stdout.flush()
         return
-    shown = sorted(made, key=lambda item: item.rul_cycles)[:limit] if limit else list(made)
-    _show_predictions(shown, model, verified.release.version)
+    rows = sorted(made, key=lambda item: item.rul_cycles) if limit else list(made)
+    if not rows:
+        raise DataError(f"{telemetry}: expected rows of telemetry, got none", remedy="Ask why nothing was sent.")
+    _show_predictions(rows[:limit] if limit else rows, model, verified.release.version)
 
 
 def _show_predictions(made: Any, model: str, version: int) -> None:
@@ -311,7 +320,7 @@ def _show_predictions(made: Any, model: str, version: int) -> None:
     colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
     for item in made:
         status = f"[{colours[item.status]}]{item.status}[/]"
-        table.add_row(escape(item.unit), str(item.cycle), f"{item.rul_cycles:.1f}", status, escape(item.advice))
+        table.add_row(shown(item.unit), str(item.cycle), f"{item.rul_cycles:.1f}", status, shown(item.advice))
     out.print(table)
 
 
@@ -322,10 +331,10 @@ def _show_gates(gates: list[dict[str, Any]]) -> None:
     for gate in gates:
         passed = gate.get("result") == "PASSED"
         observed = gate.get("observed")
-        shown = f"{observed:.4g}" if isinstance(observed, int | float) else str(observed)
+        number = f"{observed:.4g}" if isinstance(observed, int | float) else str(observed)
         result = f"[{'green' if passed else 'red'}]{gate.get('result')}[/]"
         bound = f"{SIGNS.get(str(gate.get('relation')), '')} {gate.get('bound'):g}"
-        table.add_row(str(gate.get("name")), shown, bound, str(gate.get("unit")), result)
+        table.add_row(str(gate.get("name")), number, bound, str(gate.get("unit")), result)
     out.print(table)
 
 
@@ -358,6 +367,7 @@ def _agree(yes: bool, question: str) -> None:
 def _signer(uri: str | None, holder: str) -> Any:
     from twinseal.trust.keys import open_signer
 
+    Home.find().anchor().roles["reviewer"].key_of(holder)  # says who the reviewers are, before a key is looked for
     place = uri or Home.find().key_uri(holder)
     return open_signer(place, passphrase=_passphrase(place, holder))
 
@@ -373,6 +383,11 @@ def _passphrase(uri: str, holder: str) -> bytes | None:
 def _anchor(directory: Path | None) -> Any:
     from twinseal.trust.anchor import Anchor as TrustAnchor
 
+    if directory is None and not Home.intended().anchor_dir.is_dir():
+        raise RootError(
+            "trust anchor: expected one, got none",
+            remedy="Give --anchor the folder that was carried here by hand: root.json and admission.json.",
+        )
     return TrustAnchor.read(directory) if directory else Home.find().anchor()
 
 

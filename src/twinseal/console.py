@@ -20,6 +20,11 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def shown(text: object) -> str:
+    """Text from outside, safe for a terminal: no markup, and no control character that could repaint the screen."""
+    return escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text)))
+
+
 def exit_code(action: Callable[[], object]) -> int:
     """Run `action` and turn whatever ends it into one clear message and an exit code; no traceback for bad input.
 
@@ -34,7 +39,7 @@ def exit_code(action: Callable[[], object]) -> int:
         err.print("[yellow]interrupted[/]: nothing was half-written; run the same command again")
         return INTERRUPTED
     except OSError as error:
-        err.print(f"[bold red]refused[/]  {escape(str(error.strerror or error))}: {escape(str(error.filename or ''))}")
+        err.print(f"[bold red]refused[/]  {shown(str(error.strerror or error))}: {shown(str(error.filename or ''))}")
         return REFUSED
     return DONE
 
@@ -51,11 +56,11 @@ def run_stage(action: Callable[[], None]) -> None:
 def refuse(error: TwinsealError) -> None:
     """Print a refusal: its kind, what was expected, what came, where, the findings if any, and what to do."""
     kind = type(error).__name__.removesuffix("Error")
-    err.print(f"[bold red]refused[/] [red]({kind})[/]  {escape(str(error))}")
+    err.print(f"[bold red]refused[/] [red]({kind})[/]  {shown(str(error))}")
     if isinstance(error, DataError):
         for finding in error.findings[:20]:
-            err.print(f"  • {escape(finding)}")
+            err.print(f"  • {shown(finding)}")
         if len(error.findings) > 20:
             err.print(f"  … and {len(error.findings) - 20} more")
     if error.remedy:
-        err.print(f"[bold]what to do[/]  {escape(error.remedy)}")
+        err.print(f"[bold]what to do[/]  {shown(error.remedy)}")

@@ -33,9 +33,15 @@ class Home:
         """The home of this machine: $TWINSEAL_HOME, or `.twinseal` here.
 
         Raises:
-            RootError: There is none, or it holds no anchor.
+            RootError: There is none, it holds no anchor, or others may write to it.
         """
         home = cls.intended()
+        if home.path.exists() and home.path.stat().st_mode & 0o022:
+            raise RootError(
+                f"{home.path}: expected a folder that only its owner may write to, got mode "
+                f"{home.path.stat().st_mode & 0o777:04o}",
+                remedy=f"Others may have changed what is in it. If you are sure that nobody did: chmod 700 {home.path}",
+            )
         if not home.anchor_dir.is_dir():
             raise RootError(
                 f"{home.path}: expected a trust anchor, got none",
@@ -47,6 +53,15 @@ class Home:
     def intended(cls) -> Home:
         """Where the home of this machine is or would be: for `init`, which makes it."""
         return cls(Path(os.environ.get("TWINSEAL_HOME") or ".twinseal"))
+
+    def make_private(self) -> None:
+        """Make the folder, and the one for DVC's site cache inside it, for their owner alone.
+
+        DVC makes its cache for everyone to write to, and loads pickles from it (CVE-2025-69872).
+        """
+        for folder in (self.path, self.path / "dvc-site"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
 
     @property
     def keys(self) -> Path:

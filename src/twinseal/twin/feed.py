@@ -64,8 +64,15 @@ def _file_lines(path: Path) -> Iterator[Mapping[str, Any]]:
         yield from lines(stream, str(path))
 
 
+def _csv(path: Path) -> pd.DataFrame:
+    """As numbers, cell by cell: one bad cell is one absent reading for the guard, not a column of text."""
+    table = pd.read_csv(path, dtype=str)
+    numbers = [name for name in table.columns if name != "unit"]
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})
+
+
 def _table(path: Path) -> pd.DataFrame:
-    readers = {".csv": lambda: pd.read_csv(path, dtype={"unit": str}), ".parquet": lambda: pd.read_parquet(path)}
+    readers = {".csv": lambda: _csv(path), ".parquet": lambda: pd.read_parquet(path)}
     if path.suffix not in readers:
         raise DataError(f"{path}: expected {FORMATS}, got {path.suffix or 'no suffix'}")
     try:
