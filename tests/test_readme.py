@@ -16,7 +16,7 @@ COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.spl
 
 # What runs each, with the options that differ from machine to machine left aside.
 RUN_BY = {
-    ". .venv/bin/activate": "README.md",
+    ". .venv/bin/activate": "tests/test_readme.py",
     "make demo": "tests/test_story.py",  # `python -m demo`, in a copy
     "make check": ".ci/run",
     "twinseal init --demo": "demo/acts.py",
@@ -48,6 +48,17 @@ def test_each_command_line_of_the_readme_is_one_that_the_program_accepts(command
     )
     assert "Usage:" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_environment_that_the_readme_activates_has_the_program() -> None:
+    done = subprocess.run(
+        ["bash", "-c", ". .venv/bin/activate && command -v twinseal dvc"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [f"{ROOT}/.venv/bin/twinseal", f"{ROOT}/.venv/bin/dvc"] == done.stdout.split()
 
 
 def test_each_file_that_the_readme_and_the_docs_name_exists() -> None:

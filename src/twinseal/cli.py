@@ -1,8 +1,6 @@
 """The command line: a table of contents of what people do here. Each command reads, calls one verb, and says what came.
 
-Exit codes: 0 done; 1 refused, with expected, got, where and what to do; 2 misuse; 130 interrupted.
-
-The machine learning that a command needs is imported when the command runs: `--help` and the reviewer's commands start
+Exit codes are `twinseal.console`'s. The machine learning that a command needs is imported when the command runs: `--help` and the reviewer's commands start
 without torch, and the twin's without MLflow.
 """
 
@@ -29,7 +27,6 @@ RELEASE = Path("models/release")
 BUNDLE = Path("models/bundle")
 APPROVALS = Path("approvals")
 ROLES = Path("policy/roles.yaml")
-SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 
 app = typer.Typer(
     name="twinseal",
@@ -209,8 +206,7 @@ def reject(
         comment=comment,
     )
     out.print(f"[yellow]rejected[/] by {holder}: {path}")
-    tally = _reviews(waiting).count
-    out.print(f"approved by {len(tally.signed)} of {tally.threshold}; a rejection is shown, and stops nobody else")
+    out.print("it is shown beside the release; it is not counted, and stops nobody else")
 
 
 @app.command(rich_help_panel=REGISTRAR)
@@ -242,13 +238,13 @@ def pull(
 
     trusted = _anchor(anchor)
     now = datetime.now(UTC)
-    served_by_mlflow = source.startswith(("http://", "https://"))
-    if not served_by_mlflow and not Path(source).is_dir():
+    by_mlflow = source.startswith(("http://", "https://"))
+    if not by_mlflow and not Path(source).is_dir():
         raise ConfigError(
             f"--from {source}: expected http://…, https://…, or a folder, got neither",
             remedy="Give MLflow's address, or the folder of a mirror.",
         )
-    if served_by_mlflow:
+    if by_mlflow:
         with closing(RestSource(source, model)) as served:
             admitted = fetch(served, trusted, model, state, now)
     else:
@@ -325,6 +321,8 @@ def _show_predictions(made: Any, model: str, version: int) -> None:
 
 
 def _show_gates(gates: list[dict[str, Any]]) -> None:
+    from twinseal.registry.describe import SIGNS
+
     table = Table(box=None, pad_edge=False)
     for column in ("gate", "observed", "bound", "unit", "result"):
         table.add_column(column, justify="right" if column in ("observed", "bound") else "left")
