@@ -1,7 +1,7 @@
 """The command line: a table of contents of what people do here. Each command reads, calls one verb, and says what came.
 
-Exit codes are `twinseal.console`'s. The machine learning that a command needs is imported when the command runs: `--help` and the reviewer's commands start
-without torch, and the twin's without MLflow.
+Exit codes are `twinseal.console`'s. The machine learning that a command needs is imported when the command runs:
+`--help` and the reviewer's commands start without torch, and the twin's without MLflow.
 """
 
 from __future__ import annotations
