@@ -1,0 +1,67 @@
+"""The command line: a table of contents of what people do here, by who does it.
+
+    options.py      what commands share: options, places, what is asked of a person
+    custodians.py   init
+    reviewers.py    review list, review show, approve, reject
+    registrar.py    register
+    operator.py     pull, verify, run
+
+Each command reads, calls one verb, and says what came. Exit codes are `twinseal.console`'s. The machine learning that
+a command needs is imported when the command runs: `--help` and the reviewer's commands start without torch, and the
+twin's without MLflow.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from twinseal import __version__
+from twinseal.cli import custodians, operator, registrar, reviewers
+from twinseal.console import exit_code, out
+
+app = typer.Typer(
+    name="twinseal",
+    help="What a predictive-maintenance model must pass before a digital twin will load it.",
+    epilog="Exit codes: 0 done · 1 refused, with the reason and what to do · 2 misuse. Start: twinseal init --demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+CUSTODIAN, REVIEWER, REGISTRAR, OPERATOR = "Custodians", "Reviewers", "Registrar", "The twin's operator"
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Say the version, and stop.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event, as JSON, to stderr.")] = False,
+) -> None:
+    """Set the log up; say the version."""
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(20 if verbose else 50),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    if version:
+        out.print(f"twinseal {__version__}")
+        raise typer.Exit
+
+
+app.command(rich_help_panel=CUSTODIAN)(custodians.init)
+app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
+app.command(rich_help_panel=REVIEWER)(reviewers.approve)
+app.command(rich_help_panel=REVIEWER)(reviewers.reject)
+app.command(rich_help_panel=REGISTRAR)(registrar.register)
+app.command(rich_help_panel=OPERATOR)(operator.pull)
+app.command(rich_help_panel=OPERATOR)(operator.verify)
+app.command(rich_help_panel=OPERATOR)(operator.run)
+
+
+def main() -> None:
+    """Run the program: commands, with every refusal as one message and an exit code."""
+    sys.exit(exit_code(app))

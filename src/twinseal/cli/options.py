@@ -1,0 +1,85 @@
+"""What commands share: the options, the places that they read, and what is asked of a person."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twinseal.console import err
+from twinseal.errors import ConfigError, RootError
+from twinseal.trust.home import Home
+
+RELEASE = Path("models/release")
+BUNDLE = Path("models/bundle")
+APPROVALS = Path("approvals")
+ROLES = Path("policy/roles.yaml")
+
+As = Annotated[str, typer.Option("--as", metavar="HOLDER", help="Who you are, as policy/roles.yaml names you.")]
+Key = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. [default: of the home]"),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: I have read the report.")]
+AnchorDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The trust anchor: root.json, admission.json. [default: of the home]"),
+]
+State = Annotated[Path, typer.Option(metavar="DIR", help="Where the twin keeps its model, and what it saw last.")]
+
+
+def agree(yes: bool, question: str) -> None:
+    """Ask before something is signed.
+
+    Raises:
+        ConfigError: The answer was no.
+    """
+    if not yes and not typer.confirm(question, err=True):
+        raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
+
+
+def signer(uri: str | None, holder: str) -> Any:
+    """The signer of a reviewer, by the key that `uri` names, else by the home's.
+
+    Raises:
+        SignatureError: The anchor knows no such reviewer.
+        KeyAccessError: The key cannot be opened.
+    """
+    from twinseal.trust.keys import open_signer
+
+    Home.find().anchor().roles["reviewer"].key_of(holder)  # says who the reviewers are, before a key is looked for
+    place = uri or Home.find().key_uri(holder)
+    return open_signer(place, passphrase=passphrase(place, holder))
+
+
+def passphrase(uri: str, holder: str) -> bytes | None:
+    """The passphrase of a key, asked for at the terminal if nothing else has it; None: the environment may have it."""
+    from twinseal.trust.keys import needs_passphrase
+
+    if not needs_passphrase(uri) or not sys.stdin.isatty():
+        return None
+    return str(typer.prompt(f"passphrase of {holder}", hide_input=True, err=True)).encode()
+
+
+def trusted(directory: Path | None) -> Any:
+    """The trust anchor in `directory`, else that of the home.
+
+    Raises:
+        RootError: There is none.
+    """
+    from twinseal.trust.anchor import Anchor as TrustAnchor
+
+    if directory is None and not Home.intended().anchor_dir.is_dir():
+        raise RootError(
+            "trust anchor: expected one, got none",
+            remedy="Give --anchor the folder that was carried here by hand: root.json and admission.json.",
+        )
+    return TrustAnchor.read(directory) if directory else Home.find().anchor()
+
+
+def warn_of_demo(anchor: Any) -> None:
+    """Say so when throw-away keys are all that stands behind a result."""
+    if anchor.demo:
+        err.print("[yellow]demo keys: throw-away, all on one machine; what they sign proves nothing[/]")
