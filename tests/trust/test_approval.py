@@ -25,6 +25,7 @@ from twinseal.errors import (
 )
 from twinseal.trust import repository
 from twinseal.trust.approval import Reviews, approve, read_all, reject
+from twinseal.trust.audit import Log
 from twinseal.trust.dsse import sign_envelope
 from twinseal.trust.release import Release
 
@@ -44,13 +45,25 @@ def approvals(tmp_path: Path) -> Path:
     return tmp_path / "approvals"
 
 
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log")
+
+
 Act = Callable[..., Path]
 
 
 @pytest.fixture
-def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bundle: Path) -> Act:
+def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bundle: Path, log: Log) -> Act:
     def act(holder: str, /, **more: Any) -> Path:
-        said = {"holder": holder, "signer": scene.signer(holder), "now": NOW, "comment": "seen", "anchor": scene.anchor}
+        said = {
+            "holder": holder,
+            "signer": scene.signer(holder),
+            "now": NOW,
+            "comment": "seen",
+            "anchor": scene.anchor,
+            "audit": log,
+        }
         bundle = more.pop("bundle", honest_bundle)
         return approve(approvals, role, more.pop("release_bytes", release.to_bytes()), bundle, **said | more)
 
@@ -58,9 +71,16 @@ def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bun
 
 
 @pytest.fixture
-def no(scene: Scene, release: Release, role: bytes, approvals: Path) -> Act:
+def no(scene: Scene, release: Release, role: bytes, approvals: Path, log: Log) -> Act:
     def act(holder: str, /, **more: Any) -> Path:
-        said = {"holder": holder, "signer": scene.signer(holder), "now": NOW, "comment": "no", "anchor": scene.anchor}
+        said = {
+            "holder": holder,
+            "signer": scene.signer(holder),
+            "now": NOW,
+            "comment": "no",
+            "anchor": scene.anchor,
+            "audit": log,
+        }
         return reject(approvals, role, release.to_bytes(), **said | more)
 
     return act
@@ -122,7 +142,9 @@ def test_whoever_is_no_reviewer_cannot_approve(scene: Scene, approvals: Path, ye
     assert not approvals.exists()
 
 
+@pytest.mark.attack("P")
 def test_a_reviewer_cannot_sign_as_another(scene: Scene, approvals: Path, yes: Act) -> None:
+    """A reviewer signs under another's name."""
     with pytest.raises(KeyAccessError, match="bruno: expected the key .* that the anchor has, got KeySigner"):
         yes("alice", holder="bruno")
     assert not approvals.exists()
@@ -188,6 +210,7 @@ def _folder(approvals: Path) -> None:
     (approvals / "alice.json").mkdir()
 
 
+@pytest.mark.attack("P")
 @pytest.mark.parametrize(
     ("attack", "reason"),
     [
@@ -213,6 +236,7 @@ def _folder(approvals: Path) -> None:
 def test_a_forged_approval_is_shown_as_invalid_and_stops_nobody(
     scene: Scene, role: bytes, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str
 ) -> None:
+    """A forged approval lies among the approvals."""
     yes("alice")
     assert ("alice",) == read_all(approvals, role, scene.anchor).count.signed
     attack(approvals)
@@ -235,7 +259,9 @@ def test_a_reviewer_who_signs_anothers_name_is_invalid(scene: Scene, role: bytes
     assert (standings(reviews), reviews.count.signed) == ({"alice": "invalid"}, ())
 
 
+@pytest.mark.attack("P")
 def test_one_reviewers_signature_in_two_files_counts_once(scene: Scene, role: bytes, approvals: Path, yes: Act) -> None:
+    """One reviewer's signature lies in two approvals."""
     data = yes("alice").read_bytes()
     (approvals / "alice2.json").write_bytes(data)
     reviews = read_all(approvals, role, scene.anchor)

@@ -82,6 +82,7 @@ def approve(
 ) -> None:
     """Verify the release that waits as a twin would, and sign it."""
     from twinseal.trust import approval
+    from twinseal.trust.audit import log_of
     from twinseal.trust.request import Request
 
     anchor = Home.find().anchor()
@@ -97,6 +98,7 @@ def approve(
         holder=holder,
         signer=signer(key, holder),
         now=datetime.now(UTC),
+        audit=log_of(Home.find().path),
         comment=comment,
     )
     _say_standing(waiting, f"[green]approved[/] by {holder}: {path}")
@@ -110,6 +112,7 @@ def reject(
 ) -> None:
     """Say no, with a reason that is signed and kept. An approval of yours no longer counts then."""
     from twinseal.trust import approval
+    from twinseal.trust.audit import log_of
     from twinseal.trust.request import Request
 
     anchor = Home.find().anchor()
@@ -123,6 +126,7 @@ def reject(
         holder=holder,
         signer=signer(key, holder),
         now=datetime.now(UTC),
+        audit=log_of(Home.find().path),
         comment=comment,
     )
     out.print(f"[yellow]rejected[/] by {holder}: {path}")

@@ -3,7 +3,8 @@
     request     the signed bundle becomes MLflow's candidate; release.json and the unsigned role are what reviewers sign
     register    k of n have signed: verified from the bytes, published in the repository of record, then in MLflow
 
-Both the pipeline's stages and the command line call these two.
+Both the pipeline's stages and the command line call these two. Each writes into the home's audit log before it takes
+effect, and what it refuses.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from twinseal.registry.store import Store
 from twinseal.registry.submit import describe_candidate, submit
 from twinseal.trust import approval, repository
 from twinseal.trust.attestation import read_attestation
+from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.candidate import verify_release
 from twinseal.trust.home import Home
 from twinseal.trust.release import Release
@@ -65,7 +67,8 @@ def request(
 ) -> Request:
     """Submit the signed bundle as MLflow's candidate, and stage its release for review.
 
-    Side effects: a run and a candidate in MLflow; `release.json` and `role.json` in `directory`.
+    Side effects: a run and a candidate in MLflow; an entry in the audit log; then `release.json` and `role.json` in
+    `directory`.
 
     Raises:
         RegistryError: MLflow could not be reached, or refused.
@@ -87,11 +90,14 @@ def request(
         mlflow_model_id=model_id,
         parent_version=None if published is None else published.version,
     )
-    verify_release(bundle, release, home.anchor())
-    role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-    made = Request(release, release.to_bytes(), role)
-    made.write(directory)
-    return made
+    audit, attempt = log_of(home.path), Entry.about(release, "submitted", roles["builder"].holders[0], now)
+    with audit.refusing(attempt):
+        verify_release(bundle, release, home.anchor())
+        role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
+        made = Request(release, release.to_bytes(), role)
+        audit.append(attempt)
+        made.write(directory)
+        return made
 
 
 def register(
@@ -99,18 +105,39 @@ def register(
 ) -> Registration:
     """Register the release that waits in `directory` if enough reviewers have signed it. Again: nothing changes.
 
-    Side effects, once the threshold is met: the repository of record, then MLflow's copy of it, its model version, its
-    alias `champion` and the candidate's description.
+    Side effects, once the threshold is met: an entry in the audit log; the repository of record, then MLflow's copy of
+    it, its model version, its alias `champion` and the candidate's description.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: The bundle is not what was signed, or an approval has expired.
         RegistryError: MLflow could not be reached, or refused.
+        AuditError: It cannot be logged: nothing was published.
     """
     waiting = Request.read(directory)
     tally = approval.read_all(approvals, waiting.role_bytes, home.anchor())
     if tally.count.missing:
         return Registration(waiting.release, tally.count, "pending")
+    signers = ", ".join(tally.count.signed)
+    attempt = Entry.about(waiting.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
+    with log_of(home.path).refusing(attempt):
+        return _register(store, home, bundle, waiting, tally, attempt, roles=roles, now=now)
+
+
+def _register(
+    store: Store,
+    home: Home,
+    bundle: Path,
+    waiting: Request,
+    tally: approval.Reviews,
+    attempt: Entry,
+    *,
+    roles: Roles,
+    now: datetime,
+) -> Registration:
     verify_release(bundle, waiting.release, home.anchor())
+    standing = repository.current(home, waiting.release.model)
+    if standing is None or standing.sha256 != waiting.release.sha256:  # again: nothing changes, nothing is logged
+        log_of(home.path).append(attempt)
     published = repository.publish(
         home,
         waiting.role_bytes,

@@ -6,6 +6,8 @@ is that person's. A rejection is kept and shown, never counted, and does not sta
 
 The folder is anybody's to write to. A file that is about another release is stale; one that is forged or malformed is
 invalid. Both are reported with the reason; neither counts, and neither stops the rest.
+
+A decision is in the audit log before its file is written, and a refusal to let somebody decide is there, too.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, Twins
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import write_json
 from twinseal.trust.anchor import Anchor, RoleKeys
+from twinseal.trust.audit import Entry, Log
+from twinseal.trust.audit.entry import MAX_NAME, fit
 from twinseal.trust.candidate import verify_release
 from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys import KeySigner
@@ -95,11 +99,13 @@ def approve(
     holder: str,
     signer: KeySigner,
     now: datetime,
+    audit: Log,
     comment: str = "",
 ) -> Path:
     """Verify the bundle as a twin would, then sign its release as `holder`.
 
-    Side effects: writes `<directory>/<holder>.json`, over an earlier decision of the same holder.
+    Side effects: an entry in the audit log, `approved` or `refused`; then `<directory>/<holder>.json`, over an earlier
+    decision of the same holder.
 
     Args:
         directory: approvals/.
@@ -110,6 +116,7 @@ def approve(
         holder: The reviewer's name.
         signer: The reviewer's key.
         now: Aware, UTC.
+        audit: Where the decision is logged, before it counts.
         comment: The reviewer's own words.
 
     Returns:
@@ -120,12 +127,16 @@ def approve(
         KeyAccessError: The key is not the one that the anchor has for `holder`.
         DigestMismatchError, EvidenceError, GateRefusedError, ThresholdError: As `candidate.verify_release`.
         ExpiredError: What was staged is too old to be approved.
+        AuditError: The approval cannot be logged: none was given.
     """
-    release = _open(role_bytes, release_bytes, anchor, holder, signer)
-    check_expiry(parse_role(role_bytes, release.model), now, f"staged role of {release.model}")
-    verify_release(bundle, release, anchor)
-    path = directory / f"{holder}.json"
-    return _write(path, "approve", comment, release, role_bytes, signer=signer, now=now)
+    attempt = _attempt("approved", release_bytes, holder, now, comment)
+    with audit.refusing(attempt):
+        release = _open(role_bytes, release_bytes, anchor, holder, signer)
+        check_expiry(parse_role(role_bytes, release.model), now, f"staged role of {release.model}")
+        verify_release(bundle, release, anchor)
+        value = _signed(holder, "approve", comment, release, role_bytes, signer=signer, now=now)
+        audit.append(attempt)
+        return _write(directory / f"{holder}.json", value)
 
 
 def reject(
@@ -137,21 +148,26 @@ def reject(
     holder: str,
     signer: KeySigner,
     now: datetime,
+    audit: Log,
     comment: str,
 ) -> Path:
     """Say no, with a reason, as `holder`. The bundle need not verify: that may be the reason.
 
-    Side effects: writes `<directory>/<holder>.json`, over an earlier approval, which no longer counts then.
+    Side effects: an entry in the audit log, `rejected` or `refused`; then `<directory>/<holder>.json`, over an earlier
+    approval, which no longer counts then.
 
     Raises:
         EvidenceError: No reason is given; or the release is malformed.
-        SignatureError, KeyAccessError, DigestMismatchError: As `approve`.
+        SignatureError, KeyAccessError, DigestMismatchError, AuditError: As `approve`.
     """
     if not comment.strip():
         raise EvidenceError("rejection: expected a reason, got none", remedy="Say why: twinseal reject --comment '…'")
-    release = _open(role_bytes, release_bytes, anchor, holder, signer)
-    path = directory / f"{holder}.json"
-    return _write(path, "reject", comment, release, role_bytes, signer=signer, now=now)
+    attempt = _attempt("rejected", release_bytes, holder, now, comment)
+    with audit.refusing(attempt):
+        release = _open(role_bytes, release_bytes, anchor, holder, signer)
+        value = _signed(holder, "reject", comment, release, role_bytes, signer=signer, now=now)
+        audit.append(attempt)
+        return _write(directory / f"{holder}.json", value)
 
 
 def read_all(directory: Path, role_bytes: bytes, anchor: Anchor) -> Reviews:
@@ -182,8 +198,19 @@ def _open(role_bytes: bytes, release_bytes: bytes, anchor: Anchor, holder: str, 
     return release
 
 
-def _write(
-    path: Path,
+def _attempt(
+    event: Literal["approved", "rejected"], release_bytes: bytes, holder: str, now: datetime, comment: str
+) -> Entry:
+    """What the audit log will say of it. The release may be malformed: that will be the refusal."""
+    said = {"comment": comment} if comment else {}
+    try:
+        return Entry.about(Release.from_bytes(release_bytes), event, holder, now, **said)
+    except TwinsealError:
+        return Entry(now, event, fit(holder, MAX_NAME) or "nobody", sha256=sha256(release_bytes))
+
+
+def _signed(
+    holder: str,
     decision: Decision,
     comment: str,
     release: Release,
@@ -191,10 +218,10 @@ def _write(
     *,
     signer: KeySigner,
     now: datetime,
-) -> Path:
+) -> dict[str, Any]:
     said = {
         "decision": decision,
-        "holder": path.stem,
+        "holder": holder,
         "comment": comment[:MAX_COMMENT],
         "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "model": release.model,
@@ -202,14 +229,17 @@ def _write(
         "role_sha256": sha256(role_bytes),
     }
     statement = Statement((Subject(release.target, release.sha256),), REVIEW, said)
-    value = {
+    return {
         **said,
         "release_sha256": release.sha256,
         "review": parse_json(sign_envelope(statement.to_bytes(), signer), "review"),
         "signature": sign_role(role_bytes, signer) if decision == "approve" else None,
     }
+
+
+def _write(path: Path, value: dict[str, Any]) -> Path:
     write_json(path, value)
-    log.info("release.reviewed", decision=decision, holder=path.stem, model=release.model, version=release.version)
+    log.info("release.reviewed", **{name: value[name] for name in ("decision", "holder", "model", "version")})
     return path
 
 

@@ -1,0 +1,167 @@
+"""What is decided is in the audit log before it counts; what cannot be logged does not happen, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, saying
+from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
+from twinseal.registry import registration
+from twinseal.trust import repository
+from twinseal.trust.approval import approve, reject
+from twinseal.trust.audit import Log, log_of, verify
+from twinseal.trust.request import Request
+
+LATER = NOW + timedelta(hours=1)
+
+
+class Desk:
+    """A home, a bundle whose release waits, and the folders that the commands use."""
+
+    def __init__(self, stage: Scene, bundle: Path, path: Path) -> None:
+        self.scene, self.bundle, self.path = stage, bundle, path
+        self.release = describe(bundle)
+        self.role = repository.stage(stage.home, self.release, expires=stage.roles.expiry("reviewer", NOW))
+        Request(self.release, self.release.to_bytes(), self.role).write(path / "release")
+
+    @property
+    def log(self) -> Log:
+        return log_of(self.scene.home.path)
+
+    @property
+    def events(self) -> list[tuple[str, str, int, str]]:
+        return [(item.event, item.actor, item.version, item.sha256) for _, item in self.log.read()]
+
+    def approve(self, holder: str, **changes: Any) -> Path:
+        said = {"anchor": self.scene.anchor, "holder": holder, "now": NOW, "audit": self.log}
+        said |= {"comment": "seen", "signer": self.scene.signer("alice" if "alice" in holder else holder)} | changes
+        return approve(self.path / "approvals", self.role, self.release.to_bytes(), self.bundle, **said)
+
+    def reject(self, holder: str) -> Path:
+        said: dict[str, Any] = {"anchor": self.scene.anchor, "holder": holder, "signer": self.scene.signer(holder)}
+        said |= {"audit": self.log, "comment": "no", "now": NOW}
+        return reject(self.path / "approvals", self.role, self.release.to_bytes(), **said)
+
+    def register(self, store: Any = None) -> registration.Registration:
+        """Without a store it must be refused before MLflow is asked anything."""
+        places = (self.scene.home, self.bundle, self.path / "release", self.path / "approvals")
+        return registration.register(store, *places, roles=self.scene.roles, now=LATER)
+
+    @property
+    def decided(self) -> list[str]:
+        return sorted(path.name for path in (self.path / "approvals").glob("*"))
+
+
+@pytest.fixture
+def desk(stage: Scene, bundle: Path, tmp_path: Path) -> Desk:
+    return Desk(stage, bundle, tmp_path)
+
+
+def test_the_way_of_a_release_is_in_the_log(desk: Desk) -> None:
+    desk.approve("alice")
+    desk.reject("chiara")
+    digest = desk.release.sha256
+    assert [("approved", "alice", 1, digest), ("rejected", "chiara", 1, digest)] == desk.events
+    assert ["alice.json", "chiara.json"] == desk.decided
+    assert {"comment": "seen"} == desk.log.read(0, 1)[0][1].details
+    assert 2 == verify(desk.log.path).size
+
+
+def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
+    desk.approve("alice")
+    judge(desk.bundle, desk.scene.home, "pump-rul", saying(verificationResult="FAILED"))
+    desk.release = describe(desk.bundle)
+    desk.role = repository.stage(desk.scene.home, desk.release, expires=desk.scene.roles.expiry("reviewer", NOW))
+    with pytest.raises(GateRefusedError):
+        desk.approve("bruno")
+    ((_, last),) = desk.log.read(-1)
+    assert ("refused", "bruno", desk.release.sha256) == (last.event, last.actor, last.sha256)
+    assert ("approved", "GateRefusedError") == (last.details["attempted"], last.details["error"])
+    with pytest.raises(SignatureError):
+        desk.approve("../alice")
+    assert "../alice" == desk.log.read(-1)[0][1].actor
+    assert ["alice.json"] == desk.decided
+
+
+def no_key(folder: Path) -> None:
+    (folder / "key").unlink()
+
+
+def a_file_in_its_place(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+    folder.write_bytes(b"")
+
+
+def edited(folder: Path) -> None:
+    path = folder / "tile/entries/000.p/1"
+    path.write_bytes(path.read_bytes().replace(b"alice", b"bruno"))
+
+
+HARMS = pytest.mark.parametrize("harm", [no_key, a_file_in_its_place, edited], ids=lambda harm: str(harm.__name__))
+
+
+@HARMS
+def test_what_cannot_be_logged_is_not_approved_or_rejected(harm: Callable[[Path], None], desk: Desk) -> None:
+    desk.approve("alice")
+    harm(desk.log.path)
+    for act in (desk.approve, desk.reject):
+        with pytest.raises(AuditError) as refusal:
+            act("bruno")
+        assert "This refusal is not in the audit log" in refusal.value.remedy
+    assert ["alice.json"] == desk.decided
+
+
+@HARMS
+def test_what_cannot_be_logged_is_not_registered(harm: Callable[[Path], None], desk: Desk) -> None:
+    desk.approve("alice")
+    second = Log(desk.path / "bruno" / "log")  # bruno decides on a machine of his own
+    desk.approve("bruno", audit=second)
+    before = {path: path.read_bytes() for path in desk.scene.home.repository.rglob("*.json")}
+    harm(desk.log.path)
+    with pytest.raises(AuditError):
+        desk.register()
+    assert before == {path: path.read_bytes() for path in desk.scene.home.repository.rglob("*.json")}
+    assert repository.current(desk.scene.home, "pump-rul") is None
+
+
+def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene: Scene, tmp_path: Path) -> None:
+    stage = scene.copy(tmp_path / "home")
+    bundle = make_bundle(tmp_path / "bundle", stage.home)
+    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    made = registration.request(
+        store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said
+    )
+    desk = Desk(stage, bundle, tmp_path)
+    desk.release, desk.role = made.release, made.role_bytes
+    made.write(tmp_path / "release")
+    assert "pending" == desk.register(store).status
+    desk.approve("alice")
+    desk.approve("bruno")
+    assert ["registered", "published"] == [desk.register(store).status for _ in range(2)]
+    kinds = [
+        (event, actor) for event, actor, version, digest in desk.events if (version, digest) == (1, made.release.sha256)
+    ]
+    assert [
+        ("submitted", "builder"),
+        ("approved", "alice"),
+        ("approved", "bruno"),
+        ("registered", "registrar"),
+    ] == kinds
+    assert {"approved_by": "alice, bruno"} == desk.log.read(-1)[0][1].details
+
+
+def test_what_cannot_be_logged_is_not_requested(store: Any, scene: Scene, tmp_path: Path) -> None:
+    stage = scene.copy(tmp_path / "home")
+    bundle = make_bundle(tmp_path / "bundle", stage.home)
+    log_of(stage.home.path).path.write_bytes(b"")
+    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    with pytest.raises(TwinsealError, match="expected to write to the audit log, got File exists"):
+        registration.request(
+            store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said
+        )
+    assert not (tmp_path / "release").exists()
