@@ -63,7 +63,9 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     registry: Registry
+    last = False  # misbehaves, then hangs up
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer, headers first, waits 40 ms for the other side's acknowledgement
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -72,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.registry.asked.append(path)
         behaviour = next((do for key, do in self.registry.misbehave.items() if key in path), None)
         body = _answer(self.registry.folder, path)
+        self.last = behaviour is not None
         try:
             if behaviour is not None:
                 behaviour(self, body or b"")
@@ -81,13 +84,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self.reply(body)
         except OSError:
             pass  # whoever asked has hung up, as they should
-        if behaviour is not None:
-            self.close_connection = True
+        self.close_connection |= self.last
 
     def reply(self, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for key, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
             self.send_header(key, value)
+        if self.last:
+            self.send_header("Connection", "close")  # or the next to ask might race with our hanging up
         self.end_headers()
         self.wfile.write(body)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from twinseal.errors import DataError, EvidenceError
 from twinseal.files import inventory
+from twinseal.prognostics import weights
 from twinseal.prognostics.checkpoint import CONFIG, CONTRACT, WEIGHTS, parse_model, read_model, write_model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.network import RulNetwork
@@ -114,6 +115,7 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 def _joined(header: Any, body: bytes) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    text += b" " * (-len(text) % 8 if not isinstance(header, bytes) else 0)  # as safetensors aligns it
     return struct.pack("<Q", len(text)) + text + body
 
 
@@ -208,7 +210,7 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "config-mean-short": (CONFIG, _json(_set("mean", to=[1.0])), "expected a mean and a std a channel"),
     "config-number-as-text": (CONFIG, _json(_set("mean", to=["1.0", 2.0, 3.0])), "valid number"),
     "config-other-cap": (CONFIG, _json(_set("architecture", "rul_cap_cycles", to=4000.0)), "contract's cap of 40"),
-    "config-giant-layer": (CONFIG, _json(_set("architecture", "hidden", to=[10**12])), "1-1024 units a layer"),
+    "config-giant-layer": (CONFIG, _json(_set("architecture", "hidden", to=[10**12])), "1-16384 units a layer"),
     "config-giant-window": (CONFIG, _json(_set("architecture", "window", to=10**12)), "a window of 2-10000"),
     "config-other-hidden": (CONFIG, _json(_set("architecture", "hidden", to=[16])), "expected tensors"),
     "config-another-channel-count": (
@@ -233,9 +235,16 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 }
 
 
+@pytest.mark.attack(6)
+@pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "mapped"])
 @pytest.mark.parametrize("attack", sorted(ATTACKS))
-def test_a_damaged_model_is_refused(toy_model: Path, tmp_path: Path, attack: str) -> None:
+def test_a_damaged_model_is_refused(
+    toy_model: Path, tmp_path: Path, attack: str, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged weights, config and contract, one thing at a time."""
     file, damage, message = ATTACKS[attack]
+    if mapped:
+        monkeypatch.setattr(weights, "IN_MEMORY_BYTES", 0)
     shutil.copytree(toy_model, tmp_path / "model")
     assert read_model(tmp_path / "model").window == 20  # honest as it stands
     honest = (tmp_path / "model" / file).read_bytes()
@@ -245,8 +254,10 @@ def test_a_damaged_model_is_refused(toy_model: Path, tmp_path: Path, attack: str
         read_model(tmp_path / "model")
 
 
+@pytest.mark.attack(6)
 @pytest.mark.parametrize("change", ["extra", "missing", "renamed", "link", "folder", "absent"])
 def test_other_than_the_three_files_is_refused(toy_model: Path, tmp_path: Path, change: str) -> None:
+    """A file too many or too few, a link or a folder in a model."""
     model = shutil.copytree(toy_model, tmp_path / "model")
     if change == "extra":
         (model / "setup.py").write_text("")

@@ -5,7 +5,8 @@
     contract.json       the contract whose telemetry the network was trained on
 
 Reading is step 6 of the twin's admission: the bytes are already signed, and are still not trusted to be well formed.
-Nothing is executed, nothing is allocated beyond the limits below, and what is not exactly expected is refused.
+Nothing is executed, nothing is allocated beyond the limits below, and what is not exactly expected is refused. The
+tensors are `twinseal.prognostics.weights`'s: large ones are mapped, not read.
 
 Laws: `write_model(d, …)` twice gives the same bytes; `read_model(d)` predicts what the written network predicted.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from twinseal.config import Settings, parse
@@ -32,13 +32,12 @@ from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_whole
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
 from twinseal.prognostics.normaliser import Normaliser, pad
+from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
 from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 
-WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.json", "contract.json"
-MAX_BYTES = {WEIGHTS: 64 << 20, CONFIG: 1 << 20, CONTRACT: 1 << 20}
-MAX_HEADER_BYTES = 1 << 20
-_REMEDY = "The model is not what twinseal writes: ask whoever signed it, or train again."
+CONFIG, CONTRACT = "config.json", "contract.json"
+MAX_BYTES = {WEIGHTS: MAX_WEIGHTS_BYTES, CONFIG: 1 << 20, CONTRACT: 1 << 20}
 
 
 class ModelConfig(Settings):
@@ -179,12 +178,13 @@ def read_model(directory: Path) -> Model:
     try:
         names = sorted(path.name for path in directory.iterdir())
         if names != sorted(MAX_BYTES):
-            raise EvidenceError(
-                f"{directory}: expected {', '.join(sorted(MAX_BYTES))}, got {names[:9]}", remedy=_REMEDY
-            )
-        return parse_model({name: _read(directory / name, limit) for name, limit in MAX_BYTES.items()})
+            raise EvidenceError(f"{directory}: expected {', '.join(sorted(MAX_BYTES))}, got {names[:9]}", remedy=REMEDY)
+        for name, limit in MAX_BYTES.items():
+            _check_file(directory / name, limit)
+        config, contract = ((directory / name).read_bytes() for name in (CONFIG, CONTRACT))
+        return _parse(config, contract, lambda architecture: read_weights(directory / WEIGHTS, architecture))
     except OSError as error:
-        raise EvidenceError(f"{directory}: expected a model, got none ({error.strerror})", remedy=_REMEDY) from error
+        raise EvidenceError(f"{directory}: expected a model, got none ({error.strerror})", remedy=REMEDY) from error
 
 
 def parse_model(files: Mapping[str, bytes]) -> Model:
@@ -202,24 +202,29 @@ def parse_model(files: Mapping[str, bytes]) -> Model:
         EvidenceError: Anything else.
     """
     if set(files) != set(MAX_BYTES):
-        raise EvidenceError(f"model: expected {', '.join(sorted(MAX_BYTES))}, got {sorted(files)[:9]}", remedy=_REMEDY)
+        raise EvidenceError(f"model: expected {', '.join(sorted(MAX_BYTES))}, got {sorted(files)[:9]}", remedy=REMEDY)
+    return _parse(files[CONFIG], files[CONTRACT], lambda architecture: parse_weights(files[WEIGHTS], architecture))
+
+
+def _parse(config_json: bytes, contract_json: bytes, weights: Callable[[NetworkConfig], dict[str, Tensor]]) -> Model:
     try:
-        config = parse(ModelConfig, parse_json(files[CONFIG], CONFIG, limit=MAX_BYTES[CONFIG]), CONFIG)  # 1
-        contract = Contract.from_dict(parse_json(files[CONTRACT], CONTRACT, limit=MAX_BYTES[CONTRACT]), CONTRACT)  # 2
+        config = parse(ModelConfig, parse_json(config_json, CONFIG, limit=MAX_BYTES[CONFIG]), CONFIG)  # 1
+        contract = Contract.from_dict(parse_json(contract_json, CONTRACT, limit=MAX_BYTES[CONTRACT]), CONTRACT)  # 2
         for name in ("asset", "model", "channels"):
             if getattr(config, name) != getattr(contract, name):
                 got, expected = str(getattr(config, name))[:80], str(getattr(contract, name))[:80]
-                raise EvidenceError(f"{CONFIG}: {name}: expected the contract's {expected}, got {got}", remedy=_REMEDY)
-        weights = _weights_of(files[WEIGHTS], config.architecture)  # 3, 4
-        network = RulNetwork(config.architecture)
-        network.load_state_dict(weights)
+                raise EvidenceError(f"{CONFIG}: {name}: expected the contract's {expected}, got {got}", remedy=REMEDY)
+        tensors = weights(config.architecture)  # 3, 4
+        with torch.device("meta"):  # takes the tensors as they are: no memory for values that would be replaced
+            network = RulNetwork(config.architecture)
+        network.load_state_dict(tensors, assign=True)
         normaliser = Normaliser(np.array(config.mean), np.array(config.std))
         return Model(network.eval().requires_grad_(False), contract, normaliser)
     except EvidenceError as error:
-        error.remedy = error.remedy or _REMEDY
+        error.remedy = error.remedy or REMEDY
         raise
     except (ConfigError, ValueError) as error:
-        raise EvidenceError(f"model: {error}", remedy=_REMEDY) from error
+        raise EvidenceError(f"model: {error}", remedy=REMEDY) from error
 
 
 def _json(value: Any) -> bytes:
@@ -227,63 +232,9 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read(path: Path, limit: int) -> bytes:
-    mode, size = path.lstat().st_mode, path.lstat().st_size
-    if not stat.S_ISREG(mode) or size > limit:
+def _check_file(path: Path, limit: int) -> None:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
         raise EvidenceError(
-            f"{path.name}: expected a regular file of at most {limit} bytes, got {size}", remedy=_REMEDY
+            f"{path.name}: expected a regular file of at most {limit} bytes, got {found.st_size}", remedy=REMEDY
         )
-    return path.read_bytes()
-
-
-def _weights_of(data: bytes, config: NetworkConfig) -> dict[str, Tensor]:
-    """The tensors of a safetensors file that has exactly those of the architecture, finite, scales above 0."""
-    _check_header(data, shapes(config))
-    try:
-        tensors = load(data)
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise EvidenceError(f"{WEIGHTS}: expected safetensors, got something else ({error})", remedy=_REMEDY) from error
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise EvidenceError(f"{WEIGHTS}: {name}: expected finite weights, got NaN or an infinity", remedy=_REMEDY)
-    if not bool((tensors["feature_std"] > 0).all()):
-        raise EvidenceError(f"{WEIGHTS}: feature_std: expected values above 0, got others", remedy=_REMEDY)
-    return tensors
-
-
-def _check_header(data: bytes, expected: dict[str, tuple[int, ...]]) -> None:
-    """Refuse all but: 8 bytes of header length, the header, then exactly the tensors' bytes without gap or overlap."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) > MAX_BYTES[WEIGHTS] or len(data) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, len(data) - 8):
-        raise EvidenceError(
-            f"{WEIGHTS}: expected a header of 2 to {MAX_HEADER_BYTES} bytes within the file, got {length}",
-            remedy=_REMEDY,
-        )
-    header = parse_json(data[8 : 8 + length], f"{WEIGHTS} header", limit=MAX_HEADER_BYTES)
-    if not isinstance(header, dict) or set(header) != set(expected):
-        raise EvidenceError(f"{WEIGHTS}: expected tensors {sorted(expected)}, got {str(header)[:80]}", remedy=_REMEDY)
-    end = 0
-    for name, entry in sorted(header.items(), key=lambda item: _start(item[1])):
-        size = 4 * int(np.prod(expected[name]))
-        wanted = {"dtype": "F32", "shape": list(expected[name]), "data_offsets": [end, end + size]}
-        if entry != wanted:
-            raise EvidenceError(f"{WEIGHTS}: {name}: expected {wanted}, got {str(entry)[:120]}", remedy=_REMEDY)
-        end += size
-    if len(data) != 8 + length + end:
-        raise EvidenceError(f"{WEIGHTS}: expected {8 + length + end} bytes, got {len(data)}", remedy=_REMEDY)
-
-
-def _start(entry: Any) -> tuple[int, int]:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    honest = isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)
-    return (offsets[0], offsets[1]) if honest and offsets else (-1, -1)
-
-
-def shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the checkpoint of a network, with its shape; worked out before anything is allocated."""
-    width = (len(config.means) + len(config.slopes)) * config.channels
-    found: dict[str, tuple[int, ...]] = {"feature_mean": (width,), "feature_std": (width,)}
-    for index, units in enumerate((*config.hidden, 1)):
-        found |= {f"layers.{index}.weight": (units, width), f"layers.{index}.bias": (units,)}
-        width = units
-    return found

@@ -23,6 +23,7 @@ from twinseal.config import Settings
 MEANS, SLOPES = (3, 10, 30, 100), (10, 30, 100)
 # Outward widening of every bound, for what float32 rounds differently on its two ways: cycles, and relative.
 ROUNDING_CYCLES, ROUNDING = 1e-3, 1e-5
+MAX_UNITS = 16_384  # of a hidden layer: a matrix is 1 GiB at most, a network of four little over 4 GiB
 
 
 class NetworkConfig(Settings):
@@ -51,8 +52,8 @@ class NetworkConfig(Settings):
             raise ValueError("network: expected 1-512 channels, a window of 2-10000 rows, and scales within the window")
         if not (1 <= len(self.means + self.slopes) <= 32 and 1 <= len(self.hidden) <= 4):
             raise ValueError("network: expected 1-32 scales and 1-4 hidden layers")
-        if not (all(1 <= units <= 1024 for units in self.hidden) and 0 < self.rul_cap_cycles <= 1e6):
-            raise ValueError("network: expected 1-1024 units a layer and a cap of up to 1e6 cycles")
+        if not (all(1 <= units <= MAX_UNITS for units in self.hidden) and 0 < self.rul_cap_cycles <= 1e6):
+            raise ValueError(f"network: expected 1-{MAX_UNITS} units a layer and a cap of up to 1e6 cycles")
 
     @classmethod
     def for_window(
@@ -142,12 +143,13 @@ class RulNetwork(nn.Module):
 def _front_end(config: NetworkConfig) -> Tensor:
     """(F, L) float32: a row of weights over the window for each mean and each slope.
 
-    A slope is the least-squares one times its length: the change over that stretch, in σ.
+    A slope is the least-squares one times its length: the change over that stretch, in σ. On the CPU also where a
+    network is being made without memory ("meta", see `checkpoint`): it follows from the config and is not loaded.
     """
-    weights = torch.zeros(len(config.means) + len(config.slopes), config.window, dtype=torch.float64)
+    weights = torch.zeros(len(config.means) + len(config.slopes), config.window, dtype=torch.float64, device="cpu")
     for row, scale in enumerate(config.means):
         weights[row, -scale:] = 1 / scale
     for row, scale in enumerate(config.slopes, start=len(config.means)):
-        time = torch.arange(scale, dtype=torch.float64) - (scale - 1) / 2
+        time = torch.arange(scale, dtype=torch.float64, device="cpu") - (scale - 1) / 2
         weights[row, -scale:] = scale * time / time.square().sum()
     return weights.float()

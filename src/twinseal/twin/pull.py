@@ -9,7 +9,8 @@ Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 4. – 6. admission
 7. installed, made current in one step, last
 
-A refusal says expected, got, where; leaves the model that was running in place; and is logged.
+A refusal says expected, got, where; leaves the model that was running in place; and is in the twin's audit log. An
+admission is there before step 7: what cannot be logged is not installed.
 
 Example:
     with RestSource(url, "pump-rul") as source:
@@ -18,20 +19,20 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
-from twinseal.errors import DigestMismatchError, RegistryError, TwinsealError
-from twinseal.files import FileRecord, write_whole
+from twinseal.errors import TwinsealError
+from twinseal.files import write_whole
 from twinseal.trust.anchor import Anchor
 from twinseal.trust.client import refresh
 from twinseal.trust.release import Release
 from twinseal.twin.admit import VerifiedModel, admit, readmit
+from twinseal.twin.fetch import fetch
+from twinseal.twin.journal import Journal
 from twinseal.twin.sources import Source
 from twinseal.twin.state import BUNDLE, RELEASE, ROLE, Seen, State
 
@@ -71,20 +72,24 @@ def pull(
         RegistryError: The source failed, took too long, or has no such model; likewise.
         OSError: The state cannot be written; likewise.
     """
-    state = State(state_dir)
+    state, journal = State(state_dir), Journal(state_dir, model, now)
     try:
         with state.locked():
-            return _pull(source, anchor, model, state, now, fetch_again)
-    except TwinsealError as error:
+            return _pull(source, anchor, model, state, now, fetch_again, journal)
+    except (TwinsealError, OSError) as error:
         log.warning("pull.refused", model=model, kind=type(error).__name__, reason=str(error))
+        journal.refused(error)
         raise
 
 
-def _pull(source: Source, anchor: Anchor, model: str, state: State, now: datetime, fetch_again: bool) -> Admitted:
+def _pull(
+    source: Source, anchor: Anchor, model: str, state: State, now: datetime, fetch_again: bool, journal: Journal
+) -> Admitted:
     seen = state.seen(model)
     if seen is not None:
         seen.check_clock(now)  # 0
     release = refresh(anchor, state.metadata, source.open, model, now)  # 1
+    journal.offered(release)
     if seen is not None:
         seen.check_release(release)  # 2
     state.remember(Seen(model, now, release.version, release.sha256))
@@ -93,10 +98,11 @@ def _pull(source: Source, anchor: Anchor, model: str, state: State, now: datetim
         if standing is not None:
             return Admitted(standing, changed=False)
     folder = state.new_folder()
-    records = tuple(_fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
+    records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
     admitted = admit(folder / BUNDLE, release, anchor, records)  # 4, 5, 6
     write_whole(folder / RELEASE, release.to_bytes(), mode=0o600)
     write_whole(folder / ROLE, (state.metadata / f"{model}.json").read_bytes(), mode=0o600)
+    journal.admitted(release)
     state.install(folder, release.sha256)  # 7
     log.info("release.installed", model=model, version=release.version, files=len(records))
     return Admitted(admitted, changed=True)
@@ -111,38 +117,3 @@ def _standing(state: State, release: Release, anchor: Anchor) -> VerifiedModel |
     except (TwinsealError, OSError) as error:
         log.warning("release.damaged", model=release.model, version=release.version, reason=str(error))
         return None
-
-
-def _fetch(source: Source, release: Release, record: FileRecord, bundle: Path) -> FileRecord:
-    """Stream one file into the private bundle; its record as it came.
-
-    The path is the signed record's, which cannot name another place (`files.check_path`).
-
-    Raises:
-        DigestMismatchError: The bytes are not those of the record.
-        RegistryError: There is no such file in the registry.
-    """
-    target = bundle / record.path
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    digest, length = hashlib.sha256(), 0
-    try:
-        chunks = source.open(f"candidates/{release.mlflow_model_id}/{record.path}", record.length)
-    except FileNotFoundError as error:
-        raise RegistryError(f"{record.path}: expected this file of release {release.version}, got none") from error
-    with target.open("xb") as stream:
-        for chunk in chunks:
-            digest.update(chunk)
-            length += len(chunk)
-            if length > record.length:
-                break  # a source that does not keep to its limit; the comparison below refuses it
-            stream.write(chunk)
-        stream.flush()
-        os.fsync(stream.fileno())
-    got = FileRecord(record.path, length, digest.hexdigest())
-    if got != record:
-        raise DigestMismatchError(
-            f"{record.path}: expected sha256 {record.sha256[:12]}… ({record.length} bytes) as signed, "
-            f"got {got.sha256[:12]}… ({got.length} bytes), release {release.version} of {release.model}",
-            remedy="The registry's copy was changed, or the way to it is not sound. Nothing was installed.",
-        )
-    return got

@@ -75,8 +75,11 @@ class Seen:
         """
         value = parse_json(data, "last_seen.json", limit=4096)
         try:
-            return cls(**{**value, "time": datetime.fromisoformat(value["time"])})
-        except (TypeError, ValueError, KeyError) as error:
+            time = datetime.fromisoformat(value["time"])
+            seen = cls(**{**value, "time": time})
+            seen.to_bytes()  # in the year 1 or 9999 a time of another zone may have no UTC
+            return seen
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise EvidenceError(
                 f"last_seen.json: expected what a pull has seen, got {value}", remedy=_REMEDY
             ) from error
