@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.twinseal/dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss check lint types layers test clean
+.PHONY: help install demo cmapss check lint types layers test fuzz bench clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,12 @@ layers:
 
 test:
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+fuzz: install ## Every parser of untrusted bytes, coverage-guided: make fuzz FUZZ_SECONDS=10 (for each)
+	python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
+
+bench: install ## Time and memory of a large pull, against curl and SHA-256. On a quiet machine; 4 GB of disk
+	@python -m bench
 
 clean: ## Remove the environment and the caches. Keys, models and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -177,8 +177,9 @@ def test_an_experiment_runs_with_another_parameter(story: str, run: Run, place: 
     run("dvc", "exp", "run", "-S", "train.epochs=8", "train")
 
 
+@pytest.mark.attack("P")
 def test_telemetry_edited_behind_dvcs_back_is_refused_by_the_next_stage(story: str, run: Run, place: Path) -> None:
-    """Same size, modification time restored: DVC says up to date; a stage that reads it must not."""
+    """Telemetry is edited, its size and time of change restored: DVC says up to date; a stage must not."""
     raw = place / "data/raw/telemetry.parquet"
     honest, times = raw.read_bytes(), raw.stat()
     raw.unlink()  # a link into DVC's cache would change the cache too
@@ -193,7 +194,9 @@ def test_telemetry_edited_behind_dvcs_back_is_refused_by_the_next_stage(story: s
         os.utime(raw, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.attack("P")
 def test_sign_called_by_hand_on_a_failed_verdict_refuses(story: str, run: Run, place: Path) -> None:
+    """`sign` is called by hand on a FAILED verdict."""
     gates = (place / "policy/gates.yaml").read_text()
     try:
         strict = yaml.safe_load(gates)

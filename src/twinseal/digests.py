@@ -19,7 +19,10 @@ from typing import Any
 
 from twinseal.errors import EvidenceError
 
+MAX_DEPTH = 64  # of lists and objects within each other; the deepest honest document here has 8
+MAX_NODES = 100_000  # lists and objects: each takes some 200 bytes of memory, and a few microseconds
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # the escape of a surrogate, lone or one of a pair
 
 
 def sha256(data: bytes) -> str:
@@ -71,8 +74,11 @@ def _only_string_keys(value: Any) -> None:
 def parse_json(data: bytes, where: str, *, limit: int = 4 << 20) -> Any:
     """The value that untrusted JSON bytes stand for, strictly.
 
-    Refused: more than `limit` bytes, a key given twice, NaN and infinities, numbers too long to be honest, nesting
-    deeper than the interpreter follows, anything that is not UTF-8.
+    Refused: more than `limit` bytes, more than MAX_NODES lists and objects, nesting deeper than MAX_DEPTH, a key given
+    twice, NaN and infinities, numbers too long to be honest, anything that is not UTF-8, also behind an escape.
+
+    Law: what is returned can be written again, by `canonical_json` and into a message: it nests no deeper than a
+    recursive function follows, and its text is Unicode.
 
     Args:
         data: The bytes, from outside.
@@ -84,10 +90,16 @@ def parse_json(data: bytes, where: str, *, limit: int = 4 << 20) -> Any:
     """
     if len(data) > limit:
         raise EvidenceError(f"{where}: expected at most {limit} bytes of JSON, got {len(data)}")
+    if data.count(b"{") + data.count(b"[") > MAX_NODES:  # those in texts are counted, too: honest texts have few
+        raise EvidenceError(f"{where}: expected at most {MAX_NODES} lists and objects, got more")
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
         )
+        _refuse_depth(value)
+        if _HALF.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # refuses half a character: "\ud800"
+        return value
     except (ValueError, RecursionError) as error:  # ValueError covers JSONDecodeError and UnicodeDecodeError
         raise EvidenceError(f"{where}: expected JSON, got something else ({error})") from error
 
@@ -97,6 +109,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a key is given twice")
     return value
+
+
+def _refuse_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
+        if not inner:
+            return
+        level = [item for items in inner for item in items]
+    raise ValueError(f"nested deeper than {MAX_DEPTH}")
 
 
 def _refuse_constant(name: str) -> float:

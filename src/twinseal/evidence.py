@@ -46,9 +46,9 @@ class Subject:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise EvidenceError(f"subject name: expected text, got {self.name!r}")
+            raise EvidenceError(f"subject name: expected text, got {str(self.name)[:80]!r}")
         if not is_sha256(self.sha256):
-            raise EvidenceError(f"subject {self.name}: expected a SHA-256, got {self.sha256!r}")
+            raise EvidenceError(f"subject {self.name[:80]}: expected a SHA-256, got {str(self.sha256)[:80]!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """A ResourceDescriptor of in-toto: name and digest."""
@@ -86,9 +86,9 @@ class Statement:
     def __post_init__(self) -> None:
         names = [subject.name for subject in self.subjects]
         if not names or len(set(names)) != len(names):
-            raise EvidenceError(f"statement: expected subjects with one name each, got {names}")
+            raise EvidenceError(f"statement: expected subjects with one name each, got {str(names)[:80]}")
         if self.predicate_type not in PREDICATE_TYPES:
-            raise EvidenceError(f"statement: unknown predicate type {self.predicate_type!r}")
+            raise EvidenceError(f"statement: unknown predicate type {str(self.predicate_type)[:80]!r}")
         if not isinstance(self.predicate, dict) or not self.predicate:
             raise EvidenceError("statement: expected a predicate, got none")
 
@@ -131,7 +131,7 @@ class Statement:
         for subject in self.subjects:
             if subject.name == name:
                 return subject.sha256
-        raise EvidenceError(f"statement: expected a subject '{name}', got {[s.name for s in self.subjects]}")
+        raise EvidenceError(f"statement: expected a subject '{name}', got {str([s.name for s in self.subjects])[:80]}")
 
 
 def provenance(

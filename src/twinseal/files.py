@@ -49,9 +49,10 @@ class FileRecord:
     def __post_init__(self) -> None:
         check_path(self.path)
         if type(self.length) is not int or not 0 <= self.length <= MAX_FILE_BYTES:
-            raise EvidenceError(f"{self.path}: expected a length of 0 to {MAX_FILE_BYTES} bytes, got {self.length!r}")
+            got = str(self.length)[:40]
+            raise EvidenceError(f"{self.path}: expected a length of 0 to {MAX_FILE_BYTES} bytes, got {got}")
         if not is_sha256(self.sha256):
-            raise EvidenceError(f"{self.path}: expected a SHA-256, got {self.sha256!r}")
+            raise EvidenceError(f"{self.path}: expected a SHA-256, got {str(self.sha256)[:80]!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Law: `FileRecord.from_dict(record.to_dict()) == record`."""

@@ -145,7 +145,9 @@ def test_a_record_that_is_absent_is_a_failed_verdict_and_no_error(
     assert "record of poison: no record of poison" in capsys.readouterr().out
 
 
+@pytest.mark.attack("P")
 def test_a_candidate_that_was_changed_after_training_is_a_failed_verdict(workspace: Path) -> None:
+    """The candidate is changed after training."""
     config = assess.CANDIDATE / "config.json"
     kept = config.read_bytes()
     config.write_bytes(kept + b"\n")
@@ -157,7 +159,9 @@ def test_a_candidate_that_was_changed_after_training_is_a_failed_verdict(workspa
     assert "the files of the model differ (model/config.json)" in Path("reports/report.html").read_text()
 
 
+@pytest.mark.attack("P")
 def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspace: Path) -> None:
+    """A signed record is edited before the verdict."""
     assess.main()
     before = (EVIDENCE / "assess.dsse.json").read_bytes()
     record = EVIDENCE / "evade.dsse.json"
@@ -173,7 +177,9 @@ def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspac
     assert (EVIDENCE / "assess.dsse.json").read_bytes() == before
 
 
+@pytest.mark.attack("P")
 def test_windows_that_are_not_those_on_record_are_refused(workspace: Path) -> None:
+    """The windows are changed before the verdict."""
     path = assess.WINDOWS / "preparation.json"
     kept = path.read_bytes()
     path.write_bytes(kept + b" ")

@@ -103,7 +103,9 @@ def test_no_evidence_names_the_folder_that_the_data_came_from(workshop: Write, t
     assert str(tmp_path).encode() not in evidence("ingest", keys).to_bytes()
 
 
+@pytest.mark.attack("P")
 def test_telemetry_changed_after_ingest_is_refused_and_nothing_new_is_accepted(workshop: Write) -> None:
+    """Telemetry is changed after it was read in."""
     workshop()
     ingest.main()
     validate.main()
@@ -116,7 +118,9 @@ def test_telemetry_changed_after_ingest_is_refused_and_nothing_new_is_accepted(w
     assert before == sha256_file(ACCEPTED)
 
 
+@pytest.mark.attack("P")
 def test_a_manifest_changed_after_ingest_is_refused(workshop: Write) -> None:
+    """The manifest of the telemetry is changed."""
     workshop()
     ingest.main()
     Path("data/raw/manifest.json").write_text("{}")
@@ -124,7 +128,9 @@ def test_a_manifest_changed_after_ingest_is_refused(workshop: Write) -> None:
         validate.main()
 
 
+@pytest.mark.attack("P")
 def test_telemetry_that_nobody_signed_is_refused(workshop: Write) -> None:
+    """The record of ingest is deleted."""
     workshop()
     ingest.main()
     Path("reports/evidence/ingest.dsse.json").unlink()

@@ -59,13 +59,17 @@ def test_one_key_for_two_holders_is_refused() -> None:
         RoleKeys("reviewer", 2, (Holder("alice", KEYS[0]), Holder("bruno", KEYS[0])))
 
 
+@pytest.mark.attack(0)
 def test_one_key_under_two_identifiers_is_refused() -> None:
+    """One key under two identifiers."""
     again = SSlibKey("f" * 64, KEYS[0].keytype, KEYS[0].scheme, KEYS[0].keyval)
     with pytest.raises(RootError, match="expected a key each, got one key for alice and bruno"):
         RoleKeys("reviewer", 2, (Holder("alice", KEYS[0]), Holder("bruno", again)))
 
 
+@pytest.mark.attack(0)
 def test_one_key_in_two_roles_is_refused(scene: Scene) -> None:
+    """One key in two roles."""
     builder = scene.anchor.roles["builder"].holders[0]
     thief = RoleKeys("reviewer", 1, (Holder("mallory", builder.key),))
     with pytest.raises(RootError, match="expected a key in one role, got that of mallory in builder and reviewer"):
@@ -124,6 +128,7 @@ def _inconsistent(metadata: Metadata[Any]) -> None:
     metadata.signed.consistent_snapshot = False
 
 
+@pytest.mark.attack(0)
 @pytest.mark.parametrize(
     ("edit", "signers", "message"),
     [
@@ -137,6 +142,7 @@ def _inconsistent(metadata: Metadata[Any]) -> None:
 def test_a_root_that_is_no_root_of_trust_is_refused(
     scene: Scene, edit: Callable[[Metadata[Any]], None], signers: list[str], message: str
 ) -> None:
+    """A root that does not sign itself."""
     root = _root(scene, edit, *signers)
     with pytest.raises(RootError, match=message):
         replace(scene.anchor, root=root)

@@ -87,6 +87,7 @@ def _rename(bundle: Path) -> None:
     (bundle / "model/config.json").rename(bundle / "model/config2.json")
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize(
     "attack",
     [
@@ -106,6 +107,7 @@ def _rename(bundle: Path) -> None:
 def test_files_that_are_not_the_releases_are_refused(
     scene: Scene, bundle: Path, attack: Callable[[Path], None]
 ) -> None:
+    """Files of a bundle are changed, added, removed, linked after it was described."""
     release = describe(bundle)
     attack(bundle)
     with pytest.raises(DigestMismatchError, match="expected"):
@@ -114,7 +116,9 @@ def test_files_that_are_not_the_releases_are_refused(
         verify_bundle(bundle, scene.anchor)
 
 
+@pytest.mark.attack(4)
 def test_a_model_signed_by_another_role_is_refused(scene: Scene, bundle: Path) -> None:
+    """The assessor signs the model."""
     (bundle / "model.sig.json").write_bytes(sign_directory(bundle / "model", scene.signer("assessor")))
     with pytest.raises(SignatureError, match="expected the signature of builder, got another"):
         verify_release(bundle, describe(bundle), scene.anchor)
@@ -130,7 +134,9 @@ def test_an_older_models_signature_in_place_of_this_ones_is_refused(scene: Scene
 # Step 3: signers and types.
 
 
+@pytest.mark.attack(5)
 def test_evidence_signed_by_the_builder_for_the_assessor_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
+    """The builder signs the assessor's evidence."""
     thief = scene.copy(tmp_path / "thief")
     shutil.copy(thief.home.keys / "builder.pem", thief.home.keys / "assessor.pem")
     (tmp_path / "evade").mkdir()
@@ -201,6 +207,7 @@ RAW, ACCEPTED = "data/raw/telemetry.parquet", "data/accepted/telemetry.parquet"
 WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
 
 
+@pytest.mark.attack(5)
 @pytest.mark.parametrize(
     ("stage", "edit", "error", "message"),
     [
@@ -258,6 +265,7 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
 def test_evidence_that_does_not_hold_together_is_refused(
     scene: Scene, bundle: Path, stage: str, edit: Edit, error: type[Exception], message: str
 ) -> None:
+    """Well-signed evidence whose digests do not lead to this model, in forty ways."""
     verify_bundle(bundle, scene.anchor)
     made = statements("pump-rul", b"weights")
     if stage == "assess":
@@ -271,14 +279,18 @@ def test_evidence_that_does_not_hold_together_is_refused(
         verify_release(bundle, describe(bundle), scene.anchor)
 
 
+@pytest.mark.attack(5)
 def test_evidence_replaced_after_the_verdict_is_refused(scene: Scene, bundle: Path) -> None:
+    """A record is replaced after the verdict."""
     made = statements("pump-rul", b"weights")["evade"]
     attest(bundle, scene.home, "evade", saying(twinseal_measures={"n": 2})(made))
     with pytest.raises(EvidenceError, match="verdict: expected one from the 6 statements of this bundle, got another"):
         verify_bundle(bundle, scene.anchor)
 
 
+@pytest.mark.attack(5)
 def test_evidence_of_another_candidate_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
+    """All evidence is of another candidate."""
     other = make_bundle(tmp_path / "other", scene.home, weights=b"better")
     shutil.copytree(other / "evidence", bundle / "evidence", dirs_exist_ok=True)
     with pytest.raises(EvidenceError, match="train's model files: expected evidence about this model"):
@@ -294,7 +306,9 @@ def test_the_verdict_on_another_model_is_refused(scene: Scene, honest_bundle: Pa
         verify_release(honest_bundle, release, scene.anchor)
 
 
+@pytest.mark.attack(5)
 def test_the_verdict_by_another_policy_is_refused(scene: Scene, honest_bundle: Path) -> None:
+    """The verdict is by another policy."""
     release = replace(describe(honest_bundle), policy_sha256=OTHER)
     with pytest.raises(EvidenceError, match=f"expected one on the policy {OTHER} of the release, got {POLICY_SHA}"):
         verify_release(honest_bundle, release, scene.anchor)

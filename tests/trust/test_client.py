@@ -274,6 +274,7 @@ def _root_by(*holders: str, version: int = 2) -> Attack:
     return attack
 
 
+@pytest.mark.attack(1)
 @pytest.mark.parametrize(
     ("attack", "error", "message"),
     [
@@ -312,6 +313,7 @@ def _root_by(*holders: str, version: int = 2) -> Attack:
 def test_an_attack_is_refused_and_the_old_state_stands(
     seen: tuple[Scene, Path, Release], tmp_path: Path, attack: Attack, error: type[TwinsealError], message: str
 ) -> None:
+    """Twenty-six attacks on TUF metadata by the registry and by thieves of each role's key."""
     scene, cache, current = seen
     honest, before = scene.copy(tmp_path / "honest"), files(cache)
     attack(scene)
@@ -325,7 +327,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.attack(1)
 def test_an_older_delegation_is_refused(seen: tuple[Scene, Path, Release]) -> None:
+    """An older delegation is listed again."""
     scene, cache, current = seen
     put(scene.home, "targets", delegation(scene), *custodians(scene))
     assert current == read(scene, cache)
@@ -335,9 +339,11 @@ def test_an_older_delegation_is_refused(seen: tuple[Scene, Path, Release]) -> No
         read(scene, cache)
 
 
+@pytest.mark.attack(1)
 def test_targets_that_lists_a_release_to_a_new_twin_is_refused(
     seen: tuple[Scene, Path, Release], tmp_path: Path
 ) -> None:
+    """A thief of the targets key lists a release itself, to a twin that is new."""
     scene, _, _ = seen
     _listed_by_targets_itself(scene)
     with pytest.raises(SignatureError, match="role pump-rul: expected metadata signed by its own role, got none"):
@@ -345,6 +351,7 @@ def test_targets_that_lists_a_release_to_a_new_twin_is_refused(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.attack(1)
 @pytest.mark.parametrize(
     ("role", "days", "message"),
     [
@@ -357,6 +364,7 @@ def test_targets_that_lists_a_release_to_a_new_twin_is_refused(
 def test_metadata_that_is_too_old_is_refused(
     tmp_path: Path, release: Release, honest_bundle: Path, role: str, days: int, message: str
 ) -> None:
+    """Timestamp, role, delegation or root has expired."""
     scene = _with_lifetimes(tmp_path / "home", {} if role == "registrar" else {role: 7})
     scene.publish(release)
     just_before = timedelta(days=days - 1, seconds=-1)
@@ -379,10 +387,11 @@ def _with_lifetimes(path: Path, days: dict[str, int]) -> Scene:
     return Scene(Home(path), ceremony.init_demo(Home(path), roles, NOW), roles)
 
 
+@pytest.mark.attack(2)
 def test_a_release_of_another_model_in_this_ones_place_is_refused(
     released: Scene, release: Release, tmp_path: Path
 ) -> None:
-    """The reviewers of A signed B's bytes: a mistake of people, which the twin does not follow."""
+    """The reviewers of A sign B's bytes: a mistake of people, which the twin does not follow."""
     other = replace(release, model="turbofan-rul", version=2, parent_version=1).to_bytes()
     role = role_of(released)
     role.signed.version = 2
@@ -412,7 +421,9 @@ def test_a_planned_rotation_of_the_root_is_followed(released: Scene, release: Re
     assert (tmp_path / "root_history" / "2.root.json").exists()
 
 
+@pytest.mark.attack(1)
 def test_a_revoked_reviewer_no_longer_counts(released: Scene, release: Release, tmp_path: Path) -> None:
+    """A reviewer whom the custodians revoked signs."""
     targets = delegation(released)
     targets.signed.revoke_key(released.signer("alice").public_key.keyid, MODEL)
     put(released.home, "targets", targets, *custodians(released))

@@ -91,6 +91,7 @@ def _no_text(value: dict[str, Any]) -> None:
     value["signatures"][0]["sig"] = 7
 
 
+@pytest.mark.attack(5)
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -110,26 +111,33 @@ def _no_text(value: dict[str, Any]) -> None:
     ],
 )
 def test_a_tampered_envelope_is_refused(scene: Scene, attack: Callable[[Any], None], message: str) -> None:
+    """A DSSE envelope is edited around its signature."""
     value = json.loads(sign_envelope(PAYLOAD, scene.signer("builder")))
     attack(value)
     with pytest.raises(SignatureError, match=message):
         verify_envelope(json.dumps(value).encode(), scene.anchor.roles["builder"])
 
 
+@pytest.mark.attack(5)
 def test_another_key_under_the_builders_identifier_is_refused(scene: Scene) -> None:
+    """Another key signs evidence under the builder's identifier."""
     value = json.loads(sign_envelope(PAYLOAD, scene.signer("assessor")))
     value["signatures"][0]["keyid"] = scene.signer("builder").public_key.keyid
     with pytest.raises(SignatureError, match="expected builder to have signed these bytes, got another"):
         verify_envelope(json.dumps(value).encode(), scene.anchor.roles["builder"])
 
 
+@pytest.mark.attack(5)
 def test_an_envelope_that_gives_a_key_twice_is_refused(scene: Scene) -> None:
+    """A DSSE envelope has a JSON key twice."""
     data = sign_envelope(PAYLOAD, scene.signer("builder")).replace(b'{"payload":', b'{"payload":"AAAA","payload":')
     with pytest.raises(SignatureError, match="a key is given twice"):
         verify_envelope(data, scene.anchor.roles["builder"])
 
 
+@pytest.mark.attack(5)
 def test_an_endless_envelope_is_refused_before_it_is_parsed(scene: Scene) -> None:
+    """A DSSE envelope is endless."""
     with pytest.raises(SignatureError, match="expected at most 8388608 bytes"):
         verify_envelope(b"[" * ((8 << 20) + 1), scene.anchor.roles["builder"])
 

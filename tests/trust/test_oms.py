@@ -118,6 +118,7 @@ def _emptied(model: Path) -> None:
         (model / name).unlink()
 
 
+@pytest.mark.attack(4)
 @pytest.mark.parametrize(
     "attack",
     [_one_bit, _added, _added_for_git, _attributes, _github, _removed, _renamed, _swapped, _linked, _fifo, _emptied],
@@ -125,6 +126,7 @@ def _emptied(model: Path) -> None:
 def test_a_tampered_model_is_refused(
     model: Path, signed: bytes, builder: RoleKeys, attack: Callable[[Path], None]
 ) -> None:
+    """A signed model is changed: bytes, files added (also for Git), removed, renamed, swapped, linked, a fifo."""
     attack(model)
     with pytest.raises(DigestMismatchError, match="expected"):
         verify_directory(model, signed, builder)
@@ -212,6 +214,7 @@ def _extra_in_predicate(bundle: dict[str, Any]) -> None:
     _edit_statement(bundle, lambda s: s["predicate"].update(note="x"))
 
 
+@pytest.mark.attack(4)
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -233,6 +236,7 @@ def _extra_in_predicate(bundle: dict[str, Any]) -> None:
 def test_a_tampered_bundle_is_refused(
     model: Path, signed: bytes, builder: RoleKeys, attack: Callable[[Any], None], message: str
 ) -> None:
+    """An OMS bundle is edited in thirteen places."""
     bundle = json.loads(signed)
     attack(bundle)
     with pytest.raises(SignatureError, match=message):
@@ -248,7 +252,9 @@ def test_an_honest_signature_that_ignores_paths_is_refused(
         verify_directory(model, (tmp_path / "sig").read_bytes(), builder)
 
 
+@pytest.mark.attack(4)
 def test_an_endless_or_a_deep_bundle_is_refused(model: Path, builder: RoleKeys) -> None:
+    """An OMS bundle is endless, or nested deeply."""
     with pytest.raises(SignatureError, match="expected at most 4194304 bytes"):
         verify_directory(model, b"[" * ((4 << 20) + 1), builder)
     with pytest.raises(SignatureError, match="OMS bundle: expected JSON"):
@@ -261,8 +267,10 @@ def test_hostile_bytes_are_no_bundle_and_no_traceback(scene: Scene, honest_bundl
         verify_directory(honest_bundle / "model", data, scene.anchor.roles["builder"])
 
 
+@pytest.mark.attack(4)
 @given(st.data())
 def test_one_changed_byte_of_a_bundle_is_refused(scene: Scene, honest_bundle: Path, data: st.DataObject) -> None:
+    """Any byte of an OMS bundle is changed."""
     bundle = bytearray((honest_bundle / "model.sig.json").read_bytes())
     bundle[data.draw(st.integers(0, len(bundle) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(TwinsealError):

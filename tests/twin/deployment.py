@@ -7,6 +7,7 @@ good a model is, only that the signed evidence says so about exactly these bytes
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,9 @@ def contract(model: str = MODEL) -> Contract:
     )
 
 
+Writer = Callable[[Path, int, str], None]  # of a model's three files: folder, seed, name of the model
+
+
 class Deployment:
     """A home with an anchor, and releases published one after the other.
 
@@ -101,11 +105,13 @@ class Deployment:
         self._work = path
         self._update_mirror()
 
-    def bundle(self, seed: int, model: str = MODEL, name: str = "bundle", **changes: Any) -> Path:
+    def bundle(
+        self, seed: int, model: str = MODEL, name: str = "bundle", *, write: Writer | None = None, **changes: Any
+    ) -> Path:
         """A signed bundle; `changes` are predicates' fields by stage, to make evidence that says something else."""
         folder = self._work / f"{name}-{seed}-{model}"
         shutil.rmtree(folder, ignore_errors=True)
-        write_tiny_model(folder / "model", seed, model)
+        (write or write_tiny_model)(folder / "model", seed, model)
         (folder / "model.sig.json").write_bytes(sign_directory(folder / "model", self.home.signer("builder")))
         files = tuple(Subject(f"model/{r.path}", r.sha256) for r in inventory(folder / "model"))
         for stage, statement in statements(files, model).items():

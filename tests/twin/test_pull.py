@@ -67,7 +67,8 @@ def test_next_release_replaces_the_first_and_nothing_is_left_of_it(twin: Twin) -
     release = twin.deployment.publish(2)
     admitted = twin.pull()
     assert (admitted.changed, admitted.model.release, twin.version) == (True, release, 2)
-    assert sorted(path.name for path in twin.path.iterdir()) == ["current", "last_seen.json", "lock", "models", "tuf"]
+    kept = ["current", "last_seen.json", "lock", "log", "models", "tuf"]
+    assert kept == sorted(path.name for path in twin.path.iterdir())
     assert len(list((twin.path / "models").iterdir())) == 1
 
 
@@ -84,7 +85,9 @@ def test_pulling_again_on_demand_fetches_all_and_sees_what_became_of_it(twin: Tw
     assert twin.version == 1
 
 
+@pytest.mark.attack(7)
 def test_damaged_installation_is_refused_at_the_start_and_mended_by_the_next_pull(twin: Twin) -> None:
+    """A file of the installed model is damaged on the disk."""
     flip(twin.path, "models/*/bundle/model/model.safetensors")
     with pytest.raises(DigestMismatchError, match="model/model.safetensors: expected sha256"):
         current(twin.path, twin.deployment.anchor, MODEL)
@@ -304,10 +307,12 @@ ATTACKS: list[tuple[Callable[[Deployment], None], type[TwinsealError], str]] = [
 ]
 
 
+@pytest.mark.attack(1, 2, 3, 4, 5, 6)
 @pytest.mark.parametrize(("attack", "error", "message"), ATTACKS, ids=[item[0].__name__ for item in ATTACKS])
 def test_attack_is_refused_and_release_1_stands(
     attack: Callable[[Deployment], None], error: type[TwinsealError], message: str, twin: Twin
 ) -> None:
+    """Thirty alterations of files, signatures, evidence and metadata, one at a time."""
     attack(twin.deployment)
     with pytest.raises(TwinsealError, match=message) as refusal:
         twin.pull()
@@ -316,7 +321,9 @@ def test_attack_is_refused_and_release_1_stands(
     assert not (twin.path / "incoming").exists()
 
 
+@pytest.mark.attack(1)
 def test_older_state_of_the_registry_is_refused(twin: Twin, tmp_path: Path) -> None:
+    """The registry is put back to the day before."""
     shutil.copytree(twin.deployment.mirror, tmp_path / "before")
     twin.deployment.publish(2)
     twin.pull()
@@ -327,7 +334,9 @@ def test_older_state_of_the_registry_is_refused(twin: Twin, tmp_path: Path) -> N
     assert twin.version == 2
 
 
+@pytest.mark.attack(2)
 def test_older_state_is_refused_also_when_the_cache_was_wiped(twin: Twin, tmp_path: Path) -> None:
+    """The registry is put back, and the twin's cache of metadata is gone."""
     shutil.copytree(twin.deployment.mirror, tmp_path / "before")
     twin.deployment.publish(2)
     twin.pull()
@@ -339,7 +348,9 @@ def test_older_state_is_refused_also_when_the_cache_was_wiped(twin: Twin, tmp_pa
     assert twin.version == 2
 
 
+@pytest.mark.attack(2)
 def test_refused_release_still_counts_as_seen(twin: Twin, tmp_path: Path) -> None:
+    """A release is refused for a changed file, then the one before is offered as the newest."""
     shutil.copytree(twin.deployment.mirror, tmp_path / "before")
     one_bit_of_the_model(twin.deployment)
     with pytest.raises(DigestMismatchError):
@@ -352,6 +363,7 @@ def test_refused_release_still_counts_as_seen(twin: Twin, tmp_path: Path) -> Non
     assert twin.version == 1
 
 
+@pytest.mark.attack(2)
 def test_another_release_under_the_same_version_is_refused(twin: Twin, tmp_path: Path) -> None:
     """The reviewers sign twice for one version: a twin keeps to the first that it saw."""
     forked = Deployment(tmp_path / "deployment/before")
@@ -362,7 +374,9 @@ def test_another_release_under_the_same_version_is_refused(twin: Twin, tmp_path:
         twin.pull()
 
 
+@pytest.mark.attack(0)
 def test_clock_set_back_is_refused(twin: Twin) -> None:
+    """The clock is set back by a second."""
     twin.pull(LATER)
     twin.deployment.publish(2)
     with pytest.raises(ExpiredError, match="clock: expected 2026-03-01 13:00:00 UTC or later, got 2026-03-01 12:59:59"):
@@ -370,7 +384,9 @@ def test_clock_set_back_is_refused(twin: Twin) -> None:
     assert twin.version == 1
 
 
+@pytest.mark.attack(1)
 def test_expired_metadata_is_refused_and_renewed_metadata_is_not(twin: Twin) -> None:
+    """The metadata is a month old."""
     late = NOW + timedelta(days=31)
     with pytest.raises(ExpiredError, match="expired"):
         twin.pull(late)
@@ -393,7 +409,9 @@ def test_model_that_was_never_registered_is_said_to_be_so(deployment: Deployment
         pull(source, deployment.anchor, "unknown", tmp_path / "twin", NOW)
 
 
+@pytest.mark.attack(7)
 def test_state_of_one_model_is_not_used_for_another(twin: Twin) -> None:
+    """The state of one model is used for another."""
     deployment = twin.deployment
     deployment.publish(1, model=OTHER)
     with pytest.raises(EvidenceError, match=f"expected the state of {OTHER}, got that of {MODEL}"):
@@ -415,7 +433,9 @@ def test_anchor_that_is_none_is_refused(tmp_path: Path) -> None:
         Home(tmp_path).anchor()
 
 
+@pytest.mark.attack(7)
 def test_installed_model_needs_its_reviewers_also_offline(twin: Twin) -> None:
+    """A reviewer's signature is taken from the installed role."""
     (role,) = twin.path.glob("models/*/role.json")
     value = json.loads(role.read_text())
     value["signatures"] = value["signatures"][:1]
@@ -430,8 +450,10 @@ def test_twin_without_a_model_says_how_to_get_one(deployment: Deployment, tmp_pa
     assert refusal.value.remedy == "Fetch one: twinseal pull"
 
 
+@pytest.mark.attack(7)
 @pytest.mark.parametrize("content", [b"", b"{}", b"x" * 64, b"../../../etc", b"\xff" * 40])
 def test_edited_state_is_refused(content: bytes, twin: Twin) -> None:
+    """The twin's pointer or its memory is overwritten with something else."""
     (twin.path / "current").write_bytes(content)
     with pytest.raises(EvidenceError, match="expected an installed release, got"):
         current(twin.path, twin.deployment.anchor, MODEL)
@@ -440,7 +462,9 @@ def test_edited_state_is_refused(content: bytes, twin: Twin) -> None:
         twin.pull()
 
 
+@pytest.mark.attack(7)
 def test_deleted_memory_beside_an_installed_model_is_refused(twin: Twin) -> None:
+    """The twin's memory is deleted."""
     (twin.path / "last_seen.json").unlink()
     with pytest.raises(EvidenceError, match=r"expected last_seen\.json beside the installed model, got none"):
         twin.pull()

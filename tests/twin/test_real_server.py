@@ -5,13 +5,18 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.twin.deployment import MODEL, NOW, OTHER, POLICY, Deployment
+from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, POLICY, WINDOW, Deployment, Writer, contract
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
+from twinseal.prognostics.checkpoint import write_model
+from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.normaliser import Normaliser
 from twinseal.registry.register import METADATA_RUN, publish
 from twinseal.registry.store import connect
 from twinseal.registry.submit import submit
@@ -24,9 +29,9 @@ from twinseal.twin.runtime import current
 from twinseal.twin.sources import RestSource
 
 
-def registered(store: Any, deployment: Deployment, version: int, model: str) -> Release:
+def registered(store: Any, deployment: Deployment, version: int, model: str, write: Writer | None = None) -> Release:
     """Submit, approve, register: as the pipeline and the reviewers do."""
-    bundle = deployment.bundle(version, model)
+    bundle = deployment.bundle(version, model, write=write)
     model_id = submit(store, bundle, model=model, description_markdown="d", params={}, metrics={})
     release = Release.describe(
         bundle, model=model, version=version, policy_sha256=POLICY.sha256, mlflow_model_id=model_id, parent_version=None
@@ -83,10 +88,12 @@ def test_model_that_was_never_registered_is_said_to_be_so(
         pulled(beside[1], server, OTHER, tmp_path)
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize("place", ["beside the server", "through the server"])
 def test_release_is_pulled_and_a_changed_byte_in_the_store_is_refused(
     place: str, store: Any, server: str, registry_home: Home, tmp_path: Path
 ) -> None:
+    """One bit is flipped in the artifact store of a real MLflow server."""
     model = "turbine-rul" if place == "beside the server" else "gear-rul"
     deployment = Deployment(tmp_path / "deployment", (model,))
     there = store if place == "beside the server" else connect(registry_home, server)
@@ -108,7 +115,9 @@ def test_release_is_pulled_and_a_changed_byte_in_the_store_is_refused(
     connect(registry_home, store.tracking_uri)  # MLflow's global address back to what the other tests use
 
 
+@pytest.mark.attack(1)
 def test_replayed_registry_is_refused(store: Any, server: str, registry_home: Home, tmp_path: Path) -> None:
+    """The store of a real MLflow server is put back, the alias moved with it."""
     model = "replay-rul"
     deployment = Deployment(tmp_path / "deployment", (model,))
     registered(store, deployment, 1, model)
@@ -123,3 +132,67 @@ def test_replayed_registry_is_refused(store: Any, server: str, registry_home: Ho
     with pytest.raises(RollbackError):
         pulled(deployment, server, model, tmp_path)
     assert current(tmp_path / "twin", deployment.anchor, model).release == second
+
+
+def large(folder: Path, _seed: int, model: str) -> None:
+    """A network of a little over 8 MiB, from where on the twin looks for a faster way."""
+    network = RulNetwork(NetworkConfig.for_window(len(CHANNELS), WINDOW, hidden=(1460, 1460), rul_cap_cycles=100.0))
+    normaliser = Normaliser(np.full(len(CHANNELS), 5.0), np.full(len(CHANNELS), 2.0))
+    prepared: Any = SimpleNamespace(channels=CHANNELS, normaliser=normaliser)
+    write_model(folder, network, contract(model), prepared)
+
+
+@pytest.mark.parametrize("place", ["beside the server", "through the server"])
+def test_large_model_comes_by_the_streaming_way_where_there_is_one(
+    place: str, store: Any, server: str, registry_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = "large-rul" if place == "beside the server" else "larger-rul"
+    deployment = Deployment(tmp_path / "deployment", (model,))
+    there = store if place == "beside the server" else connect(registry_home, server)
+    release = registered(there, deployment, 1, model, large)
+    asked: list[str] = []
+    get = RestSource._get
+    monkeypatch.setattr(RestSource, "_get", lambda self, url, *rest: asked.append(url) or get(self, url, *rest))
+    assert pulled(deployment, server, model, tmp_path).model.release == release
+    streamed = [url for url in asked if "/mlflow-artifacts/artifacts/" in url and url.endswith("model.safetensors")]
+    assert (place == "through the server") == bool(streamed)
+    connect(registry_home, store.tracking_uri)  # MLflow's global address back to what the other tests use
+
+
+@pytest.mark.attack(1, 3)
+def test_everything_in_mlflow_points_elsewhere(store: Any, server: str, registry_home: Home, tmp_path: Path) -> None:
+    """In a real MLflow, alias, tags, versions, description and the model's folder are turned to another model.
+
+    Alias, tags and descriptions mean nothing to a twin; where the bytes come from is a hint, and they are compared.
+    """
+    model, other = "mixed-rul", "elsewhere-rul"
+    deployment = Deployment(tmp_path / "deployment", (model, other))
+    registered(store, deployment, 1, model)
+    assert pulled(deployment, server, model, tmp_path).model.release.version == 1
+    second = registered(store, deployment, 2, model)
+    evil = registered(store, deployment, 7, other)
+    store.client.set_registered_model_alias(model, "champion", "1")
+    store.client.set_registered_model_tag(model, "twinseal.model_id", evil.mlflow_model_id)
+    store.client.set_model_version_tag(model, "2", "twinseal.release", "7")
+    store.client.update_model_version(model, "2", "release 7, approved by everybody")
+    store.client.set_logged_model_tags(second.mlflow_model_id, {"twinseal.verdict": "FAILED"})
+    kept = registry_home.path / "mlflow"
+    here, there = (next(kept.rglob(f"{release.mlflow_model_id}/artifacts")) for release in (second, evil))
+    here.rename(tmp_path / "held")
+    shutil.copytree(there, here)
+    with pytest.raises(
+        DigestMismatchError, match=r"evidence/.*: expected (sha256 .* as signed|at most \d+ bytes), got"
+    ):
+        pulled(deployment, server, model, tmp_path)
+    assert current(tmp_path / "twin", deployment.anchor, model).release.version == 1
+
+    shutil.rmtree(here)
+    (tmp_path / "held").rename(here)
+    run = store.client.get_registered_model(model).tags[METADATA_RUN]
+    store.client.set_registered_model_tag(model, METADATA_RUN, "0" * 32)
+    with pytest.raises(RegistryError):
+        pulled(deployment, server, model, tmp_path)
+    assert current(tmp_path / "twin", deployment.anchor, model).release.version == 1
+
+    store.client.set_registered_model_tag(model, METADATA_RUN, run)  # the alias still says 1: it means nothing
+    assert pulled(deployment, server, model, tmp_path).model.release == second

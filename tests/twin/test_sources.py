@@ -62,16 +62,20 @@ def test_missing_file_is_said_before_the_first_byte(path: str, source: Source) -
     assert path == "metadata" or refusal.type is FileNotFoundError
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize(
     "path", ["../a", "/etc/passwd", "a//b", "a/../b", ".git/config", "a\nb", "ａ", "", "a?b=c", "%2e%2e/a"]
 )
 def test_path_that_could_mean_another_place_is_refused(path: str, source: Source) -> None:
+    """A path with `..`, absolute, hidden, encoded or with a look-alike letter is asked for."""
     with pytest.raises(EvidenceError, match="expected a plain relative path"):
         source.open(path, 100)
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize("kind", ["link", "link to a folder", "fifo", "folder"])
 def test_mirror_with_something_else_than_a_file_is_refused(kind: str, mirror: Path) -> None:
+    """A link, a linked folder, a fifo or a folder lies in the mirror."""
     path = "metadata/odd.json"
     if kind == "link":
         (mirror / path).symlink_to(mirror / TIMESTAMP)
@@ -101,10 +105,12 @@ MISDEEDS: list[tuple[str, Behaviour, type[TwinsealError], str]] = [
 ]
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize(("behaviour", "error", "message"), [m[1:] for m in MISDEEDS], ids=[m[0] for m in MISDEEDS])
 def test_misbehaving_registry_is_refused_in_time(
     behaviour: Behaviour, error: type[TwinsealError], message: str, registry: Registry
 ) -> None:
+    """Endless, slow, cut, compressed, redirected and forbidden answers."""
     source = RestSource(registry.url, "m", deadline_s=1.0)
     assert b"".join(source.open(TIMESTAMP, 100)) == FILES[TIMESTAMP]
     registry.misbehave[WEIGHTS] = behaviour
@@ -115,7 +121,9 @@ def test_misbehaving_registry_is_refused_in_time(
     source.close()
 
 
+@pytest.mark.attack(3)
 def test_one_deadline_is_for_everything(registry: Registry) -> None:
+    """Each answer is quick, and there is no end of them."""
     now = iter([0.0, 0.0, *[10.0] * 50, *[301.0] * 50])
     source = RestSource(registry.url, "m", deadline_s=300.0, clock=lambda: next(now))
     with pytest.raises(RegistryError, match="expected everything within 300 s, got less"):
@@ -124,6 +132,7 @@ def test_one_deadline_is_for_everything(registry: Registry) -> None:
     source.close()
 
 
+@pytest.mark.attack(1)
 @pytest.mark.parametrize(
     "answer",
     [b"", b"[]", b"null", b"{}", b'{"registered_model": []}', b'{"registered_model": {"tags": [{"key": 1}]}}']
@@ -133,6 +142,7 @@ def test_one_deadline_is_for_everything(registry: Registry) -> None:
     ],
 )
 def test_nonsense_about_the_metadata_run_is_refused(answer: bytes, registry: Registry) -> None:
+    """MLflow answers nonsense about where the metadata is."""
     registry.misbehave["registered-models/get"] = simulator.serve(answer)
     source = RestSource(registry.url, "m")
     with pytest.raises(RegistryError, match="registered model m: expected"):

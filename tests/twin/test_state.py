@@ -50,9 +50,11 @@ def killed_before(operation: int, patch: pytest.MonkeyPatch) -> Iterator[list[st
             done.append("killed")
 
 
+@pytest.mark.attack(7)
 def test_killed_between_any_two_operations_a_twin_has_the_old_model_or_the_new(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The process dies between any two operations on files."""
     source, anchor = DirectorySource(deployment.mirror), deployment.anchor
     pull(source, anchor, MODEL, tmp_path / "start", NOW)
     deployment.publish(2)
@@ -75,9 +77,11 @@ def test_killed_between_any_two_operations_a_twin_has_the_old_model_or_the_new(
     assert 40 < len(found) < 400
 
 
+@pytest.mark.attack(7)
 def test_killed_while_the_first_model_is_pulled_leaves_none_or_all_of_it(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The process dies while the first model is pulled."""
     source, anchor = DirectorySource(deployment.mirror), deployment.anchor
     for operation in range(0, 400, 7):
         twin = tmp_path / f"twin-{operation}"
@@ -93,10 +97,12 @@ def test_killed_while_the_first_model_is_pulled_leaves_none_or_all_of_it(
     assert "killed" not in done
 
 
+@pytest.mark.attack(7)
 @pytest.mark.parametrize("operation", ["fsync", "replace"])
 def test_disk_that_fails_leaves_the_old_model(
     operation: str, deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The disk is full."""
     source, anchor = DirectorySource(deployment.mirror), deployment.anchor
     pull(source, anchor, MODEL, tmp_path / "twin", NOW)
     deployment.publish(2)

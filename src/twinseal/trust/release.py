@@ -175,6 +175,9 @@ def _check_files(files: tuple[FileRecord, ...], verdict_sha256: str) -> None:
     digests = {record.path: record.sha256 for record in files}
     if len(digests) != len(files):
         raise EvidenceError("release: expected each file once, got one twice")
+    for path in digests:
+        if any(path[:place] in digests for place, letter in enumerate(path) if letter == "/"):
+            raise EvidenceError(f"release: expected no file below another, got {path}")
     if not any(path.startswith(MODEL) for path in digests) or SIGNATURE not in digests:
         raise EvidenceError(f"release: expected a model and its {SIGNATURE}, got {', '.join(digests)[:80]}")
     if digests.get(VERDICT) != verdict_sha256:

@@ -1,0 +1,260 @@
+"""Old things are offered as new ones; time, memory and the process itself are taken away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import MetaFile
+
+from tests.attacks.field import LATER, UNTIL, Field
+from tests.twin.deployment import MODEL, NOW
+from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TwinsealError
+from twinseal.twin.runtime import current
+
+SOON = NOW + timedelta(minutes=30)  # before LATER, when the twin looks
+
+
+def replay(field: Field) -> None:
+    """The registry goes back to what it was when release 1 was its newest."""
+    shutil.rmtree(field.mirror)
+    shutil.copytree(field.path / "mirror-1", field.mirror)
+
+
+@pytest.mark.attack(1)
+def test_the_whole_registry_is_rolled_back(field: Field) -> None:
+    """The whole registry is put back to an earlier day, its metadata still valid."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    replay(field)
+    field.refuses(RollbackError, "New timestamp version 2 must be >= 4")
+
+
+@pytest.mark.attack(1)
+def test_the_timestamp_is_rolled_back(field: Field) -> None:
+    """The timestamp alone is an older one."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    shutil.copy(field.path / "mirror-1/metadata/timestamp.json", field.registry.metadata)
+    field.refuses(RollbackError, "New timestamp version 2 must be >= 4")
+
+
+@pytest.mark.attack(1)
+def test_the_snapshot_is_rolled_back(field: Field) -> None:
+    """A thief of the registrar's key lists an older snapshot in a newer timestamp."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    stamp = field.registry.newest("timestamp")
+    old = field.registry.metadata / "2.snapshot.json"
+    stamp.signed.version += 1
+    stamp.signed.snapshot_meta = MetaFile.from_data(2, old.read_bytes(), ["sha256"])
+    stamp.sign(field.keys.signer("registrar"))
+    stamp.to_file(str(field.registry.metadata / "timestamp.json"))
+    field.refuses(RollbackError, "New snapshot version must be >= 4, got version 2")
+
+
+@pytest.mark.attack(1)
+def test_the_role_is_rolled_back(field: Field) -> None:
+    """A thief of the registrar's key lists the reviewers' role of the release before."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    old = field.registry.metadata / f"1.{MODEL}.json"
+    field.registry.place(MODEL, old.read_bytes(), 1)
+    field.refuses(RollbackError, rf"Expected {MODEL}\.json version 1, got 2")  # python-tuf's words
+
+
+@pytest.mark.attack(1)
+def test_the_role_is_taken_out_of_the_snapshot(field: Field) -> None:
+    """A thief of the registrar's key lists no role of the model any more."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    field.registry.relist(lambda meta: meta.pop(f"{MODEL}.json"))
+    field.refuses(RollbackError, f"New snapshot is missing info for '{MODEL}.json'")
+
+
+@pytest.mark.attack(2)
+def test_the_release_is_rolled_back_by_its_reviewers(field: Field) -> None:
+    """The reviewers sign the release before once more, in a newer role."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    (old,) = (path for path in field.listed.parent.iterdir() if path != field.listed)
+    field.registry.release(old.read_bytes(), MODEL, ("alice", "chiara"), UNTIL)
+    field.refuses(RollbackError, f"release version: expected >= 2, got 1 .{MODEL}")
+
+
+@pytest.mark.attack(2)
+@pytest.mark.parametrize("wiped", ["tuf", "tuf/timestamp.json", "tuf/snapshot.json", f"tuf/{MODEL}.json"])
+def test_the_registry_is_rolled_back_and_the_cache_wiped(field: Field, wiped: str) -> None:
+    """The registry is put back, and the twin's cache of metadata is wiped, all of it or a file."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    path = field.twin / wiped
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    replay(field)
+    field.refuses(RollbackError, "release version: expected >= 2, got 1|must be >= 4|New snapshot")
+
+
+def expired_timestamp(field: Field) -> None:
+    stamp = field.registry.newest("timestamp")
+    stamp.signed.version, stamp.signed.expires = stamp.signed.version + 1, SOON
+    stamp.sign(field.keys.signer("registrar"))
+    stamp.to_file(str(field.registry.metadata / "timestamp.json"))
+
+
+def expired_snapshot(field: Field) -> None:
+    field.registry.relist(expires=SOON)
+    stamp = field.registry.newest("timestamp")
+    stamp.signed.version, stamp.signed.expires = stamp.signed.version + 1, UNTIL
+    stamp.sign(field.keys.signer("registrar"))
+    stamp.to_file(str(field.registry.metadata / "timestamp.json"))
+
+
+def expired_role(field: Field) -> None:
+    field.registry.release(field.listed.read_bytes(), MODEL, ("alice", "chiara"), SOON)
+
+
+def expired_targets(field: Field) -> None:
+    targets = field.registry.newest("targets")
+    targets.signed.version, targets.signed.expires = 2, SOON
+    field.registry.put("targets", targets, ["ruth"])
+
+
+def expired_root(field: Field) -> None:
+    root = field.registry.newest("root")
+    root.signed.version, root.signed.expires = 2, SOON
+    field.registry.put("root", root, ["ruth"], listed=False)
+
+
+@pytest.mark.attack(1)
+@pytest.mark.parametrize(
+    ("expire", "message"),
+    [
+        (expired_timestamp, "timestamp.json is expired"),
+        (expired_snapshot, "snapshot.json is expired"),
+        (expired_role, f"New {MODEL} is expired"),
+        (expired_targets, "New targets is expired"),
+        (expired_root, "Final root.json is expired"),
+    ],
+)
+def test_metadata_of_one_role_has_expired(field: Field, expire: Any, message: str) -> None:
+    """The newest timestamp, snapshot, role, delegation or root has expired, all others have not."""
+    assert 2 == field.accepts(now=SOON - timedelta(minutes=1))
+    expire(field)
+    assert 2 == field.accepts(now=SOON - timedelta(minutes=1))
+    field.refuses(ExpiredError, message)
+
+
+@pytest.mark.attack(1)
+def test_the_registry_is_frozen(field: Field) -> None:
+    """The registry is frozen at what it was: believed until its timestamp runs out, and no longer."""
+    before = NOW + timedelta(days=29)
+    assert (2, 2) == (field.accepts(now=NOW), field.accepts(now=NOW + timedelta(days=19)))
+    field.refuses(ExpiredError, "expired", now=before + timedelta(days=2))
+
+
+@pytest.mark.attack(1)
+def test_a_thief_of_the_registrars_key_freezes_the_registry(field: Field) -> None:
+    """A thief of the registrar's key says for ever that the old is new: until the reviewers' own word runs out."""
+    for day in (5, 10, 19):
+        field.registry.relist(expires=NOW + timedelta(days=3650))
+        assert 2 == field.accepts(now=NOW + timedelta(days=day))
+    field.refuses(ExpiredError, f"{MODEL} is expired", now=NOW + timedelta(days=21))
+
+
+@pytest.mark.attack(0)
+def test_the_clock_is_set_back(field: Field) -> None:
+    """The clock is set back to when old metadata was fresh."""
+    frozen = NOW + timedelta(days=10)
+    assert 2 == field.accepts(now=frozen)
+    assert 2 == field.pull(now=frozen).model.release.version
+    field.refuses(ExpiredError, "clock: expected 2026-03-11 12:00:00 UTC or later, got 2026-03-01 13:00:00")
+    field.refuses(ExpiredError, "expired", now=NOW + timedelta(days=40))
+    assert field.pull(now=frozen).changed is False, "a refusal for a clock too fast is not remembered as the time"
+
+
+@pytest.mark.attack(7)
+def test_two_twins_share_a_cache(field: Field) -> None:
+    """Two twins pull into one folder at the same moment: one waits for the other, and both run release 2."""
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(field.pull().model.release.version)
+            finally:
+                os._exit(99)
+        children.append(child)
+    assert [2, 2, 2] == [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert 2 == field.version
+    assert 1 == len(list((field.twin / "models").iterdir()))
+
+
+WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate"}
+
+
+def ends(field: Field, killed_before: int, counter: Path) -> int:
+    """How a pull ends, in a process of its own that is killed before so many changes to the disk; it counts them."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    done: list[str] = []
+
+    def watch(event: str, args: tuple[Any, ...]) -> None:
+        if event in WRITES or (event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
+            if len(done) == killed_before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done.append(event)
+
+    try:
+        sys.addaudithook(watch)
+        field.pull()
+        number = len(done)
+        counter.write_text(str(number))
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.attack(7)
+def test_the_power_fails_between_two_writes(field: Field) -> None:
+    """The process is killed, by SIGKILL, before one of its changes to the disk: the old model or the new one, whole."""
+    shutil.copytree(field.twin, field.path / "start")
+
+    def restarted(operation: int) -> int:
+        shutil.rmtree(field.twin)
+        shutil.copytree(field.path / "start", field.twin, symlinks=True)
+        return ends(field, operation, field.path / "counter")
+
+    assert (0, 2) == (restarted(10**9), field.version)
+    last = int((field.path / "counter").read_text())
+    found = []
+    # The last dozen are the switch and the clearing away; tests/twin/test_state.py stops before each of all.
+    for operation in [*range(0, last - 12, 60), *range(last - 12, last, 2)]:
+        assert -signal.SIGKILL == restarted(operation)
+        found.append(field.version)
+    assert found == sorted(found)
+    assert {1, 2} == set(found)
+    assert 2 == field.pull().model.release.version  # whatever is left, the next pull gets to the end
+    assert not (field.twin / "incoming").exists()
+
+
+@pytest.mark.attack(7)
+def test_the_memory_is_wiped(field: Field) -> None:
+    """The twin's memory of what it has seen is deleted beside an installed model."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    (field.twin / "last_seen.json").unlink()
+    replay(field)
+    field.refuses(EvidenceError, r"expected last_seen\.json beside the installed model, got none")
+
+
+@pytest.mark.attack(7)
+def test_the_pointer_is_turned_to_a_release_that_was_installed_once(field: Field) -> None:
+    """The pointer is turned to another folder: of a release that the twin has left behind, or to none."""
+    old = (field.twin / "current").read_bytes()
+    held = field.path / "held"
+    shutil.copytree(field.twin / "models" / old.decode(), held)
+    assert 2 == field.pull().model.release.version
+    (field.twin / "current").write_bytes(old)
+    with pytest.raises(TwinsealError, match="expected a release, got none|expected the installed model whole"):
+        current(field.twin, field.deployment.anchor, MODEL)
+    assert (True, 2) == (field.pull(now=LATER).changed, field.version)
+    assert not Path(field.twin / "models" / old.decode()).exists()

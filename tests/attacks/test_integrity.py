@@ -1,0 +1,438 @@
+"""What lies in the registry is changed: bytes, names, kinds of files, lists of files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.field import LATER, UNTIL, Field
+from tests.attacks.forge import canonical, deceive, flip, release_of, sha256
+from tests.twin.deployment import MODEL, OTHER
+from twinseal.errors import (
+    DigestMismatchError,
+    EvidenceError,
+    RegistryError,
+    SignatureError,
+    TwinsealError,
+)
+from twinseal.trust.client import refresh
+from twinseal.twin.sources import DirectorySource
+
+STAGES = ("assess", "evade", "ingest", "poison", "prepare", "train", "validate")
+FILES = (
+    *(f"evidence/{stage}.dsse.json" for stage in STAGES),
+    *(f"model/{name}" for name in ("config.json", "contract.json", "model.safetensors")),
+    "model.sig.json",
+)
+
+
+def test_the_honest_release_is_accepted(field: Field) -> None:
+    """The honest release 2 replaces release 1, and answers."""
+    before = field.answers()
+    assert (True, 2) == (field.pull().changed, field.version)
+    assert before != field.answers()
+    assert sorted(FILES) == sorted(record.path for record in field.release.files)
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("path", FILES)
+def test_one_bit_of_a_file(field: Field, path: str) -> None:
+    """One bit of any file of the bundle is flipped: near its start, in its middle, at its end."""
+    assert 2 == field.accepts()
+    honest = (field.candidate / path).read_bytes()
+    for at in (0.0, 0.5, 1.0):
+        flip(field.candidate / path, at)
+        field.refuses(DigestMismatchError, rf"^{path}: expected sha256 .* as signed, got .*release 2 of {MODEL}")
+        (field.candidate / path).write_bytes(honest)
+    assert 2 == field.accepts()
+
+
+@pytest.mark.attack(1)
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("timestamp", SignatureError),
+        ("snapshot", DigestMismatchError),
+        (MODEL, DigestMismatchError),
+        ("release", DigestMismatchError),
+    ],
+)
+def test_one_bit_of_metadata(field: Field, name: str, error: type[TwinsealError]) -> None:
+    """One bit of the timestamp, the snapshot, the model's role or release.json is flipped."""
+    assert 2 == field.accepts()
+    path = {
+        "timestamp": field.registry.metadata / "timestamp.json",
+        "release": field.listed,
+    }.get(name) or max(field.registry.metadata.glob(f"*.{name}.json"))
+    honest = path.read_bytes()
+    for at in (0.0, 0.5, 1.0):
+        flip(path, at)
+        field.refuses(error, MODEL)
+        path.write_bytes(honest)
+    assert 2 == field.accepts()
+
+
+@pytest.mark.attack(1)
+def test_one_bit_of_the_delegation_to_a_new_twin(field: Field) -> None:
+    """One bit of targets.json, which only a twin that is new still fetches, is flipped."""
+    new = field.path / "new"
+    path = field.registry.metadata / "1.targets.json"
+    honest = path.read_bytes()
+    for at in (0.0, 0.5, 1.0):
+        flip(path, at)
+        with pytest.raises(DigestMismatchError, match=MODEL):
+            field.pull(twin=new)
+        assert not (new / "current").exists()
+        path.write_bytes(honest)
+    assert 2 == field.pull(twin=new).model.release.version
+
+
+@pytest.mark.attack(1)
+def test_other_bits_of_the_timestamp_are_refused_or_means_the_same(field: Field) -> None:
+    """Single bits of the one file that no digest covers are flipped: refused, or another spelling of the same."""
+    path = field.registry.metadata / "timestamp.json"
+    honest, source, outcomes = path.read_bytes(), DirectorySource(field.mirror), []
+    for bit in range(0, 8 * len(honest), 37):  # a step that has no factor of 8 meets every bit of a byte
+        data = bytearray(honest)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        cache = Path(shutil.copytree(field.twin / "tuf", field.path / "tuf", dirs_exist_ok=True, symlinks=True))
+        try:
+            got = refresh(field.deployment.anchor, cache, source.open, MODEL, LATER)
+            outcomes.append(got == field.release)
+        except TwinsealError:
+            pass
+        shutil.rmtree(cache)
+    assert all(outcomes)
+    assert len(outcomes) < 20, "hexadecimal in capitals, at most"
+    path.write_bytes(honest)
+    assert 2 == field.accepts()
+
+
+EXTRA = (
+    "model/.git/config",
+    "model/.github/workflows/run.yml",
+    "model/.gitattributes",
+    "model/.hidden",
+    "model/MLmodel",
+    "model/code/loader.py",
+    "model/a/b/c/d/e/deep.bin",
+    "evidence/more.dsse.json",
+    "setup.py",
+)
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("path", EXTRA)
+def test_a_file_added_in_the_registry_never_reaches_the_twin(field: Field, path: str) -> None:
+    """A file is added beside those of the release, also where Git or MLflow would look: never asked for."""
+    (field.candidate / path).parent.mkdir(parents=True, exist_ok=True)
+    (field.candidate / path).write_bytes(b"evil")
+    assert 2 == field.pull().model.release.version
+    installed = {p.relative_to(field.twin).as_posix() for p in field.twin.rglob("*")}
+    assert not any(name.endswith(path) for name in installed)
+
+
+HIDDEN = (EvidenceError, "file name: expected a plain relative path, got ")
+UNSIGNED = (DigestMismatchError, "expected exactly the files that the builder signed, got others: ")
+OUTSIDE = (EvidenceError, "expected files under model/ and evidence/ alone, got ")
+MORE = (DigestMismatchError, r"evidence/more\.dsse\.json: expected a model and its evidence, got one more file")
+
+
+@pytest.mark.attack(2, 4, 5)
+@pytest.mark.parametrize(
+    ("path", "refusal"), list(zip(EXTRA, [*[HIDDEN] * 4, *[UNSIGNED] * 3, MORE, OUTSIDE], strict=True))
+)
+def test_a_file_added_that_the_reviewers_signed_and_the_builder_did_not(
+    field: Field, path: str, refusal: tuple[type[TwinsealError], str]
+) -> None:
+    """A file is added and the reviewers deceived: their release lists it, also under `.git/`, `.github/`, dot files."""
+    assert 2 == field.accepts()
+    (field.bundle / path).parent.mkdir(parents=True, exist_ok=True)
+    (field.bundle / path).write_bytes(b"evil")
+    field.release_3()
+    assert path.rsplit("/", maxsplit=1)[-1] in str(field.refuses(*refusal))
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_is_removed(field: Field, path: str) -> None:
+    """Any file of the bundle is removed."""
+    assert 2 == field.accepts()
+    (field.candidate / path).unlink()
+    field.refuses(RegistryError, f"^{path}: expected this file of release 2, got none")
+
+
+@pytest.mark.attack(1)
+@pytest.mark.parametrize("name", ["timestamp", "snapshot", MODEL, "release"])
+def test_metadata_is_removed(field: Field, name: str) -> None:
+    """The timestamp, the snapshot, the model's role or release.json is removed."""
+    assert 2 == field.accepts()
+    for path in field.registry.metadata.glob(f"*{name}.json"):
+        path.unlink()
+    if name == "release":
+        field.listed.unlink()
+    field.refuses(RegistryError, "not found")
+
+
+@pytest.mark.attack(3)
+def test_a_file_is_renamed(field: Field) -> None:
+    """A file is renamed."""
+    assert 2 == field.accepts()
+    (field.candidate / "model/config.json").rename(field.candidate / "model/Config.json")
+    field.refuses(RegistryError, r"model/config\.json: expected this file of release 2, got none")
+
+
+@pytest.mark.attack(4)
+def test_a_file_is_renamed_and_the_reviewers_sign_it(field: Field) -> None:
+    """A file is renamed and the reviewers deceived: the subject digest of OMS alone would not notice."""
+    assert 2 == field.accepts()
+    (field.bundle / "model/config.json").rename(field.bundle / "model/settings.json")
+    field.release_3()
+    field.refuses(DigestMismatchError, "expected exactly the files that the builder signed, got others: config.json")
+
+
+@pytest.mark.attack(3)
+def test_two_files_are_swapped(field: Field) -> None:
+    """Two files of a model are swapped."""
+    assert 2 == field.accepts()
+    config, contract = field.candidate / "model/config.json", field.candidate / "model/contract.json"
+    config.rename(field.path / "held")
+    contract.rename(config)
+    (field.path / "held").rename(contract)
+    field.refuses(DigestMismatchError, r"model/config\.json: expected")
+
+
+@pytest.mark.attack(4)
+def test_two_files_are_swapped_and_the_reviewers_sign_it(field: Field) -> None:
+    """Two files of a model are swapped and the reviewers deceived."""
+    assert 2 == field.accepts()
+    config, contract = field.bundle / "model/config.json", field.bundle / "model/contract.json"
+    config.rename(field.path / "held")
+    contract.rename(config)
+    (field.path / "held").rename(contract)
+    field.release_3()
+    field.refuses(DigestMismatchError, "expected exactly the files that the builder signed, got others: config.json")
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("source", ["the release before", "another model"])
+def test_a_file_is_swapped_for_another_models(field: Field, source: str) -> None:
+    """The weights are swapped for those of another model, or of the release before; each well signed at its place."""
+    assert 2 == field.accepts()
+    other = field.path / f"deployment/bundle-1-{MODEL if source == 'the release before' else OTHER}"
+    shutil.copy(other / "model/model.safetensors", field.candidate / "model/model.safetensors")
+    field.refuses(DigestMismatchError, r"model/model\.safetensors: expected sha256")
+
+
+@pytest.mark.attack(4)
+def test_weights_and_signature_of_the_release_before_and_the_reviewers_sign_it(field: Field) -> None:
+    """Weights of one model under the signature of another, and the reviewers deceived."""
+    assert 2 == field.accepts()
+    old = field.path / f"deployment/bundle-1-{MODEL}"
+    shutil.copy(old / "model/model.safetensors", field.bundle / "model/model.safetensors")
+    field.release_3()
+    field.refuses(DigestMismatchError, "the builder signed, got others: model.safetensors")
+
+
+def _link(path: Path, aside: Path) -> None:
+    path.rename(aside)
+    path.symlink_to(aside)
+
+
+def _dangling(path: Path, aside: Path) -> None:
+    path.unlink()
+    path.symlink_to(aside / "nowhere")
+
+
+def _device(path: Path, _: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def _folder(path: Path, _: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _fifo(path: Path, _: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _socket(path: Path, _: Path) -> None:
+    path.unlink()
+    here = Path.cwd()
+    os.chdir(path.parent)  # a socket's path is short
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def _linked_folder(path: Path, aside: Path) -> None:
+    path.parent.rename(aside)
+    path.parent.symlink_to(aside, target_is_directory=True)
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("kind", [_link, _dangling, _device, _folder, _fifo, _socket, _linked_folder])
+@pytest.mark.parametrize("path", ["model/model.safetensors", "evidence/train.dsse.json"])
+def test_something_else_in_the_place_of_a_file(field: Field, path: str, kind: Callable[[Path, Path], None]) -> None:
+    """A link, a folder, a fifo, a socket or a device lies in the place of a file, or a link in that of its folder."""
+    assert 2 == field.accepts()
+    kind(field.candidate / path, field.path / "aside")
+    if kind is _linked_folder:  # no part of the way may be a link: behind it there is nothing
+        field.refuses(RegistryError, f"{path.split('/', maxsplit=1)[0]}/.*: expected this file of release 2, got none")
+    else:
+        field.refuses(RegistryError, f"{path}: expected a (readable|regular) file in the mirror, got")
+
+
+@pytest.mark.attack(1)
+@pytest.mark.parametrize("kind", [_link, _device, _folder, _fifo])
+def test_something_else_in_the_place_of_the_timestamp(field: Field, kind: Callable[[Path, Path], None]) -> None:
+    """A link, a folder, a fifo or a device lies in the place of the timestamp."""
+    assert 2 == field.accepts()
+    kind(field.registry.metadata / "timestamp.json", field.path / "aside")
+    field.refuses(RegistryError, r"^metadata/timestamp\.json: expected a .* in the mirror, got")
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("kind", ["longer", "sparse", "shorter", "empty"])
+def test_a_file_of_another_length(field: Field, kind: str) -> None:
+    """A file is longer by a byte, sparse and 8 GiB long, cut, or empty."""
+    assert 2 == field.accepts()
+    path = field.candidate / "model/model.safetensors"
+    length = path.stat().st_size
+    os.truncate(path, {"longer": length + 1, "sparse": 8 << 30, "shorter": length - 1, "empty": 0}[kind])
+    message = "expected at most|expected sha256"
+    field.refuses(DigestMismatchError, rf"model/model\.safetensors: ({message}) .*{length}")
+
+
+@pytest.mark.attack(3)
+def test_a_hard_link_changed_after_the_pull(field: Field) -> None:
+    """A file is a hard link that is written to after the pull: what was installed is a copy."""
+    path = field.candidate / "model/model.safetensors"
+    os.link(path, field.path / "handle")
+    assert 2 == field.pull().model.release.version
+    before = field.answers()
+    (field.path / "handle").write_bytes(b"evil")
+    assert (2, before) == (field.version, field.answers())
+
+
+NAMES = {
+    "above": "model/../../evil",
+    "above, first": "../model/evil",
+    "absolute": "/etc/evil",
+    "here": "model/./evil",
+    "twice a slash": "model//evil",
+    "slash at the end": "model/evil/",
+    "backslash": "model\\..\\evil",
+    "drive": "C:/evil",
+    "percent": "model/%2e%2e/evil",
+    "null": "model/evil\0.bin",
+    "newline": "model/evil\n",
+    "blank": "model/evil ",
+    "Cyrillic": "model/cоnfig.json",
+    "full width": "model/ｃonfig.json",
+    "combining": "model/cónfig.json",
+    "right to left": "model/\u202egifnoc.json",
+    "zero width": "model/con\u200bfig.json",
+    "ligature": "model/conﬁg.json",
+    "Kelvin": "model/\u212aonfig.json",
+    "dotless": "model/confıg.json",
+    "too long": "model/" + "a" * 129,
+    "far too long": "model/" + "/".join(["a" * 100] * 6),
+    "number": 7,
+    "none": None,
+    "list": ["model/evil"],
+    "empty": "",
+}
+
+
+@pytest.mark.attack(2)
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_a_name_that_could_be_another_place(field: Field, name: object) -> None:
+    """A name in release.json is absolute, has `..`, a look-alike letter, a control character; all deceived."""
+    assert 2 == field.accepts()
+    value = release_of(field.bundle, field.listed.read_bytes(), version=3)
+    record = next(record for record in value["files"] if record["path"] == "model/config.json")
+    value["files"].append(record | {"path": name})
+    value["files"].sort(key=lambda item: str(item["path"]))
+    field.registry.release(canonical(value), MODEL, ("alice", "chiara"), UNTIL)
+    field.refuses(EvidenceError, "^file name: expected a plain relative path, got")
+    assert not list(field.path.rglob("evil*"))
+
+
+@pytest.mark.attack(2)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("model/CONFIG.JSON", r"model/config\.json: expected one file of this name, got model/CONFIG\.JSON too"),
+        ("model/config.json", "expected one file of this name, got|expected each file once|another order"),
+        ("Model/config.json", "expected one file of this name, got|under model/ and evidence/ alone"),
+        ("evidence/ASSESS.dsse.json", "expected one file of this name, got"),
+    ],
+)
+def test_one_name_twice(field: Field, path: str, message: str) -> None:
+    """Two names in release.json are one, or are one on a file system that folds case; the reviewers deceived."""
+    assert 2 == field.accepts()
+    value = release_of(field.bundle, field.listed.read_bytes(), version=3)
+    value["files"].append({"path": path, "length": 4, "sha256": sha256(b"evil")})
+    value["files"].sort(key=lambda item: (item["path"], item["length"]))
+    field.registry.release(canonical(value), MODEL, ("alice", "chiara"), UNTIL)
+    field.refuses(EvidenceError, message)
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("moment", ["while it is read", "between two files"])
+def test_a_mirror_that_changes_during_the_pull(field: Field, moment: str) -> None:
+    """The mirror is written to while the twin reads it: after the check is too late, before it is in time to refuse."""
+    assert 2 == field.accepts()
+    weights = field.candidate / "model/model.safetensors"
+    honest = weights.read_bytes()
+
+    class Moving(DirectorySource):
+        def open(self, path: str, limit: int) -> Iterator[bytes]:
+            chunks = super().open(path, limit)
+            if path.endswith("model.safetensors"):
+                if moment == "while it is read":
+                    weights.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
+                else:
+                    chunks = iter([b"".join(chunks)])
+                    weights.write_bytes(b"evil")
+            return chunks
+
+    if moment == "while it is read":
+        field.refuses(DigestMismatchError, r"model\.safetensors: expected sha256", source=Moving(field.mirror))
+    else:
+        assert 2 == field.pull(source=Moving(field.mirror)).model.release.version
+        assert field.answers()
+
+
+@pytest.mark.attack(2)
+def test_a_file_below_a_file(field: Field) -> None:
+    """The release lists a file and, below it as if it were a folder, another; the reviewers deceived."""
+    assert 2 == field.accepts()
+    value = release_of(field.bundle, field.listed.read_bytes(), version=3)
+    record = next(record for record in value["files"] if record["path"] == "model/config.json")
+    value["files"].append(record | {"path": "model/config.json/evil"})
+    value["files"].sort(key=lambda item: str(item["path"]))
+    field.registry.release(canonical(value), MODEL, ("alice", "chiara"), UNTIL)
+    field.refuses(EvidenceError, r"expected no file below another, got model/config\.json/evil")
+
+
+@pytest.mark.attack(6)
+def test_a_deceived_builder_signs_a_fourth_file(field: Field) -> None:
+    """A fourth file lies in the model, and everybody signed it."""
+    assert 2 == field.accepts()
+    (field.bundle / "model/notes.txt").write_bytes(b"harmless?")
+    deceive(field.bundle, field.keys)
+    field.release_3()
+    field.refuses(EvidenceError, r"expected config\.json, contract\.json, model\.safetensors, got .*notes\.txt")

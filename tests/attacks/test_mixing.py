@@ -1,0 +1,246 @@
+"""Good things in the wrong place: releases, evidence, verdicts and approvals of something else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from tests.attacks.field import UNTIL, Field
+from tests.attacks.forge import canonical, judge, payload_of, release_of
+from tests.twin.deployment import MODEL, OTHER
+from twinseal.errors import (
+    DigestMismatchError,
+    EvidenceError,
+    GateRefusedError,
+    RegistryError,
+    RollbackError,
+    SignatureError,
+    TwinsealError,
+)
+
+ASSESS = "evidence/assess.dsse.json"
+
+
+@pytest.mark.attack(1)
+def test_another_models_role_in_this_ones_place(field: Field) -> None:
+    """The role of another model, signed by the same reviewers, is served in this one's place."""
+    assert 2 == field.accepts()
+    shutil.copy(field.registry.metadata / f"1.{OTHER}.json", field.registry.metadata / f"2.{MODEL}.json")
+    field.refuses(DigestMismatchError, MODEL)
+
+
+@pytest.mark.attack(1)
+def test_another_models_role_listed_under_this_ones_name(field: Field) -> None:
+    """A thief of the registrar's key lists another model's role as this one's: same reviewers, good signatures."""
+    assert 2 == field.accepts()
+    role = field.registry.read(f"1.{OTHER}.json")
+    role.signed.version = 3
+    field.registry.put(MODEL, role, ["alice", "chiara"])
+    field.refuses(
+        SignatureError, f"role {MODEL}: expected the one target {MODEL}/release.json, got {OTHER}/release.json"
+    )
+
+
+@pytest.mark.attack(1)
+def test_another_models_release_in_this_ones_place(field: Field) -> None:
+    """release.json of another model is served in this one's place."""
+    assert 2 == field.accepts()
+    (other,) = (field.mirror / "targets" / OTHER).iterdir()
+    shutil.copy(other, field.listed)
+    field.refuses(DigestMismatchError, MODEL)
+
+
+@pytest.mark.attack(2)
+def test_another_models_release_signed_for_this_one(field: Field) -> None:
+    """The reviewers sign another model's release in this one's role."""
+    assert 2 == field.accepts()
+    (other,) = (field.mirror / "targets" / OTHER).iterdir()
+    field.registry.release(other.read_bytes(), MODEL, ("alice", "chiara"), UNTIL)
+    field.refuses(EvidenceError, f"expected a release of {MODEL}, got one of {OTHER}")
+
+
+@pytest.mark.attack(5)
+def test_another_models_bundle_under_this_ones_name(field: Field) -> None:
+    """A whole bundle of another model, all its own evidence with it, is released under this one's name."""
+    assert 2 == field.accepts()
+    field.release_3(field.path / f"deployment/bundle-1-{OTHER}")
+    field.refuses(EvidenceError, f"verdict: expected one on the model {MODEL} of the release, got {OTHER}")
+
+
+@pytest.mark.attack(6)
+def test_another_models_files_with_evidence_for_this_one(field: Field) -> None:
+    """Another model's files, for which builder and assessor signed as if they were this one's."""
+    from tests.attacks.forge import deceive
+
+    assert 2 == field.accepts()
+    shutil.copytree(field.path / f"deployment/bundle-1-{OTHER}/model", field.bundle / "model", dirs_exist_ok=True)
+    deceive(field.bundle, field.keys)
+    field.release_3()
+    field.refuses(EvidenceError, rf"contract\.json: expected one for {MODEL}, got one for {OTHER}")
+
+
+STAGES = ("ingest", "validate", "prepare", "train", "evade", "poison", "assess")
+
+
+@pytest.mark.attack(5)
+@pytest.mark.parametrize("stage", ["train", "evade", "poison", "assess"])
+def test_one_record_of_another_candidate(field: Field, stage: str) -> None:
+    """One record of another candidate, well signed, lies in the place of this one's; the verdict follows it."""
+    assert 2 == field.accepts()
+    verdict = payload_of((field.bundle / ASSESS).read_bytes())
+    other = field.path / f"deployment/bundle-1-{MODEL}/evidence/{stage}.dsse.json"
+    shutil.copy(other, field.bundle / f"evidence/{stage}.dsse.json")
+    if stage != "assess":
+        judge(field.bundle, field.keys, verdict)
+    field.release_3()
+    field.refuses(EvidenceError, f"{stage}'s model files: expected evidence about this model, got some about others")
+
+
+@pytest.mark.attack(5)
+def test_all_evidence_of_another_candidate(field: Field) -> None:
+    """All of the evidence is that of another, better candidate."""
+    assert 2 == field.accepts()
+    other = field.path / f"deployment/bundle-1-{MODEL}/evidence"
+    shutil.copytree(other, field.bundle / "evidence", dirs_exist_ok=True)
+    field.release_3()
+    field.refuses(EvidenceError, "train's model files: expected evidence about this model, got some about others")
+
+
+@pytest.mark.attack(5)
+@pytest.mark.parametrize(("stage", "place"), [("poison", "evade"), ("train", "prepare"), ("assess", "evade")])
+def test_a_record_in_the_place_of_another(field: Field, stage: str, place: str) -> None:
+    """A stage was skipped, and the record of another stage lies in its place."""
+    assert 2 == field.accepts()
+    verdict = payload_of((field.bundle / ASSESS).read_bytes())
+    shutil.copy(field.bundle / f"evidence/{stage}.dsse.json", field.bundle / f"evidence/{place}.dsse.json")
+    judge(field.bundle, field.keys, verdict)
+    field.release_3()
+    field.refuses(EvidenceError, "windows that|expected a statement of|expected")
+
+
+@pytest.mark.attack(5)
+@pytest.mark.parametrize("stage", STAGES[:-1])
+def test_a_record_is_left_out(field: Field, stage: str) -> None:
+    """A stage was skipped, and its record is left out of verdict and release."""
+    assert 2 == field.accepts()
+    verdict = payload_of((field.bundle / ASSESS).read_bytes())
+    (field.bundle / f"evidence/{stage}.dsse.json").unlink()
+    judge(field.bundle, field.keys, verdict)
+    field.release_3()
+    field.refuses(SignatureError, f"expected the signed record of {stage}, got none")
+
+
+@pytest.mark.attack(5)
+def test_a_verdict_by_another_policy(field: Field) -> None:
+    """The verdict was reached by a laxer policy than the one that the reviewers signed."""
+    assert 2 == field.accepts()
+    field.release_3(policy_sha256="0" * 64)
+    field.refuses(EvidenceError, "verdict: expected one on the policy 000000.* of the release, got")
+
+
+@pytest.mark.attack(2)
+def test_a_verdict_that_is_not_the_one_in_the_bundle(field: Field) -> None:
+    """The release names the digest of another verdict than the one that it lists."""
+    assert 2 == field.accepts()
+    field.release_3(verdict_sha256="0" * 64)
+    field.refuses(EvidenceError, "release verdict: expected 000000000000…, got")
+
+
+@pytest.mark.attack(5)
+@pytest.mark.parametrize("result", ["FAILED", "passed", "PASSED ", "", None, True, ["PASSED"]])
+@pytest.mark.parametrize("stage", ["evade", "assess"])
+def test_a_test_that_did_not_pass(field: Field, stage: str, result: object) -> None:
+    """A test or the verdict is not PASSED: FAILED, absent, empty, misspelt, of another type; all sign it."""
+    assert 2 == field.accepts()
+    verdict = payload_of((field.bundle / ASSESS).read_bytes())
+    path = field.bundle / f"evidence/{stage}.dsse.json"
+    if stage == "assess":
+        verdict["predicate"]["verificationResult"] = result
+    else:
+        said = payload_of(path.read_bytes())
+        said["predicate"]["result"] = result
+        path.write_bytes(canonical(field.keys.envelope(canonical(said), "assessor")))
+    judge(field.bundle, field.keys, verdict)
+    field.release_3()
+    field.refuses(GateRefusedError, "(evade: expected the result|verdict: expected) PASSED, got")
+
+
+@pytest.mark.attack(1)
+def test_approvals_of_one_version_for_the_next(field: Field) -> None:
+    """The reviewers' signatures under version 2 of the role are put under version 3."""
+    assert 2 == field.accepts()
+    approved = field.registry.read(f"2.{MODEL}.json")
+    old = json.loads(field.listed.read_bytes())
+    data = canonical(release_of(field.bundle, canonical(old), version=3))
+    field.registry.release(data, MODEL, (), UNTIL)
+    role = field.registry.read(f"3.{MODEL}.json")
+    role.signatures = approved.signatures
+    field.registry.place(MODEL, role.to_bytes(), 3)
+    field.refuses(SignatureError, f"{MODEL} was signed by 0/2 keys")
+
+
+@pytest.mark.attack(1)
+def test_approvals_of_one_version_for_the_next_with_one_fresh_one(field: Field) -> None:
+    """One reviewer signs version 3 of the role, the other's signature is the one under version 2."""
+    from twinseal.errors import ThresholdError
+
+    assert 2 == field.accepts()
+    approved = field.registry.read(f"2.{MODEL}.json")
+    field.registry.release(field.listed.read_bytes(), MODEL, ("alice",), UNTIL)
+    role = field.registry.read(f"3.{MODEL}.json")
+    chiara = field.keys.keyid("chiara")
+    role.signatures[chiara] = approved.signatures[chiara]
+    field.registry.place(MODEL, role.to_bytes(), 3)
+    field.refuses(ThresholdError, f"{MODEL} was signed by 1/2 keys")
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize("there", ["the release before", "another model", "nothing"])
+def test_the_model_id_leads_elsewhere(field: Field, there: str) -> None:
+    """What the registry keeps under the release's model id is the release before, another model, or nothing."""
+    assert 2 == field.accepts()
+    shutil.rmtree(field.candidate)
+    if there != "nothing":
+        name = MODEL if there == "the release before" else OTHER
+        shutil.copytree(field.path / f"deployment/bundle-1-{name}", field.candidate)
+    error: type[TwinsealError] = RegistryError if there == "nothing" else DigestMismatchError
+    field.refuses(error, r"evidence/.*: expected (sha256 .* as signed, got|this file of release 2, got none)")
+
+
+@pytest.mark.attack(3)
+def test_the_reviewers_sign_another_candidates_model_id(field: Field) -> None:
+    """The release names the model id of the release before."""
+    assert 2 == field.accepts()
+    (old,) = (path for path in field.listed.parent.iterdir() if path != field.listed)
+    before = json.loads(old.read_bytes())
+    field.release_3(mlflow_model_id=before["mlflow_model_id"])
+    field.refuses(DigestMismatchError, "expected sha256 .* as signed, got")
+
+
+@pytest.mark.attack(2)
+def test_a_second_release_under_the_same_version(field: Field) -> None:
+    """The reviewers sign a second release under a version that the twin has seen."""
+    assert (2, 2) == (field.accepts(), field.pull().model.release.version)
+    field.release_3(version=2)
+    field.refuses(RollbackError, f"release 2 of {MODEL}: expected .* as seen before, got")
+
+
+@pytest.mark.attack(7)
+def test_the_state_of_one_model_for_another(field: Field) -> None:
+    """One folder for two models' twins."""
+    from tests.attacks.field import LATER
+    from twinseal.twin.pull import pull
+    from twinseal.twin.sources import DirectorySource
+
+    before = field.answers()
+    assert (
+        1
+        == pull(
+            DirectorySource(field.mirror), field.deployment.anchor, OTHER, field.path / "other", LATER
+        ).model.release.version
+    )
+    with pytest.raises(EvidenceError, match=f"expected the state of {OTHER}, got that of {MODEL}"):
+        pull(DirectorySource(field.mirror), field.deployment.anchor, OTHER, field.twin, LATER)
+    assert (1, before) == (field.version, field.answers())

@@ -1,0 +1,386 @@
+"""Every parser of untrusted bytes, with documents that it takes, and what must hold of whatever it makes of others.
+
+A parser is called with bytes and either returns, having checked its own law (what came out goes back in; nothing that
+nobody signed came out), or raises one of our errors. Anything else is a finding: see `harness.outcome`.
+
+Where a signature stands before a parser, the same parser is reached a second time from behind it (`… said`): the bytes
+are signed first, by the one who may, as a thief of that key would.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import numpy as np
+import pandas as pd
+from securesystemslib.dsse import Envelope
+from securesystemslib.formats import encode_canonical
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+from tests.fuzz.harness import Parser, holds
+from tests.twin.deployment import CHANNELS, MODEL, Deployment, contract
+from twinseal.digests import canonical_json, parse_json, sha256
+from twinseal.errors import DataError, EvidenceError
+from twinseal.evidence import REVIEW, Statement, Subject
+from twinseal.files import inventory, relative_names
+from twinseal.prognostics.checkpoint import parse_model
+from twinseal.trust import approval, oms, repository
+from twinseal.trust.anchor import Anchor
+from twinseal.trust.audit import Entry, Log, note
+from twinseal.trust.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
+from twinseal.trust.home import Home
+from twinseal.trust.metadata import check_root, parse, signed_bytes
+from twinseal.trust.release import Release
+from twinseal.trust.role import count, parse_role
+from twinseal.twin import feed
+from twinseal.twin.guard import Guard
+from twinseal.twin.sources import METADATA_RUN, RestSource
+from twinseal.twin.state import Seen
+
+RUN = "0123456789abcdef" * 2
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def all_parsers(folder: Path) -> dict[str, Parser]:
+    """The parsers by name, over one small deployment made in `folder`."""
+    deployment = Deployment(folder)
+    deployment.publish(1)
+    made = [
+        *_of_values(deployment),
+        *_of_signatures(deployment),
+        *_of_metadata(deployment),
+        *_of_models(deployment),
+        *_of_anchors(deployment, folder),
+        *_of_approvals(deployment, folder),
+        *_of_feeds(folder),
+        *_of_answers(),
+        *_of_logs(folder),
+    ]
+    return {parser.name: parser for parser in made}
+
+
+def _of_values(deployment: Deployment) -> list[Parser]:
+    mirror = deployment.mirror
+    releases = tuple(path.read_bytes() for path in (mirror / "targets").rglob("*.release.json"))
+    statements = tuple(_payload(path.read_bytes()) for path in sorted(mirror.rglob("*.dsse.json")))
+    seen = Seen(MODEL, NOW, 3, sha256(b"a"))
+
+    def release(data: bytes) -> None:
+        holds(Release.from_bytes(data).to_bytes() == data, "release: another spelling of it was taken")
+
+    def statement(data: bytes) -> None:
+        value = Statement.from_bytes(data)
+        holds(Statement.from_bytes(value.to_bytes()) == value, "statement: it does not go back in")
+
+    def memory(data: bytes) -> None:
+        value = Seen.from_bytes(data)
+        holds(Seen.from_bytes(value.to_bytes()) == value, "seen: it does not go back in")
+        value.check_clock(value.time)
+
+    return [
+        Parser("release", releases, release),
+        Parser("statement", statements, statement),
+        Parser("seen", (seen.to_bytes(), replace(seen, version=1).to_bytes()), memory),
+    ]
+
+
+def _of_signatures(deployment: Deployment) -> list[Parser]:
+    bundle = next((deployment.mirror / "candidates").iterdir())
+    assessor, builder = (deployment.anchor.roles[name] for name in ("assessor", "builder"))
+    envelopes = [(bundle / f"evidence/{stage}.dsse.json").read_bytes() for stage in ("assess", "evade", "validate")]
+    signed = {_payload(data) for data in envelopes}
+    signature = (bundle / "model.sig.json").read_bytes()
+    records = relative_names(inventory(bundle), "model")
+    payload = _payload_of_bundle(signature)
+    listed = _resources(payload)
+    signer = deployment.home.signer("builder")
+
+    def envelope(data: bytes) -> None:
+        holds(verify_envelope(data, assessor) in signed, "envelope: a payload that the assessor never signed")
+
+    def oms_bundle(data: bytes) -> None:
+        holds(oms.verify_directory(bundle / "model", data, builder, records) == records, "OMS: other files")
+        holds(_payload_of_bundle(data) == payload, "OMS: a statement that the builder never signed")
+
+    def oms_statement(data: bytes) -> None:
+        value = json.loads(signature)
+        value["dsseEnvelope"]["payload"] = base64.b64encode(data).decode()
+        sig = signer.sign_raw(Envelope(data, PAYLOAD_TYPE, {}).pae())
+        value["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(sig).decode()
+        oms.verify_directory(bundle / "model", canonical_json(value), builder, records)
+        holds(_resources(data) == listed, "OMS: other files than those in hand")
+
+    return [
+        Parser("envelope", tuple(envelopes), envelope),
+        Parser("oms", (signature,), oms_bundle),
+        Parser("oms_said", (payload,), oms_statement),
+    ]
+
+
+def _of_metadata(deployment: Deployment) -> list[Parser]:
+    metadata = deployment.mirror / "metadata"
+    kinds: tuple[tuple[str, type[Any], str], ...] = (
+        ("root", Root, "*.root.json"),
+        ("targets", Targets, "*.targets.json"),
+        ("snapshot", Snapshot, "*.snapshot.json"),
+        ("timestamp", Timestamp, "timestamp.json"),
+    )
+    roles = tuple(path.read_bytes() for path in metadata.glob(f"*.{MODEL}.json"))
+    reviewers = {holder.name for holder in deployment.anchor.roles["reviewer"].holders}
+    targets = {_canonical_signed(data) for data in roles}
+
+    def of(kind: type[Any]) -> Callable[[bytes], None]:
+        def metadata(data: bytes) -> None:
+            value = parse(kind, data, "metadata")
+            signed_bytes(value, "metadata")
+            holds(Metadata.from_bytes(value.to_bytes()) == value, "metadata: it does not go back in")
+
+        return metadata
+
+    def root(data: bytes) -> None:
+        holds(check_root(data).consistent_snapshot, "root: without consistent snapshots")
+
+    def role(data: bytes) -> None:
+        value = parse_role(data, MODEL)
+        tally = count(data, (), deployment.anchor, MODEL)
+        holds(set(tally.signed) <= reviewers, "role: signed by somebody else")
+        if tally.signed:
+            holds(signed_bytes(value, "role") in targets, "role: counted, but not what was signed")
+
+    found = [Parser(name, tuple(p.read_bytes() for p in metadata.glob(files)), of(t)) for name, t, files in kinds]
+    roots = tuple(path.read_bytes() for path in metadata.glob("*.root.json"))
+    return [*found, Parser("role", roles, role), Parser("root_of_trust", roots, root)]
+
+
+def _of_models(deployment: Deployment) -> list[Parser]:
+    model = next((deployment.mirror / "candidates").iterdir()) / "model"
+    files = {path.name: path.read_bytes() for path in model.iterdir()}
+    weights = files["model.safetensors"]
+    length = int.from_bytes(weights[:8], "little")
+    header, body = weights[8 : 8 + length], weights[8 + length :]
+
+    def accepts(changed: Mapping[str, bytes]) -> None:
+        value = parse_model({**files, **changed})
+        with suppress(DataError):  # readings from which no estimate comes are refused one by one, later
+            holds(
+                0 <= value.predict(np.full((2, len(value.channels)), 5.0)) <= value.rul_cap_cycles,
+                "model: an estimate beyond its cap",
+            )
+
+    def one(name: str) -> Callable[[bytes], None]:
+        return lambda data: accepts({name: data})
+
+    def head(data: bytes) -> None:
+        accepts({"model.safetensors": struct.pack("<Q", len(data)) + data + body})
+        holds(json.loads(data) == json.loads(header), "safetensors: a header of other tensors")
+
+    return [
+        Parser("config", (files["config.json"],), one("config.json")),
+        Parser("contract", (files["contract.json"],), one("contract.json")),
+        Parser("safetensors", (weights,), one("model.safetensors")),
+        Parser("safetensors_header", (header,), head),
+    ]
+
+
+def _of_anchors(deployment: Deployment, folder: Path) -> list[Parser]:
+    """The anchor's file, and its root as a thief of the custodian's key would write it."""
+    place, again = Home(folder / "anchor-home"), Home(folder / "anchor-again")
+    own, signer = deployment.home.anchor_dir, deployment.home.signer("ruth")
+    name = min(path.name for path in own.glob("*.json"))
+    root = json.loads((own / "root.json").read_bytes())
+
+    def read(name: str, data: bytes) -> None:
+        shutil.copytree(own, place.anchor_dir, dirs_exist_ok=True)
+        (place.anchor_dir / name).write_bytes(data)
+        value = place.anchor()
+        value.write(again.anchor_dir)
+        holds(isinstance(value, Anchor) and again.anchor() == value, "anchor: it does not go back in")
+
+    def said(data: bytes) -> None:
+        value = parse_json(data, "root")
+        try:
+            made = signer.sign(encode_canonical(value).encode())
+        except Exception as error:  # what has no canonical form cannot be signed, by anybody
+            raise EvidenceError(f"root: {error}") from error
+        read("root.json", json.dumps({"signatures": [made.to_dict()], "signed": value}).encode())
+
+    return [
+        Parser("anchor", ((own / name).read_bytes(),), lambda data: read(name, data)),
+        Parser("anchor_said", (canonical_json(root["signed"]),), said),
+    ]
+
+
+def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
+    home, anchor = deployment.home, deployment.anchor
+    bundle = deployment.bundle(2)
+    release = Release.describe(
+        bundle,
+        model=MODEL,
+        version=2,
+        policy_sha256=sha256(b"policy"),
+        mlflow_model_id="m-" + "0" * 32,
+        parent_version=1,
+    )
+    role = repository.stage(home, release, expires=deployment.roles.expiry("reviewer", NOW))
+    place, alice = folder / "approvals", home.signer("alice")
+    log = Log(folder / "log")
+    about: dict[str, Any] = {"anchor": anchor, "holder": "alice", "signer": alice, "now": NOW, "audit": log}
+    made = approval.approve(place, role, release.to_bytes(), bundle, comment="good", **about).read_bytes()
+    no = approval.reject(place, role, release.to_bytes(), comment="bad", **about).read_bytes()
+    honest = (_said(made), _said(no))
+
+    def read(data: bytes) -> approval.Reviews:
+        (place / "alice.json").write_bytes(data)
+        return approval.read_all(place, role, anchor)  # never refuses: one bad file must not stop the others
+
+    def review(data: bytes) -> None:
+        reviews = read(data)
+        holds(len(reviews.items) == 1, "approvals: a file without a review")
+        if reviews.items[0].standing in ("approved", "rejected"):
+            holds(_said(data) in honest, "approval: says what alice never signed")
+        repr(reviews).encode()
+
+    def said(data: bytes) -> None:
+        predicate = parse_json(data, "said")
+        if not isinstance(predicate, dict) or not predicate:
+            raise EvidenceError("said: no object")
+        statement = Statement((Subject(release.target, release.sha256),), REVIEW, predicate)
+        value = {**json.loads(made), **predicate}
+        value["review"] = json.loads(sign_envelope(statement.to_bytes(), alice))
+        reviews = read(canonical_json(value))
+        holds(len(reviews.items) == 1, "approvals: a file without a review")
+        repr(reviews).encode()
+
+    return [
+        Parser("approval", (made, no), review),
+        Parser("approval_said", tuple(canonical_json(item["said"]) for item in honest), said),
+    ]
+
+
+def _of_feeds(folder: Path) -> list[Parser]:
+    table = pd.DataFrame({"unit": ["a", "a", "b"], "cycle": [1, 2, 1], **{name: [5.0, 5.5, 4.0] for name in CHANNELS}})
+    limits = contract().all_channels
+    csv, parquet = table.to_csv(index=False).encode(), io.BytesIO()
+    table.to_parquet(parquet)
+    lines = "".join(json.dumps(row) + "\n" for row in table.to_dict("records")).encode()
+
+    def judged(rows: Any) -> None:
+        guard = Guard(CHANNELS, limits)
+        for number, row in enumerate(rows, start=1):
+            look = guard.look(number, row)
+            holds(bool(look.refusal) == (look.values is None), "guard: neither values nor a refusal")
+            holds(look.values is None or bool(np.isfinite(look.values).all()), "guard: let a value pass that is none")
+
+    def of(suffix: str) -> Callable[[bytes], None]:
+        def rows(data: bytes) -> None:
+            path = folder / f"feed{suffix}"
+            path.write_bytes(data)
+            found = feed.read(path)
+            judged(found.head(50).to_dict("records") if isinstance(found, pd.DataFrame) else found)
+
+        return rows
+
+    return [
+        Parser("feed_lines", (lines,), of(".jsonl")),
+        Parser("feed_csv", (csv,), of(".csv")),
+        Parser("feed_parquet", (parquet.getvalue(),), of(".parquet")),
+    ]
+
+
+def _of_answers() -> list[Parser]:
+    """MLflow's answers, as JSON and as what comes over the wire; httpcore speaks HTTP over these bytes."""
+    tags = [{"key": "a", "value": "b"}, {"key": METADATA_RUN, "value": RUN}]
+    answer = json.dumps({"registered_model": {"name": MODEL, "tags": tags}}).encode()
+    status = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"  # so that each request gets the whole of the bytes
+    head = status + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    chunked = status + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(answer), answer)
+
+    source = RestSource("http://registry.test", MODEL)
+
+    def asked(data: bytes, path: str = "metadata/timestamp.json", limit: int = 1 << 16) -> bytes:
+        source._run, source._deadline._end = "", None  # a new source, less its 30 ms of certificates
+        with httpcore.ConnectionPool(network_backend=httpcore.MockBackend([data])) as source._pool:
+            try:
+                return b"".join(source.open(path, limit))
+            except FileNotFoundError:
+                return b""  # the one foreign error that a source may raise: there is no such file
+
+    def wire(data: bytes) -> None:
+        holds(len(asked(data, limit=256)) <= 256, "registry: more bytes than were asked for")
+
+    def candidate(data: bytes) -> None:
+        asked(status + b"Content-Length: %d\r\n\r\n%s" % (len(data), data), f"candidates/m-{RUN}/model/a", 64 << 20)
+
+    def body(data: bytes) -> None:
+        asked(status + b"Content-Length: %d\r\n\r\n%s" % (len(data), data))
+
+    place = json.dumps({"model": {"info": {"artifact_uri": f"mlflow-artifacts:/1/models/m-{RUN}/artifacts"}}}).encode()
+    return [
+        Parser("registry_answer", (answer,), body),
+        Parser("registry_candidate", (place,), candidate),
+        Parser("registry_wire", (head + answer, chunked), wire),
+    ]
+
+
+def _of_logs(folder: Path) -> list[Parser]:
+    """The audit log's parts, as somebody may have left them on the disk."""
+    log = Log(folder / "audited")
+    entries = [Entry(NOW, "rotated", "ruth", details={"role": "root"}), Entry(NOW, "refused", "twin", MODEL, 2)]
+    for item in entries:
+        log.append(item)
+    checkpoint, vkey = ((log.path / name).read_bytes() for name in ("checkpoint", "vkey"))
+    signed = {(note.parse(checkpoint, "checkpoint").size, note.parse(checkpoint, "checkpoint").root_hash)}
+    key = note.parse_vkey(vkey.decode().strip())
+
+    def entry(data: bytes) -> None:
+        holds(Entry.from_bytes(data).to_bytes() == data, "audit entry: another spelling of it was taken")
+
+    def head(data: bytes) -> None:
+        value = note.parse(data, "checkpoint")
+        note.check(value, key, "checkpoint")
+        holds((value.size, value.root_hash) in signed, "checkpoint: a tree that the log never signed")
+
+    def verifier(data: bytes) -> None:
+        text = data.decode("utf-8", "replace")
+        holds(note.text(note.parse_vkey(text)) == text, "verifier key: another spelling of it was taken")
+
+    return [
+        Parser("audit_entry", tuple(item.to_bytes() for item in entries), entry),
+        Parser("audit_checkpoint", (checkpoint,), head),
+        Parser("audit_vkey", (vkey.strip(),), verifier),
+    ]
+
+
+def _payload(envelope: bytes) -> bytes:
+    return base64.b64decode(json.loads(envelope)["payload"])
+
+
+def _payload_of_bundle(bundle: bytes) -> bytes:
+    return base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"])
+
+
+def _resources(statement: bytes) -> Any:
+    found = json.loads(statement)["predicate"]["resources"]
+    return sorted((item["name"], item["digest"], item["algorithm"]) for item in found)
+
+
+def _canonical_signed(data: bytes) -> bytes:
+    return signed_bytes(parse(Targets, data, "role"), "role")
+
+
+def _said(data: bytes) -> Any:
+    """What an approval says, less its spelling: the signed statement, and the signature that would be counted."""
+    value = json.loads(data)
+    statement = json.loads(_payload(canonical_json(value["review"])))
+    return {"said": statement["predicate"], "subject": statement["subject"]}
