@@ -53,6 +53,7 @@ def about(
 
 
 app.command(rich_help_panel=CUSTODIAN)(custodians.init)
+app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER)(reviewers.approve)
 app.command(rich_help_panel=REVIEWER)(reviewers.reject)

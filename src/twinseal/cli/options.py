@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ Key = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: I have read the report.")]
 AnchorDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The trust anchor: root.json, admission.json. [default: of the home]"),
+    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. [default: of the home]"),
 ]
 State = Annotated[Path, typer.Option(metavar="DIR", help="Where the twin keeps its model, and what it saw last.")]
 
@@ -63,6 +64,26 @@ def passphrase(uri: str, holder: str) -> bytes | None:
     return str(typer.prompt(f"passphrase of {holder}", hide_input=True, err=True)).encode()
 
 
+def asking() -> Any:
+    """A `ceremony.Passphrase` that asks a person once for each key."""
+    return functools.cache(passphrase)
+
+
+def new_passphrase(holder: str) -> bytes:
+    """The passphrase of a key that is being made: asked for twice.
+
+    Raises:
+        ConfigError: Nobody is there to be asked.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"a new key for {holder}: expected a passphrase, got nobody to ask",
+            remedy="Run it at a terminal; or give --public with a key that its holder has made.",
+        )
+    text = typer.prompt(f"passphrase of {holder}'s new key", hide_input=True, confirmation_prompt=True, err=True)
+    return str(text).encode()
+
+
 def trusted(directory: Path | None) -> Any:
     """The trust anchor in `directory`, else that of the home.
 
@@ -74,7 +95,7 @@ def trusted(directory: Path | None) -> Any:
     if directory is None and not Home.intended().anchor_dir.is_dir():
         raise RootError(
             "trust anchor: expected one, got none",
-            remedy="Give --anchor the folder that was carried here by hand: root.json and admission.json.",
+            remedy="Give --anchor the folder that was carried here by hand: it holds root.json.",
         )
     return TrustAnchor.read(directory) if directory else Home.find().anchor()
 

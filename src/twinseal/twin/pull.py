@@ -29,11 +29,11 @@ import structlog
 from twinseal.errors import DigestMismatchError, RegistryError, TwinsealError
 from twinseal.files import FileRecord, write_whole
 from twinseal.trust.anchor import Anchor
-from twinseal.trust.client import refresh
+from twinseal.trust.client import anchors, refresh
 from twinseal.trust.release import Release
 from twinseal.twin.admit import VerifiedModel, admit, readmit
 from twinseal.twin.sources import Source
-from twinseal.twin.state import BUNDLE, RELEASE, ROLE, Seen, State
+from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, Seen, State
 
 log = structlog.get_logger()
 
@@ -85,6 +85,7 @@ def _pull(source: Source, anchor: Anchor, model: str, state: State, now: datetim
     if seen is not None:
         seen.check_clock(now)  # 0
     release = refresh(anchor, state.metadata, source.open, model, now)  # 1
+    pinned = anchors(anchor, state.metadata)
     if seen is not None:
         seen.check_release(release)  # 2
     state.remember(Seen(model, now, release.version, release.sha256))
@@ -94,9 +95,11 @@ def _pull(source: Source, anchor: Anchor, model: str, state: State, now: datetim
             return Admitted(standing, changed=False)
     folder = state.new_folder()
     records = tuple(_fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
-    admitted = admit(folder / BUNDLE, release, anchor, records)  # 4, 5, 6
+    admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
     write_whole(folder / RELEASE, release.to_bytes(), mode=0o600)
     write_whole(folder / ROLE, (state.metadata / f"{model}.json").read_bytes(), mode=0o600)
+    for newer in pinned[1:]:
+        write_whole(folder / ROOTS / f"{newer.version}.root.json", newer.root, mode=0o600)
     state.install(folder, release.sha256)  # 7
     log.info("release.installed", model=model, version=release.version, files=len(records))
     return Admitted(admitted, changed=True)
