@@ -169,7 +169,8 @@ class Pins:
         fields = _object(value, ("schema", "demo", "models", "roles", "evidence", "revoked"), FIELD)
         if fields["schema"] != SCHEMA:
             raise RootError(f"{FIELD}: expected {SCHEMA}, got {str(fields['schema'])[:80]}")
-        roles = {name: _role_from_dict(name, item) for name, item in _object(fields["roles"], NAMES, "roles").items()}
+        table = _object(fields["roles"], NAMES, "roles")
+        roles = {name: _role_from_dict(name, table[name]) for name in NAMES}
         models, revoked = (tuple(_list(fields[name], name)) for name in ("models", "revoked"))
         return cls(
             models, roles, tuple(map(_requirement, _list(fields["evidence"], "evidence"))), revoked, fields["demo"]
