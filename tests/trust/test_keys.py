@@ -67,10 +67,11 @@ def test_a_key_that_others_may_read_is_refused(pem: Path, mode: int) -> None:
         open_signer(f"file:{pem}")
 
 
-@pytest.mark.parametrize("uri", ["alice.pem", "pkcs11:token=x", "https://x/y", "", "file", "file:", ":x"])
+@pytest.mark.parametrize("uri", ["alice.pem", "pkcs12:token=x", "https://x/y", "", "file", "file:", ":x", "pkcs11:"])
 def test_an_unknown_scheme_is_refused_and_the_known_ones_named(uri: str) -> None:
-    with pytest.raises(KeyAccessError, match="expected one of file:, got"):
-        open_signer(uri)
+    for use in (open_signer, needs_passphrase):
+        with pytest.raises(KeyAccessError, match="expected one of file:, pkcs11:, got"):
+            use(uri)
 
 
 def test_an_absent_key_is_refused(tmp_path: Path) -> None:
@@ -115,6 +116,13 @@ def test_an_encrypted_key_opens_with_its_passphrase_alone(locked: Path) -> None:
         open_signer(f"file:{locked}", passphrase=b"wrong")
     with pytest.raises(KeyAccessError, match="expected a passphrase for the encrypted key, got none"):
         open_signer(f"file:{locked}")
+
+
+def test_the_passphrase_of_a_holder_is_looked_for_by_their_name(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINSEAL_CUSTODIAN_1_PASSPHRASE", "right")
+    assert needs_passphrase(f"file:{locked}")
+    assert not needs_passphrase(f"file:{locked}", holder="custodian-1")
+    open_signer(f"file:{locked}", holder="custodian-1")
 
 
 def test_the_holders_own_passphrase_comes_before_the_common_one(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

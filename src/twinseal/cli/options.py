@@ -52,14 +52,14 @@ def signer(uri: str | None, holder: str) -> Any:
 
     Home.find().anchor().roles["reviewer"].key_of(holder)  # says who the reviewers are, before a key is looked for
     place = uri or Home.find().key_uri(holder)
-    return open_signer(place, passphrase=passphrase(place, holder))
+    return open_signer(place, passphrase=passphrase(place, holder), holder=holder)
 
 
 def passphrase(uri: str, holder: str) -> bytes | None:
     """The passphrase of a key, asked for at the terminal if nothing else has it; None: the environment may have it."""
     from twinseal.trust.keys import needs_passphrase
 
-    if not needs_passphrase(uri) or not sys.stdin.isatty():
+    if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
         return None
     return str(typer.prompt(f"passphrase of {holder}", hide_input=True, err=True)).encode()
 

@@ -30,7 +30,10 @@ MAX_ENVELOPE_BYTES = 8 << 20
 
 
 def sign_envelope(payload: bytes, signer: KeySigner) -> bytes:
-    """The envelope that holds `payload` under one signature. Same payload and key, same bytes."""
+    """The envelope that holds `payload` under one signature. Same payload and key file, same bytes.
+
+    A key in a token draws its nonces at random: its envelopes differ each time, and all verify.
+    """
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
     envelope.sign(signer)
     return canonical_json(envelope.to_dict())

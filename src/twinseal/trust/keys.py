@@ -1,24 +1,24 @@
 """Keys: made, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), the curve that OMS, TUF and DSSE all take.
 
-A private key is named by a URI, never read at import, never in Git. One scheme is known so far:
+A private key is named by a URI, never read at import, never in Git:
 
-    file:<path>   PKCS #8 in PEM, readable by its owner alone; encrypted or not
+    file:<path>   PKCS #8 in PEM, readable by its owner alone; encrypted or not     (key_files)
+    pkcs11:…      in a token, by RFC 7512; it never leaves it                       (tokens, token_uris)
 
-The passphrase of an encrypted key comes from the caller, else from $TWINSEAL_<HOLDER>_PASSPHRASE, else from
-$TWINSEAL_PASSPHRASE, where the holder is the file's stem. Signatures are deterministic (RFC 6979): the same bytes and
-key give the same signature, so a stage that signs is reproducible, and no bad random number can leak the key.
+Where a passphrase or PIN comes from when nobody is asked: `passphrases`. The holder by whose name it is looked for is
+given by the caller, else the file's stem, or the label of the key in its token.
+
+Signatures by a key in a file are deterministic (RFC 6979): the same bytes and key give the same signature, so a stage
+that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it draws its own
+nonce, so a stage that signs with one writes other bytes each time it runs.
 
 Key identifiers are computed from the key (securesystemslib's default), never taken from outside: one key has one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-import tempfile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,19 +29,50 @@ from securesystemslib.signer import Signature, Signer, SSlibKey
 from twinseal.digests import sha256
 from twinseal.errors import KeyAccessError, SignatureError
 from twinseal.files import write_whole
+from twinseal.trust import key_files, passphrases, tokens
+from twinseal.trust.key_files import MAX_PEM_BYTES
+from twinseal.trust.passphrases import variable
+from twinseal.trust.token_uris import TokenUri
 
 log = structlog.get_logger(__name__)
 
 Key: TypeAlias = Any
 """A public key: securesystemslib's SSlibKey, always ECDSA P-256 here. Any, because mypy skips the library."""
 
-SCHEMES = ("file",)
-MAX_PEM_BYTES = 64 << 10
-_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+SCHEMES = ("file", "pkcs11")
+
+__all__ = [
+    "SCHEMES",
+    "Key",
+    "KeySigner",
+    "PrivateKey",
+    "fingerprint",
+    "generate",
+    "generate_in_token",
+    "needs_passphrase",
+    "open_signer",
+    "public_key",
+    "public_key_in_token",
+    "read_aloud",
+    "read_public_key",
+    "variable",
+]
+
+
+class PrivateKey(Protocol):
+    """What a signer needs of a private key. cryptography's own keys have it, and `tokens.TokenKey`."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+        ...
+
+    def sign(self, data: bytes, signature_algorithm: ec.ECDSA) -> bytes:
+        """The signature over `data`, in DER."""
+        ...
 
 
 class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
-    """Signs with a P-256 key held in memory. Its repr says which key, never the key.
+    """Signs with a P-256 key, held in memory or in a token. Its repr says which key, never the key.
 
     Args:
         private_key: The key; P-256.
@@ -50,11 +81,12 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         KeyAccessError: It is on another curve, or of another kind.
     """
 
-    def __init__(self, private_key: object) -> None:
-        if not isinstance(private_key, ec.EllipticCurvePrivateKey) or private_key.curve.name != "secp256r1":
+    def __init__(self, private_key: PrivateKey) -> None:
+        public = private_key.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
             raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind(private_key)}")
         self._private_key = private_key
-        self._public_key = SSlibKey.from_crypto(private_key.public_key())
+        self._public_key = SSlibKey.from_crypto(public)
 
     def __repr__(self) -> str:
         return f"KeySigner({self._public_key.keyid[:12]}…)"
@@ -65,14 +97,18 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         return self._public_key
 
     def sign(self, payload: bytes) -> Signature:
-        """The signature over `payload`: ECDSA, SHA-256, nonce by RFC 6979."""
+        """The signature over `payload`: ECDSA, SHA-256; nonce by RFC 6979, unless the key is in a token.
+
+        Raises:
+            KeyAccessError: As `sign_raw`.
+        """
         return Signature(self._public_key.keyid, self.sign_raw(payload).hex())
 
     def sign_raw(self, payload: bytes) -> bytes:
         """The same signature as bare DER, for formats that are not TUF's.
 
         Raises:
-            KeyAccessError: This build of OpenSSL knows no deterministic ECDSA.
+            KeyAccessError: This build of OpenSSL knows no deterministic ECDSA; or the token refuses.
         """
         try:
             return self._private_key.sign(payload, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
@@ -89,7 +125,8 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         passphrase = secrets_handler("passphrase").encode() if secrets_handler else None
         signer = open_signer(priv_key_uri, passphrase=passphrase)
         if signer.public_key.keyid != public_key.keyid:
-            raise KeyAccessError(f"{priv_key_uri}: expected key {public_key.keyid[:12]}…, got {signer!r}")
+            shown = priv_key_uri.partition("?")[0]
+            raise KeyAccessError(f"{shown}: expected key {public_key.keyid[:12]}…, got {signer!r}")
         return signer
 
 
@@ -106,67 +143,90 @@ def generate(path: Path, *, passphrase: bytes | None) -> Key:
         The public key.
 
     Raises:
-        KeyAccessError: Something is at `path` already, or it cannot be written.
+        KeyAccessError: Something is at `path` already, others may write beside it, it cannot be written, or it is
+            called .pub, where the public key goes.
     """
+    if path.suffix == ".pub":
+        raise KeyAccessError(f"{path}: expected another name for a private key, got that of its public half")
     private_key = ec.generate_private_key(ec.SECP256R1())
-    encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-    pem = private_key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_new(path, pem)
-        signer = KeySigner(private_key)
-        write_whole(path.with_suffix(".pub"), signer.public_key.keyval["public"].encode())
-    except FileExistsError as error:
+    key = KeySigner(private_key).public_key
+    key_files.write_new(path, private_key, passphrase)
+    _write_public(path.with_suffix(".pub"), key)
+    log.info("key.generated", path=str(path), keyid=key.keyid[:12], encrypted=passphrase is not None)
+    return key
+
+
+def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None, holder: str | None = None) -> Key:
+    """Make a key pair in a token, and write its public half to a file for the others.
+
+    Args:
+        uri: `pkcs11:…` with `object=LABEL`; without it the label is `holder`.
+        public: Where the public key goes, as PEM.
+        passphrase: The token's PIN; None looks where `passphrases` says.
+        holder: Whose key it will be.
+
+    Raises:
+        KeyAccessError: As `tokens.generate_key`; or there is a public key at `public` already.
+    """
+    place = TokenUri.parse(uri)
+    place = place.labelled(holder) if holder and place.object is None else place
+    if public.exists():
         raise KeyAccessError(
-            f"{path}: expected no key there yet, found one", remedy="Keys are never overwritten: move the old one away."
-        ) from error
-    except OSError as error:
-        raise KeyAccessError(f"{path}: cannot write a key there ({error.strerror})") from error
-    log.info("key.generated", path=str(path), keyid=signer.public_key.keyid[:12], encrypted=passphrase is not None)
-    return signer.public_key
+            f"{public}: expected no public key there yet, found one",
+            remedy="Keys are never overwritten: move the old one away.",
+        )
+    made = tokens.generate_key(place, _pin(place, passphrase, holder))
+    key = SSlibKey.from_crypto(made)
+    _write_public(public, key)
+    log.info("key.generated", uri=str(place), keyid=key.keyid[:12])
+    return key
 
 
-def open_signer(uri: str, *, passphrase: bytes | None = None) -> KeySigner:
+def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None = None) -> KeySigner:
     """The signer that `uri` names.
 
     Args:
-        uri: `file:<path>`.
-        passphrase: For an encrypted key; None looks into the environment (see above).
+        uri: `file:<path>` or `pkcs11:…`.
+        passphrase: For an encrypted key, or a token's PIN; None looks where `passphrases` says.
+        holder: Whose key it is: by whose name the passphrase is looked for.
 
     Raises:
-        KeyAccessError: Unknown scheme; no such file; readable by group or others; no private key in it; not P-256; the
-            passphrase is missing or wrong.
+        KeyAccessError: Unknown scheme; no such file or token; open to group or others; no private key in it, or more
+            than one; not P-256; the passphrase is missing or wrong.
     """
-    scheme, colon, rest = uri.partition(":")
-    if not colon or scheme not in SCHEMES or not rest:
-        raise KeyAccessError(
-            f"key URI: expected one of {', '.join(s + ':' for s in SCHEMES)}, got {uri[:60]!r}",
-            remedy="Name the key as file:<path of its PEM file>.",
-        )
-    path = Path(rest)
-    pem = _read_private(path)
-    if _ENCRYPTED in pem:
-        passphrase = passphrase if passphrase is not None else _passphrase_from_environment(path)
-    else:
-        passphrase = None
-    try:
-        return KeySigner(serialization.load_pem_private_key(pem, passphrase))
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        what = "the right passphrase" if passphrase else "a PKCS #8 private key in PEM"
-        raise KeyAccessError(f"{path}: expected {what}, got something else") from error
+    scheme, rest = _split(uri)
+    if scheme == "pkcs11":
+        place = TokenUri.parse(uri)
+        return KeySigner(tokens.open_key(place, _pin(place, passphrase, holder)))
+    path, name = Path(rest), holder or Path(rest).stem
+    loaded: Any = key_files.load(path, lambda: passphrase or passphrases.demand(name, str(path)))
+    if not hasattr(loaded, "public_key"):  # Diffie-Hellman parameters and their like
+        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind(loaded)}")
+    return KeySigner(loaded)
 
 
-def needs_passphrase(uri: str) -> bool:
-    """Whether to ask a person: the key that `uri` names is encrypted, and the environment has no passphrase for it.
+def needs_passphrase(uri: str, *, holder: str | None = None) -> bool:
+    """Whether to ask a person: the key that `uri` names is locked, and nothing else has its passphrase or PIN.
 
     Raises:
         KeyAccessError: As `open_signer`, as far as it goes without opening the key.
     """
-    scheme, _, rest = uri.partition(":")
-    if scheme not in SCHEMES:
-        return False
+    scheme, rest = _split(uri)
+    if scheme == "pkcs11":
+        place = TokenUri.parse(uri)
+        return place.pin_source is None and not passphrases.available(holder or place.holder)
     path = Path(rest)
-    return _ENCRYPTED in _read_private(path) and not any(name in os.environ for name in _passphrase_names(path))
+    locked = key_files.protection(path, key_files.read(path)) is not None
+    return locked and not passphrases.available(holder or path.stem)
+
+
+def public_key_in_token(uri: str) -> Key:
+    """The public half of a key in a token, read without its PIN: for those who carry it to others.
+
+    Raises:
+        KeyAccessError: As `tokens.read_public`.
+    """
+    return SSlibKey.from_crypto(tokens.read_public(TokenUri.parse(uri)))
 
 
 def public_key(pem: str | bytes, where: str) -> Key:
@@ -221,58 +281,44 @@ def fingerprint(key: Key) -> str:
     return sha256(loaded.public_bytes(serialization.Encoding.DER, form))
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a new file, whole and 0600, or raise FileExistsError: a rename overwrites, a link does not."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp's contract
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def read_aloud(digest: str) -> str:
+    """A digest in groups of four, two lines of eight: how two people compare it on the telephone.
+
+    >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
+    '0123 4567 89ab cdef 0123 4567 89ab cdef'
+    """
+    groups = [digest[at : at + 4] for at in range(0, len(digest), 4)]
+    return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
 
 
-def _read_private(path: Path) -> bytes:
-    try:
-        # Checked on the open file, not on its name: what is checked is what is read. NONBLOCK: a fifo must not hang us.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            _check_mode(path, mode)
-            return stream.read(MAX_PEM_BYTES)
-    except OSError as error:
+def _split(uri: str) -> tuple[str, str]:
+    scheme, colon, rest = uri.partition(":")
+    scheme = scheme.lower()  # RFC 3986 section 3.1
+    if not colon or scheme not in SCHEMES or not rest:
         raise KeyAccessError(
-            f"{path}: expected a private key, got none ({error.strerror})",
-            remedy=f"Put the key there, or name it in $TWINSEAL_{variable(path.stem)}_KEY.",
-        ) from error
-
-
-def _check_mode(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        raise KeyAccessError(f"{path}: expected a regular file, got something else")
-    if mode & 0o077:
-        raise KeyAccessError(
-            f"{path}: expected a key that its owner alone can read, got mode {stat.S_IMODE(mode):04o}",
-            remedy=f"chmod 600 {path}   (and ask who else has read it)",
+            # Never all of it: what follows a question mark may be a PIN.
+            f"key URI: expected one of {', '.join(s + ':' for s in SCHEMES)}, got {uri.partition('?')[0][:60]!r}",
+            remedy="Name the key as file:<path of its PEM file>, or pkcs11:token=LABEL;object=LABEL",
         )
+    return scheme, rest
 
 
-def variable(holder: str) -> str:
-    """A holder's name as part of an environment variable's."""
-    return "".join(letter if letter.isalnum() else "_" for letter in holder).upper()
+def _pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
+    if given:
+        return given
+    if place.pin_source is not None:
+        line, _, _ = key_files.read(place.pin_source, "file with a PIN").partition(b"\n")
+        if not line:  # an empty one would cost a try
+            raise KeyAccessError(f"{place.pin_source}: expected a PIN in its first line, got none")
+        return line
+    return passphrases.demand(holder or place.holder, str(place), "PIN for the token")
 
 
-def _passphrase_names(path: Path) -> tuple[str, str]:
-    return f"TWINSEAL_{variable(path.stem)}_PASSPHRASE", "TWINSEAL_PASSPHRASE"
-
-
-def _passphrase_from_environment(path: Path) -> bytes:
-    names = _passphrase_names(path)
-    for name in names:
-        with contextlib.suppress(KeyError):
-            return os.environ[name].encode()
-    raise KeyAccessError(f"{path}: expected a passphrase for the encrypted key, got none", remedy=f"Set ${names[0]}.")
+def _write_public(path: Path, key: Key) -> None:
+    try:
+        write_whole(path, key.keyval["public"].encode())
+    except OSError as error:
+        raise KeyAccessError(f"{path}: cannot write the public key there ({error.strerror})") from error
 
 
 def _kind(key: object) -> str:

@@ -40,7 +40,9 @@ MAX_BUNDLE_BYTES = 4 << 20
 
 
 def sign_directory(directory: Path, signer: KeySigner) -> bytes:
-    """The OMS bundle over every file of `directory`. Same files and key, same bytes.
+    """The OMS bundle over every file of `directory`. Same files and key file, same bytes.
+
+    A key in a token draws its nonces at random: its bundles differ each time, and all verify.
 
     Raises:
         DigestMismatchError: The directory is empty, or holds something that is no plain file.
