@@ -12,6 +12,7 @@ import pytest
 
 from tests.test_cli_trust import Cli, cli, place
 from tests.twin import deployment as deployments
+from twinseal.registry.store import Store
 from twinseal.trust.keys import generate
 from twinseal.trust.roles import Roles
 
@@ -67,8 +68,9 @@ class Operator:
 
 
 @pytest.fixture
-def operator(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """A project whose holders have made their keys, and have sent the public halves."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     roles = Roles.load(place / "policy/roles.yaml")
     monkeypatch.setenv("TWINSEAL_PASSPHRASE", "correct horse")
     (place / ".twinseal/keys").mkdir(mode=0o700, parents=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from twinseal.registry.store import Store
 from twinseal.trust.home import Home
 from twinseal.trust.keys import fingerprint, generate
 
@@ -139,13 +140,16 @@ def test_a_new_key_made_here_wants_a_passphrase_outside_a_demo(cli: Cli, place: 
     assert cli("init")[0] == 0
     code, said = cli("keys", "rotate", "registrar", "--yes")
     assert code != 0
-    assert "expected a passphrase, got nobody to ask" in said
+    assert "expected a passphrase for the new key, got none" in said
     assert cli("keys", "rotate", "registrar", "--no-passphrase", "--yes")[0] == 0
     code, said = cli("trust", "show")
     assert (0, True) == (code, "root 2" in said)
 
 
-def test_the_registrars_timer_says_what_ends_soon(demo: Home, cli: Cli, place: Path) -> None:
+def test_the_registrars_timer_says_what_ends_soon(
+    demo: Home, cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     roles = (place / "policy/roles.yaml").read_text().replace("expires_days: 365", "expires_days: 20")
     (place / "policy/roles.yaml").write_text(roles)
     assert cli("trust", "renew", "--yes")[0] == 0

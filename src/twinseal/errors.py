@@ -12,7 +12,8 @@
     │  ├─ RollbackError        older than what was already seen
     │  ├─ DigestMismatchError  bytes are not the bytes that were signed
     │  ├─ SignatureError       a signature is absent, malformed, or by another key
-    │  └─ ThresholdError       fewer signers than the role demands
+    │  ├─ ThresholdError       fewer signers than the role demands
+    │  └─ AuditError           the audit log cannot be written, or is not what its key signed
     └─ RegistryError      MLflow could not be reached, or answered nonsense
 
 A message has what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
@@ -91,6 +92,20 @@ class SignatureError(TrustError):
 
 class ThresholdError(TrustError):
     """Fewer distinct signers have signed than the role demands."""
+
+
+class AuditError(TrustError):
+    """The audit log cannot be written, or is not the log that its key signed.
+
+    Args:
+        message: As for TwinsealError.
+        entry: Index of the first bad entry, from 0; None when it is not an entry that is bad, or none can be named.
+        remedy: As for TwinsealError.
+    """
+
+    def __init__(self, message: str, *, entry: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.entry = entry
 
 
 class RegistryError(TwinsealError):

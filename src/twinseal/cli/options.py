@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from twinseal.console import err
-from twinseal.errors import ConfigError, RootError
+from twinseal.errors import ConfigError, KeyAccessError, RootError
 from twinseal.trust.home import Home
 
 RELEASE = Path("models/release")
@@ -21,12 +21,12 @@ ROLES = Path("policy/roles.yaml")
 As = Annotated[str, typer.Option("--as", metavar="HOLDER", help="Who you are, as policy/roles.yaml names you.")]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. [default: of the home]"),
+    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. \\[default: of the home]"),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: I have read the report.")]
 AnchorDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. [default: of the home]"),
+    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. \\[default: of the home]"),
 ]
 State = Annotated[Path, typer.Option(metavar="DIR", help="Where the twin keeps its model, and what it saw last.")]
 
@@ -61,7 +61,7 @@ def passphrase(uri: str, holder: str) -> bytes | None:
 
     if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
         return None
-    return str(typer.prompt(f"passphrase of {holder}", hide_input=True, err=True)).encode()
+    return str(typer.prompt(f"passphrase or PIN of {holder}", hide_input=True, err=True)).encode()
 
 
 def asking() -> Any:
@@ -70,18 +70,24 @@ def asking() -> Any:
 
 
 def new_passphrase(holder: str) -> bytes:
-    """The passphrase of a key that is being made: asked for twice.
+    """The passphrase of a new key: from descriptor or environment, else asked for twice.
 
     Raises:
-        ConfigError: Nobody is there to be asked.
+        KeyAccessError: There is none, and nobody to ask.
     """
+    from twinseal.trust import passphrases
+
+    found = passphrases.find(holder)
+    if found is not None:
+        return found
     if not sys.stdin.isatty():
-        raise ConfigError(
-            f"a new key for {holder}: expected a passphrase, got nobody to ask",
-            remedy="Run it at a terminal; or give --public with a key that its holder has made.",
+        raise KeyAccessError(
+            f"{holder}: expected a passphrase for the new key, got none",
+            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.own_variable(holder)}, "
+            "or say --no-passphrase if the key protects nothing.",
         )
-    text = typer.prompt(f"passphrase of {holder}'s new key", hide_input=True, confirmation_prompt=True, err=True)
-    return str(text).encode()
+    text = f"new passphrase for {holder}"
+    return str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True)).encode()
 
 
 def trusted(directory: Path | None) -> Any:

@@ -23,6 +23,7 @@ from twinseal.registry.store import Store
 from twinseal.registry.submit import describe_candidate, submit
 from twinseal.trust import approval, repository
 from twinseal.trust.attestation import read_attestation
+from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.candidate import verify_release
 from twinseal.trust.home import Home
 from twinseal.trust.release import Release
@@ -139,14 +140,19 @@ def register(
 def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
     """Say again that what is published is current, also to MLflow; headless, from a timer. Until when that holds.
 
-    Side effects: a new snapshot and timestamp in the repository of record, then MLflow's copies of it.
+    Side effects: an entry in the audit log; a new snapshot and timestamp in the repository of record, then MLflow's
+    copies of it.
 
     Raises:
         KeyAccessError: The registrar's key is not here, or not the one that the root names.
         RegistryError: MLflow could not be reached, or refused; call it again.
         RootError: The repository is absent or damaged.
     """
-    expires = repository.renew(home, registrar=home.role_signer(home.anchor().roles["registrar"]), roles=roles, now=now)
+    role = home.anchor().roles["registrar"]
+    registrar, until = home.role_signer(role), roles.expiry("registrar", now)
+    attempt = Entry(now, "renewed", role.holder_of(registrar.public_key.keyid), details={"until": f"{until:%Y-%m-%d}"})
+    log_of(home.path).append(attempt)
+    expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
     mirror(store, home)
     return expires
 

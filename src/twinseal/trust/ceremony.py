@@ -151,7 +151,9 @@ def rotate(
         again = place.exists()  # made by a rotation that was interrupted
         secret = new_passphrase()
         public = (
-            open_signer(f"file:{place}", passphrase=secret).public_key if again else generate(place, passphrase=secret)
+            open_signer(f"file:{place}", passphrase=secret, holder=holder).public_key
+            if again
+            else generate(place, passphrase=secret)
         )
     if fingerprint(public) == fingerprint(old):
         raise KeyAccessError(f"{holder}: expected a new key, got the one that the root has already")
@@ -260,10 +262,10 @@ def _here(home: Home, holders: list[str], passphrase: Passphrase) -> Iterator[tu
     for holder in holders:
         if home.holds(holder):
             uri = home.key_uri(holder)
-            yield holder, open_signer(uri, passphrase=passphrase(uri, holder))
+            yield holder, open_signer(uri, passphrase=passphrase(uri, holder), holder=holder)
         place = home.keys / "next" / f"{holder}.pem"
         if place.exists():
-            yield holder, open_signer(f"file:{place}", passphrase=passphrase(f"file:{place}", holder))
+            yield holder, open_signer(f"file:{place}", passphrase=passphrase(f"file:{place}", holder), holder=holder)
 
 
 def _custodians(roles: Roles) -> list[str]:

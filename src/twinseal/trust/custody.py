@@ -7,8 +7,9 @@ Publication, numbered as in the body of `publish`:
 
 1. enough custodians of the old root and of the new one have signed (TUF 1.0, 5.3.4), and enough sign the delegation
 2. the proposal is the next after what is published, and has not expired
-3. the delegation, the root, then snapshot and timestamp by the registrar whom the new root names
-4. the anchor, from which new twins are installed, last: without it the publication is simply done again
+3. the decision is in the audit log: what cannot be logged does not happen
+4. the delegation, the root, then snapshot and timestamp by the registrar whom the new root names
+5. the anchor, from which new twins are installed, last: without it the publication is simply done again
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.anchor import ROOT, Anchor, succeed
+from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.home import Home
-from twinseal.trust.keys import Key, KeySigner
+from twinseal.trust.keys import Key, KeySigner, fingerprint
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes, signers
 from twinseal.trust.pins import FIELD, REQUIRED, Holder, Pins, Requirement, RoleKeys
 from twinseal.trust.release import target_path
@@ -193,7 +195,8 @@ def missing(proposal: Proposal, before: Anchor | None) -> tuple[str, ...]:
 def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, roles: Roles, now: datetime) -> Anchor:
     """Make a proposal that enough custodians have signed the root of trust.
 
-    Side effects: writes `home.repository`, then `home.anchor_dir`; removes `home.proposal_dir`.
+    Side effects: an entry in the audit log; writes `home.repository`, then `home.anchor_dir`; removes
+    `home.proposal_dir`.
 
     Args:
         home: Where.
@@ -207,6 +210,7 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         RollbackError: It is not the next.
         ExpiredError: It is too old.
         KeyAccessError: The registrar's key is not the one that the new root names.
+        AuditError: It cannot be logged: nothing was published.
         RootError, SignatureError: It, or what is there, is malformed.
     """
     before = home.anchor() if home.anchor_dir.exists() else None
@@ -221,16 +225,40 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         check_expiry(metadata, now, f"proposal {name}")
     if registrar is None or registrar.public_key.keyid not in anchor.roles["registrar"].keys:
         raise KeyAccessError(f"registrar: expected the key that the new root names, got {registrar!r}")
+    log_of(home.path).append(*_entries(before, anchor, _signed_by(proposal, anchor), now))  # 3
     metadata_dir = home.repository / "metadata"
-    write_whole(metadata_dir / f"{targets.signed.version}.{TARGETS}", proposal.targets)  # 3
+    write_whole(metadata_dir / f"{targets.signed.version}.{TARGETS}", proposal.targets)  # 4
     write_whole(metadata_dir / f"{anchor.version}.{ROOT}", proposal.root)
     listed = MetaFile.from_data(targets.signed.version, proposal.targets, ["sha256"])
     version = 1 if before is None else timestamp(home).version + 1
     freshen(home, published | {TARGETS: listed}, version=version, registrar=registrar, roles=roles, now=now)
-    anchor.write(home.anchor_dir)  # 4
+    anchor.write(home.anchor_dir)  # 5
     shutil.rmtree(home.proposal_dir, ignore_errors=True)
     log.info("anchor.published", version=anchor.version, demo=anchor.demo, fingerprint=anchor.fingerprint[:12])
     return anchor
+
+
+def _entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) -> list[Entry]:
+    """What this root decides: the first one, keys that count no longer, or that all goes on."""
+    said = {"root": f"version {after.version}", "fingerprint": after.fingerprint}
+    if before is None:
+        return [Entry(now, "anchored", actor, details=said)]
+    gone = set(after.pins.revoked) - set(before.pins.revoked)
+    holders = {h.name: fingerprint(h.key) for role in before.roles.values() for h in role.holders}
+    left = {h.name for role in after.roles.values() for h in role.holders}
+    entries = [
+        Entry(now, "rotated" if name in left else "revoked", actor, details=said | {"holder": name, "key": value})
+        for name, value in holders.items()
+        if value in gone
+    ]
+    return entries or [Entry(now, "renewed", actor, details=said)]
+
+
+def _signed_by(proposal: Proposal, anchor: Anchor) -> str:
+    metadata = parse(Root, proposal.root, ROOT)
+    role = anchor.roles["root"]
+    keys = signers(role.keys.values(), metadata.signatures, signed_bytes(metadata, ROOT))
+    return ", ".join(role.holder_of(key.keyid) for key in keys)
 
 
 def _targets(pins: Pins, version: int, roles: Roles, now: datetime) -> Targets:

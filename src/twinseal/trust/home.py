@@ -101,7 +101,8 @@ class Home:
     def holds(self, holder: str) -> bool:
         """Whether this machine names a private key for `holder`. It is not opened."""
         uri = self.key_uri(holder)
-        return not uri.startswith("file:") or Path(uri.removeprefix("file:")).exists()
+        scheme, _, place = uri.partition(":")
+        return scheme.lower() != "file" or Path(place).exists()
 
     def signer(self, holder: str, *, passphrase: bytes | None = None) -> KeySigner:
         """The signer of `holder`.
@@ -109,7 +110,7 @@ class Home:
         Raises:
             KeyAccessError: Its key cannot be opened.
         """
-        return open_signer(self.key_uri(holder), passphrase=passphrase)
+        return open_signer(self.key_uri(holder), passphrase=passphrase, holder=holder)
 
     def role_signer(self, role: RoleKeys) -> KeySigner:
         """The signer of the first holder of `role` whose key is on this machine.

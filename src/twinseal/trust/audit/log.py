@@ -1,0 +1,314 @@
+"""The log on disk: appended to by one writer at a time, read by anybody, proven to whoever keeps its verifier key.
+
+    key, vkey        the log's own Ed25519 key (0600), made at first use; and what verifiers need of it
+    checkpoint       the newest signed size and root
+    checkpoints      every checkpoint that was ever signed, one after the other, an empty line after each
+    tile/            the entries and their tree (`twinseal.trust.audit.tree`)
+    lock             one writer at a time; readers share it
+
+Appending, in this order, each step on the disk before the next: the tiles; `checkpoints`; `checkpoint`. A process that
+is killed in between leaves the old log, or (once `checkpoints` has it) the new one, which the next append then
+completes: a log must never sign two trees of one size (C2SP tlog-checkpoint), so what was signed stands.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from twinseal.errors import AuditError, TwinsealError
+from twinseal.trust.audit import disk, note, tree
+from twinseal.trust.audit.entry import Entry
+
+logger = structlog.get_logger(__name__)
+
+CHECKPOINT, HISTORY, LOCK, FOLDER = "checkpoint", "checkpoints", "lock", "log"
+PROOF = "https://twinseal.dev/audit-proof/v1"
+_TAMPERED = "Somebody changed the audit log. Find the first bad entry: twinseal audit verify"
+_NOT_LOGGED = "Nothing was done, because it could not be logged. Mend the log's disk or folder, then run it again."
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the log stands.
+
+    Attributes:
+        size: How many entries.
+        root: The root of their tree, 32 bytes.
+        checkpoint: The signed text that says so.
+        vkey: The verifier key that it was checked with.
+    """
+
+    size: int
+    root: bytes
+    checkpoint: str
+    vkey: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """One audit log.
+
+    Attributes:
+        path: Its folder. Made, private, by the first entry.
+    """
+
+    path: Path
+
+    def append(self, *entries: Entry) -> int:
+        """Add entries under one new checkpoint; the index of the first. On the disk when this returns.
+
+        Side effects: makes the log and its key at first use.
+
+        Raises:
+            AuditError: They cannot be written (disk, rights, a lost key), or the log is not the one that its key
+                signed. What was to be logged must not be done then.
+        """
+        leaves = [entry.to_bytes() for entry in entries]
+        with self._writing():
+            signer = self._signer()
+            size = self._settle(signer).size
+            if not leaves:
+                return size
+            made, root = tree.grow(tree.on_disk(self.path), size, leaves)
+            for name, data in made.items():
+                disk.put(self.path / name, data)
+            self._commit(note.sign(signer, size + len(leaves), root))
+            for folder in tree.superseded(size + len(leaves)):
+                shutil.rmtree(self.path / folder, ignore_errors=True)
+        logger.info("audit.appended", index=size, entries=len(leaves))
+        return size
+
+    def head(self) -> Head:
+        """Where the log stands, by its newest checkpoint, which the verifier key beside it has signed.
+
+        Raises:
+            AuditError: There is no log, or the checkpoint is not signed by its key.
+        """
+        with self._reading():
+            return self._head()
+
+    def read(self, start: int = 0, stop: int | None = None) -> list[tuple[int, Entry]]:
+        """Entries with their index, each proven to be in the log that the checkpoint signs.
+
+        Args:
+            start: The first; from the end when negative.
+            stop: Before which; None for the end.
+
+        Raises:
+            AuditError: As `head`; or an entry is not what was signed.
+        """
+        with self._reading():
+            head = self._head()
+            first, end, _ = slice(start, stop).indices(head.size)
+            tiles = tree.on_disk(self.path)
+            _check_root(tiles, head)
+            return [
+                (index, Entry.from_bytes(leaf, f"entry {index}")) for index, leaf in _leaves(tiles, head, first, end)
+            ]
+
+    def prove(self, index: int) -> dict[str, Any]:
+        """The proof that the log has entry `index` (RFC 9162, 2.1.3), as a JSON object.
+
+        Raises:
+            AuditError: As `head`; there is no such entry; or it is not what was signed.
+        """
+        with self._reading():
+            head, tiles = self._head(), tree.on_disk(self.path)
+            if not 0 <= index < head.size:
+                raise AuditError(f"entry: expected one from 0 to {head.size - 1}, got {index}")
+            ((_, leaf),) = _leaves(tiles, head, index, index + 1)
+            hashes = tree.inclusion(tiles, index, head.size)
+            tree.check_inclusion(leaf, index, head.size, hashes, head.root)
+        said = {"entry": leaf.decode("utf-8"), "leaf_index": index, "tree_size": head.size}
+        return _proof("inclusion", head, said, hashes)
+
+    def prove_consistency(self, old_size: int) -> dict[str, Any]:
+        """The proof that the log still begins with the `old_size` entries it had (RFC 9162, 2.1.4), as a JSON object.
+
+        Raises:
+            AuditError: As `head`; the log never was of that size; or the tiles are not what was signed.
+        """
+        with self._reading():
+            head, tiles = self._head(), tree.on_disk(self.path)
+            if not 0 <= old_size <= head.size:
+                raise AuditError(f"size: expected one from 0 to {head.size}, got {old_size}")
+            old_root = tree.root(tiles, old_size)
+            hashes = tree.consistency(tiles, old_size, head.size)
+            tree.check_consistency(old_size, old_root, head.size, hashes, head.root)
+        said = {"old_size": old_size, "old_root": old_root.hex(), "tree_size": head.size}
+        return _proof("consistency", head, said, hashes)
+
+    @contextmanager
+    def refusing(self, attempt: Entry) -> Iterator[None]:
+        """Log the refusal of `attempt` when what is inside is refused; the refusal goes on its way in any case."""
+        try:
+            yield
+        except (TwinsealError, OSError) as error:
+            self.refuse(attempt, error)
+            raise
+
+    def refuse(self, attempt: Entry, error: Exception) -> None:
+        """Log that `attempt` was refused with `error`. Never raises: a refusal stands, and says if it is not logged."""
+        try:
+            self.append(attempt.refused(error))
+        except AuditError as failure:
+            logger.error("audit.refusal_not_logged", reason=str(failure))
+            said = f"This refusal is not in the audit log: {failure}."
+            if isinstance(error, TwinsealError):
+                error.remedy = f"{error.remedy} {said}".strip()
+            else:
+                error.add_note(said)
+
+    def _signer(self) -> note.Signer:
+        if any((self.path / name).exists() for name in (note.KEY, note.VKEY, CHECKPOINT, HISTORY, tree.TILE)):
+            return note.open_key(self.path)
+        return note.make_key(self.path)
+
+    def _settle(self, signer: note.Signer) -> Head:
+        """Where the log stands, once what a killed append left is completed or taken away."""
+        if disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES) is None:
+            return self._begin(signer)
+        head, newer, torn = self.standing(signer.vkey)
+        tiles = tree.on_disk(self.path)
+        _check_root(tiles, head)
+        if torn:
+            disk.cut(self.path / HISTORY, (self.path / HISTORY).stat().st_size - len(torn))
+        if newer is None:
+            return head
+        _check_root(tiles, newer)
+        disk.put(self.path / CHECKPOINT, newer.checkpoint.encode())
+        logger.warning("audit.completed", size=newer.size)
+        return newer
+
+    def standing(self, vkey: note.Vkey) -> tuple[Head, Head | None, bytes]:
+        """Where `checkpoint` says the log stands, and what a killed append left after it in `checkpoints`.
+
+        Returns:
+            The head; the newer one that was signed but not yet put in its place, if any; and the part of a record that
+            was not written to its end, if any: nobody was ever shown it.
+
+        Raises:
+            AuditError: There is no checkpoint; it is not signed by `vkey`; or `checkpoints` does not end with it.
+        """
+        head = _read_head(disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES) or b"", vkey)
+        record = head.checkpoint.encode() + b"\n"
+        end = disk.tail(self.path / HISTORY, 2 * note.MAX_NOTE_BYTES)
+        place = end.rfind(record)
+        rest = end[place + len(record) :]
+        if place < 0 or len(rest) > len(record) + 20:  # one record more; its size has at most 19 digits
+            raise AuditError(f"{HISTORY}: expected the newest checkpoint last, got another", remedy=_TAMPERED)
+        if not rest.endswith(b"\n\n"):
+            return head, None, rest
+        try:
+            newer = _read_head(rest[:-1], vkey)
+        except AuditError:
+            return head, None, rest
+        if newer.size <= head.size:
+            raise AuditError(f"{HISTORY}: expected more than {head.size} entries, got {newer.size}", remedy=_TAMPERED)
+        return head, newer, b""
+
+    def _begin(self, signer: note.Signer) -> Head:
+        """The checkpoint of the empty tree. Ed25519 is deterministic: begun again, it is the same."""
+        text = note.sign(signer, 0, tree.EMPTY_ROOT)
+        begun = disk.tail(self.path / HISTORY, note.MAX_NOTE_BYTES)
+        if (self.path / tree.TILE).exists() or not (text + "\n").encode().startswith(begun):
+            raise AuditError(f"{self.path / CHECKPOINT}: expected the newest checkpoint, got none", remedy=_TAMPERED)
+        if begun:
+            disk.cut(self.path / HISTORY, 0)
+        self._commit(text)
+        return Head(0, tree.EMPTY_ROOT, text, note.text(signer.vkey))
+
+    def _commit(self, text: str) -> None:
+        disk.extend(self.path / HISTORY, text.encode() + b"\n")
+        disk.put(self.path / CHECKPOINT, text.encode())
+
+    def _head(self) -> Head:
+        data = disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES)
+        vkey = note.stored_vkey(self.path)
+        if data is None or vkey is None:
+            raise nothing(self.path)
+        return _read_head(data, vkey)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            disk.make_folder(self.path)
+            if self.path.stat().st_mode & 0o022:
+                raise AuditError(
+                    f"{self.path}: expected a folder that only its owner may write to, got one that others may",
+                    remedy=f"If you are sure that nobody has changed what is in it: chmod 700 {self.path}",
+                )
+            with disk.locked(self.path / LOCK, alone=True):
+                yield
+        except OSError as error:
+            raise AuditError(
+                f"{self.path}: expected to write to the audit log, got {error.strerror or error}", remedy=_NOT_LOGGED
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with disk.locked(self.path / LOCK, alone=False):
+                yield
+        except OSError as error:
+            raise AuditError(f"{self.path}: expected to read the audit log, got {error.strerror or error}") from error
+
+
+def log_of(folder: Path) -> Log:
+    """The audit log of a home, or of a twin's state: the folder `log` in it."""
+    return Log(folder / FOLDER)
+
+
+def nothing(path: Path) -> AuditError:
+    """The refusal where there is no log."""
+    return AuditError(f"{path}: expected an audit log, got none", remedy="It begins with the first decision made here.")
+
+
+def _read_head(data: bytes, vkey: note.Vkey) -> Head:
+    checkpoint = note.parse(data, CHECKPOINT)
+    note.check(checkpoint, vkey, CHECKPOINT)
+    return Head(checkpoint.size, checkpoint.root_hash, data.decode("utf-8"), note.text(vkey))
+
+
+def _check_root(tiles: tree.Read, head: Head) -> None:
+    if tree.root(tiles, head.size) != head.root:
+        raise AuditError(f"tiles: expected the {head.size} entries that were signed, got others", remedy=_TAMPERED)
+
+
+def _leaves(tiles: tree.Read, head: Head, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Entries from `first` to before `end`, each bundle proven against the root before any of it is given."""
+    for index in range(first // tree.WIDTH, -(-end // tree.WIDTH) if end > first else 0):
+        start, count = index * tree.WIDTH, min(head.size - index * tree.WIDTH, tree.WIDTH)
+        where = tree.path_of(tree.ENTRIES, index, count % tree.WIDTH)
+        leaves = list(tree.split(tiles(tree.ENTRIES, index, count % tree.WIDTH), where))
+        if len(leaves) != count:
+            raise AuditError(f"{where}: expected {count} entries, got {len(leaves)}", remedy=_TAMPERED)
+        _check_bundle(tiles, head, index, leaves)
+        yield from ((number, leaf) for number, leaf in enumerate(leaves, start) if first <= number < end)
+
+
+def _check_bundle(tiles: tree.Read, head: Head, index: int, leaves: list[bytes]) -> None:
+    """One proof for all: the first entry's path has the hashes of the others in it, here from the bundle itself."""
+    hashes = b"".join(map(tree.leaf_hash, leaves))
+
+    def read(level: int, number: int, width: int) -> bytes:
+        return hashes if (level, number) == (0, index) else tiles(level, number, width)
+
+    first = index * tree.WIDTH
+    try:
+        tree.check_inclusion(leaves[0], first, head.size, tree.inclusion(read, first, head.size), head.root)
+    except AuditError as error:
+        said = f"entries {first} to {first + len(leaves) - 1}: expected those that were signed, got others"
+        raise AuditError(said, remedy=_TAMPERED) from error
+
+
+def _proof(kind: str, head: Head, said: dict[str, Any], hashes: list[bytes]) -> dict[str, Any]:
+    common = {"hashes": [item.hex() for item in hashes], "checkpoint": head.checkpoint, "vkey": head.vkey}
+    return {"schema": PROOF, "proof": kind, **said, **common}
