@@ -17,10 +17,10 @@ ANCHOR = HOME / "anchor"
 def first_keys() -> None:
     """Throw-away keys for every role, once; a deployment with real keys is left alone."""
     act("Who may do what: keys, thresholds, and the anchor that the twin is installed with")
-    admission = ANCHOR / "admission.json"
-    if not admission.exists():
+    root = ANCHOR / "root.json"
+    if not root.exists():
         run("twinseal init --demo")
-    elif json.loads(admission.read_text()).get("demo") is True:
+    elif json.loads(root.read_text())["signed"].get("x-twinseal", {}).get("demo") is True:
         say(f"{HOME} holds the demo's keys already")
     else:
         raise StoryError(f"{HOME} holds real keys; the demo does not touch them (set TWINSEAL_HOME to another folder)")

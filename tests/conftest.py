@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from twinseal.trust.home import Home
 
@@ -16,6 +17,13 @@ from twinseal.trust.home import Home
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The story first: it is the longest file by far, and one worker has it while the other does the rest."""
     items.sort(key=lambda item: item.path.name != "test_story.py")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that ran in this process has set the log up for itself."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

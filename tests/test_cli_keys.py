@@ -182,7 +182,7 @@ def test_the_keys_of_a_home_and_what_they_may_do(made: Scene, home: Path) -> Non
     assert f"alice reviewer {read_aloud(fingerprint(key))[:19]} … in the clear, mode 0600" == rows["alice"]
     assert "builder builder" in rows["builder"]
     assert "root, targets" in rows["custodian-1"]
-    assert "snapshot" in rows["registrar"]
+    assert "registrar registrar" in rows["registrar"]
 
 
 def test_what_is_wrong_with_keys_is_said(made: Scene, home: Path, tmp_path: Path) -> None:

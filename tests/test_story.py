@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.mlflow_server import serving
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(600)
@@ -211,6 +214,29 @@ def test_sign_called_by_hand_on_a_failed_verdict_refuses(story: str, run: Run, p
     finally:
         (place / "policy/gates.yaml").write_text(gates)
         run(sys.executable, "-m", "pipelines.assess")
+
+
+def test_after_a_theft_everything_is_made_anew_and_the_twin_of_the_story_follows(
+    story: str, run: Run, place: Path
+) -> None:
+    """The builder's and a reviewer's key are replaced. The twin has the first root, and hears of the third by itself."""
+    first = shutil.copytree(place / ".twinseal/anchor", place / ".twinseal/anchor-1")
+    for holder in ("builder", "alice"):
+        assert "published" in run("twinseal", "keys", "rotate", holder, "--yes").stdout
+    assert "train" in run("twinseal", "verify", "models/bundle", code=1).stderr
+    ran = run("dvc", "repro").stdout
+    assert {"ingest", "train", "assess", "sign", "submit"} <= set(re.findall(r"Running stage '(\w+)'", ran))
+    for reviewer in ("alice", "bruno"):
+        run("twinseal", "approve", "--as", reviewer, "--yes")
+    assert "registered" in run("dvc", "repro").stdout
+    with serving(place / ".twinseal") as url:
+        command = f"twinseal pull --from {url} --model pump-rul --anchor {first} --state .twinseal/twin/pump-rul"
+        assert "admitted" in run(*command.split()).stdout
+    decided = run("twinseal", "audit", "show", "--last", "0").stdout
+    for event in ("anchored", "submitted", "approved", "rejected", "registered", "rotated"):
+        assert event in decided
+    run("twinseal", "audit", "verify")
+    run("twinseal", "audit", "verify", "--state", ".twinseal/twin/pump-rul")
 
 
 def cmapss() -> Path | None:

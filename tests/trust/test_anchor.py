@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tests.trust.scenes import Scene
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, RootError, SignatureError, TwinsealError
 from twinseal.evidence import PROVENANCE, REVIEW
-from twinseal.trust.anchor import REQUIRED, Anchor, Holder, Requirement, RoleKeys
-from twinseal.trust.keys import KeySigner
+from twinseal.trust.anchor import Anchor
+from twinseal.trust.keys import KeySigner, fingerprint
+from twinseal.trust.pins import FIELD, REQUIRED, Holder, Pins, Requirement, RoleKeys
 
 KEYS = [KeySigner(ec.generate_private_key(ec.SECP256R1())).public_key for _ in range(9)]
 NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
@@ -26,21 +28,19 @@ NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 @st.composite
 def role_tables(draw: st.DrawFn) -> dict[str, RoleKeys]:
     keys, table = draw(st.permutations(KEYS)), {}
-    for index, role in enumerate(("builder", "assessor", "reviewer")):
+    for index, role in enumerate(("builder", "assessor", "reviewer", "root", "targets", "registrar")):
         names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-        holders = tuple(Holder(name, key) for name, key in zip(names, keys[index * 3 :], strict=False))
-        table[role] = RoleKeys(role, draw(st.integers(1, len(names))), holders)
+        holders = tuple(Holder(name, key) for name, key in zip(names, keys[index % 3 * 3 :], strict=False))
+        until = draw(st.none() | st.just(datetime(2027, 1, 1, 6, tzinfo=UTC)))
+        table[role] = RoleKeys(role, draw(st.integers(1, len(names))), holders, until)
     return table
 
 
 @given(role_tables(), st.lists(st.sampled_from(["a", "b-c", "pump"]), min_size=1, unique=True), st.booleans())
-def test_an_anchor_reads_back_as_itself(
-    scene: Scene, roles: dict[str, RoleKeys], models: list[str], more: bool
-) -> None:
+def test_pins_read_back_as_themselves(roles: dict[str, RoleKeys], models: list[str], more: bool) -> None:
     evidence = (*REQUIRED, Requirement("bill", PROVENANCE, "builder")) if more else REQUIRED
-    anchor = Anchor(scene.anchor.root, tuple(models), roles, evidence, demo=True)
-    assert anchor == Anchor.from_bytes(anchor.to_bytes(), anchor.root)
-    assert anchor.fingerprint == Anchor.from_bytes(anchor.to_bytes(), anchor.root).fingerprint
+    pins = Pins(tuple(models), roles, evidence, revoked=("0" * 64,), demo=more)
+    assert pins == Pins.from_dict(parse_json(canonical_json(pins.to_dict()), "pins"))
 
 
 def test_the_anchor_that_init_left_is_marked_as_a_demo(scene: Scene) -> None:
@@ -48,10 +48,11 @@ def test_the_anchor_that_init_left_is_marked_as_a_demo(scene: Scene) -> None:
     assert (scene.anchor.demo, scene.anchor.roles["reviewer"].threshold) == (True, 2)
 
 
-def test_demo_keys_cannot_be_made_to_look_real(scene: Scene) -> None:
-    edited = scene.anchor.to_bytes().replace(b'"demo":true', b'"demo":false')
-    with pytest.raises(RootError, match="expected demo to be what the root says of itself, got False"):
-        Anchor.from_bytes(edited, scene.anchor.root)
+def test_what_the_root_says_cannot_be_edited(scene: Scene) -> None:
+    for old, new in ((b'"demo":true', b'"demo":false'), (b'"threshold":2', b'"threshold":1')):
+        assert old in scene.anchor.root
+        with pytest.raises(RootError, match="expected a root of trust that signs itself"):
+            Anchor(scene.anchor.root.replace(old, new))
 
 
 def test_one_key_for_two_holders_is_refused() -> None:
@@ -73,7 +74,7 @@ def test_one_key_in_two_roles_is_refused(scene: Scene) -> None:
     builder = scene.anchor.roles["builder"].holders[0]
     thief = RoleKeys("reviewer", 1, (Holder("mallory", builder.key),))
     with pytest.raises(RootError, match="expected a key in one role, got that of mallory in builder and reviewer"):
-        replace(scene.anchor, roles={**scene.anchor.roles, "reviewer": thief})
+        replace(scene.anchor.pins, roles={**scene.anchor.roles, "reviewer": thief})
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 2, True, 1.0, "1"])
@@ -86,12 +87,12 @@ def test_an_anchor_that_demands_less_evidence_is_refused(scene: Scene) -> None:
     for missing in REQUIRED:
         rest = tuple(item for item in REQUIRED if item != missing)
         with pytest.raises(RootError, match=f"expected the evidence of every stage, got none for {missing.name}"):
-            replace(scene.anchor, evidence=rest)
+            replace(scene.anchor.pins, evidence=rest)
         by_another = (*rest, replace(missing, role="reviewer"))
         with pytest.raises(RootError, match=f"got none for {missing.name}"):
-            replace(scene.anchor, evidence=by_another)
+            replace(scene.anchor.pins, evidence=by_another)
     with pytest.raises(RootError, match="expected each evidence once"):
-        replace(scene.anchor, evidence=(*REQUIRED, Requirement("train", REVIEW, "reviewer")))
+        replace(scene.anchor.pins, evidence=(*REQUIRED, Requirement("train", REVIEW, "reviewer")))
 
 
 def test_asking_for_a_stage_that_is_not_pinned_is_refused(scene: Scene) -> None:
@@ -99,10 +100,10 @@ def test_asking_for_a_stage_that_is_not_pinned_is_refused(scene: Scene) -> None:
         scene.anchor.requirement("rumour")
 
 
-def test_the_root_of_another_anchor_is_refused(scene: Scene, tmp_path: Path) -> None:
-    other = scene.anchor.root + b"\n"
-    with pytest.raises(RootError, match="admission.json: expected the root .*, got"):
-        Anchor.from_bytes(scene.anchor.to_bytes(), other)
+def test_a_revoked_key_in_a_role_is_refused(scene: Scene) -> None:
+    gone = fingerprint(scene.anchor.roles["reviewer"].key_of("bruno"))
+    with pytest.raises(RootError, match="expected keys that count, got the revoked one of bruno in reviewer"):
+        replace(scene.anchor.pins, revoked=(gone,))
 
 
 def _root(scene: Scene, edit: Callable[[Metadata[Any]], None], *signers: str) -> bytes:
@@ -124,6 +125,16 @@ def _one_key_twice(metadata: Metadata[Any]) -> None:
     root.add_key(SSlibKey("0" * 64, first.keytype, first.scheme, first.keyval), "root")
 
 
+def _other_custodians_in_words(metadata: Metadata[Any]) -> None:
+    """The keys that TUF counts are two custodians' of three; the names say three."""
+    root = metadata.signed
+    root.revoke_key(root.roles["root"].keyids[2], "root")
+
+
+def _no_pins(metadata: Metadata[Any]) -> None:
+    del metadata.signed.unrecognized_fields[FIELD]
+
+
 def _inconsistent(metadata: Metadata[Any]) -> None:
     metadata.signed.consistent_snapshot = False
 
@@ -137,6 +148,12 @@ def _inconsistent(metadata: Metadata[Any]) -> None:
         (_nothing, [], "root was signed by 0/2 keys"),
         (_one_key_twice, ["custodian-1", "custodian-2"], "one key under two identifiers"),
         (_inconsistent, ["custodian-1", "custodian-2"], "expected consistent snapshots"),
+        (
+            _other_custodians_in_words,
+            ["custodian-1", "custodian-2"],
+            "expected root to be held by those whom x-twinseal",
+        ),
+        (_no_pins, ["custodian-1", "custodian-2"], "x-twinseal: x-twinseal: expected exactly schema"),
     ],
 )
 def test_a_root_that_is_no_root_of_trust_is_refused(
@@ -145,7 +162,7 @@ def test_a_root_that_is_no_root_of_trust_is_refused(
     """A root that does not sign itself."""
     root = _root(scene, edit, *signers)
     with pytest.raises(RootError, match=message):
-        replace(scene.anchor, root=root)
+        Anchor(root)
 
 
 def test_an_absent_anchor_is_refused_with_the_way_to_make_one(tmp_path: Path) -> None:
@@ -171,27 +188,32 @@ def test_an_absent_anchor_is_refused_with_the_way_to_make_one(tmp_path: Path) ->
         ("roles.reviewer.holders", [{"name": "alice", "public": "junk"}]),
         ("roles.reviewer.holders", [{"name": "alice", "public": None}]),
         ("roles.reviewer.extra", 1),
+        ("roles.reviewer.expires", "soon"),
+        ("roles.reviewer.expires", 1),
+        ("revoked", ["x"]),
+        ("revoked", ["b" * 64, "a" * 64]),
+        ("revoked", "a" * 64),
+        ("demo", 1),
         ("extra", 1),
     ],
 )
-def test_a_malformed_admission_is_refused(scene: Scene, path: str, value: Any) -> None:
-    plain = parse_json(scene.anchor.to_bytes(), "admission")
-    *parents, last = path.split(".")
-    place = plain
-    for name in parents:
-        place = place[name]
-    place[last] = value
+def test_malformed_pins_are_refused_also_when_custodians_sign_them(scene: Scene, path: str, value: Any) -> None:
+    def edit(metadata: Metadata[Any]) -> None:
+        place = metadata.signed.unrecognized_fields[FIELD]
+        *parents, last = path.split(".")
+        for name in parents:
+            place = place[name]
+        place[last] = value
+
+    root = _root(scene, edit, "custodian-1", "custodian-2")
     with pytest.raises(RootError):
-        Anchor.from_bytes(canonical_json(plain), scene.anchor.root)
+        Anchor(root)
 
 
 @given(st.binary(max_size=400))
-def test_hostile_bytes_are_no_anchor_and_no_traceback(scene: Scene, data: bytes) -> None:
-    for admission, root in ((data, scene.anchor.root), (scene.anchor.to_bytes(), data)):
-        with pytest.raises(RootError):
-            Anchor.from_bytes(admission, root)
+def test_hostile_bytes_are_no_anchor_and_no_traceback(data: bytes) -> None:
     with pytest.raises(RootError):
-        replace(scene.anchor, root=data)
+        Anchor(data)
 
 
 def test_nobody_elses_key_is_found_under_a_name(scene: Scene) -> None:

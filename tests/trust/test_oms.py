@@ -17,8 +17,8 @@ from model_signing import hashing, signing, verifying
 from tests.trust.scenes import Scene
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, SignatureError, TwinsealError
-from twinseal.trust.anchor import RoleKeys
 from twinseal.trust.oms import sign_directory, verify_directory
+from twinseal.trust.pins import RoleKeys
 
 FILES = {"config.json": b"{}", "deep/er/x.bin": b"\0" * 9, "model.safetensors": b"weights"}
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Delegations, Metadata, Root, Targets
+from tuf.api.metadata import Delegations, Metadata, Targets
 from tuf.ngclient import Updater
 
-from tests.trust.scenes import NOW, POLICY, Disk, Scene, describe, put
+from tests.trust.scenes import NOW, Disk, Scene, describe, put
 from twinseal.errors import (
     DigestMismatchError,
     ExpiredError,
@@ -23,10 +23,8 @@ from twinseal.files import write_whole
 from twinseal.trust import ceremony, repository
 from twinseal.trust.client import refresh
 from twinseal.trust.home import Home
-from twinseal.trust.keys import generate, open_signer
 from twinseal.trust.release import Release
 from twinseal.trust.role import compose, count, sign_role
-from twinseal.trust.roles import Roles
 
 
 @pytest.fixture
@@ -258,62 +256,3 @@ def test_an_anchor_is_never_overwritten(stage: Scene) -> None:
     with pytest.raises(RootError, match="expected no anchor yet, found one"):
         ceremony.init_demo(stage.home, stage.roles, NOW)
     assert before == state(stage.home)
-
-
-def test_a_ceremony_needs_public_keys_and_two_custodians(tmp_path: Path) -> None:
-    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
-
-    def nobody(_: str) -> bytes | None:
-        return None
-
-    generate(home.keys / "custodian-1.pem", passphrase=None)
-    with pytest.raises(KeyAccessError, match=r"custodian-2.pub: expected a public key, got none") as caught:
-        ceremony.init(home, roles, NOW, passphrase=nobody)
-    assert "Ask custodian-2 for the public key" in caught.value.remedy
-    for holder in roles.holders[1:]:
-        generate(tmp_path / "elsewhere" / f"{holder}.pem", passphrase=None)
-        (home.keys / f"{holder}.pub").write_bytes((tmp_path / "elsewhere" / f"{holder}.pub").read_bytes())
-    with pytest.raises(
-        ThresholdError, match="root: expected 2 custodians to sign, got 1; absent: custodian-2, custodian-3"
-    ):
-        ceremony.init(home, roles, NOW, passphrase=nobody)
-    assert not home.anchor_dir.exists()
-
-
-def test_a_ceremony_with_encrypted_keys_makes_an_anchor_that_is_no_demo(tmp_path: Path) -> None:
-    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
-    for holder in roles.holders:
-        generate(home.keys / f"{holder}.pem", passphrase=holder.encode())
-    with pytest.raises(KeyAccessError, match="expected the right passphrase"):
-        ceremony.init(home, roles, NOW, passphrase=lambda _: b"wrong")
-    anchor = ceremony.init(home, roles, NOW, passphrase=str.encode)
-    assert (False, anchor) == (anchor.demo, home.anchor())
-
-
-def test_an_interrupted_demo_uses_the_keys_it_had_made(tmp_path: Path) -> None:
-    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
-    key = generate(home.keys / "alice.pem", passphrase=None)
-    assert key == ceremony.init_demo(home, roles, NOW).roles["reviewer"].key_of("alice")
-
-
-def test_a_rotated_registrar_publishes_and_the_old_one_no_longer_can(
-    released: Scene, release: Release, tmp_path: Path
-) -> None:
-    """After a theft: the custodians sign a new root that names another registrar's key."""
-    new = generate(tmp_path / "registrar-2.pem", passphrase=None)
-    thief, registrar = released.signer("registrar"), open_signer(f"file:{tmp_path}/registrar-2.pem")
-    root: Metadata[Root] = Metadata.from_bytes(released.anchor.root)
-    root.signed.version = 2
-    for name in ("snapshot", "timestamp"):
-        root.signed.revoke_key(thief.public_key.keyid, name)
-        root.signed.add_key(new, name)
-    root.signatures.clear()
-    for custodian in ("custodian-1", "custodian-2"):
-        root.sign(released.signer(custodian), append=True)
-    root.to_file(str(released.home.repository / "metadata" / "2.root.json"))
-    with pytest.raises(KeyAccessError, match="registrar: expected the key that the root names"):
-        repository.renew(released.home, registrar=thief, roles=released.roles, now=NOW)
-    with pytest.raises(SignatureError, match="timestamp was signed by 0/1 keys"):
-        refresh(released.anchor, tmp_path / "cache", Disk.of(released.home), "pump-rul", NOW)
-    repository.renew(released.home, registrar=registrar, roles=released.roles, now=NOW)
-    assert release == refresh(released.anchor, tmp_path / "cache", Disk.of(released.home), "pump-rul", NOW)

@@ -103,7 +103,7 @@ class Deployment:
         self.anchor: Anchor = self.home.anchor()
         self.mirror = path / "mirror"
         self._work = path
-        self._update_mirror()
+        self.update_mirror()
 
     def bundle(
         self, seed: int, model: str = MODEL, name: str = "bundle", *, write: Writer | None = None, **changes: Any
@@ -153,7 +153,7 @@ class Deployment:
             roles=self.roles,
             now=now,
         )
-        self._update_mirror()
+        self.update_mirror()
         shutil.copytree(bundle, self.candidate(release), dirs_exist_ok=True)
         return release
 
@@ -161,7 +161,8 @@ class Deployment:
         """Where the mirror keeps the files of a release."""
         return self.mirror / "candidates" / release.mlflow_model_id
 
-    def _update_mirror(self) -> None:
+    def update_mirror(self) -> None:
+        """Copy the repository of record to where twins fetch it."""
         shutil.copytree(self.home.repository, self.mirror, dirs_exist_ok=True)
 
 

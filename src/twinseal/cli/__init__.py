@@ -1,10 +1,12 @@
 """The command line: a table of contents of what people do here, by who does it.
 
     options.py      what commands share: options, places, what is asked of a person
-    custodians.py   init
-    reviewers.py    review list, review show, approve, reject
+    custodians.py   init, trust show|renew|sign, keys rotate|revoke
+    keys.py         keys new|show
+    reviewers.py    review list|show, approve, reject
     registrar.py    register
     operator.py     pull, verify, run
+    audit.py        audit show|verify|prove
 
 Each command reads, calls one verb, and says what came. Exit codes are `twinseal.console`'s. The machine learning that
 a command needs is imported when the command runs: `--help` and the reviewer's commands start without torch, and the
@@ -20,7 +22,7 @@ import structlog
 import typer
 
 from twinseal import __version__
-from twinseal.cli import custodians, operator, registrar, reviewers
+from twinseal.cli import audit, custodians, keys, operator, registrar, reviewers
 from twinseal.console import exit_code, out
 
 app = typer.Typer(
@@ -34,14 +36,22 @@ app = typer.Typer(
 )
 
 CUSTODIAN, REVIEWER, REGISTRAR, OPERATOR = "Custodians", "Reviewers", "Registrar", "The twin's operator"
+EVERYONE = "Everyone"
 
 
 @app.callback(invoke_without_command=True)
 def about(
     version: Annotated[bool, typer.Option("--version", help="Say the version, and stop.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event, as JSON, to stderr.")] = False,
+    passphrase_fd: Annotated[
+        int | None, typer.Option(metavar="N", help="Read passphrases and PINs from this file descriptor.")
+    ] = None,
 ) -> None:
     """Set the log up; say the version."""
+    if passphrase_fd is not None:
+        from twinseal.trust.passphrases import descriptors
+
+        descriptors.choose(passphrase_fd)
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(20 if verbose else 50),
@@ -53,6 +63,11 @@ def about(
 
 
 app.command(rich_help_panel=CUSTODIAN)(custodians.init)
+app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
+keys.keys.command()(custodians.rotate)
+keys.keys.command()(custodians.revoke)
+app.add_typer(keys.keys, name="keys", rich_help_panel=EVERYONE)
+app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER)(reviewers.approve)
 app.command(rich_help_panel=REVIEWER)(reviewers.reject)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twinseal.cli.options import warn_of_demo
+from twinseal.cli.options import new_passphrase, passphrase, warn_of_demo
 from twinseal.console import err, out, shown
 from twinseal.errors import ConfigError, KeyAccessError, RootError
 from twinseal.trust.home import Home
@@ -47,13 +47,13 @@ def new(holder: Holder, out_file: Out = None, uri: Uri = None, no_passphrase: Cl
         home.make_private()
     if uri:
         public = home.keys / f"{holder}.pub"
-        key = generate_in_token(uri, public, passphrase=_asked(uri, holder), holder=holder)
+        key = generate_in_token(uri, public, passphrase=passphrase(uri, holder), holder=holder)
         where, sign_by = "in the token, and cannot leave it", uri
     else:
         path = out_file or home.keys / f"{holder}.pem"
         public = path.with_suffix(".pub")
         _refuse_existing(path, public)
-        secret = None if no_passphrase else _new_passphrase(holder)
+        secret = None if no_passphrase else new_passphrase(holder)
         key = generate(path, passphrase=secret)
         where = f"{path} ({'encrypted' if secret else 'NOT ENCRYPTED'})"
         sign_by = f"file:{path.absolute()}"
@@ -144,35 +144,6 @@ def _short(key: Any) -> str:
     from twinseal.trust.keys import fingerprint, read_aloud
 
     return f"{read_aloud(fingerprint(key))[:19]} …" if key is not None else "?"
-
-
-def _new_passphrase(holder: str) -> bytes:
-    """The passphrase of a new key: from descriptor or environment, else asked for twice.
-
-    Raises:
-        KeyAccessError: There is none, and nobody to ask.
-    """
-    from twinseal.trust import passphrases
-
-    found = passphrases.find(holder)
-    if found is not None:
-        return found
-    if not sys.stdin.isatty():
-        raise KeyAccessError(
-            f"{holder}: expected a passphrase for the new key, got none",
-            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.own_variable(holder)}, "
-            "or say --no-passphrase if the key protects nothing.",
-        )
-    text = f"new passphrase for {holder}"
-    return str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True)).encode()
-
-
-def _asked(uri: str, holder: str) -> bytes | None:
-    from twinseal.trust.keys import needs_passphrase
-
-    if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
-        return None
-    return str(typer.prompt("PIN of the token", hide_input=True, err=True)).encode()
 
 
 def _refuse_existing(*paths: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from twinseal.console import err
-from twinseal.errors import ConfigError, RootError
+from twinseal.errors import ConfigError, KeyAccessError, RootError
 from twinseal.trust.home import Home
 
 RELEASE = Path("models/release")
@@ -20,12 +21,12 @@ ROLES = Path("policy/roles.yaml")
 As = Annotated[str, typer.Option("--as", metavar="HOLDER", help="Who you are, as policy/roles.yaml names you.")]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. [default: of the home]"),
+    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. \\[default: of the home]"),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: I have read the report.")]
 AnchorDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The trust anchor: root.json, admission.json. [default: of the home]"),
+    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. \\[default: of the home]"),
 ]
 State = Annotated[Path, typer.Option(metavar="DIR", help="Where the twin keeps its model, and what it saw last.")]
 
@@ -60,7 +61,33 @@ def passphrase(uri: str, holder: str) -> bytes | None:
 
     if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
         return None
-    return str(typer.prompt(f"passphrase of {holder}", hide_input=True, err=True)).encode()
+    return str(typer.prompt(f"passphrase or PIN of {holder}", hide_input=True, err=True)).encode()
+
+
+def asking() -> Any:
+    """A `ceremony.Passphrase` that asks a person once for each key."""
+    return functools.cache(passphrase)
+
+
+def new_passphrase(holder: str) -> bytes:
+    """The passphrase of a new key: from descriptor or environment, else asked for twice.
+
+    Raises:
+        KeyAccessError: There is none, and nobody to ask.
+    """
+    from twinseal.trust import passphrases
+
+    found = passphrases.find(holder)
+    if found is not None:
+        return found
+    if not sys.stdin.isatty():
+        raise KeyAccessError(
+            f"{holder}: expected a passphrase for the new key, got none",
+            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.own_variable(holder)}, "
+            "or say --no-passphrase if the key protects nothing.",
+        )
+    text = f"new passphrase for {holder}"
+    return str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True)).encode()
 
 
 def trusted(directory: Path | None) -> Any:
@@ -74,7 +101,7 @@ def trusted(directory: Path | None) -> Any:
     if directory is None and not Home.intended().anchor_dir.is_dir():
         raise RootError(
             "trust anchor: expected one, got none",
-            remedy="Give --anchor the folder that was carried here by hand: root.json and admission.json.",
+            remedy="Give --anchor the folder that was carried here by hand: it holds root.json.",
         )
     return TrustAnchor.read(directory) if directory else Home.find().anchor()
 

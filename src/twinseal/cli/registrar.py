@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
 
 from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, ROLES
-from twinseal.console import out
+from twinseal.console import err, out, shown
 from twinseal.trust.home import Home
 
 
-def register() -> None:
+def register(
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Only say again that what is published is current: from a timer, daily.")
+    ] = False,
+) -> None:
     """Publish the release that k of n reviewers have signed: TUF metadata, MLflow's version, the alias champion."""
-    from twinseal.registry.registration import register as publish
+    from twinseal.registry import registration
     from twinseal.registry.store import connect
+    from twinseal.trust import overview
     from twinseal.trust.roles import Roles
 
-    home, roles = Home.find(), Roles.load(ROLES)
-    done = publish(connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=datetime.now(UTC))
+    home, roles, now = Home.find(), Roles.load(ROLES), datetime.now(UTC)
+    if renew:
+        until = registration.renew(connect(home), home, roles=roles, now=now)
+        out.print(f"[green]renewed[/]  what is published counts until {until:%Y-%m-%d %H:%M} UTC")
+        for item in overview.expiries(home):
+            if item.urgent(now):
+                err.print(f"[red]{shown(item.what)}: {item.left(now)}[/]; {item.remedy}")
+        return
+    done = registration.register(connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=now)
     if done.status == "pending":
         done.count.demand()
     again = " (it had been: nothing changed)" if done.status == "published" else ""

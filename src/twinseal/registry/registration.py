@@ -18,6 +18,7 @@ from typing import Any
 from twinseal.digests import sha256_file
 from twinseal.evidence import Statement
 from twinseal.registry.describe import describe
+from twinseal.registry.register import mirror
 from twinseal.registry.register import publish as offer
 from twinseal.registry.store import Store
 from twinseal.registry.submit import describe_candidate, submit
@@ -143,7 +144,7 @@ def _register(
         waiting.role_bytes,
         tally.signatures,
         waiting.release_bytes,
-        registrar=home.signer(roles["registrar"].holders[0]),
+        registrar=home.role_signer(home.anchor().roles["registrar"]),
         roles=roles,
         now=now,
     )
@@ -160,6 +161,26 @@ def _register(
     )
     describe_candidate(store, release.mlflow_model_id, description)
     return Registration(release, tally.count, "registered" if published.changed else "published", number)
+
+
+def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
+    """Say again that what is published is current, also to MLflow; headless, from a timer. Until when that holds.
+
+    Side effects: an entry in the audit log; a new snapshot and timestamp in the repository of record, then MLflow's
+    copies of it.
+
+    Raises:
+        KeyAccessError: The registrar's key is not here, or not the one that the root names.
+        RegistryError: MLflow could not be reached, or refused; call it again.
+        RootError: The repository is absent or damaged.
+    """
+    role = home.anchor().roles["registrar"]
+    registrar, until = home.role_signer(role), roles.expiry("registrar", now)
+    attempt = Entry(now, "renewed", role.holder_of(registrar.public_key.keyid), details={"until": f"{until:%Y-%m-%d}"})
+    log_of(home.path).append(attempt)
+    expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
+    mirror(store, home)
+    return expires
 
 
 def _verdict(home: Home, bundle: Path) -> Statement:

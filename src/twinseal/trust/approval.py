@@ -23,13 +23,14 @@ from twinseal.digests import canonical_json, parse_json, sha256
 from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import write_json
-from twinseal.trust.anchor import Anchor, RoleKeys
+from twinseal.trust.anchor import Anchor
 from twinseal.trust.audit import Entry, Log
 from twinseal.trust.audit.entry import MAX_NAME, fit
 from twinseal.trust.candidate import verify_release
 from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys import KeySigner
 from twinseal.trust.metadata import signature
+from twinseal.trust.pins import RoleKeys
 from twinseal.trust.release import Release, target_path
 from twinseal.trust.role import Count, check_expiry, check_release, count, model_of, parse_role, sign_role
 
@@ -126,13 +127,14 @@ def approve(
         SignatureError: `holder` is no reviewer; or something in the bundle is not signed as it must be.
         KeyAccessError: The key is not the one that the anchor has for `holder`.
         DigestMismatchError, EvidenceError, GateRefusedError, ThresholdError: As `candidate.verify_release`.
-        ExpiredError: What was staged is too old to be approved.
+        ExpiredError: What was staged, or what the root says of a role, is too old.
         AuditError: The approval cannot be logged: none was given.
     """
     attempt = _attempt("approved", release_bytes, holder, now, comment)
     with audit.refusing(attempt):
         release = _open(role_bytes, release_bytes, anchor, holder, signer)
         check_expiry(parse_role(role_bytes, release.model), now, f"staged role of {release.model}")
+        anchor.check_current(now)
         verify_release(bundle, release, anchor)
         value = _signed(holder, "approve", comment, release, role_bytes, signer=signer, now=now)
         audit.append(attempt)

@@ -7,10 +7,12 @@ Numbered as in the body of `refresh`:
    from running backwards
 2. root, timestamp, snapshot, targets: signatures, thresholds, versions, expiry, hashes
 3. the model's role, by the delegation that the targets key signed
-4. the same role once more against the reviewers that the anchor pins, current in the snapshot, with its one target
+4. the newest root's pins: well formed, keeping what is revoked, and not expired; the same role once more against the
+   reviewers whom they name, current in the snapshot, with its one target
 5. release.json, by length and SHA-256; it is the release of the model asked for
 6. only now is what was learnt kept: a refusal leaves the cache as it was, byte for byte. A thief of the registrar's
-   key who lists version 10⁹ of a role that no reviewer signed cannot make the twin deaf to the honest version 3
+   key who lists version 10⁹ of a role that no reviewer signed cannot make the twin deaf to the honest version 3.
+   Newer roots alone are kept also then: custodians signed them, and whoever withholds them later comes too late
 
 Left to the caller: an overall deadline (in its source), the last release seen (a wiped cache forgets), one twin per
 cache.
@@ -18,6 +20,7 @@ cache.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -42,13 +45,14 @@ from twinseal.errors import (
     ExpiredError,
     RegistryError,
     RollbackError,
+    RootError,
     SignatureError,
     ThresholdError,
     TrustError,
     TwinsealError,
 )
 from twinseal.files import write_whole
-from twinseal.trust.anchor import Anchor
+from twinseal.trust.anchor import Anchor, chain
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
 from twinseal.trust.release import MAX_RELEASE_BYTES, Release, target_path
 from twinseal.trust.role import check_expiry, count, parse_role
@@ -56,6 +60,7 @@ from twinseal.trust.role import check_expiry, count, parse_role
 log = structlog.get_logger(__name__)
 
 METADATA, TARGETS = "metadata/", "targets/"
+ROOTS = "root_history"  # where python-tuf keeps <version>.root.json
 _SIGNED_BY = re.compile(r"was signed by (\d+)/(\d+) keys")
 
 
@@ -102,10 +107,23 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
         scratch = Path(folder, "metadata")
         shutil.copytree(metadata_dir, scratch) if metadata_dir.exists() else scratch.mkdir()
-        release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
+        try:
+            release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
+        except TwinsealError:
+            _keep_roots(anchor, scratch, metadata_dir)  # 6
+            raise
         _keep(scratch, metadata_dir)  # 6
     log.info("release.current", model=model, version=release.version, sha256=release.sha256[:12])
     return release
+
+
+def anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
+    """`anchor`, and those that have followed it as far as the cache in `metadata_dir` knows; the newest last.
+
+    Raises:
+        RootError: A root in the cache does not follow.
+    """
+    return chain(anchor, metadata_dir / ROOTS)
 
 
 def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: datetime) -> Release:
@@ -118,7 +136,9 @@ def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: 
             remedy="Have the candidate approved and registered: twinseal review list",
         )
     info = _translated(lambda: updater.get_targetinfo(target_path(model)), model)  # 3
-    role = _pinned_role(anchor, _cached(metadata_dir, model), snapshot, model, now)  # 4
+    newest = anchors(anchor, metadata_dir)[-1]  # 4
+    newest.check_current(now)
+    role = _pinned_role(newest, _cached(metadata_dir, model), snapshot, model, now)
     if info is None or info != role.signed.targets[target_path(model)]:
         raise SignatureError(
             f"{target_path(model)}: expected the target that the reviewers of {model} signed, got one from elsewhere",
@@ -142,6 +162,14 @@ def _keep(scratch: Path, metadata_dir: Path) -> None:
             continue
         if not kept.exists() or kept.read_bytes() != path.read_bytes():  # a refresh that learns nothing writes nothing
             write_whole(kept, path.read_bytes(), mode=0o600)
+
+
+def _keep_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
+    with contextlib.suppress(RootError):  # roots that are none are not kept: the refusal says so already
+        for newer in anchors(anchor, scratch)[1:]:
+            kept = metadata_dir / ROOTS / f"{newer.version}.root.json"
+            if not kept.exists():
+                write_whole(kept, newer.root, mode=0o600)
 
 
 def _pinned_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, now: datetime) -> Metadata[Targets]:

@@ -1,8 +1,10 @@
 """Home: the one directory that trust lives in on this machine, and the names inside it.
 
-    anchor/     root.json, admission.json: what is carried to a twin by hand
+    anchor/     root.json: the newest root, which is carried to a new twin by hand
     trust/      the TUF repository of record: metadata/, targets/
+    proposal/   the next root, while it waits for custodians' signatures
     keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
+    keys/next/  keys that the proposal would bring in; keys/retired/: keys that count no longer
 
 It is $TWINSEAL_HOME, or `.twinseal` in the working directory. It is never in Git.
 """
@@ -14,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.errors import KeyAccessError, RootError
-from twinseal.trust.anchor import Anchor, RoleKeys
+from twinseal.trust.anchor import Anchor
 from twinseal.trust.keys import KeySigner, open_signer, variable
+from twinseal.trust.pins import RoleKeys
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class Home:
         return self.path / "anchor"
 
     @property
+    def proposal_dir(self) -> Path:
+        """The folder of a root that waits for signatures; absent when none does."""
+        return self.path / "proposal"
+
+    @property
     def repository(self) -> Path:
         """The TUF repository of record."""
         return self.path / "trust"
@@ -93,7 +101,8 @@ class Home:
     def holds(self, holder: str) -> bool:
         """Whether this machine names a private key for `holder`. It is not opened."""
         uri = self.key_uri(holder)
-        return not uri.startswith("file:") or Path(uri.removeprefix("file:")).exists()
+        scheme, _, place = uri.partition(":")
+        return scheme.lower() != "file" or Path(place).exists()
 
     def signer(self, holder: str, *, passphrase: bytes | None = None) -> KeySigner:
         """The signer of `holder`.
@@ -101,7 +110,7 @@ class Home:
         Raises:
             KeyAccessError: Its key cannot be opened.
         """
-        return open_signer(self.key_uri(holder), passphrase=passphrase)
+        return open_signer(self.key_uri(holder), passphrase=passphrase, holder=holder)
 
     def role_signer(self, role: RoleKeys) -> KeySigner:
         """The signer of the first holder of `role` whose key is on this machine.

@@ -14,7 +14,6 @@ from twinseal.trust import key_files
 from twinseal.trust.anchor import Anchor
 from twinseal.trust.home import Home
 from twinseal.trust.keys import Key, fingerprint, read_public_key
-from twinseal.trust.metadata import check_root
 
 NOT_HERE = "not here"
 
@@ -79,16 +78,9 @@ def entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
 
 
 def roles_of(anchor: Anchor, key: Key) -> tuple[str, ...]:
-    """What the anchor lets `key` do: the roles that it pins, and those of its TUF root, by the key's value.
-
-    A TUF role that the anchor names otherwise too (the registrar's snapshot and timestamp) is given as TUF calls it.
-    """
-    root, digest = check_root(anchor.root), fingerprint(key)
-    pinned = [name for name, role in anchor.roles.items() if digest in map(fingerprint, role.keys.values())]
-    tuf = [
-        name for name, role in root.roles.items() if digest in (fingerprint(root.get_key(id_)) for id_ in role.keyids)
-    ]
-    return tuple(dict.fromkeys([*pinned, *tuf]))
+    """What the anchor lets `key` do: the roles that it pins, by the key's value."""
+    digest = fingerprint(key)
+    return tuple(name for name, role in anchor.roles.items() if digest in map(fingerprint, role.keys.values()))
 
 
 def _pinned(anchor: Anchor | None, holder: str) -> Key | None:

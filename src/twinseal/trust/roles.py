@@ -22,6 +22,9 @@ from twinseal.config import Settings, load
 
 MACHINES = ("builder", "assessor", "registrar")
 SEPARATE = ("builder", "assessor", "reviewer")
+NAMES = ("root", "targets", *SEPARATE, "registrar")
+TUF_ROLES = {"root": "root", "targets": "targets", "snapshot": "registrar", "timestamp": "registrar"}
+PINNED_UNTIL = ("builder", "assessor")  # the others' signatures carry an expiry of their own
 _HOLDER = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 # Names that TUF uses itself: a model of that name would shadow a top-level role in the repository.
@@ -34,7 +37,7 @@ class Role(Settings):
     Attributes:
         holders: Who may act in it; each has one key, under this name.
         threshold: How many of them must sign.
-        expires_days: For how long what they sign holds.
+        expires_days: For how long what they sign holds; of builder and assessor, for how long their keys are pinned.
 
     Raises:
         ValueError: A holder twice, a name that is none, a threshold that nobody could miss or meet, no lifetime.
@@ -118,8 +121,7 @@ class Roles(Settings):
     @property
     def holders(self) -> tuple[str, ...]:
         """Everyone who holds any role, each once, in order of the table."""
-        names = ("root", "targets", *SEPARATE, "registrar")
-        return tuple(dict.fromkeys(holder for name in names for holder in self[name].holders))
+        return tuple(dict.fromkeys(holder for name in NAMES for holder in self[name].holders))
 
 
 def check_models(models: tuple[str, ...]) -> None:

@@ -18,12 +18,12 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
 from twinseal.prognostics.checkpoint import Model, read_model
-from twinseal.trust.anchor import Anchor
+from twinseal.trust.anchor import Anchor, chain
 from twinseal.trust.candidate import verify_release
 from twinseal.trust.metadata import MAX_METADATA_BYTES
 from twinseal.trust.release import Release
 from twinseal.trust.role import check_release, count, parse_role
-from twinseal.twin.state import BUNDLE, ROLE, State
+from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State
 
 log = structlog.get_logger()
 
@@ -83,7 +83,8 @@ def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     """The model that `state` has installed, verified once more, offline; the caller holds the lock.
 
     Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
-    it, that the evidence says what it must, and that no byte has changed since, does.
+    it, that the evidence says what it must, and that no byte has changed since, does. Whose signatures count is what
+    the root said when it was admitted: a key that was revoked since stops the next model, not the one that runs.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
@@ -95,9 +96,10 @@ def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     try:
         with (folder / ROLE).open("rb") as stream:
             role = stream.read(MAX_METADATA_BYTES + 1)
-        count(role, (), anchor, model).demand()
+        pinned = chain(anchor, folder / ROOTS)[-1]
+        count(role, (), pinned, model).demand()
         check_release(parse_role(role, model), release.to_bytes(), model)
-        return admit(folder / BUNDLE, release, anchor)
+        return admit(folder / BUNDLE, release, pinned)
     except OSError as error:
         raise SignatureError(
             f"{folder}: expected the installed model whole, got {error.strerror}",

@@ -28,13 +28,13 @@ import structlog
 from twinseal.errors import TwinsealError
 from twinseal.files import write_whole
 from twinseal.trust.anchor import Anchor
-from twinseal.trust.client import refresh
+from twinseal.trust.client import anchors, refresh
 from twinseal.trust.release import Release
 from twinseal.twin.admit import VerifiedModel, admit, readmit
 from twinseal.twin.fetch import fetch
 from twinseal.twin.journal import Journal
 from twinseal.twin.sources import Source
-from twinseal.twin.state import BUNDLE, RELEASE, ROLE, Seen, State
+from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, Seen, State
 
 log = structlog.get_logger()
 
@@ -90,6 +90,7 @@ def _pull(
         seen.check_clock(now)  # 0
     release = refresh(anchor, state.metadata, source.open, model, now)  # 1
     journal.offered(release)
+    pinned = anchors(anchor, state.metadata)
     if seen is not None:
         seen.check_release(release)  # 2
     state.remember(Seen(model, now, release.version, release.sha256))
@@ -99,9 +100,11 @@ def _pull(
             return Admitted(standing, changed=False)
     folder = state.new_folder()
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
-    admitted = admit(folder / BUNDLE, release, anchor, records)  # 4, 5, 6
+    admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
     write_whole(folder / RELEASE, release.to_bytes(), mode=0o600)
     write_whole(folder / ROLE, (state.metadata / f"{model}.json").read_bytes(), mode=0o600)
+    for newer in pinned[1:]:
+        write_whole(folder / ROOTS / f"{newer.version}.root.json", newer.root, mode=0o600)
     journal.admitted(release)
     state.install(folder, release.sha256)  # 7
     log.info("release.installed", model=model, version=release.version, files=len(records))

@@ -2,7 +2,8 @@
 
     last_seen.json           when the registry last answered, and the newest release it showed
     tuf/                     python-tuf's cache of verified metadata
-    models/<sha256>.<any>/   an installed release: release.json, role.json (the reviewers' signatures), bundle/
+    models/<sha256>.<any>/   an installed release: release.json, role.json (the reviewers' signatures), roots/ (those
+                             that lead from the anchor to the one it was admitted under), bundle/
     incoming/                what is being fetched; removed after the pull, or by the next
     current                  the name of the folder below models/ that is current
     lock                     one pull at a time; readers share it
@@ -30,7 +31,7 @@ from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustErr
 from twinseal.files import write_whole
 from twinseal.trust.release import MAX_RELEASE_BYTES, Release
 
-RELEASE, ROLE, BUNDLE = "release.json", "role.json", "bundle"
+RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
 _FOLDER = re.compile(r"[0-9a-f]{64}\.[a-z0-9_]{1,40}\Z")  # the digest, and mkdtemp's letters
 _REMEDY = "Somebody changed the twin's state. Find out who; then empty the folder, restore the anchor, and pull again."
 
@@ -231,7 +232,7 @@ class State:
         """Make the release in `folder` current: all on the disk, then in its place, then pointed to.
 
         Args:
-            folder: From `new_folder`; holds release.json, role.json and bundle/, each file flushed already.
+            folder: From `new_folder`; holds release.json, role.json, roots/ and bundle/, each file flushed already.
             digest: Of release.json.
 
         Raises:

@@ -1,0 +1,106 @@
+"""Keys are rotated or revoked: the next model counts by the new root, and the one that runs keeps running."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.twin.deployment import MODEL, NOW, Deployment
+from twinseal.errors import RootError, SignatureError, ThresholdError
+from twinseal.trust import ceremony
+from twinseal.trust.anchor import Anchor
+from twinseal.twin.pull import Admitted, pull
+from twinseal.twin.runtime import current
+from twinseal.twin.sources import DirectorySource
+
+LATER = NOW + timedelta(hours=1)
+
+
+class Installed:
+    """A twin that was installed with the first root, and runs release 1."""
+
+    def __init__(self, deployment: Deployment, path: Path) -> None:
+        self.deployment, self.path, self.anchor = deployment, path, deployment.anchor
+        self.pull()
+
+    def pull(self) -> Admitted:
+        return pull(DirectorySource(self.deployment.mirror), self.anchor, MODEL, self.path, LATER)
+
+    @property
+    def version(self) -> int:
+        return current(self.path, self.anchor, MODEL).release.version
+
+
+@pytest.fixture
+def twin(deployment: Deployment, tmp_path: Path) -> Installed:
+    return Installed(deployment, tmp_path / "twin")
+
+
+def rotate(twin: Installed, holder: str) -> Anchor:
+    done = ceremony.rotate(twin.deployment.home, twin.deployment.roles, holder, LATER)
+    assert done.anchor is not None
+    twin.deployment.update_mirror()
+    return done.anchor
+
+
+def test_a_stolen_reviewers_key_stops_the_next_model_and_not_the_one_that_runs(twin: Installed) -> None:
+    rotate(twin, "alice")
+    with pytest.raises(ThresholdError, match="pump-rul was signed by 1/2 keys"):
+        twin.pull()
+    assert 1 == twin.version
+    twin.deployment.publish(2, now=LATER)
+    assert twin.pull().changed
+    assert 2 == twin.version
+
+
+def test_a_wiped_cache_does_not_take_the_running_model_with_it(twin: Installed) -> None:
+    """It was admitted under root 2; without the cache, its own folder leads from the anchor to that root."""
+    rotate(twin, "alice")
+    twin.deployment.publish(2, now=LATER)
+    twin.pull()
+    shutil.rmtree(twin.path / "tuf")
+    assert 2 == twin.version
+    (roots,) = twin.path.glob("models/*/roots")
+    assert ["2.root.json"] == [path.name for path in roots.iterdir()]
+    shutil.rmtree(roots)
+    with pytest.raises(ThresholdError, match="expected 2 reviewers, got 1"):
+        assert twin.version
+
+
+def test_a_root_in_the_models_folder_is_followed_only_if_custodians_signed_it(twin: Installed, tmp_path: Path) -> None:
+    thief = Deployment(tmp_path / "thief")
+    ceremony.rotate(thief.home, thief.roles, "alice", LATER)
+    (folder,) = twin.path.glob("models/*")
+    (folder / "roots").mkdir()
+    shutil.copy(thief.home.repository / "metadata" / "2.root.json", folder / "roots")
+    with pytest.raises(RootError, match="expected version 2 signed by the custodians before it"):
+        assert twin.version
+
+
+@pytest.mark.parametrize("holder", ["builder", "assessor"])
+def test_a_stolen_builders_key_makes_no_model_for_a_new_twin_and_leaves_the_old_one_running(
+    holder: str, twin: Installed, tmp_path: Path
+) -> None:
+    newest = rotate(twin, holder)
+    assert not twin.pull().changed  # release 1 is still current, and was admitted when its signers counted
+    with pytest.raises(SignatureError, match=holder):
+        pull(DirectorySource(twin.deployment.mirror), newest, MODEL, tmp_path / "new", LATER)
+    twin.deployment.publish(2, now=LATER)  # built, tested and approved again
+    assert pull(DirectorySource(twin.deployment.mirror), newest, MODEL, tmp_path / "new", LATER).changed
+    assert twin.pull().changed
+
+
+def test_a_stolen_registrars_key_is_replaced_without_touching_the_twin(twin: Installed) -> None:
+    rotate(twin, "registrar")
+    assert not twin.pull().changed
+    assert 1 == twin.version
+
+
+def test_a_twin_given_a_newer_anchor_by_hand_keeps_its_model(twin: Installed) -> None:
+    """Lost quorum and the like end in an anchor carried by hand; the same reviewers still count by it."""
+    twin.anchor = rotate(twin, "ruth")
+    assert 1 == twin.version
+    assert not twin.pull().changed
