@@ -27,6 +27,19 @@ COMMANDS = (
     "pull",
     "verify",
     "run",
+    "trust",
+    "trust show",
+    "trust renew",
+    "trust sign",
+    "keys",
+    "keys new",
+    "keys show",
+    "keys rotate",
+    "keys revoke",
+    "audit",
+    "audit show",
+    "audit verify",
+    "audit prove",
 )
 
 

@@ -27,6 +27,9 @@ RUN_BY = {
     "twinseal reject": "tests/test_story.py",
     "twinseal pull": "demo/acts.py",
     "twinseal run": "demo/acts.py",
+    "twinseal trust show": "docs/operating.md",  # whose blocks tests/test_ceremonies.py runs
+    "twinseal keys rotate": "docs/operating.md",
+    "twinseal audit verify": "docs/operating.md",
 }
 
 

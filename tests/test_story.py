@@ -219,7 +219,7 @@ def test_sign_called_by_hand_on_a_failed_verdict_refuses(story: str, run: Run, p
 def test_after_a_theft_everything_is_made_anew_and_the_twin_of_the_story_follows(
     story: str, run: Run, place: Path
 ) -> None:
-    """The builder's and a reviewer's key are replaced. The twin has the first root, and hears of the third by itself."""
+    """The builder's and a reviewer's key are replaced: the twin has the first root, and hears of the third itself."""
     first = shutil.copytree(place / ".twinseal/anchor", place / ".twinseal/anchor-1")
     for holder in ("builder", "alice"):
         assert "published" in run("twinseal", "keys", "rotate", holder, "--yes").stdout

@@ -19,7 +19,7 @@ from typing import Any
 
 from twinseal.errors import EvidenceError
 
-MAX_DEPTH = 64  # of lists and objects within each other; the deepest honest document here has 8
+MAX_DEPTH = 64  # of lists and objects within each other; a root has 7
 MAX_NODES = 100_000  # lists and objects: each takes some 200 bytes of memory, and a few microseconds
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # the escape of a surrogate, lone or one of a pair

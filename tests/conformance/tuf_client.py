@@ -11,7 +11,7 @@ it asks stands in test_tuf_conformance.py as well, in our own words and over a s
 
 What is under test is the class that the twin's `refresh` runs, with its limits and its way of fetching. What `refresh`
 adds is not here, because TUF knows nothing of it: the model's role counted against pinned reviewers, and a cache that a
-refusal leaves as it was (TUF keeps a root that it has verified even if what follows is refused, clause 5.3.8).
+refusal leaves as it was, but for roots that were verified (which TUF keeps too, clause 5.3.8).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from twinseal.errors import RegistryError
-from twinseal.trust.client import METADATA, TARGETS, _Fetcher, _Updater
+from twinseal.trust.client import METADATA, TARGETS, PunctualUpdater, SourceFetcher
 
 TRUSTED = "trusted-root"  # no metadata file: the suite counts those by their suffix
 
@@ -59,12 +59,12 @@ def init(metadata_dir: Path, root: Path) -> None:
     shutil.copyfile(root, metadata_dir / "root.json")
 
 
-def client(metadata_dir: Path, fetch: UrlFetch) -> _Updater:
+def client(metadata_dir: Path, fetch: UrlFetch) -> PunctualUpdater:
     """The twin's client, by the machine's clock: the suite fakes that."""
-    return _Updater((metadata_dir / TRUSTED).read_bytes(), metadata_dir, _Fetcher(fetch), datetime.now(UTC))
+    return PunctualUpdater((metadata_dir / TRUSTED).read_bytes(), metadata_dir, SourceFetcher(fetch), datetime.now(UTC))
 
 
-def download(updater: _Updater, name: str, directory: Path) -> None:
+def download(updater: PunctualUpdater, name: str, directory: Path) -> None:
     """Fetch the artifact `name`, unless it is there already.
 
     Raises:

@@ -15,7 +15,7 @@ import pytest
 from tests.fuzz.harness import Parser, outcome
 from tests.fuzz.parsers import all_parsers
 from twinseal.digests import MAX_DEPTH, MAX_NODES, canonical_json, parse_json
-from twinseal.errors import ConfigError, DataError, EvidenceError
+from twinseal.errors import ConfigError, DataError, EvidenceError, RootError
 from twinseal.telemetry.contract import Contract
 from twinseal.twin import feed
 from twinseal.twin.state import Seen
@@ -135,3 +135,11 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(pd, "read_parquet", pq.read_schema)  # it is not unpacked to be counted
     with pytest.raises(DataError, match="expected at most 1999 readings, got 1000 rows"):
         feed.read(path)
+
+
+def test_a_holder_whose_name_is_a_list_is_no_holder(parsers: dict[str, Parser]) -> None:
+    """A TypeError, from a root that its custodians had signed."""
+    root = json.loads(parsers["anchor_said"].documents[0])
+    root["x-twinseal"]["roles"]["builder"]["holders"][0]["name"] = ["builder"]
+    with pytest.raises(RootError, match="expected holders with one name each"):
+        parsers["anchor_said"].check(canonical_json(root))

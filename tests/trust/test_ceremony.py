@@ -157,6 +157,7 @@ def test_every_roles_key_can_be_rotated_and_the_twin_learns_it_by_itself(
     assert following == look(released, twin.with_name("new"), done.anchor)  # a twin installed with root 2
 
 
+@pytest.mark.attack("1")
 def test_a_rotated_reviewers_old_key_counts_no_longer(released: Scene, twin: Path) -> None:
     """Theft of a reviewer's key: what it had approved must be approved again, and what the thief signs is nothing."""
     thief = released.signer("alice")
@@ -180,7 +181,9 @@ def test_a_rotated_reviewers_old_key_counts_no_longer(released: Scene, twin: Pat
     assert 2 == look(released, twin, released.anchor).version
 
 
+@pytest.mark.attack("1")
 def test_a_revoked_reviewer_counts_no_longer_and_never_again(released: Scene, twin: Path) -> None:
+    """A reviewer is revoked; the old approval, and a policy that would bring the key back, count for nothing."""
     (released.home.keys / "alice.pub").chmod(0o600)
     done = ceremony.revoke(released.home, released.roles, "alice", LATER)
     assert done.anchor is not None
@@ -200,6 +203,7 @@ def test_a_revoked_reviewer_counts_no_longer_and_never_again(released: Scene, tw
     assert "twinseal keys rotate bruno" in caught.value.remedy
 
 
+@pytest.mark.attack("1")
 def test_a_stolen_registrars_key_is_worth_nothing_after_the_rotation(released: Scene, twin: Path) -> None:
     """The thief runs versions ahead so that the honest ones would look old; a new key makes the twin forget them."""
     thief = released.signer("registrar")
@@ -224,7 +228,9 @@ def resign_by(home: Home, thief: object) -> None:
     stamp.to_file(str(home.repository / "metadata" / "timestamp.json"))
 
 
+@pytest.mark.attack("1")
 def test_two_stolen_custodians_cannot_undo_a_rotation_of_both(released: Scene, twin: Path) -> None:
+    """Thieves of two custodians' keys sign a next root after both keys were replaced."""
     thieves = [released.signer("custodian-1"), released.signer("custodian-2")]
     for holder in ("custodian-1", "custodian-2"):
         ceremony.rotate(released.home, released.roles, holder, LATER)
@@ -239,6 +245,7 @@ def test_two_stolen_custodians_cannot_undo_a_rotation_of_both(released: Scene, t
         look(released, twin, released.anchor)
 
 
+@pytest.mark.attack("1")
 def test_a_root_that_was_seen_cannot_be_withheld_later(released: Scene, twin: Path) -> None:
     """A refused pull keeps the newer root: the registry that hides it next time comes too late."""
     ceremony.revoke(released.home, released.roles, "alice", LATER)
@@ -251,7 +258,9 @@ def test_a_root_that_was_seen_cannot_be_withheld_later(released: Scene, twin: Pa
         refresh(released.anchor, twin, Disk(before, {}, []), MODEL, LATER)
 
 
+@pytest.mark.attack("1")
 def test_an_old_root_served_to_a_twin_that_was_installed_with_a_newer_one(released: Scene, tmp_path: Path) -> None:
+    """The old root, and the registry of its day, are served to a twin that was installed with a newer one."""
     old = shutil.copytree(released.home.repository, tmp_path / "old")
     ceremony.revoke(released.home, released.roles, "alice", LATER)
     approve(released, 2, "bruno", "chiara")
@@ -265,7 +274,9 @@ def test_an_old_root_served_to_a_twin_that_was_installed_with_a_newer_one(releas
         refresh(newer, tmp_path / "newer", Disk(old, {}, []), MODEL, LATER)
 
 
+@pytest.mark.attack("1")
 def test_the_root_of_other_custodians_is_not_followed(released: Scene, twin: Path, tmp_path: Path) -> None:
+    """The next root is one of another deployment, whose custodians signed it."""
     thief = Home(tmp_path / "thief")
     ceremony.init_demo(thief, released.roles, NOW)
     ceremony.rotate(thief, released.roles, "alice", NOW)
@@ -276,6 +287,7 @@ def test_the_root_of_other_custodians_is_not_followed(released: Scene, twin: Pat
         succeed(released.anchor, thief.anchor().root)
 
 
+@pytest.mark.attack("1")
 def test_a_root_that_takes_a_revocation_back_is_refused(released: Scene, twin: Path) -> None:
     """Also when enough custodians sign it: a key that was stolen stays stolen."""
     ceremony.rotate(released.home, released.roles, "alice", LATER)
@@ -291,6 +303,7 @@ def test_a_root_that_takes_a_revocation_back_is_refused(released: Scene, twin: P
         look(released, twin, released.anchor)
 
 
+@pytest.mark.attack("1")
 def test_pins_of_builder_and_assessor_expire_until_the_custodians_renew(released: Scene, tmp_path: Path) -> None:
     """The root holds longer than the builder's pin: policy chooses an expiry for each role."""
     short = released.roles.model_copy(
@@ -314,7 +327,9 @@ def test_pins_of_builder_and_assessor_expire_until_the_custodians_renew(released
 # Proposals under attack, and interrupted
 
 
+@pytest.mark.attack("P")
 def test_a_proposal_signed_by_too_few_or_by_strangers_is_not_published(released: Scene, tmp_path: Path) -> None:
+    """A next root is signed by one custodian, a stranger and a reviewer."""
     before = released.home.anchor()
     proposal = custody.propose(released.home, before.pins, released.roles, LATER)
     stranger = generate(tmp_path / "mallory.pem", passphrase=None)
@@ -341,6 +356,7 @@ class Killed(BaseException):
     """Between two file operations."""
 
 
+@pytest.mark.attack("P")
 def test_a_rotation_killed_between_any_two_writes_is_finished_by_signing_again(
     released: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +427,7 @@ def test_rotation_of_nobody_and_to_the_same_key_is_refused(released: Scene) -> N
     assert not released.home.proposal_dir.exists()
 
 
+@pytest.mark.attack("1")
 def test_the_targets_key_alone_cannot_bring_in_reviewers(released: Scene, twin: Path, tmp_path: Path) -> None:
     """It delegates to its own reviewers, who sign a release: TUF is content, the pins are not."""
     honest = released.home.anchor()

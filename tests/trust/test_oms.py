@@ -257,7 +257,7 @@ def test_an_endless_or_a_deep_bundle_is_refused(model: Path, builder: RoleKeys) 
     """An OMS bundle is endless, or nested deeply."""
     with pytest.raises(SignatureError, match="expected at most 4194304 bytes"):
         verify_directory(model, b"[" * ((4 << 20) + 1), builder)
-    with pytest.raises(SignatureError, match="OMS bundle: expected JSON"):
+    with pytest.raises(SignatureError, match="OMS bundle: expected (JSON|at most)"):
         verify_directory(model, b"[" * 200_000, builder)
 
 

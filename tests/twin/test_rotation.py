@@ -46,7 +46,9 @@ def rotate(twin: Installed, holder: str) -> Anchor:
     return done.anchor
 
 
+@pytest.mark.attack("1")
 def test_a_stolen_reviewers_key_stops_the_next_model_and_not_the_one_that_runs(twin: Installed) -> None:
+    """A reviewer's key is stolen, and replaced: what it had approved is refused until it is approved again."""
     rotate(twin, "alice")
     with pytest.raises(ThresholdError, match="pump-rul was signed by 1/2 keys"):
         twin.pull()
@@ -56,6 +58,7 @@ def test_a_stolen_reviewers_key_stops_the_next_model_and_not_the_one_that_runs(t
     assert 2 == twin.version
 
 
+@pytest.mark.attack("7")
 def test_a_wiped_cache_does_not_take_the_running_model_with_it(twin: Installed) -> None:
     """It was admitted under root 2; without the cache, its own folder leads from the anchor to that root."""
     rotate(twin, "alice")
@@ -70,7 +73,9 @@ def test_a_wiped_cache_does_not_take_the_running_model_with_it(twin: Installed) 
         assert twin.version
 
 
+@pytest.mark.attack("7")
 def test_a_root_in_the_models_folder_is_followed_only_if_custodians_signed_it(twin: Installed, tmp_path: Path) -> None:
+    """A root of the attacker's own lies beside the installed model."""
     thief = Deployment(tmp_path / "thief")
     ceremony.rotate(thief.home, thief.roles, "alice", LATER)
     (folder,) = twin.path.glob("models/*")
@@ -80,10 +85,12 @@ def test_a_root_in_the_models_folder_is_followed_only_if_custodians_signed_it(tw
         assert twin.version
 
 
+@pytest.mark.attack("4")
 @pytest.mark.parametrize("holder", ["builder", "assessor"])
 def test_a_stolen_builders_key_makes_no_model_for_a_new_twin_and_leaves_the_old_one_running(
     holder: str, twin: Installed, tmp_path: Path
 ) -> None:
+    """The builder's or the assessor's key is stolen, and replaced: a new twin refuses what it had signed."""
     newest = rotate(twin, holder)
     assert not twin.pull().changed  # release 1 is still current, and was admitted when its signers counted
     with pytest.raises(SignatureError, match=holder):
@@ -93,7 +100,9 @@ def test_a_stolen_builders_key_makes_no_model_for_a_new_twin_and_leaves_the_old_
     assert twin.pull().changed
 
 
+@pytest.mark.attack("1")
 def test_a_stolen_registrars_key_is_replaced_without_touching_the_twin(twin: Installed) -> None:
+    """The registrar's key is stolen, and replaced."""
     rotate(twin, "registrar")
     assert not twin.pull().changed
     assert 1 == twin.version

@@ -102,7 +102,7 @@ def rotate(
     holder: Holder,
     public: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The new public key, of a holder elsewhere. [default: make a pair here]"),
+        typer.Option(metavar="FILE", help="The new public key, of a holder elsewhere; else a pair is made here."),
     ] = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave a new key unencrypted.")] = False,
     yes: Sure = False,

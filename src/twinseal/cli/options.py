@@ -21,12 +21,12 @@ ROLES = Path("policy/roles.yaml")
 As = Annotated[str, typer.Option("--as", metavar="HOLDER", help="Who you are, as policy/roles.yaml names you.")]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. \\[default: of the home]"),
+    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. Else that of the home."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: I have read the report.")]
 AnchorDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. \\[default: of the home]"),
+    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. Else that of the home."),
 ]
 State = Annotated[Path, typer.Option(metavar="DIR", help="Where the twin keeps its model, and what it saw last.")]
 

@@ -127,7 +127,7 @@ def anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
 
 
 def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: datetime) -> Release:
-    updater = _translated(lambda: _Updater(anchor.root, metadata_dir, _Fetcher(fetch), now), model)  # 1
+    updater = _translated(lambda: PunctualUpdater(anchor.root, metadata_dir, SourceFetcher(fetch), now), model)  # 1
     _translated(updater.refresh, model)  # 2
     snapshot = parse(Snapshot, _cached(metadata_dir, "snapshot"), "snapshot").signed
     if f"{model}.json" not in snapshot.meta:
@@ -191,7 +191,7 @@ def _pinned_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, no
     return role
 
 
-class _Updater(Updater):
+class PunctualUpdater(Updater):
     """python-tuf's client by the caller's clock, not the machine's: one set back must not revive old metadata."""
 
     def __init__(self, root: bytes, metadata_dir: Path, fetcher: FetcherInterface, now: datetime) -> None:
@@ -200,7 +200,7 @@ class _Updater(Updater):
         self._trusted_set.reference_time = now
 
 
-class _Fetcher(FetcherInterface):
+class SourceFetcher(FetcherInterface):
     """A `Fetch` as python-tuf wants it: eager, so that its errors come while python-tuf listens."""
 
     def __init__(self, fetch: Fetch) -> None:
@@ -208,6 +208,7 @@ class _Fetcher(FetcherInterface):
         self._limit = MAX_METADATA_BYTES
 
     def download_file(self, url: str, max_length: int) -> AbstractContextManager[IO[bytes]]:  # type: ignore[override]
+        """As python-tuf says, within our own limit too."""
         # python-tuf tells _fetch no limit; a source that knows it need not even open a body that is longer.
         self._limit = min(max_length, max(MAX_METADATA_BYTES, MAX_RELEASE_BYTES))
         return super().download_file(url, self._limit)

@@ -54,7 +54,7 @@ class RoleKeys:
 
     def __post_init__(self) -> None:
         names = [holder.name for holder in self.holders]
-        if not names or len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
+        if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
             raise RootError(f"{self.role}: expected holders with one name each, got {names}")
         values: dict[str, str] = {}
         for holder in self.holders:
