@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +36,8 @@ class Desk:
 
     @property
     def events(self) -> list[tuple[str, str, int, str]]:
-        return [(item.event, item.actor, item.version, item.sha256) for _, item in self.log.read()]
+        """What was decided since the root, which is the first entry."""
+        return [(item.event, item.actor, item.version, item.sha256) for _, item in self.log.read(1)]
 
     def approve(self, holder: str, **changes: Any) -> Path:
         said = {"anchor": self.scene.anchor, "holder": holder, "now": NOW, "audit": self.log}
@@ -68,8 +70,8 @@ def test_the_way_of_a_release_is_in_the_log(desk: Desk) -> None:
     digest = desk.release.sha256
     assert [("approved", "alice", 1, digest), ("rejected", "chiara", 1, digest)] == desk.events
     assert ["alice.json", "chiara.json"] == desk.decided
-    assert {"comment": "seen"} == desk.log.read(0, 1)[0][1].details
-    assert 2 == verify(desk.log.path).size
+    assert {"comment": "seen"} == desk.log.read(1, 2)[0][1].details
+    assert 3 == verify(desk.log.path).size
 
 
 def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
@@ -98,8 +100,8 @@ def a_file_in_its_place(folder: Path) -> None:
 
 
 def edited(folder: Path) -> None:
-    path = folder / "tile/entries/000.p/1"
-    path.write_bytes(path.read_bytes().replace(b"alice", b"bruno"))
+    for path in (folder / "tile/entries/000.p").iterdir():
+        path.write_bytes(path.read_bytes().replace(b"alice", b"bruno"))
 
 
 HARMS = pytest.mark.parametrize("harm", [no_key, a_file_in_its_place, edited], ids=lambda harm: str(harm.__name__))
@@ -158,6 +160,7 @@ def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene
 def test_what_cannot_be_logged_is_not_requested(store: Any, scene: Scene, tmp_path: Path) -> None:
     stage = scene.copy(tmp_path / "home")
     bundle = make_bundle(tmp_path / "bundle", stage.home)
+    shutil.rmtree(log_of(stage.home.path).path)
     log_of(stage.home.path).path.write_bytes(b"")
     said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
     with pytest.raises(TwinsealError, match="expected to write to the audit log, got File exists"):

@@ -113,8 +113,7 @@ def test_small_pieces_of_a_large_file_gather(registry: Registry) -> None:
     with RestSource(registry.url, "m") as source:
         chunks = list(source.open(WEIGHTS, len(DATA)))
     assert DATA == b"".join(chunks)
-    early = chunks[1 : len(DATA) // CHUNK]  # while much was still to come; the first came with the headers
-    assert min(map(len, early)) >= CHUNK // 2
+    assert len(chunks) < len(DATA) / 8192 / 10  # the server sent so many pieces
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
