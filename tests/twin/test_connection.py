@@ -13,7 +13,7 @@ import pytest
 from tests import simulator
 from tests.simulator import Behaviour, Registry
 from twinseal.errors import DigestMismatchError, RegistryError
-from twinseal.twin.connection import CHUNK, LARGE_BYTES
+from twinseal.twin.connection import LARGE_BYTES
 from twinseal.twin.sources import RestSource
 
 ID = "m-" + "0" * 32
@@ -113,7 +113,7 @@ def test_small_pieces_of_a_large_file_gather(registry: Registry) -> None:
     with RestSource(registry.url, "m") as source:
         chunks = list(source.open(WEIGHTS, len(DATA)))
     assert DATA == b"".join(chunks)
-    assert len(chunks) < len(DATA) / 8192 / 10  # the server sent so many pieces
+    assert len(chunks) < len(DATA) / 8192 / 2  # the server sent so many pieces
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])

@@ -8,4 +8,4 @@ import os
 # MKL sums in an order that depends on where an array lies in memory, and on the processor: the same training in
 # another process would give other last digits, and other bytes to sign. Read when MKL is first called, so it stands
 # here, before anything imports torch. (Intel oneMKL Developer Guide, "Conditional Numerical Reproducibility".)
-os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+os.environ.setdefault("MKL_CBWR", "AVX2")
