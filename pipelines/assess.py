@@ -32,7 +32,8 @@ def main() -> None:
     records = evidence()
     files = tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
     model, policy = read_model(CANDIDATE), config.load(Gates, _stage.POLICY / "gates.yaml")
-    judged = judge(policy, records, asset=model.contract.asset, model=files)
+    obeyed = tuple(_stage.subject(path) for path in sorted(_stage.POLICY.glob("*.yaml")))
+    judged = judge(policy, records, asset=model.contract.asset, model=files, policy=obeyed)
     assembled = assemble(judged, records, files, model)
     summary = verdict.summarise(
         judged,

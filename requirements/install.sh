@@ -51,6 +51,6 @@ fi
 want=$(printf '%s\n' "$build"; cat $locks/core.lock "$locks/torch-$build.lock" pyproject.toml | sha256sum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
 say "installing the locked packages (torch: $build build)"
-"$uv" pip sync --quiet --require-hashes $locks/uv.lock $locks/core.lock "$locks/torch-$build.lock"
+"$uv" pip sync --quiet --compile-bytecode --require-hashes $locks/uv.lock $locks/core.lock "$locks/torch-$build.lock"
 "$uv" pip install --quiet --no-deps --no-build-isolation --offline --editable .
 printf '%s\n' "$want" >"$stamp"

@@ -12,6 +12,7 @@ skipped: what is left out of a list is what an attacker adds to it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -140,6 +141,19 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of the regular file at `path`, `limit` + 1 at most, so that too long is seen as such.
+
+    Raises:
+        OSError: There is none, or something else lies there: a link, a fifo, a device. None of them can hang us.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        return stream.read(limit + 1)
 
 
 def write_json(path: Path, value: Any) -> None:

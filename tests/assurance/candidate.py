@@ -21,7 +21,8 @@ def subject(name: str) -> Subject:
 MODEL = tuple(subject(f"model/{name}") for name in ("config.json", "contract.json", "model.safetensors"))
 RAW, ACCEPTED = subject("data/raw/telemetry.parquet"), subject("data/accepted/telemetry.parquet")
 WINDOWS = tuple(subject(f"data/windows/{name}") for name in ("preparation.json", "windows.safetensors"))
-COMMON = tuple(subject(name) for name in ("code", "params.yaml", "policy", "requirements"))
+POLICY = tuple(subject(f"policy/{name}.yaml") for name in ("contract", "reference", "threats"))
+COMMON = (POLICY[0], *(subject(name) for name in ("code", "params.yaml", "policy", "requirements")))
 ENVIRONMENT = {
     "python": "3.11.9",
     "implementation": "CPython",
@@ -144,17 +145,23 @@ def build() -> dict[str, Statement]:
         "attacks": poisonings(),
         "worst": {"undefended": unnoticed | {"trigger_success_share": 1.0}, "unnoticed": unnoticed},
     }
-    configuration = (subject("policy/threats.yaml"), subject("code"))
+    contract, reference, threats = POLICY
     return {
         "ingest": made("ingest", (RAW, subject("data/raw/manifest.json")), ()),
         "validate": tested(
-            (RAW, ACCEPTED), result="PASSED", configuration=configuration, passed=("schema",), measures=validate
+            (RAW, ACCEPTED), result="PASSED", configuration=(contract, reference), passed=("schema",), measures=validate
         ),
         "prepare": made("prepare", WINDOWS, (ACCEPTED,)),
         "train": made("train", MODEL, WINDOWS, measures=train, parameters={"epochs": 20, "robust": {"kappa": 0.5}}),
-        "evade": tested(MODEL + WINDOWS, result="PASSED", configuration=configuration, passed=("pgd",), measures=evade),
+        "evade": tested(
+            MODEL + WINDOWS, result="PASSED", configuration=(threats, subject("code")), passed=("pgd",), measures=evade
+        ),
         "poison": tested(
-            (*MODEL, ACCEPTED), result="PASSED", configuration=configuration, passed=("backdoor",), measures=poison
+            (*MODEL, ACCEPTED),
+            result="PASSED",
+            configuration=(threats, contract),
+            passed=("backdoor",),
+            measures=poison,
         ),
     }
 

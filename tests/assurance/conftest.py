@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assurance.candidate import MODEL, build, estimates, history, life, subject
+from assurance.candidate import MODEL, POLICY, build, estimates, history, life, subject
 
 from twinseal.assurance.case import Case
 from twinseal.assurance.gates import Gates, judge
@@ -37,7 +37,7 @@ def case_of(policy: Gates) -> Callable[..., Case]:
         case = Case(
             model_name="pump-rul",
             asset="pump",
-            verdict=judge(policy, known, asset="pump", model=MODEL),
+            verdict=judge(policy, known, asset="pump", model=MODEL, policy=POLICY),
             statements=known,
             model=MODEL,
             policy=subject("policy"),

@@ -60,15 +60,19 @@ def contract() -> Contract:
 def about(statements: dict[str, Statement]) -> dict[str, Statement]:
     """The sample's statements, about the files that lie here."""
     real = {f"model/{record.path}": record.sha256 for record in inventory(assess.CANDIDATE)}
-    real |= {path.as_posix(): sha256_file(path) for path in assess.WINDOWS.iterdir()}
+    real |= {path.as_posix(): sha256_file(path) for path in (*assess.WINDOWS.iterdir(), *Path("policy").iterdir())}
 
     def moved(item: Subject) -> Subject:
         return Subject(item.name, real.get(item.name, item.sha256))
 
     for stage, statement in statements.items():
         statements[stage] = replace(statement, subjects=tuple(map(moved, statement.subjects)))
-    definition = statements["train"].predicate["buildDefinition"]
-    definition["resolvedDependencies"] = [moved(item).to_dict() for item in materials(statements["train"])]
+        if "configuration" in statement.predicate:
+            said = map(Subject.from_dict, statement.predicate["configuration"])
+            statement.predicate["configuration"] = [moved(item).to_dict() for item in said]
+        else:
+            definition = statement.predicate["buildDefinition"]
+            definition["resolvedDependencies"] = [moved(item).to_dict() for item in materials(statement)]
     return statements
 
 

@@ -279,7 +279,7 @@ def _root_by(*holders: str, version: int = 2) -> Attack:
     ("attack", "error", "message"),
     [
         (_older_timestamp, RollbackError, "New timestamp version 2 must be >= 3"),
-        (_older_role, RollbackError, "Expected pump-rul.json version"),
+        (_older_role, RollbackError, "role pump-rul: expected version >= 2, as seen before"),
         (_vanished_role, RollbackError, "New snapshot is missing info for 'pump-rul.json'"),
         (_snapshot_by_another, SignatureError, "timestamp was signed by 0/1 keys"),
         (_role_by("alice"), ThresholdError, "pump-rul was signed by 1/2 keys"),
@@ -335,7 +335,7 @@ def test_an_older_delegation_is_refused(seen: tuple[Scene, Path, Release]) -> No
     assert current == read(scene, cache)
     data = (scene.home.repository / "metadata" / "1.targets.json").read_bytes()
     resign(scene.home, lambda meta: meta.update({"targets.json": MetaFile.from_data(1, data, ["sha256"])}))
-    with pytest.raises(RollbackError, match="Expected targets.json version"):
+    with pytest.raises(RollbackError, match="role targets: expected version >= 2, as seen before"):
         read(scene, cache)
 
 

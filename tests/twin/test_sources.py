@@ -218,3 +218,28 @@ def test_surplus_is_not_handed_on() -> None:
         for chunk in within(iter([b"ab", b"cd"]), "x", 3):
             taken.append(chunk)
     assert taken == [b"ab"]
+
+
+def test_connection_that_the_server_closed_meanwhile_is_opened_again_once(registry: Registry) -> None:
+    """A server may close a connection that it kept, at any time between two requests."""
+    closed: list[str] = []
+
+    def close_first(times: int) -> Behaviour:
+        def behave(handler: Any, body: bytes) -> None:
+            if len(closed) < times:
+                closed.append(handler.path)
+                handler.close_connection = True
+                handler.connection.shutdown(socket.SHUT_RDWR)
+            else:
+                handler.reply(body)
+
+        return behave
+
+    registry.misbehave = {WEIGHTS: close_first(1)}
+    with RestSource(registry.url, "m") as source:
+        assert FILES[WEIGHTS] == b"".join(source.open(WEIGHTS, 1 << 20))
+        closed.clear()
+        registry.misbehave = {WEIGHTS: close_first(9)}
+        with pytest.raises(RegistryError, match="expected an answer of the registry, got none"):
+            source.open(WEIGHTS, 1 << 20)
+    assert 2 == len(closed)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.twin.deployment import MODEL, NOW, Deployment
-from twinseal.errors import EvidenceError, TwinsealError
+from twinseal.errors import EvidenceError, TrustError, TwinsealError
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import current
 from twinseal.twin.sources import DirectorySource
@@ -164,3 +164,47 @@ def test_memory_from_any_bytes_is_a_value_or_our_error(data: bytes) -> None:
 def test_malformed_memory_is_refused(text: str) -> None:
     with pytest.raises(EvidenceError, match=r"last_seen\.json: expected what a pull has seen"):
         Seen.from_bytes(text.encode())
+
+
+@pytest.mark.attack(7)
+def test_a_folder_that_others_may_write_to_is_refused(deployment: Deployment, tmp_path: Path) -> None:
+    """The twin's folder is writable by others, who could swap what was verified before it is used."""
+    source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
+    pull(source, anchor, MODEL, twin, NOW)
+    for mode in (0o777, 0o770, 0o702):
+        twin.chmod(mode)
+        for act in (lambda: pull(source, anchor, MODEL, twin, NOW), lambda: current(twin, anchor, MODEL)):
+            with pytest.raises(TrustError, match="expected a folder of this user's that nobody else may write to"):
+                act()
+    twin.chmod(0o755)
+    assert 1 == current(twin, anchor, MODEL).release.version
+
+
+@pytest.mark.attack(7)
+@pytest.mark.parametrize("name", ["incoming", "models", "tuf"])
+def test_a_link_in_the_place_of_a_folder_of_the_state_is_refused(
+    name: str, deployment: Deployment, tmp_path: Path
+) -> None:
+    """A link to a folder of somebody else's lies where the twin would put what it fetches, or what it knows."""
+    source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
+    twin.mkdir(mode=0o700)
+    (tmp_path / "elsewhere").mkdir()
+    (twin / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TrustError, match=f"{name}: expected a folder, got a link"):
+        pull(source, anchor, MODEL, twin, NOW)
+    assert [] == list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.attack(7)
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["last_seen.json", "current"])
+def test_a_special_file_in_the_state_hangs_nobody(name: str, deployment: Deployment, tmp_path: Path) -> None:
+    """A fifo, a device without end or a link lies in the place of a file of the twin's memory."""
+    source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
+    pull(source, anchor, MODEL, twin, NOW)
+    path = twin / name
+    for put in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"), path.mkdir):
+        path.unlink() if not path.is_dir() else path.rmdir()
+        put()
+        with pytest.raises((TwinsealError, OSError)):
+            pull(source, anchor, MODEL, twin, NOW)

@@ -5,6 +5,7 @@ from the files in hand, each link by SHA-256:
 
     model files ← train ← prepare ← validate ← ingest
     model files ← evade, poison        (and the data they were run on, which the same chain must lead to)
+    policy files ← every stage that obeyed one: a battery that ran under milder threats is no evidence
 
 Rule: what is absent, of another type, not PASSED, or about something else is a broken link, and whatever hangs on a
 broken link is broken too. Removing evidence can only break links, never mend one (a property test holds it).
@@ -30,9 +31,20 @@ ACCEPTED = "data/accepted/telemetry.parquet"
 WINDOWS = ("data/windows/preparation.json", "data/windows/windows.safetensors")
 MODEL = "model/"
 HANGS = "it hangs on"
+CONTRACT, KNOWN, THREATS = "policy/contract.yaml", "policy/reference.yaml", "policy/threats.yaml"
+OBEYED = {
+    "ingest": (CONTRACT,),
+    "validate": (CONTRACT, KNOWN),
+    "prepare": (CONTRACT,),
+    "train": (CONTRACT,),
+    "evade": (THREATS,),
+    "poison": (CONTRACT, THREATS),
+}
 
 
-def broken_links(statements: Mapping[str, Statement], model: tuple[Subject, ...]) -> dict[str, str]:
+def broken_links(
+    statements: Mapping[str, Statement], model: tuple[Subject, ...], policy: tuple[Subject, ...]
+) -> dict[str, str]:
     """For each required stage, why its record is no evidence about `model`; "" where it is.
 
     The steps, numbered as in the body:
@@ -42,10 +54,12 @@ def broken_links(statements: Mapping[str, Statement], model: tuple[Subject, ...]
     3. the windows that train read are those that prepare made; evade ran on them too
     4. the telemetry that prepare read is what validate accepted; poison ran on it too
     5. the telemetry that validate looked at is what ingest read in
+    6. each stage obeyed the policy files in hand, those that the verdict will be by
 
     Args:
         statements: Verified statements by stage; how they were verified is not this module's business.
         model: The files in hand, named `model/…`, hashed by the caller from their bytes.
+        policy: The policy files in hand, named `policy/…`, likewise.
     """
     reasons = {stage: _unfit(stage, statements.get(stage)) for stage in REQUIRED}  # 1
 
@@ -69,6 +83,10 @@ def broken_links(statements: Mapping[str, Statement], model: tuple[Subject, ...]
     require("poison", _same("telemetry it ran on", accepted, _subjects(get("poison"), ACCEPTED)), needs="validate")
     link = _same("telemetry that validate read", _subjects(get("validate"), RAW), _subjects(get("ingest"), RAW))
     require("ingest", link, needs="validate")  # 5
+    for stage, names in OBEYED.items():  # 6
+        obeyed = (*_materials(get(stage), "policy/"), *_configuration(get(stage), "policy/"))
+        wanted = tuple(subject for subject in policy if subject.name in names)
+        require(stage, _same("policy files", wanted, obeyed, names=names))
     return reasons
 
 
@@ -100,6 +118,15 @@ def _subjects(statement: Statement | None, *prefixes: str) -> tuple[Subject, ...
     if not isinstance(statement, Statement):
         return ()
     return tuple(subject for subject in statement.subjects if subject.name.startswith(prefixes))
+
+
+def _configuration(statement: Statement | None, *prefixes: str) -> tuple[Subject, ...]:
+    listed = statement.predicate.get("configuration") if isinstance(statement, Statement) else None
+    try:
+        found = tuple(Subject.from_dict(item) for item in listed) if isinstance(listed, list) else ()
+    except EvidenceError:
+        return ()
+    return tuple(subject for subject in found if subject.name.startswith(prefixes))
 
 
 def _materials(statement: Statement | None, *prefixes: str) -> tuple[Subject, ...]:

@@ -222,7 +222,14 @@ class Verdict:
         return (*records, *gates, *(f"policy: no gate looks at {stage}" for stage in self.unjudged))
 
 
-def judge(gates: Gates, statements: Mapping[str, Statement], *, asset: str, model: tuple[Subject, ...]) -> Verdict:
+def judge(
+    gates: Gates,
+    statements: Mapping[str, Statement],
+    *,
+    asset: str,
+    model: tuple[Subject, ...],
+    policy: tuple[Subject, ...],
+) -> Verdict:
     """The verdict of `gates` on `model`, from `statements` alone.
 
     Args:
@@ -230,8 +237,9 @@ def judge(gates: Gates, statements: Mapping[str, Statement], *, asset: str, mode
         statements: Verified statements by stage; whoever calls has checked who signed them.
         asset: The kind of machine, as the model's own signed contract names it.
         model: The files in hand, named `model/…`, hashed from their bytes.
+        policy: The policy files in hand, named `policy/…`, likewise.
     """
-    links = broken_links(statements, model)
+    links = broken_links(statements, model, policy)
     results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.gates)
     return Verdict(asset, results, tuple(EvidenceResult(k, v) for k, v in links.items()), gates.unjudged())
 

@@ -257,6 +257,9 @@ def _translated(action: Callable[[], Any], model: str) -> Any:
         raise ours from error
 
 
+# python-tuf says of a role that an older snapshot lists "Expected a.json version 1, got 2", where 2 is what was seen.
+_UPSIDE_DOWN = re.compile(r"Expected (\S+)\.json version (\d+), got (\d+)")
+_SEEN_BEFORE = r"role \1: expected version >= \3, as seen before, got \2"
 _REMEDIES: dict[type[TwinsealError], str] = {
     RollbackError: "Somebody serves metadata older than this twin has seen: look at MLflow's store. Nothing changed.",
     ExpiredError: "The registrar must publish again; look at this machine's clock too.",
@@ -268,7 +271,7 @@ def _ours(error: Exception, model: str) -> TwinsealError:
     cause = error.__cause__
     if isinstance(error, tuf.DownloadError) and isinstance(cause, TwinsealError):
         return cause
-    text = f"{model}: {error}"
+    text = f"{model}: {_UPSIDE_DOWN.sub(_SEEN_BEFORE, str(error))}"
     kinds: tuple[tuple[type[Exception], type[TwinsealError]], ...] = (
         (tuf.ExpiredMetadataError, ExpiredError),
         (tuf.BadVersionNumberError, RollbackError),

@@ -210,7 +210,11 @@ class RestSource:
     def _get(self, url: str, what: str, limit: int) -> Iterator[bytes]:
         with _answering(what):
             request = httpcore.Request("GET", url, headers=self._headers, extensions={"timeout": _timeouts()})
-            response = self._pool.handle_request(request)
+            try:
+                response = self._pool.handle_request(request)
+            except (httpcore.RemoteProtocolError, httpcore.ReadError):
+                # A connection that was kept, and that the server has closed meanwhile: once more, on a fresh one.
+                response = self._pool.handle_request(request)
         try:
             _check(response, what, limit)
         except BaseException:

@@ -19,6 +19,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
 from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError
-from twinseal.files import write_whole
+from twinseal.files import read_regular, write_whole
 from twinseal.trust.release import MAX_RELEASE_BYTES, Release
 
 RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
@@ -130,13 +131,35 @@ class State:
         """The cache of verified TUF metadata."""
         return self.path / "tuf"
 
+    def check_private(self) -> None:
+        """Refuse a directory that somebody else may write to: he could change what was verified before it is used.
+
+        Raises:
+            TrustError: It is, or belongs to somebody else; or a link lies where a folder of it should be.
+        """
+        found = self.path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
+            raise TrustError(
+                f"{self.path}: expected a folder of this user's that nobody else may write to, got "
+                f"{stat.filemode(found.st_mode)} of user {found.st_uid}",
+                remedy=f"Others may have changed what is in it: empty it, chmod 700 {self.path}, and pull again.",
+            )
+        for name in ("tuf", "models", "incoming"):
+            below = self.path / name
+            if below.is_symlink():
+                raise TrustError(f"{below}: expected a folder, got a link", remedy=_REMEDY)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Pull alone: a second pull waits, and so does a start.
 
         Side effects: makes the directory; before and after, removes all but the current model.
+
+        Raises:
+            TrustError: As `check_private`.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.check_private()
         with _lock(self.path / "lock", os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
             self._tidy()  # of what a killed pull left
             try:
@@ -149,10 +172,11 @@ class State:
         """Read while nobody pulls.
 
         Raises:
-            TrustError: Nothing was ever pulled into this directory.
+            TrustError: Nothing was ever pulled into this directory; or as `check_private`.
         """
         if not (self.path / "lock").is_file():
             raise _nothing(self.path)
+        self.check_private()
         with _lock(self.path / "lock", os.O_RDONLY, fcntl.LOCK_SH):
             yield
 
@@ -163,7 +187,7 @@ class State:
             EvidenceError: The memory is of another model, is malformed, or is gone while a model is installed.
         """
         try:
-            seen = Seen.from_bytes((self.path / "last_seen.json").read_bytes())
+            seen = Seen.from_bytes(read_regular(self.path / "last_seen.json", 4096))
         except FileNotFoundError:
             if (self.path / "current").exists():
                 raise EvidenceError(
@@ -203,7 +227,7 @@ class State:
             EvidenceError: The pointer is malformed.
         """
         try:
-            name = (self.path / "current").read_bytes()[:200].decode("ascii", "replace")
+            name = read_regular(self.path / "current", 200).decode("ascii", "replace")
         except FileNotFoundError:
             raise _nothing(self.path) from None
         if not _FOLDER.match(name):
