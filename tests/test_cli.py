@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -173,12 +174,23 @@ def test_an_encrypted_key_with_a_wrong_passphrase_is_refused(run: Run, tmp_path:
 @pytest.mark.parametrize("after_s", [0.7, 6.0], ids=["while it imports", "while it simulates"])
 def test_an_interrupted_stage_leaves_nothing_half_written(run: Run, place: Path, after_s: float) -> None:
     shutil.rmtree(place / "data/raw", ignore_errors=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.ingest"], cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    time.sleep(after_s)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    params = (place / "params.yaml").read_text()
+    many = re.sub(r"units: \d+", "units: 4000", params)  # enough to be at it for a while, however fast the machine
+    assert many != params
+    (place / "params.yaml").write_text(many)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.ingest"],
+            cwd=place,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        (place / "params.yaml").write_text(params)
     assert process.returncode in (130, -signal.SIGINT)  # the second while it still imports: a shell calls both 130
     assert "interrupted" in said
     assert "Traceback" not in said

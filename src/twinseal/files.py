@@ -143,6 +143,37 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file, whole, 0600, flushed; never over an older one: a rename overwrites, a link does not.
+
+    Raises:
+        FileExistsError: There is one.
+        OSError: Nothing was written.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp's contract
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk: a file that is flushed can still lose its name with the power.
+
+    Raises:
+        OSError: They could not be.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_regular(path: Path, limit: int) -> bytes:
     """The bytes of the regular file at `path`, `limit` + 1 at most, so that too long is seen as such.
 

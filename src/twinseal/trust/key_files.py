@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from twinseal import files
 from twinseal.errors import KeyAccessError
 from twinseal.trust import pkcs8
 from twinseal.trust.passphrases import variable
@@ -105,7 +105,7 @@ def write_new(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | N
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_folder(path.parent, path.parent.stat())
-        _write(path, pem)
+        files.write_new(path, pem)
     except FileExistsError as error:
         raise KeyAccessError(
             f"{path}: expected no key there yet, found one", remedy="Keys are never overwritten: move the old one away."
@@ -156,16 +156,3 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
             f"{path}: expected it to belong to this user or to root, got user {found.st_uid}",
             remedy=f"chown {os.geteuid()} {path}   (and ask that user whether the key was copied)",
         )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a new file, whole and 0600, or raise FileExistsError: a rename overwrites, a link does not."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp's contract
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
 from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError
-from twinseal.files import read_regular, write_whole
+from twinseal.files import read_regular, sync_folder, write_whole
 from twinseal.trust.release import MAX_RELEASE_BYTES, Release
 
 RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
@@ -263,11 +263,11 @@ class State:
             OSError: The old model stands.
         """
         for inner, _, _ in os.walk(folder, topdown=False):
-            _sync(Path(inner))
+            sync_folder(Path(inner))
         place = self.path / "models" / f"{digest}.{folder.name}"
         place.parent.mkdir(mode=0o700, exist_ok=True)
         folder.replace(place)
-        _sync(place.parent)
+        sync_folder(place.parent)
         _write(self.path / "current", place.name.encode())  # the switch
 
     def _tidy(self) -> None:
@@ -284,15 +284,7 @@ class State:
 
 def _write(path: Path, data: bytes) -> None:
     write_whole(path, data, mode=0o600)
-    _sync(path.parent)  # the name, too, must survive a loss of power
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)  # the name, too, must survive a loss of power
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from twinseal.errors import AuditError
-from twinseal.files import write_whole
+from twinseal.files import sync_folder, write_new, write_whole
 
 LOCK_SECONDS = 30.0
 
@@ -89,7 +88,7 @@ def put(path: Path, data: bytes) -> None:
     """
     make_folder(path.parent)
     write_whole(path, data, mode=0o600)
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
 def put_new(path: Path, data: bytes) -> None:
@@ -100,16 +99,8 @@ def put_new(path: Path, data: bytes) -> None:
         OSError: Nothing was written.
     """
     make_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp's contract
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(name, path)  # a rename would overwrite
-    finally:
-        Path(name).unlink(missing_ok=True)
-    sync(path.parent)
+    write_new(path, data)
+    sync_folder(path.parent)
 
 
 def extend(path: Path, data: bytes) -> None:
@@ -124,7 +115,7 @@ def extend(path: Path, data: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     if new:
-        sync(path.parent)
+        sync_folder(path.parent)
 
 
 def cut(path: Path, length: int) -> None:
@@ -139,16 +130,7 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
-        sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(path.parent)
 
 
 @contextmanager
