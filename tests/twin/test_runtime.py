@@ -38,7 +38,7 @@ def test_each_row_gets_the_models_answer_on_its_window(verified: VerifiedModel) 
         window = np.array([[r[name] for name in CHANNELS] for r in rows[max(0, index + 1 - WINDOW) : index + 1]])
         assert prediction.rul_cycles == verified.model.predict(window)
     assert [p.cycle for p in predictions] == list(range(1, 10))
-    assert [p.status for p in predictions] == ["degraded"] * 2 + ["ok"] * 7
+    assert [p.readings for p in predictions] == ["degraded"] * 2 + ["ok"] * 7
     assert predictions[0].advice.endswith("a history of 1 cycles, fewer than 3")
 
 
@@ -61,7 +61,7 @@ def test_units_do_not_see_each_other(verified: VerifiedModel) -> None:
 def test_repaired_value_is_said_as_long_as_it_is_in_the_window(verified: VerifiedModel) -> None:
     rows = [row(cycle, **({"heat": 99.0} if cycle == 4 else {})) for cycle in range(1, 4 + WINDOW + 1)]
     predictions = list(run(verified, rows))
-    assert [p.status for p in predictions] == ["degraded"] * 2 + ["ok"] + ["degraded"] * WINDOW + ["ok"]
+    assert [p.readings for p in predictions] == ["degraded"] * 2 + ["ok"] + ["degraded"] * WINDOW + ["ok"]
     assert [p.flagged for p in predictions[2:5]] == [(), ("heat",), ()]
     assert predictions[3].advice.endswith("1 of the last 4 cycles were repaired, now heat: check the sensor")
 
@@ -78,26 +78,26 @@ def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> 
         ("flow", "heat", "noise"),
         "inspect now: expected at most 2 flagged channels, got 3: flow, heat, noise",
     )
-    assert runtime.step(row(3)).status == "degraded"
+    assert runtime.step(row(3)).readings == "degraded"
 
 
 @pytest.mark.parametrize("cycle", [None, "7", 0, -1, 1.5, math.nan, math.inf, True, 2**31, 10**400, [1]])
 def test_row_without_a_cycle_is_refused(cycle: Any, verified: VerifiedModel) -> None:
     answer = Runtime(verified).step(row(cycle))
-    assert (answer.status, answer.cycle, answer.rul_cycles) == ("refused", 0, 0.0)
+    assert (answer.readings, answer.cycle, answer.rul_cycles) == ("refused", 0, 0.0)
     assert answer.advice.startswith("inspect now: expected a cycle after 0, got ")
 
 
 @pytest.mark.parametrize("unit", [None, "", math.nan, 1.5, True, ["a"]])
 def test_row_without_a_unit_is_refused(unit: Any, verified: VerifiedModel) -> None:
     answer = Runtime(verified).step(row(1, unit))
-    assert (answer.status, answer.unit) == ("refused", "")
+    assert (answer.readings, answer.unit) == ("refused", "")
     assert answer.advice == "inspect now: expected the name of a unit, got none"
 
 
 def test_row_that_is_no_row_is_refused(verified: VerifiedModel) -> None:
     nothing: Any = [1, 2]
-    assert [p.status for p in run(verified, [nothing, {}])] == ["refused", "refused"]
+    assert [p.readings for p in run(verified, [nothing, {}])] == ["refused", "refused"]
 
 
 def test_cycle_seen_before_is_refused_and_does_not_count(verified: VerifiedModel) -> None:
@@ -106,7 +106,7 @@ def test_cycle_seen_before_is_refused_and_does_not_count(verified: VerifiedModel
         runtime.step(row(cycle, speed=5.0 + cycle / 10))
         other.step(row(cycle, speed=5.0 + cycle / 10))
     assert runtime.step(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
-    assert runtime.step(row(1)).status == "refused"
+    assert runtime.step(row(1)).readings == "refused"
     assert runtime.step(row(4)) == other.step(row(4))
 
 
@@ -159,8 +159,8 @@ def test_whatever_comes_there_is_one_honest_answer_a_row(rows: list[dict[str, An
     assert len(answers) == len(rows)
     for answer in answers:
         assert 0.0 <= answer.rul_cycles <= verified.model.rul_cap_cycles
-        assert (answer.status == "refused") == answer.advice.startswith("inspect now: ")
-        assert answer.status != "refused" or answer.rul_cycles == 0.0
+        assert (answer.readings == "refused") == answer.advice.startswith("inspect now: ")
+        assert answer.readings != "refused" or answer.rul_cycles == 0.0
 
 
 def test_rows_are_taken_one_at_a_time(verified: VerifiedModel) -> None:

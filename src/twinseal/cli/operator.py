@@ -99,12 +99,12 @@ def _show_predictions(made: Any, model: str, version: int) -> None:
         ("unit", "left"),
         ("cycle", "right"),
         ("RUL, cycles", "right"),
-        ("status", "left"),
+        ("readings", "left"),
         ("advice", "left"),
     ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
     for item in made:
-        status = f"[{colours[item.status]}]{item.status}[/]"
-        table.add_row(shown(item.unit), str(item.cycle), f"{item.rul_cycles:.1f}", status, shown(item.advice))
+        readings = f"[{colours[item.readings]}]{item.readings}[/]"
+        table.add_row(shown(item.unit), str(item.cycle), f"{item.rul_cycles:.1f}", readings, shown(item.advice))
     out.print(table)

@@ -1,7 +1,7 @@
 """The runtime: an admitted model, behind its guard, fed row by row.
 
 It keeps the last window of each unit and gives a Prediction for each row: never an exception for bad telemetry, never
-silence. A prediction whose status is `refused` carries the conservative answer, no remaining life at all: whoever
+silence. A prediction whose readings are `refused` carries the conservative answer, no remaining life at all: whoever
 compares it with a threshold sends somebody to look.
 
     ok         the estimate rests on what the machine said
@@ -40,7 +40,7 @@ class Prediction:
         unit: Whose.
         cycle: After which cycle; 0 when the row named none.
         rul_cycles: Remaining useful life in cycles, from 0 to the contract's cap; 0 when refused.
-        status: `ok`, `degraded` or `refused`.
+        readings: Whether the rows that it is made from are `ok`, `degraded`, or `refused`; says nothing of the machine.
         flagged: Channels of this row that the guard flagged.
         advice: For people.
     """
@@ -48,7 +48,7 @@ class Prediction:
     unit: str
     cycle: int
     rul_cycles: float
-    status: Literal["ok", "degraded", "refused"]
+    readings: Literal["ok", "degraded", "refused"]
     flagged: tuple[str, ...]
     advice: str
 
