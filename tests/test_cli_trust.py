@@ -10,7 +10,7 @@ import pytest
 
 from twinseal.registry.store import Store
 from twinseal.trust.home import Home
-from twinseal.trust.keys import fingerprint, generate
+from twinseal.trust.keys import fingerprint, generate, read_public_key
 
 ROOT = Path(__file__).parents[1]
 Cli = Callable[..., tuple[int, str]]
@@ -123,6 +123,8 @@ def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, 
     code, said = cli("trust", "sign", "--yes")
     assert (1, True) == (code, "expected the registrar's key (registrar), got none on this machine" in said)
     assert "reviewer: 2 of alice, bruno, chiara" in said
+    alice = read_public_key(place / "people/alice.pub")
+    assert f"new  alice  key {fingerprint(alice)}" in said
     (place / ".twinseal/keys/custodian-3.pem").unlink()
     shutil.copy(place / "people/registrar.pem", place / ".twinseal/keys")  # and now at the registrar's
     code, said = cli("trust", "sign", "--yes")

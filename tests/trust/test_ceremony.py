@@ -352,6 +352,23 @@ def test_a_proposal_made_before_another_was_published_is_not_the_next(released: 
         custody.publish(released.home, stale, registrar=released.signer("registrar"), roles=released.roles, now=LATER)
 
 
+@pytest.mark.attack("P")
+def test_root_and_delegation_of_two_proposals_are_not_published(released: Scene) -> None:
+    """A delegation to other reviewers is put beside the root that custodians propose, both well signed."""
+    custodians = [released.signer("custodian-1"), released.signer("custodian-2")]
+    before = released.home.anchor()
+    fewer = replace(before.roles["reviewer"], threshold=1)
+    lax = replace(before.pins, roles={**before.roles, "reviewer": fewer})
+    strict, other = (
+        custody.sign(custody.propose(released.home, pins, released.roles, LATER), custodians, before)
+        for pins in (before.pins, lax)
+    )
+    mixed = custody.Proposal(strict.root, other.targets)
+    with pytest.raises(RootError, match="expected a delegation to the reviewers whom root.json pins"):
+        custody.publish(released.home, mixed, registrar=released.signer("registrar"), roles=released.roles, now=LATER)
+    assert before == released.home.anchor()
+
+
 class Killed(BaseException):
     """Between two file operations."""
 

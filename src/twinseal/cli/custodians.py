@@ -90,10 +90,7 @@ def trust_sign(yes: Sure = False) -> None:
     from twinseal.trust.roles import Roles
 
     home, roles = Home.intended(), Roles.load(ROLES)
-    pins = Proposal.read(home.proposal_dir).pins
-    for name, role in pins.roles.items():
-        out.print(f"  {name}: {role.threshold} of {', '.join(holder.name for holder in role.holders)}")
-    out.print(f"  revoked keys: {len(pins.revoked)}; models: {', '.join(pins.models)}")
+    _show_proposed(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
     agree(yes, "Sign that this is who may do what?")
     _say_root(home, _ended(home, ceremony.finish(home, roles, datetime.now(UTC), passphrase=asking())))
 
@@ -138,6 +135,22 @@ def revoke(holder: Holder, yes: Sure = False) -> None:
     outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=asking())
     _say_root(home, _ended(home, outcome))
     out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
+
+
+def _show_proposed(pins: Any, before: Any) -> None:
+    """Who would do what, and every key that the root before did not have: that is what a custodian signs."""
+    from twinseal.trust.keys import fingerprint
+
+    known = {fingerprint(h.key) for role in before.roles.values() for h in role.holders} if before else set()
+    for name, role in pins.roles.items():
+        out.print(f"  {name}: {role.threshold} of {', '.join(shown(holder.name) for holder in role.holders)}")
+        for holder in role.holders:
+            if fingerprint(holder.key) not in known:
+                out.print(f"    [yellow]new[/]  {shown(holder.name)}  key {fingerprint(holder.key)}")
+    for value in sorted(set(pins.revoked) - set(before.revoked if before else ())):
+        out.print(f"    [yellow]revoked for good[/]  key {value}")
+    out.print(f"  models: {', '.join(pins.models)}")
+    out.print("compare each new key with its holder, by voice")
 
 
 def _ended(home: Home, outcome: Any) -> Any:

@@ -219,6 +219,11 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         raise ThresholdError("; ".join(waits), remedy="Carry the proposal to them, and there: twinseal trust sign")
     anchor = Anchor(proposal.root) if before is None else succeed(before, proposal.root)
     targets = parse(Targets, proposal.targets, TARGETS)
+    if targets.signed.targets or targets.signed.delegations != _delegations(anchor.pins):
+        raise RootError(
+            f"proposal {TARGETS}: expected a delegation to the reviewers whom {ROOT} pins, and no more, got another",
+            remedy="They are of two proposals: delete both files, and propose again.",
+        )
     published = {} if before is None else dict(snapshot(home).meta)
     _check_next(targets, published.get(TARGETS), proposal.targets)  # 2
     for name, metadata in ((ROOT, parse(Root, proposal.root, ROOT)), (TARGETS, targets)):
@@ -262,7 +267,11 @@ def _signed_by(proposal: Proposal, anchor: Anchor) -> str:
 
 
 def _targets(pins: Pins, version: int, roles: Roles, now: datetime) -> Targets:
-    """Delegates each model to the reviewers: one path, terminating, so that no other role can list it."""
+    return Targets(version=version, expires=roles.expiry("targets", now), delegations=_delegations(pins))
+
+
+def _delegations(pins: Pins) -> Delegations:
+    """Each model to the reviewers: one path, terminating, so that no other role can list it."""
     reviewers = pins.roles["reviewer"]
     delegated = {
         model: DelegatedRole(
@@ -270,8 +279,7 @@ def _targets(pins: Pins, version: int, roles: Roles, now: datetime) -> Targets:
         )
         for model in pins.models
     }
-    expires = roles.expiry("targets", now)
-    return Targets(version=version, expires=expires, delegations=Delegations(reviewers.keys, delegated))
+    return Delegations(reviewers.keys, delegated)
 
 
 def _missing(what: str, metadata: Metadata[Any], role: RoleKeys) -> str:
