@@ -74,7 +74,7 @@ def test_a_new_key_is_encrypted_and_its_fingerprint_is_to_be_read_aloud(
     assert second in said
     assert str(public) in said
     assert "on the telephone" in said
-    assert f"--key 'file:{pem}'" in said
+    assert f"_KEY='file:{pem}'" in said
     assert "from the environment" not in said
 
 
@@ -109,7 +109,7 @@ def test_a_new_key_never_replaces_one(home: Path, tmp_path: Path) -> None:
 def test_a_new_key_goes_where_it_is_told(home: Path, tmp_path: Path) -> None:
     said = done("new", "alice", "--out", tmp_path / "stick" / "a.key", "--no-passphrase")
     assert ["a.key", "a.pub"] == sorted(path.name for path in (tmp_path / "stick").iterdir())
-    assert f"--key 'file:{tmp_path}/stick/a.key'" in said
+    assert f"_KEY='file:{tmp_path}/stick/a.key'" in said
     assert not home.exists()
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,18 @@ def test_the_registrars_timer_says_what_ends_soon(
     assert (0, True) == (code, "renewed  what is published counts until" in said)
     assert "root: until" in said
     assert "custodians: twinseal trust renew" in said
+
+
+def test_a_renewal_that_leaves_something_expired_fails(
+    demo: Home, cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a timer would see success while every twin refuses."""
+    from twinseal.trust import overview
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    real = overview.expiries
+    past = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(overview, "expiries", lambda home: (replace(real(home)[0], expires=past),))
+    code, said = cli("register", "--renew")
+    assert 1 == code
+    assert "root: expected all that twins check to be valid, got some that has expired" in said

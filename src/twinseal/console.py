@@ -16,8 +16,8 @@ from twinseal.errors import ConfigError, DataError, TwinsealError
 
 DONE, REFUSED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def shown(text: object) -> str:

@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata
 
 from tests.trust.scenes import NOW, POLICY, Disk, Scene, describe, resign
 from twinseal.errors import (
+    AuditError,
     ExpiredError,
     KeyAccessError,
     RollbackError,
@@ -25,6 +26,7 @@ from twinseal.errors import (
 from twinseal.files import write_whole
 from twinseal.trust import ceremony, custody, repository
 from twinseal.trust.anchor import Anchor, succeed
+from twinseal.trust.audit import log_of
 from twinseal.trust.ceremony import Outcome
 from twinseal.trust.client import anchors, refresh
 from twinseal.trust.home import Home
@@ -102,6 +104,45 @@ def test_an_interrupted_demo_uses_the_keys_it_had_made(tmp_path: Path) -> None:
     roles, home = Roles.load(POLICY), Home(tmp_path / "home")
     key = generate(home.keys / "alice.pem", passphrase=None)
     assert key == ceremony.init_demo(home, roles, NOW).roles["reviewer"].key_of("alice")
+
+
+def test_a_demo_does_not_walk_over_a_real_ceremony(tmp_path: Path) -> None:
+    roles, home = Roles.load(POLICY), Home(tmp_path / "home")
+    key = generate(tmp_path / "alice.pem", passphrase=None)
+    write_whole(home.keys / "alice.pub", (tmp_path / "alice.pub").read_bytes())
+    with pytest.raises(KeyAccessError, match="expected no real keys beside those of a demo, found those of alice"):
+        ceremony.init_demo(home, roles, NOW)
+    assert key == read_public_key(home.keys / "alice.pub")
+    (home.keys / "alice.pub").unlink()
+    home.proposal_dir.mkdir()
+    with pytest.raises(RootError, match="found a proposal"):
+        ceremony.init_demo(home, roles, NOW)
+
+
+@pytest.mark.attack("P")
+def test_a_removed_audit_log_stops_the_next_root(released: Scene) -> None:
+    """The audit log is removed, so that the next decision would begin another."""
+    shutil.rmtree(released.home.path / "log")
+    with pytest.raises(AuditError, match="expected the audit log that the first root began, got none"):
+        ceremony.rotate(released.home, released.roles, "alice", LATER)
+    assert 1 == released.home.anchor().version
+
+
+def test_a_rotation_builds_on_the_root_that_was_published_while_it_waited(released: Scene) -> None:
+    """Somebody is asked for a passphrase; meanwhile another root is published: it is not undone."""
+
+    def meanwhile() -> None:
+        ceremony.revoke(released.home, released.roles, "chiara", LATER)
+
+    done = ceremony.rotate(released.home, released.roles, "alice", LATER, new_passphrase=meanwhile)
+    assert done.anchor is not None
+    assert (3, ["alice", "bruno"]) == (done.anchor.version, [h.name for h in done.anchor.roles["reviewer"].holders])
+
+
+def test_a_renewal_that_changes_who_may_sign_says_so_in_the_log(released: Scene) -> None:
+    ceremony.renew(released.home, without(released.roles, "chiara"), LATER)
+    ((_, last),) = log_of(released.home.path).read(-1)
+    assert ("renewed", "without chiara") == (last.event, last.details["reviewer"])
 
 
 # Rotation and revocation: planned, and after a theft

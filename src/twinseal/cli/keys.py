@@ -124,13 +124,15 @@ def _show_one(home: Home, anchor: Any, which: str, pem: bool) -> None:
 
 
 def _say_made(holder: str, key: Any, public: Path, private: str, uri: str) -> None:
+    from twinseal.trust.keys import variable
+
     out.print(f"[green]made[/]  the key of {shown(holder)}; private half: {shown(private)}")
     out.print(f"public half: [cyan]{shown(public)}[/]")
     _say_fingerprint(key)
     out.print("next: give the public half to a custodian, and read these lines to them on the telephone")
     if uri.startswith("file:"):
         out.print("keep a copy of the private half elsewhere, offline: a lost key must be replaced by the custodians")
-    out.print(f"sign with it by: --key '{shown(uri)}'")
+    out.print(f"sign with it by: $TWINSEAL_{variable(holder)}_KEY='{shown(uri)}' (or --key, of approve and reject)")
 
 
 def _say_fingerprint(key: Any) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, ROLES
 from twinseal.console import err, out, shown
+from twinseal.errors import ExpiredError
 from twinseal.trust.home import Home
 
 
@@ -27,9 +28,16 @@ def register(
     if renew:
         until = registration.renew(connect(home), home, roles=roles, now=now)
         out.print(f"[green]renewed[/]  what is published counts until {until:%Y-%m-%d %H:%M} UTC")
-        for item in overview.expiries(home):
+        ends = overview.expiries(home)
+        for item in ends:
             if item.urgent(now):
                 err.print(f"[red]{shown(item.what)}: {item.left(now)}[/]; {item.remedy}")
+        over = [item.what for item in ends if now >= item.expires]
+        if over:
+            raise ExpiredError(
+                f"{', '.join(over)}: expected all that twins check to be valid, got some that has expired",
+                remedy="The timestamp is fresh; twins refuse all the same until those named above have signed.",
+            )
         return
     done = registration.register(connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=now)
     if done.status == "pending":

@@ -64,6 +64,13 @@ def init_demo(home: Home, roles: Roles, now: datetime) -> Anchor:
         KeyAccessError: A key cannot be written or read.
     """
     _demand_no_anchor(home)
+    _demand_no_proposal(home)
+    gathered = [holder for holder in roles.holders if not home.holds(holder) and (home.keys / f"{holder}.pub").exists()]
+    if gathered:
+        raise KeyAccessError(
+            f"{home.keys}: expected no real keys beside those of a demo, found those of {', '.join(gathered)}",
+            remedy="For real keys: twinseal init. For a demo: another folder, in $TWINSEAL_HOME.",
+        )
     for holder in roles.holders:
         if not home.holds(holder):
             generate(home.keys / f"{holder}.pem", passphrase=None)
@@ -144,9 +151,13 @@ def rotate(
         RootError: The new key was revoked, or is somebody else's; a proposal waits already.
     """
     _demand_no_proposal(home)
-    before = home.anchor()
-    old = _key_in(before, holder)
+    _key_in(home.anchor(), holder)
     place = home.keys / "next" / f"{holder}.pem"
+    if public is not None and place.exists():
+        raise KeyAccessError(
+            f"{place}: expected no key of a rotation that was not finished, found one",
+            remedy="Delete it if nobody wants it any more, then run this again.",
+        )
     if public is None:
         again = place.exists()  # made by a rotation that was interrupted
         secret = new_passphrase()
@@ -155,6 +166,8 @@ def rotate(
             if again
             else generate(place, passphrase=secret)
         )
+    before = home.anchor()  # only now: somebody may have been asked for a passphrase, and another root published
+    old = _key_in(before, holder)
     if fingerprint(public) == fingerprint(old):
         raise KeyAccessError(f"{holder}: expected a new key, got the one that the root has already")
     changed = {

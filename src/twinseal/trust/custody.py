@@ -31,10 +31,11 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
     Targets,
 )
 
-from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
-from twinseal.files import write_whole
+from twinseal.errors import AuditError, KeyAccessError, RollbackError, RootError, ThresholdError
+from twinseal.files import read_regular, write_whole
 from twinseal.trust.anchor import ROOT, Anchor, succeed
 from twinseal.trust.audit import Entry, log_of
+from twinseal.trust.audit.entry import MAX_TEXT
 from twinseal.trust.home import Home
 from twinseal.trust.keys import Key, KeySigner, fingerprint
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes, signers
@@ -71,8 +72,7 @@ class Proposal:
         try:
             parts = []
             for name in (ROOT, TARGETS):
-                with (directory / name).open("rb") as stream:
-                    parts.append(stream.read(MAX_METADATA_BYTES + 1))
+                parts.append(read_regular(directory / name, MAX_METADATA_BYTES))
         except OSError as error:
             raise RootError(
                 f"{directory}: expected a proposal that waits for custodians, got none ({error.strerror})",
@@ -230,6 +230,11 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         check_expiry(metadata, now, f"proposal {name}")
     if registrar is None or registrar.public_key.keyid not in anchor.roles["registrar"].keys:
         raise KeyAccessError(f"registrar: expected the key that the new root names, got {registrar!r}")
+    if before is not None and not log_of(home.path).path.exists():
+        raise AuditError(
+            f"{log_of(home.path).path}: expected the audit log that the first root began, got none",
+            remedy="Restore it from its backup. If it is lost, find out how before anything else is decided.",
+        )
     log_of(home.path).append(*_entries(before, anchor, _signed_by(proposal, anchor), now))  # 3
     metadata_dir = home.repository / "metadata"
     write_whole(metadata_dir / f"{targets.signed.version}.{TARGETS}", proposal.targets)  # 4
@@ -256,7 +261,21 @@ def _entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) ->
         for name, value in holders.items()
         if value in gone
     ]
-    return entries or [Entry(now, "renewed", actor, details=said)]
+    return entries or [Entry(now, "renewed", actor, details=said | _changes(before, after))]
+
+
+def _changes(before: Anchor, after: Anchor) -> dict[str, str]:
+    """What a renewal changed, by role: who came, who went, whose key is another, another threshold."""
+    said = {}
+    for name, role in after.roles.items():
+        old = before.roles[name]
+        keys, known = ({h.name: fingerprint(h.key)[:16] for h in r.holders} for r in (role, old))
+        parts = [f"{holder} {key}" for holder, key in keys.items() if known.get(holder) != key]
+        parts += [f"without {holder}" for holder in known if holder not in keys]
+        parts += [f"threshold {role.threshold}"] if role.threshold != old.threshold else []
+        if parts:
+            said[name] = "; ".join(parts)[:MAX_TEXT]
+    return said
 
 
 def _signed_by(proposal: Proposal, anchor: Anchor) -> str:

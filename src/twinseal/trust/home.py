@@ -48,7 +48,11 @@ class Home:
         if not home.anchor_dir.is_dir():
             raise RootError(
                 f"{home.path}: expected a trust anchor, got none",
-                remedy="Make one with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)",
+                remedy=(
+                    "A first root waits for signatures: twinseal trust sign"
+                    if home.proposal_dir.exists()
+                    else "To try it out, with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)"
+                ),
             )
         return home
 
@@ -130,5 +134,5 @@ class Home:
         names = ", ".join(holder.name for holder in role.holders)
         raise KeyAccessError(
             f"{role.role}: expected the key of {names}, got none on this machine",
-            remedy=f"Set $TWINSEAL_{variable(role.holders[0].name)}_KEY, or make keys: twinseal init --demo",
+            remedy=f"Set $TWINSEAL_{variable(role.holders[0].name)}_KEY, or sign where that key is.",
         )
