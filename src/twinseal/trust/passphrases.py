@@ -99,7 +99,7 @@ def demand(holder: str, where: str, what: str = "passphrase for the encrypted ke
     if found is None:
         raise KeyAccessError(
             f"{where}: expected a {what}, got none",
-            remedy=f"Run it at a terminal, give --passphrase-fd N, or set ${own_variable(holder)}.",
+            remedy=f"Give --passphrase-fd N, or set ${own_variable(holder)}; reviewers and custodians are also asked.",
         )
     return found
 
