@@ -2,12 +2,13 @@
 
 A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type and its
 predicate.
-Four predicate types are used:
+Five predicate types are used:
 
     SLSA provenance v1               ingest, prepare, train   how the subjects were made, from what
     in-toto test-result v0.1         validate, evade, poison  what was tested on the subjects, and how it went
     SLSA verification summary v1     assess                   the verdict over all of the above
     twinseal review v1               reviewers                a rejection or a comment; kept and shown, never counted
+    twinseal first cycles v1         commissioners            what a unit's sensors said when it was commissioned
 
 Statements are plain JSON values. This module builds and reads them; signing them is `twinseal.trust`'s.
 
@@ -28,7 +29,8 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v1"
-PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW)
+FIRST_CYCLES = "https://twinseal.dev/first-cycles/v1"
+PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, FIRST_CYCLES)
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 

@@ -31,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         "builder": ("b",),
         "assessor": ("c",),
         "reviewer": one,
+        "commissioner": ("d",),
         "registrar": ("r",),
     }
     table = {name: Role(holders=names, threshold=1, expires_days=30) for name, names in holders.items()}

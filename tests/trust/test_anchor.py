@@ -21,16 +21,16 @@ from twinseal.trust.anchor import Anchor
 from twinseal.trust.keys import KeySigner, fingerprint
 from twinseal.trust.pins import FIELD, REQUIRED, Holder, Pins, Requirement, RoleKeys
 
-KEYS = [KeySigner(ec.generate_private_key(ec.SECP256R1())).public_key for _ in range(9)]
+KEYS = [KeySigner(ec.generate_private_key(ec.SECP256R1())).public_key for _ in range(12)]
 NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 
 
 @st.composite
 def role_tables(draw: st.DrawFn) -> dict[str, RoleKeys]:
     keys, table = draw(st.permutations(KEYS)), {}
-    for index, role in enumerate(("builder", "assessor", "reviewer", "root", "targets", "registrar")):
+    for index, role in enumerate(("builder", "assessor", "reviewer", "commissioner", "root", "targets", "registrar")):
         names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-        holders = tuple(Holder(name, key) for name, key in zip(names, keys[index % 3 * 3 :], strict=False))
+        holders = tuple(Holder(name, key) for name, key in zip(names, keys[index % 4 * 3 :], strict=False))
         until = draw(st.none() | st.just(datetime(2027, 1, 1, 6, tzinfo=UTC)))
         table[role] = RoleKeys(role, draw(st.integers(1, len(names))), holders, until)
     return table
@@ -75,6 +75,11 @@ def test_one_key_in_two_roles_is_refused(scene: Scene) -> None:
     thief = RoleKeys("reviewer", 1, (Holder("mallory", builder.key),))
     with pytest.raises(RootError, match="expected a key in one role, got that of mallory in builder and reviewer"):
         replace(scene.anchor.pins, roles={**scene.anchor.roles, "reviewer": thief})
+    for name in ("builder", "assessor", "reviewer"):
+        held = scene.anchor.roles[name].holders[0]
+        thief = RoleKeys("commissioner", 1, (Holder("mallory", held.key),))
+        with pytest.raises(RootError, match=f"got that of mallory in {name} and commissioner"):
+            replace(scene.anchor.pins, roles={**scene.anchor.roles, "commissioner": thief})
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 2, True, 1.0, "1"])
@@ -91,6 +96,9 @@ def test_an_anchor_that_demands_less_evidence_is_refused(scene: Scene) -> None:
         by_another = (*rest, replace(missing, role="reviewer"))
         with pytest.raises(RootError, match=f"got none for {missing.name}"):
             replace(scene.anchor.pins, evidence=by_another)
+    by_commissioner = (*REQUIRED, Requirement("bill", PROVENANCE, "commissioner"))
+    with pytest.raises(RootError, match="expected a known predicate and role for bill"):
+        replace(scene.anchor.pins, evidence=by_commissioner)
     with pytest.raises(RootError, match="expected each evidence once"):
         replace(scene.anchor.pins, evidence=(*REQUIRED, Requirement("train", REVIEW, "reviewer")))
 
@@ -175,6 +183,7 @@ def test_an_absent_anchor_is_refused_with_the_way_to_make_one(tmp_path: Path) ->
     ("path", "value"),
     [
         ("schema", "other"),
+        ("schema", "https://twinseal.dev/anchor/v1"),
         ("roles", {}),
         ("models", "pump-rul"),
         ("models", []),

@@ -24,7 +24,7 @@ from twinseal.errors import (
     TwinsealError,
 )
 from twinseal.files import write_whole
-from twinseal.trust import ceremony, custody, repository
+from twinseal.trust import ceremony, custody, overview, repository
 from twinseal.trust.anchor import Anchor, succeed
 from twinseal.trust.audit import log_of
 from twinseal.trust.ceremony import Outcome
@@ -177,7 +177,7 @@ def approve(scene: Scene, version: int, *holders: str, now: datetime = LATER) ->
     return release
 
 
-@pytest.mark.parametrize("holder", ["custodian-1", "registrar", "builder", "assessor", "alice"])
+@pytest.mark.parametrize("holder", ["custodian-1", "registrar", "builder", "assessor", "alice", "emil"])
 def test_every_roles_key_can_be_rotated_and_the_twin_learns_it_by_itself(
     holder: str, released: Scene, twin: Path
 ) -> None:
@@ -363,6 +363,22 @@ def test_pins_of_builder_and_assessor_expire_until_the_custodians_renew(released
         approve(released, 2, "alice", "bruno", now=NOW + timedelta(days=4))
     ceremony.renew(released.home, released.roles, NOW + timedelta(days=4))
     assert 1 == look(released, tmp_path / "b", released.anchor, NOW + timedelta(days=4)).version
+
+
+def test_pins_of_commissioners_expire_without_stopping_a_model(released: Scene, tmp_path: Path) -> None:
+    """What they sign is about machines: a model is admitted without it, and `trust show` says when it ends."""
+    table = released.roles.roles
+    short = table.model_copy(update={"commissioner": table.commissioner.model_copy(update={"expires_days": 3})})
+    done = ceremony.renew(released.home, released.roles.model_copy(update={"roles": short}), NOW)
+    assert done.anchor is not None
+    done.anchor.check_role("commissioner", NOW + timedelta(days=2))
+    later = NOW + timedelta(days=4)
+    with pytest.raises(ExpiredError, match="commissioner: expected keys pinned until after 2026-03-05") as caught:
+        done.anchor.check_role("commissioner", later)
+    assert "twinseal trust renew" in caught.value.remedy
+    assert 1 == look(released, tmp_path / "a", released.anchor, later).version
+    (said,) = (item for item in overview.expiries(released.home) if item.what == "commissioner")
+    assert (True, "expired 2026-03-04") == (said.urgent(later), said.left(later))
 
 
 # Proposals under attack, and interrupted

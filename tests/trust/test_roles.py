@@ -28,7 +28,7 @@ def test_the_policy_of_this_repository_says_who_does_what() -> None:
     assert roles.models == ("pump-rul", "turbofan-rul")
     assert (roles["reviewer"].threshold, len(roles["reviewer"].holders)) == (2, 3)
     assert NOW + timedelta(days=14) == roles.expiry("registrar", NOW)
-    assert len(roles.holders) == len(set(roles.holders)) == 9
+    assert len(roles.holders) == len(set(roles.holders)) == 10
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,9 @@ def test_the_policy_of_this_repository_says_who_does_what() -> None:
         ("roles.assessor.holders", ["builder"], "assessor: expected holders who are no builder, got 'builder' in both"),
         ("roles.reviewer.holders", ["alice", "builder"], "reviewer: expected holders who are no builder"),
         ("roles.reviewer.holders", ["alice", "assessor"], "reviewer: expected holders who are no assessor"),
+        ("roles.commissioner.holders", ["builder"], "commissioner: expected holders who are no builder"),
+        ("roles.commissioner.holders", ["assessor"], "commissioner: expected holders who are no assessor"),
+        ("roles.commissioner.holders", ["emil", "alice"], "commissioner: expected holders who are no reviewer"),
         ("roles.reviewer.threshold", 4, "threshold: expected 1 to 3"),
         ("roles.reviewer.threshold", 0, "threshold: expected 1 to 3"),
         ("roles.reviewer.holders", ["alice", "alice"], "holders: expected each once"),

@@ -5,7 +5,7 @@
     keys.py         keys new|show
     reviewers.py    review list|show, approve, reject
     registrar.py    register
-    operator.py     pull, verify, run
+    operator.py     pull, verify, run, commission
     audit.py        audit show|verify|prove
 
 Each command reads, calls one verb, and says what came. Exit codes are `twinseal.console`'s. The machine learning that
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 CUSTODIAN, REVIEWER, REGISTRAR, OPERATOR = "Custodians", "Reviewers", "Registrar", "The twin's operator"
+COMMISSIONER = "Commissioners"
 EVERYONE = "Everyone"
 
 
@@ -75,6 +76,7 @@ app.command(rich_help_panel=REGISTRAR)(registrar.register)
 app.command(rich_help_panel=OPERATOR)(operator.pull)
 app.command(rich_help_panel=OPERATOR)(operator.verify)
 app.command(rich_help_panel=OPERATOR)(operator.run)
+app.command(rich_help_panel=COMMISSIONER)(operator.commission)
 
 
 def main() -> None:

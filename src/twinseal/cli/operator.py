@@ -1,4 +1,4 @@
-"""What the twin's operator does: pull, verify, run."""
+"""What is done where the twin is: the operator's pull, verify and run; the commissioners' commission."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twinseal.cli.options import AnchorDir, State, trusted, warn_of_demo
-from twinseal.console import out, shown
+from twinseal.cli.options import AnchorDir, As, Key, State, agree, passphrase, trusted, warn_of_demo
+from twinseal.console import err, out, shown
 from twinseal.errors import ConfigError, DataError
+from twinseal.trust.home import Home
 
 
 def pull(
@@ -78,10 +79,17 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")] = False,
 ) -> None:
     """Predict remaining life with the admitted model; the guard stands before every prediction."""
-    from twinseal.twin import feed, runtime
+    from twinseal.twin import commissioning, feed, runtime
 
-    verified = runtime.current(state, trusted(anchor), model)
-    made = runtime.run(verified, feed.read(telemetry), last_only=last)
+    pinned = trusted(anchor)
+    verified = runtime.current(state, pinned, model)
+    first = commissioning.baselines(state, pinned, verified, datetime.now(UTC))
+    for refusal in first.refused:
+        err.print(
+            f"[yellow]{shown(refusal.unit)}: signed first cycles are not used[/], its life is estimated without them: "
+            f"{shown(refusal.reason)}"
+        )
+    made = runtime.run(verified, feed.read(telemetry), baselines=first, last_only=last)
     if as_json:
         for item in made:  # as they come: a stream is answered row by row
             sys.stdout.write(json.dumps(asdict(item)) + "\n")
@@ -93,12 +101,94 @@ def run(
     _show_predictions(rows[:limit] if limit else rows, model, verified.release.version)
 
 
+def commission(
+    telemetry: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON lines, from each unit's cycle 1 on.")],
+    model: Annotated[str, typer.Option(help="Which model, e.g. pump-rul.")],
+    holder: As,
+    units: Annotated[
+        list[str] | None, typer.Option("--unit", metavar="UNIT", help="Which unit; again for more. Else all.")
+    ] = None,
+    anchor: AnchorDir = None,
+    state: State = Path("twin"),
+    key: Key = None,
+    replacing: Annotated[
+        bool, typer.Option("--replace", help="Also units that were commissioned before. Only if they are as new.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: I have compared the values.")] = False,
+) -> None:
+    """Sign what new machines say in their first 20 cycles, so that nobody can move it later."""
+    from twinseal.trust.first_cycles import unit_key
+    from twinseal.trust.keys import open_signer
+    from twinseal.twin import commissioner, commissioning, feed, first_rows, runtime
+    from twinseal.twin.state import State as TwinState
+
+    if str(telemetry) == "-":
+        raise ConfigError("-: expected a file, got the standard input", remedy="What is signed must be there to keep.")
+    pinned, now = trusted(anchor), datetime.now(UTC)
+    verified = runtime.current(state, pinned, model)
+    root = commissioning.newest(TwinState(state), pinned)
+    root.roles[commissioning.ROLE].key_of(holder)  # says who they are, before a key is looked for
+    found = first_rows.take(feed.read(telemetry), verified.model.contract, units or ())
+    kept = commissioning.read_memory(TwinState(state))
+    for unit, rows in found.items():
+        _show_first_cycles(unit, rows, verified)
+        before = kept.get(unit_key(unit))
+        if before is not None:
+            out.print(f"[yellow]it was commissioned before[/]: version {before.version}")
+    names = ", ".join(found) if len(found) <= 3 else f"{len(found)} units"
+    agree(yes, f"Sign as {holder} that this is what {names} says when new and healthy?")
+    place = key or Home.intended().key_uri(holder)
+    signer = open_signer(place, passphrase=passphrase(place, holder), holder=holder)
+    done = commissioner.commission(
+        state, pinned, verified, found, holder=holder, signer=signer, now=now, replacing=replacing
+    )
+    _say_commissioned(done, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
+    warn_of_demo(pinned)
+
+
+def _show_first_cycles(unit: str, rows: Any, verified: Any) -> None:
+    """What is about to be signed: each mean beside what the contract allows and what the fleet said over its life."""
+    from twinseal.twin import runtime
+
+    contract = verified.model.contract
+    sigma = dict(zip(contract.channels, verified.model.normaliser.apply(rows).mean(axis=0), strict=True))
+    name = unit if unit.isascii() else f"{unit} ({unit!a})"  # a look-alike letter shows itself
+    table = Table(title=f"{shown(name)}, cycles 1 to {len(rows)}", title_justify="left", box=None, pad_edge=False)
+    for column in ("channel", "mean", "lowest", "highest", "contract", "unit", "σ from the fleet's mean"):
+        table.add_column(column, justify="left" if column in ("channel", "unit") else "right")
+    for channel, values in zip(contract.inputs, rows.T, strict=True):
+        limit = contract.all_channels[channel]
+        numbers = (f"{value:.6g}" for value in (values.mean(), values.min(), values.max()))
+        apart = f"{sigma[channel]:+.2f}" if channel in sigma else ""
+        table.add_row(channel, *numbers, f"{limit.minimum:g} to {limit.maximum:g}", shown(limit.unit), apart)
+    out.print(table)
+    values = (dict(zip(contract.inputs, row, strict=True)) for row in rows)
+    told = [{"unit": unit, "cycle": cycle, **said} for cycle, said in enumerate(values, start=1)]
+    (answer,) = runtime.run(verified, told, last_only=True)
+    out.print(
+        f"without first cycles the model gives it {answer.rul_cycles:.0f} of at most "
+        f"{contract.rul_cap_cycles:.0f} cycles: {shown(answer.advice)}"
+    )
+
+
+def _say_commissioned(done: Any, holders: str) -> None:
+    colours = {"signed": "green", "countersigned": "green", "stands": "yellow"}
+    for item in done:
+        waits = f"; {item.missing} more of {holders} must sign it: the same command, as them" if item.missing else ""
+        first = item.first
+        out.print(f"[{colours[item.news]}]{item.news}[/]  {shown(first.unit)} version {first.version}{waits}")
+        if item.replaced:
+            out.print(f"what it replaces is kept: {shown(item.replaced)}")
+    out.print("they count from the next start of [cyan]twinseal run[/]")
+
+
 def _show_predictions(made: Any, model: str, version: int) -> None:
     table = Table(title=f"{model} release {version}", title_justify="left", box=None, pad_edge=False)
     for column, justify in (
         ("unit", "left"),
         ("cycle", "right"),
         ("RUL, cycles", "right"),
+        ("90 % between", "right"),
         ("readings", "left"),
         ("advice", "left"),
     ):
@@ -106,5 +196,10 @@ def _show_predictions(made: Any, model: str, version: int) -> None:
     colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
     for item in made:
         readings = f"[{colours[item.readings]}]{item.readings}[/]"
-        table.add_row(shown(item.unit), str(item.cycle), f"{item.rul_cycles:.1f}", readings, shown(item.advice))
+        between = "–" if item.readings == "refused" else f"{item.low_cycles:.0f} and {item.high_cycles:.0f}"
+        mark = "*" if item.commissioned else ""
+        life = f"{item.rul_cycles:.1f}{mark}"
+        table.add_row(shown(item.unit), str(item.cycle), life, between, readings, shown(item.advice))
+    if any(item.commissioned for item in made):
+        table.caption = "* with the unit's signed first cycles"
     out.print(table)

@@ -1,8 +1,9 @@
 """The trust anchor: what a twin, and every stage, knows before it hears anything. Carried by hand, never fetched.
 
 One file, `root.json`: a TUF root, signed by k of n custodians. Beside TUF's own roles it says, in the signed field
-`x-twinseal`, what TUF has no place for: the pinned keys of builder, assessor and reviewers (a thief of the targets key
-could delegate to reviewers of his own), which signed evidence a release must carry, and which keys never count again.
+`x-twinseal`, what TUF has no place for: the pinned keys of builder, assessor, commissioners and reviewers (a thief of
+the targets key could delegate to reviewers of his own), which signed evidence a release must carry, and which keys
+never count again.
 
 Because the pins are part of the root, they change as a root does (TUF specification 1.0, section 6.1): the next
 version, signed by enough custodians of the old root and of the new one, reaches every twin by itself (`succeed`).
@@ -66,7 +67,7 @@ class Anchor:
 
     @property
     def roles(self) -> Mapping[str, RoleKeys]:
-        """The six roles, by name."""
+        """The seven roles, by name."""
         return self.pins.roles
 
     @property
@@ -98,16 +99,28 @@ class Anchor:
     def check_current(self, now: datetime) -> None:
         """Refuse pins that held once: a builder's or an assessor's key is taken for as long as policy said.
 
+        Not a commissioner's: a model is admitted without a word of theirs. Whoever takes it asks `check_role`.
+
         Raises:
             ExpiredError: One has expired at `now`.
         """
-        for role in self.roles.values():
-            if role.expires is not None and now >= role.expires:
-                raise ExpiredError(
-                    f"{role.role}: expected keys pinned until after {now:%Y-%m-%d %H:%M} UTC, got some pinned until "
-                    f"{role.expires:%Y-%m-%d %H:%M}",
-                    remedy="The custodians must renew the root: twinseal trust renew",
-                )
+        for name in self.roles:
+            if name != "commissioner":
+                self.check_role(name, now)
+
+    def check_role(self, name: str, now: datetime) -> None:
+        """Refuse the pinned keys of one role once policy's time for them is over.
+
+        Raises:
+            ExpiredError: They have expired at `now`.
+        """
+        role = self.roles[name]
+        if role.expires is not None and now >= role.expires:
+            raise ExpiredError(
+                f"{role.role}: expected keys pinned until after {now:%Y-%m-%d %H:%M} UTC, got some pinned until "
+                f"{role.expires:%Y-%m-%d %H:%M}",
+                remedy="The custodians must renew the root: twinseal trust renew",
+            )
 
     @classmethod
     def read(cls, directory: Path) -> Anchor:

@@ -39,6 +39,28 @@ def sign_envelope(payload: bytes, signer: KeySigner) -> bytes:
     return canonical_json(envelope.to_dict())
 
 
+def countersign_envelope(data: bytes, signer: KeySigner, where: str = "envelope") -> bytes:
+    """The same envelope with one signature more; those that it has are not looked at.
+
+    Raises:
+        SignatureError: It is malformed, or `signer` has signed it already.
+    """
+    envelope = _parse(data, where)
+    if signer.public_key.keyid in envelope.signatures:
+        raise SignatureError(f"{where}: expected one signature by each key, got a second by {signer!r}")
+    envelope.sign(signer)
+    return canonical_json(envelope.to_dict())
+
+
+def envelope_keys(data: bytes, where: str = "envelope") -> tuple[str, ...]:
+    """Identifiers of the keys that an envelope names, in its order; says nothing of whether they have signed.
+
+    Raises:
+        SignatureError: It is malformed.
+    """
+    return tuple(_parse(data, where).signatures)
+
+
 def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> bytes:
     """The payload of an envelope, once enough holders of `role`, and nobody else, have signed it.
 

@@ -16,7 +16,7 @@ from twinseal.evidence import PREDICATE_TYPES, PROVENANCE, TEST_RESULT, VERIFICA
 from twinseal.trust.keys import Key, fingerprint, public_key
 from twinseal.trust.roles import NAMES, SEPARATE, check_models
 
-SCHEMA = "https://twinseal.dev/anchor/v1"
+SCHEMA = "https://twinseal.dev/anchor/v2"  # v1 knew no commissioners
 FIELD = "x-twinseal"
 
 
@@ -101,6 +101,7 @@ class Requirement:
     role: str
 
 
+SIGN_EVIDENCE = ("builder", "assessor", "reviewer")  # a release's; what a commissioner signs is about a machine
 REQUIRED = (
     Requirement("ingest", PROVENANCE, "builder"),
     Requirement("validate", TEST_RESULT, "assessor"),
@@ -120,14 +121,14 @@ class Pins:
 
     Attributes:
         models: Names of the models that may be released.
-        roles: All six roles of policy/roles.yaml.
+        roles: All seven roles of policy/roles.yaml.
         evidence: The statements that a release must carry; at least those of REQUIRED.
         revoked: Fingerprints of keys that never count again, sorted.
         demo: Made with throw-away keys: good for a story, never for a machine.
 
     Raises:
-        RootError: A role is missing; two of builder, assessor and reviewer share a key; a key is revoked; a required
-            statement is missing.
+        RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key; a key is
+            revoked; a required statement is missing.
     """
 
     models: tuple[str, ...]
@@ -201,7 +202,7 @@ def _check_evidence(evidence: tuple[Requirement, ...]) -> None:
     if len(set(names)) != len(names):
         raise RootError(f"anchor: expected each evidence once, got {', '.join(names)}")
     for item in evidence:
-        if item.predicate_type not in PREDICATE_TYPES or item.role not in SEPARATE:
+        if item.predicate_type not in PREDICATE_TYPES or item.role not in SIGN_EVIDENCE:
             raise RootError(f"anchor: expected a known predicate and role for {item.name}, got {item}")
 
 

@@ -4,11 +4,12 @@
     builder         the training environment  the model directory, provenance
     assessor        the test environment      test results, the verdict
     reviewer        people, k of n            the release of one version of one model
+    commissioner    people, at the machine    a unit's first cycles, when it was commissioned
     registrar       online                    freshness, nothing else
 
-A policy in which one holder has two of builder, assessor and reviewer cannot be constructed: whoever makes a model
-must not be the one who passes it. That is checked here by name, and again in the trust anchor by the value of the
-keys.
+A policy in which one holder has two of builder, assessor, reviewer and commissioner cannot be constructed: whoever
+makes a model must be neither the one who passes it nor the one who says what a healthy machine looks like to it. That
+is checked here by name, and again in the trust anchor by the value of the keys.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Any
 from twinseal.config import Settings, load
 
 MACHINES = ("builder", "assessor", "registrar")
-SEPARATE = ("builder", "assessor", "reviewer")
+SEPARATE = ("builder", "assessor", "reviewer", "commissioner")
 NAMES = ("root", "targets", *SEPARATE, "registrar")
 TUF_ROLES = {"root": "root", "targets": "targets", "snapshot": "registrar", "timestamp": "registrar"}
-PINNED_UNTIL = ("builder", "assessor")  # the others' signatures carry an expiry of their own
+# The others' signatures carry an expiry of their own.
+PINNED_UNTIL = ("builder", "assessor", "commissioner")
 _HOLDER = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 # Names that TUF uses itself: a model of that name would shadow a top-level role in the repository.
@@ -37,7 +39,8 @@ class Role(Settings):
     Attributes:
         holders: Who may act in it; each has one key, under this name.
         threshold: How many of them must sign.
-        expires_days: For how long what they sign holds; of builder and assessor, for how long their keys are pinned.
+        expires_days: For how long what they sign holds; of builder, assessor and commissioner, for how long their
+            keys are pinned.
 
     Raises:
         ValueError: A holder twice, a name that is none, a threshold that nobody could miss or meet, no lifetime.
@@ -61,13 +64,14 @@ class Role(Settings):
 
 
 class RoleTable(Settings):
-    """The six roles; all of them, and no other."""
+    """The seven roles; all of them, and no other."""
 
     root: Role
     targets: Role
     builder: Role
     assessor: Role
     reviewer: Role
+    commissioner: Role
     registrar: Role
 
 
@@ -79,15 +83,15 @@ class Roles(Settings):
         roles: Who holds what.
 
     Raises:
-        ValueError: A model's name is none, twice or reserved; a holder has two of builder, assessor, reviewer; a
-            machine's role needs more than one signature.
+        ValueError: A model's name is none, twice or reserved; a holder has two of builder, assessor, reviewer,
+            commissioner; a machine's role needs more than one signature.
     """
 
     models: tuple[str, ...]
     roles: RoleTable
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a policy that lets one holder both make a model and pass it."""
+        """Refuse a policy that lets one holder both make a model and pass it, or feed it what it trusts."""
         check_models(self.models)
         held: dict[str, str] = {}
         for name in SEPARATE:

@@ -27,6 +27,7 @@ Event = Literal[
     "registered",
     "renewed",
     "admitted",
+    "commissioned",
     "refused",
     "rotated",
     "revoked",

@@ -1,0 +1,764 @@
+"""First cycles of a unit: signed once, used as they were signed, and everything else said and left unused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from tests.twin import deployment as deployments
+from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, Deployment, contract
+from twinseal.digests import sha256
+from twinseal.errors import AuditError, DataError, EvidenceError, KeyAccessError, SignatureError, TrustError
+from twinseal.prognostics.normaliser import BASELINE_CYCLES
+from twinseal.telemetry.contract import Contract
+from twinseal.trust import ceremony, first_cycles
+from twinseal.trust.audit import log_of
+from twinseal.trust.dsse import sign_envelope
+from twinseal.trust.first_cycles import CYCLES, FirstCycles, unit_key
+from twinseal.trust.keys import KeySigner
+from twinseal.trust.roles import Roles
+from twinseal.twin import commissioner, commissioning
+from twinseal.twin.admit import VerifiedModel
+from twinseal.twin.commissioner import Signed, commission
+from twinseal.twin.commissioning import Baselines, Kept, baselines, parse_memory, readings, write_memory
+from twinseal.twin.first_rows import breaches, take
+from twinseal.twin.pull import pull
+from twinseal.twin.runtime import Runtime
+from twinseal.twin.sources import DirectorySource
+from twinseal.twin.state import Seen, State
+
+LATER = NOW + timedelta(hours=1)
+Rows = NDArray[np.float64]
+
+
+def healthy(seed: int = 1) -> Rows:
+    """A machine's first cycles: (CYCLES, C), well within the contract."""
+    return 5.0 + 0.1 * np.random.default_rng([seed, 7]).standard_normal((CYCLES, len(CHANNELS)))
+
+
+def telemetry(rows: Rows, unit: Any = "pump-1") -> list[dict[str, Any]]:
+    return [
+        {"unit": unit, "cycle": n, **dict(zip(CHANNELS, row, strict=True))} for n, row in enumerate(rows.tolist(), 1)
+    ]
+
+
+class Plant:
+    """A twin that runs release 1, and the commissioners' keys."""
+
+    def __init__(self, path: Path) -> None:
+        self.deployment = Deployment(path / "deployment")
+        self.anchor, self.twin = self.deployment.anchor, path / "twin"
+        self.folder = self.twin / "commissioned"
+        self.verified = self.pull(NOW)
+
+    def pull(self, now: datetime = LATER) -> VerifiedModel:
+        return pull(DirectorySource(self.deployment.mirror), self.anchor, MODEL, self.twin, now).model
+
+    def key(self, holder: str) -> KeySigner:
+        return self.deployment.home.signer(holder)
+
+    def commission(self, rows: Rows | None = None, unit: str = "pump-1", **options: Any) -> Signed:
+        holder = options.pop("holder", "emil")
+        signer = options.pop("signer", None) or self.key(holder)
+        chosen: dict[str, Any] = {"holder": holder, "signer": signer, "now": LATER} | options
+        found = take(telemetry(healthy() if rows is None else rows, unit), self.verified.model.contract)
+        (signed,) = commission(self.twin, self.anchor, self.verified, found, **chosen)
+        return signed
+
+    def baselines(self, now: datetime = LATER) -> Baselines:
+        return baselines(self.twin, self.anchor, self.verified, now)
+
+    def file(self, unit: str = "pump-1") -> Path:
+        return self.folder / f"{unit_key(unit)}.dsse.json"
+
+    def forge(self, first: FirstCycles, holder: str = "emil") -> None:
+        """What a thief of a key can put there."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.file(first.unit).write_bytes(first_cycles.sign(first, self.key(holder)))
+
+    def refuses(self, message: str, *, unit: str = "pump-1", now: datetime = LATER) -> None:
+        """The unit's record is not used, that is said, and the other unit's is used as before."""
+        found = self.baselines(now)
+        assert unit not in found
+        said = [item.reason for item in found.refused if item.unit in (unit, self.file(unit).name)]
+        assert 1 == len(said), found.refused
+        assert message in said[0]
+        if self.file("pump-9").exists():
+            assert "pump-9" in found
+
+    def log(self) -> list[tuple[str, dict[str, str]]]:
+        return [(item.event, dict(item.details)) for _, item in log_of(self.twin).read()]
+
+
+@pytest.fixture(scope="module")
+def pulled(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plant")
+    shutil.copytree(first, path / "deployment")
+    Plant(path)
+    return path
+
+
+@pytest.fixture
+def plant(pulled: Path, tmp_path: Path) -> Plant:
+    shutil.copytree(pulled, tmp_path / "plant")
+    return Plant(tmp_path / "plant")
+
+
+@pytest.fixture
+def commissioned(plant: Plant) -> Plant:
+    """Two units are commissioned, and count."""
+    plant.commission()
+    plant.commission(healthy(9), "pump-9")
+    assert ["pump-1", "pump-9"] == sorted(plant.baselines())
+    return plant
+
+
+def test_as_many_cycles_are_signed_as_the_model_reads() -> None:
+    assert BASELINE_CYCLES == CYCLES
+
+
+def test_what_was_signed_is_what_the_twin_builds_on(commissioned: Plant) -> None:
+    found = commissioned.baselines()
+    np.testing.assert_array_equal(healthy(), found["pump-1"])
+    np.testing.assert_array_equal(healthy(9), found["pump-9"])
+    assert (2, np.dtype(np.float64), ()) == (len(found), found["pump-1"].dtype, found.refused)
+    with pytest.raises(KeyError):
+        found["pump-2"]
+
+
+def test_the_same_again_is_the_same_bytes(plant: Plant, tmp_path: Path) -> None:
+    plant.commission()
+    before = plant.file().read_bytes()
+    plant.file().unlink()
+    (plant.twin / "commissioned.json").unlink()
+    plant.commission()
+    assert before == plant.file().read_bytes()
+
+
+def test_a_twin_that_never_commissioned_anything_says_nothing(plant: Plant) -> None:
+    found = plant.baselines()
+    assert ({}, ()) == (dict(found), found.refused)
+
+
+def test_a_twin_that_was_never_pulled_has_none(plant: Plant, tmp_path: Path) -> None:
+    with pytest.raises(TrustError, match="expected an installed model, got none"):
+        baselines(tmp_path / "none", plant.anchor, plant.verified, LATER)
+
+
+def test_a_record_and_its_folder_are_for_their_owner_alone(commissioned: Plant) -> None:
+    for path, mode in (
+        (commissioned.folder, 0o700),
+        (commissioned.file(), 0o600),
+        (commissioned.twin / "commissioned.json", 0o600),
+    ):
+        assert mode == path.stat().st_mode & 0o777
+
+
+def test_a_record_outlives_a_release_of_the_model(commissioned: Plant) -> None:
+    commissioned.deployment.publish(2, now=LATER)
+    commissioned.verified = commissioned.pull()
+    assert (2, ["pump-1", "pump-9"]) == (commissioned.verified.release.version, sorted(commissioned.baselines()))
+
+
+def test_a_release_that_reads_fewer_channels_in_another_order_takes_what_it_reads(commissioned: Plant) -> None:
+    value = contract().to_dict()
+    value["order"] = list(reversed(value["order"]))
+    value["sensors"]["flow"]["used"] = False
+    other = Contract.from_dict(value)
+    expected = [CHANNELS.index(name) for name in other.inputs]
+    np.testing.assert_array_equal(healthy()[:, expected], readings(commissioned.commission().first, other))
+    assert len(CHANNELS) - 1 == len(expected)
+    assert sorted(expected) != expected
+
+
+# Once and for good
+
+
+def test_a_unit_is_commissioned_once(commissioned: Plant) -> None:
+    before = commissioned.file().read_bytes()
+    with pytest.raises(TrustError, match="pump-1: expected no first cycles signed before, got version 1") as caught:
+        commissioned.commission(healthy(2))
+    assert "A worn machine" in caught.value.remedy
+    assert before == commissioned.file().read_bytes()
+    assert ("refused", "commissioned") == (commissioned.log()[-1][0], commissioned.log()[-1][1]["attempted"])
+
+
+@pytest.mark.attack(8)
+def test_a_worn_machine_is_commissioned_again_after_its_record_was_deleted(commissioned: Plant) -> None:
+    """The record is deleted, so that a worn machine can be commissioned as new: the twin remembers it."""
+    commissioned.file().unlink()
+    commissioned.refuses("expected version 1 of its first cycles, got no record")
+    with pytest.raises(TrustError, match="got version 1"):
+        commissioned.commission(healthy(2))
+    shutil.rmtree(commissioned.folder)
+    commissioned.refuses("expected version 1 of its first cycles, got no record")
+
+
+def test_the_same_first_cycles_stand_as_they_are(commissioned: Plant) -> None:
+    before = commissioned.file().read_bytes()
+    for options in ({}, {"replacing": True}, {"now": LATER + timedelta(days=1)}, {"holder": "flora"}):
+        again = commissioned.commission(**options)
+        assert ("stands", 0, None) == (again.news, again.missing, again.replaced)
+    assert before == commissioned.file().read_bytes()
+
+
+def test_what_is_replaced_is_kept_aside_and_logged(commissioned: Plant) -> None:
+    before = commissioned.file().read_bytes()
+    made = commissioned.commission(healthy(2), replacing=True)
+    assert ("signed", 2) == (made.news, made.first.version)
+    assert made.replaced is not None
+    assert before == made.replaced.read_bytes()
+    np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
+    assert () == commissioned.baselines().refused
+    event, said = commissioned.log()[-1]
+    assert ("commissioned", "pump-1", "2", "version 1") == (event, said["unit"], said["version"], said["replaces"])
+    assert sha256(made.first.to_bytes()) == said["record"]
+    third = commissioned.commission(healthy(3), replacing=True)
+    assert (3, 2) == (third.first.version, len(list((commissioned.folder / "replaced").iterdir())))
+
+
+@pytest.mark.parametrize("what", ["garbage", "link", "fifo"])
+def test_something_else_in_the_place_of_a_record_is_moved_aside(what: str, plant: Plant, tmp_path: Path) -> None:
+    plant.folder.mkdir(mode=0o700)
+    target = tmp_path / "elsewhere"
+    target.write_bytes(b"{}")
+    make: dict[str, Callable[[], Any]] = {
+        "garbage": lambda: plant.file().write_bytes(b"{}"),
+        "link": lambda: plant.file().symlink_to(target),
+        "fifo": lambda: os.mkfifo(plant.file()),
+    }
+    make[what]()
+    plant.refuses("")
+    with pytest.raises(TrustError, match="expected no first cycles signed before, got a record that does not count"):
+        plant.commission()
+    assert 1 == plant.commission(replacing=True).first.version
+    assert b"{}" == target.read_bytes()
+    np.testing.assert_array_equal(healthy(), plant.baselines()["pump-1"])
+
+
+def test_of_many_units_all_are_begun_with_or_none(commissioned: Plant) -> None:
+    found = {unit: healthy(2) for unit in ("pump-2", "pump-1")}
+    emil: dict[str, Any] = {"holder": "emil", "signer": commissioned.key("emil"), "now": LATER}
+    with pytest.raises(TrustError, match="pump-1: expected no first cycles"):
+        commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil)
+    assert not commissioned.file("pump-2").exists()
+    done = commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil, replacing=True)
+    assert [("pump-2", 1), ("pump-1", 2)] == [(item.first.unit, item.first.version) for item in done]
+    assert ["pump-1", "pump-2", "pump-9"] == sorted(commissioned.baselines())
+
+
+def test_what_cannot_be_logged_is_not_signed(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise AuditError("no space left")
+
+    monkeypatch.setattr(type(log_of(plant.twin)), "append", full)
+    with pytest.raises(AuditError):
+        plant.commission()
+    assert not plant.file().exists()
+
+
+@pytest.mark.parametrize("killed", ["_put_aside", "write_new", "sync_folder", "keep_memory"])
+def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
+    killed: str, commissioned: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it has not is said; running it once more ends it."""
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commissioner, killed, die)
+    with pytest.raises(KeyboardInterrupt):
+        commissioned.commission(healthy(2), replacing=True)
+    monkeypatch.undo()
+    found = commissioned.baselines()
+    assert "pump-9" in found
+    if "pump-1" in found:
+        seed = 1 if killed == "_put_aside" else 2
+        np.testing.assert_array_equal(healthy(seed), found["pump-1"])
+    else:
+        assert ["pump-1"] == [item.unit for item in found.refused]
+    commissioned.commission(healthy(2), replacing=True)
+    np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
+
+
+# Who may sign
+
+
+@pytest.mark.parametrize("holder", ["alice", "builder", "assessor", "registrar", "ruth", "mallory"])
+def test_nobody_but_a_commissioner_signs(holder: str, plant: Plant) -> None:
+    key = plant.key("alice" if holder == "mallory" else holder)
+    with pytest.raises(SignatureError, match="commissioner: expected one of emil, flora, got"):
+        plant.commission(holder=holder, signer=key)
+    with pytest.raises(KeyAccessError, match="emil: expected the key"):
+        plant.commission(holder="emil", signer=key)
+    assert not plant.folder.exists() or not list(plant.folder.iterdir())
+
+
+@pytest.mark.attack(8)
+@pytest.mark.parametrize("thief", ["alice", "builder", "assessor", "registrar", "ruth"])
+def test_first_cycles_signed_by_another_role(thief: str, commissioned: Plant) -> None:
+    """First cycles are signed by a reviewer, the builder, the assessor, the registrar or a custodian."""
+    first = replace(commissioned.commission().first, version=2)
+    commissioned.forge(first, thief)
+    commissioned.refuses("expected a signature by emil, flora (commissioner)")
+
+
+@pytest.mark.attack(8)
+@pytest.mark.parametrize("change", [ceremony.rotate, ceremony.revoke])
+def test_the_commissioners_key_is_revoked(change: Callable[..., Any], commissioned: Plant) -> None:
+    """The commissioner's key is stolen, and replaced or revoked: what it had signed counts for nothing after a pull."""
+    deployment = commissioned.deployment
+    commissioned.commission(healthy(3), "pump-3", holder="flora")
+    assert change(deployment.home, deployment.roles, "emil", LATER).anchor is not None
+    deployment.update_mirror()
+    assert "pump-1" in commissioned.baselines()  # nobody has told this twin yet
+    commissioned.verified = commissioned.pull()
+    found = commissioned.baselines()
+    assert ["pump-3"] == list(found)
+    assert ["pump-1", "pump-9"] == sorted(item.unit for item in found.refused)
+    assert all("expected a signature by" in item.reason for item in found.refused)
+    made = commissioned.commission(holder="flora", replacing=True)  # from the telemetry that was kept
+    assert 2 == made.first.version
+    np.testing.assert_array_equal(healthy(), commissioned.baselines()["pump-1"])
+
+
+@pytest.mark.attack(8)
+def test_a_revoked_commissioner_signs_on(commissioned: Plant) -> None:
+    """A revoked commissioner signs a newer version of a record, and tries to commission."""
+    deployment = commissioned.deployment
+    key, first = commissioned.key("emil"), commissioned.commission().first
+    ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
+    deployment.update_mirror()
+    commissioned.verified = commissioned.pull()
+    commissioned.file().write_bytes(first_cycles.sign(replace(first, version=2), key))
+    assert "expected a signature by flora" in commissioned.baselines().refused[0].reason
+    with pytest.raises(SignatureError, match="commissioner: expected one of flora, got 'emil'"):
+        commissioned.commission(healthy(4), "pump-4", signer=key)
+
+
+@pytest.mark.attack(8)
+def test_the_cache_is_wiped_so_that_a_revoked_key_counts_again(commissioned: Plant) -> None:
+    """The cache of roots is wiped: the roots beside a model that was admitted since still say who is revoked."""
+    deployment = commissioned.deployment
+    ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
+    deployment.update_mirror()
+    deployment.publish(2, now=LATER)
+    commissioned.verified = commissioned.pull()
+    shutil.rmtree(commissioned.twin / "tuf")
+    assert {} == dict(commissioned.baselines())
+
+
+@pytest.mark.attack(8)
+def test_a_root_of_the_attackers_own_in_the_cache(commissioned: Plant, tmp_path: Path) -> None:
+    """A root with commissioners of the attacker's own lies in the twin's cache: no record counts, and that is said."""
+    thief = Deployment(tmp_path / "thief")
+    ceremony.rotate(thief.home, thief.roles, "emil", LATER)
+    history = commissioned.twin / "tuf/root_history"
+    history.mkdir(exist_ok=True)
+    shutil.copy(thief.home.repository / "metadata/2.root.json", history)
+    found = commissioned.baselines()
+    assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
+    assert "expected version 2 signed by the custodians before it" in found.refused[0].reason
+
+
+@pytest.mark.attack(8)
+def test_the_pins_of_the_commissioners_have_expired(commissioned: Plant) -> None:
+    """The commissioners' keys are pinned no longer, and the clock is set back to when they were."""
+    late = NOW + timedelta(days=31)
+    refusal = "commissioner: expected keys pinned until after"
+    for unit in ("pump-1", "pump-9"):
+        (said,) = (item for item in commissioned.baselines(late).refused if item.unit == unit)
+        assert refusal in said.reason
+    state = State(commissioned.twin)
+    seen = state.seen(MODEL)
+    assert seen is not None
+    state.remember(Seen(MODEL, late, seen.version, seen.sha256))
+    assert {} == dict(commissioned.baselines(LATER))
+    with pytest.raises(TrustError, match=refusal):
+        commissioned.commission(healthy(4), "pump-4", now=LATER)
+
+
+def two_must_sign(plant: Plant) -> None:
+    roles: Roles = plant.deployment.roles
+    role = roles["commissioner"].model_copy(update={"threshold": 2})
+    table = roles.roles.model_copy(update={"commissioner": role})
+    done = ceremony.renew(plant.deployment.home, roles.model_copy(update={"roles": table}), LATER)
+    assert done.anchor is not None
+    plant.deployment.update_mirror()
+    plant.verified = plant.pull()
+
+
+def test_two_commissioners_sign_one_after_the_other(plant: Plant) -> None:
+    two_must_sign(plant)
+    one = plant.commission()
+    assert ("signed", 1) == (one.news, one.missing)
+    plant.refuses("expected 2 of emil, flora to sign, got emil")
+    assert ("stands", 1) == (plant.commission().news, plant.commission().missing)  # the same person twice
+    with pytest.raises(TrustError, match="expected no first cycles signed before, got version 1"):
+        plant.commission(healthy(2), holder="flora")  # another measurement is not the same record
+    two = plant.commission(holder="flora", now=LATER + timedelta(hours=1))
+    assert ("countersigned", 0, one.first) == (two.news, two.missing, two.first)
+    np.testing.assert_array_equal(healthy(), plant.baselines()["pump-1"])
+    assert ["commissioned"] * 2 == [event for event, _ in plant.log() if event == "commissioned"]
+
+
+# What lies in the folder
+
+
+@pytest.mark.attack(8)
+def test_another_units_record_is_renamed(commissioned: Plant) -> None:
+    """The record of a unit is put in another's place, so that a worn machine is measured by a stranger's youth."""
+    shutil.copy(commissioned.file("pump-9"), commissioned.file("pump-1"))
+    commissioned.refuses("expected the record of the unit that it is named after, got 'pump-9'")
+    shutil.copy(commissioned.file("pump-9"), commissioned.file("pump-2"))
+    commissioned.refuses("expected the record of the unit that it is named after, got 'pump-9'", unit="pump-2")
+
+
+@pytest.mark.attack(8)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": OTHER}, "pump-1: expected first cycles for pump-rul of a pump, got some for fan-rul of a pump"),
+        ({"asset": "fan"}, "got some for pump-rul of a fan"),
+        ({"columns": tuple((name, "psi") for name in CHANNELS)}, "expected readings of speed in 1"),
+        ({"columns": tuple((f"x{name}", "1") for name in CHANNELS)}, "expected readings of speed in 1"),
+        ({"rows": ((99.0,) * 8,) * CYCLES}, "cycle 1: speed: expected 0 to 10 1, got 99"),
+        ({"rows": ((0.0,) * 8, (9.0,) * 8) * (CYCLES // 2)}, "cycle 2: speed: expected a change of at most 1 1, got 9"),
+        ({"version": 2**31}, "expected a version soon after 1, got 2147483648"),
+        ({"version": 1}, "expected version 1 as seen before, got another"),
+    ],
+)
+def test_a_thief_of_a_commissioners_key_signs_what_cannot_be(
+    changes: dict[str, Any], message: str, commissioned: Plant
+) -> None:
+    """A thief of a commissioner's key signs for another model, other units of measure, readings that cannot be."""
+    first = commissioned.commission().first
+    commissioned.forge(replace(first, **({"version": 2, "time": NOW} | changes)))
+    commissioned.refuses(message)
+    made = commissioned.commission(healthy(2), replacing=True)  # the twin is not deaf to the honest next one
+    np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
+    assert made.first.version <= 3
+
+
+@pytest.mark.attack(8)
+def test_an_old_record_is_put_back_after_a_newer_one(commissioned: Plant) -> None:
+    """The record that was replaced is put back, with its own genuine signature."""
+    made = commissioned.commission(healthy(2), replacing=True)
+    assert made.replaced is not None
+    newer = commissioned.file().read_bytes()
+    shutil.copy(made.replaced, commissioned.file())
+    commissioned.refuses("expected first cycles of version >= 2, as seen before, got 1")
+    commissioned.file().write_bytes(newer)
+    np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
+
+
+def test_a_record_that_was_carried_here_is_remembered(plant: Plant, tmp_path: Path) -> None:
+    """Commissioned on a laptop with a state of its own, carried to the twin, and the older one put back later."""
+    laptop = shutil.copytree(plant.twin, tmp_path / "laptop")
+    twin, plant.twin, plant.folder = plant.twin, laptop, laptop / "commissioned"
+    plant.commission()
+    old = plant.file().read_bytes()
+    plant.commission(healthy(2), replacing=True)
+    new = plant.file().read_bytes()
+    plant.twin, plant.folder = twin, twin / "commissioned"
+    plant.folder.mkdir(mode=0o700)
+    for data, seed in ((old, 1), (new, 2)):
+        plant.file().write_bytes(data)
+        np.testing.assert_array_equal(healthy(seed), plant.baselines()["pump-1"])
+    plant.file().write_bytes(old)
+    plant.refuses("expected first cycles of version >= 2, as seen before, got 1")
+
+
+def test_who_may_not_write_still_uses_what_was_carried_here(
+    commissioned: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (commissioned.twin / "commissioned.json").unlink()
+
+    def read_only(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(commissioning, "write_whole", read_only)
+    assert ["pump-1", "pump-9"] == sorted(commissioned.baselines())
+    assert not (commissioned.twin / "commissioned.json").exists()
+
+
+@pytest.mark.attack(8)
+def test_a_record_is_cut_short_or_one_bit_is_flipped(commissioned: Plant) -> None:
+    """A record is cut short anywhere, one bit of it is flipped, or something is put behind it."""
+    whole = commissioned.file().read_bytes()
+    for length in range(0, len(whole), len(whole) // 23):
+        commissioned.file().write_bytes(whole[:length])
+        assert ["pump-9"] == list(commissioned.baselines()), length
+    for place in range(0, len(whole), len(whole) // 23):
+        flipped = bytes([*whole[:place], whole[place] ^ 1, *whole[place + 1 :]])
+        commissioned.file().write_bytes(flipped)
+        assert ["pump-9"] == list(commissioned.baselines()), place
+    commissioned.file().write_bytes(whole + b"{}")
+    commissioned.refuses("expected JSON")
+    commissioned.file().write_bytes(whole + b" " * (1 << 20))
+    commissioned.refuses("expected at most 1048576 bytes")
+
+
+@pytest.mark.attack(8)
+def test_a_signed_record_of_something_else(commissioned: Plant) -> None:
+    """A commissioner's signature is over a statement with 21 rows, without readings, or over no statement at all."""
+    payload = json.loads(commissioned.commission().first.to_bytes())
+    rows = payload["predicate"]["rows"]
+    key = commissioned.key("emil")
+    for changed in ([*rows, rows[0]], rows[:-1], [[None] * 8] * CYCLES):
+        payload["predicate"]["rows"] = changed
+        payload["predicate"]["version"] = 2
+        commissioned.file().write_bytes(sign_envelope(json.dumps(payload).encode(), key))
+        commissioned.refuses("first cycles: expected")
+    for data in (b"{}", b"", b"NaN", b"[" * 100_000):
+        commissioned.file().write_bytes(sign_envelope(data, key))
+        commissioned.refuses("expected")
+
+
+@pytest.mark.attack(8)
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
+def test_a_folder_that_others_may_write_to(mode: int, commissioned: Plant) -> None:
+    """The folder of records may be written to by others: none of them counts."""
+    commissioned.folder.chmod(mode)
+    found = commissioned.baselines()
+    assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
+    assert "expected a folder of this user's that nobody else may write to" in found.refused[0].reason
+    with pytest.raises(TrustError, match="nobody else may write to"):
+        commissioned.commission(healthy(4), "pump-4")
+
+
+@pytest.mark.attack(8)
+def test_a_link_in_the_place_of_the_folder(commissioned: Plant, tmp_path: Path) -> None:
+    """A link leads from the folder of records to one of the attacker's."""
+    commissioned.folder.rename(tmp_path / "elsewhere")
+    commissioned.folder.symlink_to(tmp_path / "elsewhere")
+    found = commissioned.baselines()
+    assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
+    with pytest.raises(TrustError, match="nobody else may write to"):
+        commissioned.commission(healthy(4), "pump-4")
+
+
+@pytest.mark.attack(8)
+def test_a_unit_whose_name_looks_like_anothers_or_like_a_path(commissioned: Plant) -> None:
+    """A unit is called as another is, in other letters or another case, or as a path: it is a unit of its own."""
+    for name in ("рump-1", "Pump-1", "pump-１", "../../pump-1", "/etc/passwd", "pump-1.dsse.json"):
+        commissioned.commission(healthy(5), name)
+        assert commissioned.folder == commissioned.file(name).parent
+        np.testing.assert_array_equal(healthy(5), commissioned.baselines()[name])
+    np.testing.assert_array_equal(healthy(), commissioned.baselines()["pump-1"])
+    assert 8 == len(list(commissioned.folder.iterdir()))
+
+
+def test_a_broken_memory_is_no_reason_to_trust_anything(commissioned: Plant) -> None:
+    for data in (b"", b"[1]", b"{}x", b'[{"unit":"pump-1"}]', b'{"a":1}'):
+        (commissioned.twin / "commissioned.json").write_bytes(data)
+        found = commissioned.baselines()
+        assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused]), data
+        with pytest.raises(EvidenceError, match=r"commissioned\.json"):
+            commissioned.commission(healthy(4), "pump-4")
+
+
+def test_a_memory_reads_back_as_itself() -> None:
+    memory = {unit_key(unit): Kept(unit, 3, "0" * 64) for unit in ("a", "b", "рump")}
+    assert memory == parse_memory(write_memory(memory))
+    one = write_memory({unit_key("a"): memory[unit_key("a")]})
+    with pytest.raises(EvidenceError, match="expected each unit once"):
+        parse_memory(one[:-1] + b"," + one[1:])
+
+
+# What is taken from telemetry
+
+
+def test_rows_are_taken_as_they_are_and_only_those(plant: Plant) -> None:
+    given = [*telemetry(healthy(2), "b"), *telemetry(healthy())]
+    given += [
+        row | {"cycle": row["cycle"] + CYCLES} for row in telemetry(99 * healthy())
+    ]  # later cycles are not looked at
+    for rows in (given, given[::-1], pd.DataFrame(given), iter(given)):
+        found = take(rows, contract())
+        assert {"pump-1", "b"} == set(found)
+        np.testing.assert_array_equal(healthy(), found["pump-1"])
+    assert ["b"] == list(take(given, contract(), ["b"]))
+
+
+def changed(at: int, /, **values: Any) -> list[dict[str, Any]]:
+    return [row | (values if row["cycle"] == at else {}) for row in telemetry(healthy())]
+
+
+@pytest.mark.parametrize(
+    ("rows", "finding"),
+    [
+        (telemetry(healthy())[1:], "pump-1: expected cycles 1 to 20, got none of 1"),
+        (telemetry(healthy())[:-1], "pump-1: expected cycles 1 to 20, got none of 20"),
+        (changed(7, cycle=99), "pump-1: expected cycles 1 to 20, got none of 7"),
+        (changed(7, cycle=7.5), "got none of 7"),
+        (changed(7, cycle="7"), "got none of 7"),
+        (changed(7, cycle=True), "got none of 7"),
+        (changed(7, cycle=8), "got none of 7"),
+        (telemetry(healthy()) + telemetry(healthy())[4:5], "pump-1: expected each cycle once, got 5 more often"),
+        (changed(7, flow=None), "pump-1: cycle 7: flow: expected 0 to 10 1, got none"),
+        (changed(7, flow=float("nan")), "cycle 7: flow: expected 0 to 10 1, got none"),
+        (changed(7, flow=float("inf")), "cycle 7: flow: expected 0 to 10 1, got none"),
+        (changed(7, flow="5.0"), "cycle 7: flow: expected 0 to 10 1, got none"),
+        (changed(7, flow=True), "cycle 7: flow: expected 0 to 10 1, got none"),
+        (changed(7, flow=10**400), "cycle 7: flow: expected 0 to 10 1, got none"),
+        (changed(7, flow=10.1), "cycle 7: flow: expected 0 to 10 1, got 10.1"),
+        (changed(7, flow=-0.1), "cycle 7: flow: expected 0 to 10 1, got -0.1"),
+        (changed(7, flow=7.0), "cycle 7: flow: expected a change of at most 1 1, got"),
+        (telemetry(healthy(), "pump\n1"), "unit: expected a name"),
+        (telemetry(healthy(), " pump-1"), "unit: expected a name"),
+        (telemetry(healthy(), "p" * 201), "unit: expected a name"),
+    ],
+)
+def test_first_cycles_that_are_not_whole_and_healthy_are_refused(rows: list[dict[str, Any]], finding: str) -> None:
+    assert 1 == len(take(telemetry(healthy()), contract()))
+    with pytest.raises(
+        DataError, match="expected cycles 1 to 20 of each unit, whole and within the contract"
+    ) as caught:
+        take(rows, contract())
+    assert any(finding in item for item in caught.value.findings), caught.value.findings
+
+
+def test_a_unit_that_was_asked_for_must_be_there() -> None:
+    with pytest.raises(DataError, match="pump-2: expected cycles 1 to 20, got none of 1, 2"):
+        take(telemetry(healthy()), contract(), ["pump-1", "pump-2"])
+    with pytest.raises(DataError, match="expected rows of a unit, got none"):
+        take([{"a": 1}], contract())
+
+
+def test_bounds_belong_to_what_they_bound() -> None:
+    rows = np.tile(np.linspace(0.0, 10.0, CYCLES)[:, None], (1, len(CHANNELS)))
+    assert () == breaches(rows, contract())
+    assert () == breaches(rows.astype(np.float32).astype(np.float64), contract())
+    assert 8 == len(breaches(rows + 0.001, contract()))
+
+
+@pytest.mark.parametrize("unit", ["pump-1", 7, np.int64(7), "007", "рump"])
+def test_a_unit_has_the_name_that_the_runtime_gives_it(unit: Any, plant: Plant) -> None:
+    (name,) = take(telemetry(healthy(), unit), contract())
+    assert name == Runtime(plant.verified).step(telemetry(healthy(), unit)[0]).unit
+    assert isinstance(name, str)
+
+
+# At the terminal
+
+
+@pytest.fixture
+def terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """A project of today, whose twin runs release 1; runs a command as `twinseal …` does."""
+    from twinseal.cli import main
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setattr(deployments, "NOW", now)
+    deployment = Deployment(tmp_path / "deployment")
+    deployment.publish(1, now=now)
+    deployment.home.path.chmod(0o700)
+    pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, tmp_path / "twin", now)
+    monkeypatch.setenv("TWINSEAL_HOME", str(deployment.home.path))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str, answer: str = "") -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["twinseal", *line.split()])
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), " ".join((said.out + said.err).split())
+
+    return run
+
+
+def test_a_commissioner_sees_what_he_signs_and_is_asked(
+    terminal: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    pd.DataFrame([*telemetry(healthy()), *telemetry(healthy(9), "рump-9")]).to_csv("new.csv", index=False)
+    command = "commission new.csv --model pump-rul --as emil"
+    code, said = terminal(command, "n\n")
+    assert (2, True) == (code, "nothing was signed" in said)
+    assert "Sign as emil that this is what pump-1, рump-9 says when new and healthy?" in said
+    mean, low, high = (
+        f"{value:.6g}" for value in (healthy()[:, 2].mean(), healthy()[:, 2].min(), healthy()[:, 2].max())
+    )
+    sigma = (healthy()[:, 2].mean() - 5.0) / 2.0  # the deployment's normaliser
+    assert f"flow {mean} {low} {high} 0 to 10 1 {sigma:+.2f}" in said
+    assert "рump-9 ('\\u0440ump-9'), cycles 1 to 20" in said  # a Cyrillic р shows itself
+    assert "without first cycles the model gives it" in said
+    assert not Path("twin/commissioned").exists()
+    code, said = terminal(command, "y\n")
+    assert (0, True) == (code, "signed pump-1 version 1 signed рump-9 version 1" in said)
+    code, said = terminal(f"{command} --unit pump-1 --yes")
+    assert (0, True, True) == (code, "stands pump-1 version 1" in said, "commissioned before: version 1" in said)
+    pd.DataFrame(telemetry(healthy(2))).to_csv("new.csv", index=False)
+    code, said = terminal(f"{command} --yes")
+    assert (1, True) == (code, "pump-1: expected no first cycles signed before, got version 1" in said)
+    code, said = terminal(f"{command} --yes --replace")
+    assert (0, True) == (code, "signed pump-1 version 2 what it replaces is kept: twin/commissioned/replaced/" in said)
+    code, said = terminal("audit show --state twin")
+    assert (0, True, True) == (code, "commissioned" in said, "unit: pump-1" in said)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("commission new.csv --model pump-rul --as alice --yes", 1, "commissioner: expected one of emil, flora, got"),
+        ("commission new.csv --model pump-rul --yes", 2, "Missing option '--as'"),
+        ("commission - --model pump-rul --as emil --yes", 2, "expected a file, got the standard input"),
+        ("commission none.csv --model pump-rul --as emil --yes", 1, "expected a file of telemetry, got none"),
+        ("commission old.csv --model pump-rul --as emil --yes", 1, "got none of 1, 2, 3, 4"),
+        ("commission new.csv --model pump-rul --as emil --yes --unit pump-2", 1, "pump-2: expected cycles 1 to 20"),
+        (
+            "commission new.csv --model pump-rul --as emil --yes --state none",
+            1,
+            "expected an installed model, got none",
+        ),
+        ("commission new.csv --model pump-rul --as emil --yes --key file:alice.pem", 1, "emil: expected the key"),
+    ],
+)
+def test_what_cannot_be_signed_is_one_clear_message(
+    terminal: Callable[..., tuple[int, str]], tmp_path: Path, line: str, code: int, says: str
+) -> None:
+    pd.DataFrame(telemetry(healthy())).to_csv("new.csv", index=False)
+    pd.DataFrame(telemetry(healthy())[4:]).to_csv("old.csv", index=False)
+    shutil.copy(tmp_path / "deployment/home/keys/alice.pem", "alice.pem")
+    got, said = terminal(line)
+    assert (code, True) == (got, says in said), said
+    assert not list(tmp_path.rglob("commissioned/*.json"))
+
+
+def test_what_is_not_used_is_said_at_the_start_of_a_run(
+    terminal: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    rows = [*telemetry(healthy()), *telemetry(healthy(9), "pump-9")]
+    pd.DataFrame(rows).to_csv("new.csv", index=False)
+    assert 0 == terminal("commission new.csv --model pump-rul --as emil --yes")[0]
+    command = "run new.csv --model pump-rul --last"
+    code, said = terminal(command)
+    assert (0, False) == (code, "are not used" in said)
+    (tmp_path / "twin/commissioned" / f"{unit_key('pump-1')}.dsse.json").write_bytes(b"{}")
+    code, said = terminal(command)
+    assert 0 == code
+    assert "pump-1: signed first cycles are not used, its life is estimated without them:" in said
+    assert "pump-9: signed" not in said
+    assert ["pump-1", "pump-9"] == [json.loads(line)["unit"] for line in _lines(terminal, f"{command} --json")]
+
+
+def _lines(terminal: Callable[..., tuple[int, str]], line: str) -> list[str]:
+    said = terminal(line)[1]
+    return re.findall(r'\{"unit".*?\}', said)
