@@ -10,15 +10,25 @@ import pandas as pd
 import pytest
 import torch
 
-from twinseal.prognostics.checkpoint import write_model
+from twinseal.guard.fitting import fit as fit_guard
+from twinseal.prognostics.checkpoint import Model, write_model
+from twinseal.prognostics.conformal import Intervals
+from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.fitting import Epoch, Recipe
 from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import Epoch, TrainParams, train
+from twinseal.prognostics.training import CertifiedRecipes, Partition, RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
 PARAMS = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
-TRAINING = TrainParams(epochs=20, batch=32, hidden=(16, 16))
+INTERVALS = Intervals(coverage=0.9, edges=(20.0,), below=(4.0, 9.0), above=(4.0, 9.0), cap_cycles=40.0)
+RECIPE = Recipe(epochs=20, batch=32, hidden=(16, 16), epsilon_sigma=0.1)
+TRAINING = TrainParams(
+    robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE),
+    accurate=Recipe(epochs=20, batch=32, hidden=(16, 16), components=2, members=2),
+    certified=CertifiedRecipes(sensors=Partition(parts=3, recipe=RECIPE), units=Partition(parts=3, recipe=RECIPE)),
+)
 
 
 def wearing_fleet(units: int, *, censored: int = 0, seed: int = 5) -> Fleet:
@@ -90,18 +100,38 @@ def toy_prepared(toy_fleet: Fleet, toy_contract: Contract) -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def toy_trained(toy_prepared: Prepared) -> tuple[RulNetwork, tuple[Epoch, ...]]:
+def toy_trained(toy_prepared: Prepared) -> tuple[Networks, tuple[Epoch, ...]]:
     return train(toy_prepared, TRAINING)
 
 
 @pytest.fixture(scope="session")
+def toy_network(toy_trained: tuple[Networks, tuple[Epoch, ...]]) -> RulNetwork:
+    """The only member of the ensemble that answers for any unit."""
+    network: RulNetwork = toy_trained[0].plain.members[0]  # type: ignore[assignment]
+    return network
+
+
+@pytest.fixture(scope="session")
+def toy_context(toy_prepared: Prepared) -> torch.Tensor:
+    return torch.from_numpy(toy_prepared.test.context())
+
+
+def complete(networks: Networks, contract: Contract, prepared: Prepared) -> Model:
+    """A model with a guard of its own."""
+    histories, unseen = prepared.train.histories(), prepared.validation.histories()
+    guard = fit_guard(histories, unseen, contract, prepared.normaliser.restore)
+    intervals = dict.fromkeys(networks.modes(), INTERVALS)
+    return Model(networks, contract, prepared.normaliser, "robust", guard, intervals)
+
+
+@pytest.fixture(scope="session")
 def toy_model(
-    toy_trained: tuple[RulNetwork, tuple[Epoch, ...]],
+    toy_trained: tuple[Networks, tuple[Epoch, ...]],
     toy_contract: Contract,
     toy_prepared: Prepared,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A directory with the trained model's three files. Read only."""
+    """A directory with the trained model's files. Read only."""
     directory = tmp_path_factory.mktemp("toy") / "model"
-    write_model(directory, toy_trained[0], toy_contract, toy_prepared)
+    write_model(directory, complete(toy_trained[0], toy_contract, toy_prepared))
     return directory

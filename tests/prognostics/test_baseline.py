@@ -6,7 +6,6 @@ import torch
 from twinseal.prognostics.baseline import baseline, multi_scale_features
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import Epoch
 from twinseal.prognostics.windows import Prepared
 
 
@@ -18,7 +17,7 @@ def test_the_baseline_learns_and_repeats_itself(toy_prepared: Prepared) -> None:
 
 
 def test_it_sees_what_the_network_sees(
-    toy_trained: tuple[RulNetwork, tuple[Epoch, ...]], toy_prepared: Prepared
+    toy_network: RulNetwork, toy_context: torch.Tensor, toy_prepared: Prepared
 ) -> None:
-    expected = toy_trained[0].features(torch.from_numpy(toy_prepared.test.batch())).numpy()
+    expected = toy_network.features(torch.from_numpy(toy_prepared.test.batch()), toy_context).numpy()
     np.testing.assert_array_equal(expected, multi_scale_features(toy_prepared.test))

@@ -14,39 +14,54 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prognostics.conftest import complete
 
 from twinseal.errors import DataError, EvidenceError
 from twinseal.files import inventory
 from twinseal.prognostics import weights
-from twinseal.prognostics.checkpoint import CONFIG, CONTRACT, WEIGHTS, parse_model, read_model, write_model
+from twinseal.prognostics.checkpoint import (
+    CONFIG,
+    CONTRACT,
+    GUARD,
+    WEIGHTS,
+    parse_model,
+    read_model,
+    write_model,
+)
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
-from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import Epoch, TrainParams, train
+from twinseal.prognostics.fitting import Epoch
+from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
-Trained = tuple[RulNetwork, tuple[Epoch, ...]]
+Trained = tuple[Networks, tuple[Epoch, ...]]
 
 
 def test_training_and_writing_again_gives_the_same_bytes(
     toy_model: Path, toy_prepared: Prepared, toy_training: TrainParams, toy_contract: Contract, tmp_path: Path
 ) -> None:
-    write_model(tmp_path / "again", train(toy_prepared, toy_training)[0], toy_contract, toy_prepared)
+    again, _ = train(toy_prepared, toy_training)
+    write_model(tmp_path / "again", complete(again, toy_contract, toy_prepared))
     assert inventory(toy_model) == inventory(tmp_path / "again")
-    assert [CONFIG, CONTRACT, WEIGHTS] == [record.path for record in inventory(toy_model)]
+    assert [CONFIG, CONTRACT, GUARD, WEIGHTS] == [record.path for record in inventory(toy_model)]
 
 
 def test_the_model_read_predicts_what_the_network_did(
     toy_model: Path, toy_trained: Trained, toy_prepared: Prepared, toy_fleet: Fleet
 ) -> None:
     model, test = read_model(toy_model), toy_prepared.test
-    expected = np.clip(estimates(toy_trained[0], test), 0, 40)
+    plain, commissioned = (np.clip(estimates(e, test), 0, 40) for e in toy_trained[0].modes().values())
     histories = [
         toy_fleet.trajectory(test.unit_names[unit]).rows(model.channels)[:cycle]
         for unit, cycle in zip(test.units, test.cycles, strict=True)
     ]
-    np.testing.assert_allclose(expected, [model.predict(rows) for rows in histories], atol=1e-3)
+    first = [toy_fleet.trajectory(test.unit_names[unit]).rows(model.channels)[:20] for unit in test.units]
+    np.testing.assert_allclose(plain, [model.predict(rows, len(rows)) for rows in histories], atol=1e-3)
+    with_baseline = [model.predict(rows, len(rows), known) for rows, known in zip(histories, first, strict=True)]
+    np.testing.assert_allclose(commissioned, with_baseline, atol=1e-3)
+    assert not np.allclose(plain, commissioned, atol=1e-3)
 
 
 def test_what_is_read_says_what_it_is(toy_model: Path, toy_contract: Contract) -> None:
@@ -54,29 +69,30 @@ def test_what_is_read_says_what_it_is(toy_model: Path, toy_contract: Contract) -
     assert toy_contract == model.contract
     assert list(toy_contract.all_channels) == list(model.contract.all_channels)
     assert (("load", "heat", "drone"), 20, 40.0) == (model.channels, model.window, model.rul_cap_cycles)
-    assert not model.network.training
+    assert not model.networks.training
+    assert "robust" == model.family
 
 
 def test_predict_stays_between_nothing_and_the_cap(toy_model: Path) -> None:
     model = read_model(toy_model)
-    assert 0.0 == model.predict(np.tile([5.0, 900.0, 50.0], (20, 1)))
-    assert 40.0 == model.predict(np.tile([5.0, -900.0, -50.0], (20, 1)))
+    assert 0.0 == model.predict(np.tile([5.0, 900.0, 50.0], (20, 1)), 20)
+    assert 40.0 == model.predict(np.tile([5.0, -900.0, -50.0], (20, 1)), 20)
 
 
 def test_predict_looks_back_one_window_and_fills_gaps(toy_model: Path, toy_fleet: Fleet) -> None:
     model = read_model(toy_model)
     rows = toy_fleet.trajectory("unit-03").rows(model.channels)
-    assert model.predict(rows[-20:]) == model.predict(rows)
+    assert model.predict(rows[-20:], 70) == model.predict(rows, 70)
     gap, held = rows.copy(), rows.copy()
     gap[-1, 1], held[-1, 1] = np.nan, rows[-2, 1]
-    assert model.predict(held) == model.predict(gap)
+    assert model.predict(held, 70) == model.predict(gap, 70)
 
 
 @pytest.mark.parametrize(
     ("rows", "error", "message"),
     [
-        (np.zeros((0, 3)), ValueError, "with a row at least"),
-        (np.zeros(3), ValueError, "with a row at least"),
+        (np.zeros((0, 3)), ValueError, "expected a row at least"),
+        (np.zeros(3), ValueError, r"expected \(L, 3\)"),
         (np.zeros((5, 2)), ValueError, r"expected \(L, 3\)"),
         (np.full((5, 3), np.inf), DataError, "got an infinity"),
         (np.full((5, 3), 1e300), DataError, "got values beyond it"),
@@ -87,7 +103,7 @@ def test_predict_refuses_what_no_estimate_can_be_made_from(
     toy_model: Path, rows: np.ndarray, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        read_model(toy_model).predict(rows)
+        read_model(toy_model).predict(rows, 5)
 
 
 def test_the_twin_needs_no_scikit_learn_to_predict(toy_model: Path) -> None:
@@ -98,7 +114,7 @@ for name in ("sklearn", "art", "great_expectations", "mlflow", "progpy", "matplo
 import numpy as np
 from pathlib import Path
 from twinseal.prognostics.checkpoint import read_model
-print(read_model(Path({str(toy_model)!r})).predict(np.zeros((5, 3))))
+print(read_model(Path({str(toy_model)!r})).predict(np.zeros((5, 3)), 5))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (0, "") == (done.returncode, done.stderr)
@@ -146,8 +162,8 @@ def _json(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
     return damage
 
 
-def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
-    def change(value: dict[str, Any]) -> None:
+def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(value: Any) -> None:
         *parents, last = path
         for parent in parents:
             value = value[parent]
@@ -156,6 +172,7 @@ def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+NETWORK, MEMBER = "plain.members.0.", ("architecture", "plain", "members", 0)
 NAN, HUGE = struct.pack("<f", float("nan")), (1 << 63).to_bytes(8, "little")
 ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "weights-empty": (WEIGHTS, lambda data: b"", "expected a header"),
@@ -177,47 +194,121 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         _header(_set("extra", to={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})),
         "expected tensors",
     ),
-    "tensor-missing": (WEIGHTS, _header(lambda header: header.pop("feature_mean") and None), "expected tensors"),
-    "tensor-of-float64": (WEIGHTS, _header(_set("feature_mean", "dtype", to="F64")), "feature_mean: expected"),
+    "tensor-missing": (
+        WEIGHTS,
+        _header(lambda header: header.pop(NETWORK + "feature_mean") and None),
+        "expected tensors",
+    ),
+    "tensor-of-float64": (
+        WEIGHTS,
+        _header(_set(NETWORK + "feature_mean", "dtype", to="F64")),
+        "feature_mean: expected",
+    ),
     "tensor-of-another-shape": (
         WEIGHTS,
-        _header(_set("layers.0.weight", "shape", to=[15, 16])),
+        _header(_set(NETWORK + "layers.0.weight", "shape", to=[15, 16])),
         "layers.0.weight: exp",
     ),
-    "tensor-with-a-key-more": (WEIGHTS, _header(_set("feature_mean", "note", to="x")), "feature_mean: expected"),
-    "tensor-no-object": (WEIGHTS, _header(_set("feature_mean", to=3)), "feature_mean: expected"),
-    "offsets-overlap": (WEIGHTS, _header(_set("feature_std", "data_offsets", to=[0, 60])), ": expected"),
-    "offsets-negative": (WEIGHTS, _header(_set("feature_std", "data_offsets", to=[-60, 0])), ": expected"),
-    "offsets-true": (WEIGHTS, _header(_set("feature_std", "data_offsets", to=[True, 60])), ": expected"),
-    "weight-nan": (WEIGHTS, _weights("layers.1.bias", NAN), "layers.1.bias: expected finite weights"),
-    "scale-zero": (WEIGHTS, _weights("feature_std", bytes(4)), "feature_std: expected values above 0"),
+    "tensor-with-a-key-more": (
+        WEIGHTS,
+        _header(_set(NETWORK + "feature_mean", "note", to="x")),
+        "feature_mean: expected",
+    ),
+    "tensor-no-object": (WEIGHTS, _header(_set(NETWORK + "feature_mean", to=3)), "feature_mean: expected"),
+    "offsets-overlap": (
+        WEIGHTS,
+        _header(_set(NETWORK + "feature_std", "data_offsets", to=[0, 64])),
+        ": expected",
+    ),
+    "offsets-negative": (
+        WEIGHTS,
+        _header(_set(NETWORK + "feature_std", "data_offsets", to=[-64, 0])),
+        ": expected",
+    ),
+    "offsets-true": (
+        WEIGHTS,
+        _header(_set(NETWORK + "feature_std", "data_offsets", to=[True, 64])),
+        ": expected",
+    ),
+    "weight-nan": (WEIGHTS, _weights(NETWORK + "layers.1.bias", NAN), "layers.1.bias: expected finite weights"),
+    "scale-zero": (WEIGHTS, _weights(NETWORK + "feature_std", bytes(4)), "feature_std: expected values above 0"),
     "scale-negative": (
         WEIGHTS,
-        _weights("feature_std", struct.pack("<f", -1.0)),
+        _weights(NETWORK + "feature_std", struct.pack("<f", -1.0)),
         "feature_std: expected values above 0",
     ),
     "config-not-json": (CONFIG, lambda data: b"\x80\x04pickle", "config.json: expected JSON"),
     "config-a-list": (CONFIG, lambda data: b"[]", "expected keys and values"),
     "config-with-nan": (CONFIG, lambda data: data.replace(b"40.0", b"NaN"), "NaN is not JSON"),
     "config-unknown-key": (CONFIG, _json(_set("loader_module", to="os")), "loader_module: unknown key"),
-    "config-unknown-key-inside": (CONFIG, _json(_set("architecture", "code", to="x")), "code: unknown key"),
-    "config-key-missing": (CONFIG, _json(lambda value: value.pop("mean") and None), "mean: field required"),
-    "config-other-format": (CONFIG, _json(_set("format", to="twinseal-model/2")), "format: input should be"),
+    "config-unknown-key-inside": (
+        CONFIG,
+        _json(_set(*MEMBER, "code", to="x")),
+        "code: unknown key",
+    ),
+    "config-key-missing": (CONFIG, _json(lambda value: value.pop("normaliser") and None), "normaliser: field required"),
+    "config-other-format": (CONFIG, _json(_set("format", to="twinseal-model/1")), "format: input should be"),
     "config-other-asset": (CONFIG, _json(_set("asset", to="pump")), "asset: expected the contract's toy"),
     "config-other-model": (CONFIG, _json(_set("model", to="pump-rul")), "model: expected the contract's toy-rul"),
     "config-channels-swapped": (CONFIG, _json(_set("channels", to=["heat", "load", "drone"])), "channels: expected"),
-    "config-std-zero": (CONFIG, _json(_set("std", to=[1.0, 0.0, 1.0])), "expected finite means and stds above 0"),
-    "config-mean-short": (CONFIG, _json(_set("mean", to=[1.0])), "expected a mean and a std a channel"),
-    "config-number-as-text": (CONFIG, _json(_set("mean", to=["1.0", 2.0, 3.0])), "valid number"),
-    "config-other-cap": (CONFIG, _json(_set("architecture", "rul_cap_cycles", to=4000.0)), "contract's cap of 40"),
-    "config-giant-layer": (CONFIG, _json(_set("architecture", "hidden", to=[10**12])), "1-16384 units a layer"),
-    "config-giant-window": (CONFIG, _json(_set("architecture", "window", to=10**12)), "a window of 2-10000"),
-    "config-other-hidden": (CONFIG, _json(_set("architecture", "hidden", to=[16])), "expected tensors"),
+    "config-std-zero": (
+        CONFIG,
+        _json(_set("normaliser", "std", to=[[1.0, 0.0, 1.0]])),
+        "expected finite means and stds above 0",
+    ),
+    "config-mean-short": (CONFIG, _json(_set("normaliser", "mean", to=[[1.0]])), "expected a mean and a std a channel"),
+    "config-number-as-text": (CONFIG, _json(_set("normaliser", "mean", to=[["1.0", 2.0, 3.0]])), "valid number"),
+    "config-other-cap": (
+        CONFIG,
+        _json(_set(*MEMBER, "rul_cap_cycles", to=4000.0)),
+        "same channels, window and cap",
+    ),
+    "config-giant-layer": (
+        CONFIG,
+        _json(_set(*MEMBER, "hidden", to=[10**12])),
+        "1-16384 units a layer",
+    ),
+    "config-giant-window": (
+        CONFIG,
+        _json(_set(*MEMBER, "window", to=10**12)),
+        "a window of 2-10000",
+    ),
+    "config-members-of-other-windows": (
+        CONFIG,
+        _json(_set(*MEMBER, "window", to=90)),
+        "same",
+    ),
+    "config-no-members": (CONFIG, _json(_set("architecture", "plain", "members", to=[])), "1-32 members"),
+    "config-plain-reads-a-baseline": (
+        CONFIG,
+        _json(_set(*MEMBER, "baseline", to=True)),
+        "expected members that do without a baseline",
+    ),
+    "config-other-family": (CONFIG, _json(_set("family", to="sturdy")), "family: input should be"),
+    "config-without-commissioned": (CONFIG, _json(_set("architecture", "commissioned", to=None)), "expected tensors"),
+    "config-other-hidden": (
+        CONFIG,
+        _json(_set(*MEMBER, "hidden", to=[16])),
+        "expected tensors",
+    ),
     "config-another-channel-count": (
         CONFIG,
-        _json(_set("architecture", "channels", to=4)),
-        "expected {|as many channels",
+        _json(_set(*MEMBER, "channels", to=4)),
+        "same channels, window and cap",
     ),
+    "config-intervals-of-no-network": (CONFIG, _json(_set("intervals", "other", to={})), "intervals"),
+    "config-intervals-negative": (
+        CONFIG,
+        _json(_set("intervals", "plain", "below", to=[-1.0, 9.0])),
+        "widths of 0 or more",
+    ),
+    "guard-not-json": (GUARD, lambda data: b"", "guard.json: expected JSON"),
+    "guard-unknown-key": (GUARD, _json(_set("exec", to="x")), "exec: unknown key"),
+    "guard-of-other-channels": (GUARD, _json(_set("stuck_cycles", to=[5, 5])), "the same everywhere"),
+    "guard-threshold-zero": (GUARD, _json(_set("thresholds", 0, 0, to=0.0)), "thresholds above 0"),
+    "guard-precision-skewed": (GUARD, _json(_set("precision", 0, 1, to=9.0)), "symmetric, positive definite"),
+    "guard-precision-negative": (GUARD, _json(_set("precision", 0, 0, to=-9.0)), "symmetric, positive definite"),
+    "guard-alarms-impossible": (GUARD, _json(_set("false_alarm_share", to=1.0)), "a share of alarms in"),
     "contract-not-json": (CONTRACT, lambda data: b"", "contract.json: expected JSON"),
     "contract-unknown-key": (CONTRACT, _json(_set("exec", to="x")), "exec: unknown key"),
     "contract-of-another-asset": (CONTRACT, _json(_set("asset", to="pump")), "asset: expected the contract's pump"),
@@ -256,7 +347,7 @@ def test_a_damaged_model_is_refused(
 
 @pytest.mark.attack(6)
 @pytest.mark.parametrize("change", ["extra", "missing", "renamed", "link", "folder", "absent"])
-def test_other_than_the_three_files_is_refused(toy_model: Path, tmp_path: Path, change: str) -> None:
+def test_other_than_the_four_files_is_refused(toy_model: Path, tmp_path: Path, change: str) -> None:
     """A file too many or too few, a link or a folder in a model."""
     model = shutil.copytree(toy_model, tmp_path / "model")
     if change == "extra":
@@ -281,10 +372,12 @@ def test_other_than_the_three_files_is_refused(toy_model: Path, tmp_path: Path, 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    file=st.sampled_from([WEIGHTS, CONFIG, CONTRACT]), at=st.floats(0, 1, exclude_max=True), junk=st.binary(max_size=9)
+    file=st.sampled_from([WEIGHTS, CONFIG, CONTRACT, GUARD]),
+    at=st.floats(0, 1, exclude_max=True),
+    junk=st.binary(max_size=9),
 )
 def test_whatever_bytes_come_a_model_or_a_refusal_comes_out(toy_model: Path, file: str, at: float, junk: bytes) -> None:
-    files = {name: (toy_model / name).read_bytes() for name in (WEIGHTS, CONFIG, CONTRACT)}
+    files = {name: (toy_model / name).read_bytes() for name in (WEIGHTS, CONFIG, CONTRACT, GUARD)}
     place = int(at * len(files[file]))
     files[file] = files[file][:place] + junk + files[file][place + len(junk) :]
     try:
@@ -293,13 +386,22 @@ def test_whatever_bytes_come_a_model_or_a_refusal_comes_out(toy_model: Path, fil
         assert "ask whoever signed it" in error.remedy
 
 
-def test_what_could_not_be_read_is_not_written(
-    toy_trained: Trained, toy_prepared: Prepared, toy_contract: Contract, tmp_path: Path
-) -> None:
+def test_what_does_not_belong_together_is_no_model(toy_model: Path, toy_contract: Contract) -> None:
+    honest = read_model(toy_model)
     other = toy_contract.model_copy(update={"settings": {}})
-    with pytest.raises(ValueError, match="expected the contract's channels"):
-        write_model(tmp_path / "model", toy_trained[0], other, toy_prepared)
+    with pytest.raises(ValueError, match="expected as many channels in contract, network, normaliser and guard"):
+        replace(honest, contract=other)
+    capped = toy_contract.model_copy(update={"rul_cap_cycles": 50.0})
+    with pytest.raises(ValueError, match="expected intervals of each network"):
+        replace(honest, intervals={})
     with pytest.raises(ValueError, match="expected the contract's cap of 50 cycles, got 40"):
-        capped = toy_contract.model_copy(update={"rul_cap_cycles": 50.0})
-        write_model(tmp_path / "model", toy_trained[0], capped, replace(toy_prepared, rul_cap_cycles=50.0))
+        replace(honest, contract=capped)
+
+
+def test_what_could_not_be_read_is_not_written(toy_model: Path, tmp_path: Path) -> None:
+    model = read_model(toy_model)
+    network = model.networks.plain.members[0]
+    network.feature_mean[0] = float("nan")  # type: ignore[operator, index]
+    with pytest.raises(EvidenceError, match="feature_mean: expected finite weights"):
+        write_model(tmp_path / "model", model)
     assert not (tmp_path / "model").exists()

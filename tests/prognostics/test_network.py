@@ -12,29 +12,35 @@ from torch import Tensor
 from twinseal.config import parse
 from twinseal.errors import ConfigError
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.training import Epoch
 from twinseal.prognostics.windows import Prepared
 
-Trained = tuple[RulNetwork, tuple[Epoch, ...]]
+CONTEXT = torch.tensor([50.0, 0.5, -0.5, 1.0])  # an age, and a baseline of three channels
 
 
 def _random_network(seed: int, window: int = 12, channels: int = 3) -> RulNetwork:
+    """One of every kind there is: with components or without, with a baseline or without, of some channels or all."""
+    others = {"components": (0, 2)[seed % 2], "baseline": seed % 3 == 0, "leak": (0.0, 0.02, 0.3)[seed % 3]}
+    inputs = (0, 2) if seed % 5 == 0 else (0, 1, 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = RulNetwork(NetworkConfig.for_window(channels, window, hidden=(16, 8)))
+        network = RulNetwork(NetworkConfig.for_window(channels, window, hidden=(16, 8), inputs=inputs, **others))
+        if network.config.components:
+            network.projection.normal_()
         network.feature_mean.normal_()
         network.feature_std.uniform_(0.05, 2.0)
     return network.eval().requires_grad_(False)
 
 
-def _attack(network: RulNetwork, windows: Tensor, epsilon: float, sign: float, steps: int = 20) -> Tensor:
+def _attack(
+    network: RulNetwork, windows: Tensor, context: Tensor, epsilon: float, sign: float, steps: int = 20
+) -> Tensor:
     """The strongest estimate in one direction that gradient steps over the box find (PGD)."""
     delta = torch.zeros_like(windows).requires_grad_()
     for _ in range(steps):
-        (gradient,) = torch.autograd.grad(network(windows + delta).sum() * sign, delta)
+        (gradient,) = torch.autograd.grad(network(windows + delta, context).sum() * sign, delta)
         moved = delta.detach() + epsilon / 4 * gradient.sign()
         delta = moved.clamp(-epsilon, epsilon).requires_grad_()
-    return network(windows + delta).detach()
+    return network(windows + delta, context).detach()
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,65 +48,75 @@ def _attack(network: RulNetwork, windows: Tensor, epsilon: float, sign: float, s
 def test_nothing_within_epsilon_leaves_the_bounds(seed: int, epsilon: float, scale: float) -> None:
     network, generator = _random_network(seed), torch.Generator().manual_seed(seed)
     windows = torch.randn(4, 12, 3, generator=generator) * scale
-    low, high = network.bounds(windows, epsilon)
+    context = CONTEXT.expand(4, 4)
+    low, high = network.bounds(windows, context, epsilon)
     corners = epsilon * torch.randn(30, 4, 12, 3, generator=generator).sign()
     inside = epsilon * (2 * torch.rand(30, 4, 12, 3, generator=generator) - 1)
     for delta in torch.cat([corners, inside, torch.zeros(1, 4, 12, 3)]):
-        estimate = network(windows + delta)
+        estimate = network(windows + delta, context)
         assert bool((low <= estimate).all()) and bool((estimate <= high).all())
-    assert bool((_attack(network, windows, epsilon, 1.0) <= high).all())
-    assert bool((_attack(network, windows, epsilon, -1.0) >= low).all())
+    assert bool((_attack(network, windows, context, epsilon, 1.0) <= high).all())
+    assert bool((_attack(network, windows, context, epsilon, -1.0) >= low).all())
 
 
-def test_no_attack_leaves_the_bounds_of_a_trained_network(toy_trained: Trained, toy_prepared: Prepared) -> None:
-    network, windows = toy_trained[0], torch.from_numpy(toy_prepared.test.batch())
+def test_no_attack_leaves_the_bounds_of_a_trained_network(
+    toy_network: RulNetwork, toy_context: Tensor, toy_prepared: Prepared
+) -> None:
+    network, windows, context = toy_network, torch.from_numpy(toy_prepared.test.batch()), toy_context
     for epsilon in (0.05, 0.1, 0.5):
-        low, high = network.bounds(windows, epsilon)
-        up, down = _attack(network, windows, epsilon, 1.0, 40), _attack(network, windows, epsilon, -1.0, 40)
+        low, high = network.bounds(windows, context, epsilon)
+        up, down = (_attack(network, windows, context, epsilon, sign, 40) for sign in (1.0, -1.0))
         assert bool((up <= high).all()) and bool((down >= low).all())
 
 
-def test_the_bounds_are_not_empty_words(toy_trained: Trained, toy_prepared: Prepared) -> None:
+def test_the_bounds_are_not_empty_words(toy_network: RulNetwork, toy_context: Tensor, toy_prepared: Prepared) -> None:
     """At the ε trained for, an attack reaches a good part of the bounds: they are tight enough to mean something."""
-    network, windows = toy_trained[0], torch.from_numpy(toy_prepared.test.batch())
-    _, high = network.bounds(windows, 0.1)
-    reached, clean = _attack(network, windows, 0.1, 1.0, 40), network(windows)
+    network, windows, context = toy_network, torch.from_numpy(toy_prepared.test.batch()), toy_context
+    _, high = network.bounds(windows, context, 0.1)
+    reached, clean = _attack(network, windows, context, 0.1, 1.0, 40), network(windows, context)
     assert float(((reached - clean) / (high - clean)).mean()) > 0.5
 
 
-def test_bounds_of_no_change_are_the_estimate(toy_trained: Trained, toy_prepared: Prepared) -> None:
-    network, windows = toy_trained[0], torch.from_numpy(toy_prepared.test.batch())
-    low, high = network.bounds(windows, 0.0)
-    torch.testing.assert_close(low, network(windows), atol=0.01, rtol=0)
-    torch.testing.assert_close(high, network(windows), atol=0.01, rtol=0)
+def test_bounds_of_no_change_are_the_estimate(
+    toy_network: RulNetwork, toy_context: Tensor, toy_prepared: Prepared
+) -> None:
+    network, windows, context = toy_network, torch.from_numpy(toy_prepared.test.batch()), toy_context
+    low, high = network.bounds(windows, context, 0.0)
+    torch.testing.assert_close(low, network(windows, context), atol=0.01, rtol=0)
+    torch.testing.assert_close(high, network(windows, context), atol=0.01, rtol=0)
 
 
 def test_bounds_widen_with_epsilon_and_with_each_channel_in_reach() -> None:
     network, windows = _random_network(3), torch.randn(5, 12, 3, generator=torch.Generator().manual_seed(3))
     one_channel = torch.tensor([0.0, 0.3, 0.0])
-    widths = [high - low for low, high in (network.bounds(windows, e) for e in (0.0, one_channel, 0.3, 0.6))]
+    widths = [
+        high - low
+        for low, high in (network.bounds(windows, CONTEXT.expand(5, 4), e) for e in (0.0, one_channel, 0.3, 0.6))
+    ]
     for narrower, wider in pairwise(widths):
         assert bool((narrower < wider).all())
 
 
 def test_a_channel_out_of_reach_may_not_move() -> None:
     """With ε on channel 1 only, changes of it stay within; the same change of channel 0 need not."""
-    network, windows = _random_network(4), torch.zeros(1, 12, 3)
-    low, high = network.bounds(windows, torch.tensor([0.0, 0.3, 0.0]))
+    network, windows, context = _random_network(4), torch.zeros(1, 12, 3), CONTEXT[None]
+    low, high = network.bounds(windows, context, torch.tensor([0.0, 0.3, 0.0]))
     for sign in (-0.3, 0.3):
         moved = windows.clone()
         moved[:, :, 1] = sign
-        assert bool(low <= network(moved) <= high)
+        assert bool(low <= network(moved, context) <= high)
     moved = windows.clone()
     moved[:, :, 0] = 100.0
-    assert not bool(low <= network(moved) <= high)
+    assert not bool(low <= network(moved, context) <= high)
 
 
 def test_the_front_end_means_and_slopes() -> None:
-    network = RulNetwork(NetworkConfig(channels=1, window=6, means=(2, 6), slopes=(3,)))
+    network = RulNetwork(NetworkConfig(channels=1, window=6, inputs=(0,), means=(2, 6), slopes=(3,), baseline=True))
     windows = torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0, 3.0])[None, :, None]
     # means of the last 2 and 6; slope 1 a cycle over the last 3, times 3 cycles
-    assert pytest.approx([2.5, 1.0, 3.0]) == network.features(windows)[0].tolist()
+    # then the age in 200 cycles, and the baseline
+    context = torch.tensor([[50.0, 0.75]])
+    assert pytest.approx([2.5, 1.0, 3.0, 0.25, 0.75]) == network.features(windows, context)[0].tolist()
 
 
 def test_a_short_window_shortens_the_scales() -> None:
@@ -109,13 +125,15 @@ def test_a_short_window_shortens_the_scales() -> None:
 
 
 def test_estimates_are_one_number_a_window() -> None:
-    assert (7,) == tuple(_random_network(1)(torch.zeros(7, 12, 3)).shape)
+    assert (7,) == tuple(_random_network(1)(torch.zeros(7, 12, 3), CONTEXT.expand(7, 4)).shape)
 
 
-def test_a_change_of_batch_changes_no_estimate(toy_trained: Trained, toy_prepared: Prepared) -> None:
-    network, windows = toy_trained[0], torch.from_numpy(toy_prepared.test.batch())
-    alone = torch.cat([network(window[None]) for window in windows])
-    np.testing.assert_allclose(network(windows).numpy(), alone.numpy(), atol=1e-3)
+def test_a_change_of_batch_changes_no_estimate(
+    toy_network: RulNetwork, toy_context: Tensor, toy_prepared: Prepared
+) -> None:
+    network, windows, context = toy_network, torch.from_numpy(toy_prepared.test.batch()), toy_context
+    alone = torch.cat([network(window[None], one[None]) for window, one in zip(windows, context, strict=True)])
+    np.testing.assert_allclose(network(windows, context).numpy(), alone.numpy(), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -134,10 +152,36 @@ def test_a_change_of_batch_changes_no_estimate(toy_trained: Trained, toy_prepare
         {"rul_cap_cycles": 0.0},
         {"rul_cap_cycles": 1e30},
         {"activation": "exec"},
+        {"inputs": []},
+        {"inputs": [1, 0]},
+        {"inputs": [0, 0]},
+        {"inputs": [-1, 0]},
+        {"inputs": [0, 3]},
+        {"components": 4},
+        {"leak": 1.0},
     ],
 )
 def test_an_architecture_out_of_range_cannot_be_built(wrong: dict[str, object]) -> None:
-    honest = {"channels": 3, "window": 100, "means": [3, 100], "slopes": [10], "hidden": [8], "rul_cap_cycles": 125.0}
+    honest: dict[str, object] = {"channels": 3, "window": 100, "inputs": [0, 1, 2]}
+    honest |= {"means": [3, 100], "slopes": [10], "hidden": [8], "rul_cap_cycles": 125.0}
     assert 3 == parse(NetworkConfig, honest, "config.json").channels
     with pytest.raises(ConfigError, match=r"expected|unknown key"):
         parse(NetworkConfig, honest | wrong, "config.json")
+
+
+def test_a_baseline_in_the_attackers_hand_is_bounded_too() -> None:
+    network, windows = _random_network(3), torch.zeros(1, 12, 3)  # 3: one that reads the baseline
+    context, moved = CONTEXT[None], CONTEXT[None].clone()
+    moved[:, 1:] += torch.tensor([0.3, -0.3, 0.3])
+    low, high = network.bounds(windows, context, 0.0)
+    assert not bool(low <= network(windows, moved) <= high)
+    low, high = network.bounds(windows, context, 0.0, 0.3)
+    assert bool(low <= network(windows, moved) <= high)
+
+
+def test_what_a_network_does_not_read_does_not_move_it() -> None:
+    network, windows, context = _random_network(5), torch.zeros(1, 12, 3), CONTEXT[None]  # 5: of channels 0 and 2
+    elsewhere, older = windows.clone(), context.clone()
+    elsewhere[:, :, 1] = 1e6
+    older[:, 1:] = 1e6
+    assert network(windows, context).tolist() == network(elsewhere, older).tolist()

@@ -23,10 +23,11 @@ from twinseal.trust.home import Home
 from twinseal.trust.roles import Roles
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
+RECIPE = {"epochs": 5, "batch": 64, "hidden": [8], "epsilon_sigma": 0.1}
 PARAMS = {
     "data": {"source": "simulated", "asset": "toy"},
     "prepare": {"window": 20, "validation_share": 0.2},
-    "train": {"epochs": 5, "batch": 64, "hidden": [8]},
+    "train": {"folds": 2, "robust": {"plain": RECIPE, "commissioned": RECIPE}},
 }
 
 
@@ -59,7 +60,7 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) 
     prepare.main()
     train.main()
     files = inventory(train.CANDIDATE)
-    assert ["config.json", "contract.json", "model.safetensors"] == [record.path for record in files]
+    assert ["config.json", "contract.json", "guard.json", "model.safetensors"] == [record.path for record in files]
     assert "toy-rul" == read_model(train.CANDIDATE).contract.model
 
     prepared, trained = _stage.upstream("prepare"), _stage.upstream("train")

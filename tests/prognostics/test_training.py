@@ -4,130 +4,154 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
-from twinseal.prognostics.evaluation import bounds, estimates
+from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.fitting import Epoch, Recipe
 from twinseal.prognostics.metrics import rmse_cycles
-from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import Epoch, RobustParams, TrainParams, loss, reproducible, train
-from twinseal.prognostics.windows import Prepared
+from twinseal.prognostics.training import TrainParams, cross_validate, sensor_groups, train, unit_part
+from twinseal.prognostics.windows import Prepared, Windows
 
-Trained = tuple[RulNetwork, tuple[Epoch, ...]]
-
-
-def _weights(network: RulNetwork) -> list[tuple[str, bytes]]:
-    return [(name, tensor.numpy().tobytes()) for name, tensor in network.state_dict().items()]
+Trained = tuple[Networks, tuple[Epoch, ...]]
 
 
-def test_training_learns_what_wear_means(toy_trained: Trained, toy_prepared: Prepared) -> None:
-    test = toy_prepared.test
-    guess = rmse_cycles(np.full(len(test), toy_prepared.train.rul.mean()), test.rul)
-    assert rmse_cycles(estimates(toy_trained[0], test), test.rul) < guess / 2
+def weights(networks: Networks) -> list[tuple[str, bytes]]:
+    return [(name, tensor.numpy().tobytes()) for name, tensor in networks.state_dict().items()]
 
 
-def test_same_inputs_same_weights_whatever_ran_before(
+@pytest.fixture(scope="module")
+def by_sensors(toy_prepared: Prepared, toy_training: TrainParams) -> Networks:
+    return train(toy_prepared, toy_training, family="certified", against="sensors")[0]
+
+
+@pytest.fixture(scope="module")
+def by_units(toy_prepared: Prepared, toy_training: TrainParams) -> Networks:
+    return train(toy_prepared, toy_training, family="certified", against="units")[0]
+
+
+def test_the_robust_family_has_a_network_for_any_unit_and_one_that_reads_the_baseline(toy_trained: Trained) -> None:
+    modes = toy_trained[0].modes()
+    assert {"plain": False, "commissioned": True} == {name: e.config.baseline for name, e in modes.items()}
+    assert 20 == len(toy_trained[1])
+
+
+def test_the_accurate_family_is_the_mean_of_its_members(toy_prepared: Prepared, toy_training: TrainParams) -> None:
+    networks, _ = train(toy_prepared, toy_training, family="accurate")
+    assert ["plain"] == list(networks.modes())
+    each = [estimates(member, toy_prepared.test) for member in networks.plain.members]  # type: ignore[arg-type]
+    assert 2 == len(each)
+    np.testing.assert_allclose(np.mean(each, axis=0), estimates(networks.plain, toy_prepared.test), atol=1e-4)
+    assert each[0].tolist() != each[1].tolist()
+
+
+def test_members_share_no_sensor_and_their_median_answers(by_sensors: Networks, toy_prepared: Prepared) -> None:
+    inputs = [member.inputs for member in by_sensors.config.plain.members]
+    assert [0, 1, 2] == sorted(index for group in inputs for index in group)
+    each = [estimates(member, toy_prepared.test) for member in by_sensors.plain.members]  # type: ignore[arg-type]
+    np.testing.assert_allclose(np.median(each, axis=0), estimates(by_sensors.plain, toy_prepared.test), atol=1e-4)
+
+
+def test_a_lying_sensor_moves_one_vote_only(by_sensors: Networks, toy_prepared: Prepared) -> None:
+    values = toy_prepared.test.batch()
+    values[:, :, 1] = 1e6
+    lied = toy_prepared.test.altered(values)
+    moved = [
+        estimates(member, lied).tolist() != estimates(member, toy_prepared.test).tolist()  # type: ignore[arg-type]
+        for member in by_sensors.plain.members
+    ]
+    assert [1 in member.inputs for member in by_sensors.config.plain.members] == moved
+
+
+def test_a_poisoned_unit_reaches_one_vote_only(
+    by_units: Networks, toy_prepared: Prepared, toy_training: TrainParams
+) -> None:
+    """Whatever stands in one unit's windows: the members of other parts come out the same, byte for byte."""
+    windows = toy_prepared.train
+    mine = windows.units == 2
+    rul = np.where(mine, np.float32(40), windows.rul)
+    poisoned = replace(toy_prepared, train=replace(windows, rul=rul))
+    again, _ = train(poisoned, toy_training, family="certified", against="units")
+    part = unit_part(windows.unit_names[2], 3)
+    same = [weights_of(by_units, at) == weights_of(again, at) for at in range(3)]
+    assert [at != part for at in range(3)] == same
+
+
+def weights_of(networks: Networks, member: int) -> list[tuple[str, bytes]]:
+    return [item for item in weights(networks) if item[0].startswith(f"plain.members.{member}.")]
+
+
+def test_a_unit_is_in_a_part_by_its_own_name_alone() -> None:
+    assert [unit_part(f"unit-{n}", 10) for n in range(5)] == [unit_part(f"unit-{n}", 10) for n in range(5)]
+    assert set(range(10)) == {unit_part(f"unit-{n}", 10) for n in range(200)}
+
+
+def test_the_best_sensors_are_dealt_out_first(toy_prepared: Prepared) -> None:
+    windows = toy_prepared.train
+    assert sorted(sensor_groups(windows, 3)) == [(0,), (1,), (2,)]
+    paired = sensor_groups(twice(windows), 3)
+    # heat and drone tell of wear, the load does not: no group has two that tell, and each has one of six
+    told = {1, 2, 4, 5}
+    assert [1, 1, 2] == sorted(len(told & set(group)) for group in paired)
+
+
+def twice(windows: Windows) -> Windows:
+    both = {key: np.tile(getattr(windows, key), (1, 2)) for key in ("rows", "baselines")}
+    return replace(windows, **both)
+
+
+def test_more_groups_than_sensors_are_refused(toy_prepared: Prepared) -> None:
+    with pytest.raises(DataError, match="expected at least 5 channels for 5 groups, got 3"):
+        sensor_groups(toy_prepared.train, 5)
+
+
+def test_the_numbers_do_not_depend_on_how_many_processes_there_are(
     toy_trained: Trained, toy_prepared: Prepared, toy_training: TrainParams
 ) -> None:
-    torch.manual_seed(99)
-    torch.rand(17)
-    again, history = train(toy_prepared, toy_training)
-    assert _weights(toy_trained[0]) == _weights(again)
+    again, history = train(toy_prepared, toy_training, workers=2)
+    assert weights(toy_trained[0]) == weights(again)
     assert toy_trained[1] == history
 
 
-def test_another_seed_gives_other_weights(toy_prepared: Prepared) -> None:
-    one, other = (train(toy_prepared, TrainParams(epochs=1, hidden=(4,), seed=seed))[0] for seed in (1, 2))
-    assert _weights(one) != _weights(other)
+def test_out_of_fold_nobody_is_asked_about_a_unit_that_he_saw(
+    toy_prepared: Prepared, toy_training: TrainParams
+) -> None:
+    """A unit's own labels cannot move what is said of it out of fold; those of the others do."""
+    params = toy_training.model_copy(update={"folds": 4})
+    before = cross_validate(toy_prepared, params)
+    mine = toy_prepared.train.units == 2
+    rul = np.where(mine, np.float32(40), toy_prepared.train.rul)
+    after = cross_validate(replace(toy_prepared, train=replace(toy_prepared.train, rul=rul)), params)
+    for mode in ("plain", "commissioned"):
+        assert before[mode].estimates[mine].tolist() == after[mode].estimates[mine].tolist()
+        assert before[mode].estimates[~mine].tolist() != after[mode].estimates[~mine].tolist()
+    plain = before["plain"]  # eight units are too few to tell what a baseline means
+    guess = rmse_cycles(np.full(len(mine), plain.truth.mean()), plain.truth)
+    assert rmse_cycles(plain.estimates, plain.truth) < guess / 2
 
 
-def test_training_leaves_the_callers_torch_as_it_was(toy_prepared: Prepared) -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    train(toy_prepared, TrainParams(epochs=1, hidden=(4,)))
-    assert expected.tolist() == torch.rand(3).tolist()
-    assert not torch.are_deterministic_algorithms_enabled()
+def test_more_folds_than_units_are_refused(toy_prepared: Prepared, toy_training: TrainParams) -> None:
+    with pytest.raises(DataError, match="cross-validation: expected at least 20 training units, got 8"):
+        cross_validate(toy_prepared, toy_training.model_copy(update={"folds": 20}))
 
 
-def test_reproducible_puts_everything_back_after_an_error() -> None:
-    torch.set_num_threads(2)
-    with pytest.raises(RuntimeError, match="boom"), reproducible(1):
-        assert (1, True) == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-        raise RuntimeError("boom")
-    assert (2, False) == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-
-
-def test_defence_narrows_the_bounds(toy_trained: Trained, toy_prepared: Prepared, toy_training: TrainParams) -> None:
-    undefended = toy_training.model_copy(update={"robust": RobustParams(epsilon_sigma=0.0)})
-    widths = []
-    for network in (toy_trained[0], train(toy_prepared, undefended)[0]):
-        low, high = bounds(network, toy_prepared.test, 0.1)
-        widths.append(float((high - low).mean()))
-    assert widths[0] < widths[1] / 2
-
-
-def test_the_loss_is_the_clean_one_and_the_worst_one_by_kappa(toy_trained: Trained, toy_prepared: Prepared) -> None:
-    network, test = toy_trained[0], toy_prepared.test
-    features, rul = network.features(torch.from_numpy(test.batch())), torch.from_numpy(test.rul)
-    low, high = network.bounds_from_features(features, 0.2)
-    worst = torch.maximum((high - rul) ** 2, (low - rul) ** 2).mean()
-    clean = ((network.from_features(features) - rul) ** 2).mean()
-    whole, reported = loss(network, features, rul, 0.2, 0.25)
-    torch.testing.assert_close(whole, 0.75 * clean + 0.25 * worst)
-    torch.testing.assert_close(reported, clean)
-
-
-def test_every_epoch_is_reported_as_it_ends(toy_prepared: Prepared) -> None:
+def test_progress_is_told_of_the_first_network(toy_prepared: Prepared) -> None:
     seen: list[Epoch] = []
-    _, history = train(toy_prepared, TrainParams(epochs=3, hidden=(4,)), progress=seen.append)
+    quick = TrainParams(family="accurate", accurate=Recipe(epochs=2, members=2, hidden=(4,)))
+    _, history = train(toy_prepared, quick, progress=seen.append)
     assert history == tuple(seen)
-    assert [1, 2, 3] == [epoch.epoch for epoch in history]
-    assert all(epoch.validation_worst_rmse_cycles > epoch.validation_rmse_cycles for epoch in history)
-
-
-def test_validation_and_test_have_no_say_in_the_weights(toy_prepared: Prepared) -> None:
-    params = TrainParams(epochs=2, hidden=(4,))
-    elsewhere = replace(toy_prepared, validation=toy_prepared.test, test=toy_prepared.validation)
-    assert _weights(train(toy_prepared, params)[0]) == _weights(train(elsewhere, params)[0])
-
-
-def test_a_still_channel_does_no_harm(toy_prepared: Prepared) -> None:
-    rows = toy_prepared.train.rows.copy()
-    rows[:, 0] = 0.0
-    still = replace(toy_prepared, train=replace(toy_prepared.train, rows=rows))
-    network, _ = train(still, TrainParams(epochs=1, hidden=(4,)))
-    assert np.isfinite(estimates(network, toy_prepared.test)).all()
-
-
-def test_nothing_to_learn_from_is_refused(toy_prepared: Prepared) -> None:
-    empty = replace(toy_prepared, train=toy_prepared.train.take(np.zeros(0, dtype=np.int64)))
-    with pytest.raises(DataError, match="training: expected windows, got none"):
-        train(empty, TrainParams(epochs=1))
-
-
-def test_a_training_that_runs_away_is_refused(toy_prepared: Prepared) -> None:
-    rul = toy_prepared.train.rul * np.float32(1e30)
-    wild = replace(toy_prepared, train=replace(toy_prepared.train, rul=rul))
-    with pytest.raises(DataError, match=r"training: expected a finite loss, got (nan|inf) in epoch 1"):
-        train(wild, TrainParams(epochs=1, hidden=(4,)))
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"epochs": 0}, "epochs"),
-        ({"batch": 0}, "batch"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"averaging": 1.0}, "averaging"),
-        ({"hidden": []}, "hidden, layers: expected 1 to 4, got 0"),
-        ({"hidden": [64, 0]}, "hidden, smallest: expected 1 to 1024, got 0"),
-        ({"hidden": [64, 10_000_000]}, "hidden, largest: expected 1 to 1024"),
-        ({"robust": {"epsilon_sigma": -0.1}}, "robust.epsilon_sigma"),
-        ({"robust": {"kappa": 1.5}}, "robust.kappa"),
-        ({"robust": {"kapa": 0.5}}, "did you mean 'kappa'"),
-        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"family": "sturdy"}, "family"),
+        ({"seed": -1}, "seed"),
+        ({"folds": 1}, "folds"),
+        ({"robust": {"plain": {"kapa": 0.5}}}, "did you mean 'kappa'"),
+        ({"certified": {"sensors": {"parts": 2}}}, "parts: expected 3 to 32, got 2"),
+        ({"epochs": 3}, "unknown key"),
     ],
 )
 def test_params_out_of_range_are_refused_by_name(wrong: dict[str, object], named: str) -> None:

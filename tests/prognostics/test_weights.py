@@ -12,19 +12,24 @@ from safetensors.torch import save
 
 from twinseal.errors import EvidenceError
 from twinseal.prognostics import weights
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
+from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.weights import parse_weights, read_weights
 
 Reader = Callable[[bytes], dict[str, torch.Tensor]]
 
 
-def config(units: int = 300) -> NetworkConfig:
-    return NetworkConfig.for_window(channels=3, window=20, hidden=(units, units))
+LAYER = "plain.members.0.layers.1.weight"
+
+
+def config(units: int = 300) -> Architecture:
+    network = NetworkConfig.for_window(channels=3, window=20, hidden=(units, units), components=2)
+    return Architecture(plain=EnsembleConfig(members=(network,)))
 
 
 def state(units: int = 300) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    return {name: tensor.clone() for name, tensor in RulNetwork(config(units)).state_dict().items()}
+    return {name: tensor.clone() for name, tensor in Networks(config(units)).state_dict().items()}
 
 
 @pytest.fixture(params=["in memory", "parsed", "mapped"])
@@ -53,7 +58,7 @@ def test_each_way_gives_the_tensors_that_were_saved(read: Reader) -> None:
 @pytest.mark.parametrize("place", [0, (1 << 16) - 1, 1 << 16, 300 * 300 - 1])
 def test_value_that_is_no_number_is_found_wherever_it_is(bits: int, place: int, read: Reader) -> None:
     tensors = state()
-    tensors["layers.1.weight"].view(torch.int32).ravel()[place] = struct.unpack("<i", struct.pack("<I", bits))[0]
+    tensors[LAYER].view(torch.int32).ravel()[place] = struct.unpack("<i", struct.pack("<I", bits))[0]
     with pytest.raises(EvidenceError, match=r"layers\.1\.weight: expected finite weights, got NaN or an infinity"):
         read(save(tensors))
 
@@ -61,15 +66,15 @@ def test_value_that_is_no_number_is_found_wherever_it_is(bits: int, place: int, 
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.0])
 def test_scale_that_is_not_above_zero_is_refused(value: float, read: Reader) -> None:
     tensors = state()
-    tensors["feature_std"][3] = value
+    tensors["plain.members.0.feature_std"][3] = value
     with pytest.raises(EvidenceError, match="feature_std: expected values above 0"):
         read(save(tensors))
 
 
 def test_largest_and_smallest_numbers_are_numbers(read: Reader) -> None:
     tensors = state()
-    tensors["layers.1.weight"][0, :4] = torch.tensor([3.4028235e38, -3.4028235e38, 1e-45, -0.0])
-    assert torch.equal(tensors["layers.1.weight"], read(save(tensors))["layers.1.weight"])
+    tensors[LAYER][0, :4] = torch.tensor([3.4028235e38, -3.4028235e38, 1e-45, -0.0])
+    assert torch.equal(tensors[LAYER], read(save(tensors))[LAYER])
 
 
 def test_large_file_with_tensors_at_an_odd_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +101,12 @@ def test_reading_large_weights_brings_none_of_them_into_memory(tmp_path: Path) -
     tensors = read_weights(tmp_path / "w", large)
     assert resident() - before < 8 << 20
     (tmp_path / "w").unlink()  # as when the next release is installed
-    assert torch.equal(state(4_200)["layers.1.weight"], tensors["layers.1.weight"])
+    assert torch.equal(state(4_200)[LAYER], tensors[LAYER])
 
 
 def test_mapped_weights_cannot_be_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "IN_MEMORY_BYTES", 0)
     data = save(state())
     (tmp_path / "w").write_bytes(data)
-    read_weights(tmp_path / "w", config())["layers.1.weight"].zero_()
+    read_weights(tmp_path / "w", config())[LAYER].zero_()
     assert data == (tmp_path / "w").read_bytes()

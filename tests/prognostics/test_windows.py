@@ -11,7 +11,7 @@ import pytest
 from twinseal.config import parse
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, EvidenceError
-from twinseal.prognostics.windows import DESCRIPTION, SPLITS, TENSORS, Prepared, PrepareParams, Windows, join, prepare
+from twinseal.prognostics.windows import DESCRIPTION, SPLITS, TENSORS, Prepared, PrepareParams, join, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
@@ -39,10 +39,20 @@ def test_each_window_is_the_history_before_its_end(toy_prepared: Prepared, toy_f
         np.testing.assert_array_equal(expected, got)
 
 
-def test_a_young_unit_is_padded_by_its_first_row(toy_prepared: Prepared) -> None:
+def test_a_young_unit_is_padded_by_what_its_first_rows_are_on_average(toy_prepared: Prepared) -> None:
     first = toy_prepared.train.batch([0])[0]
-    assert 1 == toy_prepared.train.cycles[0]
-    np.testing.assert_array_equal(np.repeat(first[:1], 20, axis=0), first)
+    assert 10 == toy_prepared.train.cycles[0]  # earlier, its padding would know what is to come
+    np.testing.assert_allclose(np.repeat(first[10:].mean(axis=0)[None], 10, axis=0), first[:10], atol=1e-5)
+
+
+def test_the_context_is_the_age_and_what_the_first_twenty_cycles_said(toy_prepared: Prepared, toy_fleet: Fleet) -> None:
+    windows, context = toy_prepared.train, toy_prepared.train.context()
+    assert windows.cycles.tolist() == context[:, 0].tolist()
+    for index in (0, 100):
+        unit = windows.unit_names[windows.units[index]]
+        history = toy_fleet.trajectory(unit).rows(toy_prepared.channels)[:20]
+        expected = toy_prepared.normaliser.apply(history).mean(axis=0)
+        np.testing.assert_allclose(expected, context[index, 1:], atol=1e-5)
 
 
 def test_remaining_lives_are_capped_and_end_at_zero(toy_prepared: Prepared) -> None:
@@ -128,7 +138,7 @@ def test_read_gives_what_was_written(toy_prepared: Prepared, tmp_path: Path) -> 
     for split in SPLITS:
         expected, got = getattr(toy_prepared, split), getattr(read, split)
         assert expected.unit_names == got.unit_names
-        for key in ("rows", "ends", "rul", "cycles", "units"):
+        for key in ("rows", "regimes", "ends", "rul", "cycles", "units", "baselines"):
             np.testing.assert_array_equal(getattr(expected, key), getattr(got, key), strict=True)
     assert (toy_prepared.channels, 20, 40.0) == (read.channels, read.window, read.rul_cap_cycles)
     assert toy_prepared.normaliser.std.tolist() == read.normaliser.std.tolist()
@@ -166,11 +176,13 @@ def test_absent_windows_are_refused(tmp_path: Path) -> None:
         Prepared.read(tmp_path)
 
 
-def test_explicit_windows_come_back_as_they_were(toy_prepared: Prepared) -> None:
+def test_altered_windows_are_the_same_ones_with_other_readings(toy_prepared: Prepared) -> None:
     source = toy_prepared.test.take(np.array([0, 3, 5]))
     values = source.batch() + np.float32(1)
-    explicit = Windows.explicit(values, source.rul, source.cycles, source.units, source.unit_names)
-    np.testing.assert_array_equal(values, explicit.batch())
+    altered = source.altered(values)
+    np.testing.assert_array_equal(values, altered.batch())
+    np.testing.assert_array_equal(source.context(), altered.context())
+    assert (source.rul.tolist(), source.units.tolist()) == (altered.rul.tolist(), altered.units.tolist())
 
 
 def test_joined_windows_are_the_one_then_the_other(toy_prepared: Prepared) -> None:
@@ -178,6 +190,7 @@ def test_joined_windows_are_the_one_then_the_other(toy_prepared: Prepared) -> No
     np.testing.assert_array_equal(
         np.concatenate([toy_prepared.train.batch(), toy_prepared.test.batch()]), joined.batch()
     )
+    np.testing.assert_array_equal(toy_prepared.test.context(), joined.context()[len(toy_prepared.train) :])
     expected = [toy_prepared.test.unit_names[unit] for unit in toy_prepared.test.units]
     assert expected == [joined.unit_names[unit] for unit in joined.units[len(toy_prepared.train) :]]
 
@@ -194,8 +207,10 @@ def test_a_part_of_the_windows_may_be_taken_by_mask_slice_or_index(toy_prepared:
     ("change", "message"),
     [
         ({"ends": np.array([5])}, "one end, rul, cycle and unit a window"),
-        ({"rul": np.full(18, np.nan, dtype=np.float32)}, "expected finite rows and RULs"),
-        ({"rul": np.zeros(18)}, "expected float32"),
+        ({"rul": np.full(18, np.nan, dtype=np.float32)}, "expected finite float32 rows"),
+        ({"rul": np.zeros(18)}, "expected finite float32 rows"),
+        ({"baselines": np.zeros((1, 3), dtype=np.float32)}, "a baseline (C,) a unit"),
+        ({"regimes": np.zeros(3, dtype=np.int64)}, "expected a regime a row"),
         ({"ends": np.full(18, 10**6)}, "expected every window within the rows"),
         ({"ends": np.full(18, 3)}, "expected every window within the rows"),
         ({"units": np.full(18, 3)}, "expected every window to have a named unit"),

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,11 @@ import torch
 from twinseal.digests import sha256, sha256_file
 from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
 from twinseal.files import inventory
-from twinseal.prognostics.checkpoint import write_model
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.guard.parameters import GuardParams
+from twinseal.prognostics.checkpoint import Model, write_model
+from twinseal.prognostics.conformal import Intervals
+from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
+from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import repository
@@ -55,6 +57,7 @@ def roles(models: tuple[str, ...] = (MODEL, OTHER)) -> Roles:
         "builder": ("builder",),
         "assessor": ("assessor",),
         "reviewer": ("alice", "bruno", "chiara"),
+        "commissioner": ("emil", "flora"),
         "registrar": ("registrar",),
     }
     table = {
@@ -167,14 +170,36 @@ class Deployment:
 
 
 def write_tiny_model(folder: Path, seed: int, model: str = MODEL) -> None:
-    """The three files of a network that nobody trained."""
+    """The files of a model that nobody trained."""
+    write_untrained(folder, seed, model, (4,))
+
+
+def write_untrained(folder: Path, seed: int, model: str, hidden: tuple[int, ...]) -> None:
+    """Likewise, of a size."""
     torch.manual_seed(seed)
-    network = RulNetwork(
-        NetworkConfig.for_window(channels=len(CHANNELS), window=WINDOW, hidden=(4,), rul_cap_cycles=100.0)
+    member = NetworkConfig.for_window(channels=len(CHANNELS), window=WINDOW, hidden=hidden, rul_cap_cycles=100.0)
+    networks = Networks(Architecture(plain=EnsembleConfig(members=(member,))))
+    width = (1, len(CHANNELS))
+    normaliser = Normaliser(np.full(width, 5.0), np.full(width, 2.0), np.zeros((1, 0)), np.zeros(0))
+    intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
+    write_model(
+        folder, Model(networks, contract(model), normaliser, "robust", deaf(len(CHANNELS)), {"plain": intervals})
     )
-    normaliser = Normaliser(np.full(len(CHANNELS), 5.0), np.full(len(CHANNELS), 2.0))
-    prepared: Any = SimpleNamespace(channels=CHANNELS, normaliser=normaliser)  # all that write_model reads of it
-    write_model(folder, network, contract(model), prepared)
+
+
+def deaf(channels: int) -> GuardParams:
+    """A guard that has learned nothing: it knows the contract's rules and no more."""
+    return GuardParams(
+        precision=tuple(map(tuple, np.eye(channels).tolist())),
+        spans=(1,),
+        thresholds=((1e6,) * channels,),
+        wear=(0.0,) * channels,
+        falls=(1e6,),
+        stuck_cycles=(1_000,) * channels,
+        false_alarm_share=0.01,
+        measured_false_alarm_share=0.0,
+        widen=1.25,
+    )
 
 
 def statements(files: tuple[Subject, ...], model: str) -> dict[str, Statement]:

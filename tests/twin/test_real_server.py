@@ -5,18 +5,13 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, POLICY, WINDOW, Deployment, Writer, contract
+from tests.twin.deployment import MODEL, NOW, OTHER, POLICY, Deployment, Writer, write_untrained
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
-from twinseal.prognostics.checkpoint import write_model
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.normaliser import Normaliser
 from twinseal.registry.register import METADATA_RUN, publish
 from twinseal.registry.store import connect
 from twinseal.registry.submit import submit
@@ -136,10 +131,7 @@ def test_replayed_registry_is_refused(store: Any, server: str, registry_home: Ho
 
 def large(folder: Path, _seed: int, model: str) -> None:
     """A network of a little over 8 MiB, from where on the twin looks for a faster way."""
-    network = RulNetwork(NetworkConfig.for_window(len(CHANNELS), WINDOW, hidden=(1460, 1460), rul_cap_cycles=100.0))
-    normaliser = Normaliser(np.full(len(CHANNELS), 5.0), np.full(len(CHANNELS), 2.0))
-    prepared: Any = SimpleNamespace(channels=CHANNELS, normaliser=normaliser)
-    write_model(folder, network, contract(model), prepared)
+    write_untrained(folder, 0, model, (1460, 1460))
 
 
 @pytest.mark.parametrize("place", ["beside the server", "through the server"])

@@ -36,7 +36,7 @@ def test_each_row_gets_the_models_answer_on_its_window(verified: VerifiedModel) 
     predictions = list(run(verified, rows))
     for index, prediction in enumerate(predictions):
         window = np.array([[r[name] for name in CHANNELS] for r in rows[max(0, index + 1 - WINDOW) : index + 1]])
-        assert prediction.rul_cycles == verified.model.predict(window)
+        assert prediction.rul_cycles == verified.model.predict(window, prediction.cycle)
     assert [p.cycle for p in predictions] == list(range(1, 10))
     assert [p.readings for p in predictions] == ["degraded"] * 2 + ["ok"] * 7
     assert predictions[0].advice.endswith("a history of 1 cycles, fewer than 3")
@@ -63,7 +63,7 @@ def test_repaired_value_is_said_as_long_as_it_is_in_the_window(verified: Verifie
     predictions = list(run(verified, rows))
     assert [p.readings for p in predictions] == ["degraded"] * 2 + ["ok"] + ["degraded"] * WINDOW + ["ok"]
     assert [p.flagged for p in predictions[2:5]] == [(), ("heat",), ()]
-    assert predictions[3].advice.endswith("1 of the last 4 cycles were repaired, now heat: check the sensor")
+    assert predictions[3].advice.endswith("1 of the last 4 cycles were repaired, now heat (maximum): check the sensor")
 
 
 def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> None:
@@ -74,9 +74,12 @@ def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> 
         "pump-1",
         2,
         0.0,
+        0.0,
+        0.0,
         "refused",
         ("flow", "heat", "noise"),
-        "inspect now: expected at most 2 flagged channels, got 3: flow, heat, noise",
+        False,
+        "inspect now: expected at most 2 channels that lie or are silent, got 3: flow, heat, noise",
     )
     assert runtime.step(row(3)).readings == "degraded"
 
@@ -120,7 +123,7 @@ def test_missing_cycles_are_held_and_said(verified: VerifiedModel) -> None:
     rows = [row(cycle, speed=5.0 + cycle / 10) for cycle in (1, 2, 3, 6)]
     answer = [runtime.step(r) for r in rows][-1]
     held = np.array([[r[name] for name in CHANNELS] for r in (*rows[:3], rows[2], rows[2], rows[3])])
-    assert answer.rul_cycles == verified.model.predict(held)
+    assert answer.rul_cycles == verified.model.predict(held, 6)
     assert answer.advice.endswith("2 of the last 6 cycles were repaired")
 
 
@@ -130,7 +133,7 @@ def test_after_a_long_silence_the_history_starts_again(verified: VerifiedModel) 
         runtime.step(row(cycle))
     answer = runtime.step(row(4 + WINDOW + 1))
     assert answer.advice.endswith("a history of 1 cycles, fewer than 3")
-    assert answer.rul_cycles == Runtime(verified).step(row(1)).rul_cycles
+    assert answer.rul_cycles == Runtime(verified).step(row(4 + WINDOW + 1)).rul_cycles
 
 
 def test_only_a_verified_model_runs(verified: VerifiedModel, first: Path) -> None:

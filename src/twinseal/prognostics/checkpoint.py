@@ -1,7 +1,8 @@
-"""The checkpoint: a model as three files, written with deterministic bytes and read as if an enemy had written them.
+"""The checkpoint: a model as four files, written with deterministic bytes and read as if an enemy had written them.
 
     model.safetensors   the weights; no metadata, every tensor float32
-    config.json         architecture, channels, normaliser, and which asset and model this is
+    config.json         architecture, channels, normaliser, intervals, and which asset, model and family this is
+    guard.json          how the channels of a machine go together, for the guard that stands before the networks
     contract.json       the contract whose telemetry the network was trained on
 
 Reading is step 6 of the twin's admission: the bytes are already signed, and are still not trusted to be well formed.
@@ -30,141 +31,166 @@ from twinseal.config import Settings, parse
 from twinseal.digests import parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_whole
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.normaliser import Normaliser, pad
+from twinseal.guard.parameters import GuardParams
+from twinseal.prognostics.conformal import Intervals
+from twinseal.prognostics.ensemble import Architecture, Networks
+from twinseal.prognostics.families import Family
+from twinseal.prognostics.normaliser import F32, Normaliser, baseline_of, pad
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
-from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 
-CONFIG, CONTRACT = "config.json", "contract.json"
-MAX_BYTES = {WEIGHTS: MAX_WEIGHTS_BYTES, CONFIG: 1 << 20, CONTRACT: 1 << 20}
+CONFIG, CONTRACT, GUARD = "config.json", "contract.json", "guard.json"
+MAX_BYTES = {WEIGHTS: MAX_WEIGHTS_BYTES, CONFIG: 1 << 20, CONTRACT: 1 << 20, GUARD: 8 << 20}
 
 
 class ModelConfig(Settings):
     """What config.json holds; unknown keys are refused.
 
     Attributes:
-        format: Version of the three files.
+        format: Version of the files.
         asset: Kind of asset, as in the contract.
         model: Name of the model, as in the contract.
+        family: What kind of networks these are, see `training`.
         channels: Names of the channels, as in the contract, in order.
-        mean: Of each channel over the training units, in its unit.
-        std: Likewise, above 0.
-        architecture: Of the network.
+        normaliser: As `Normaliser.to_dict`.
+        architecture: Of the networks.
+        intervals: How far the truth lies from what each of them says, by mode.
     """
 
-    format: Literal["twinseal-model/1"] = "twinseal-model/1"
+    format: Literal["twinseal-model/2"] = "twinseal-model/2"
     asset: str
     model: str
+    family: Family
     channels: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    architecture: NetworkConfig
+    normaliser: dict[str, Any]
+    architecture: Architecture
+    intervals: dict[str, Intervals]
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with all that it needs to read raw telemetry.
+    """Networks with all that they need to read raw telemetry.
 
     Attributes:
-        network: In evaluation mode.
-        contract: What telemetry must be before the network sees it.
+        networks: In evaluation mode.
+        contract: What telemetry must be before a network sees it.
         normaliser: Raw units → σ of the training units.
+        family: What kind of networks these are.
+        guard: What the guard before them knows of the machines.
+        intervals: How far the truth lies from what each network says, by mode.
 
     Raises:
-        ValueError: The three disagree about the channels or the cap.
+        ValueError: They disagree about the channels, the cap or the modes.
     """
 
-    network: RulNetwork
+    networks: Networks
     contract: Contract
     normaliser: Normaliser
+    family: Family
+    guard: GuardParams
+    intervals: dict[str, Intervals]
 
     def __post_init__(self) -> None:
-        counts = {len(self.channels), self.network.config.channels, self.normaliser.mean.size}
-        if len(counts) != 1:
-            raise ValueError(f"model: expected as many channels in contract, network and normaliser, got {counts}")
-        if self.network.config.rul_cap_cycles != self.contract.rul_cap_cycles:
+        counts = {len(self.channels), self.networks.config.plain.channels, self.normaliser.mean.shape[1]}
+        if len(counts | {len(self.guard.stuck_cycles)}) != 1:
+            raise ValueError(
+                f"model: expected as many channels in contract, network, normaliser and guard, got {sorted(counts)}"
+            )
+        if (len(self.contract.regime_settings), self.contract.regimes) != (
+            self.normaliser.settings,
+            len(self.normaliser.mean),
+        ):
+            raise ValueError("model: expected a normaliser of the contract's regimes, got one of others")
+        if set(self.intervals) != set(self.networks.modes()):
+            raise ValueError(f"model: expected intervals of each network, got {sorted(self.intervals)}"[:200])
+        if any(found.cap_cycles != self.rul_cap_cycles for found in self.intervals.values()):
+            raise ValueError("model: expected intervals up to the cap, got others")
+        if self.rul_cap_cycles != self.contract.rul_cap_cycles:
             raise ValueError(
                 f"model: expected the contract's cap of {self.contract.rul_cap_cycles:g} cycles, "
-                f"got {self.network.config.rul_cap_cycles:g}"
+                f"got {self.rul_cap_cycles:g}"
             )
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the C channels that `predict` wants, in order."""
+        """Names of the C channels that the networks read, in order."""
         return self.contract.channels
 
     @property
     def window(self) -> int:
-        """L, the rows that the network looks back; more are ignored."""
-        return self.network.config.window
+        """L, the rows that the networks look back; more are ignored."""
+        return self.networks.config.plain.window
 
     @property
     def rul_cap_cycles(self) -> float:
         """The longest remaining life that is ever stated."""
-        return self.network.config.rul_cap_cycles
+        return self.networks.config.plain.rul_cap_cycles
 
-    def inputs(self, rows: npt.NDArray[np.floating]) -> Tensor:
-        """The normalised window (1, L, C) float32 that the network sees of raw `rows`, as in `predict`.
-
-        Raises:
-            DataError, ValueError: As `predict`.
-        """
-        values = np.asarray(rows)
-        if values.ndim != 2 or not len(values):
-            raise ValueError(f"rows: expected (L, {len(self.channels)}) with a row at least, got {values.shape}")
-        known = self.normaliser.apply(values)
+    def inputs(self, known: F32) -> Tensor:
+        """The window (1, L, C) float32 that the networks see of normalised rows `known` (R, C), as in training."""
         return torch.from_numpy(np.ascontiguousarray(pad(known, self.window)[-self.window :]))[None]
 
-    def predict(self, rows: npt.NDArray[np.floating]) -> float:
+    def predict(
+        self, rows: npt.NDArray[np.floating], cycle: int, baseline: npt.NDArray[np.floating] | None = None
+    ) -> float:
         """The remaining useful life after the last of `rows`.
 
         Args:
-            rows: (L, C) readings of one unit, oldest first, each channel in its unit, NaN where one is missing. Fewer
-                than the window are padded by the first, as in training.
+            rows: (R, I) readings of one unit, oldest first, the contract's inputs each in its unit, NaN where one is
+                missing. Fewer than the window are padded as in training.
+            cycle: The unit's age in cycles at the last of them.
+            baseline: (20, I) readings of its first cycles, likewise, if they can be trusted; None if there are none.
 
         Returns:
             Cycles, from 0 to the cap.
 
         Raises:
             DataError: A reading is infinite, or so large that no estimate comes out.
-            ValueError: The rows are none, or have another number of channels.
+            ValueError: The rows are none, or have another number of columns.
         """
+        known = self.normaliser.apply(np.asarray(rows))
+        if not len(known):
+            raise ValueError("rows: expected a row at least, got none")
+        return self.answer(known, cycle, None if baseline is None else baseline_of(self.normaliser.apply(baseline)))
+
+    def answer(self, known: F32, cycle: int, baseline: F32 | None = None) -> float:
+        """As `predict`, from normalised rows (R, C) float32 in σ and a normalised baseline (C,)."""
+        network = self.networks.plain if baseline is None else self.networks.commissioned or self.networks.plain
+        base = np.zeros(len(self.channels), dtype=np.float32) if baseline is None else baseline
+        context = torch.from_numpy(np.concatenate([[np.float32(cycle)], base]).astype(np.float32))[None]
         with torch.inference_mode():
-            estimate = float(self.network(self.inputs(rows))[0])
+            estimate = float(network(self.inputs(known), context)[0])
         if not np.isfinite(estimate):
             raise DataError("rows: expected readings that an estimate can be made from, got values too large")
         return min(max(estimate, 0.0), self.rul_cap_cycles)
 
 
-def write_model(directory: Path, network: RulNetwork, contract: Contract, prepared: Prepared) -> None:
-    """Write a model's three files; nothing else may be in `directory`.
+def write_model(directory: Path, model: Model) -> None:
+    """Write a model's files; nothing else may be in `directory`.
 
     Raises:
-        ValueError: Network, contract and windows are not of one another.
         EvidenceError: What would be written could not be read back: a weight is not finite, say.
         OSError: A file cannot be written.
     """
-    if prepared.channels != contract.channels:
-        raise ValueError(f"model: expected the contract's channels {contract.channels}, got {prepared.channels}")
-    model = Model(network, contract, prepared.normaliser)
     config = ModelConfig(
-        asset=contract.asset,
-        model=contract.model,
+        asset=model.contract.asset,
+        model=model.contract.model,
+        family=model.family,
         channels=model.channels,
-        mean=tuple(model.normaliser.mean.tolist()),
-        std=tuple(model.normaliser.std.tolist()),
-        architecture=network.config,
+        normaliser=model.normaliser.to_dict(),
+        architecture=model.networks.config,
+        intervals=model.intervals,
     )
     # No metadata: safetensors writes it in the order of a randomly seeded hash.
-    weights = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    weights = save({name: tensor.contiguous() for name, tensor in model.networks.state_dict().items()})
     files = {
         WEIGHTS: weights,
         CONFIG: _json(config.model_dump(mode="json")),
-        CONTRACT: _json(contract.to_dict()),
+        CONTRACT: _json(model.contract.to_dict()),
+        GUARD: _json(model.guard.model_dump(mode="json")),
     }
-    if parse_model(files).channels != prepared.channels:  # what cannot be read back is not written
-        raise ValueError(f"model: expected channels {prepared.channels} to be read back, got another order")
+    if parse_model(files).channels != model.channels:  # what cannot be read back is not written
+        raise ValueError(f"model: expected channels {model.channels} to be read back, got another order")
     for name, data in files.items():
         write_whole(directory / name, data)
 
@@ -173,7 +199,7 @@ def read_model(directory: Path) -> Model:
     """The model in `directory`.
 
     Raises:
-        EvidenceError: Not exactly the three files, each a regular one of honest size; or as `parse_model`.
+        EvidenceError: Not exactly the four files, each a regular one of honest size; or as `parse_model`.
     """
     try:
         names = sorted(path.name for path in directory.iterdir())
@@ -181,8 +207,8 @@ def read_model(directory: Path) -> Model:
             raise EvidenceError(f"{directory}: expected {', '.join(sorted(MAX_BYTES))}, got {names[:9]}", remedy=REMEDY)
         for name, limit in MAX_BYTES.items():
             _check_file(directory / name, limit)
-        config, contract = ((directory / name).read_bytes() for name in (CONFIG, CONTRACT))
-        return _parse(config, contract, lambda architecture: read_weights(directory / WEIGHTS, architecture))
+        texts = {name: (directory / name).read_bytes() for name in (CONFIG, CONTRACT, GUARD)}
+        return _parse(texts, lambda architecture: read_weights(directory / WEIGHTS, architecture))
     except OSError as error:
         raise EvidenceError(f"{directory}: expected a model, got none ({error.strerror})", remedy=REMEDY) from error
 
@@ -194,32 +220,36 @@ def parse_model(files: Mapping[str, bytes]) -> Model:
     2. contract.json: a contract, of the same asset, model, channels and cap.
     3. the header of model.safetensors: short, and exactly the tensors that the architecture has.
     4. the tensors: finite, scales above 0.
+    5. guard.json: of the same channels, thresholds above 0, a positive definite precision.
 
     Args:
-        files: The bytes of model.safetensors, config.json and contract.json, by name.
+        files: The bytes of the four files, by name.
 
     Raises:
         EvidenceError: Anything else.
     """
     if set(files) != set(MAX_BYTES):
         raise EvidenceError(f"model: expected {', '.join(sorted(MAX_BYTES))}, got {sorted(files)[:9]}", remedy=REMEDY)
-    return _parse(files[CONFIG], files[CONTRACT], lambda architecture: parse_weights(files[WEIGHTS], architecture))
+    return _parse(files, lambda architecture: parse_weights(files[WEIGHTS], architecture))
 
 
-def _parse(config_json: bytes, contract_json: bytes, weights: Callable[[NetworkConfig], dict[str, Tensor]]) -> Model:
+def _parse(texts: Mapping[str, bytes], weights: Callable[[Architecture], dict[str, Tensor]]) -> Model:
     try:
-        config = parse(ModelConfig, parse_json(config_json, CONFIG, limit=MAX_BYTES[CONFIG]), CONFIG)  # 1
-        contract = Contract.from_dict(parse_json(contract_json, CONTRACT, limit=MAX_BYTES[CONTRACT]), CONTRACT)  # 2
+        values = {name: parse_json(texts[name], name, limit=MAX_BYTES[name]) for name in (CONFIG, CONTRACT, GUARD)}
+        config = parse(ModelConfig, values[CONFIG], CONFIG)  # 1
+        contract = Contract.from_dict(values[CONTRACT], CONTRACT)  # 2
         for name in ("asset", "model", "channels"):
             if getattr(config, name) != getattr(contract, name):
                 got, expected = str(getattr(config, name))[:80], str(getattr(contract, name))[:80]
                 raise EvidenceError(f"{CONFIG}: {name}: expected the contract's {expected}, got {got}", remedy=REMEDY)
         tensors = weights(config.architecture)  # 3, 4
         with torch.device("meta"):  # takes the tensors as they are: no memory for values that would be replaced
-            network = RulNetwork(config.architecture)
-        network.load_state_dict(tensors, assign=True)
-        normaliser = Normaliser(np.array(config.mean), np.array(config.std))
-        return Model(network.eval().requires_grad_(False), contract, normaliser)
+            networks = Networks(config.architecture)
+        networks.load_state_dict(tensors, assign=True)
+        normaliser = Normaliser.from_dict(config.normaliser)
+        guard = parse(GuardParams, values[GUARD], GUARD)  # 5
+        networks = networks.eval().requires_grad_(False)
+        return Model(networks, contract, normaliser, config.family, guard, config.intervals)
     except EvidenceError as error:
         error.remedy = error.remedy or REMEDY
         raise

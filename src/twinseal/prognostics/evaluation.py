@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.metrics import FAILING_CYCLES, measure, missed_failure_share, rmse_cycles
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.normaliser import F32
@@ -22,23 +23,36 @@ CERTIFIED_SIGMA = (0.05, 0.1, 0.25)
 BAND_SIGMA = 0.1
 
 
-def estimates(network: RulNetwork, windows: Windows) -> F32:
-    """The network's estimate of each window, (N,) float32 in cycles."""
+def estimates(network: RulNetwork | Ensemble, windows: Windows) -> F32:
+    """The estimate of each window, (N,) float32 in cycles."""
+    context = torch.from_numpy(windows.context())
     with torch.inference_mode():
-        parts = [network(torch.from_numpy(windows.batch(part))).numpy() for part in _parts(windows)]
+        parts = [network(torch.from_numpy(windows.batch(part)), context[part]).numpy() for part in _parts(windows)]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
-def bounds(network: RulNetwork, windows: Windows, epsilon_sigma: float) -> tuple[F32, F32]:
-    """Lowest and highest estimate of each window under any change of up to ε σ, (N,) float32 in cycles each."""
+def bounds(
+    network: RulNetwork | Ensemble, windows: Windows, epsilon_sigma: float, baseline_epsilon_sigma: float = 0.0
+) -> tuple[F32, F32]:
+    """Lowest and highest estimate of each window under any change of up to ε σ, (N,) float32 in cycles each.
+
+    Args:
+        network: One, or an ensemble.
+        windows: Where.
+        epsilon_sigma: Of every reading.
+        baseline_epsilon_sigma: Of every channel of the trusted baseline, should it not deserve the name.
+    """
+    context, empty = torch.from_numpy(windows.context()), [np.zeros(0, dtype=np.float32)]
     with torch.inference_mode():
-        pairs = [network.bounds(torch.from_numpy(windows.batch(part)), epsilon_sigma) for part in _parts(windows)]
-    empty = [np.zeros(0, dtype=np.float32)]
+        pairs = [
+            network.bounds(torch.from_numpy(windows.batch(part)), context[part], epsilon_sigma, baseline_epsilon_sigma)
+            for part in _parts(windows)
+        ]
     low, high = (np.concatenate([pair[side].numpy() for pair in pairs] or empty) for side in (0, 1))
     return low, high
 
 
-def certify(network: RulNetwork, windows: Windows, epsilon_sigma: float) -> dict[str, float | int]:
+def certify(network: RulNetwork | Ensemble, windows: Windows, epsilon_sigma: float) -> dict[str, float | int]:
     """What no attacker who moves every reading of every window by up to ε σ can exceed.
 
     The errors are measured at that end of each window's bounds that is further from the truth; a failing machine is
@@ -58,29 +72,36 @@ def certify(network: RulNetwork, windows: Windows, epsilon_sigma: float) -> dict
     return certified
 
 
-def evaluate(network: RulNetwork, prepared: Prepared, baseline: npt.ArrayLike) -> dict[str, Any]:
-    """Every number that training reports.
+def evaluate(networks: Networks, prepared: Prepared, baseline: npt.ArrayLike) -> dict[str, Any]:
+    """Every number that training reports of the networks that it made.
 
     Args:
-        network: What was trained.
+        networks: What was trained.
         prepared: What it was trained on.
         baseline: The baseline's estimates of the test windows, (N,), cycles.
 
     Returns:
-        test.network, test.baseline, validation.network: as `measure`; certified.eps-…: as `certify`, on the test.
+        test.network, test.baseline, validation.network: as `measure`; certified.eps-…: as `certify`, on the test; the
+        same of the network that reads the trusted baseline under `commissioned`, where there is one.
 
     Raises:
         ValueError: A split has no windows, or an estimate is not finite.
     """
+    plain = _of(networks.plain, prepared)
+    plain["test"]["baseline"] = measure(baseline, prepared.test.rul)
+    return plain | ({"commissioned": _of(networks.commissioned, prepared)} if networks.commissioned else {})
+
+
+def _of(network: Ensemble, prepared: Prepared) -> dict[str, Any]:
     test, validation = prepared.test, prepared.validation
     return {
-        "test": {"network": measure(estimates(network, test), test.rul), "baseline": measure(baseline, test.rul)},
+        "test": {"network": measure(estimates(network, test), test.rul)},
         "validation": {"network": measure(estimates(network, validation), validation.rul)},
         "certified": {f"eps-{epsilon:g}": certify(network, test, epsilon) for epsilon in CERTIFIED_SIGMA},
     }
 
 
-def predictions(network: RulNetwork, windows: Windows, baseline: npt.ArrayLike) -> list[dict[str, Any]]:
+def predictions(network: Ensemble, windows: Windows, baseline: npt.ArrayLike) -> list[dict[str, Any]]:
     """One row for each window, to draw: the truth, both estimates, and the network's bounds at BAND_SIGMA, in cycles.
 
     Args:

@@ -1,12 +1,16 @@
-"""The network: many-scale means and slopes of the window, a small perceptron, and bounds that nothing within ε leaves.
+"""One network: many-scale means and slopes of the window, a small perceptron, and bounds that nothing within ε leaves.
 
-The front end is linear in the window, so together with the first layer it is one linear map, and the bounds of that map
+The front end is linear in the window, so together with the first layer it is one affine map, and the bounds of that map
 over a box of radius ε are exact; after it come interval bounds (IBP: Gowal et al., On the Effectiveness of Interval
-Bound Propagation, 2018, eq. 6). There is no age among the inputs unless the contract names it as a channel.
+Bound Propagation, 2018, eq. 6), tightened by linear ones (`crown`).
+
+Beside the window a network may read its *context*, which whoever alters readings does not hold: the unit's age, counted
+by the twin, and its trusted baseline, the mean of its first cycles, recorded and signed when it was commissioned.
 
     >>> network = RulNetwork(NetworkConfig.for_window(channels=2, window=30))
-    >>> low, high = network.bounds(torch.zeros(1, 30, 2), 0.1)
-    >>> bool(low <= network(torch.zeros(1, 30, 2)) <= high)
+    >>> window, context = torch.zeros(1, 30, 2), torch.zeros(1, 3)
+    >>> low, high = network.bounds(window, context, 0.1)
+    >>> bool(low <= network(window, context) <= high)
     True
 """
 
@@ -19,8 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from twinseal.config import Settings
+from twinseal.prognostics.crown import crown
 
 MEANS, SLOPES = (3, 10, 30, 100), (10, 30, 100)
+AGE_CYCLES = 200.0  # scale of the age: a typical life
 # Outward widening of every bound, for what float32 rounds differently on its two ways: cycles, and relative.
 ROUNDING_CYCLES, ROUNDING = 1e-3, 1e-5
 MAX_UNITS = 16_384  # of a hidden layer: a matrix is 1 GiB at most, a network of four little over 4 GiB
@@ -32,17 +38,27 @@ class NetworkConfig(Settings):
     Attributes:
         channels: C, the channels of a row.
         window: L, the rows of a window.
+        inputs: Indices of the channels that are read, rising.
+        components: Principal components that the inputs are projected on; 0 reads them as they are.
         means: Over how many of the newest rows means are taken.
         slopes: Over how many of the newest rows least-squares slopes are taken.
+        age: Whether the unit's age is read.
+        baseline: Whether the unit's trusted baseline is read.
         hidden: Units of each hidden layer.
+        leak: Slope of the hidden units below zero: a unit that is off still tells where the window lies.
         rul_cap_cycles: Scale of the output, cycles.
     """
 
     channels: int
     window: int
+    inputs: tuple[int, ...]
+    components: int = 0
     means: tuple[int, ...]
     slopes: tuple[int, ...]
+    age: bool = True
+    baseline: bool = False
     hidden: tuple[int, ...] = (64, 64)
+    leak: float = 0.02
     rul_cap_cycles: float = 125.0
 
     def model_post_init(self, _context: Any, /) -> None:
@@ -50,92 +66,154 @@ class NetworkConfig(Settings):
         scales_fit = all(2 <= scale <= self.window for scale in self.means + self.slopes)
         if not (1 <= self.channels <= 512 and 2 <= self.window <= 10_000 and scales_fit):
             raise ValueError("network: expected 1-512 channels, a window of 2-10000 rows, and scales within the window")
+        rising = list(self.inputs) == sorted(set(self.inputs)) and set(self.inputs) <= set(range(self.channels))
+        if not self.inputs or not rising:
+            raise ValueError(f"network: expected inputs of 0 to {self.channels - 1}, rising, got {self.inputs}"[:200])
+        if not 0 <= self.components <= len(self.inputs):
+            raise ValueError(f"network: expected 0-{len(self.inputs)} components, got {self.components}")
         if not (1 <= len(self.means + self.slopes) <= 32 and 1 <= len(self.hidden) <= 4):
             raise ValueError("network: expected 1-32 scales and 1-4 hidden layers")
         if not (all(1 <= units <= MAX_UNITS for units in self.hidden) and 0 < self.rul_cap_cycles <= 1e6):
             raise ValueError(f"network: expected 1-{MAX_UNITS} units a layer and a cap of up to 1e6 cycles")
+        if not 0 <= self.leak < 1:
+            raise ValueError(f"network: expected a leak of 0 to 1, got {self.leak}")
 
     @classmethod
-    def for_window(
-        cls, channels: int, window: int, hidden: tuple[int, ...] = (64, 64), rul_cap_cycles: float = 125.0
-    ) -> NetworkConfig:
-        """The default scales, none longer than the window."""
-        means = tuple(dict.fromkeys(min(scale, window) for scale in MEANS))
-        slopes = tuple(dict.fromkeys(min(scale, window) for scale in SLOPES))
-        return cls(
-            channels=channels, window=window, means=means, slopes=slopes, hidden=hidden, rul_cap_cycles=rul_cap_cycles
-        )
+    def for_window(cls, channels: int, window: int, **others: Any) -> NetworkConfig:
+        """Of every channel, at the default scales unless told otherwise; none is longer than the window."""
+        for name, scales in (("means", MEANS), ("slopes", SLOPES)):
+            others[name] = tuple(dict.fromkeys(min(scale, window) for scale in others.get(name, scales)))
+        return cls(channels=channels, window=window, **({"inputs": tuple(range(channels))} | others))
+
+    @property
+    def tracks(self) -> int:
+        """K, the series that the front end sees: the components, or the inputs themselves."""
+        return self.components or len(self.inputs)
+
+    @property
+    def width(self) -> int:
+        """W, the features: scales x tracks, then the age, then the baseline's tracks."""
+        scales = len(self.means + self.slopes)
+        return scales * self.tracks + self.age + (self.tracks if self.baseline else 0)
 
 
 class RulNetwork(nn.Module):
-    """Remaining useful life from one window of normalised rows.
+    """Remaining useful life from one window of normalised rows and its context.
 
     Attributes:
         config: The architecture.
-        feature_mean: (F·C,) float32, of the training features; part of the checkpoint.
-        feature_std: (F·C,) float32, likewise, above 0.
+        projection: (K, I) float32, inputs → tracks; part of the checkpoint when there are components.
+        feature_mean: (W,) float32, of the training features; part of the checkpoint.
+        feature_std: (W,) float32, likewise, above 0.
     """
 
     front_end: Tensor
+    projection: Tensor
     feature_mean: Tensor
     feature_std: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self._inputs = list(config.inputs)
         self.register_buffer("front_end", _front_end(config), persistent=False)  # (F, L), follows from the config
-        width = self.front_end.shape[0] * config.channels
-        self.register_buffer("feature_mean", torch.zeros(width))
-        self.register_buffer("feature_std", torch.ones(width))
-        sizes = (width, *config.hidden, 1)
+        identity = torch.eye(config.tracks, len(config.inputs), device=None if config.components else "cpu")
+        self.register_buffer("projection", identity, persistent=config.components > 0)
+        self.register_buffer("feature_mean", torch.zeros(config.width))
+        self.register_buffer("feature_std", torch.ones(config.width))
+        sizes = (config.width, *config.hidden, 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Estimates (B,) float32 in cycles, neither floored nor capped, from windows (B, L, C) float32 in σ."""
-        return self.from_features(self.features(windows))
+    def forward(self, windows: Tensor, context: Tensor) -> Tensor:
+        """Estimates (B,) float32 in cycles, neither floored nor capped.
 
-    def features(self, windows: Tensor) -> Tensor:
-        """Means and slopes (B, F·C) float32 of windows (B, L, C): the fixed, linear front end."""
-        return torch.einsum("fl,blc->bfc", self.front_end, windows).flatten(1)
+        Args:
+            windows: (B, L, C) float32 in σ.
+            context: (B, 1 + C) float32: the age in cycles, the baseline in σ; what is not read is ignored.
+        """
+        return self.from_features(self.features(windows, context))
 
-    def from_features(self, features: Tensor) -> Tensor:
-        """Estimates (B,) in cycles from features (B, F·C)."""
+    def features(self, windows: Tensor, context: Tensor) -> Tensor:
+        """Means and slopes of the tracks, then the context: (B, W) float32. Fixed, and linear in both."""
+        config, baseline = self.config, context[:, 1:]
+        if len(self._inputs) != config.channels:
+            windows, baseline = windows[..., self._inputs], baseline[:, self._inputs]
+        scales = self.front_end @ windows  # (B, F, I)
+        if config.components:
+            scales, baseline = scales @ self.projection.T, baseline @ self.projection.T
+        parts = [scales.flatten(1)]
+        parts += [context[:, :1] / AGE_CYCLES] if config.age else []
+        parts += [baseline] if config.baseline else []
+        return torch.cat(parts, dim=1)
+
+    def from_features(self, features: Tensor, dropout: float = 0.0) -> Tensor:
+        """Estimates (B,) in cycles from features (B, W); in training, with a share of the hidden units left out."""
         hidden = (features - self.feature_mean) / self.feature_std
         *body, head = self._stack
         for layer in body:
-            hidden = torch.relu(layer(hidden))
+            hidden = nn.functional.leaky_relu(layer(hidden), self.config.leak)
+            hidden = nn.functional.dropout(hidden, dropout) if dropout else hidden
         return cast(Tensor, head(hidden)).squeeze(1) * self.config.rul_cap_cycles
 
     @property
     def _stack(self) -> list[nn.Linear]:
         return cast("list[nn.Linear]", list(self.layers))
 
-    def bounds(self, windows: Tensor, epsilon_sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+    def bounds(
+        self, windows: Tensor, context: Tensor, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Between what the estimate stays when no reading of a window moves by more than ε.
 
         Args:
             windows: (B, L, C) float32 in σ.
+            context: (B, 1 + C) float32, as in `forward`.
             epsilon_sigma: ε in σ, not negative: one for all, or a tensor that broadcasts to (L, C), 0 where the
                 attacker has no hand.
+            baseline_epsilon_sigma: By how much the attacker also moves every channel of the baseline; 0: it is trusted.
 
         Returns:
             Lowest and highest estimate, (B,) float32 each, in cycles. Sound; exact up to the first layer.
         """
-        return self.bounds_from_features(self.features(windows), epsilon_sigma)
-
-    def bounds_from_features(self, features: Tensor, epsilon_sigma: float | Tensor) -> tuple[Tensor, Tensor]:
-        """As `bounds`, from the features (B, F·C) of unmoved windows; ε is still about the windows' readings."""
-        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float32).expand(self.config.window, self.config.channels)
+        features = self.features(windows, context)
         first, *rest = self._stack
-        scaled = (first.weight / self.feature_std).reshape(len(first.weight), -1, self.config.channels)  # (H, F, C)
-        through = torch.einsum("hfc,fl->hlc", scaled, self.front_end)  # front end and first layer as one map
         centre = first((features - self.feature_mean) / self.feature_std)  # (B, H)
-        radius = (through.abs() * epsilon).sum((1, 2)).expand_as(centre)
+        through, reach = self._reach(epsilon_sigma, baseline_epsilon_sigma)
+        stack = [(layer.weight, layer.bias) for layer in rest]
+        low, high = crown(stack, centre, leak=self.config.leak, through=through, epsilon=reach)
+        return self._in_cycles(low, high)
+
+    def interval_bounds(self, features: Tensor, epsilon_sigma: float) -> tuple[Tensor, Tensor]:
+        """Interval bounds alone, from the features (B, W) of unmoved windows: looser, cheap, and easy to train by."""
+        first, *rest = self._stack
+        centre = first((features - self.feature_mean) / self.feature_std)  # (B, H)
+        radius = (self._through().abs().sum((1, 2)) * epsilon_sigma).expand_as(centre)
         for layer in rest:
-            low, high = torch.relu(centre - radius), torch.relu(centre + radius)
+            low, high = (nn.functional.leaky_relu(centre + sign * radius, self.config.leak) for sign in (-1, 1))
             centre = layer((low + high) / 2)
             radius = nn.functional.linear((high - low) / 2, layer.weight.abs())
-        low, high = ((centre + sign * radius).squeeze(1) * self.config.rul_cap_cycles for sign in (-1, 1))
+        return self._in_cycles((centre - radius).squeeze(1), (centre + radius).squeeze(1))
+
+    def _through(self) -> Tensor:
+        """Front end and first layer as one map of the readings, (H, L, I)."""
+        weight, tracks = self._stack[0].weight / self.feature_std, self.config.tracks
+        scales = weight[:, : len(self.front_end) * tracks].reshape(len(weight), -1, tracks)  # (H, F, K)
+        if self.config.components:
+            scales = scales @ self.projection
+        return torch.einsum("hfi,fl->hli", scales, self.front_end)
+
+    def _reach(self, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float) -> tuple[Tensor, Tensor]:
+        """What the attacker moves: (H, D) weights into the first layer, and by how much each may move, (D,)."""
+        config = self.config
+        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float32).expand(config.window, config.channels)
+        through, reach = self._through().flatten(1), epsilon[:, self._inputs].flatten()
+        if config.baseline and baseline_epsilon_sigma:
+            weight = (self._stack[0].weight / self.feature_std)[:, -config.tracks :] @ self.projection  # (H, I)
+            through = torch.cat([through, weight], dim=1)
+            reach = torch.cat([reach, torch.full((len(self._inputs),), baseline_epsilon_sigma)])
+        return through, reach
+
+    def _in_cycles(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = low * self.config.rul_cap_cycles, high * self.config.rul_cap_cycles
         slack = ROUNDING_CYCLES + ROUNDING * (low.abs() + high.abs())
         return low - slack, high + slack
 

@@ -1,259 +1,294 @@
-"""Training: the network from prepared windows, hardened against small false readings; same inputs, same bytes.
+"""Training: the networks of a model family from prepared windows, and what they would say of units they never saw.
 
-Robust training minimises `(1-κ)·(ŷ-y)² + κ·max((high-y)², (low-y)²)`, where low and high bound the estimate over every
-change of up to ε σ of every reading (Gowal et al. 2018, eq. 12, for squared error). ε and κ grow over the first half.
-The weights kept are a moving average over the steps. The front end is fixed, so features are made once.
+    accurate    the mean of a few networks; no defence. The error to beat
+    robust      networks hardened by interval bounds: one for any unit, one more for units with a trusted baseline
+    certified   the median of networks that share nothing: disjoint sensors, or disjoint training units, so that whoever
+                holds few of those moves few votes
 
-Determinism: one thread, deterministic kernels, a seed of its own; the caller's random state and settings are restored.
-The same inputs give the same bytes on one kind of machine with the locked packages; another processor may round
-otherwise.
+Every network is fitted by itself (`fitting`), from a seed of its own, so they may be fitted at the same time. Same
+inputs, same bytes.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import numpy as np
 import structlog
-import torch
-from torch import Tensor
 
 from twinseal.config import Settings
 from twinseal.errors import DataError
+from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.families import Family
+from twinseal.prognostics.fitting import Epoch, Recipe, fit
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.windows import Prepared, Windows
+from twinseal.prognostics.normaliser import F32
+from twinseal.prognostics.processes import processes
+from twinseal.prognostics.windows import I64, Prepared, Windows
 
 log = structlog.get_logger()
 
+Against = Literal["sensors", "units"]
+MODES = ("plain", "commissioned")
 
-class RobustParams(Settings):
-    """How hard training defends.
+
+class RobustRecipes(Settings):
+    """Of the family `robust`: `plain` for any unit, `commissioned` for those with a trusted baseline."""
+
+    plain: Recipe = Recipe(members=3, epsilon_sigma=0.1)
+    commissioned: Recipe = Recipe(members=3, epsilon_sigma=0.1)
+
+
+class Partition(Settings):
+    """How sensors or units are divided, and how each part's network is made.
 
     Attributes:
-        epsilon_sigma: ε, the change of every reading to be withstood, in σ; 0 trains without defence.
-        kappa: κ, the weight of the worst case against the clean one, 0 to 1.
+        parts: How many.
+        recipe: Of every part's network.
     """
 
-    epsilon_sigma: float = 0.1
-    kappa: float = 0.5
+    parts: int = 5
+    recipe: Recipe = Recipe()
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a partition in which one part decides."""
+        if not 3 <= self.parts <= 32:
+            raise ValueError(f"parts: expected 3 to 32, got {self.parts}: of two, one liar is half")
+
+
+class CertifiedRecipes(Settings):
+    """Of the family `certified`.
+
+    Attributes:
+        against: Whom the median holds against: whoever holds `sensors`, or whoever wrote the telemetry of `units`.
+        sensors: The division of the sensors.
+        units: The division of the training units.
+    """
+
+    against: Against = "sensors"
+    sensors: Partition = Partition(parts=5, recipe=Recipe(epochs=10, weight_decay=0.1))
+    units: Partition = Partition(parts=10, recipe=Recipe(epochs=1, least_steps=700, epsilon_sigma=0.1, kappa=0.3))
 
 
 class TrainParams(Settings):
     """The section `train` of params.yaml.
 
     Attributes:
+        family: Which networks are built.
         seed: Of the first weights and the order of the windows.
-        epochs: Passes over the training windows.
-        batch: Windows of one step.
-        learning_rate: The highest of the one-cycle schedule.
-        weight_decay: Of AdamW.
-        averaging: Share of the old in the moving average of the weights, a step.
-        hidden: Units of each hidden layer.
-        robust: The defence.
+        folds: Of the cross-validation over the training units.
+        accurate, robust, certified: The recipes of each family.
     """
 
+    family: Family = "robust"
     seed: int = 7
-    epochs: int = 30
-    batch: int = 256
-    learning_rate: float = 5e-3
-    weight_decay: float = 1e-2
-    averaging: float = 0.99
-    hidden: tuple[int, ...] = (64, 64)
-    robust: RobustParams = RobustParams()
+    folds: int = 5
+    accurate: Recipe = Recipe(members=5, components=3)
+    robust: RobustRecipes = RobustRecipes()
+    certified: CertifiedRecipes = CertifiedRecipes()
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse values that no training can obey."""
-        limits = {
-            "seed": (self.seed, 0, 2**32 - 1),
-            "epochs": (self.epochs, 1, 10_000),
-            "batch": (self.batch, 1, 1 << 20),
-            "learning_rate": (self.learning_rate, 1e-8, 1.0),
-            "weight_decay": (self.weight_decay, 0.0, 10.0),
-            "averaging": (self.averaging, 0.0, 0.9999),
-            "hidden, layers": (len(self.hidden), 1, 4),
-            "hidden, smallest": (min(self.hidden, default=1), 1, 1024),
-            "hidden, largest": (max(self.hidden, default=1), 1, 1024),
-            "robust.epsilon_sigma": (self.robust.epsilon_sigma, 0.0, 10.0),
-            "robust.kappa": (self.robust.kappa, 0.0, 1.0),
-        }
-        for name, (value, lowest, highest) in limits.items():
-            if not lowest <= value <= highest:
-                raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
+        if not 0 <= self.seed < 2**32 or not 2 <= self.folds <= 20:
+            raise ValueError(f"expected a seed of 0 to 2^32 - 1 and 2 to 20 folds, got {self.seed} and {self.folds}")
 
+    def singly(self) -> TrainParams:
+        """With one network where several are averaged: for what is trained many times."""
+        robust = {mode: getattr(self.robust, mode).model_copy(update={"members": 1}) for mode in MODES}
+        accurate = self.accurate.model_copy(update={"members": 1})
+        return self.model_copy(update={"accurate": accurate, "robust": self.robust.model_copy(update=robust)})
 
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training windows.
+    def shortened(self, epochs: int) -> TrainParams:
+        """Likewise, and with few epochs: for retrainings that are compared with each other."""
 
-    Attributes:
-        epoch: From 1.
-        loss: Mean training loss, cycles².
-        train_rmse_cycles: Of the clean part of it.
-        validation_rmse_cycles: Of the averaged weights, afterwards.
-        validation_worst_rmse_cycles: The same at the worst end of the bounds at the full ε.
-    """
+        def short(recipe: Recipe) -> Recipe:
+            return recipe.model_copy(update={"epochs": min(epochs, recipe.epochs)})
 
-    epoch: int
-    loss: float
-    train_rmse_cycles: float
-    validation_rmse_cycles: float
-    validation_worst_rmse_cycles: float
+        def parts(division: Partition) -> Partition:
+            return division.model_copy(update={"recipe": short(division.recipe)})
+
+        once, certified = self.singly(), self.certified
+        changes = {"sensors": parts(certified.sensors), "units": parts(certified.units)}
+        return once.model_copy(
+            update={
+                "accurate": short(once.accurate),
+                "robust": once.robust.model_copy(update={mode: short(getattr(once.robust, mode)) for mode in MODES}),
+                "certified": certified.model_copy(update=changes),
+            }
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class _Data:
-    """Features (N, F·C) and labels (N,) in cycles."""
+class OutOfFold:
+    """What networks say of training windows whose units they did not see.
 
-    features: Tensor
-    rul: Tensor
+    Attributes:
+        estimates: (N,) float32, cycles.
+        truth: (N,) float32, cycles, capped.
+        units: (N,) int64, index of the unit.
+    """
+
+    estimates: F32
+    truth: F32
+    units: I64
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One network to fit, and the windows to ask it about afterwards."""
+
+    windows: Windows
+    watched: Windows
+    config: NetworkConfig
+    recipe: Recipe
+    seed: int
+    asked: Windows | None = None
 
 
 def train(
-    prepared: Prepared, params: TrainParams, *, progress: Callable[[Epoch], None] | None = None
-) -> tuple[RulNetwork, tuple[Epoch, ...]]:
-    """A network trained on `prepared.train`; `prepared.validation` is watched and chooses nothing.
+    prepared: Prepared,
+    params: TrainParams,
+    *,
+    family: Family | None = None,
+    against: Against | None = None,
+    modes: tuple[str, ...] = MODES,
+    workers: int = 1,
+    progress: Callable[[Epoch], None] | None = None,
+) -> tuple[Networks, tuple[Epoch, ...]]:
+    """The networks of a family, fitted on `prepared.train`; `prepared.validation` is watched and chooses nothing.
 
     Args:
         prepared: The windows.
         params: How to train.
-        progress: Told of every epoch.
+        family: Which; that of the params when left out.
+        against: Of the certified family; likewise.
+        modes: Which of its ensembles, `plain` among them.
+        workers: Processes that fit at the same time.
+        progress: Told of every epoch of the first network.
 
     Returns:
-        The network, in evaluation mode, and the history.
+        The networks, in evaluation mode, and the history of the first one.
 
     Raises:
         DataError: There are no windows to learn from, or training did not stay finite.
     """
-    if not len(prepared.train):
-        raise DataError("training: expected windows, got none")
-    config = NetworkConfig.for_window(len(prepared.channels), prepared.window, params.hidden, prepared.rul_cap_cycles)
-    with reproducible(params.seed):
-        network = RulNetwork(config)
-        fitted, watched = _data(network, prepared.train), _data(network, prepared.validation)
-        _fit_scale(network, fitted.features)
-        history = tuple(_epochs(network, fitted, watched, params, progress))
-    log.info(
-        "network.trained", epochs=len(history), validation_rmse_cycles=round(history[-1].validation_rmse_cycles, 2)
-    )
-    return network.eval().requires_grad_(False), history
-
-
-@contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Torch on one thread, with deterministic kernels and `seed`; everything is put back afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.use_deterministic_algorithms(strict)
-        torch.set_num_threads(threads)
-
-
-def loss(
-    network: RulNetwork, features: Tensor, rul: Tensor, epsilon_sigma: float, kappa: float
-) -> tuple[Tensor, Tensor]:
-    """The robust loss and its clean part, both means in cycles².
-
-    Args:
-        network: What is being trained.
-        features: (B, F·C) float32.
-        rul: (B,) float32, cycles.
-        epsilon_sigma: ε, in σ of the readings.
-        kappa: κ.
-    """
-    clean = (network.from_features(features) - rul).square().mean()
-    if not epsilon_sigma or not kappa:
-        return clean, clean
-    low, high = network.bounds_from_features(features, epsilon_sigma)
-    worst = torch.maximum((high - rul).square(), (low - rul).square()).mean()
-    return (1 - kappa) * clean + kappa * worst, clean
-
-
-def _data(network: RulNetwork, windows: Windows) -> _Data:
-    """The windows' features, made a thousand windows at a time: the windows themselves would be 100 times the rows."""
-    starts = range(0, len(windows), 1_000)
-    parts = [network.features(torch.from_numpy(windows.batch(slice(start, start + 1_000)))) for start in starts]
-    empty = network.feature_mean.new_zeros((0, len(network.feature_mean)))
-    return _Data(torch.cat(parts) if parts else empty, torch.from_numpy(windows.rul))
-
-
-def _fit_scale(network: RulNetwork, features: Tensor) -> None:
-    std = features.std(dim=0, correction=0)
-    network.feature_mean.copy_(features.mean(dim=0))
-    # A feature that never moves carries nothing: leave it at its own scale rather than blow it up.
-    network.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
-
-
-def _epochs(
-    network: RulNetwork, fitted: _Data, watched: _Data, params: TrainParams, progress: Callable[[Epoch], None] | None
-) -> Iterator[Epoch]:
-    """Train epoch by epoch; leaves the averaged weights in `network`."""
-    count = len(fitted.rul)
-    fit = _Fit(network, params, total_steps=params.epochs * -(-count // params.batch))
-    for number in range(1, params.epochs + 1):
-        total, clean_total = 0.0, 0.0
-        for chosen in torch.split(torch.randperm(count), params.batch):
-            robust, clean = fit.step(fitted.features[chosen], fitted.rul[chosen])
-            total, clean_total = total + robust * len(chosen), clean_total + clean * len(chosen)
-        if not math.isfinite(total):
-            raise DataError(
-                f"training: expected a finite loss, got {total} in epoch {number}", remedy="Lower train.learning_rate."
-            )
-        watch = _watch(fit.averaged(), watched, params.robust.epsilon_sigma)
-        epoch = Epoch(number, total / count, math.sqrt(clean_total / count), *watch)
-        if progress:
+    chosen = params.model_copy(update={"family": family or params.family})
+    whole = _plan(prepared, prepared.train, chosen, against or params.certified.against)
+    plan = {mode: tasks for mode, tasks in whole.items() if mode in modes}
+    with processes(workers) as mapped:
+        fitted = list(mapped(_fit, [task for tasks in plan.values() for task in tasks]))
+    histories, networks, taken = [history for _, history, _ in fitted], {}, 0
+    for mode, tasks in plan.items():
+        members = [network for network, _, _ in fitted[taken : taken + len(tasks)]]
+        networks[mode] = Ensemble.of(members, "median" if chosen.family == "certified" else "mean").eval()
+        taken += len(tasks)
+    if progress:
+        for epoch in histories[0]:
             progress(epoch)
-        yield epoch
-    network.load_state_dict(fit.averaged().state_dict())
+    log.info("networks.trained", family=chosen.family, networks=len(fitted))
+    return Networks.of(networks["plain"], networks.get("commissioned")), histories[0]
 
 
-class _Fit:
-    """The state of a training in progress: optimiser, schedules, averaged weights."""
+def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1) -> dict[str, OutOfFold]:
+    """What networks of the family say of each training unit that they did not see, by mode.
 
-    def __init__(self, network: RulNetwork, params: TrainParams, total_steps: int) -> None:
-        self._network, self._params, self._total, self._done = network, params, total_steps, 0
-        self._average = copy.deepcopy(network)
-        self._optimiser = torch.optim.AdamW(
-            network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+    The training units are divided into folds at random; for each, the family is trained on the others, with one network
+    where several would be averaged: a little worse than what is shipped. The normaliser stays: it is fitted on all
+    training units.
+
+    Raises:
+        DataError: There are fewer training units than folds; or as `train`.
+    """
+    windows = prepared.train
+    names = np.unique(windows.units)
+    if len(names) < params.folds:
+        raise DataError(
+            f"cross-validation: expected at least {params.folds} training units, got {len(names)}",
+            remedy="Bring more units that ran to failure, or lower train.folds.",
         )
-        # One step more than there are: its first and last learning rates are near 0, and one step alone must learn too.
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, params.learning_rate, total_steps=total_steps + 1, cycle_momentum=False
+    order = np.random.default_rng([params.seed, 40]).permutation(names)
+    fold_of = {int(unit): at % params.folds for at, unit in enumerate(order)}
+    folds = np.array([fold_of[int(unit)] for unit in windows.units])  # (N,)
+    single = params.singly()
+    plans = [_plan(prepared, windows.take(folds != k), single, params.certified.against) for k in range(params.folds)]
+    tasks = [
+        replace(task, asked=windows.take(folds == k))
+        for k, plan in enumerate(plans)
+        for mode in plan
+        for task in plan[mode]
+    ]
+    with processes(workers) as mapped:
+        said = iter([estimates for _, _, estimates in mapped(_fit, tasks)])
+    found: dict[str, F32] = {mode: np.zeros(len(windows), dtype=np.float32) for mode in plans[0]}
+    for k, plan in enumerate(plans):
+        for mode in plan:
+            each = np.stack([next(said) for _ in plan[mode]])  # (M, B)
+            found[mode][folds == k] = np.median(each, axis=0) if params.family == "certified" else each.mean(axis=0)
+    return {mode: OutOfFold(values, windows.rul, windows.units) for mode, values in found.items()}
+
+
+def unit_part(unit: str, parts: int) -> int:
+    """Which of the parts a training unit belongs to: by its own name alone, so that no other unit can move it.
+
+    Levine & Feizi, Deep Partition Aggregation, 2021, section 3.1: the assignment must depend on nothing but the sample.
+    """
+    return int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8], "big") % parts
+
+
+def sensor_groups(windows: Windows, parts: int) -> tuple[tuple[int, ...], ...]:
+    """The channels in groups that tell about equally much: the best dealt out first, back and forth.
+
+    How much a channel tells is its correlation with the remaining life over the training windows' newest rows.
+
+    Raises:
+        DataError: There are fewer channels than groups.
+    """
+    newest, rul = windows.rows[windows.ends - 1].astype(np.float64), windows.rul.astype(np.float64)
+    if newest.shape[1] < parts:
+        raise DataError(
+            f"sensors: expected at least {parts} channels for {parts} groups, got {newest.shape[1]}",
+            remedy="Lower train.certified.sensors.parts.",
         )
-
-    def step(self, features: Tensor, rul: Tensor) -> tuple[float, float]:
-        """One step on (B, F·C) features and (B,) RULs; gives the loss and its clean part, cycles²."""
-        ramp = min(1.0, 2 * self._done / self._total)
-        robust = self._params.robust
-        whole, clean = loss(self._network, features, rul, ramp * robust.epsilon_sigma, ramp * robust.kappa)
-        self._optimiser.zero_grad()
-        (whole / self._network.config.rul_cap_cycles**2).backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        self._schedule.step()
-        self._done += 1
-        # The average forgets its start: early on it follows the weights closely.
-        share = min(self._params.averaging, self._done / (self._done + 10))
-        with torch.no_grad():
-            for kept, weight in zip(self._average.parameters(), self._network.parameters(), strict=True):
-                kept.lerp_(weight, 1 - share)
-        return whole.item(), clean.item()
-
-    def averaged(self) -> RulNetwork:
-        """The network of averaged weights."""
-        return self._average
+    spread = np.maximum(newest.std(axis=0) * rul.std(), 1e-12)
+    told = np.abs(((newest - newest.mean(axis=0)) * (rul - rul.mean())[:, None]).mean(axis=0) / spread)
+    groups: list[list[int]] = [[] for _ in range(parts)]
+    for place, channel in enumerate(np.argsort(-told, kind="stable")):
+        lap, at = divmod(place, parts)
+        groups[at if lap % 2 == 0 else parts - 1 - at].append(int(channel))
+    return tuple(tuple(sorted(group)) for group in groups)
 
 
-def _watch(network: RulNetwork, data: _Data, epsilon_sigma: float) -> tuple[float, float]:
-    """RMSE, clean and at the worst end of the bounds, in cycles; NaN without windows to watch."""
-    with torch.no_grad():
-        _, clean = loss(network, data.features, data.rul, 0.0, 0.0)
-        worst, _ = loss(network, data.features, data.rul, epsilon_sigma, 1.0)
-    return math.sqrt(clean.item()), math.sqrt(worst.item())
+def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Against) -> dict[str, list[_Task]]:
+    """What is to be fitted, by mode. Seeds: a thousand apart by mode, so that no two networks share one."""
+    channels, cap = len(prepared.channels), prepared.rul_cap_cycles
+
+    def task(recipe: Recipe, at: int, windows: Windows = windows, **others: object) -> _Task:
+        config = recipe.network(channels, prepared.window, cap, **others)
+        return _Task(windows, prepared.validation, config, recipe, (params.seed + at) % 2**32)
+
+    if params.family == "accurate":
+        return {"plain": [task(params.accurate, at) for at in range(params.accurate.members)]}
+    if params.family == "robust":
+        plain, commissioned = params.robust.plain, params.robust.commissioned
+        return {
+            "plain": [task(plain, at) for at in range(plain.members)],
+            "commissioned": [task(commissioned, 1_000 + at, baseline=True) for at in range(commissioned.members)],
+        }
+    if against == "sensors":
+        division = params.certified.sensors
+        groups = sensor_groups(windows, division.parts)
+        return {"plain": [task(division.recipe, 2_000 + at, inputs=group) for at, group in enumerate(groups)]}
+    division = params.certified.units
+    part_of = np.array([unit_part(name, division.parts) for name in windows.unit_names])
+    parts = [windows.take(part_of[windows.units] == part) for part in range(division.parts)]
+    return {"plain": [task(division.recipe, 3_000 + at, part) for at, part in enumerate(parts)]}
+
+
+def _fit(task: _Task) -> tuple[RulNetwork, tuple[Epoch, ...], F32]:
+    network, history = fit(task.windows, task.watched, task.config, task.recipe, seed=task.seed)
+    asked = np.zeros(0, dtype=np.float32) if task.asked is None else estimates(network, task.asked)
+    return network, history, asked

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError
+from twinseal.prognostics.ensemble import Architecture
 from twinseal.prognostics.network import NetworkConfig
 
 WEIGHTS = "model.safetensors"
@@ -45,7 +46,7 @@ _PIECE_BYTES = 1 << 18  # stays in a core's own cache: checking costs one pass o
 REMEDY = "The model is not what twinseal writes: ask whoever signed it, or train again."
 
 
-def parse_weights(data: bytes, config: NetworkConfig) -> dict[str, Tensor]:
+def parse_weights(data: bytes, config: Architecture) -> dict[str, Tensor]:
     """The tensors of a safetensors file that has exactly those of the architecture, finite, scales above 0.
 
     Args:
@@ -66,7 +67,7 @@ def parse_weights(data: bytes, config: NetworkConfig) -> dict[str, Tensor]:
     return tensors
 
 
-def read_weights(path: Path, config: NetworkConfig) -> dict[str, Tensor]:
+def read_weights(path: Path, config: Architecture) -> dict[str, Tensor]:
     """As `parse_weights`, from a file; a large one is mapped, see the module's text.
 
     Raises:
@@ -88,10 +89,22 @@ def read_weights(path: Path, config: NetworkConfig) -> dict[str, Tensor]:
     return _tensors(mapped, start, offsets, config)
 
 
-def shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the checkpoint of a network, with its shape; worked out before anything is allocated."""
-    width = (len(config.means) + len(config.slopes)) * config.channels
+def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the checkpoint of a model, with its shape; worked out before anything is allocated."""
+    ensembles = {"plain": config.plain, "commissioned": config.commissioned}
+    return {
+        f"{mode}.members.{index}.{name}": shape
+        for mode, ensemble in ensembles.items()
+        for index, member in enumerate(ensemble.members if ensemble else ())
+        for name, shape in _network_shapes(member).items()
+    }
+
+
+def _network_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
+    width = config.width
     found: dict[str, tuple[int, ...]] = {"feature_mean": (width,), "feature_std": (width,)}
+    if config.components:
+        found["projection"] = (config.components, len(config.inputs))
     for index, units in enumerate((*config.hidden, 1)):
         found |= {f"layers.{index}.weight": (units, width), f"layers.{index}.bias": (units,)}
         width = units
@@ -131,7 +144,7 @@ def _start(entry: Any) -> tuple[int, int]:
 
 
 def _tensors(
-    buffer: bytearray | mmap.mmap, start: int, offsets: dict[str, int], config: NetworkConfig
+    buffer: bytearray | mmap.mmap, start: int, offsets: dict[str, int], config: Architecture
 ) -> dict[str, Tensor]:
     """Views into `buffer`, which lives as long as they do."""
     return {
@@ -160,5 +173,5 @@ def _check_values(name: str, pieces: Iterable[npt.NDArray[np.float32]]) -> None:
             least, greatest = piece.min(), piece.max()
         if not (np.isfinite(least) and np.isfinite(greatest)):
             raise EvidenceError(f"{WEIGHTS}: {name}: expected finite weights, got NaN or an infinity", remedy=REMEDY)
-        if name == "feature_std" and not least > 0:
-            raise EvidenceError(f"{WEIGHTS}: feature_std: expected values above 0, got others", remedy=REMEDY)
+        if name.endswith("feature_std") and not least > 0:
+            raise EvidenceError(f"{WEIGHTS}: {name}: expected values above 0, got others", remedy=REMEDY)

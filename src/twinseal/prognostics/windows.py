@@ -6,16 +6,16 @@ training read windows; only `prepare` makes them from telemetry.
 
 Rules: a unit is in one split only; a window never crosses units; rows are stored once, windows are views of them.
 
-    >>> row = np.float32([[0.0], [1.0], [2.0], [3.0]])
-    >>> one = np.zeros(1, dtype=np.int64)
-    >>> Windows(row, np.array([3]), np.float32([9.0]), one, one, ("pump-1",), 2).batch().tolist()
+    >>> rows, one = np.float32([[0.0], [1.0], [2.0], [3.0]]), np.zeros(1, dtype=np.int64)
+    >>> kept = {"rows": rows, "regimes": np.zeros(4, dtype=np.int64), "baselines": rows[:1], "unit_names": ("pump-1",)}
+    >>> Windows(**kept, ends=np.array([3]), rul=np.float32([9.0]), cycles=one, units=one, window=2).batch().tolist()
     [[[1.0], [2.0]]]
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from twinseal.config import Settings, parse
 from twinseal.digests import parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_json, write_whole
-from twinseal.prognostics.normaliser import F32, Normaliser, pad
+from twinseal.prognostics.normaliser import F32, F64, PADDING_ROWS, Normaliser, baseline_of, pad
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,12 +87,15 @@ class Windows:
     Window i is `rows[ends[i] - window : ends[i]]`; its newest reading is `rows[ends[i] - 1]`.
 
     Attributes:
-        rows: (R, C) float32 in σ of the training units, unit after unit, each padded on the left by its first row.
+        rows: (R, C) float32 in σ of the training units, unit after unit, each padded on the left by what its first rows
+            are on average.
+        regimes: (R,) int64, the operating regime of each row; 0 where there is only one.
         ends: (N,) int64, one past the last row of each window.
         rul: (N,) float32 in cycles, capped: what is to be estimated.
         cycles: (N,) int64, the unit's cycle at the newest reading.
         units: (N,) int64, index into unit_names.
-        unit_names: The units.
+        baselines: (U, C) float32 in σ, what the first BASELINE_CYCLES rows of each unit are on average.
+        unit_names: The U units.
         window: L, the rows of a window.
 
     Raises:
@@ -100,10 +103,12 @@ class Windows:
     """
 
     rows: F32
+    regimes: I64
     ends: I64
     rul: F32
     cycles: I64
     units: I64
+    baselines: F32
     unit_names: tuple[str, ...]
     window: int
 
@@ -111,10 +116,13 @@ class Windows:
         count = len(self.ends)
         if self.rows.ndim != 2 or any(a.shape != (count,) for a in (self.ends, self.rul, self.cycles, self.units)):
             raise ValueError("windows: expected rows (R, C) and one end, rul, cycle and unit a window")
-        if self.rows.dtype != np.float32 or self.rul.dtype != np.float32:
-            raise ValueError(f"windows: expected float32, got {self.rows.dtype} and {self.rul.dtype}")
-        if not (np.isfinite(self.rows).all() and np.isfinite(self.rul).all()):
-            raise ValueError("windows: expected finite rows and RULs")
+        if self.regimes.shape != self.rows.shape[:1] or self.baselines.shape != (
+            len(self.unit_names),
+            self.rows.shape[1],
+        ):
+            raise ValueError("windows: expected a regime a row, and a baseline (C,) a unit")
+        if any(a.dtype != np.float32 or not np.isfinite(a).all() for a in (self.rows, self.rul, self.baselines)):
+            raise ValueError("windows: expected finite float32 rows, RULs and baselines")
         if count and not (self.window <= self.ends.min() and self.ends.max() <= len(self.rows)):
             raise ValueError("windows: expected every window within the rows")
         if count and not (self.units.min() >= 0 and self.units.max() < len(self.unit_names)):
@@ -138,26 +146,39 @@ class Windows:
         views = np.lib.stride_tricks.sliding_window_view(self.rows, self.window, axis=0)  # (R-L+1, C, L)
         return np.ascontiguousarray(views[ends - self.window].transpose(0, 2, 1))
 
+    def batch_regimes(self) -> I64:
+        """The regime of every row of every window, (N, L)."""
+        views = np.lib.stride_tricks.sliding_window_view(self.regimes, self.window)
+        return np.asarray(views[self.ends - self.window])
+
+    def context(self) -> F32:
+        """What is known beside the readings, (N, 1 + C) float32: age in cycles, then the unit's baseline in σ."""
+        return np.column_stack([self.cycles, self.baselines[self.units]]).astype(np.float32)
+
+    def histories(self) -> list[tuple[F64, I64]]:
+        """Of each unit that has windows: its rows (R, C) float64 in σ up to its newest one, and their regimes.
+
+        Without what pads them: a unit's cycles count from 1, without gaps.
+        """
+        last = [np.flatnonzero(self.units == u)[np.argmax(self.ends[self.units == u])] for u in np.unique(self.units)]
+        spans = [slice(self.ends[at] - self.cycles[at], self.ends[at]) for at in last]
+        return [(self.rows[span].astype(np.float64), self.regimes[span]) for span in spans]
+
     def take(self, indices: npt.ArrayLike) -> Windows:
         """The windows at `indices` ((B,) int or a boolean mask (N,)), over the same rows."""
         at = np.asarray(indices)
-        parts = (self.ends[at], self.rul[at], self.cycles[at], self.units[at])
-        return Windows(self.rows, *parts, self.unit_names, self.window)
+        return replace(self, ends=self.ends[at], rul=self.rul[at], cycles=self.cycles[at], units=self.units[at])
 
-    @classmethod
-    def explicit(cls, values: F32, rul: F32, cycles: I64, units: I64, unit_names: tuple[str, ...]) -> Windows:
-        """Windows that share no rows: `explicit(values, …).batch() == values`. For attacks that alter each by itself.
+    def altered(self, values: F32) -> Windows:
+        """The same windows with other readings: `altered(values).batch() == values`. For attacks on each by itself.
 
         Args:
             values: (N, L, C) float32 in σ.
-            rul: (N,) float32 in cycles.
-            cycles: (N,) int64.
-            units: (N,) int64, index into unit_names.
-            unit_names: The units.
         """
         count, window, channels = values.shape
         rows = np.ascontiguousarray(values.reshape(count * window, channels), dtype=np.float32)  # (N·L, C)
-        return cls(rows, (np.arange(count, dtype=np.int64) + 1) * window, rul, cycles, units, unit_names, window)
+        seen = self.batch_regimes()
+        return replace(self, rows=rows, regimes=seen.reshape(-1), ends=(np.arange(count, dtype=np.int64) + 1) * window)
 
 
 def join(first: Windows, second: Windows) -> Windows:
@@ -166,18 +187,22 @@ def join(first: Windows, second: Windows) -> Windows:
     Raises:
         ValueError: They differ in window or channels.
     """
-    if first.window != second.window or first.rows.shape[1] != second.rows.shape[1]:
+    if (first.window, first.rows.shape[1]) != (second.window, second.rows.shape[1]):
         raise ValueError("windows: expected the same window and channels in both")
     names = tuple(dict.fromkeys(first.unit_names + second.unit_names))
     renumber = np.array([names.index(name) for name in second.unit_names], dtype=np.int64)
+    known = [dict(zip(part.unit_names, part.baselines, strict=True)) for part in (second, first)]
+    baselines = known[0] | known[1]
     return Windows(
-        np.concatenate([first.rows, second.rows]),
-        np.concatenate([first.ends, second.ends + len(first.rows)]),
-        np.concatenate([first.rul, second.rul]),
-        np.concatenate([first.cycles, second.cycles]),
-        np.concatenate([first.units, renumber[second.units]]),
-        names,
-        first.window,
+        rows=np.concatenate([first.rows, second.rows]),
+        regimes=np.concatenate([first.regimes, second.regimes]),
+        ends=np.concatenate([first.ends, second.ends + len(first.rows)]),
+        rul=np.concatenate([first.rul, second.rul]),
+        cycles=np.concatenate([first.cycles, second.cycles]),
+        units=np.concatenate([first.units, renumber[second.units]]),
+        baselines=np.stack([baselines[name] for name in names]),
+        unit_names=names,
+        window=first.window,
     )
 
 
@@ -217,8 +242,7 @@ class Prepared:
             channels=self.channels,
             window=self.window,
             rul_cap_cycles=self.rul_cap_cycles,
-            mean=tuple(self.normaliser.mean.tolist()),
-            std=tuple(self.normaliser.std.tolist()),
+            normaliser=self.normaliser.to_dict(),
             units={name: w.unit_names for name, w in splits.items()},
         )
         write_json(directory / DESCRIPTION, description.model_dump(mode="json"))
@@ -240,10 +264,11 @@ class Prepared:
                 raise EvidenceError(f"{TENSORS}: expected at most {_MAX_TENSOR_BYTES} bytes")
             tensors = load((directory / TENSORS).read_bytes())
             windows = {name: _windows_of(tensors, name, about) for name in SPLITS}
-            normaliser = Normaliser(np.array(about.mean), np.array(about.std))
+            normaliser = Normaliser.from_dict(about.normaliser)
         except (ConfigError, EvidenceError, OSError, SafetensorError, KeyError, ValueError) as error:
             raise EvidenceError(
-                f"{directory}: expected prepared windows, got {_oneline(error)}",
+                f"{directory}: expected prepared windows, "
+                f"got {type(error).__name__}: {' '.join(str(error).split())[:200]}",
                 remedy="Make them again: dvc repro prepare",
             ) from error
         return cls(
@@ -255,7 +280,7 @@ class Prepared:
         )
 
 
-_ARRAYS = ("rows", "ends", "rul", "cycles", "units")
+_ARRAYS = ("rows", "regimes", "ends", "rul", "cycles", "units", "baselines")
 
 
 class Description(Settings):
@@ -264,21 +289,16 @@ class Description(Settings):
     channels: tuple[str, ...]
     window: int
     rul_cap_cycles: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    normaliser: dict[str, Any]
     units: dict[str, tuple[str, ...]]
 
 
 def _windows_of(tensors: dict[str, npt.NDArray[Any]], name: str, about: Description) -> Windows:
     arrays = {key: tensors[f"{name}.{key}"] for key in _ARRAYS}
     shape = arrays["rows"].shape
-    if len(shape) != 2 or not shape[1] == len(about.channels) == len(about.mean):
+    if len(shape) != 2 or shape[1] != len(about.channels):
         raise ValueError(f"{name}: {shape} rows for {len(about.channels)} channels")
     return Windows(**arrays, unit_names=about.units[name], window=about.window)
-
-
-def _oneline(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared:
@@ -298,16 +318,15 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     split = _split(complete, params, with_test=not known)
     rng = np.random.default_rng([params.seed, 1])
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
-    normaliser = Normaliser.fit(
-        np.concatenate([frames[name][list(channels)].to_numpy(dtype=np.float64) for name in split["train"]])
-    )
+    raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in split["train"]]
+    normaliser = Normaliser.fit(np.concatenate(raw), settings=len(contract.regime_settings), regimes=contract.regimes)
     chosen = {
         "train": [(name, _every(frames[name], params.stride)) for name in split["train"]],
         "validation": [(name, _every(frames[name], 1)) for name in split["validation"]],
         "test": [(name, np.array([len(frames[name])])) for name in known]
         or [(name, _cuts(frames[name], contract.min_cycles, params, rng)) for name in split["test"]],
     }
-    view = _View(normaliser, channels, cap, params.window)
+    view = _View(normaliser, contract.inputs, cap, params.window)
     windows = {key: view.cut([(name, frames[name], lengths) for name, lengths in chosen[key]]) for key in SPLITS}
     prepared = Prepared(**windows, normaliser=normaliser, channels=channels, window=params.window, rul_cap_cycles=cap)
     log.info("windows.prepared", **{name: len(getattr(prepared, name)) for name in SPLITS})
@@ -332,8 +351,11 @@ def _split(units: list[str], params: PrepareParams, *, with_test: bool) -> dict[
 
 
 def _every(frame: pd.DataFrame, stride: int) -> I64:
-    """Lengths of history at which windows end: every `stride`-th, counted back from the last."""
-    return np.arange(len(frame), 0, -stride, dtype=np.int64)[::-1].copy()
+    """Lengths of history at which windows end: every `stride`-th, counted back from the last.
+
+    None before PADDING_ROWS rows are there: what stands for the time before would know the rows to come.
+    """
+    return np.arange(len(frame), min(PADDING_ROWS, len(frame)) - 1, -stride, dtype=np.int64)[::-1].copy()
 
 
 def _cuts(frame: pd.DataFrame, shortest: int, params: PrepareParams, rng: np.random.Generator) -> I64:
@@ -346,32 +368,28 @@ class _View:
     """How histories become windows: the same for every split."""
 
     normaliser: Normaliser
-    channels: tuple[str, ...]
+    inputs: tuple[str, ...]
     cap: float
     window: int
 
     def cut(self, chosen: Sequence[tuple[str, pd.DataFrame, I64]]) -> Windows:
         """Windows that end after the given lengths of each unit's history."""
-        rows, ends, rul, cycles, units, start = [], [], [], [], [], 0
+        parts: dict[str, list[Any]] = {name: [] for name in _ARRAYS}
+        start = 0
         for index, (name, frame, lengths) in enumerate(chosen):
-            raw = frame[list(self.channels)].to_numpy(dtype=np.float64)
-            padded = pad(self.normaliser.apply(raw), self.window)
+            raw = frame[list(self.inputs)].to_numpy(dtype=np.float64)
+            known, regimes = self.normaliser.apply(raw), self.normaliser.regimes(raw)
             labels = frame["rul"].to_numpy(dtype=np.float32)[lengths - 1]
             if not np.isfinite(labels).all():
                 unknown = int(np.isnan(labels).sum())
                 raise DataError(f"{name}: expected a known RUL at every cycle used, got {unknown} unknown")
-            rows.append(padded)
-            ends.append(start + lengths + self.window - 1)
-            rul.append(np.minimum(labels, np.float32(self.cap)))
-            cycles.append(frame["cycle"].to_numpy(dtype=np.int64)[lengths - 1])
-            units.append(np.full(len(lengths), index, dtype=np.int64))
-            start += len(padded)
-        return Windows(
-            rows=np.concatenate(rows),
-            ends=np.concatenate(ends),
-            rul=np.concatenate(rul),
-            cycles=np.concatenate(cycles),
-            units=np.concatenate(units),
-            unit_names=tuple(name for name, _, _ in chosen),
-            window=self.window,
-        )
+            parts["rows"].append(pad(known, self.window))
+            parts["regimes"].append(np.concatenate([np.repeat(regimes[:1], self.window - 1), regimes]))
+            parts["ends"].append(start + lengths + self.window - 1)
+            parts["rul"].append(np.minimum(labels, np.float32(self.cap)))
+            parts["cycles"].append(frame["cycle"].to_numpy(dtype=np.int64)[lengths - 1])
+            parts["units"].append(np.full(len(lengths), index, dtype=np.int64))
+            parts["baselines"].append(baseline_of(known)[None])
+            start += len(known) + self.window - 1
+        arrays = {name: np.concatenate(values) for name, values in parts.items()}
+        return Windows(**arrays, unit_names=tuple(name for name, _, _ in chosen), window=self.window)

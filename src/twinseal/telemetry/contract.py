@@ -171,6 +171,21 @@ class Contract(Settings):
         return tuple(name for name, channel in self.all_channels.items() if channel.used)
 
     @property
+    def regime_settings(self) -> tuple[str, ...]:
+        """Names of the settings that tell the operating regime; none where there is only one."""
+        return ()
+
+    @property
+    def regimes(self) -> int:
+        """How many operating regimes there are."""
+        return 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the columns that a model reads: the regime settings, then the channels."""
+        return (*self.regime_settings, *self.channels)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column of a fleet, in order."""
         return (*KEYS, *self.settings, *self.sensors)

@@ -1,16 +1,17 @@
 """The runtime: an admitted model, behind its guard, fed row by row.
 
-It keeps the last window of each unit and gives a Prediction for each row: never an exception for bad telemetry, never
-silence. A prediction whose readings are `refused` carries the conservative answer, no remaining life at all: whoever
-compares it with a threshold sends somebody to look.
+It keeps the newest rows of each unit, behind its guard (`twinseal.guard`), and gives a Prediction for each row: never
+an exception for bad telemetry, never silence. A prediction whose readings are `refused` carries the conservative
+answer, no remaining life at all: whoever compares it with a threshold sends somebody to look.
 
     ok         the estimate rests on what the machine said
-    degraded   it rests in part on values that the guard repaired, or on a short history
+    degraded   a reading is repaired now, or many of the window's were, or the history is short
     refused    no estimate: inspect now
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +24,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError
+from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.normaliser import F32, baseline_of, in_float32
 from twinseal.trust.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, readmit
-from twinseal.twin.guard import Guard, Look
 from twinseal.twin.state import State
 
 MAX_CYCLE = 2**31 - 1
+# Of a window's rows so many may be repaired before the answer is called degraded: one in a hundred is by mistake.
+SOUND_SHARE = 0.1
+MAX_UNITS = 10_000  # a fleet; more would only be a way to ask the model as often as one likes
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,22 @@ class Prediction:
         unit: Whose.
         cycle: After which cycle; 0 when the row named none.
         rul_cycles: Remaining useful life in cycles, from 0 to the contract's cap; 0 when refused.
+        low_cycles: In nine cases of ten the truth is not below this; wider where readings were repaired.
+        high_cycles: Likewise not above this.
         readings: Whether the rows that it is made from are `ok`, `degraded`, or `refused`; says nothing of the machine.
-        flagged: Channels of this row that the guard flagged.
+        flagged: Channels of this row that the guard replaced.
+        commissioned: Whether the network answered that reads the unit's signed baseline.
         advice: For people.
     """
 
     unit: str
     cycle: int
     rul_cycles: float
+    low_cycles: float
+    high_cycles: float
     readings: Literal["ok", "degraded", "refused"]
     flagged: tuple[str, ...]
+    commissioned: bool
     advice: str
 
 
@@ -68,19 +79,24 @@ def current(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
 
 
 def run(
-    verified: VerifiedModel, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, last_only: bool = False
+    verified: VerifiedModel,
+    rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+    *,
+    baselines: Mapping[str, NDArray[np.float64]] | None = None,
+    last_only: bool = False,
 ) -> Iterator[Prediction]:
     """Predictions for telemetry of any number of units, each unit's rows in order of its cycles.
 
     Args:
         verified: From `pull` or `current`.
         rows: Each with `unit`, `cycle` and the contract's channels in their units; other columns are ignored.
+        baselines: By unit, the rows (20, I) of its first cycles, signed when it was commissioned.
         last_only: One prediction for each unit, after its last row, instead of one for each row.
 
     Raises:
         TypeError: `verified` is not a VerifiedModel.
     """
-    runtime = Runtime(verified)
+    runtime = Runtime(verified, baselines)
     records = _records(rows) if isinstance(rows, pd.DataFrame) else rows
     if not last_only:
         yield from map(runtime.step, records)
@@ -95,16 +111,20 @@ class Runtime:
 
     Args:
         verified: From `pull` or `current`; nothing else will do.
+        baselines: As in `run`.
 
     Raises:
         TypeError: It is something else.
+        DataError: A baseline has a reading that no network could take.
     """
 
-    def __init__(self, verified: VerifiedModel) -> None:
+    def __init__(self, verified: VerifiedModel, baselines: Mapping[str, NDArray[np.float64]] | None = None) -> None:
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
         self._model = verified.model
         self._units: dict[str, _Unit] = {}
+        apply = self._model.normaliser.apply
+        self._baselines = {unit: baseline_of(apply(rows)) for unit, rows in (baselines or {}).items()}
 
     def step(self, row: Mapping[str, Any]) -> Prediction:
         """The prediction after one more row."""
@@ -116,7 +136,9 @@ class Runtime:
             row = {}
         unit = _name(row.get("unit"))
         if unit not in self._units:
-            self._units[unit] = _Unit(unit, self._model)
+            if len(self._units) >= MAX_UNITS:
+                unit = ""  # somebody makes up names: nobody is answered under a new one
+            self._units.setdefault(unit, _Unit(unit, self._model, self._baselines.get(unit)))
         self._units[unit].see(row)
         return self._units[unit]
 
@@ -126,70 +148,87 @@ class Runtime:
 
 
 class _Unit:
-    """What the twin knows of one unit: its last window of rows, which of them were repaired, and its guard."""
+    """What the twin knows of one unit: its newest rows behind its guard, which of them were repaired, its baseline."""
 
-    def __init__(self, name: str, model: Model) -> None:
-        self._name, self._model = name, model
-        self._guard = Guard(model.channels, model.contract.all_channels)
-        self._rows: deque[NDArray[np.float64]] = deque(maxlen=model.window)
+    def __init__(self, name: str, model: Model, baseline: F32 | None) -> None:
+        self._name, self._model, self._baseline = name, model, baseline
+        self._guard = Guard(model.guard, model.contract, window=model.window)
         self._repaired: deque[bool] = deque(maxlen=model.window)
         self._cycle = 0  # of the last row seen
-        self._kept = 0  # of the last row in the window
         self._count = 0  # rows in the history, also those that have left the window
-        self._look = Look(None, (), "expected a row, got none yet")
+        self._flagged: tuple[str, ...] = ()
+        self._rules: tuple[str, ...] = ()
+        self._refusal = "expected a row, got none yet"
         self._shown = 0
 
     def see(self, row: Mapping[str, Any]) -> None:
         cycle = _cycle(row.get("cycle"))
-        self._shown = cycle
+        self._shown, self._flagged, self._rules = cycle, (), ()
         if not self._name:
-            self._look = Look(None, (), "expected the name of a unit, got none")
+            self._refusal = "expected the name of a unit, got none"
         elif cycle <= self._cycle:
-            self._look = Look(None, (), f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}")
+            self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
         else:
-            self._cycle = cycle
-            self._look = self._guard.look(cycle, row)
-            if self._look.values is not None:
-                self._keep(cycle, self._look.values, bool(self._look.flagged))
+            self._take(cycle, np.array([[_number(row.get(name)) for name in self._model.contract.inputs]]))
 
-    def _keep(self, cycle: int, values: NDArray[np.float64], repaired: bool) -> None:
-        gap = cycle - self._kept - 1 if self._kept else 0
-        if gap >= self._model.window:  # nothing of the window would be left
-            self._rows.clear()
+    def _take(self, cycle: int, raw: NDArray[np.float64]) -> None:
+        model, settings = self._model, self._model.normaliser.settings
+        try:
+            known = model.normaliser.scaled(raw)  # (1, C) σ
+        except DataError as error:
+            self._refusal, self._cycle = str(error), cycle
+            return
+        gap = cycle - self._cycle - 1 if self._cycle else 0
+        if gap >= model.window:  # nothing of the window would be left
+            self._guard.forget()
             self._repaired.clear()
             self._count = gap = 0
         for _ in range(gap):  # the network counts cycles by rows: a cycle that is missing is held, and said to be
-            self._rows.append(self._rows[-1])
+            self._guard.hold()
             self._repaired.append(True)
-        self._rows.append(values)
-        self._repaired.append(repaired)
-        self._kept, self._count = cycle, self._count + gap + 1
+        look = self._guard.look(np.array([cycle]), raw[:, settings:], known)
+        self._repaired.append(bool(look.flagged.any()))
+        for back in range(1, min(int(look.rewritten.max()), len(self._repaired) - 1) + 1):
+            self._repaired[-1 - back] = True
+        flagged = np.flatnonzero(look.flagged[0])
+        self._flagged = tuple(model.channels[at] for at in flagged)
+        self._rules = tuple(str(look.rules[0, at]) for at in flagged)
+        self._refusal, self._cycle, self._count = look.refusals[0], cycle, self._count + gap + 1
 
     def answer(self) -> Prediction:
-        flagged = tuple(flag.channel for flag in self._look.flagged)
-        if self._look.refusal:
-            return self._refused(flagged, self._look.refusal)
+        if self._refusal:
+            return self._refused(self._refusal)
+        rows = self._guard.window(min(self._count, self._model.window))[0]  # (R, C) σ
         try:
-            rul = self._model.predict(np.stack(self._rows))  # (L, C)
+            rul = self._model.answer(in_float32(rows), self._cycle, self._baseline)
         except DataError as error:
-            return self._refused(flagged, str(error))
-        doubts = self._doubts()
+            return self._refused(str(error))
+        doubts, fewest = self._doubts(), self._model.contract.min_cycles
+        mode = "plain" if self._baseline is None or self._model.networks.commissioned is None else "commissioned"
+        widen = self._model.guard.widen if any(self._repaired) else 1.0
+        low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
         advice = "; ".join([_plan(rul, self._model.rul_cap_cycles), *doubts])
-        return Prediction(self._name, self._shown, rul, "degraded" if doubts else "ok", flagged, advice)
+        weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
+        readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
+        return Prediction(
+            self._name, self._shown, rul, low, high, readings, self._flagged, mode == "commissioned", advice
+        )
 
     def _doubts(self) -> list[str]:
         doubts = []
         repaired, fewest = sum(self._repaired), self._model.contract.min_cycles
         if repaired:
-            names = ", ".join(flag.channel for flag in self._look.flagged)
+            because = zip(self._flagged, self._rules, strict=True)
+            names = ", ".join(f"{name} ({rule})" for name, rule in because)
             now = f", now {names}: check the sensor" if names else ""
             doubts.append(f"{repaired} of the last {len(self._repaired)} cycles were repaired{now}")
         if self._count < fewest:
             doubts.append(f"a history of {self._count} cycles, fewer than {fewest}")
         return doubts
 
-    def _refused(self, flagged: tuple[str, ...], reason: str) -> Prediction:
-        return Prediction(self._name, self._shown, 0.0, "refused", flagged, f"inspect now: {reason}")
+    def _refused(self, reason: str) -> Prediction:
+        advice = f"inspect now: {reason}"
+        return Prediction(self._name, self._shown, 0.0, 0.0, 0.0, "refused", self._flagged, False, advice)
 
 
 def _plan(rul: float, cap: float) -> str:
@@ -219,3 +258,14 @@ def _cycle(value: Any) -> int:
     except OverflowError:
         return 0
     return int(number) if 1 <= number <= MAX_CYCLE and number.is_integer() else 0
+
+
+def _number(value: Any) -> float:
+    """A float; NaN for what is missing, infinite, or no number. Truth values are no numbers here."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return math.nan
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan

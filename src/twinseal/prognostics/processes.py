@@ -1,0 +1,42 @@
+"""Processes: several trainings at the same time. The numbers do not depend on how many.
+
+Threads would not do: they share torch's random state, and the numbers would depend on who comes first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import structlog
+
+from twinseal.errors import DataError
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """`map`, in this process or over `count` others; either way in order.
+
+    Raises:
+        DataError: One of them died.
+    """
+    if count <= 1:
+        yield map
+        return
+    try:
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+            yield pool.map
+    except BrokenProcessPool as error:
+        raise DataError(
+            "training: expected every worker to end, got one that died",
+            remedy="Most often there was too little memory: end something else, then run the stage again.",
+        ) from error
+
+
+def _quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
