@@ -8,15 +8,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from tests.twin.deployment import CHANNELS, NOW, WINDOW, Deployment, Writer, contract
-from twinseal.prognostics.checkpoint import write_model
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.normaliser import Normaliser
+from tests.twin.deployment import NOW, Deployment, Writer, write_untrained
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,10 +19,7 @@ def writer(units: int) -> Writer:
     """Writes a model with two hidden layers of `units`, untrained: 4·`units`² bytes and a little more."""
 
     def write(folder: Path, _seed: int, model: str) -> None:
-        config = NetworkConfig.for_window(len(CHANNELS), WINDOW, hidden=(units, units), rul_cap_cycles=100.0)
-        normaliser = Normaliser(np.full(len(CHANNELS), 5.0), np.full(len(CHANNELS), 2.0))
-        prepared: Any = SimpleNamespace(channels=CHANNELS, normaliser=normaliser)  # all that write_model reads of it
-        write_model(folder, RulNetwork(config), contract(model), prepared)
+        write_untrained(folder, 0, model, (units, units))
 
     return write
 

@@ -33,7 +33,7 @@ def main() -> None:
     files = tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
     model, policy = read_model(CANDIDATE), config.load(Gates, _stage.POLICY / "gates.yaml")
     obeyed = tuple(_stage.subject(path) for path in sorted(_stage.POLICY.glob("*.yaml")))
-    judged = judge(policy, records, asset=model.contract.asset, model=files, policy=obeyed)
+    judged = judge(policy, records, asset=model.contract.asset, family=model.family, model=files, policy=obeyed)
     assembled = assemble(judged, records, files, model)
     summary = verdict.summarise(
         judged,
@@ -76,7 +76,7 @@ def assemble(judged: Verdict, records: dict[str, Statement], files: tuple[Subjec
         time_verified=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         estimates=case.parse_estimates(predictions, str(PREDICTIONS)) if predictions else (),
         history=case.parse_history(history, str(HISTORY)) if history else (),
-        lives=life.relive(model.network, Prepared.read(WINDOWS).validation) if whole else (),
+        lives=life.relive(model.networks.plain, Prepared.read(WINDOWS).validation) if whole else (),
         findings=case.parse_findings(findings, str(FINDINGS)) if findings else (),
         unsigned=tuple(path.as_posix() for path, data in drawn.items() if data and path.as_posix() not in named),
     )

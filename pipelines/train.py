@@ -6,24 +6,31 @@ Reads data/windows/ and policy/contract.yaml. Writes models/candidate/ (the mode
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.evidence import Subject
 from twinseal.files import inventory, write_json, write_whole
+from twinseal.guard import fitting as guard
+from twinseal.guard.parameters import GuardParams
+from twinseal.prognostics import conformal
 from twinseal.prognostics.baseline import baseline
-from twinseal.prognostics.checkpoint import write_model
-from twinseal.prognostics.evaluation import evaluate, predictions
-from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import Epoch, TrainParams, train
+from twinseal.prognostics.checkpoint import Model, write_model
+from twinseal.prognostics.evaluation import estimates, evaluate, predictions
+from twinseal.prognostics.fitting import Epoch
+from twinseal.prognostics.metrics import measure
+from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, Prepared
+from twinseal.robustness.families import compare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.sources import DataParams
 
@@ -37,10 +44,24 @@ def main() -> None:
     _stage.upstream("prepare", *inputs)
     contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
     prepared = Prepared.read(WINDOWS)
-    network, history = train(prepared, params, progress=report_epoch)
+    networks, history = train(prepared, params, workers=workers(), progress=report_epoch)
     boosted = baseline(prepared, seed=params.seed)
-    measures = evaluate(network, prepared, boosted)
-    write_candidate(network, contract, prepared)
+    unseen = cross_validate(prepared, params, workers=workers())
+    model = Model(
+        networks,
+        contract,
+        prepared.normaliser,
+        params.family,
+        guard_of(prepared, contract),
+        {mode: intervals_of(said, prepared.rul_cap_cycles) for mode, said in unseen.items()},
+    )
+    measures = evaluate(networks, prepared, boosted) | {
+        "cross_validation": {mode: measure(said.estimates, said.truth) for mode, said in unseen.items()},
+        "intervals": {mode: covered(model, prepared, mode, said) for mode, said in unseen.items()},
+        "guard": {"false_alarm_share": model.guard.measured_false_alarm_share},
+        "families": compare(prepared, params, networks, workers=workers()),
+    }
+    write_candidate(model)
     subjects = tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
     _stage.attest_made(
         "train",
@@ -51,7 +72,7 @@ def main() -> None:
     )
     write_json(REPORT / "metrics.json", measures)
     write_table(REPORT / "history.csv", [asdict(epoch) for epoch in history])
-    write_table(REPORT / "predictions.csv", predictions(network, prepared.test, boosted))
+    write_table(REPORT / "predictions.csv", predictions(networks.plain, prepared.test, boosted))
     test, certified = measures["test"], measures["certified"]["eps-0.1"]
     out.print(
         f"trained: RMSE {test['network']['rmse_cycles']:.1f} cycles on {len(prepared.test)} test windows, at most "
@@ -68,11 +89,35 @@ def report_epoch(epoch: Epoch) -> None:
         )
 
 
-def write_candidate(network: RulNetwork, contract: Contract, prepared: Prepared) -> None:
+def guard_of(prepared: Prepared, contract: Contract) -> GuardParams:
+    """The guard, fitted on the training units; its false alarms are measured on validation and test units."""
+    unseen = prepared.validation.histories() + prepared.test.histories()
+    return guard.fit(prepared.train.histories(), unseen, contract, prepared.normaliser.restore)
+
+
+def intervals_of(unseen: OutOfFold, cap_cycles: float) -> conformal.Intervals:
+    """How far the truth lies from what a network says of units that it did not see."""
+    return conformal.fit(unseen.estimates, unseen.truth, unseen.units, cap_cycles=cap_cycles)
+
+
+def covered(model: Model, prepared: Prepared, mode: str, unseen: OutOfFold) -> dict[str, float]:
+    """What the intervals of one network hold: by cross-validation, and on the test windows."""
+    test, cap = prepared.test, prepared.rul_cap_cycles
+    within = model.intervals[mode].hold(estimates(model.networks.modes()[mode], test), test.rul)
+    measured = conformal.measured_coverage(unseen.estimates, unseen.truth, unseen.units, cap_cycles=cap)
+    return measured | {"test_coverage": float(np.mean(within)), "test_windows": len(test)}
+
+
+def workers() -> int:
+    """Processes that fit networks at the same time."""
+    return min(4, os.cpu_count() or 1)
+
+
+def write_candidate(model: Model) -> None:
     """Replace models/candidate/ by this model, at once."""
     CANDIDATE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CANDIDATE.parent, prefix=".candidate.") as folder:
-        write_model(Path(folder, "candidate"), network, contract, prepared)
+        write_model(Path(folder, "candidate"), model)
         shutil.rmtree(CANDIDATE, ignore_errors=True)
         Path(folder, "candidate").replace(CANDIDATE)
 

@@ -13,8 +13,12 @@ import pytest
 import torch
 
 from twinseal.config import parse, read_yaml
-from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import RobustParams, TrainParams, train
+from twinseal.guard.fitting import fit as fit_guard
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.conformal import Intervals
+from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.fitting import Recipe
+from twinseal.prognostics.training import RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.evasion import Evasion, evade
 from twinseal.robustness.threats import Threats
@@ -23,7 +27,8 @@ from twinseal.telemetry.fleet import Fleet
 
 POLICY = Path(__file__).parents[2] / "policy" / "threats.yaml"
 PREPARATION = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
-TRAINING = TrainParams(epochs=25, batch=64, hidden=(16, 16), robust=RobustParams(epsilon_sigma=0.1, kappa=0.3))
+RECIPE = Recipe(epochs=25, batch=64, hidden=(16, 16), epsilon_sigma=0.1, kappa=0.3)
+TRAINING = TrainParams(robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE))
 
 
 def wearing_fleet(units: int, seed: int = 5) -> Fleet:
@@ -91,7 +96,7 @@ def prepared(fleet: Fleet, contract: Contract) -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def network(prepared: Prepared) -> RulNetwork:
+def networks(prepared: Prepared) -> Networks:
     torch.set_num_threads(1)
     return train(prepared, TRAINING)[0]
 
@@ -124,6 +129,21 @@ def threats(make_threats: Callable[..., Threats]) -> Threats:
 
 
 @pytest.fixture(scope="session")
-def evasion(network: RulNetwork, prepared: Prepared, threats: Threats) -> Evasion:
+def model(networks: Networks, prepared: Prepared, contract: Contract) -> Model:
+    """A whole candidate: with a guard of its own, and intervals wide enough for anything."""
+    unseen = prepared.validation.histories() + prepared.test.histories()
+    guard = fit_guard(prepared.train.histories(), unseen, contract, prepared.normaliser.restore)
+    wide = Intervals(coverage=0.9, edges=(), below=(90.0,), above=(90.0,), cap_cycles=90.0)
+    return Model(networks, contract, prepared.normaliser, "robust", guard, dict.fromkeys(networks.modes(), wide))
+
+
+@pytest.fixture(scope="session")
+def network(networks: Networks) -> Ensemble:
+    """What answers for any unit."""
+    return networks.plain
+
+
+@pytest.fixture(scope="session")
+def evasion(model: Model, prepared: Prepared, threats: Threats) -> Evasion:
     torch.set_num_threads(1)
-    return evade(network, prepared, threats)
+    return evade(model, prepared, threats)["plain"]

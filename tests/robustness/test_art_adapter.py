@@ -10,18 +10,19 @@ from art.estimators.regression.pytorch import PyTorchRegressor
 from numpy.typing import NDArray
 
 from twinseal.errors import EvidenceError
-from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.art_adapter import PGD_STEP, UNREACHABLE, Target
 from twinseal.robustness.threats import Aim
+from twinseal.robustness.victim import NetworkVictim, Victim, everyone
 
 Floats = NDArray[np.float32]
 EPSILON, STEPS = 0.2, 15
 
 
 @pytest.fixture(scope="module")
-def target(network: RulNetwork, prepared: Prepared) -> Target:
-    return Target(network, prepared.rul_cap_cycles)
+def target(network: Ensemble, prepared: Prepared) -> Target:
+    return Target(NetworkVictim.of(network, prepared.test), prepared.rul_cap_cycles)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,13 @@ def windows(prepared: Prepared) -> tuple[Floats, Floats]:
     return prepared.test.batch(), prepared.test.rul
 
 
-def plain_pgd(network: RulNetwork, x: Floats, goal: Floats, *, steps: int, step: float, sign: float) -> Floats:
+def plain_pgd(victim: Victim, x: Floats, goal: Floats, *, steps: int, step: float, sign: float) -> Floats:
     """PGD as its paper has it: up the sign of the gradient of the squared error, back into the box."""
     start, goals = torch.from_numpy(x), torch.from_numpy(goal)
     moved = start.clone()
     for _ in range(steps):
         moved.requires_grad_()
-        gradient = torch.autograd.grad((network(moved) - goals).square().mean(), moved)[0]
+        gradient = torch.autograd.grad((victim(moved, everyone(moved)) - goals).square().mean(), moved)[0]
         moved = (moved + sign * step * gradient.sign()).detach()
         moved = torch.minimum(torch.maximum(moved, start - EPSILON), start + EPSILON)
     return moved.numpy()
@@ -46,7 +47,7 @@ def test_pgd_is_what_a_plain_torch_loop_does(target: Target, windows: tuple[Floa
     x, y = windows
     by_art = target.attacked(x, y, method="pgd", aim=aim, epsilon_sigma=EPSILON, steps=STEPS)
     goal = y if aim == "any" else np.full_like(y, UNREACHABLE * target.rul_cap_cycles)
-    network, step = target.network, PGD_STEP * EPSILON / STEPS
+    network, step = target.victim, PGD_STEP * EPSILON / STEPS
     by_hand = plain_pgd(network, x, goal, steps=STEPS, step=step, sign=1.0 if aim == "any" else -1.0)
     assert float(np.abs(by_art - x).max()) > 0.9 * EPSILON
     assert float(np.abs(target.estimates(by_art) - target.estimates(by_hand)).max()) < 1e-4 * target.rul_cap_cycles
@@ -56,7 +57,7 @@ def test_pgd_is_what_a_plain_torch_loop_does(target: Target, windows: tuple[Floa
 def test_fgm_is_one_step_to_the_edge_of_the_budget(target: Target, windows: tuple[Floats, Floats]) -> None:
     x, y = windows
     moved = target.attacked(x, y, method="fgm", aim="any", epsilon_sigma=EPSILON, steps=1)
-    by_hand = plain_pgd(target.network, x, y, steps=1, step=EPSILON, sign=1.0)
+    by_hand = plain_pgd(target.victim, x, y, steps=1, step=EPSILON, sign=1.0)
     assert float(np.abs(moved - by_hand).max()) < 1e-5
 
 
@@ -79,7 +80,7 @@ def test_the_column_really_weakens_the_attack(target: Target, windows: tuple[Flo
     """Why the shape is refused: with a column, ART still answers, and the attack does less than it seems."""
     x, y = windows
     loss = torch.nn.MSELoss()
-    regressor = PyTorchRegressor(model=target.network, loss=loss, input_shape=x.shape[1:], device_type="cpu")
+    regressor = PyTorchRegressor(model=Whole(target.victim), loss=loss, input_shape=x.shape[1:], device_type="cpu")
     attack = ProjectedGradientDescent(
         regressor, eps=EPSILON, eps_step=PGD_STEP * EPSILON / STEPS, max_iter=STEPS, batch_size=len(x), verbose=False
     )
@@ -90,14 +91,24 @@ def test_the_column_really_weakens_the_attack(target: Target, windows: tuple[Flo
     assert errors[0] < 0.95 * errors[1]
 
 
-class Broken(torch.nn.Module):
+class Whole(torch.nn.Module):
+    """A victim as ART wants it."""
+
+    def __init__(self, victim: Victim) -> None:
+        super().__init__()
+        self.victim = victim
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.victim(x, everyone(x))
+
+
+class Broken:
     """Answers with whatever it is told to."""
 
     def __init__(self, answer: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
         self.answer = answer
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         return self.answer(x)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinseal.errors import ConfigError
-from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.injection import Case, cases, factors, inject, worst
 from twinseal.robustness.threats import Injection, Threats
@@ -22,7 +22,7 @@ def injection(threats: Threats) -> Injection:
 
 
 @pytest.fixture(scope="module")
-def measured(network: RulNetwork, prepared: Prepared, contract: Contract, injection: Injection) -> dict[str, dict]:
+def measured(network: Ensemble, prepared: Prepared, contract: Contract, injection: Injection) -> dict[str, dict]:
     return inject(network, prepared, contract, injection, DIRECTIONS, seed=3)
 
 
@@ -51,7 +51,7 @@ def test_interim_strikes_the_last_cycles_only(prepared: Prepared, injection: Inj
 
 
 def test_padding_is_changed_as_the_row_that_it_copies(prepared: Prepared, injection: Injection) -> None:
-    young = prepared.train.take(prepared.train.cycles == 3)
+    young = prepared.train.take(prepared.train.cycles == 12)
     long = injection.model_copy(update={"interim_cycles": 2, "continuous_from_cycle": 1})
     heat = prepared.channels.index("heat")
     interim = factors(Case("biased", "interim", "up"), young, prepared.channels, long, seed=3)[:, :, heat]
@@ -79,14 +79,14 @@ def test_readings_are_scaled_before_they_are_normalised(
 ) -> None:
     """2 % of the heat is 6 K, several σ: a percentage of the normalised value would be next to nothing."""
     windows, at = Trial.of(prepared).windows, prepared.channels.index("heat")
-    hottest = (windows.batch()[:, -5:, at] * prepared.normaliser.std[at] + prepared.normaliser.mean[at]).max()
-    expected = float(0.02 * hottest / prepared.normaliser.std[at])
+    hottest = (windows.batch()[:, -5:, at] * prepared.normaliser.std[0, at] + prepared.normaliser.mean[0, at]).max()
+    expected = float(0.02 * hottest / prepared.normaliser.std[0, at])
     assert expected == pytest.approx(measured["biased-interim-up"]["largest_shift_sigma"], rel=1e-5)
     assert expected > 0.5
 
 
 def test_sensors_that_read_too_cool_make_the_machine_look_healthy(
-    network: RulNetwork, prepared: Prepared, contract: Contract, injection: Injection
+    network: Ensemble, prepared: Prepared, contract: Contract, injection: Injection
 ) -> None:
     strong = injection.model_copy(update={"biased_percent": 8.0, "random_percent": (7.0, 9.0)})
     measured = inject(network, prepared, contract, strong, DIRECTIONS, seed=3)
@@ -96,7 +96,7 @@ def test_sensors_that_read_too_cool_make_the_machine_look_healthy(
 
 
 def test_a_leap_beyond_the_contract_is_noticed_and_a_small_one_is_not(
-    network: RulNetwork, prepared: Prepared, contract: Contract, injection: Injection
+    network: Ensemble, prepared: Prepared, contract: Contract, injection: Injection
 ) -> None:
     small = injection.model_copy(update={"biased_percent": 0.01, "random_percent": (0.01, 0.01)})
     large = injection.model_copy(update={"biased_percent": 20.0, "random_percent": (20.0, 20.0)})
@@ -117,7 +117,7 @@ def test_the_worst_signature_is_the_highest_of_each_number(measured: dict[str, d
 
 
 def test_a_sensor_that_the_network_does_not_read_is_refused(
-    network: RulNetwork,
+    network: Ensemble,
     prepared: Prepared,
     contract: Contract,
     injection: Injection,

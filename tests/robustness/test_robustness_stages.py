@@ -14,8 +14,7 @@ from pipelines import _stage, evade, poison
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.evidence import Subject, measures, outcome, provenance, test_result
 from twinseal.files import inventory
-from twinseal.prognostics.checkpoint import read_model, write_model
-from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.checkpoint import Model, read_model, write_model
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.threats import Threats
@@ -36,7 +35,7 @@ def workspace(
     fleet: Fleet,
     contract: Contract,
     prepared: Prepared,
-    network: RulNetwork,
+    model: Model,
     preparation: PrepareParams,
     training: TrainParams,
     make_threats: Callable[..., Threats],
@@ -45,7 +44,9 @@ def workspace(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TWINSEAL_HOME", str(tmp_path / "home"))
     threat = {"name": "backdoor", "attacker": "somebody who edits records", "kind": "backdoor", "shares": [0.5]}
-    threats = make_threats(poisoning=[threat], retrain_epochs=2)
+    few = [{"name": "all-sensors", "attacker": "somebody between the sensors and the twin", "attacks": ["fgm", "pgd"]}]
+    few[0] |= {"aims": ["any"], "epsilon_sigma": [0.1, 0.2], "bim_steps": 2, "pgd_steps": 5}  # type: ignore[dict-item]
+    threats = make_threats(poisoning=[threat], retrain_epochs=2, evasion=few)
     Path("policy").mkdir()
     Path("policy/roles.yaml").write_bytes(ROLES.read_bytes())
     plain = contract.model_dump(mode="json", exclude={"asset"})
@@ -56,7 +57,7 @@ def workspace(
     init_demo(Home.intended(), Roles.load(ROLES), datetime.now(UTC))
     fleet.write(poison.ACCEPTED)
     prepared.write(evade.WINDOWS)
-    write_model(evade.CANDIDATE, network, contract, prepared)
+    write_model(evade.CANDIDATE, model)
     made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
     made("train", model_files())
     accepted = (_stage.subject(poison.ACCEPTED),)
@@ -88,8 +89,9 @@ def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
     assert {*model_files(), *map(_stage.subject, WINDOW_FILES)} == set(signed.subjects)
     assert json.loads((evade.REPORT / "metrics.json").read_bytes()) == measures(signed)
     assert {"clean", "attacks", "worst", "certified", "injection", "injection_worst", "flags"} <= set(measures(signed))
+    assert {"commissioned", "sensors", "experiment", "scenarios", "guard"} <= set(measures(signed))
     assert "injection/biased-interim-down" in signed.predicate["passedTests"]
-    assert "all-sensors/pgd/any at ε 0.1" in signed.predicate["passedTests"]
+    assert "plain/all-sensors/pgd/any at ε 0.1" in signed.predicate["passedTests"]
     assert (evade.REPORT / "attacks.csv").read_text().startswith("epsilon_sigma,")
     assert "0 reasons to doubt" in capsys.readouterr().out
 

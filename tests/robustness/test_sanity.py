@@ -12,7 +12,7 @@ from twinseal.robustness.trial import Trial
 
 LIMITS = Sanity(noise_draws=1, least_effect_cycles=0.01, most_zero_gradients_share=0.1)
 TRUTH = np.array([20.0, 40.0, 60.0, 80.0], dtype=np.float32)
-RISE = {"fgm": 50.0, "pgd": 60.0, NOISE: 10.0}  # cycles for each σ
+RISE = {"fgm": 50.0, "pgd": 60.0, "square": 40.0, NOISE: 10.0}  # cycles for each σ
 
 
 def run(attack: str, aim: str, epsilon: float, rise: float | None = None, change: float | None = None) -> Run:
@@ -26,9 +26,22 @@ def battery(*instead: Run, flat: int = 0) -> Battery:
         (r.attack, r.aim, r.epsilon_sigma): r for r in instead
     }
     rows, count = np.zeros((4, 1), dtype=np.float32), np.arange(4)
-    trial = Trial(Windows(rows, count + 1, TRUTH, count + 1, count, ("a", "b", "c", "d"), 1), 4)
+    windows = Windows(
+        rows=rows,
+        regimes=np.zeros(4, dtype=np.int64),
+        ends=count + 1,
+        rul=TRUTH,
+        cycles=count + 1,
+        units=count,
+        baselines=rows,
+        unit_names=("a", "b", "c", "d"),
+        window=1,
+    )
+    trial = Trial(windows, 4)
     bounds = {e: (TRUTH - np.float32(100 * e), TRUTH + np.float32(100 * e)) for e in (0.1, 0.2)}
-    return Battery(trial, TRUTH.copy(), tuple(runs.values()), bounds, np.arange(4) < flat)
+    return Battery(
+        trial, TRUTH.copy(), tuple(runs.values()), bounds, np.arange(4) < flat, TRUTH.copy(), (0.1, 5.0, 5.2)
+    )
 
 
 def _healthy() -> list[Run]:
@@ -52,6 +65,7 @@ FLAGS = {
     "no-growth": [run("pgd", "any", 0.1, rise=9.0), run("pgd", "any", 0.2, rise=8.9), run("fgm", "any", 0.2, 8.8)],
     "weaker-than-noise": [run(NOISE, "healthy-washing", 0.2, rise=15.0)],
     "one-step-beats-many": [run("fgm", "any", 0.2, rise=15.0)],
+    "black-box-beats-white": [run("square", "any", 0.2, rise=12.5)],
     "over-budget": [run("pgd", "any", 0.1, change=0.101)],
     "outside-certificate": [run("pgd", "any", 0.2, rise=20.5)],
 }
@@ -65,7 +79,7 @@ def test_each_doubt_is_flagged_by_its_name(name: str) -> None:
     assert any(flag.about == f"{r.name} at ε {r.epsilon_sigma:g}" for r in battery(*FLAGS[name]).runs)
 
 
-@pytest.mark.parametrize("name", ["weaker-than-noise", "one-step-beats-many", "over-budget", "outside-certificate"])
+@pytest.mark.parametrize("name", ["one-step-beats-many", "over-budget", "outside-certificate", "black-box-beats-white"])
 def test_a_doubt_raises_no_other(name: str) -> None:
     assert {name} == {flag.name for flag in flags(battery(*FLAGS[name]), LIMITS)}
 
@@ -103,3 +117,13 @@ def test_a_budget_without_bounds_is_refused() -> None:
     whole = battery()
     with pytest.raises(ValueError, match=r"bounds: expected some at ε 0.2, got \[0.1\]"):
         flags(dataclasses.replace(whole, bounds={0.1: whole.bounds[0.1]}), LIMITS)
+
+
+def test_more_steps_that_still_gain_are_flagged() -> None:
+    slow = dataclasses.replace(battery(), longer=(0.1, 5.0, 6.0))
+    assert {"not-converged"} == {flag.name for flag in flags(slow, LIMITS)}
+
+
+def test_an_answer_that_changes_is_flagged() -> None:
+    fickle = dataclasses.replace(battery(), again=TRUTH + np.float32(0.5))
+    assert {"random-output"} == {flag.name for flag in flags(fickle, LIMITS)}

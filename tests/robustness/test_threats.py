@@ -16,8 +16,9 @@ POLICY = Path(__file__).parents[2] / "policy"
 
 def test_the_shipped_threats_load_and_name_every_attacker_in_words() -> None:
     threats = Threats.load(POLICY / "threats.yaml")
-    words = [t.attacker for t in (*threats.evasion, threats.injection, *threats.poisoning)]
-    assert [] == [text for text in words if len(text.split()) < 8]
+    words = [t.attacker for t in (*threats.evasion, threats.sensors, *threats.scenarios, threats.injection)]
+    words += [t.attacker for t in threats.poisoning]
+    assert [] == [text for text in words if len(text.split()) < 5]
     assert {"fgm", "bim", "pgd"} <= set(threats.evasion[0].attacks)
     assert {"any", "healthy-washing"} == set(threats.evasion[0].aims)
 
@@ -40,18 +41,23 @@ DEFECTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "an unknown attack": (
         ("evasion", 0, "attacks"),
         ["deepfool"],
-        "input should be 'fgm', 'bim', 'pgd' or 'pgd-smoothed'",
+        "input should be 'fgm', 'bim', 'pgd', 'pgd-smoothed'",
     ),
     "no aim": (("evasion", 0, "aims"), [], "aims: expected at least one"),
     "one budget": (("evasion", 0, "epsilon_sigma"), [0.1], "expected at least two budgets above 0, rising"),
     "a budget of zero": (("evasion", 0, "epsilon_sigma"), [0.0, 0.1], "budgets above 0, rising"),
     "budgets that fall": (("evasion", 0, "epsilon_sigma"), [0.2, 0.1], "budgets above 0, rising"),
-    "no step": (("evasion", 0, "pgd_steps"), 0, "steps: expected at least 1"),
+    "no step": (("evasion", 0, "pgd_steps"), 0, "steps, restarts: expected at least 1"),
     "nobody attacks": (("evasion", 0, "attacker"), "", "expected a name and an attacker in words"),
     "no evasion": (("evasion",), [], "evasion: expected threats"),
     "no poisoning": (("poisoning",), [], "poisoning: expected threats"),
     "everyone poisoned": (("poisoning", 0, "shares"), [0.5, 1.0], "shares: expected at least one, rising, between 0"),
     "nobody poisoned": (("poisoning", 0, "shares"), [], "shares: expected at least one"),
+    "no question": (("evasion", 1, "queries"), 1, "queries: expected at least 10"),
+    "no start": (("evasion", 0, "restarts"), 0, "steps, restarts: expected at least 1"),
+    "nobody owns a sensor": (("sensors", "most"), 0, "expected 1 to 16 sensors"),
+    "a scenario of no rows": (("scenarios", 0, "rows"), 0, "expected at least one row"),
+    "a shift of nothing": (("scenarios", 0, "sizes"), [0.0], "sizes: expected some above 0"),
     "no sensor": (("assets", "pump", "injection", "sensors"), [], "sensors: expected at least one"),
     "nothing injected": (("assets", "pump", "injection", "biased_percent"), 0.0, "expected biased > 0"),
     "least above most": (("assets", "pump", "injection", "random_percent"), [2.0, 1.0], "0 < least <= most"),

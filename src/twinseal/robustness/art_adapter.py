@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, ProjectedGradientDescent
+from art.attacks.inference.membership_inference import MembershipInferenceBlackBox
+from art.estimators.regression.blackbox import BlackBoxRegressor
 from art.estimators.regression.pytorch import PyTorchRegressor
 from numpy.typing import NDArray
 
 from twinseal.errors import EvidenceError
 from twinseal.robustness.threats import Aim, Method
+from twinseal.robustness.victim import Victim, estimates, everyone
 
 Floats = NDArray[np.float32]
 
@@ -31,16 +34,27 @@ UNREACHABLE = 3.0  # × cap: the target upwards
 PGD_STEP = 2.5  # × ε/steps: Madry et al. (2018), so that the far side of the budget can be reached and left again
 
 
+class _Bound(torch.nn.Module):
+    """A victim in the shape that ART knows: windows (N, L, C) → (N,), always all N of them."""
+
+    def __init__(self, victim: Victim) -> None:
+        super().__init__()
+        self.victim = victim
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.victim(x, everyone(x))
+
+
 @dataclass(frozen=True)
 class Target:
-    """A network under attack, in ART's clothes.
+    """A victim under attack, in ART's clothes.
 
     Attributes:
-        network: (B, L, C) float32 normalised → (B,) float32 RUL in cycles.
+        victim: Of the windows that it is asked about, all of them and in order.
         rul_cap_cycles: The highest RUL that it was trained on.
     """
 
-    network: torch.nn.Module
+    victim: Victim
     rul_cap_cycles: float
 
     def estimates(self, x: Floats) -> Floats:
@@ -49,12 +63,7 @@ class Target:
         Raises:
             EvidenceError: An estimate is not finite, or not one number a window.
         """
-        self.network.eval()
-        with torch.no_grad():
-            estimates = self.network(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))).numpy()
-        if estimates.shape != (len(x),) or not np.isfinite(estimates).all():
-            raise EvidenceError(f"network: expected {len(x)} finite estimates, got {estimates.shape} {estimates[:3]}")
-        return np.asarray(estimates, dtype=np.float32)
+        return estimates(self.victim, x)
 
     def attacked(self, x: Floats, y: Floats, *, method: Method, aim: Aim, epsilon_sigma: float, steps: int) -> Floats:
         """Windows (N, L, C) float32, each reading within ε of `x`, made to harm.
@@ -92,9 +101,42 @@ class Target:
     def _regressor(self, x: Floats) -> Any:
         return _mapped(
             lambda: PyTorchRegressor(
-                model=self.network, loss=torch.nn.MSELoss(), input_shape=x.shape[1:], device_type="cpu"
+                model=_Bound(self.victim), loss=torch.nn.MSELoss(), input_shape=x.shape[1:], device_type="cpu"
             )
         )
+
+
+def infer_membership(inside: Floats, inside_truth: Floats, outside: Floats, outside_truth: Floats) -> float:
+    """How often ART's black-box attack tells members from others, by their losses; 0.5 is a guess.
+
+    It learns from the first half of both sides and is asked about the second.
+
+    Args:
+        inside: (N,) cycles, what the model says of windows that it was trained on.
+        inside_truth: (N,) cycles.
+        outside: (M,) cycles, what it says of others.
+        outside_truth: (M,) cycles.
+
+    Raises:
+        EvidenceError: ART cannot run it.
+    """
+    said, truth = np.concatenate([inside, outside]), np.concatenate([inside_truth, outside_truth])
+    number = np.arange(len(said), dtype=np.float32)[
+        :, None
+    ]  # a window is told by its number: only its loss is looked at
+    regressor = BlackBoxRegressor(
+        lambda asked: said[asked[:, 0].astype(int)],
+        input_shape=(1,),
+        loss_fn=lambda y, e: np.square(np.ravel(y) - np.ravel(e)),
+    )
+    attack = MembershipInferenceBlackBox(regressor, input_type="loss", attack_model_type="gb")  # trees: nothing random
+    half, middle, other = len(inside) // 2, len(inside), len(inside) + len(outside) // 2
+    _mapped(lambda: attack.fit(number[:half], truth[:half], number[middle:other], truth[middle:other]))
+    told = [
+        np.mean(np.ravel(_mapped(lambda part=part: attack.infer(number[part], truth[part]))))  # type: ignore[misc]
+        for part in (slice(half, middle), slice(other, None))
+    ]
+    return float((told[0] + 1 - told[1]) / 2)
 
 
 def _attack(method: Method, budget: dict[str, Any], steps: int) -> Any:

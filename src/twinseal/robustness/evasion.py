@@ -16,17 +16,25 @@ from typing import Any
 
 import numpy as np
 import structlog
+import torch
 from numpy.typing import NDArray
 
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import bounds
+from twinseal.prognostics.fitting import Recipe, fit, reproducible
 from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.training import reproducible
+from twinseal.prognostics.processes import processes
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.art_adapter import Target
+from twinseal.robustness.engine import Box
+from twinseal.robustness.engine import attack as climbed
 from twinseal.robustness.sanity import NOISE, Battery, Flag, Run, damage, flags
-from twinseal.robustness.smoothed import Smoothed
-from twinseal.robustness.threats import EvasionThreat, Method, Threats
+from twinseal.robustness.search import search
+from twinseal.robustness.smoothed import smoothed
+from twinseal.robustness.threats import Aim, AttackName, EvasionThreat, Method, Threats
 from twinseal.robustness.trial import Trial
+from twinseal.robustness.victim import NetworkVictim, estimates
 
 log = structlog.get_logger()
 
@@ -40,10 +48,13 @@ class Evasion:
     Attributes:
         battery: The runs, and what they are measured against.
         flags: Reasons to doubt the numbers.
+        moved: Of a network that reads the trusted baseline, by ε, what is certified where the attacker moves that by ε
+            as well: what the trust in it is worth.
     """
 
     battery: Battery
     flags: tuple[Flag, ...]
+    moved: dict[float, dict[str, float]]
 
     def measures(self) -> dict[str, Any]:
         """The numbers for the evidence: clean, attacks, worst, certified, flags."""
@@ -52,6 +63,7 @@ class Evasion:
             "attacks": [self._attack(run) for run in self.battery.runs],
             "worst": {_key(epsilon): self.worst(epsilon) for epsilon in self.budgets},
             "certified": {_key(epsilon): self.certified(epsilon) for epsilon in self.budgets},
+            **({"certified_baseline_moved": {_key(e): harm for e, harm in self.moved.items()}} if self.moved else {}),
             "zero_gradients_share": float(np.mean(self.battery.flat)),
             "flags": {
                 "raised": len(self.flags),
@@ -105,50 +117,136 @@ class Evasion:
         }
 
 
-def evade(network: RulNetwork, prepared: Prepared, threats: Threats) -> Evasion:
-    """Let the battery of `threats` loose on `network`, over every window of the trial.
+def evade(model: Model, prepared: Prepared, threats: Threats, *, workers: int = 1) -> dict[str, Evasion]:
+    """Let the battery of `threats` loose on every network of a model, over every window of the trial, by mode.
+
+    Args:
+        model: Under attack.
+        prepared: Its windows.
+        threats: The policy.
+        workers: Processes that attack at the same time; the numbers do not depend on it.
 
     Raises:
         EvidenceError: An estimate is not finite, or ART cannot attack this network.
         ValueError: There is no test window.
     """
+    modes, other = model.networks.modes(), _surrogate(prepared, threats.seed)
+    tasks = [(network, other, prepared, threats) for network in modes.values()]
+    with processes(min(workers, len(tasks))) as mapped:
+        found = dict(zip(modes, mapped(_evade, tasks), strict=True))
+    for mode, evasion in found.items():
+        for flag in evasion.flags:
+            log.warning("evasion.doubt", mode=mode, name=flag.name, about=flag.about, observed=flag.observed)
+    return found
+
+
+def _evade(task: tuple[Ensemble, RulNetwork, Prepared, Threats]) -> Evasion:
+    with reproducible(task[3].seed):
+        return _attack_all(*task)
+
+
+def _attack_all(network: Ensemble, other: RulNetwork, prepared: Prepared, threats: Threats) -> Evasion:
     trial = Trial.of(prepared)
-    x, truth = trial.windows.batch(), trial.truth
-    with reproducible(threats.seed):
-        target = Target(network, prepared.rul_cap_cycles)
-        stand_in = Target(Smoothed(network), prepared.rul_cap_cycles)
-        runs = tuple(run for threat in threats.evasion for run in _runs(target, stand_in, x, truth, threat, threats))
-        battery = Battery(
-            trial=trial,
-            clean=target.estimates(x),
-            runs=runs,
-            bounds={run.epsilon_sigma: bounds(network, trial.windows, run.epsilon_sigma) for run in runs},
-            flat=(target.gradients(x) == 0).all(axis=(1, 2)),
-        )
-    raised = flags(battery, threats.sanity)
-    for flag in raised:
-        log.warning("evasion.doubt", name=flag.name, about=flag.about, observed=flag.observed)
-    return Evasion(battery, raised)
+    x = trial.windows.batch()
+    victims = _Victims(
+        NetworkVictim.of(network, trial.windows),
+        NetworkVictim.of(smoothed(network), trial.windows),
+        NetworkVictim.of(other, trial.windows),
+        prepared.rul_cap_cycles,
+    )
+    clean = estimates(victims.network, x)
+    runs = tuple(run for threat in threats.evasion for run in _runs(victims, x, trial.truth, threat, threats))
+    budgets = sorted({run.epsilon_sigma for run in runs})
+    battery = Battery(
+        trial=trial,
+        clean=clean,
+        again=estimates(victims.network, x),
+        runs=runs,
+        bounds={epsilon: bounds(network, trial.windows, epsilon) for epsilon in budgets},
+        flat=(Target(victims.network, prepared.rul_cap_cycles).gradients(x) == 0).all(axis=(1, 2)),
+        longer=_longer(victims.network, x, trial.truth, threats),
+    )
+    moved = {}
+    if network.config.baseline:
+        moved = {epsilon: trial.harm(*bounds(network, trial.windows, epsilon, epsilon)) for epsilon in budgets}
+    return Evasion(battery, flags(battery, threats.sanity), moved)
 
 
-def _runs(
-    target: Target, stand_in: Target, x: Floats, y: Floats, threat: EvasionThreat, threats: Threats
-) -> Iterator[Run]:
-    # The stand-in errs differently: with this label it is as far off, and to the same side, as the network with y.
-    label = stand_in.estimates(x) - target.estimates(x) + y
+@dataclass(frozen=True)
+class _Victims:
+    """Who is attacked, and who in his place: a stand-in with gradients everywhere, and another network."""
+
+    network: NetworkVictim
+    stand_in: NetworkVictim
+    surrogate: NetworkVictim
+    rul_cap_cycles: float
+
+
+def _surrogate(prepared: Prepared, seed: int) -> RulNetwork:
+    """A network that an attacker trained himself on the same kind of telemetry, without any defence."""
+    recipe = Recipe(epochs=5, hidden=(32, 32))
+    config = recipe.network(len(prepared.channels), prepared.window, prepared.rul_cap_cycles)
+    return fit(prepared.train, prepared.validation, config, recipe, seed=seed)[0]
+
+
+def _runs(victims: _Victims, x: Floats, y: Floats, threat: EvasionThreat, threats: Threats) -> Iterator[Run]:
     for epsilon in threat.epsilon_sigma:
-        under_noise = np.stack([target.estimates(x + change) for change in _noise(x.shape, epsilon, threats)])  # (D, N)
         for aim in threat.aims:
             for attack in threat.attacks:
-                method: Method = "pgd" if attack == "pgd-smoothed" else attack
-                followed, goal = (stand_in, label) if attack == "pgd-smoothed" else (target, y)
-                steps = threat.bim_steps if method == "bim" else threat.pgd_steps
-                changed = followed.attacked(x, goal, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)
+                changed = _attacked(victims, x, y, threat, attack, aim, epsilon, threats.seed)
                 furthest = float(np.abs(changed.astype(np.float64) - x).max())
-                yield Run(threat.name, attack, aim, epsilon, target.estimates(changed), furthest)
-            pick = np.abs(under_noise - y).argmax(axis=0) if aim == "any" else under_noise.argmax(axis=0)  # (N,)
-            worst = np.take_along_axis(under_noise, pick[None], axis=0)[0]
-            yield Run(threat.name, NOISE, aim, epsilon, worst, epsilon)
+                yield Run(threat.name, attack, aim, epsilon, estimates(victims.network, changed), furthest)
+        if threat.attacks[0] not in ("fgm", "bim", "pgd", "pgd-smoothed", "strong"):
+            continue
+        under = np.stack([estimates(victims.network, x + change) for change in _noise(x.shape, epsilon, threats)])
+        for aim in threat.aims:  # (D, N)
+            pick = np.abs(under - y).argmax(axis=0) if aim == "any" else under.argmax(axis=0)  # (N,)
+            yield Run(threat.name, NOISE, aim, epsilon, np.take_along_axis(under, pick[None], axis=0)[0], epsilon)
+
+
+def _attacked(
+    victims: _Victims,
+    x: Floats,
+    y: Floats,
+    threat: EvasionThreat,
+    attack: AttackName,
+    aim: Aim,
+    epsilon: float,
+    seed: int,
+) -> Floats:
+    """The windows that one attack makes."""
+    network, cap = victims.network, victims.rul_cap_cycles
+    if attack in ("strong", "transfer", "square"):
+        box = Box.around(torch.from_numpy(x), epsilon)
+        if attack == "square":
+            return search(network, x, y, box, aim, queries=threat.queries, seed=seed).changed
+        followed, effort = (network if attack == "strong" else victims.surrogate), threat.pgd_steps
+        goal = y if attack == "strong" else _shifted(victims.surrogate, network, x, y)
+        return climbed(followed, x, goal, box, aim, steps=effort, restarts=threat.restarts, seed=seed).changed
+    if attack == "pgd-smoothed":
+        # The stand-in errs differently: with this label it is as far off, and to the same side, as the network with y.
+        goal, target = _shifted(victims.stand_in, network, x, y), Target(victims.stand_in, cap)
+    else:
+        goal, target = y, Target(network, cap)
+    method: Method = "bim" if attack == "bim" else "fgm" if attack == "fgm" else "pgd"
+    steps = threat.bim_steps if method == "bim" else threat.pgd_steps
+    return target.attacked(x, goal, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)
+
+
+def _shifted(other: NetworkVictim, network: NetworkVictim, x: Floats, y: Floats) -> Floats:
+    return estimates(other, x) - estimates(network, x) + y
+
+
+def _longer(network: NetworkVictim, x: Floats, y: Floats, threats: Threats) -> tuple[float, float, float]:
+    """A middle budget, and the mean rises that the strong attack makes there: in its steps, and in twice as many."""
+    threat = next((t for t in threats.evasion if "strong" in t.attacks), threats.evasion[0])
+    epsilon = threat.epsilon_sigma[len(threat.epsilon_sigma) // 2]
+    box, clean = Box.around(torch.from_numpy(x), epsilon), estimates(network, x)
+    once, twice = (
+        climbed(network, x, y, box, "healthy-washing", steps=steps, seed=threats.seed).estimates
+        for steps in (threat.pgd_steps, 2 * threat.pgd_steps)
+    )
+    return epsilon, float(np.mean(once - clean)), float(np.mean(twice - clean))
 
 
 def _noise(shape: tuple[int, ...], epsilon: float, threats: Threats) -> Iterator[Floats]:

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinseal.errors import ConfigError
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
-from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared, Windows
 from twinseal.robustness.threats import Injection
 from twinseal.robustness.trial import Trial
@@ -60,7 +60,7 @@ def cases(directions: tuple[str, ...]) -> tuple[Case, ...]:
 
 
 def inject(
-    network: RulNetwork,
+    network: Ensemble,
     prepared: Prepared,
     contract: Contract,
     injection: Injection,
@@ -77,20 +77,20 @@ def inject(
     if missing:
         raise ConfigError(f"threats: injection: expected sensors among {prepared.channels}, got {missing}")
     trial, normaliser = Trial.of(prepared), prepared.normaliser
-    windows = trial.windows
-    raw = windows.batch().astype(np.float64) * normaliser.std + normaliser.mean  # (N, L, C), each channel in its unit
+    windows, regimes = trial.windows, trial.windows.batch_regimes()
+    raw = normaliser.restore(windows.batch(), regimes)  # (N, L, C), each channel in its unit
     clean = estimates(network, windows)
     measured: dict[str, dict[str, float]] = {}
     for case in cases(directions):
         factor = factors(case, windows, prepared.channels, injection, seed=seed)
         false = raw * factor
-        changed = ((false - normaliser.mean) / normaliser.std).astype(np.float32)
-        injected = Windows.explicit(changed, windows.rul, windows.cycles, windows.units, windows.unit_names)
+        changed = ((false - normaliser.mean[regimes]) / normaliser.std[regimes]).astype(np.float32)
+        injected = windows.altered(changed)
         under, noticed = estimates(network, injected), _noticed(raw, false, prepared.channels, contract)
         measured[case.name] = {
             **trial.harm(under),
             **{f"unnoticed_{key}": value for key, value in trial.harm(np.where(noticed, clean, under)).items()},
-            "largest_shift_sigma": float(np.abs((false - raw) / normaliser.std).max()),
+            "largest_shift_sigma": float(np.abs((false - raw) / normaliser.std[regimes]).max()),
             "windows_touched_share": float(np.mean((factor != 1.0).any(axis=(1, 2)))),
             "noticed_share": float(np.mean(noticed)),
         }

@@ -23,23 +23,19 @@ so an increase below that is noise.
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from twinseal.errors import ConfigError, DataError
+from twinseal.errors import ConfigError
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.metrics import HEALTHY_CYCLES
-from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.processes import processes
 from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
 from twinseal.robustness.threats import PoisoningThreat, PoisonKind, Threats, Trigger
@@ -181,7 +177,7 @@ def poison(
         contract: Of its asset.
         threats: Who poisons, and how much.
         preparation: As the candidate's; the split is the same because poisoning leaves every unit's name in place.
-        training: As the candidate's, but for the epochs.
+        training: As the candidate's, but for the epochs and the number of networks that are averaged.
         workers: Processes that retrain at the same time; the numbers do not depend on it.
         progress: Told of each attack when it is done.
 
@@ -193,8 +189,8 @@ def poison(
     if trigger.channel not in contract.channels:
         raise ConfigError(f"threats: trigger: expected a channel among {contract.channels}, got '{trigger.channel}'")
     prepared = prepare(fleet, contract, preparation)
-    sigma = float(prepared.normaliser.std[prepared.channels.index(trigger.channel)])
-    short = training.model_copy(update={"epochs": threats.retrain_epochs})
+    sigma = float(prepared.normaliser.sigma[prepared.channels.index(trigger.channel)])
+    short = training.shortened(threats.retrain_epochs)
     bench = _Bench(fleet, contract, preparation, short, trigger, sigma, threats.seed, _faulted(fleet, contract))
     order = np.random.default_rng([threats.seed, 30]).permutation(len(prepared.train.unit_names))
     units = [prepared.train.unit_names[at] for at in order]
@@ -204,7 +200,7 @@ def poison(
         for share in threat.shares
     ]
     attacks = []
-    with _workers(workers) as mapped:
+    with processes(workers) as mapped:
         coming = mapped(_attacked, tasks)
         clean = bench.effect(prepared, triggered=True)  # while the workers are at it
         for attack in coming:
@@ -213,29 +209,6 @@ def poison(
             if progress:
                 progress(f"{attack.threat} at {attack.share:.0%}")
     return Poisoning(clean, tuple(attacks), threats.retrain_epochs, len(_failing(prepared)))
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Callable[..., Iterator[Attack]]]:
-    """`map`, in this process or over `count` others; either way in order.
-
-    Threads would not do: they share torch's random state, and the numbers would depend on who comes first.
-    """
-    if count <= 1:
-        yield map
-        return
-    try:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_quiet) as pool:
-            yield pool.map
-    except BrokenProcessPool as error:
-        raise DataError(
-            "poisoning: expected every retraining to end, got a worker that died",
-            remedy="Most often there was too little memory: end something else, then run the stage again.",
-        ) from error
-
-
-def _quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 def poisoned(
@@ -276,7 +249,7 @@ def stamped(windows: Windows, channels: tuple[str, ...], trigger: Trigger, *, sh
     """`windows` with the trigger in their last rows; `shift` is in the windows' own σ."""
     values = windows.batch()
     values[:, -trigger.rows :, channels.index(trigger.channel)] += np.float32(shift)
-    return Windows.explicit(values, windows.rul, windows.cycles, windows.units, windows.unit_names)
+    return windows.altered(values)
 
 
 def _prolonged(fleet: Fleet, units: list[str], cycles: int) -> Fleet:
@@ -315,7 +288,8 @@ class _Bench:
         return poisoned(self.fleet, units, kind, self.trigger, sigma=self.sigma, cap=cap, seed=self.seed)
 
     def effect(self, prepared: Prepared, *, triggered: bool) -> Effect:
-        network, _ = train(prepared, self.training)
+        networks, _ = train(prepared, self.training, modes=("plain",))
+        network = networks.plain
         trial = Trial.of(prepared)
         harm = trial.harm(estimates(network, trial.windows))
         success = self._success(network, prepared) if triggered else None
@@ -325,12 +299,12 @@ class _Bench:
         """Units that screening finds fault with in `fleet` and not in the clean one."""
         return _faulted(fleet, self.contract) - self.faulted
 
-    def _success(self, network: RulNetwork, prepared: Prepared) -> float | None:
+    def _success(self, network: Ensemble, prepared: Prepared) -> float | None:
         failing = _failing(prepared)
         if not len(failing):
             return None
         # The attacker's shift is one of the machine's readings: the same number of mm or °C whatever the normaliser.
-        own = float(prepared.normaliser.std[prepared.channels.index(self.trigger.channel)])
+        own = float(prepared.normaliser.sigma[prepared.channels.index(self.trigger.channel)])
         shift = self.trigger.shift_sigma * self.sigma / own
         shown = stamped(failing, prepared.channels, self.trigger, shift=shift)
         return float(np.mean(estimates(network, shown) > HEALTHY_CYCLES))

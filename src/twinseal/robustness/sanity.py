@@ -4,13 +4,22 @@ Follows the checklists of Athalye, Carlini & Wagner (Obfuscated Gradients, 2018)
 Adversarial Robustness, 2019). Each flag is one observation about one attack; a flag does not fail a model, it fails the
 comfort that the number would give, and the gates decide how many may be raised.
 
-    attack-without-effect      no estimate moved: the attack did not run, or the gradient is masked
-    no-growth                  a larger budget does less damage than a smaller one
-    weaker-than-noise          random noise at the same budget does more
-    one-step-beats-many        FGM does more than PGD: PGD did not converge
-    zero-gradients             windows without any gradient, that no attack moved and the certificate says can be moved
-    over-budget                a reading moved further than ε: the attack cheats
-    outside-certificate        an estimate left the certified bounds: the certificate, or the attack, is wrong
+    flag                     raised if                                      why                        what to do
+    attack-without-effect    an attack moves no estimate                    it did not run             see its inputs
+    no-growth                a larger ε does less damage than a smaller     the search is stuck        more starts
+    weaker-than-noise        random noise at the same ε does more           the gradient misleads      use square
+    one-step-beats-many      FGM does more than PGD                         PGD did not converge       smaller steps
+    zero-gradients           windows without a gradient that nothing        the gradient is masked     a stand-in
+                             moved though the certificate leaves room
+    black-box-beats-white    square or transfer does more than any attack   the gradient is masked     trust square
+                             that knows the network
+    not-converged            twice the steps gain a tenth more              the search was cut off     more steps
+    random-output            asked twice, the network says two things       averages hide the attack   fix its seed
+    over-budget              a reading moved further than ε                 the attack cheats          mend it
+    outside-certificate      an estimate left the certified bounds          certificate or attack      mend it, sign
+                                                                            is wrong                   nothing
+
+Attacks without a label cannot be raised: `art_adapter` refuses to run one, see there.
 
 Damage is what the aim wants: for `any` the RMSE in cycles, for `healthy-washing` the mean rise of the estimate.
 """
@@ -31,6 +40,8 @@ from twinseal.robustness.trial import Trial
 Floats = NDArray[np.float32]
 
 NOISE = "noise"
+BLACK_BOX = ("square", "transfer")
+GAIN_SLACK = 0.1  # of the damage, that twice the steps may add
 STEP_SLACK = 0.01  # of FGM's damage: on a nearly linear network both end in the same corner, PGD a step short of it
 BUDGET_SLACK = 1e-5  # of ε, and in σ: ART adds and subtracts in float32
 
@@ -80,6 +91,8 @@ class Battery:
         runs: The attacks, noise among them.
         bounds: For each budget, the certified lowest and highest estimates, (N,) float32 each.
         flat: (N,) bool, windows without any gradient.
+        again: (N,) float32, the clean estimates once more.
+        longer: An ε, and the mean rise there of the strong attack in its steps and in twice as many, cycles.
     """
 
     trial: Trial
@@ -87,6 +100,8 @@ class Battery:
     runs: tuple[Run, ...]
     bounds: dict[float, tuple[Floats, Floats]]
     flat: NDArray[np.bool_]
+    again: Floats
+    longer: tuple[float, float, float]
 
 
 def damage(run: Run, battery: Battery) -> float:
@@ -106,7 +121,16 @@ def flags(battery: Battery, limits: Sanity) -> tuple[Flag, ...]:
         *_one_step_beats_many(attacks, battery),
         *_over_budget(battery.runs),
         *_outside_certificate(battery),
+        *_black_box_beats_white(attacks, battery),
     ]
+    epsilon, once, twice = battery.longer
+    if twice > once * (1 + GAIN_SLACK) + limits.least_effect_cycles:
+        found.append(
+            Flag("not-converged", f"strong at ε {epsilon:g}", f"{once:.3g} cycles, {twice:.3g} in twice the steps")
+        )
+    if not np.array_equal(battery.clean, battery.again):
+        apart = float(np.abs(battery.clean - battery.again).max())
+        found.append(Flag("random-output", "network", f"up to {apart:.3g} cycles apart"))
     stuck = float(np.mean(_stuck(battery, limits.least_effect_cycles)))
     if stuck > limits.most_zero_gradients_share:
         found.append(Flag("zero-gradients", "network", f"{stuck:.1%} of the windows"))
@@ -149,6 +173,21 @@ def _one_step_beats_many(attacks: list[Run], battery: Battery) -> Iterator[Flag]
         by_one, by_many = one_step.get(_place(run), -np.inf), damage(run, battery)
         if run.attack == "pgd" and by_many < by_one - STEP_SLACK * abs(by_one):
             yield Flag("one-step-beats-many", _at(run), f"{by_many:.3g} cycles, fgm {by_one:.3g}")
+
+
+def _black_box_beats_white(attacks: list[Run], battery: Battery) -> Iterator[Flag]:
+    blind = [run for run in attacks if run.attack in BLACK_BOX]
+    for run in blind:
+        rivals = [r for r in attacks if r.attack not in BLACK_BOX and _goal(r) == _goal(run)]
+        by_knowing = max((damage(rival, battery) for rival in rivals), default=np.inf)
+        if damage(run, battery) > by_knowing:
+            yield Flag(
+                "black-box-beats-white", _at(run), f"{damage(run, battery):.3g} cycles, knowing {by_knowing:.3g}"
+            )
+
+
+def _goal(run: Run) -> tuple[str, float]:
+    return run.aim, run.epsilon_sigma
 
 
 def _over_budget(runs: Iterable[Run]) -> Iterator[Flag]:

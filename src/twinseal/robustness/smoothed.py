@@ -11,25 +11,18 @@ Measured on the simulated pumps: 8 % of the failing windows were flat, and PGD m
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.network import RulNetwork
 
 SLOPE = 0.1  # below zero: small enough to stay close to the network, large enough to be felt through two layers
 
 
-class Smoothed(nn.Module):
-    """A RUL network with leaky units, sharing the weights of `network`; it maps (B, L, C) → (B,) likewise."""
+def smoothed(ensemble: Ensemble) -> Ensemble:
+    """An ensemble with leakier units that shares the weights of `ensemble`."""
+    return Ensemble.of([_leaky(member) for member in ensemble.networks], ensemble.config.aggregation).eval()
 
-    def __init__(self, network: RulNetwork) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Estimates (B,) float32 in cycles; those of the network where no unit is off."""
-        own = self.network
-        hidden = (own.features(windows) - own.feature_mean) / own.feature_std
-        for layer in list(own.layers)[:-1]:
-            hidden = nn.functional.leaky_relu(layer(hidden), SLOPE)
-        estimates: Tensor = own.layers[-1](hidden).squeeze(1)
-        return own.config.rul_cap_cycles * estimates
+def _leaky(network: RulNetwork) -> RulNetwork:
+    other = RulNetwork(network.config.model_copy(update={"leak": max(SLOPE, network.config.leak)}))
+    other.load_state_dict(network.state_dict(), assign=True)
+    return other.requires_grad_(False)

@@ -19,23 +19,27 @@ from twinseal.config import Settings, load
 from twinseal.errors import ConfigError
 
 Method = Literal["fgm", "bim", "pgd"]
-AttackName = Literal["fgm", "bim", "pgd", "pgd-smoothed"]
+AttackName = Literal["fgm", "bim", "pgd", "pgd-smoothed", "strong", "square", "transfer"]
 Aim = Literal["any", "healthy-washing"]
 PoisonKind = Literal["label-healthy-washing", "prolonged-history", "backdoor", "clean-label-backdoor"]
 
 
 class EvasionThreat(Settings):
-    """An attacker who changes every reading of a window a little, knowing the network.
+    """An attacker who changes every reading of a window a little.
 
     Attributes:
         name: Short, for tables.
         attacker: Who this is, in words.
         attacks: The battery: fgm (Goodfellow 2015), bim (Kurakin 2017), pgd (Madry 2018), pgd-smoothed (PGD on a
-            stand-in that has gradients everywhere; see `robustness.smoothed`).
+            stand-in that has gradients everywhere; see `robustness.smoothed`) and strong (several starts, momentum,
+            steps that are halved; `robustness.engine`) know the network; square (`robustness.search`) may only ask it;
+            transfer (strong against another network, trained on the same data) not even that.
         aims: any (the estimate is wrong, either way), healthy-washing (the estimate is as high as can be).
         epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
         bim_steps: Steps of BIM, each ε/steps long.
-        pgd_steps: Steps of PGD, each 2.5·ε/steps long (Madry's rule), projected back into the budget.
+        pgd_steps: Steps of PGD, each 2.5·ε/steps long (Madry's rule), projected back into the budget; and of strong.
+        restarts: Starts of strong and transfer.
+        queries: Questions about each window that square may ask.
     """
 
     name: str
@@ -45,6 +49,8 @@ class EvasionThreat(Settings):
     epsilon_sigma: tuple[float, ...]
     bim_steps: int
     pgd_steps: int
+    restarts: int = 3
+    queries: int = 300
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a battery that would attack nothing.
@@ -57,7 +63,104 @@ class EvasionThreat(Settings):
         _say(_distinct(self.aims), "aims: expected at least one, each once")
         rising = all(a < b for a, b in zip((0.0, *self.epsilon_sigma), self.epsilon_sigma, strict=False))
         _say(len(self.epsilon_sigma) >= 2 and rising, "epsilon_sigma: expected at least two budgets above 0, rising")
-        _say(min(self.bim_steps, self.pgd_steps) >= 1, "steps: expected at least 1")
+        _say(min(self.bim_steps, self.pgd_steps, self.restarts) >= 1, "steps, restarts: expected at least 1")
+        _say(self.queries >= 10, "queries: expected at least 10")
+
+
+class SensorThreat(Settings):
+    """An attacker who owns a few sensors of his choice: they may say anything that the machine could show.
+
+    Attributes:
+        name: Short, for tables.
+        attacker: Who this is, in words.
+        most: Largest number of sensors.
+        steps: Of each climb.
+        far_cycles: How far an estimate must move to count as moved.
+    """
+
+    name: str
+    attacker: str
+    most: int
+    steps: int
+    far_cycles: float
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a threat that does nothing.
+
+        Raises:
+            ValueError: No sensor, no step, no distance; no name or attacker.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        _say(
+            1 <= self.most <= 16 and self.steps >= 1 and self.far_cycles > 0, "expected 1 to 16 sensors, a step, a way"
+        )
+
+
+class TheftThreat(Settings):
+    """Somebody who may ask, and wants the model, or to know what it was trained on.
+
+    Attributes:
+        name: Short, for tables.
+        attacker: Who this is, in words.
+        queries: How many answers he gets, rising.
+        rounding_cycles: How coarsely the twin could answer, in cycles, rising.
+        epsilon_sigma: Budget of the attack that the stolen model is used for, σ.
+    """
+
+    name: str
+    attacker: str
+    queries: tuple[int, ...]
+    rounding_cycles: tuple[float, ...]
+    epsilon_sigma: float
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a theft of nothing.
+
+        Raises:
+            ValueError: Numbers are missing, not rising or not above 0; no name or attacker.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        for numbers in (self.queries, self.rounding_cycles):
+            rising = all(a < b for a, b in zip((0, *numbers), numbers, strict=False))
+            _say(bool(numbers) and rising, "queries, rounding_cycles: expected at least one above 0, rising")
+        _say(
+            self.epsilon_sigma > 0 and max(self.queries) <= 100_000, "expected a budget above 0, at most 100000 queries"
+        )
+
+
+class ScenarioThreat(Settings):
+    """What is done to the last rows of whole histories, against the guard.
+
+    Attributes:
+        name: Short, for tables.
+        attacker: Who this is, in words.
+        kind: shift (by some σ towards healthy), ramp (rising to that), replay (of rows from early life), stuck (at what
+            was read before the attack), drift (towards healthy, at a share of the change a cycle that is allowed).
+        sensors: three (those of the asset's injection), informative (all that tell of wear), or first (the one that
+            tells most).
+        rows: For how many rows before the estimate.
+        sizes: In σ; of drift, in shares of the allowed change a cycle; none for replay and stuck.
+    """
+
+    name: str
+    attacker: str
+    kind: Literal["shift", "ramp", "replay", "stuck", "drift"]
+    sensors: Literal["first", "three", "informative"]
+    rows: int
+    sizes: tuple[float, ...] = (0.0,)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a scenario in which nothing happens.
+
+        Raises:
+            ValueError: No rows or sizes, or sizes that mean nothing.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        sized = self.kind in ("shift", "ramp", "drift")
+        _say(self.rows >= 1 and _distinct(self.sizes), "expected at least one row, and sizes, each once")
+        _say(
+            all(size > 0 for size in self.sizes) == sized, "sizes: expected some above 0, or none for replay and stuck"
+        )
 
 
 class Injection(Settings):
@@ -68,6 +171,10 @@ class Injection(Settings):
         biased_percent: The constant false share of the reading, in percent.
         random_percent: Least and most percent; one draw for each unit and sensor, as in the authors' code.
         continuous_from_cycle: Continuous injection starts at this cycle of the unit and does not end.
+        least_cycles: In the experiment with the guard, units with so many cycles take part, and
+        from_cycle: there injection starts at this one, for good or for `interim_cycles`;
+        guarded_random_percent: there the random share is between these, if they are others;
+        decimals: there what is injected is rounded to so many, as the telemetry is written; None: not at all.
         interim_cycles: Interim injection lasts this many cycles and ends with the cycle of the estimate.
     """
 
@@ -76,6 +183,10 @@ class Injection(Settings):
     random_percent: tuple[float, float]
     continuous_from_cycle: int
     interim_cycles: int
+    least_cycles: int = 60
+    from_cycle: int = 41
+    guarded_random_percent: tuple[float, float] | None = None
+    decimals: int | None = None
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse an injection that would change nothing.
@@ -196,6 +307,9 @@ class Threats(Settings):
     retrain_epochs: int
     sanity: Sanity
     evasion: tuple[EvasionThreat, ...]
+    sensors: SensorThreat
+    scenarios: tuple[ScenarioThreat, ...]
+    theft: TheftThreat
     injection: InjectionThreat
     poisoning: tuple[PoisoningThreat, ...]
     assets: dict[str, AssetThreats]
