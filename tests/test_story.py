@@ -73,14 +73,24 @@ def runner(place: Path) -> Run:
     return run
 
 
+QUICK = {"members": 1, "epochs": 2, "epsilon_sigma": 0.1, "kappa": 0.5}
+
+
 def make_small(place: Path) -> None:
     """A fleet that is made in seconds, a short training, few attacks, and gates as wide as that deserves."""
     params = yaml.safe_load((place / "params.yaml").read_text())
     params["data"]["simulated"]["units"] = 40
-    params["train"]["epochs"] = 8
-    (place / "params.yaml").write_text(yaml.safe_dump(params))
+    params["train"]["folds"] = 2
+    params["train"]["accurate"] = {"members": 1, "components": 3, "epochs": 2}
+    params["train"]["robust"] = {"plain": QUICK | {"epochs": 8}, "commissioned": QUICK | {"epochs": 4}}
+    quick = {"parts": 5, "recipe": QUICK}
+    params["train"]["certified"] = {"against": "sensors", "sensors": quick, "units": quick}
+    (place / "params.yaml").write_text(json.dumps(params))
     threats = yaml.safe_load((place / "policy/threats.yaml").read_text())
     threats["retrain_epochs"] = 4
+    threats["theft"] |= {"queries": [50, 200]}
+    for attack in threats["evasion"]:
+        attack |= {"pgd_steps": 5, "bim_steps": 3, "queries": 20}
     for attack in threats["poisoning"]:
         attack["shares"] = attack["shares"][-1:]
     (place / "policy/threats.yaml").write_text(yaml.safe_dump(threats))
@@ -90,7 +100,7 @@ def make_small(place: Path) -> None:
         least = any("at_least" in bound for bound in bounds)
         for relation in ("at_most", "at_least", "equals"):
             gate.pop(relation, None)
-        gate.update({"at_least": 1} if least else {"at_most": 1e6})
+        gate.update({"at_least": 0} if least else {"at_most": 1e6})
     (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
 
 
@@ -175,9 +185,9 @@ def test_the_same_inputs_give_the_same_model_byte_for_byte(story: str, run: Run,
 
 
 def test_an_experiment_runs_with_another_parameter(story: str, run: Run, place: Path) -> None:
-    run("dvc", "exp", "run", "-S", "train.epochs=2", "train")
-    assert 2 == yaml.safe_load((place / "params.yaml").read_text())["train"]["epochs"]
-    run("dvc", "exp", "run", "-S", "train.epochs=8", "train")
+    run("dvc", "exp", "run", "-S", "train.robust.plain.epochs=2", "train")
+    assert 2 == yaml.safe_load((place / "params.yaml").read_text())["train"]["robust"]["plain"]["epochs"]
+    run("dvc", "exp", "run", "-S", "train.robust.plain.epochs=8", "train")
 
 
 @pytest.mark.attack("P")

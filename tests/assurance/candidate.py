@@ -18,7 +18,7 @@ def subject(name: str) -> Subject:
     return Subject(name, sha256(name.encode()))
 
 
-MODEL = tuple(subject(f"model/{name}") for name in ("config.json", "contract.json", "model.safetensors"))
+MODEL = tuple(subject(f"model/{name}") for name in ("config.json", "contract.json", "guard.json", "model.safetensors"))
 RAW, ACCEPTED = subject("data/raw/telemetry.parquet"), subject("data/accepted/telemetry.parquet")
 WINDOWS = tuple(subject(f"data/windows/{name}") for name in ("preparation.json", "windows.safetensors"))
 POLICY = tuple(subject(f"policy/{name}.yaml") for name in ("contract", "reference", "threats"))
@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "machine": "x86_64",
     "packages": {"numpy": "2.4.0", "torch": "2.13.0", "scikit-learn": "1.9.0", "safetensors": "0.7.0", "zipp": "3.23"},
 }
+ABOUT: Any = {"family": "robust", "model": MODEL, "policy": POLICY}  # what is judged
 
 
 def accuracy(rmse: float, missed: float = 0.0) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def accuracy(rmse: float, missed: float = 0.0) -> dict[str, Any]:
 def worst(scale: float) -> dict[str, Any]:
     return {
         f"eps-{e:g}": {
-            "rmse_cycles": 10.8 + scale * 60 * e * (1 + e),
+            "rmse_cycles": 8.3 + scale * 60 * e * (1 + e),
             "missed_failure_share": max(0.0, scale * (e - 0.22) * 2),
         }
         for e in EPSILONS
@@ -100,6 +101,37 @@ def poisonings() -> list[dict[str, Any]]:
     return rows
 
 
+def families() -> dict[str, Any]:
+    certified = {e: worst(1.0)[e] for e in ("eps-0.05", "eps-0.1")}
+    liars = {f"liars-{r}": {"rmse_cycles": 10.0 + 4 * r, "missed_failure_share": 0.0} for r in range(3)}
+    return {
+        "accurate": {"clean": accuracy(7.7), "certified": certified},
+        "robust": {"clean": accuracy(8.3), "certified": certified},
+        "robust-commissioned": {"clean": accuracy(8.0), "certified": certified},
+        "certified-sensors": {"clean": accuracy(9.9), "certified": certified, "liars": liars},
+    }
+
+
+def beyond() -> dict[str, Any]:
+    """What evade measures of owned sensors, falsified histories, theft and membership."""
+    harm = {"rmse_cycles": 30.0, "missed_failure_share": 0.2}
+    case = {"units": 37.0, "detected_share": 1.0, "abstained_share": 0.1, **harm}
+    case |= {"guarded_rmse_cycles": 8.5, "guarded_missed_failure_share": 0.0}
+    alone = {name: {"rise_cycles": 4.0 * i, "chosen_first_share": 0.25} for i, name in enumerate("abcd")}
+    owned = {f"k-{k}": harm | {"moved_share": 0.3 * k} for k in (1, 2, 3)}
+    student = {"near_share": 0.5, "fidelity_rmse_cycles": 7.0, "student_rmse_cycles": 12.0}
+    return {
+        "sensors": {"any": owned, "healthy-washing": owned, "alone": alone},
+        "experiment": {f"{f}-{s}": case for f in ("biased", "random") for s in ("continuous", "interim")},
+        "scenarios": {"one-sensor": [case | {"size": 0.5}, case | {"size": 2.0}], "replay": [case | {"size": 0.0}]},
+        "theft": {"queries-100": student, "queries-5000": student, "rounding-5": student},
+        "membership": {"windows_auc": 0.51, "units_auc": 0.52, "windows_found_share": 0.01, "advantage": 0.03},
+    }
+
+
+TRAINED = {"train": {"family": "robust", "robust": {"plain": {"epochs": 20, "kappa": 0.5}}}}
+
+
 def build() -> dict[str, Statement]:
     """The six statements; measures named exactly as the stages name them."""
 
@@ -125,18 +157,36 @@ def build() -> dict[str, Statement]:
         "findings_by_rule": {"range": 3, "rate-of-change": 1},
     }
     train = {
-        "test": {"network": accuracy(10.8), "baseline": accuracy(10.4)},
+        "test": {"network": accuracy(8.3), "baseline": accuracy(10.4)},
         "validation": {"network": accuracy(12.2)},
         "certified": {"eps-0.1": worst(1.0)["eps-0.1"]},
+        "cross_validation": {"plain": accuracy(9.1), "commissioned": accuracy(8.8)},
+        "intervals": {
+            mode: {"coverage": 0.905, "standard_error": 0.012, "width_cycles": 24.0, "test_coverage": 0.9}
+            for mode in ("plain", "commissioned")
+        },
+        "families": families(),
+        "guard": {"false_alarm_share": 0.011},
     }
     evade = {
-        "clean": accuracy(10.8),
+        "clean": accuracy(8.3),
         "attacks": attacks(),
         "worst": worst(0.95),
         "certified": worst(1.0),
         "zero_gradients_share": 0.0,
         "injection": injections(),
         "flags": {"raised": 0, "names": [], "details": []},
+        "commissioned": {
+            "clean": accuracy(8.0),
+            "attacks": attacks(),
+            "worst": worst(0.25),
+            "certified": worst(0.3),
+            "certified_baseline_moved": worst(1.2),
+            "flags": {"raised": 0, "names": [], "details": []},
+        },
+        "guard": {"false_alarm_share": 0.011},
+        "certificate": {},
+        **beyond(),
     }
     unnoticed = {"rmse_cycles": 12.4, "rmse_increase_cycles": 0.4, "trigger_success_share": 0.1}
     poison = {
@@ -152,7 +202,7 @@ def build() -> dict[str, Statement]:
             (RAW, ACCEPTED), result="PASSED", configuration=(contract, reference), passed=("schema",), measures=validate
         ),
         "prepare": made("prepare", WINDOWS, (ACCEPTED,)),
-        "train": made("train", MODEL, WINDOWS, measures=train, parameters={"epochs": 20, "robust": {"kappa": 0.5}}),
+        "train": made("train", MODEL, WINDOWS, measures=train, parameters=TRAINED),
         "evade": tested(
             MODEL + WINDOWS, result="PASSED", configuration=(threats, subject("code")), passed=("pgd",), measures=evade
         ),
@@ -167,10 +217,10 @@ def build() -> dict[str, Statement]:
 
 
 def estimates() -> tuple[Estimate, ...]:
-    """100 windows whose RMSE is the signed one, 10.8 cycles."""
+    """100 windows whose RMSE is the signed one, 8.3 cycles."""
     truth = [min(125.0, 6.0 + 1.5 * index) for index in range(100)]
     wave = [math.sin(2.4 * index) for index in range(100)]
-    scale = 10.8 / math.sqrt(sum(w * w for w in wave) / 100)
+    scale = 8.3 / math.sqrt(sum(w * w for w in wave) / 100)
     return tuple(
         Estimate(
             f"test-{index:03}",

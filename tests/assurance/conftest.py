@@ -37,7 +37,7 @@ def case_of(policy: Gates) -> Callable[..., Case]:
         case = Case(
             model_name="pump-rul",
             asset="pump",
-            verdict=judge(policy, known, asset="pump", model=MODEL, policy=POLICY),
+            verdict=judge(policy, known, asset="pump", family="robust", model=MODEL, policy=POLICY),
             statements=known,
             model=MODEL,
             policy=subject("policy"),

@@ -12,12 +12,15 @@ import torch
 from assurance.candidate import build
 
 from pipelines import _stage, assess
+from tests.twin.deployment import deaf
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError, SignatureError
 from twinseal.evidence import Statement, Subject, materials, outcome
 from twinseal.files import inventory, write_whole
-from twinseal.prognostics.checkpoint import write_model
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.checkpoint import Model, write_model
+from twinseal.prognostics.conformal import Intervals
+from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
+from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -27,6 +30,7 @@ from twinseal.trust.roles import Roles
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = Path("reports/evidence")
+INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=30.0)
 
 
 def fleet() -> Fleet:
@@ -89,8 +93,11 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
         prepared.write(assess.WINDOWS)
         torch.manual_seed(0)
-        network = RulNetwork(NetworkConfig.for_window(2, 10, (4,), 30.0)).eval()
-        write_model(assess.CANDIDATE, network, contract(), prepared)
+        member = NetworkConfig.for_window(2, 10, hidden=(4,), rul_cap_cycles=30.0)
+        networks = Networks(Architecture(plain=EnsembleConfig(members=(member,)))).eval()
+        write_model(
+            assess.CANDIDATE, Model(networks, contract(), prepared.normaliser, "robust", deaf(2), {"plain": INTERVALS})
+        )
         for stage, statement in about(build()).items():
             _stage.attest(stage, statement)
         write_whole(assess.PREDICTIONS, b"unit,true_rul,network,baseline\nunit-1,30,18.2,28\nunit-2,30,18.2,31\n")

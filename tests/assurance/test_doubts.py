@@ -32,14 +32,14 @@ def test_evidence_in_order_has_doubts_but_no_grave_one(case_of: CaseOf) -> None:
 def test_an_attack_beyond_the_certificate_is_grave(case_of: CaseOf, statements: dict[str, Statement]) -> None:
     measured(statements, "evade")["worst"]["eps-0.1"]["rmse_cycles"] = 99.0
     assert grave(case_of(statements)) == [
-        "An attack beats the certificate: worst attack on each window at ε 0.1 reaches 99, certified at most 17.4 "
+        "An attack beats the certificate: worst attack on each window at ε 0.1 reaches 99, certified at most 14.9 "
         "(rmse_cycles). One of them is wrong."
     ]
 
 
 def test_a_builder_and_an_assessor_who_disagree_are_grave(case_of: CaseOf, statements: dict[str, Statement]) -> None:
     measured(statements, "evade")["clean"]["rmse_cycles"] = 14.0
-    expected = "The builder says 10.80 cycles (test/network), the assessor measured 14.00"
+    expected = "The builder says 8.30 cycles (test/network), the assessor measured 14.00"
     assert any(text.startswith(expected) for text in grave(case_of(statements)))
 
 
@@ -51,7 +51,7 @@ def test_raised_flags_are_grave(case_of: CaseOf, statements: dict[str, Statement
 def test_a_figure_that_contradicts_the_signed_number_is_grave(case_of: CaseOf) -> None:
     better = tuple(replace(item, network=item.true_rul) for item in estimates())
     assert grave(case_of(estimates=better)) == [
-        "The windows in the figure give an RMSE of 0.00 cycles, the signed record says 10.80. One of them is wrong."
+        "The windows in the figure give an RMSE of 0.00 cycles, the signed record says 8.30. One of them is wrong."
     ]
 
 
@@ -81,7 +81,7 @@ def test_doubts_are_found_without_any_evidence(case_of: CaseOf) -> None:
 
 def test_the_interval_holds_the_error_and_is_the_same_every_time() -> None:
     low, high = rmse_interval(estimates())
-    assert low < 10.8 < high
+    assert low < 8.3 < high
     assert rmse_interval(estimates()) == (low, high)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from assurance.candidate import MODEL, POLICY, build
+from assurance.candidate import ABOUT, MODEL, build
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -56,14 +56,14 @@ def put(statements: dict[str, Statement], stage: str, path: str, value: Any) -> 
 
 
 def test_evidence_in_order_passes_every_gate(policy: Gates, statements: dict[str, Statement]) -> None:
-    verdict = judge(policy, statements, asset="pump", model=MODEL, policy=POLICY)
+    verdict = judge(policy, statements, asset="pump", **ABOUT)
     assert verdict.failures == ()
     assert verdict.result == "PASSED"
 
 
 def test_a_measure_beyond_its_bound_fails_its_gate_and_the_verdict(statements: dict[str, Statement]) -> None:
     put(statements, "evade", "clean/rmse_cycles", 16.5)
-    verdict = judge(gates(gate()), statements, asset="pump", model=MODEL, policy=POLICY)
+    verdict = judge(gates(gate()), statements, asset="pump", **ABOUT)
     assert verdict.gates[0].result == "FAILED"
     assert verdict.gates[0].reason == "expected at most 16 cycles, got 16.5"
     assert verdict.result == "FAILED"
@@ -85,7 +85,7 @@ def test_a_bound_belongs_to_what_it_bounds(
 ) -> None:
     put(statements, "evade", "clean/rmse_cycles", observed)
     policy = gates(gate(**{"at_most": None, relation: 16.0}))
-    assert judge(policy, statements, asset="pump", model=MODEL, policy=POLICY).gates[0].result == expected
+    assert judge(policy, statements, asset="pump", **ABOUT).gates[0].result == expected
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -93,7 +93,7 @@ def test_a_bound_belongs_to_what_it_bounds(
 def test_what_is_no_finite_number_fails_its_gate(policy: Gates, place: tuple[str, str], value: Any) -> None:
     statements = build()
     put(statements, *place, value)
-    verdict = judge(policy, statements, asset="pump", model=MODEL, policy=POLICY)
+    verdict = judge(policy, statements, asset="pump", **ABOUT)
     judged = {(item.evidence, item.measure): item for item in verdict.gates}[place]
     assert (judged.result, judged.observed, verdict.result) == ("FAILED", None, "FAILED")
     assert "expected a" in judged.reason
@@ -155,7 +155,7 @@ def _spoilt(statements: dict[str, Statement], draw: st.DataObject) -> None:
 def test_removing_evidence_never_turns_failed_into_passed(policy: Gates, draw: st.DataObject) -> None:
     statements = build()
     _spoilt(statements, draw)
-    assume(judge(policy, statements, asset="pump", model=MODEL, policy=POLICY).result == "FAILED")
+    assume(judge(policy, statements, asset="pump", **ABOUT).result == "FAILED")
     for _ in range(draw.draw(st.integers(1, 4))):
         if not statements:
             break
@@ -172,7 +172,7 @@ def test_removing_evidence_never_turns_failed_into_passed(policy: Gates, draw: s
             smaller = _without(old.predicate, draw.draw(st.sampled_from(spots))) if spots else {}
             if smaller:
                 statements[stage] = replace(old, predicate=smaller)
-    assert judge(policy, statements, asset="pump", model=MODEL, policy=POLICY).result == "FAILED"
+    assert judge(policy, statements, asset="pump", **ABOUT).result == "FAILED"
 
 
 @pytest.mark.parametrize("stage", sorted(REQUIRED))
@@ -180,7 +180,7 @@ def test_each_record_is_required_even_where_no_gate_reads_it(
     policy: Gates, statements: dict[str, Statement], stage: str
 ) -> None:
     del statements[stage]
-    verdict = judge(policy, statements, asset="pump", model=MODEL, policy=POLICY)
+    verdict = judge(policy, statements, asset="pump", **ABOUT)
     assert verdict.result == "FAILED"
     assert f"record of {stage}: no record of {stage}" in verdict.failures
 
@@ -191,39 +191,39 @@ def test_only_the_word_passed_is_a_pass(
     policy: Gates, statements: dict[str, Statement], stage: str, stated: object
 ) -> None:
     statements[stage].predicate["result"] = stated
-    verdict = judge(policy, statements, asset="pump", model=MODEL, policy=POLICY)
+    verdict = judge(policy, statements, asset="pump", **ABOUT)
     assert {g.result for g in verdict.gates if g.evidence == stage} == {"FAILED"}
     assert verdict.result == "FAILED"
 
 
 def test_evidence_about_another_model_is_no_evidence(policy: Gates, statements: dict[str, Statement]) -> None:
     other = (replace(MODEL[0], sha256="0" * 64), *MODEL[1:])
-    verdict = judge(policy, statements, asset="pump", model=other, policy=POLICY)
+    verdict = judge(policy, statements, asset="pump", **ABOUT | {"model": other})
     assert {item.result for item in verdict.gates} == {"FAILED"}
     assert verdict.gates[-1].observed is None
     assert "the files of the model differ (model/config.json)" in verdict.failures[0]
 
 
 def test_no_evidence_at_all_fails_every_gate_and_every_record(policy: Gates) -> None:
-    verdict = judge(policy, {}, asset="pump", model=MODEL, policy=POLICY)
-    assert len(verdict.failures) == len(policy.gates) + len(REQUIRED)
+    verdict = judge(policy, {}, asset="pump", **ABOUT)
+    assert len(verdict.failures) == len(policy.asked_of("robust")) + len(REQUIRED)
 
 
 def test_an_assets_own_bound_stands_instead_of_the_common_one(statements: dict[str, Statement]) -> None:
-    policy = gates(gate(assets={"turbofan": {"at_most": 10.0}}))
-    assert judge(policy, statements, asset="turbofan", model=MODEL, policy=POLICY).gates[0].result == "FAILED"
-    assert judge(policy, statements, asset="pump", model=MODEL, policy=POLICY).gates[0].result == "PASSED"
+    policy = gates(gate(assets={"turbofan": {"at_most": 8.0}}))
+    assert judge(policy, statements, asset="turbofan", **ABOUT).gates[0].result == "FAILED"
+    assert judge(policy, statements, asset="pump", **ABOUT).gates[0].result == "PASSED"
 
 
 def test_an_asset_without_a_bound_is_denied(statements: dict[str, Statement]) -> None:
     policy = gates(gate(at_most=None, assets={"turbofan": {"at_most": 99.0}}))
-    judged = judge(policy, statements, asset="transformer", model=MODEL, policy=POLICY).gates[0]
-    assert (judged.result, judged.observed) == ("FAILED", 10.8)
+    judged = judge(policy, statements, asset="transformer", **ABOUT).gates[0]
+    assert (judged.result, judged.observed) == ("FAILED", 8.3)
     assert judged.reason == "policy/gates.yaml has no bound for the asset 'transformer': write one under assets"
 
 
 def test_a_policy_that_leaves_a_measured_stage_unjudged_passes_nobody(statements: dict[str, Statement]) -> None:
-    verdict = judge(gates(gate()), statements, asset="pump", model=MODEL, policy=POLICY)
+    verdict = judge(gates(gate()), statements, asset="pump", **ABOUT)
     assert {item.result for item in verdict.gates} == {"PASSED"}
     assert verdict.result == "FAILED"
     assert verdict.failures == tuple(f"policy: no gate looks at {stage}" for stage in ("validate", "train", "poison"))
@@ -255,7 +255,7 @@ def test_a_policy_that_cannot_judge_cannot_be_read(listed: list[dict[str, Any]],
 
 
 def test_the_policy_in_the_repository_judges_every_measured_stage(policy: Gates) -> None:
-    assert policy.unjudged() == ()
+    assert policy.unjudged("robust") == ()
 
 
 def test_a_verdict_without_gates_or_records_cannot_be_built() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "trust.md"
 BEGIN, END = "<!-- attacks: made by `python -m tests.attacks` -->", "<!-- end of attacks -->"
-STEPS = tuple("01234567P")
+STEPS = tuple("012345678P")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.attacks.field import Field
 from tests.attacks.forge import deceive
 from twinseal.errors import EvidenceError
 
-WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.json", "contract.json"
+WEIGHTS, CONFIG, CONTRACT, GUARD = "model.safetensors", "config.json", "contract.json", "guard.json"
 
 
 class Bomb:
@@ -64,7 +64,8 @@ def test_a_pickle_beside_the_files(field: Field, name: str) -> None:
     field.release_3()
     field.refuses(
         EvidenceError,
-        rf"expected config\.json, contract\.json, model\.safetensors, got .*{name.split('/', maxsplit=1)[0]}",
+        r"expected config\.json, contract\.json, guard\.json, model\.safetensors, got .*"
+        + name.split("/", maxsplit=1)[0],
     )
     assert not (field.path / "exploded").exists()
 
@@ -79,7 +80,7 @@ def test_an_mlmodel_with_a_loader_of_its_own(field: Field) -> None:
     (model / "code/evil.py").write_text(f"open({str(field.path / 'exploded')!r}, 'w')\n")
     deceive(field.bundle, field.keys)
     field.release_3()
-    field.refuses(EvidenceError, "expected config.json, contract.json, model.safetensors, got .*MLmodel")
+    field.refuses(EvidenceError, "expected config.json, contract.json, guard.json, model.safetensors, got .*MLmodel")
     assert not (field.path / "exploded").exists()
 
 
@@ -114,7 +115,7 @@ def _header(change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
 def _first_weight(value: float) -> Callable[[bytes], bytes]:
     def changed(data: bytes) -> bytes:
         header, body = _split(data)
-        at = header["layers.0.weight"]["data_offsets"][0]
+        at = header[NETWORK + "layers.0.weight"]["data_offsets"][0]
         return _joined(header, body[:at] + struct.pack("<f", value) + body[at + 4 :])
 
     return changed
@@ -129,10 +130,28 @@ def _replaced(old: str, new: str) -> Callable[[bytes], bytes]:
     return changed
 
 
+NETWORK = "plain.members.0."
+
+
+def _member(config: Any) -> Any:
+    """The first network of config.json."""
+    return config["architecture"]["plain"]["members"][0]
+
+
+def _doubled(data: bytes) -> bytes:
+    header, body = _split(data)
+    return _joined(b'{"plain.members.0.feature_mean": {}, ' + json.dumps(header).encode()[1:], body)
+
+
 DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "config names a loader": (CONFIG, _json(lambda c: c.update(loader_module="evil")), "loader_module: unknown key"),
-    "architecture names code": (CONFIG, _json(lambda c: c["architecture"].update(code="x")), "code: unknown key"),
+    "architecture names code": (CONFIG, _json(lambda c: _member(c).update(code="x")), "code: unknown key"),
     "contract names code": (CONTRACT, _json(lambda c: c.update(exec="x")), "exec: unknown key"),
+    "guard names code": (GUARD, _json(lambda g: g.update(exec="x")), "exec: unknown key"),
+    "guard that is never alarmed": (GUARD, _json(lambda g: g.update(thresholds=[[1e308] * 3])), "guard|expected"),
+    "guard that alarms at once": (GUARD, _json(lambda g: g["thresholds"][0].__setitem__(0, 0.0)), "thresholds above 0"),
+    "intervals of another network": (CONFIG, _json(lambda c: c["intervals"].clear()), "intervals of each network"),
+    "a baseline where there is none": (CONFIG, _json(lambda c: _member(c).update(baseline=True)), "without a baseline"),
     "config with a key twice": (CONFIG, _replaced("{", '{"format": "x", '), "a key is given twice"),
     "config with a key twice, deeper": (CONFIG, _replaced('"window"', '"window": 3, "window"'), "a key is given twice"),
     "config with a mark before it": (CONFIG, lambda data: b"\xef\xbb\xbf" + data, "expected JSON, got something else"),
@@ -146,7 +165,7 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "config with a scale of -0": (CONFIG, _replaced("2.0", "-0.0"), "expected finite means and stds above 0"),
     "config with a tiny scale": (CONFIG, _replaced("2.0", "-1e-300"), "expected finite means and stds above 0"),
     "config with text for a number": (CONFIG, _replaced("5.0", '"5.0"'), "number"),
-    "config with true for a number": (CONFIG, _json(lambda c: c["architecture"].update(window=True)), "window|integer"),
+    "config with true for a number": (CONFIG, _json(lambda c: _member(c).update(window=True)), "window|integer"),
     "config with half a pair": (CONFIG, _replaced('"pump"', '"\\ud800"'), "asset|surrogate|expected"),
     "config nested deeply": (CONFIG, lambda _: b"[" * 500_000, "expected (JSON|at most)"),
     "config of another model": (CONFIG, _json(lambda c: c.update(model="fan-rul")), "model: expected the contract's"),
@@ -155,17 +174,25 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         _json(lambda c: c["channels"].reverse()),
         "channels: expected the contract's",
     ),
-    "a layer of 10¹² units": (CONFIG, _json(lambda c: c["architecture"].update(hidden=[10**12])), "units a layer"),
-    "a window of 10¹² cycles": (CONFIG, _json(lambda c: c["architecture"].update(window=10**12)), "a window of"),
+    "a layer of 10¹² units": (CONFIG, _json(lambda c: _member(c).update(hidden=[10**12])), "units a layer"),
+    "a window of 10¹² cycles": (CONFIG, _json(lambda c: _member(c).update(window=10**12)), "a window of"),
     "weights NaN": (WEIGHTS, _first_weight(float("nan")), "layers.0.weight: expected finite weights"),
     "weights infinite": (WEIGHTS, _first_weight(float("-inf")), "layers.0.weight: expected finite weights"),
     "weights of another shape": (
         WEIGHTS,
-        _header(lambda h: h["layers.0.weight"]["shape"].reverse()),
+        _header(lambda h: h[NETWORK + "layers.0.weight"]["shape"].reverse()),
         "layers.0.weight: expected",
     ),
-    "weights of another type": (WEIGHTS, _header(lambda h: h["feature_mean"].update(dtype="F64")), "feature_mean: exp"),
-    "weights without one tensor": (WEIGHTS, _header(lambda h: h.pop("feature_mean")), "expected tensors"),
+    "weights of another type": (
+        WEIGHTS,
+        _header(lambda h: h[NETWORK + "feature_mean"].update(dtype="F64")),
+        "feature_mean: exp",
+    ),
+    "weights without one tensor": (
+        WEIGHTS,
+        _header(lambda h: h.pop(NETWORK + "feature_mean")),
+        "expected tensors",
+    ),
     "weights with one tensor more": (
         WEIGHTS,
         _header(lambda h: h.update(more={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})),
@@ -174,7 +201,7 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "weights with metadata": (WEIGHTS, _header(lambda h: h.update(__metadata__={"a": "b"})), "expected tensors"),
     "tensors that overlap": (
         WEIGHTS,
-        _header(lambda h: h["feature_std"].update(data_offsets=h["feature_mean"]["data_offsets"])),
+        _header(lambda h: h[NETWORK + "feature_std"].update(data_offsets=h[NETWORK + "feature_mean"]["data_offsets"])),
         ": expected",
     ),
     "weights with bytes after them": (WEIGHTS, lambda data: data + b"tail", "bytes, got"),
@@ -186,7 +213,9 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "header of 2⁶³ bytes": (WEIGHTS, lambda data: (1 << 63).to_bytes(8, "little") + data[8:], "expected a header"),
     "header with a key twice": (
         WEIGHTS,
-        lambda data: _joined(b'{"feature_mean": {}, ' + json.dumps(_split(data)[0]).encode()[1:], _split(data)[1]),
+        lambda data: _joined(
+            b'{"plain.members.0.feature_mean": {}, ' + json.dumps(_split(data)[0]).encode()[1:], _split(data)[1]
+        ),
         "a key is given twice",
     ),
 }

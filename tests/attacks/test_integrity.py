@@ -26,7 +26,7 @@ from twinseal.twin.sources import DirectorySource
 STAGES = ("assess", "evade", "ingest", "poison", "prepare", "train", "validate")
 FILES = (
     *(f"evidence/{stage}.dsse.json" for stage in STAGES),
-    *(f"model/{name}" for name in ("config.json", "contract.json", "model.safetensors")),
+    *(f"model/{name}" for name in ("config.json", "contract.json", "guard.json", "model.safetensors")),
     "model.sig.json",
 )
 
@@ -429,10 +429,12 @@ def test_a_file_below_a_file(field: Field) -> None:
 
 
 @pytest.mark.attack(6)
-def test_a_deceived_builder_signs_a_fourth_file(field: Field) -> None:
-    """A fourth file lies in the model, and everybody signed it."""
+def test_a_deceived_builder_signs_a_fifth_file(field: Field) -> None:
+    """A fifth file lies in the model, and everybody signed it."""
     assert 2 == field.accepts()
     (field.bundle / "model/notes.txt").write_bytes(b"harmless?")
     deceive(field.bundle, field.keys)
     field.release_3()
-    field.refuses(EvidenceError, r"expected config\.json, contract\.json, model\.safetensors, got .*notes\.txt")
+    field.refuses(
+        EvidenceError, r"expected config\.json, contract\.json, guard\.json, model\.safetensors, got .*notes\.txt"
+    )

@@ -26,6 +26,7 @@ NAMES = (
     "config",
     "contract",
     "safetensors",
+    "guard",
     "safetensors_header",
     "anchor",
     "anchor_said",

@@ -29,7 +29,7 @@ from securesystemslib.formats import encode_canonical
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from tests.fuzz.harness import Parser, holds
-from tests.twin.deployment import CHANNELS, MODEL, Deployment, contract
+from tests.twin.deployment import CHANNELS, MODEL, Deployment
 from twinseal.digests import canonical_json, parse_json, sha256
 from twinseal.errors import DataError, EvidenceError
 from twinseal.evidence import REVIEW, Statement, Subject
@@ -43,9 +43,9 @@ from twinseal.trust.home import Home
 from twinseal.trust.metadata import check_root, parse, signed_bytes
 from twinseal.trust.release import Release
 from twinseal.trust.role import count, parse_role
-from twinseal.twin import feed
-from twinseal.twin.guard import Guard
-from twinseal.twin.sources import METADATA_RUN, RestSource
+from twinseal.twin import feed, runtime
+from twinseal.twin.pull import pull
+from twinseal.twin.sources import METADATA_RUN, DirectorySource, RestSource
 from twinseal.twin.state import Seen
 
 RUN = "0123456789abcdef" * 2
@@ -63,7 +63,7 @@ def all_parsers(folder: Path) -> dict[str, Parser]:
         *_of_models(deployment),
         *_of_anchors(deployment, folder),
         *_of_approvals(deployment, folder),
-        *_of_feeds(folder),
+        *_of_feeds(deployment, folder),
         *_of_answers(),
         *_of_logs(folder),
     ]
@@ -174,7 +174,7 @@ def _of_models(deployment: Deployment) -> list[Parser]:
         value = parse_model({**files, **changed})
         with suppress(DataError):  # readings from which no estimate comes are refused one by one, later
             holds(
-                0 <= value.predict(np.full((2, len(value.channels)), 5.0)) <= value.rul_cap_cycles,
+                0 <= value.predict(np.full((2, len(value.channels)), 5.0), 2) <= value.rul_cap_cycles,
                 "model: an estimate beyond its cap",
             )
 
@@ -188,6 +188,7 @@ def _of_models(deployment: Deployment) -> list[Parser]:
     return [
         Parser("config", (files["config.json"],), one("config.json")),
         Parser("contract", (files["contract.json"],), one("contract.json")),
+        Parser("guard", (files["guard.json"],), one("guard.json")),
         Parser("safetensors", (weights,), one("model.safetensors")),
         Parser("safetensors_header", (header,), head),
     ]
@@ -268,19 +269,19 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
     ]
 
 
-def _of_feeds(folder: Path) -> list[Parser]:
+def _of_feeds(deployment: Deployment, folder: Path) -> list[Parser]:
     table = pd.DataFrame({"unit": ["a", "a", "b"], "cycle": [1, 2, 1], **{name: [5.0, 5.5, 4.0] for name in CHANNELS}})
-    limits = contract().all_channels
+    admitted = pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, folder / "fed", NOW).model
     csv, parquet = table.to_csv(index=False).encode(), io.BytesIO()
     table.to_parquet(parquet)
     lines = "".join(json.dumps(row) + "\n" for row in table.to_dict("records")).encode()
 
     def judged(rows: Any) -> None:
-        guard = Guard(CHANNELS, limits)
-        for number, row in enumerate(rows, start=1):
-            look = guard.look(number, row)
-            holds(bool(look.refusal) == (look.values is None), "guard: neither values nor a refusal")
-            holds(look.values is None or bool(np.isfinite(look.values).all()), "guard: let a value pass that is none")
+        for answer in runtime.run(admitted, rows):
+            holds(0 <= answer.low_cycles <= answer.rul_cycles <= answer.high_cycles <= 100, "runtime: no honest answer")
+            holds(
+                (answer.readings == "refused") == answer.advice.startswith("inspect now"), "runtime: a silent refusal"
+            )
 
     def of(suffix: str) -> Callable[[bytes], None]:
         def rows(data: bytes) -> None:

@@ -131,7 +131,7 @@ def test_key_fields_that_the_specification_allows_are_taken(deployment: Deployme
             hint = value["verificationMaterial"]["publicKey"]
             value["verificationMaterial"] = {"publicKey": hint, **entries}
             assert [] == errors("bundle", value)
-            assert 3 == len(verify_directory(bundle / "model", json.dumps(value).encode(), role))
+            assert 4 == len(verify_directory(bundle / "model", json.dumps(value).encode(), role))
 
 
 def errors(name: str, value: Any) -> list[str]:

@@ -24,6 +24,7 @@ from twinseal.assurance.chain import HANGS, REQUIRED, broken_links
 from twinseal.config import Field, Settings
 from twinseal.errors import EvidenceError
 from twinseal.evidence import Statement, Subject, measures
+from twinseal.prognostics.families import FAMILIES, Family
 
 Result = Literal["PASSED", "FAILED"]
 Relation = Literal["at_most", "at_least", "equals"]
@@ -76,6 +77,8 @@ class Gate(Settings):
         measure: Where in that record's measures the number is: keys joined by slashes.
         at_most, at_least, equals: The bound for every asset without one of its own; at most one of them.
         assets: Bounds for single assets, which stand instead.
+        families: The model families of which this is asked; of all when left out. What one kind of model is built for,
+            another need not do, but policy says so, never the model.
         unit: What the number counts.
         why: What goes wrong for the operator if the bound does not hold, and how it was chosen.
     """
@@ -87,6 +90,7 @@ class Gate(Settings):
     at_least: float | None = None
     equals: float | None = None
     assets: dict[str, Bound] = Field(default_factory=dict)
+    families: tuple[Family, ...] = FAMILIES
     unit: str = Field(min_length=1, max_length=40)
     why: str = Field(min_length=1, max_length=600)
 
@@ -94,6 +98,8 @@ class Gate(Settings):
         """Refuse a gate without a bound."""
         if self._default is None and not self.assets:
             raise ValueError(f"gate {self.name}: expected a bound, got none: a gate without one passes nothing")
+        if not self.families or len(set(self.families)) != len(self.families):
+            raise ValueError(f"gate {self.name}: expected families, each once, got {self.families}")
 
     @property
     def _default(self) -> Bound | None:
@@ -124,9 +130,13 @@ class Gates(Settings):
         if taken:  # the verdict lists its required records under these names
             raise ValueError(f"gate {taken[0]}: names from 'record-' on are the required records' own")
 
-    def unjudged(self) -> tuple[str, ...]:
-        """The measured stages that no gate looks at: what they found could be anything."""
-        looked_at = {gate.evidence for gate in self.gates}
+    def asked_of(self, family: Family) -> tuple[Gate, ...]:
+        """The gates that a model of `family` must pass."""
+        return tuple(gate for gate in self.gates if family in gate.families)
+
+    def unjudged(self, family: Family) -> tuple[str, ...]:
+        """The measured stages that no gate of the family looks at: what they found could be anything."""
+        looked_at = {gate.evidence for gate in self.asked_of(family)}
         return tuple(stage for stage in MEASURED if stage not in looked_at)
 
 
@@ -227,6 +237,7 @@ def judge(
     statements: Mapping[str, Statement],
     *,
     asset: str,
+    family: Family,
     model: tuple[Subject, ...],
     policy: tuple[Subject, ...],
 ) -> Verdict:
@@ -236,12 +247,13 @@ def judge(
         gates: The policy.
         statements: Verified statements by stage; whoever calls has checked who signed them.
         asset: The kind of machine, as the model's own signed contract names it.
+        family: The kind of model, as its own signed config names it; it says which gates are asked.
         model: The files in hand, named `model/…`, hashed from their bytes.
         policy: The policy files in hand, named `policy/…`, likewise.
     """
     links = broken_links(statements, model, policy)
-    results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.gates)
-    return Verdict(asset, results, tuple(EvidenceResult(k, v) for k, v in links.items()), gates.unjudged())
+    results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.asked_of(family))
+    return Verdict(asset, results, tuple(EvidenceResult(k, v) for k, v in links.items()), gates.unjudged(family))
 
 
 def observe(values: Mapping[str, Any], path: str) -> tuple[float | None, str]:

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from twinseal.assurance.case import Life
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
-from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Windows
 
 
-def relive(network: RulNetwork, windows: Windows) -> tuple[Life, ...]:
+def relive(network: Ensemble, windows: Windows) -> tuple[Life, ...]:
     """The estimates over the life of one unit of `windows`: the one whose error is the median of all units.
 
     The best would flatter, the worst would slander, a hand-picked one would do either. Empty without windows.

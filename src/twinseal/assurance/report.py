@@ -16,7 +16,7 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from twinseal.assurance import doubts, measured, tables
+from twinseal.assurance import beyond, doubts, measured, tables
 from twinseal.assurance.case import Case
 from twinseal.assurance.chain import REQUIRED
 from twinseal.assurance.figures import PALETTE, Figure
@@ -41,7 +41,13 @@ def render(case: Case, figures: tuple[Figure, ...]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"bar": bar, "bound": tables.bound, "quantity": tables.quantity, "tables": tables}
+    environment.globals |= {
+        "bar": bar,
+        "bound": tables.bound,
+        "quantity": tables.quantity,
+        "tables": tables,
+        "beyond": beyond,
+    }
     found = doubts.find(case)
     return environment.get_template("report.html.j2").render(
         case=case,
