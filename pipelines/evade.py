@@ -18,6 +18,7 @@ from twinseal.errors import EvidenceError
 from twinseal.evidence import Statement, Subject, test_result
 from twinseal.files import inventory, write_json, write_whole
 from twinseal.prognostics.checkpoint import Model, read_model
+from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.certificates import certificates
 from twinseal.robustness.evasion import Evasion, evade
@@ -33,6 +34,7 @@ CANDIDATE, WINDOWS, THREATS = Path("models/candidate"), Path("data/windows"), Pa
 REPORT = Path("reports/evade")
 
 
+@reproducible(0)
 def main() -> None:
     """Attack, measure, sign."""
     model_files, data = candidate(), (WINDOWS / "windows.safetensors", WINDOWS / "preparation.json")

@@ -16,6 +16,7 @@ from pipelines.evade import candidate
 from twinseal.console import out, run_stage
 from twinseal.evidence import test_result
 from twinseal.files import write_json, write_whole
+from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import PrepareParams
 from twinseal.robustness.poisoning import poison
@@ -29,6 +30,7 @@ CONTRACT, THREATS = Path("policy/contract.yaml"), Path("policy/threats.yaml")
 REPORT = Path("reports/poison")
 
 
+@reproducible(0)
 def main() -> None:
     """Poison, retrain, measure, sign."""
     model_files = candidate()

@@ -26,7 +26,7 @@ from twinseal.prognostics import conformal
 from twinseal.prognostics.baseline import baseline
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.evaluation import estimates, evaluate, predictions
-from twinseal.prognostics.fitting import Epoch
+from twinseal.prognostics.fitting import Epoch, reproducible
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, Prepared
@@ -37,6 +37,7 @@ from twinseal.telemetry.sources import DataParams
 WINDOWS, CANDIDATE, REPORT = Path("data/windows"), Path("models/candidate"), Path("reports/train")
 
 
+@reproducible(0)
 def main() -> None:
     """Check, train, measure, write, sign."""
     params, data = _stage.params(TrainParams, "train"), _stage.params(DataParams, "data")

@@ -25,7 +25,7 @@ def _stages() -> dict[str, Any]:
 
 def import_closure(stage: str) -> set[str]:
     """Every file of ours that `python -m pipelines.<stage>` imports, directly or not, and their packages."""
-    graph = grimp.build_graph("twinseal", "pipelines")
+    graph = grimp.build_graph("twinseal", "pipelines", cache_dir=None)  # its cache outlives the files it describes
     start = f"pipelines.{stage}"
     modules = {start} | graph.find_upstream_modules(start)
     for module in set(modules):

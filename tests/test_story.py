@@ -83,14 +83,16 @@ def make_small(place: Path) -> None:
     params["train"]["folds"] = 2
     params["train"]["accurate"] = {"members": 1, "components": 3, "epochs": 2}
     params["train"]["robust"] = {"plain": QUICK | {"epochs": 8}, "commissioned": QUICK | {"epochs": 4}}
-    quick = {"parts": 5, "recipe": QUICK}
+    quick = {"parts": 3, "recipe": QUICK}
     params["train"]["certified"] = {"against": "sensors", "sensors": quick, "units": quick}
     (place / "params.yaml").write_text(json.dumps(params))
     threats = yaml.safe_load((place / "policy/threats.yaml").read_text())
     threats["retrain_epochs"] = 4
-    threats["theft"] |= {"queries": [50, 200]}
+    threats["theft"] |= {"queries": [50], "rounding_cycles": [5]}
+    threats["sensors"] |= {"most": 1, "steps": 2}
+    threats["scenarios"] = [item | {"sizes": item["sizes"][:1]} for item in threats["scenarios"][:2]]
     for attack in threats["evasion"]:
-        attack |= {"pgd_steps": 5, "bim_steps": 3, "queries": 20}
+        attack |= {"epsilon_sigma": [0.1, 0.25], "pgd_steps": 5, "bim_steps": 3, "queries": 20}
     for attack in threats["poisoning"]:
         attack["shares"] = attack["shares"][-1:]
     (place / "policy/threats.yaml").write_text(yaml.safe_dump(threats))

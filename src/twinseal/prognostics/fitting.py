@@ -170,7 +170,10 @@ def fit(
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Torch on one thread, with deterministic kernels and `seed`; everything is put back afterwards."""
+    """Torch on one thread, with deterministic kernels and `seed`; everything is put back afterwards.
+
+    Two threads divide a sum otherwise when the machine is busy (MKL_DYNAMIC): what is signed is measured on one.
+    """
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

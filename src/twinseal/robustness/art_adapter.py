@@ -129,7 +129,8 @@ def infer_membership(inside: Floats, inside_truth: Floats, outside: Floats, outs
         input_shape=(1,),
         loss_fn=lambda y, e: np.square(np.ravel(y) - np.ravel(e)),
     )
-    attack = MembershipInferenceBlackBox(regressor, input_type="loss", attack_model_type="gb")  # trees: nothing random
+    attack = MembershipInferenceBlackBox(regressor, input_type="loss", attack_model_type="gb")
+    attack.attack_model.set_params(random_state=0)  # ART leaves it to chance, in the order of equal splits
     half, middle, other = len(inside) // 2, len(inside), len(inside) + len(outside) // 2
     _mapped(lambda: attack.fit(number[:half], truth[:half], number[middle:other], truth[middle:other]))
     told = [
