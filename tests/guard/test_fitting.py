@@ -91,7 +91,10 @@ def test_histories_too_short_to_know_wear_are_refused(contract: Contract) -> Non
 
 
 def test_regimes_reach_whoever_restores_the_readings() -> None:
-    contract = contract_of(change=1_000.0)
+    load = {"unit": "1", "minimum": 0.0, "maximum": 9.0, "max_change_per_cycle": 9.0, "used": False}
+    regimes = {"settings": ["load"], "within": [0.1], "points": [[1.0], [2.0]]}
+    plain = contract_of().model_dump(mode="json")
+    contract = Contract.from_dict(plain | {"settings": {"load": load}, "regimes": regimes})
     marked = [(rows, np.arange(len(rows)) % 2) for rows, _ in brief(10)]
     seen: set[int] = set()
 

@@ -8,6 +8,7 @@ import pytest
 
 from twinseal.errors import DataError
 from twinseal.prognostics.normaliser import Normaliser, fill_gaps, pad
+from twinseal.telemetry.contract import Regimes
 
 NAN = float("nan")
 
@@ -69,6 +70,7 @@ def test_padding_knows_the_first_ten_rows_and_no_more() -> None:
 
 
 POINTS = np.array([[0.0, 100.0], [10.0, 100.0], [35.0, 60.0]])  # altitude and throttle of three operating points
+REGIMES = Regimes(settings=("altitude", "throttle"), within=(0.1, 0.1), points=tuple(map(tuple, POINTS.tolist())))
 
 
 def flown(seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -82,46 +84,39 @@ def flown(seed: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 def test_each_regime_is_normalised_by_its_own() -> None:
     rows, regime = flown(1)
-    normaliser = Normaliser.fit(rows, settings=2, regimes=3)
+    normaliser = Normaliser.fit(rows, REGIMES)
     known = normaliser.apply(rows)
     for k in range(3):
         np.testing.assert_allclose(0, known[regime == k].mean(axis=0), atol=1e-5)
         np.testing.assert_allclose(1, known[regime == k].std(axis=0), atol=1e-5)
-    found = normaliser.regimes(rows)
-    assert 3 == len({(a, b) for a, b in zip(regime, found, strict=True)})
+    assert regime.tolist() == normaliser.regimes(rows).tolist()
 
 
 def test_what_is_restored_is_what_was_normalised() -> None:
     rows, _ = flown(2)
-    normaliser = Normaliser.fit(rows, settings=2, regimes=3)
+    normaliser = Normaliser.fit(rows, REGIMES)
     restored = normaliser.restore(normaliser.apply(rows), normaliser.regimes(rows))
     np.testing.assert_allclose(rows[:, 2:], restored, rtol=1e-5)
 
 
-def test_the_order_of_rows_does_not_matter() -> None:
-    rows, _ = flown(3)
-    one_way, other = (Normaliser.fit(r, settings=2, regimes=3) for r in (rows, rows[::-1]))
-    np.testing.assert_allclose(one_way.centres, other.centres)
-
-
 @pytest.mark.parametrize("settings", [[20.0, 80.0], [NAN, 100.0], [0.0, 100.5], [1e300, 60.0]])
 def test_a_row_of_no_known_regime_is_refused(settings: list[float]) -> None:
-    normaliser = Normaliser.fit(flown(4)[0], settings=2, regimes=3)
-    with pytest.raises(DataError, match="expected settings near a known operating point") as caught:
+    normaliser = Normaliser.fit(flown(4)[0], REGIMES)
+    with pytest.raises(DataError, match="expected settings at an operating point of the contract") as caught:
         normaliser.apply(np.array([[*settings, 500.0, 20.0]]))
-    assert "operated as no training unit was" in caught.value.remedy
+    assert "operated as the contract does not know it" in caught.value.remedy
 
 
 def test_a_regime_that_was_hardly_seen_is_refused() -> None:
     rows, regime = flown(5)
     few = rows[(regime != 2) | (np.arange(len(rows)) < 20)]
     with pytest.raises(DataError, match="expected at least 30 rows of each of 3 regimes"):
-        Normaliser.fit(few, settings=2, regimes=3)
+        Normaliser.fit(few, REGIMES)
 
 
 def test_it_comes_back_from_plain_data() -> None:
     rows, _ = flown(6)
-    for normaliser in (Normaliser.fit(rows, settings=2, regimes=3), Normaliser.fit(rows)):
+    for normaliser in (Normaliser.fit(rows, REGIMES), Normaliser.fit(rows)):
         again = Normaliser.from_dict(json.loads(json.dumps(normaliser.to_dict())))
         assert normaliser.apply(rows).tolist() == again.apply(rows).tolist()
 
@@ -133,10 +128,10 @@ def test_it_comes_back_from_plain_data() -> None:
         {"mean": 3},
         {"mean": [[True, 2.0]]},
         {"std": [[1.0, 0.0]]},
-        {"centres": [[0.0]]},
-        {"scale": [1.0]},
-        {"reach": -1.0},
-        {"reach": "far"},
+        {"points": [[0.0]]},
+        {"within": [1.0]},
+        {"points": [[0.0]], "within": [0.0]},
+        {"points": [[0.0]], "within": ["near"]},
         {"more": 1},
     ],
 )

@@ -104,7 +104,7 @@ def alarms(
         here, at = cycle < lengths, np.minimum(cycle, lengths - 1)
         known = np.stack([rows[i] for (rows, _), i in zip(histories, at, strict=True)])
         regimes = np.array([regime[i] for (_, regime), i in zip(histories, at, strict=True)])
-        look = guard.look(np.full(len(histories), cycle + 1), restore(known, regimes), known, here)
+        look = guard.look(np.full(len(histories), cycle + 1), restore(known, regimes), known, here, regimes)
         counts += here & (look.flagged.any(axis=1) | (np.array(look.refusals) != ""))
     return np.asarray(counts / lengths)
 

@@ -94,7 +94,9 @@ class Guard:
         # A machine with four channels has lost half of what it says when two are replaced.
         self._most = min(MAX_FLAGGED, max(1, count // 4))
         shape, rows = (units, count), max(window, 2 * self._longest)
-        self._good, self._since = np.full(shape, np.nan), np.zeros(shape)  # last good reading, and its cycle
+        regimes = len(contract.regimes.points) if contract.regimes else 1
+        self._good = np.full((units, regimes, count), np.nan)  # last good reading of each regime, and its cycle
+        self._since = np.zeros((units, regimes, count))
         self._last, self._same = np.full(shape, np.nan), np.ones(shape, dtype=np.int64)
         self._distrusted, self._agreed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.int64)
         self._poor, self._guessed = 1 / np.diag(params.matrix) > POOR, np.zeros(shape, dtype=np.int64)
@@ -104,7 +106,14 @@ class Guard:
         self._given = np.zeros((units, rows, count))  # σ, as they came, but for what broke a rule
         self._seen = np.zeros(units, dtype=np.int64)
 
-    def look(self, cycles: Counts, readings: Doubles, known: Doubles, active: Flags | None = None) -> Look:
+    def look(
+        self,
+        cycles: Counts,
+        readings: Doubles,
+        known: Doubles,
+        active: Flags | None = None,
+        regimes: Counts | None = None,
+    ) -> Look:
         """Judge one row of each unit; rows come in order of their cycles.
 
         Args:
@@ -112,9 +121,11 @@ class Guard:
             readings: (B, C) each channel in its unit; NaN where one is missing.
             known: (B, C) the same in σ, NaN likewise.
             active: (B,) which units have a row at all; all by default.
+            regimes: (B,) the regime of each row; where there is only one, none need be given.
         """
         here = np.ones(len(readings), dtype=bool) if active is None else active
-        rules = self._rules(cycles, readings, here)
+        at = (np.arange(len(readings)), np.zeros(len(readings), dtype=np.int64) if regimes is None else regimes)
+        rules = self._rules(cycles, readings, at, here)
         absent = (rules != "") | (self._distrusted & here[:, None])
         self._push(here, np.where(rules != "", self._rows[:, -1], np.nan_to_num(known)))
         rewritten, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
@@ -130,8 +141,8 @@ class Guard:
                 "channels tell too little of it"
             )
         good = here[:, None] & (rules == "")
-        self._good = np.where(good, readings, self._good)
-        self._since = np.where(good, cycles[:, None], self._since)
+        self._good[at] = np.where(good, readings, self._good[at])
+        self._since[at] = np.where(good, cycles[:, None], self._since[at])
         return Look(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
 
     def window(self, rows: int) -> Doubles:
@@ -159,8 +170,8 @@ class Guard:
         self._seen += here
         self._silent += here & (self._silent >= 0)
 
-    def _rules(self, cycles: Counts, readings: Doubles, here: Flags) -> Names:
-        rules = self._limits.broken(readings, self._good, cycles[:, None] - self._since)
+    def _rules(self, cycles: Counts, readings: Doubles, at: tuple[Counts, Counts], here: Flags) -> Names:
+        rules = self._limits.broken(readings, self._good[at], cycles[:, None] - self._since[at])
         same = np.where(readings == self._last, self._same + 1, 1)
         self._same = np.where(here[:, None], same, self._same)
         self._last = np.where(here[:, None], readings, self._last)

@@ -96,10 +96,9 @@ class Model:
             raise ValueError(
                 f"model: expected as many channels in contract, network, normaliser and guard, got {sorted(counts)}"
             )
-        if (len(self.contract.regime_settings), self.contract.regimes) != (
-            self.normaliser.settings,
-            len(self.normaliser.mean),
-        ):
+        regimes = self.contract.regimes
+        known = (regimes.points, regimes.within) if regimes else (((),), ())
+        if (tuple(map(tuple, self.normaliser.points.tolist())), tuple(self.normaliser.within.tolist())) != known:
             raise ValueError("model: expected a normaliser of the contract's regimes, got one of others")
         if set(self.intervals) != set(self.networks.modes()):
             raise ValueError(f"model: expected intervals of each network, got {sorted(self.intervals)}"[:200])

@@ -4,10 +4,8 @@ Fitted on training units only, kept in the checkpoint, and the same code in trai
 sees there is made here too.
 
 A machine that is operated in several regimes says other things in each: at another altitude, at another speed. Then
-each row is normalised by its own regime's mean and spread, and what is left is wear. The regime of a row is the
-nearest of the operating points that the training units had (their settings in clusters: k-means, Lloyd 1982, started
-from the point that is furthest from those before it, Gonzalez 1985: nothing random). A row far from all of them has
-no regime: it is refused, not guessed at.
+each row is normalised by its own regime's mean and spread, and what is left is wear. The contract names the operating
+points (`telemetry.regimes`). A row at none of them has no regime: it is refused, not guessed at.
 
     >>> rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     >>> pad(rows, 4)[:, 0].tolist()  # what the first rows are on average stands for the time before them
@@ -17,12 +15,16 @@ no regime: it is refused, not guessed at.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twinseal.errors import DataError
+from twinseal.telemetry.regimes import NOWHERE, regimes
+
+if TYPE_CHECKING:
+    from twinseal.telemetry.contract import Regimes
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -31,9 +33,7 @@ I64 = npt.NDArray[np.int64]
 PADDING_ROWS = 10  # the noise of one first row alone would stand for up to a whole window
 BASELINE_CYCLES = 20  # long enough that the noise of a reading averages out, short enough that no wear shows
 LEAST_ROWS = 30  # of a regime: from fewer, no spread can be told
-_STEPS = 100
-# A row may lie this much further from its operating point than any training row did.
-_REACH = 2.0
+_ARRAYS = ("mean", "std", "points", "within")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,67 +43,61 @@ class Normaliser:
     Attributes:
         mean: (K, C) float64, by regime, each in its channel's unit.
         std: (K, C) float64, likewise, above 0.
-        centres: (K, S) float64, the operating points: K = 1 and S = 0 where there is one regime only.
-        scale: (S,) float64, in whose multiples the distance to an operating point is measured, above 0.
-        reach: How far from its operating point a row may lie.
+        points: (K, S) float64, the operating points: K = 1 and S = 0 where there is one regime only.
+        within: (S,) float64, how far from its point a setting may lie, above 0.
 
     Raises:
-        ValueError: The arrays differ in shape, are empty, not finite, or a std, a scale or the reach is not above 0.
+        ValueError: The arrays differ in shape, are empty, not finite, or a std or a `within` is not above 0.
     """
 
     mean: F64
     std: F64
-    centres: F64
-    scale: F64
-    reach: float = 1.0
+    points: F64
+    within: F64
 
     def __post_init__(self) -> None:
-        regimes, settings = self.centres.shape if self.centres.ndim == 2 else (0, 0)
+        regimes, settings = self.points.shape if self.points.ndim == 2 else (0, 0)
         if self.mean.ndim != 2 or self.mean.shape != self.std.shape or not self.mean.size:
             raise ValueError(
                 f"normaliser: expected a mean and a std a channel, got {self.mean.shape}, {self.std.shape}"
             )
-        if regimes != len(self.mean) or self.scale.shape != (settings,) or (settings == 0) != (regimes == 1):
-            raise ValueError(f"normaliser: expected an operating point a regime, got {self.centres.shape}")
-        finite = all(np.isfinite(a).all() for a in (self.mean, self.std, self.centres, self.scale, self.reach))
-        if not (finite and (self.std > 0).all() and (self.scale > 0).all() and self.reach > 0):
+        if regimes != len(self.mean) or self.within.shape != (settings,) or (settings == 0) != (regimes == 1):
+            raise ValueError(f"normaliser: expected an operating point a regime, got {self.points.shape}")
+        finite = all(np.isfinite(a).all() for a in (self.mean, self.std, self.points, self.within))
+        if not (finite and (self.std > 0).all() and (self.within > 0).all()):
             raise ValueError("normaliser: expected finite means and stds above 0")
 
     @classmethod
-    def fit(cls, rows: F64, *, settings: int = 0, regimes: int = 1) -> Normaliser:
+    def fit(cls, rows: F64, regimes: Regimes | None = None) -> Normaliser:
         """The normaliser of raw rows.
 
         Args:
             rows: (R, S + C) float64, the regime settings first, each column in its unit; NaN where one is missing.
-            settings: S.
-            regimes: K, how many operating regimes there are.
+            regimes: The operating points; none where there is one regime only.
 
         Raises:
-            DataError: A channel has no reading at all, or a regime too few rows.
+            DataError: A channel has no reading at all, a regime too few rows, or a row was taken at no operating point.
         """
-        if not settings:
+        if regimes is None:
             mean, std = _spread(rows)
             return cls(mean[None], std[None], np.zeros((1, 0)), np.zeros(0))
-        points = rows[:, :settings]
-        if not np.isfinite(points).all():
-            raise DataError("normaliser: expected the regime settings of every row, got rows without")
-        scale = np.maximum(points.std(axis=0), 1e-9 * np.maximum(1.0, np.abs(points).max(axis=0)))
-        centres, regime = _clusters(points / scale, regimes)
-        counts = np.bincount(regime, minlength=regimes)
+        points, within = np.array(regimes.points, dtype=np.float64), np.array(regimes.within, dtype=np.float64)
+        regime = _known_regimes(rows[:, : len(within)], points, within)
+        counts = np.bincount(regime, minlength=len(points))
         if counts.min() < LEAST_ROWS:
             raise DataError(
-                f"normaliser: expected at least {LEAST_ROWS} rows of each of {regimes} regimes, got {counts.tolist()}",
-                remedy="Bring more units, or say in policy/contract.yaml how many regimes there are.",
+                f"normaliser: expected at least {LEAST_ROWS} rows of each of {len(points)} regimes, "
+                f"got {counts.tolist()}",
+                remedy="Bring more units, or strike from policy/contract.yaml the points at which none is operated.",
             )
-        spreads = [_spread(rows[regime == k, settings:]) for k in range(regimes)]
-        furthest = float(np.linalg.norm(points / scale - centres[regime], axis=1).max())
+        spreads = [_spread(rows[regime == k, len(within) :]) for k in range(len(points))]
         mean, std = (np.stack([spread[side] for spread in spreads]) for side in (0, 1))
-        return cls(mean, std, centres * scale, scale, _REACH * max(furthest, 1e-3))
+        return cls(mean, std, points, within)
 
     @property
     def settings(self) -> int:
         """S, how many of a row's first columns tell its regime."""
-        return int(self.centres.shape[1])
+        return int(self.points.shape[1])
 
     @property
     def sigma(self) -> F64:
@@ -114,23 +108,9 @@ class Normaliser:
         """The regime of each raw row (L, S + C), (L,) int64.
 
         Raises:
-            DataError: A setting is missing, or a row is too far from every operating point.
+            DataError: A row was taken at no operating point.
         """
-        if not self.settings:
-            return np.zeros(len(rows), dtype=np.int64)
-        points = np.asarray(rows, dtype=np.float64)[:, : self.settings]
-        with np.errstate(over="ignore"):  # what is infinitely far is too far
-            away = np.linalg.norm((points[:, None] - self.centres) / self.scale, axis=2)  # (L, K)
-        nearest = np.argmin(away, axis=1)
-        distance = away[np.arange(len(rows)), nearest]
-        strange = ~(distance <= self.reach)  # NaN is strange too
-        if strange.any():
-            at = int(np.flatnonzero(strange)[0])
-            raise DataError(
-                f"rows: expected settings near a known operating point, got {points[at].tolist()}",
-                remedy="The machine is operated as no training unit was, or the settings are wrong.",
-            )
-        return np.asarray(nearest, dtype=np.int64)
+        return _known_regimes(np.asarray(rows, dtype=np.float64)[:, : self.settings], self.points, self.within)
 
     def scaled(self, rows: npt.NDArray[np.floating]) -> F64:
         """Raw rows (L, S + C) in σ, (L, C) float64; NaN stays NaN.
@@ -172,8 +152,7 @@ class Normaliser:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON. Law: `Normaliser.from_dict(n.to_dict())` normalises as `n` does."""
-        arrays = {name: getattr(self, name).tolist() for name in ("mean", "std", "centres", "scale")}
-        return arrays | {"reach": self.reach}
+        return {name: getattr(self, name).tolist() for name in _ARRAYS}
 
     @classmethod
     def from_dict(cls, value: Any) -> Normaliser:
@@ -182,16 +161,15 @@ class Normaliser:
         Raises:
             ValueError: It stands for none.
         """
-        names = ("mean", "std", "centres", "scale")
-        if not isinstance(value, dict) or set(value) != {*names, "reach"} or type(value["reach"]) is not float:
-            raise ValueError(f"normaliser: expected {', '.join(names)} and reach")
-        for name in names:
-            _check_numbers(value[name], 1 if name == "scale" else 2, name)
-        arrays = {name: np.array(value[name], dtype=np.float64) for name in names}
-        if {len(point) for point in value["centres"]} != {len(value["scale"])}:
-            raise ValueError("normaliser: expected operating points of as many settings as there are scales")
-        arrays["centres"] = arrays["centres"].reshape(len(value["centres"]), len(value["scale"]))
-        return cls(**arrays, reach=value["reach"])
+        if not isinstance(value, dict) or set(value) != set(_ARRAYS):
+            raise ValueError(f"normaliser: expected {', '.join(_ARRAYS)}")
+        for name in _ARRAYS:
+            _check_numbers(value[name], 1 if name == "within" else 2, name)
+        arrays = {name: np.array(value[name], dtype=np.float64) for name in _ARRAYS}
+        if {len(point) for point in value["points"]} != {len(value["within"])}:
+            raise ValueError("normaliser: expected operating points of as many settings as have a `within`")
+        arrays["points"] = arrays["points"].reshape(len(value["points"]), len(value["within"]))
+        return cls(**arrays)
 
 
 def in_float32(known: F64) -> F32:
@@ -235,22 +213,15 @@ def _spread(rows: F64) -> tuple[F64, F64]:
     return mean, np.where(std < 1e-9 * np.maximum(1.0, np.abs(mean)), 1.0, std)
 
 
-def _clusters(points: F64, count: int) -> tuple[F64, I64]:
-    """Centres (K, S) of the clusters of points (R, S), sorted, and the cluster of each."""
-    centres = points[[int(np.linalg.norm(points - points.mean(axis=0), axis=1).argmin())]]
-    while len(centres) < count:
-        nearest = np.min(np.linalg.norm(points[:, None] - centres, axis=2), axis=1)
-        centres = np.concatenate([centres, points[[int(nearest.argmax())]]])
-    for _ in range(_STEPS):
-        cluster = np.argmin(np.linalg.norm(points[:, None] - centres, axis=2), axis=1)
-        moved = np.stack(
-            [points[cluster == k].mean(axis=0) if (cluster == k).any() else centres[k] for k in range(count)]
+def _known_regimes(settings: F64, points: F64, within: F64) -> I64:
+    found = regimes(settings, points, within)
+    if (found == NOWHERE).any():
+        at = int(np.flatnonzero(found == NOWHERE)[0])
+        raise DataError(
+            f"rows: expected settings at an operating point of the contract, got {settings[at].tolist()}",
+            remedy="The machine is operated as the contract does not know it, or the settings are wrong.",
         )
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    centres = centres[np.lexsort(centres.T[::-1])]
-    return centres, np.argmin(np.linalg.norm(points[:, None] - centres, axis=2), axis=1).astype(np.int64)
+    return found
 
 
 def _check_numbers(value: Any, depth: int, name: str) -> None:

@@ -319,7 +319,7 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     rng = np.random.default_rng([params.seed, 1])
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
     raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in split["train"]]
-    normaliser = Normaliser.fit(np.concatenate(raw), settings=len(contract.regime_settings), regimes=contract.regimes)
+    normaliser = Normaliser.fit(np.concatenate(raw), contract.regimes)
     chosen = {
         "train": [(name, _every(frames[name], params.stride)) for name in split["train"]],
         "validation": [(name, _every(frames[name], 1)) for name in split["validation"]],

@@ -162,7 +162,8 @@ def watched(
         here, at = cycle < lengths, np.minimum(cycle, lengths - 1)
         known = np.stack([rows[i] for rows, i in zip(false, at, strict=True)])
         regimes = np.array([regime[i] for regime, i in zip(histories.regimes, at, strict=True)])
-        look = guard.look(np.full(len(false), cycle + 1), model.normaliser.restore(known, regimes), known, here)
+        readings = model.normaliser.restore(known, regimes)
+        look = guard.look(np.full(len(false), cycle + 1), readings, known, here, regimes)
         flagged[:, cycle] = look.flagged.any(axis=1) & here
         refused[:, cycle] = (np.array(look.refusals) != "") & here
     kept = guard.window(int(lengths.max()))

@@ -15,6 +15,7 @@ to what it bounds (`minimum <= value <= maximum`).
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,6 +112,34 @@ class Consistency(Settings):
             raise ValueError(f"min_correlation: expected 0 < correlation < 1, got {self.min_correlation}")
 
 
+class Regimes(Settings):
+    """The points at which the asset is operated; see `telemetry.regimes`.
+
+    Attributes:
+        settings: Names of the S settings that tell them apart.
+        within: How far from its point each of them may lie, in its unit.
+        points: The K operating points, each with S values.
+
+    Raises:
+        ValueError: There are fewer than two points, they are of another length, or two of them cannot be told apart.
+    """
+
+    settings: tuple[str, ...]
+    within: tuple[float, ...]
+    points: tuple[tuple[float, ...], ...]
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse points that nothing tells apart."""
+        count = len(self.settings)
+        if not count or len(set(self.settings)) != count or len(self.within) != count or min(self.within) <= 0:
+            raise ValueError("regimes: expected settings, each once and with a `within` above zero")
+        if len(self.points) < 2 or any(len(point) != count for point in self.points):
+            raise ValueError(f"regimes: expected two points or more, each with {count} values")
+        for first, second in itertools.combinations(self.points, 2):
+            if all(abs(a - b) <= 2 * w for a, b, w in zip(first, second, self.within, strict=True)):
+                raise ValueError(f"regimes: expected points further apart than twice `within`, got {first}, {second}")
+
+
 class Contract(Settings):
     """What telemetry of one kind of asset must be.
 
@@ -126,11 +155,14 @@ class Contract(Settings):
         sensors: The measurements, by name, in the order of the columns; they follow the settings.
         drift: Bounds on the shift of the fleet away from the reference.
         consistency: Bounds on the disagreement of sensors.
+        regimes: The points at which the asset is operated; none where there is only one. Of each regime the change from
+            cycle to cycle is bounded by itself, and so is the disagreement of sensors.
 
     Law: `Contract.from_dict(contract.to_dict()) == contract`, the order of the channels included, also by way of JSON.
 
     Raises:
-        ValueError: A name is not plain, is given twice or is a key column; no channel is used; a bound cannot be met.
+        ValueError: A name is not plain, is given twice or is a key column; no channel is used; a bound cannot be met; a
+            regime is told by what is no setting, may be absent, or is read by the network.
     """
 
     asset: str
@@ -144,6 +176,7 @@ class Contract(Settings):
     sensors: dict[str, Channel]
     drift: Drift = Drift()
     consistency: Consistency = Consistency()
+    regimes: Regimes | None = None
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a contract that cannot be obeyed."""
@@ -159,6 +192,16 @@ class Contract(Settings):
             raise ValueError("cycle: expected what one cycle is, got nothing")
         if self.rul_cap_cycles <= 0 or self.min_cycles < 2 or not 0 <= self.max_quarantined_share < 1:
             raise ValueError("expected rul_cap_cycles > 0, min_cycles >= 2 and 0 <= max_quarantined_share < 1")
+        if self.regimes:
+            self._check_regimes(self.regimes)
+
+    def _check_regimes(self, regimes: Regimes) -> None:
+        for name, values in zip(regimes.settings, zip(*regimes.points, strict=True), strict=True):
+            told = self.settings.get(name)
+            if told is None or told.used or told.missing_share:
+                raise ValueError(f"regimes: expected a setting that is not used and never absent, got '{name}'")
+            if not all(map(told.admits, values)):
+                raise ValueError(f"regimes: expected points within the bounds of '{name}', got {values}")
 
     @property
     def all_channels(self) -> dict[str, Channel]:
@@ -173,12 +216,7 @@ class Contract(Settings):
     @property
     def regime_settings(self) -> tuple[str, ...]:
         """Names of the settings that tell the operating regime; none where there is only one."""
-        return ()
-
-    @property
-    def regimes(self) -> int:
-        """How many operating regimes there are."""
-        return 1
+        return self.regimes.settings if self.regimes else ()
 
     @property
     def inputs(self) -> tuple[str, ...]:

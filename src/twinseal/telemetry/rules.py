@@ -6,15 +6,19 @@ no expectation of its own for. What the rules mean stands in `screening`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from twinseal.telemetry.regimes import NOWHERE, regimes
+
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
+Known = Mapping[str, Sequence[Any]]  # the contract's regimes as plain data: settings, within, points
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ def steps(table: pd.DataFrame, name: str) -> Array:
         steps = np.diff(values, prepend=np.nan)
     steps[_starts(table)] = np.nan
     return steps
+
+
+def regimes_of(table: pd.DataFrame, known: Known) -> npt.NDArray[np.int64]:
+    """The regime of each row, (R,) int64; see `telemetry.regimes`."""
+    settings = table[list(known["settings"])].to_numpy(dtype=np.float64)
+    return regimes(settings, np.array(known["points"], dtype=np.float64), np.array(known["within"], dtype=np.float64))
 
 
 def _unique(table: pd.DataFrame) -> Breach:
@@ -115,8 +125,22 @@ def _range_check(table: pd.DataFrame, *, channel: str, minimum: float, maximum: 
     return Breach(broken, values, np.maximum(minimum - values, values - maximum))
 
 
-def _change(table: pd.DataFrame, *, channel: str, most: float) -> Breach:
-    change = np.abs(steps(table, channel))
+def _regime(table: pd.DataFrame, *, known: Known) -> Breach:
+    absent = table[list(known["settings"])].isna().any(axis=1).to_numpy()
+    broken = (regimes_of(table, known) == NOWHERE) & ~absent
+    first = _values(table, known["settings"][0])
+    return Breach(broken, first, broken.astype(np.float64))
+
+
+def _change(table: pd.DataFrame, *, channel: str, most: float, known: Known | None = None) -> Breach:
+    if known is None:
+        change = np.abs(steps(table, channel))
+        return Breach(change > most, change, change)
+    # From the last row of the same regime: in each cycle since then it may have changed by as much as it can.
+    groups = table[["unit", "cycle", channel]].groupby([table["unit"], regimes_of(table, known)])
+    gap = np.maximum(groups["cycle"].diff().to_numpy(dtype=np.float64), 1.0)
+    with np.errstate(invalid="ignore"):  # ∞ - ∞: NaN, and a matter for `range`
+        change = np.abs(groups[channel].diff().to_numpy(dtype=np.float64)) / gap
     return Breach(change > most, change, change)
 
 
@@ -129,17 +153,20 @@ def _consistency(
     most_window: float,
     most_unit: float,
     least_correlation: float,
+    known: Known | None = None,
 ) -> Breach:
     """The residual of a sensor from the linear prediction by the others, in its own usual spread.
 
-    1. Fit mean, spread and covariance on the rows within the contract's ranges, so that no wild value bends them.
+    1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that no wild
+       value bends them.
     2. The residual is (P z)_i / P_ii, P the inverse of the covariance of the z-scores plus 0.02·I: the distance from
        the conditional mean of a Gaussian (Lauritzen, Graphical Models, 1996, appendix C), shrunk.
     3. Its mean over the last `cycles` rows, and its median over the unit, each in robust standard deviations (1.4826 ×
        median absolute deviation) from the median over the fleet. Reported as a share of the bound: above 1 is broken.
     """
     quiet = np.zeros(len(table))
-    residual = _residual(table, channel, ranges, least_correlation)
+    regime = np.zeros(len(table), dtype=np.int64) if known is None else regimes_of(table, known)
+    residual = _residual(table, channel, ranges, least_correlation, regime)
     if residual is None:
         return Breach(np.zeros(len(table), dtype=bool), quiet, quiet)
     starts = _starts(table)
@@ -155,19 +182,28 @@ def _consistency(
 
 
 def _residual(
-    table: pd.DataFrame, channel: str, ranges: Mapping[str, list[float]], least_correlation: float
+    table: pd.DataFrame,
+    channel: str,
+    ranges: Mapping[str, list[float]],
+    least_correlation: float,
+    regime: npt.NDArray[np.int64],
 ) -> Array | None:
     """The residual of `channel`, (R,) float64, 0 where a value is missing; None when the others say nothing of it."""
     names = list(ranges)
     values = table[names].to_numpy(dtype=np.float64)  # (R, C)
     low, high = np.array([ranges[name] for name in names], dtype=np.float64).T
-    usual = ((values >= low) & (values <= high)).all(axis=1)
+    usual = ((values >= low) & (values <= high)).all(axis=1) & (regime != NOWHERE)
     at = names.index(channel)
-    if usual.sum() < 10 * len(names):
+    fewest = min((int((usual & (regime == k)).sum()) for k in np.unique(regime[usual])), default=0)
+    if fewest < 10 * len(names):
         return None
-    mean, sigma = values[usual].mean(axis=0), values[usual].std(axis=0)
-    moving = sigma > 1e-9 * np.maximum(1.0, np.abs(mean))
-    scores = (np.clip(values, low, high) - mean)[:, moving] / sigma[moving]
+    scores, moving = np.zeros_like(values), np.ones(len(names), dtype=bool)
+    for k in np.unique(regime[usual]):
+        mine = regime == k
+        mean, sigma = values[usual & mine].mean(axis=0), values[usual & mine].std(axis=0)
+        moving &= sigma > 1e-9 * np.maximum(1.0, np.abs(mean))
+        scores[mine] = (np.clip(values[mine], low, high) - mean) / np.where(sigma > 0, sigma, 1.0)
+    scores = scores[:, moving]
     covariance = np.atleast_2d(np.cov(scores[usual].T))
     if not moving[at]:
         return None
@@ -205,6 +241,7 @@ CHECKS: dict[str, Callable[..., Breach]] = {
     "label": _label,
     "missing": _missing,
     "range": _range_check,
+    "regime": _regime,
     "change": _change,
     "consistency": _consistency,
 }

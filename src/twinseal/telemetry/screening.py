@@ -12,8 +12,9 @@ test holds the two to the same rows.
                  throughout a censored one
     missing      a value is there, or absent no more often than the contract allows, and never in the first cycle
     range        minimum <= value <= maximum
-    change       |value - value before| <= max_change_per_cycle
-    consistency  a sensor says what the others lead one to expect, over ten cycles and over the whole unit
+    regime       where the contract knows several operating points: the row was taken at one of them
+    change       |value - value before| <= max_change_per_cycle; before: in the same regime, and so much a cycle
+    consistency  a sensor says what the others lead one to expect, over ten cycles and over the whole unit; by regime
 
 Rules: NaN breaks `missing` and nothing else; infinities break `range`. A rule that cannot be applied is named by
 `untested`, so that nobody takes it for passed.
@@ -145,7 +146,7 @@ def _finding(table: pd.DataFrame, rule: Rule, breach: Breach, rows: npt.NDArray[
 def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
     """Every row rule of the contract, in the order of reading, that can be applied to a fleet of `units`."""
     least = contract.min_cycles
-    keys = (
+    keys: tuple[Rule, ...] = (
         Rule("unique", "cycle", ("unit", "cycle"), {}, "each cycle once"),
         Rule("cycles", "cycle", ("unit", "cycle"), {}, "1, 2, 3, … without gaps"),
         Rule("history", "cycle", ("unit", "cycle"), {"least": least}, f"{least} cycles or more"),
@@ -157,7 +158,14 @@ def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
             "one less each cycle, down to 0 at a failure and to more than 0 where the history is cut",
         ),
     )
-    by_channel = (rule for name, channel in contract.all_channels.items() for rule in _channel_rules(name, channel))
+    known = contract.regimes.model_dump(mode="json") if contract.regimes else None
+    if known:
+        settings = tuple(known["settings"])
+        expects = f"{', '.join(settings)} at an operating point of the contract"
+        keys += (Rule("regime", settings[0], ("unit", "cycle", *settings), {"known": known}, expects),)
+    by_channel = (
+        rule for name, channel in contract.all_channels.items() for rule in _channel_rules(name, channel, known)
+    )
     return (*keys, *by_channel, *(_consistency_rules(contract) if units >= MIN_UNITS_FOR_CONSISTENCY else ()))
 
 
@@ -167,7 +175,7 @@ def untested(contract: Contract, *, units: int) -> tuple[str, ...]:
     return ("consistency",) if few else ()
 
 
-def _channel_rules(name: str, channel: Channel) -> tuple[Rule, ...]:
+def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) -> tuple[Rule, ...]:
     share, least, most, change = (
         channel.missing_share,
         channel.minimum,
@@ -181,11 +189,15 @@ def _channel_rules(name: str, channel: Channel) -> tuple[Rule, ...]:
         Rule(
             "change",
             name,
-            ("unit", "cycle", name),
-            {"channel": name, "most": change},
-            f"a change of at most {_measured(change, channel)} a cycle",
+            _columns(("unit", "cycle", name), known),
+            {"channel": name, "most": change} | ({"known": known} if known else {}),
+            f"a change of at most {_measured(change, channel)} a cycle" + (" within a regime" if known else ""),
         ),
     )
+
+
+def _columns(columns: tuple[str, ...], known: dict[str, Any] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*columns, *(known["settings"] if known else ()))))
 
 
 def _consistency_rules(contract: Contract) -> tuple[Rule, ...]:
@@ -199,12 +211,15 @@ def _consistency_rules(contract: Contract) -> tuple[Rule, ...]:
         "most_unit": bounds.max_unit_sigma,
         "least_correlation": bounds.min_correlation,
     }
+    known = contract.regimes.model_dump(mode="json") if contract.regimes else None
+    if known:
+        shared["known"] = known
     expects = (
         f"what the other sensors say, within {bounds.max_window_sigma:g} σ over {bounds.window_cycles} cycles "
         f"and {bounds.max_unit_sigma:g} σ over the unit (got: σ over the bound of its kind)"
     )
     return tuple(
-        Rule("consistency", name, ("unit", "cycle", *judged), {"channel": name, **shared}, expects)
+        Rule("consistency", name, _columns(("unit", "cycle", *judged), known), {"channel": name, **shared}, expects)
         for name in judged
         if name in contract.sensors
     )

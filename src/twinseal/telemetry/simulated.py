@@ -6,6 +6,9 @@ cycle is a mission of 120 s: 60 s at low speed, then 60 s at high speed. At the 
 taken. Every pump has all three kinds of damage; one of them is the fast one. The wear of each mission, the weather and
 the supply voltage are random, and so are small differences in how the pumps were built.
 
+Pumps may also be asked for a different speed in each mission, one of six: an operating regime each, in which every
+sensor has another level (the discharge pressure is that of a tank of fixed height). What wears is the same.
+
 The histories of some pumps are cut before the failure (censored), as those of the test engines of C-MAPSS are.
 
 Rules: all randomness comes from the seed; values are rounded before anybody hashes them; a pump that does not fail, or
@@ -59,6 +62,10 @@ SETTINGS = ("ambient_temperature", "supply_voltage")
 SENSORS = tuple(f"{phase}_{reading}" for phase in ("low", "high") for reading in READINGS)
 CHANNELS = (*SETTINGS, *SENSORS)
 
+SPEEDS = (0.88, 0.91, 0.94, 0.97, 1.0, 1.03)  # of the nominal one: the six regimes
+DEMAND = "speed_demand"
+REGIME_CHANNELS = (*SETTINGS, DEMAND, *SENSORS)
+
 
 class SimulatedParams(Settings):
     """What an experimenter may turn.
@@ -68,6 +75,7 @@ class SimulatedParams(Settings):
         seed: The same seed gives the same fleet.
         test_share: Share of the pumps whose history is cut before the failure.
         life_cycles: The fast damage would, alone and on average, take between these many cycles to the failure.
+        six_regimes: Whether each mission is at one of six speeds, at random; else all are at the nominal one.
 
     Raises:
         ValueError: A number is out of range.
@@ -77,6 +85,7 @@ class SimulatedParams(Settings):
     seed: int = 7
     test_share: float = 0.2
     life_cycles: tuple[int, int] = (145, 255)
+    six_regimes: bool = False
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a fleet that cannot be simulated."""
@@ -100,10 +109,12 @@ class Simulated:
             ConfigError: The contract is not one for these pumps.
             DataError: The physics gave something that is no number.
         """
-        if tuple(self.contract.all_channels) != CHANNELS:
+        if tuple(self.contract.all_channels) != (REGIME_CHANNELS if self.params.six_regimes else CHANNELS):
+            asset = "pump6" if self.params.six_regimes else "pump"
             raise ConfigError(
                 f"data.asset: expected an asset with the channels of the simulated pump, got '{self.contract.asset}'",
-                remedy="Set data.asset to pump, or data.source to where the telemetry of this asset is.",
+                remedy=f"Set data.asset to {asset} (six speeds: data.simulated.six_regimes), "
+                "or data.source to where the telemetry of this asset is.",
             )
         return simulate(self.params, min_history=self.contract.min_cycles)
 
@@ -160,11 +171,13 @@ def _missions(rng: np.random.Generator, params: SimulatedParams) -> Iterator[pd.
         voltage = rng.normal(1.0, 0.004, pumps)
         luck = rng.lognormal(-0.045, 0.3, (3, pumps))  # a mean of 1
         noise = rng.standard_normal((len(SENSORS), pumps))
+        speed = rng.choice(SPEEDS, pumps) if params.six_regimes else np.ones(pumps)
         for name, rate, spread in zip(WEAR_TO_FAILURE, wear, luck, strict=True):
             model.parameters[name] = (rate * spread)[alive]
         ambient = 290.0 + weather[alive]
-        state, readings = _mission(model, state, ambient, voltage[alive])
+        state, readings = _mission(model, state, ambient, voltage[alive], speed[alive])
         settings = {"ambient_temperature": ambient.round(2), "supply_voltage": (HIGH["V"] * voltage[alive]).round(1)}
+        settings |= {DEMAND: speed[alive]} if params.six_regimes else {}
         yield pd.DataFrame({"pump": alive, "cycle": cycle, **settings, **_observe(readings, noise[:, alive])})[:-1]
         failed = np.any(list(model.threshold_met(state).values()), axis=0)
         state, alive = model.StateContainer(state.matrix[:, ~failed]), alive[~failed]
@@ -191,7 +204,7 @@ def _pumps(rng: np.random.Generator, units: int) -> tuple[Any, Any]:
     for name in WEAR_TO_FAILURE:
         model.parameters[name] = np.zeros(units)
     for _ in range(BURN_IN_MISSIONS):
-        state, _readings = _mission(model, state, np.full(units, 290.0), np.ones(units))
+        state, _ = _mission(model, state, np.full(units, 290.0), np.ones(units), np.ones(units))
     return model, state
 
 
@@ -203,12 +216,16 @@ def _wear_rates(rng: np.random.Generator, params: SimulatedParams) -> Array:
     return np.array(list(WEAR_TO_FAILURE.values()))[:, None] / (life * slower)
 
 
-def _mission(model: Any, state: Any, ambient: Array, voltage: Array) -> tuple[Any, dict[str, Array]]:
-    """Run one mission; the state after it, and the true readings at the end of each phase, (pumps,) each."""
+def _mission(model: Any, state: Any, ambient: Array, voltage: Array, speed: Array) -> tuple[Any, dict[str, Array]]:
+    """Run one mission, each pump at its share of the nominal speed.
+
+    Returns:
+        The state after it, and the true readings at the end of each phase, (pumps,) each.
+    """
     readings: dict[str, Array] = {}
     for phase, load in (("low", LOW), ("high", HIGH)):
-        # psuc, pdisch and wsync stay scalars: ProgPy's leak flow does not take arrays.
-        inputs = {**load, "Tamb": ambient, "V": load["V"] * voltage}
+        # psuc and pdisch stay scalars: ProgPy's leak flow does not take arrays.
+        inputs = {**load, "Tamb": ambient, "V": load["V"] * voltage * speed, "wsync": load["wsync"] * speed}
         for _ in range(PHASE_STEPS):
             state = model.next_state(state, inputs, 1.0)
         readings |= {f"{phase}_{name}": value for name, value in _readings(model, state, inputs).items()}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from twinseal.errors import DataError, EvidenceError
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.regimes import regimes
 from twinseal.trust.first_cycles import CYCLES, check_unit
 
 Rows = NDArray[np.float64]
@@ -67,7 +68,6 @@ def breaches(rows: Rows, contract: Contract) -> tuple[str, ...]:
     with np.errstate(invalid="ignore", over="ignore"):
         outside = ~((rows >= low - slack) & (rows <= high + slack))  # (R, I); a NaN is within nothing
         most = np.array([item.max_change_per_cycle for item in limits]) + slack  # (I,)
-        fast = np.abs(np.diff(rows, axis=0)) > most  # (R - 1, I)
     found = []
     for index, column in zip(*np.nonzero(outside), strict=True):
         limit = limits[column]
@@ -76,13 +76,38 @@ def breaches(rows: Rows, contract: Contract) -> tuple[str, ...]:
             f"cycle {index + 1}: {contract.inputs[column]}: expected {limit.minimum:g} to {limit.maximum:g} "
             f"{limit.unit}, got {got}"
         )
-    for index, column in zip(*np.nonzero(fast), strict=True):
-        limit, change = limits[column], rows[index + 1, column] - rows[index, column]
-        found.append(
-            f"cycle {index + 2}: {contract.inputs[column]}: expected a change of at most "
-            f"{limit.max_change_per_cycle:g} {limit.unit}, got {change:g}"
-        )
+    regime = _regimes(rows, contract)
+    found += [f"cycle {at + 1}: expected settings at an operating point of the contract" for at in _where(regime < 0)]
+    for before, after in _pairs(regime):
+        change = (rows[after] - rows[before]) / (after - before)  # in each cycle it may change by as much as it can
+        for column in _where(np.abs(change) > most):
+            limit, within = limits[column], " within a regime" if contract.regimes else ""
+            found.append(
+                f"cycle {after + 1}: {contract.inputs[column]}: expected a change of at most "
+                f"{limit.max_change_per_cycle:g} {limit.unit}{within}, got {change[column]:g}"
+            )
     return tuple(found)
+
+
+def _regimes(rows: Rows, contract: Contract) -> NDArray[np.int64]:
+    """The regime of each row; where the contract knows only one, it is 0."""
+    known = contract.regimes
+    if known is None:
+        return np.zeros(len(rows), dtype=np.int64)
+    return regimes(rows[:, : len(known.settings)], np.array(known.points), np.array(known.within))
+
+
+def _pairs(regime: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Each row and the last one before it that was taken in the same regime."""
+    last: dict[int, int] = {}
+    for at, mine in enumerate(regime.tolist()):
+        if mine in last:
+            yield last[mine], at
+        last[mine] = at
+
+
+def _where(mask: NDArray[np.bool_]) -> list[int]:
+    return [int(at) for at in np.flatnonzero(mask)]
 
 
 def _findings(unit: str, cycles: Mapping[int, list[list[float]]], contract: Contract) -> Iterator[str]:

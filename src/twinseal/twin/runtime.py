@@ -186,7 +186,7 @@ class _Unit:
         for _ in range(gap):  # the network counts cycles by rows: a cycle that is missing is held, and said to be
             self._guard.hold()
             self._repaired.append(True)
-        look = self._guard.look(np.array([cycle]), raw[:, settings:], known)
+        look = self._guard.look(np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw))
         self._repaired.append(bool(look.flagged.any()))
         for back in range(1, min(int(look.rewritten.max()), len(self._repaired) - 1) + 1):
             self._repaired[-1 - back] = True
