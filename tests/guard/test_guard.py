@@ -170,6 +170,8 @@ def test_many_liars_that_disagree_mean_silence_until_all_agree_again(params: Gua
     silent = [i for i, look in enumerate(looks) if look.refusals[0]]
     assert {*range(50, 60)} <= set(silent)
     assert 60 + AGREES <= silent[-1] + 1 <= 60 + 20 + 4 * AGREES  # the longest average must forget it first
+    back = int(looks[silent[-1] + 1].rewritten[0].max())  # what stood for the rows until then is said to be a guess
+    assert silent[-1] + 1 - back <= silent[0]
     assert "to agree for 10 cycles after they did not" in looks[61].refusals[0]
 
 

@@ -199,7 +199,9 @@ class Guard:
         """Implicate, replace and release the channels of one unit's newest row; why no estimate may rest on it."""
         ruled = frozenset(np.flatnonzero(rules != "").tolist())
         if self._silent[unit] >= 0:
-            return self._listen(unit, ruled)
+            silent, refusal = int(self._silent[unit]), self._listen(unit, ruled)
+            rewritten[:] = 0 if refusal else silent  # what stood for them was guessed, up to the rows that agreed
+            return refusal
         implicated = ruled | frozenset(np.flatnonzero(self._distrusted[unit]).tolist())
         if len(implicated) <= self._most:  # more broken rules than can be replaced need no further judgement
             self._replace(unit, implicated, 1)
