@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from twinseal.errors import DataError, EvidenceError
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.regimes import regimes
 from twinseal.trust.first_cycles import CYCLES, check_unit
+from twinseal.twin.rows import cycle_of, name_of, number_of, records
 
 Rows = NDArray[np.float64]
 
@@ -41,12 +41,12 @@ def take(
         DataError: A unit's first cycles are not whole, or do not keep the contract; with a finding for each.
     """
     seen: dict[str, dict[int, list[list[float]]]] = {unit: {} for unit in units}
-    for row in _records(telemetry):
-        unit, cycle = _unit(row.get("unit")), _cycle(row.get("cycle"))
+    for row in records(telemetry):
+        unit, cycle = name_of(row.get("unit")), cycle_of(row.get("cycle"))
         if unit in seen or (unit and not units):
             cycles = seen.setdefault(unit, {})
             if 1 <= cycle <= CYCLES:
-                cycles.setdefault(cycle, []).append([_number(row.get(name)) for name in contract.inputs])
+                cycles.setdefault(cycle, []).append([number_of(row.get(name)) for name in contract.inputs])
     if not seen:
         raise DataError("telemetry: expected rows of a unit, got none")
     findings = [f"{unit}: {text}" for unit, cycles in seen.items() for text in _findings(unit, cycles, contract)]
@@ -127,34 +127,3 @@ def _findings(unit: str, cycles: Mapping[int, list[list[float]]], contract: Cont
 
 def _stacked(cycles: Mapping[int, list[list[float]]]) -> Rows:
     return np.array([cycles[cycle][0] for cycle in range(1, CYCLES + 1)], dtype=np.float64)
-
-
-def _records(telemetry: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterable[Mapping[str, Any]]:
-    if not isinstance(telemetry, pd.DataFrame):
-        return telemetry
-    names = [str(name) for name in telemetry.columns]
-    return (dict(zip(names, values, strict=True)) for values in telemetry.itertuples(index=False, name=None))
-
-
-def _unit(value: Any) -> str:
-    """The unit's name as the runtime has it; "" for what is none."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return str(int(value))
-    return value if isinstance(value, str) else ""
-
-
-def _cycle(value: Any) -> int:
-    """The cycle; 0 for what is none. A whole number may come as a float, as it does from CSV with gaps."""
-    number = _number(value)
-    return int(number) if number.is_integer() else 0
-
-
-def _number(value: Any) -> float:
-    """A finite float; NaN for everything else. Truth values are no numbers here."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        return math.nan
-    try:
-        number = float(value)
-    except (OverflowError, ValueError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan

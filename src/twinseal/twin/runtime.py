@@ -11,11 +11,9 @@ answer, no remaining life at all: whoever compares it with a threshold sends som
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +27,9 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of, in_float32
 from twinseal.trust.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, readmit
+from twinseal.twin.rows import cycle_of, name_of, number_of, records
 from twinseal.twin.state import State
 
-MAX_CYCLE = 2**31 - 1
 # Of a window's rows so many may be repaired before the answer is called degraded: one in a hundred is by mistake.
 SOUND_SHARE = 0.1
 MAX_UNITS = 10_000  # a fleet; more would only be a way to ask the model as often as one likes
@@ -97,11 +95,10 @@ def run(
         TypeError: `verified` is not a VerifiedModel.
     """
     runtime = Runtime(verified, baselines)
-    records = _records(rows) if isinstance(rows, pd.DataFrame) else rows
     if not last_only:
-        yield from map(runtime.step, records)
+        yield from map(runtime.step, records(rows))
         return
-    for row in records:
+    for row in records(rows):
         runtime.see(row)
     yield from runtime.answers()
 
@@ -134,7 +131,7 @@ class Runtime:
         """Take in one more row, without estimating."""
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
-        unit = _name(row.get("unit"))
+        unit = name_of(row.get("unit"))[:200]
         if unit not in self._units:
             if len(self._units) >= MAX_UNITS:
                 unit = ""  # somebody makes up names: nobody is answered under a new one
@@ -162,14 +159,14 @@ class _Unit:
         self._shown = 0
 
     def see(self, row: Mapping[str, Any]) -> None:
-        cycle = _cycle(row.get("cycle"))
+        cycle = cycle_of(row.get("cycle"))
         self._shown, self._flagged, self._rules = cycle, (), ()
         if not self._name:
             self._refusal = "expected the name of a unit, got none"
         elif cycle <= self._cycle:
             self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
         else:
-            self._take(cycle, np.array([[_number(row.get(name)) for name in self._model.contract.inputs]]))
+            self._take(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
 
     def _take(self, cycle: int, raw: NDArray[np.float64]) -> None:
         model, settings = self._model, self._model.normaliser.settings
@@ -235,37 +232,3 @@ def _plan(rul: float, cap: float) -> str:
     if rul >= cap:
         return f"no maintenance due within {cap:.0f} cycles"
     return f"maintain within {int(rul)} cycles"
-
-
-def _records(frame: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    names = [str(name) for name in frame.columns]
-    return (dict(zip(names, values, strict=True)) for values in frame.itertuples(index=False, name=None))
-
-
-def _name(value: Any) -> str:
-    """The unit's name; "" for what is none."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return str(int(value))
-    return value[:200] if isinstance(value, str) else ""
-
-
-def _cycle(value: Any) -> int:
-    """The cycle, from 1; 0 for what is none. A whole number may come as a float, as it does from CSV with gaps."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        return 0
-    try:
-        number = float(value)
-    except OverflowError:
-        return 0
-    return int(number) if 1 <= number <= MAX_CYCLE and number.is_integer() else 0
-
-
-def _number(value: Any) -> float:
-    """A float; NaN for what is missing, infinite, or no number. Truth values are no numbers here."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        return math.nan
-    try:
-        number = float(value)
-    except (OverflowError, ValueError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan

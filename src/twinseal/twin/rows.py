@@ -1,0 +1,49 @@
+"""Rows as they come, from a table or from lines of JSON: what a unit, a cycle and a reading are, and what is none.
+
+>>> cycle_of(3.0), cycle_of("3"), number_of(True), name_of(7)
+(3, 0, nan, '7')
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MAX_CYCLE = 2**31 - 1
+
+
+def records(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterable[Mapping[str, Any]]:
+    """The rows of a table, or rows."""
+    if not isinstance(rows, pd.DataFrame):
+        return rows
+    names = [str(name) for name in rows.columns]
+    return (dict(zip(names, values, strict=True)) for values in rows.itertuples(index=False, name=None))
+
+
+def name_of(value: Any) -> str:
+    """The unit's name; "" for what is none."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    return value if isinstance(value, str) else ""
+
+
+def cycle_of(value: Any) -> int:
+    """The cycle, from 1; 0 for what is none. A whole number may come as a float, as it does from CSV with gaps."""
+    number = number_of(value)
+    return int(number) if 1 <= number <= MAX_CYCLE and number.is_integer() else 0
+
+
+def number_of(value: Any) -> float:
+    """A float; NaN for what is missing, infinite, or no number. Truth values are no numbers here."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return math.nan
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
