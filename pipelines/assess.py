@@ -1,6 +1,6 @@
 """Assess: all the evidence × policy/gates.yaml → the verdict, with a report and a model card for whoever must decide.
 
-Reads reports/evidence/, models/candidate/, data/windows/, policy/ and what train and validate left to draw. Writes
+Reads reports/evidence/, models/candidate/, policy/ and what validate, train and evade left to draw. Writes
 reports/verdict.json, reports/report.html, reports/model_card.md, reports/figures/ and the signed verdict. A FAILED
 verdict is a result: this stage then succeeds, and `sign` refuses.
 """
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from pipelines import _stage
 from twinseal import config
-from twinseal.assurance import card, case, figures, life, report, verdict
+from twinseal.assurance import card, case, figures, report, verdict
 from twinseal.assurance.chain import REQUIRED
 from twinseal.assurance.gates import Gates, Verdict, judge
 from twinseal.console import out, run_stage
 from twinseal.evidence import Statement, Subject
 from twinseal.files import inventory, write_json, write_whole
 from twinseal.prognostics.checkpoint import Model, read_model
-from twinseal.prognostics.windows import Prepared
 
-CANDIDATE, WINDOWS, REPORTS = Path("models/candidate"), Path("data/windows"), Path("reports")
+CANDIDATE, REPORTS = Path("models/candidate"), Path("reports")
 PREDICTIONS, HISTORY = REPORTS / "train/predictions.csv", REPORTS / "train/history.csv"
+LIVES = REPORTS / "evade/lives.csv"
 FINDINGS = Path("data/quarantine/findings.json")
 
 
@@ -61,10 +61,8 @@ def evidence() -> dict[str, Statement]:
 def assemble(judged: Verdict, records: dict[str, Statement], files: tuple[Subject, ...], model: Model) -> case.Case:
     """Everything that the pages are made from, each file checked against the records that name it."""
     named = case.named_digests(records)
-    drawn = {path: case.read_named(path, named) for path in (PREDICTIONS, HISTORY, FINDINGS)}
-    data = [WINDOWS / "preparation.json", WINDOWS / "windows.safetensors"]
-    whole = all(case.read_named(path, named) is not None for path in data)
-    predictions, history, findings = (drawn[path] for path in (PREDICTIONS, HISTORY, FINDINGS))
+    drawn = {path: case.read_named(path, named) for path in (PREDICTIONS, HISTORY, LIVES, FINDINGS)}
+    predictions, history, lives, findings = drawn.values()
     return case.Case(
         model_name=model.contract.model,
         asset=model.contract.asset,
@@ -76,7 +74,7 @@ def assemble(judged: Verdict, records: dict[str, Statement], files: tuple[Subjec
         time_verified=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         estimates=case.parse_estimates(predictions, str(PREDICTIONS)) if predictions else (),
         history=case.parse_history(history, str(HISTORY)) if history else (),
-        lives=life.relive(model.networks.plain, Prepared.read(WINDOWS).validation) if whole else (),
+        lives=case.parse_lives(lives, str(LIVES)) if lives else (),
         findings=case.parse_findings(findings, str(FINDINGS)) if findings else (),
         unsigned=tuple(path.as_posix() for path, data in drawn.items() if data and path.as_posix() not in named),
     )

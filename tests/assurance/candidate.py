@@ -20,6 +20,7 @@ def subject(name: str) -> Subject:
 
 MODEL = tuple(subject(f"model/{name}") for name in ("config.json", "contract.json", "guard.json", "model.safetensors"))
 RAW, ACCEPTED = subject("data/raw/telemetry.parquet"), subject("data/accepted/telemetry.parquet")
+LIVES = subject("reports/evade/lives.csv")
 WINDOWS = tuple(subject(f"data/windows/{name}") for name in ("preparation.json", "windows.safetensors"))
 POLICY = tuple(subject(f"policy/{name}.yaml") for name in ("contract", "reference", "threats"))
 COMMON = (POLICY[0], *(subject(name) for name in ("code", "params.yaml", "policy", "requirements")))
@@ -119,11 +120,17 @@ def beyond() -> dict[str, Any]:
     case |= {"guarded_rmse_cycles": 8.5, "guarded_missed_failure_share": 0.0}
     alone = {name: {"rise_cycles": 4.0 * i, "chosen_first_share": 0.25} for i, name in enumerate("abcd")}
     owned = {f"k-{k}": harm | {"moved_share": 0.3 * k} for k in (1, 2, 3)}
+    pairs = {a: {b: 20.0 + 15 * (i + j) for j, b in enumerate("abcd")} for i, a in enumerate("abcd")}
     student = {"near_share": 0.5, "fidelity_rmse_cycles": 7.0, "student_rmse_cycles": 12.0}
     return {
-        "sensors": {"any": owned, "healthy-washing": owned, "alone": alone},
+        "sensors": {"any": owned, "healthy-washing": owned, "alone": alone, "pairs": pairs},
         "experiment": {f"{f}-{s}": case for f in ("biased", "random") for s in ("continuous", "interim")},
-        "scenarios": {"one-sensor": [case | {"size": 0.5}, case | {"size": 2.0}], "replay": [case | {"size": 0.0}]},
+        "scenarios": {
+            "one-sensor": [case | {"aim": "any", "size": 0.5}, case | {"aim": "healthy-washing", "size": 2.0}],
+            "replay": [case | {"aim": "healthy-washing", "size": 0.0}],
+        },
+        "adaptive": [{"epsilon_sigma": e, "unnoticed_share": 1.0, "rise_cycles": 40 * e} | case for e in (0.1, 0.5)],
+        "trees": {"clean": accuracy(7.2), "worst": worst(2.0)},
         "theft": {"queries-100": student, "queries-5000": student, "rounding-5": student},
         "membership": {"windows_auc": 0.51, "units_auc": 0.52, "windows_found_share": 0.01, "advantage": 0.03},
     }
@@ -204,7 +211,11 @@ def build() -> dict[str, Statement]:
         "prepare": made("prepare", WINDOWS, (ACCEPTED,)),
         "train": made("train", MODEL, WINDOWS, measures=train, parameters=TRAINED),
         "evade": tested(
-            MODEL + WINDOWS, result="PASSED", configuration=(threats, subject("code")), passed=("pgd",), measures=evade
+            (*MODEL, *WINDOWS, LIVES),
+            result="PASSED",
+            configuration=(threats, subject("code")),
+            passed=("pgd",),
+            measures=evade,
         ),
         "poison": tested(
             (*MODEL, ACCEPTED),
@@ -233,10 +244,17 @@ def estimates() -> tuple[Estimate, ...]:
     )
 
 
-def life(unit: str = "pump-017") -> Life:
+def lives(unit: str = "pump-017", attack: str = "replay") -> tuple[Life, ...]:
+    """One unit's life as it was, and as an attacker tells it; from cycle 150 on the guard abstains."""
     cycles = tuple(float(cycle) for cycle in range(30, 196))
     truth = tuple(min(125.0, 195.0 - cycle) for cycle in cycles)
-    return Life(unit, cycles, truth, tuple(t + 9 * math.sin(c / 7) for t, c in zip(truth, cycles, strict=True)))
+    honest = tuple(t + 9 * math.sin(c / 7) for t, c in zip(truth, cycles, strict=True))
+    false = tuple(t + (60 if c >= 150 else 0) for t, c in zip(honest, cycles, strict=True))
+    guarded = tuple(None if c >= 150 else t for t, c in zip(honest, cycles, strict=True))
+    return (
+        Life(unit, "no attack", cycles, truth, honest, honest),
+        Life(unit, attack, cycles, truth, false, guarded),
+    )
 
 
 def history() -> tuple[dict[str, float], ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assurance.candidate import MODEL, POLICY, build, estimates, history, life, subject
+from assurance.candidate import MODEL, POLICY, build, estimates, history, lives, subject
 
 from twinseal.assurance.case import Case
 from twinseal.assurance.gates import Gates, judge
@@ -45,7 +45,7 @@ def case_of(policy: Gates) -> Callable[..., Case]:
             time_verified="2026-01-02T03:04:05Z",
             estimates=estimates(),
             history=history(),
-            lives=(life(),),
+            lives=lives(),
             findings=("pump-003, cycles 11-14, flow: range, observed 99.0, bound 40.0",),
             unsigned=("reports/train/predictions.csv", "reports/train/history.csv"),
         )

@@ -29,6 +29,8 @@ from twinseal.trust.home import Home
 from twinseal.trust.roles import Roles
 
 ROOT = Path(__file__).parents[2]
+WINDOWS = Path("data/windows")
+LIVES = b"unit,attack,cycle,true_rul,network,guarded\nunit-1,no attack,1,30,28,28\nunit-1,replay,1,30,29,\n"
 EVIDENCE = Path("reports/evidence")
 INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=30.0)
 
@@ -64,7 +66,9 @@ def contract() -> Contract:
 def about(statements: dict[str, Statement]) -> dict[str, Statement]:
     """The sample's statements, about the files that lie here."""
     real = {f"model/{record.path}": record.sha256 for record in inventory(assess.CANDIDATE)}
-    real |= {path.as_posix(): sha256_file(path) for path in (*assess.WINDOWS.iterdir(), *Path("policy").iterdir())}
+    real |= {
+        path.as_posix(): sha256_file(path) for path in (*WINDOWS.iterdir(), assess.LIVES, *Path("policy").iterdir())
+    }
 
     def moved(item: Subject) -> Subject:
         return Subject(item.name, real.get(item.name, item.sha256))
@@ -91,13 +95,14 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("policy").symlink_to(ROOT / "policy")
         init_demo(Home.intended(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
         prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
-        prepared.write(assess.WINDOWS)
+        prepared.write(WINDOWS)
         torch.manual_seed(0)
         member = NetworkConfig.for_window(2, 10, hidden=(4,), rul_cap_cycles=30.0)
         networks = Networks(Architecture(plain=EnsembleConfig(members=(member,)))).eval()
         write_model(
             assess.CANDIDATE, Model(networks, contract(), prepared.normaliser, "robust", deaf(2), {"plain": INTERVALS})
         )
+        write_whole(assess.LIVES, LIVES)
         for stage, statement in about(build()).items():
             _stage.attest(stage, statement)
         write_whole(assess.PREDICTIONS, b"unit,true_rul,network,baseline\nunit-1,30,18.2,28\nunit-2,30,18.2,31\n")
@@ -137,7 +142,7 @@ def test_a_candidate_in_order_passes_and_the_verdict_is_signed_about_its_files(
 def test_the_pages_and_figures_lie_where_dvc_looks(workspace: Path) -> None:
     assess.main()
     names = {path.name for path in Path("reports/figures").iterdir()}
-    assert {"predictions.svg", "life.svg", "history.svg", "evasion-rmse.svg", "poisoning.svg"} <= names
+    assert {"predictions.svg", "lives.svg", "history.svg", "evasion-rmse.svg", "poisoning.svg"} <= names
     assert "unit-7: range" in Path("reports/report.html").read_text()
     assert "# Model card: pump-rul" in Path("reports/model_card.md").read_text()
 
@@ -189,13 +194,12 @@ def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspac
 
 
 @pytest.mark.attack("P")
-def test_windows_that_are_not_those_on_record_are_refused(workspace: Path) -> None:
-    """The windows are changed before the verdict."""
-    path = assess.WINDOWS / "preparation.json"
-    kept = path.read_bytes()
-    path.write_bytes(kept + b" ")
+def test_a_life_that_is_not_the_one_on_record_is_refused(workspace: Path) -> None:
+    """What the report draws of a machine's life under attack is made kinder before the verdict."""
+    kept = assess.LIVES.read_bytes()
+    assess.LIVES.write_bytes(kept.replace(b"30,29", b"30,30"))
     try:
-        with pytest.raises(DigestMismatchError, match=r"data/windows/preparation\.json: expected sha256"):
+        with pytest.raises(DigestMismatchError, match=r"reports/evade/lives\.csv: expected sha256"):
             assess.main()
     finally:
-        path.write_bytes(kept)
+        assess.LIVES.write_bytes(kept)

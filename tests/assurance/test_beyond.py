@@ -50,9 +50,24 @@ def test_the_guard_is_told_bare_and_guarded(case_of: CaseOf) -> None:
     table = beyond.guarded(case_of())
     assert table is not None
     assert 4 + 3 == len(table.rows)
+    assert "one-sensor · any error" == table.rows[4][0]
     replay = next(row for row in table.rows if row[0] == "replay")
     assert ("—", "100.0 %", "10.0 %", "30.00", "8.50", "20.0 %", "0.0 %") == replay[1:]
     assert "1.1 %" == beyond.false_alarms(case_of())
+
+
+def test_who_knows_the_guard_is_told_by_size(case_of: CaseOf) -> None:
+    table = beyond.adaptive(case_of())
+    assert table is not None
+    assert [("0.10", "100.0 %", "4.00"), ("0.50", "100.0 %", "20.00")] == [row[:3] for row in table.rows]
+
+
+def test_trees_stand_beside_the_network_at_every_size(case_of: CaseOf) -> None:
+    table = beyond.trees(case_of())
+    assert table is not None
+    assert ["clean", "0.05", "0.1", "0.25", "0.5"] == [row[0] for row in table.rows]
+    assert ("7.20", "8.30", "—") == (table.rows[0][1], table.rows[0][2], table.rows[0][-1])
+    assert all(float(row[1]) > float(row[2]) for row in table.rows[1:])
 
 
 def test_theft_and_membership_are_told(case_of: CaseOf) -> None:
@@ -64,7 +79,17 @@ def test_theft_and_membership_are_told(case_of: CaseOf) -> None:
 def test_what_is_absent_or_malformed_is_no_table(case_of: CaseOf, statements: dict[str, Statement]) -> None:
     for name in ("families", "intervals", "cross_validation"):
         measured(statements, "train")[name] = [1, 2]
-    for name in ("commissioned", "sensors", "experiment", "scenarios", "theft", "membership", "guard"):
+    for name in (
+        "commissioned",
+        "sensors",
+        "experiment",
+        "scenarios",
+        "theft",
+        "membership",
+        "guard",
+        "adaptive",
+        "trees",
+    ):
         measured(statements, "evade")[name] = "none"
     case = case_of(statements)
     assert (None, None, None, None) == (
@@ -74,4 +99,5 @@ def test_what_is_absent_or_malformed_is_no_table(case_of: CaseOf, statements: di
         beyond.guarded(case),
     )
     assert ((), ()) == (beyond.owned(case), beyond.theft(case))
+    assert (None, None) == (beyond.adaptive(case), beyond.trees(case))
     assert "—" == beyond.false_alarms(case)

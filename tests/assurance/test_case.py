@@ -57,9 +57,13 @@ def test_history_leaves_empty_cells_out() -> None:
     assert parse_history(b"epoch,loss,x\n1,2.5,\n", "h.csv") == ({"epoch": 1.0, "loss": 2.5},)
 
 
-def test_lives_are_grouped_by_unit_and_sorted_by_cycle() -> None:
-    data = b"unit,cycle,true_rul,network\na,2,8,7\na,1,9,8\nb,1,5,5\n"
-    assert parse_lives(data, "l.csv") == (Life("a", (1, 2), (9, 8), (8, 7)), Life("b", (1,), (5,), (5,)))
+def test_lives_are_grouped_by_attack_and_sorted_by_cycle_and_an_abstention_is_no_number() -> None:
+    head = b"unit,attack,cycle,true_rul,network,guarded\n"
+    data = head + b"a,none,2,8,7,6\na,none,1,9,8,8\na,replay,1,5,90,\n"
+    honest, told = Life("a", "none", (1, 2), (9, 8), (8, 7), (8, 6)), Life("a", "replay", (1,), (5,), (90,), (None,))
+    assert parse_lives(data, "l.csv") == (honest, told)
+    with pytest.raises(EvidenceError, match="l.csv: expected a finite number, got nan"):
+        parse_lives(head + b"a,none,1,9,8,nan\n", "l.csv")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from assurance.candidate import build, estimates, life, subject
+from assurance.candidate import build, estimates, lives, subject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,7 +83,7 @@ def hostile(case_of: CaseOf, statements: dict[str, Statement], text: str) -> Cas
         statements,
         model_name=text,
         estimates=tuple(replace(item, unit=text) for item in estimates()),
-        lives=(life(text),),
+        lives=lives(text, text),
         history=({"epoch": 1.0, f"{text}rmse_cycles": 3.0}, {"epoch": 2.0, f"{text}rmse_cycles": 2.0}),
         findings=(text,),
         unsigned=(text,),
@@ -133,7 +133,7 @@ def test_text_from_outside_is_shown_and_does_nothing(
 
 def test_a_hostile_unit_name_stands_in_the_page_as_text(case_of: CaseOf) -> None:
     name = "<script>alert(1)</script>"
-    page = Page(rendered(case_of(findings=(name,), lives=(life(name),))))
+    page = Page(rendered(case_of(findings=(name,), lives=lives(name, name))))
     assert any(name in text for text in page.text)
 
 
@@ -157,7 +157,7 @@ def test_every_table_has_a_caption_and_every_figure_an_alternative(html: str) ->
     tags = [tag for tag, _ in page.elements]
     assert tags.count("table") == tags.count("caption") > 8
     figures = [a for t, a in page.elements if t == "svg" and a.get("role") == "img"]
-    assert len(figures) == tags.count("figure") == 6
+    assert len(figures) == tags.count("figure") == 7
     assert min(len(a["aria-label"]) for a in figures) > 40
 
 
@@ -277,7 +277,7 @@ def test_a_bar_puts_the_observed_value_on_its_side_of_the_bound() -> None:
 
 def test_figures_are_whole_svg_files_without_dates_or_programs(case_of: CaseOf) -> None:
     drawn = draw(case_of())
-    names = ("predictions", "life", "history", "evasion-rmse", "evasion-missed", "poisoning")
+    names = ("predictions", "history", "lives", "pairs", "evasion-rmse", "evasion-missed", "poisoning")
     assert tuple(figure.name for figure in drawn) == names
     for figure in drawn:
         assert figure.svg.startswith("<?xml")

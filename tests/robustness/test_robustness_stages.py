@@ -86,10 +86,11 @@ def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
     evade.main()
     signed = _stage.upstream("evade", *WINDOW_FILES)
     assert outcome(signed) == "PASSED"
-    assert {*model_files(), *map(_stage.subject, WINDOW_FILES)} == set(signed.subjects)
+    assert {*model_files(), *map(_stage.subject, (*WINDOW_FILES, evade.LIVES))} == set(signed.subjects)
     assert json.loads((evade.REPORT / "metrics.json").read_bytes()) == measures(signed)
     assert {"clean", "attacks", "worst", "certified", "injection", "injection_worst", "flags"} <= set(measures(signed))
     assert {"commissioned", "sensors", "experiment", "scenarios", "guard"} <= set(measures(signed))
+    assert {"adaptive", "trees", "theft", "membership", "certificate"} <= set(measures(signed))
     assert "injection/biased-interim-down" in signed.predicate["passedTests"]
     assert "plain/all-sensors/pgd/any at ε 0.1" in signed.predicate["passedTests"]
     assert (evade.REPORT / "attacks.csv").read_text().startswith("epsilon_sigma,")

@@ -16,14 +16,15 @@ POLICY = Path(__file__).parents[2] / "policy"
 
 def test_the_shipped_threats_load_and_name_every_attacker_in_words() -> None:
     threats = Threats.load(POLICY / "threats.yaml")
-    words = [t.attacker for t in (*threats.evasion, threats.sensors, *threats.scenarios, threats.injection)]
-    words += [t.attacker for t in threats.poisoning]
+    words = [t.attacker for t in (*threats.evasion, *threats.scenarios, *threats.poisoning)]
+    others = (threats.sensors, threats.adaptive, threats.boosting, threats.theft, threats.injection)
+    words += [t.attacker for t in others]
     assert [] == [text for text in words if len(text.split()) < 5]
     assert {"fgm", "bim", "pgd"} <= set(threats.evasion[0].attacks)
     assert {"any", "healthy-washing"} == set(threats.evasion[0].aims)
 
 
-@pytest.mark.parametrize("asset", ["pump", "turbofan"])
+@pytest.mark.parametrize("asset", ["pump", "pump6", "turbofan", "turbofan6"])
 def test_the_shipped_attackers_hold_channels_that_the_network_reads(asset: str) -> None:
     contract, own = Contract.load(POLICY / "contract.yaml", asset), Threats.load(POLICY / "threats.yaml").asset(asset)
     held = {*own.injection.sensors, own.trigger.channel}
@@ -31,7 +32,8 @@ def test_the_shipped_attackers_hold_channels_that_the_network_reads(asset: str) 
 
 
 def test_an_asset_without_an_entry_is_refused_not_skipped(threats: Threats) -> None:
-    with pytest.raises(ConfigError, match=r"expected an entry for asset 'balloon', got \['pump', 'toy', 'turbofan'\]"):
+    known = r"\['pump', 'pump6', 'toy', 'turbofan', 'turbofan6'\]"
+    with pytest.raises(ConfigError, match=f"expected an entry for asset 'balloon', got {known}"):
         threats.asset("balloon")
 
 

@@ -50,23 +50,27 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Life:
-    """The estimates over one machine's life, cycle by cycle.
+    """The estimates over one machine's life, cycle by cycle, as one attacker tells it.
 
     Attributes:
         unit: The machine.
+        attack: Who tells it how; "no attack" for the truth.
         cycles: Cycles since its first, ascending.
         true_rul: Cycles left at each, capped as in training.
-        network: The network's estimate at each, in cycles.
+        network: The network's estimate at each without the guard, in cycles.
+        guarded: The same with the guard; None where it abstains.
     """
 
     unit: str
+    attack: str
     cycles: tuple[float, ...]
     true_rul: tuple[float, ...]
     network: tuple[float, ...]
+    guarded: tuple[float | None, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.cycles) == len(self.true_rul) == len(self.network):
-            raise EvidenceError(f"life of {self.unit}: expected one estimate and one truth a cycle")
+        if not len(self.cycles) == len(self.true_rul) == len(self.network) == len(self.guarded):
+            raise EvidenceError(f"life of {self.unit}: expected two estimates and one truth a cycle")
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Case:
         time_verified: When it was judged, RFC 3339, UTC.
         estimates: One for each test window; empty when none were kept.
         history: Training history, one mapping of column to number an epoch.
-        lives: Machines whose whole life was estimated.
+        lives: One machine's whole life, without an attack and under each.
         findings: What validation found, one line each, as it was written.
         unsigned: Files above that no signed statement names.
     """
@@ -168,16 +172,18 @@ def parse_history(data: bytes, where: str) -> tuple[Mapping[str, float], ...]:
 
 
 def parse_lives(data: bytes, where: str) -> tuple[Life, ...]:
-    """The rows of lives.csv (unit, cycle, true_rul, network), grouped by unit in order of appearance.
+    """The rows of lives.csv (unit, attack, cycle, true_rul, network, guarded), by unit and attack as they appear.
 
     Raises:
-        EvidenceError: A column is missing, or a number is none or not finite.
+        EvidenceError: A column is missing, or a number is none or not finite; only `guarded` may be empty.
     """
-    groups: dict[str, list[tuple[float, float, float]]] = {}
-    for row in _rows(data, where, ("unit", "cycle", "true_rul", "network")):
-        point = tuple(_number(row[key], where) for key in ("cycle", "true_rul", "network"))
-        groups.setdefault(row["unit"], []).append((point[0], point[1], point[2]))
-    return tuple(_life(unit, sorted(points)) for unit, points in groups.items())
+    groups: dict[tuple[str, str], list[tuple[float, float, float, float | None]]] = {}
+    for row in _rows(data, where, ("unit", "attack", "cycle", "true_rul", "network", "guarded")):
+        cycle, truth, network = (_number(row[key], where) for key in ("cycle", "true_rul", "network"))
+        guarded = _number(row["guarded"], where) if row["guarded"] else None
+        groups.setdefault((row["unit"], row["attack"]), []).append((cycle, truth, network, guarded))
+    ordered = {key: sorted(points, key=lambda point: point[0]) for key, points in groups.items()}
+    return tuple(Life(*key, *zip(*points, strict=True)) for key, points in ordered.items())
 
 
 def parse_findings(data: bytes, where: str) -> tuple[str, ...]:
@@ -197,11 +203,6 @@ def parse_findings(data: bytes, where: str) -> tuple[str, ...]:
 def _band(row: dict[str, str], where: str) -> tuple[float, float] | None:
     low, high = row.get("network_low"), row.get("network_high")
     return (_number(low, where), _number(high, where)) if low and high else None
-
-
-def _life(unit: str, points: list[tuple[float, float, float]]) -> Life:
-    cycles, truth, network = zip(*points, strict=True)
-    return Life(unit, cycles, truth, network)
 
 
 def _line(item: Any) -> str:

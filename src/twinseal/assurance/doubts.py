@@ -243,7 +243,7 @@ def _epochs(case: Case) -> tuple[float | None, float | None]:
     given = definition.get("externalParameters") if isinstance(definition, dict) else None
     trained = given.get("train") if isinstance(given, dict) else None
     family = trained.get("family") if isinstance(trained, dict) else None
-    recipe = trained.get(family) if isinstance(trained, dict) else None
+    recipe = trained.get(family) if isinstance(trained, dict) and isinstance(family, str) else None
     recipe = recipe.get("plain", recipe) if isinstance(recipe, dict) else None
     whole = recipe.get("epochs") if isinstance(recipe, dict) else None
     return number(of(case.statements, "poison", "schedule", "epochs")), number(whole)

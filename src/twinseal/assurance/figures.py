@@ -19,11 +19,13 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from twinseal.assurance.case import MAX_CYCLES, Case, Estimate, Life
-from twinseal.assurance.measured import Curve, Poisoning, curves, number, poisonings
+from twinseal.assurance.measured import Curve, Poisoning, curves, group, number, poisonings
 
 # Each colour occurs once, so that the report can put its own variables in their place and follow the reader's scheme.
 INK, MUTED, GRID, PAPER, DANGER = "#1b2430", "#566173", "#d9dee5", "#fdfdfe", "#b3261e"
@@ -32,6 +34,7 @@ PALETTE = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER, "danger": D
     f"series-{index}": colour for index, colour in enumerate(SERIES)
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MOST_LIVES, MOST_SENSORS = 15, 24  # panels, and sensors of the heat map: more would not be read
 FAILING_CYCLES, MISSED_CYCLES = 30, 60  # a failing machine, and an estimate that would leave it running (DESIGN)
 
 _PANELS = {
@@ -85,7 +88,7 @@ class Figure:
 def draw(case: Case) -> tuple[Figure, ...]:
     """Every figure that the case has numbers for, in the order of the report."""
     with mpl.rc_context(_STYLE):
-        drawn = [_predictions(case), _life(case), _history(case)]
+        drawn = [_predictions(case), _history(case), _lives(case), _pairs(case)]
         drawn += [_evasion(case, "rmse_cycles"), _evasion(case, "missed_failure_share"), _poisoning(case)]
     return tuple(figure for figure in drawn if figure is not None)
 
@@ -142,29 +145,82 @@ def _scatter(axes: Axes, estimates: Sequence[Estimate]) -> None:
     )
 
 
-def _life(case: Case) -> Figure | None:
-    if not case.lives:
+def _lives(case: Case) -> Figure | None:
+    """A panel for each attack on the life of one unit; of other units nothing is drawn."""
+    shown = [life for life in case.lives if life.unit == case.lives[0].unit][:MOST_LIVES]
+    if not shown:
         return None
-    life: Life = case.lives[0]
-    canvas, axes = _canvas(6.2, 4.6)
-    axes.plot(life.cycles, life.true_rul, color=MUTED, linewidth=1.4, linestyle=(0, (4, 3)), label="true (capped)")
-    axes.plot(life.cycles, life.network, color=SERIES[0], linewidth=1.6, label="network")
-    axes.axhline(FAILING_CYCLES, color=DANGER, linewidth=0.8)
-    axes.text(life.cycles[0], FAILING_CYCLES, f" {FAILING_CYCLES} cycles", color=DANGER, va="bottom", fontsize=9)
-    axes.set(xlabel="age [cycles]", ylabel="remaining life [cycles]")
-    axes.set_ylim(bottom=0)
-    _legend(canvas, axes)
-    unit, end = plain(life.unit), life.cycles[-1]
+    rows = math.ceil(len(shown) / 3)
+    canvas = Canvas(figsize=(9.8, 0.7 + 2.1 * rows), layout="constrained")
+    panels = canvas.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
+    for axes, life in zip(panels, shown, strict=False):
+        _life(axes, life)
+    for axes in list(panels)[len(shown) :]:
+        axes.set_axis_off()
+    canvas.supxlabel("age [cycles]", fontsize=10)
+    canvas.supylabel("remaining life [cycles]", fontsize=10)
+    _legend(canvas, canvas.axes[0])
+    unit, silent = plain(shown[0].unit), [plain(life.attack) for life in shown if None in life.guarded]
     alt = (
-        f"Estimated and true remaining life of unit {unit} over {end:g} cycles; at the end {life.network[-1]:.0f} and "
-        f"{life.true_rul[-1]:.0f}."
+        f"Remaining life of unit {unit} over {shown[0].cycles[-1]:g} cycles, true and estimated with and without the "
+        f"guard, in {len(shown)} panels: {', '.join(plain(life.attack) for life in shown)}. "
+        f"The guard abstains in {', '.join(silent) if silent else 'none'}."
     )
     caption = (
-        f"The estimate over the life of unit {unit}, which training never saw and whose error is the median "
-        "of its kind. "
-        "One unit is an example, not a measure."
+        f"The estimate over the life of unit {unit} under each attack. Training never saw the unit, and its error is "
+        "the median of its kind. Marks at the bottom: the guard abstains, and the twin says “inspect now”. One unit "
+        "is an example, not a measure."
     )
-    return _figure("life", canvas, alt, caption)
+    return _figure("lives", canvas, alt, caption)
+
+
+def _life(axes: Axes, life: Life) -> None:
+    guarded = [math.nan if value is None else value for value in life.guarded]
+    silent = [cycle for cycle, value in zip(life.cycles, life.guarded, strict=True) if value is None]
+    axes.plot(life.cycles, life.true_rul, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="true (capped)")
+    axes.plot(life.cycles, life.network, color=DANGER, linewidth=1.2, label="network alone")
+    axes.plot(life.cycles, guarded, color=SERIES[0], linewidth=1.6, linestyle=(0, (5, 1)), label="with the guard")
+    axes.plot(silent, [0.0] * len(silent), "|", color=INK, markersize=7, label="the guard abstains")
+    axes.axhline(FAILING_CYCLES, color=GRID, linewidth=0.8)
+    axes.set_title(plain(life.attack), fontsize=9, loc="left")
+    axes.set_ylim(bottom=-4)
+
+
+def _pairs(case: Case) -> Figure | None:
+    """A heat map: how high a failing machine's estimate goes while two sensors are owned."""
+    found = group(case.statements, "evade", "sensors", "pairs")
+    names = [name for name, row in found.items() if isinstance(row, Mapping)][:MOST_SENSORS]
+    cells = [[number(found[a].get(b)) for b in names] for a in names]
+    known = [value for row in cells for value in row if value is not None and _fits(value)]
+    if not known:
+        return None
+    canvas, axes = _canvas(6.2, 5.4)
+    shades = LinearSegmentedColormap.from_list(
+        "danger", ["#fbf3f2", DANGER]
+    )  # text on it keeps its colour in every scheme
+    top = max(MISSED_CYCLES, *known)
+    for i, row in enumerate(cells):
+        for j, value in enumerate(row):
+            if value is None or not _fits(value):
+                continue
+            part = max(0.0, value) / top
+            ink, heavy = "#ffffff" if part > 0.65 else "#16202b", "bold" if value > MISSED_CYCLES else "normal"
+            axes.add_patch(Rectangle((j, i), 1, 1, facecolor=to_hex(shades(part)), edgecolor=PAPER, linewidth=0.6))
+            axes.text(j + 0.5, i + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=7, color=ink, weight=heavy)
+    places, labels = [i + 0.5 for i in range(len(names))], [plain(name, 24) for name in names]
+    axes.set(xlim=(0, len(names)), ylim=(len(names), 0), xticks=places, yticks=places, aspect="equal")
+    axes.set_xticklabels(labels, rotation=90, fontsize=8)
+    axes.set_yticklabels(labels, fontsize=8)
+    axes.tick_params(length=0)
+    alt = (
+        f"Heat map of {len(names)} by {len(names)} sensors: the mean estimate of failing machines while two of them "
+        f"are owned; at most {max(known):.0f} cycles."
+    )
+    caption = (
+        f"Sensors owned by twos (one on the diagonal): how many cycles a machine with at most {FAILING_CYCLES} left is "
+        f"said to have on average. Bold where that is above {MISSED_CYCLES}. The guard is not asked here."
+    )
+    return _figure("pairs", canvas, alt, caption)
 
 
 def _history(case: Case) -> Figure | None:

@@ -21,6 +21,9 @@ from twinseal.robustness.threats import Aim, SensorThreat
 from twinseal.robustness.trial import Trial
 from twinseal.robustness.victim import Floats, NetworkVictim, Victim, estimates
 
+UP: Aim = "healthy-washing"
+PAIRED_SENSORS, PAIRED_WINDOWS = 16, 40  # of the heat map: at most
+
 
 @dataclass(frozen=True, eq=False)
 class Held:
@@ -42,7 +45,8 @@ def owned(model: Model, trial: Trial, threat: SensorThreat) -> dict[str, Any]:
 
     Returns:
         any, healthy-washing: by k-1, k-2, …: as `Trial.harm`, and moved_share, of the windows that so many sensors move
-        by far_cycles; alone: by channel, the mean rise that owning it alone makes, cycles, and chosen_first_share.
+        by far_cycles; alone: by channel, the mean rise that owning it alone makes, cycles, and chosen_first_share;
+        pairs: by two channels, the mean estimate of failing machines, cycles, while both are owned.
     """
     windows, names = trial.windows, model.channels
     x, regimes = windows.batch(), windows.batch_regimes()
@@ -74,7 +78,49 @@ def owned(model: Model, trial: Trial, threat: SensorThreat) -> dict[str, Any]:
         name: {"rise_cycles": float(rise), "chosen_first_share": float(share)}
         for name, rise, share in zip(names, rises, first, strict=True)
     }
+    found["pairs"] = _pairs(model, trial, box, rises, threat.steps)
     return found
+
+
+def _pairs(model: Model, trial: Trial, box: Box, rises: Floats, steps: int) -> dict[str, dict[str, float]]:
+    """How high a failing machine's estimate goes on average, 0 to the cap, while two sensors are owned, or one.
+
+    Of the sensors that raise most alone, so many that the pairs stay few; of the failing windows, so many likewise.
+    """
+    failing = np.flatnonzero(trial.failing)
+    failing = failing[:: -(-len(failing) // PAIRED_WINDOWS)] if len(failing) else failing
+    if not len(failing):
+        return {}
+    most = np.sort(np.argsort(-rises, kind="stable")[:PAIRED_SENSORS])
+    windows = trial.windows.take(failing)
+    victim, at = NetworkVictim.of(model.networks.plain, windows), torch.from_numpy(failing)
+    reached = pairs(victim, windows.batch(), Box(box.low[at], box.high[at]), most, steps=steps)
+    means = np.clip(reached, 0, model.rul_cap_cycles).mean(axis=2)  # (K, K)
+    names = [model.channels[channel] for channel in most]
+    return {a: {b: float(means[i, j]) for j, b in enumerate(names)} for i, a in enumerate(names)}
+
+
+def pairs(victim: Victim, x: Floats, box: Box, channels: NDArray[np.int64], *, steps: int) -> Floats:
+    """How high estimates go when two of `channels` (K,) are owned, (K, K, N) cycles; on the diagonal, one.
+
+    Args:
+        victim: Differentiable.
+        x: (N, L, C) float32 windows.
+        box: The physical range of every reading.
+        channels: Indices of sensors.
+        steps: Of each climb.
+    """
+    windows, y, nobody = torch.from_numpy(x), np.zeros(len(x), dtype=np.float32), torch.zeros(len(x), x.shape[2]) > 0
+    begun, reached = Attack(estimates(victim, x), x, 1), np.zeros((len(channels),) * 2 + (len(x),), dtype=np.float32)
+    for i, first in enumerate(channels):
+        alone = further(begun, _with(victim, windows, y, box, UP, nobody, int(first), begun, steps), y, UP)
+        reached[i, i] = alone.estimates
+        held = nobody.clone()
+        held[:, first] = True
+        for j in range(i):
+            both = _with(victim, windows, y, box, UP, held, int(channels[j]), alone, steps).estimates
+            reached[i, j] = reached[j, i] = np.maximum.reduce([both, alone.estimates, reached[j, j]])
+    return reached
 
 
 def hold(victim: Victim, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int, steps: int) -> Held:

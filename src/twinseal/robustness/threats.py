@@ -24,12 +24,30 @@ Aim = Literal["any", "healthy-washing"]
 PoisonKind = Literal["label-healthy-washing", "prolonged-history", "backdoor", "clean-label-backdoor"]
 
 
-class EvasionThreat(Settings):
-    """An attacker who changes every reading of a window a little.
+class Attacker(Settings):
+    """Somebody who attacks.
 
     Attributes:
         name: Short, for tables.
         attacker: Who this is, in words.
+    """
+
+    name: str
+    attacker: str
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse an attacker of whom nothing is said, or who does nothing.
+
+        Raises:
+            ValueError: Something is empty, given twice, not positive, or does not rise.
+        """
+        _say(self.name and self.attacker, "expected a name and an attacker in words")
+
+
+class EvasionThreat(Attacker):
+    """An attacker who changes every reading of a window a little.
+
+    Attributes:
         attacks: The battery: fgm (Goodfellow 2015), bim (Kurakin 2017), pgd (Madry 2018), pgd-smoothed (PGD on a
             stand-in that has gradients everywhere; see `robustness.smoothed`) and strong (several starts, momentum,
             steps that are halved; `robustness.engine`) know the network; square (`robustness.search`) may only ask it;
@@ -42,8 +60,6 @@ class EvasionThreat(Settings):
         queries: Questions about each window that square may ask.
     """
 
-    name: str
-    attacker: str
     attacks: tuple[AttackName, ...]
     aims: tuple[Aim, ...]
     epsilon_sigma: tuple[float, ...]
@@ -53,114 +69,139 @@ class EvasionThreat(Settings):
     queries: int = 300
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a battery that would attack nothing.
-
-        Raises:
-            ValueError: Something is empty, given twice, not positive, or the budgets do not rise.
-        """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        """Refuse a battery that would attack nothing."""
+        super().model_post_init(_context)
         _say(_distinct(self.attacks), "attacks: expected at least one, each once")
         _say(_distinct(self.aims), "aims: expected at least one, each once")
-        rising = all(a < b for a, b in zip((0.0, *self.epsilon_sigma), self.epsilon_sigma, strict=False))
-        _say(len(self.epsilon_sigma) >= 2 and rising, "epsilon_sigma: expected at least two budgets above 0, rising")
+        two = len(self.epsilon_sigma) >= 2
+        _say(two and _rising(self.epsilon_sigma), "epsilon_sigma: expected at least two budgets above 0, rising")
         _say(min(self.bim_steps, self.pgd_steps, self.restarts) >= 1, "steps, restarts: expected at least 1")
         _say(self.queries >= 10, "queries: expected at least 10")
 
 
-class SensorThreat(Settings):
+class SensorThreat(Attacker):
     """An attacker who owns a few sensors of his choice: they may say anything that the machine could show.
 
     Attributes:
-        name: Short, for tables.
-        attacker: Who this is, in words.
         most: Largest number of sensors.
         steps: Of each climb.
         far_cycles: How far an estimate must move to count as moved.
     """
 
-    name: str
-    attacker: str
     most: int
     steps: int
     far_cycles: float
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a threat that does nothing.
-
-        Raises:
-            ValueError: No sensor, no step, no distance; no name or attacker.
-        """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        """Refuse a threat that does nothing."""
+        super().model_post_init(_context)
         _say(
             1 <= self.most <= 16 and self.steps >= 1 and self.far_cycles > 0, "expected 1 to 16 sensors, a step, a way"
         )
 
 
-class TheftThreat(Settings):
+class TheftThreat(Attacker):
     """Somebody who may ask, and wants the model, or to know what it was trained on.
 
     Attributes:
-        name: Short, for tables.
-        attacker: Who this is, in words.
         queries: How many answers he gets, rising.
         rounding_cycles: How coarsely the twin could answer, in cycles, rising.
         epsilon_sigma: Budget of the attack that the stolen model is used for, σ.
     """
 
-    name: str
-    attacker: str
     queries: tuple[int, ...]
     rounding_cycles: tuple[float, ...]
     epsilon_sigma: float
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a theft of nothing.
-
-        Raises:
-            ValueError: Numbers are missing, not rising or not above 0; no name or attacker.
-        """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        """Refuse a theft of nothing."""
+        super().model_post_init(_context)
         for numbers in (self.queries, self.rounding_cycles):
-            rising = all(a < b for a, b in zip((0, *numbers), numbers, strict=False))
-            _say(bool(numbers) and rising, "queries, rounding_cycles: expected at least one above 0, rising")
+            _say(_rising(numbers), "queries, rounding_cycles: expected at least one above 0, rising")
         _say(
             self.epsilon_sigma > 0 and max(self.queries) <= 100_000, "expected a budget above 0, at most 100000 queries"
         )
 
 
-class ScenarioThreat(Settings):
+class ScenarioThreat(Attacker):
     """What is done to the last rows of whole histories, against the guard.
 
     Attributes:
-        name: Short, for tables.
-        attacker: Who this is, in words.
         kind: shift (by some σ towards healthy), ramp (rising to that), replay (of rows from early life), stuck (at what
             was read before the attack), drift (towards healthy, at a share of the change a cycle that is allowed).
         sensors: three (those of the asset's injection), informative (all that tell of wear), or first (the one that
             tells most).
         rows: For how many rows before the estimate.
         sizes: In σ; of drift, in shares of the allowed change a cycle; none for replay and stuck.
+        aims: healthy-washing goes towards health; any, for each unit, whichever way the estimate ends further from the
+            truth. Replay and stuck go only where the unit has been, and do the same for both.
     """
 
-    name: str
-    attacker: str
     kind: Literal["shift", "ramp", "replay", "stuck", "drift"]
     sensors: Literal["first", "three", "informative"]
     rows: int
     sizes: tuple[float, ...] = (0.0,)
+    aims: tuple[Aim, ...] = ("healthy-washing",)
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a scenario in which nothing happens.
-
-        Raises:
-            ValueError: No rows or sizes, or sizes that mean nothing.
-        """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        """Refuse a scenario in which nothing happens."""
+        super().model_post_init(_context)
         sized = self.kind in ("shift", "ramp", "drift")
         _say(self.rows >= 1 and _distinct(self.sizes), "expected at least one row, and sizes, each once")
         _say(
             all(size > 0 for size in self.sizes) == sized, "sizes: expected some above 0, or none for replay and stuck"
         )
+        _say(
+            _distinct(self.aims) and (sized or "any" not in self.aims),
+            "aims: expected at least one, each once; replay and stuck have one way: healthy-washing",
+        )
+
+
+class AdaptiveThreat(Attacker):
+    """An attacker who knows the network and the guard, and tells of the last rows what the guard says nothing about.
+
+    Attributes:
+        rows: How many of the last rows of each unit he holds.
+        epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
+        rounds: How often he looks where the estimate rises from where he is.
+        steps: Of each round, towards the best silent history along that gradient.
+    """
+
+    rows: int
+    epsilon_sigma: tuple[float, ...]
+    rounds: int
+    steps: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse an attacker who does nothing."""
+        super().model_post_init(_context)
+        _say(min(self.rows, self.rounds, self.steps) >= 1, "rows, rounds, steps: expected at least 1")
+        _say(_rising(self.epsilon_sigma), "epsilon_sigma: expected at least one budget above 0, rising")
+
+
+class BoostingThreat(Attacker):
+    """An attacker of the boosted trees that stand beside the network in the report, to compare what robustness buys.
+
+    Attributes:
+        aims: any, healthy-washing.
+        epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
+        rounds: Of the boosting, as the baseline has them.
+        queries: Questions about each window; trees have no gradient.
+        steps: Of the attack on the network, whose result is tried on the trees as well.
+    """
+
+    aims: tuple[Aim, ...]
+    epsilon_sigma: tuple[float, ...]
+    rounds: int
+    queries: int
+    steps: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse an attack on nothing."""
+        super().model_post_init(_context)
+        _say(_distinct(self.aims), "aims: expected at least one, each once")
+        _say(_rising(self.epsilon_sigma), "epsilon_sigma: expected at least one budget above 0, rising")
+        _say(min(self.rounds, self.steps) >= 1 and self.queries >= 10, "expected a round, a step, 10 queries at least")
 
 
 class Injection(Settings):
@@ -229,45 +270,31 @@ class AssetThreats(Settings):
     trigger: Trigger
 
 
-class InjectionThreat(Settings):
+class InjectionThreat(Attacker):
     """Who injects: attacker in words, and the directions tried."""
 
-    name: str
-    attacker: str
     directions: tuple[Literal["down", "up"], ...]
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a threat without a direction.
-
-        Raises:
-            ValueError: No direction, or one twice; no name or attacker.
-        """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        """Refuse a threat without a direction."""
+        super().model_post_init(_context)
         _say(_distinct(self.directions), "directions: expected at least one, each once")
 
 
-class PoisoningThreat(Settings):
+class PoisoningThreat(Attacker):
     """An attacker who changes the training data of a share of the units.
 
     Attributes:
-        name: Short, for tables.
-        attacker: Who this is, in words.
         kind: What is changed; see `robustness.poisoning`.
         shares: Shares of the training units, rising, in (0, 1).
     """
 
-    name: str
-    attacker: str
     kind: PoisonKind
     shares: tuple[float, ...]
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a poisoning of nobody.
-
-        Raises:
-            ValueError: No share, not rising, or outside (0, 1); no name or attacker.
-        """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        """Refuse a poisoning of nobody."""
+        super().model_post_init(_context)
         inside = all(a < b for a, b in zip((0.0, *self.shares), (*self.shares, 1.0), strict=True))
         _say(bool(self.shares) and inside, "shares: expected at least one, rising, between 0 and 1")
 
@@ -309,6 +336,8 @@ class Threats(Settings):
     evasion: tuple[EvasionThreat, ...]
     sensors: SensorThreat
     scenarios: tuple[ScenarioThreat, ...]
+    adaptive: AdaptiveThreat
+    boosting: BoostingThreat
     theft: TheftThreat
     injection: InjectionThreat
     poisoning: tuple[PoisoningThreat, ...]
@@ -354,3 +383,8 @@ def _say(holds: object, message: str) -> None:
 
 def _distinct(items: Any) -> bool:
     return len(items) > 0 and len(set(items)) == len(items)
+
+
+def _rising(numbers: tuple[float, ...]) -> bool:
+    """Whether there are some, each above the one before and the first above 0."""
+    return bool(numbers) and all(a < b for a, b in zip((0.0, *numbers), numbers, strict=False))
