@@ -21,7 +21,7 @@ from bench.table import Row, machine, show
 from twinseal.files import write_json
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("pull", "start", "attack")
+NAMES = ("accuracy", "attack", "pull", "start")
 
 
 def bench(name: str) -> Callable[[Path, int], list[Row]]:

@@ -82,7 +82,7 @@ def show(rows: Sequence[Row], about: Mapping[str, Any]) -> None:
     for name in ("reach", ""):
         table.add_column(name, no_wrap=True)
     for row in rows:
-        digits = 2 if row.unit in ("s", "×") else 0
+        digits = 2 if row.unit in ("s", "×", "cycles") else 0
         low, high = (f"{value:,.{digits}f}" for value in (min(row.samples), max(row.samples)))
         reach = "" if row.reach is None else f"≤ {row.reach:.{digits}f} {row.unit}"
         verdict = {None: "", True: "[green]reached[/]", False: "[red]missed[/]"}[row.reached]

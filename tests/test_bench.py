@@ -73,4 +73,4 @@ def test_what_is_not_known_is_refused(
     monkeypatch.setattr("sys.argv", ["bench", *words])
     with pytest.raises(SystemExit):
         bench.main()
-    assert "expected of pull, start, attack, and one repeat at least" in capsys.readouterr().err
+    assert "expected of accuracy, attack, pull, start, and one repeat at least" in capsys.readouterr().err

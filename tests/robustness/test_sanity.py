@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from twinseal.prognostics.windows import Windows
+from twinseal.robustness import sanity
 from twinseal.robustness.sanity import NOISE, Battery, Run, damage, flags
 from twinseal.robustness.threats import Sanity
 from twinseal.robustness.trial import Trial
@@ -127,3 +130,14 @@ def test_more_steps_that_still_gain_are_flagged() -> None:
 def test_an_answer_that_changes_is_flagged() -> None:
     fickle = dataclasses.replace(battery(), again=TRUTH + np.float32(0.5))
     assert {"random-output"} == {flag.name for flag in flags(fickle, LIMITS)}
+
+
+def test_every_flag_stands_in_the_documents_with_when_why_and_what_to_do() -> None:
+    raised = set(re.findall(r'Flag\(\s*"([a-z-]+)"', Path(sanity.__file__).read_text()))
+    page = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text()
+    lines = page.partition("| flag | raised if")[2].partition("\n\n")[0].splitlines()[2:]
+    told = {row[0]: row[1:] for row in (line.strip("| ").split(" | ") for line in lines)}
+    assert raised == set(told)
+    assert set(FLAGS) <= raised
+    assert {3} == {len(cells) for cells in told.values()}
+    assert all(len(cell) > 4 for cells in told.values() for cell in cells)
