@@ -87,6 +87,27 @@ def test_a_unit_is_in_a_part_by_its_own_name_alone() -> None:
     assert set(range(10)) == {unit_part(f"unit-{n}", 10) for n in range(200)}
 
 
+def in_parts(training: TrainParams, parts: int) -> TrainParams:
+    units = training.certified.units.model_copy(update={"parts": parts, "recipe": Recipe(epochs=1, hidden=(4,))})
+    certified = training.certified.model_copy(update={"against": "units", "units": units})
+    return training.model_copy(update={"family": "certified", "certified": certified})
+
+
+def test_parts_of_few_units_are_cross_validated_too(toy_prepared: Prepared, toy_training: TrainParams) -> None:
+    """Of a part with one unit nothing is left in one fold: the others vote there."""
+    names = [toy_prepared.train.unit_names[unit] for unit in np.unique(toy_prepared.train.units)]
+    parts = [unit_part(name, 7) for name in names]
+    assert 1 == min(parts.count(part) for part in parts)
+    found = cross_validate(toy_prepared, in_parts(toy_training, 7))["plain"]
+    assert np.isfinite(found.estimates).all()
+    assert len(toy_prepared.train) == len(found.estimates)
+
+
+def test_a_part_without_a_unit_is_refused(toy_prepared: Prepared, toy_training: TrainParams) -> None:
+    with pytest.raises(DataError, match=r"units: expected training units in each of 32 parts, got them in \d+"):
+        train(toy_prepared, in_parts(toy_training, 32))
+
+
 def test_the_best_sensors_are_dealt_out_first(toy_prepared: Prepared) -> None:
     windows = toy_prepared.train
     assert sorted(sensor_groups(windows, 3)) == [(0,), (1,), (2,)]

@@ -177,8 +177,15 @@ def train(
         DataError: There are no windows to learn from, or training did not stay finite.
     """
     chosen = params.model_copy(update={"family": family or params.family})
-    whole = _plan(prepared, prepared.train, chosen, against or params.certified.against)
+    holder = against or params.certified.against
+    whole = _plan(prepared, prepared.train, chosen, holder)
     plan = {mode: tasks for mode, tasks in whole.items() if mode in modes}
+    expected = params.certified.units.parts
+    if chosen.family == "certified" and holder == "units" and len(plan["plain"]) != expected:
+        raise DataError(
+            f"units: expected training units in each of {expected} parts, got them in {len(plan['plain'])}",
+            remedy="Bring more units that ran to failure, or lower train.certified.units.parts.",
+        )
     with processes(workers) as mapped:
         fitted = list(mapped(_fit, [task for tasks in plan.values() for task in tasks]))
     histories, networks, taken = [history for _, history, _ in fitted], {}, 0
@@ -198,7 +205,7 @@ def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1)
 
     The training units are divided into folds at random; for each, the family is trained on the others, with one network
     where several would be averaged: a little worse than what is shipped. The normaliser stays: it is fitted on all
-    training units.
+    training units. A part of the units that a fold leaves empty has no vote in it.
 
     Raises:
         DataError: There are fewer training units than folds; or as `train`.
@@ -211,6 +218,9 @@ def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1)
             remedy="Bring more units that ran to failure, or lower train.folds.",
         )
     order = np.random.default_rng([params.seed, 40]).permutation(names)
+    if params.family == "certified" and params.certified.against == "units":
+        parts = _parts(windows, params.certified.units.parts)
+        order = order[np.argsort(parts[order], kind="stable")]  # every part loses its share to every fold, none all
     fold_of = {int(unit): at % params.folds for at, unit in enumerate(order)}
     folds = np.array([fold_of[int(unit)] for unit in windows.units])  # (N,)
     single = params.singly()
@@ -283,9 +293,14 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
         groups = sensor_groups(windows, division.parts)
         return {"plain": [task(division.recipe, 2_000 + at, inputs=group) for at, group in enumerate(groups)]}
     division = params.certified.units
-    part_of = np.array([unit_part(name, division.parts) for name in windows.unit_names])
-    parts = [windows.take(part_of[windows.units] == part) for part in range(division.parts)]
-    return {"plain": [task(division.recipe, 3_000 + at, part) for at, part in enumerate(parts)]}
+    part_of = _parts(windows, division.parts)[windows.units]  # (N,)
+    present = [part for part in range(division.parts) if (part_of == part).any()]
+    return {"plain": [task(division.recipe, 3_000 + part, windows.take(part_of == part)) for part in present]}
+
+
+def _parts(windows: Windows, parts: int) -> I64:
+    """The part of each unit, (U,)."""
+    return np.array([unit_part(name, parts) for name in windows.unit_names], dtype=np.int64)
 
 
 def _fit(task: _Task) -> tuple[RulNetwork, tuple[Epoch, ...], F32]:
