@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.table import Row
-from twinseal.config import load
+from demo.acts import FD001
+from twinseal.config import load, parse, read_yaml
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import certify, estimates
 from twinseal.prognostics.families import Family
@@ -116,17 +117,21 @@ def _pumps() -> tuple[Prepared, TrainParams]:
 
 
 def _fd001(folder: Path) -> tuple[Prepared, TrainParams]:
-    params, contract = (
-        load(TrainParams, PARAMS, section="train"),
-        Contract.load(ROOT / "policy/contract.yaml", "turbofan"),
-    )
-    commissioned = params.robust.commissioned.model_copy(update={"baseline_noise": 0.5})
-    changes = {
-        "accurate": params.accurate.model_copy(update={"components": 2}),
-        "robust": params.robust.model_copy(update={"commissioned": commissioned}),
-    }
+    contract = Contract.load(ROOT / "policy/contract.yaml", "turbofan")
     fleet = Cmapss.open(folder, CmapssParams(), contract).read()
-    return _prepared(fleet, contract), params.model_copy(update=changes)
+    return _prepared(fleet, contract), parse(TrainParams, _changed(read_yaml(PARAMS), FD001)["train"], str(PARAMS))
+
+
+def _changed(params: Any, changes: Iterable[str]) -> Any:
+    """`params` with each `a.b.c=number` of the changes in its place, as `dvc exp run -S` makes them."""
+    for change in changes:
+        path, _, value = change.partition("=")
+        *groups, name = path.split(".")
+        group = params
+        for key in groups:
+            group = group[key]
+        group[name] = type(group[name])(value)
+    return params
 
 
 def _prepared(fleet: Fleet, contract: Contract) -> Prepared:

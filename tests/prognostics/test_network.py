@@ -185,3 +185,32 @@ def test_what_a_network_does_not_read_does_not_move_it() -> None:
     elsewhere[:, :, 1] = 1e6
     older[:, 1:] = 1e6
     assert network(windows, context).tolist() == network(elsewhere, older).tolist()
+
+
+def test_attack_of_weights_that_cancel_does_not_leave_the_bounds_by_rounding() -> None:
+    """A builder's weights: large terms that cancel on paper, and not in float32."""
+    config = NetworkConfig(channels=1, window=2, inputs=(0,), means=(2,), slopes=(2,), age=False, hidden=(2,), leak=0.0)
+    network = RulNetwork(config).eval().requires_grad_(False)
+    first, second = network.layers
+    first.weight.copy_(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    first.bias.copy_(torch.tensor([1e6, 3e6]))
+    second.weight.copy_(torch.tensor([[3.0, -1.0]]))
+    second.bias.zero_()
+    moved = torch.linspace(-0.1, 0.1, 2001)[:, None, None].expand(-1, 2, 1)
+    said = network(moved, torch.zeros(2001, 2))
+    low, high = network.bounds(torch.zeros(1, 2, 1), torch.zeros(1, 2), 0.1)
+    assert float(said.max()) > 20
+    assert float(low) <= float(said.min()) <= float(said.max()) <= float(high)
+
+
+@pytest.mark.parametrize("age", [201.0, 1e6])
+def test_ages_beyond_the_oldest_are_taken_for_it(age: float) -> None:
+    network = RulNetwork(NetworkConfig.for_window(2, 10, oldest_cycles=200)).eval()
+    window = torch.zeros(1, 10, 2)
+    oldest, older = (network(window, torch.tensor([[cycles, 0.0, 0.0]])) for cycles in (200.0, age))
+    assert oldest.item() == older.item()
+
+
+def test_an_oldest_age_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected an oldest age of 1 to"):
+        parse(NetworkConfig, NetworkConfig.for_window(2, 10).model_dump(mode="json") | {"oldest_cycles": 0}, "x")

@@ -1,18 +1,32 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
-from twinseal.prognostics.fitting import Epoch, Recipe
+from twinseal.prognostics.fitting import Epoch, Recipe, fit
 from twinseal.prognostics.metrics import rmse_cycles
-from twinseal.prognostics.training import TrainParams, cross_validate, sensor_groups, train, unit_part
-from twinseal.prognostics.windows import Prepared, Windows
+from twinseal.prognostics.normaliser import pad
+from twinseal.prognostics.training import (
+    TrainParams,
+    cross_validate,
+    in_own_units,
+    sensor_groups,
+    train,
+    unit_part,
+)
+from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
+from twinseal.robustness.certificates import ROUNDING_CYCLES
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.fleet import Fleet
 
 Trained = tuple[Networks, tuple[Epoch, ...]]
 
@@ -64,18 +78,66 @@ def test_a_lying_sensor_moves_one_vote_only(by_sensors: Networks, toy_prepared: 
     assert [1 in member.inputs for member in by_sensors.config.plain.members] == moved
 
 
-def test_a_poisoned_unit_reaches_one_vote_only(
+@pytest.mark.parametrize("poison", ["rows", "labels", "repeated", "quarantined"])
+def test_attack_of_one_units_history_reaches_one_vote_only(
+    make_fleet: Callable[..., Fleet],
+    toy_contract: Contract,
+    toy_params: PrepareParams,
+    toy_training: TrainParams,
+    poison: str,
+) -> None:
+    """Whatever one unit's history is made to say, before anything was prepared: the other parts learn the same.
+
+    Not its labels alone: rows that move the fleet's mean and σ, rows without end, and a unit that screening sets aside.
+    """
+    honest = make_fleet(24)
+    name = prepare(honest, toy_contract, toy_params).train.unit_names[2]
+    table = honest.table.copy()
+    mine = table["unit"] == name
+    if poison == "rows":
+        table.loc[mine, ["heat", "drone", "load"]] *= 3.0
+    elif poison == "labels":
+        table.loc[mine, "rul"] += 500
+    elif poison == "repeated":
+        told = pd.concat([table[mine]] * 20).assign(cycle=lambda t: np.arange(1, len(t) + 1))
+        table = pd.concat([table[~mine], told.assign(rul=np.arange(len(told))[::-1])])
+    else:
+        table = table[~mine]
+    pair = [prepare(fleet, toy_contract, toy_params) for fleet in (honest, Fleet.of(table))]
+    before, after = (train(p, toy_training, family="certified", against="units")[0] for p in pair)
+    moved = pair[0].normaliser.to_dict() != pair[1].normaliser.to_dict()
+    assert moved == (poison != "labels")
+    honest_parts = [at for at in range(3) if at != unit_part(name, 3)]
+    for at in honest_parts:
+        assert layers(before, at) == layers(after, at)
+    raw = [rows for unit, rows in zip(pair[0].train.unit_names, pair[0].raw.units(), strict=True) if unit != name]
+    said = [[answers(networks, p, rows) for rows in raw[:5]] for networks, p in ((before, pair[0]), (after, pair[1]))]
+    apart = np.abs(np.array(said[0]) - np.array(said[1]))[:, honest_parts]
+    assert float(apart.max()) < ROUNDING_CYCLES
+
+
+def layers(networks: Networks, member: int) -> list[tuple[str, bytes]]:
+    return [item for item in weights_of(networks, member) if ".layers." in item[0]]
+
+
+def answers(networks: Networks, prepared: Prepared, raw: np.ndarray) -> list[float]:
+    """What each member says of a unit's whole history, from its raw rows."""
+    known = torch.from_numpy(pad(prepared.normaliser.apply(raw), prepared.window)[-prepared.window :])[None]
+    context = torch.tensor([[float(len(raw)), 0.0, 0.0, 0.0]])
+    return [float(value) for value in networks.plain.each(known, context)[:, 0]]
+
+
+def test_a_member_of_a_part_says_the_same_in_the_fleets_scale_as_in_its_own(
     by_units: Networks, toy_prepared: Prepared, toy_training: TrainParams
 ) -> None:
-    """Whatever stands in one unit's windows: the members of other parts come out the same, byte for byte."""
     windows = toy_prepared.train
-    mine = windows.units == 2
-    rul = np.where(mine, np.float32(40), windows.rul)
-    poisoned = replace(toy_prepared, train=replace(windows, rul=rul))
-    again, _ = train(poisoned, toy_training, family="certified", against="units")
-    part = unit_part(windows.unit_names[2], 3)
-    same = [weights_of(by_units, at) == weights_of(again, at) for at in range(3)]
-    assert [at != part for at in range(3)] == same
+    part_of = np.array([unit_part(name, 3) for name in windows.unit_names])[windows.units]
+    mine, _ = in_own_units(toy_prepared.raw, windows.take(part_of == 1))
+    recipe = toy_training.certified.units.recipe
+    config = recipe.network(3, toy_prepared.window, 40.0, oldest_cycles=int(mine.cycles.max()))
+    alone, _ = fit(mine, toy_prepared.validation, config, recipe, seed=toy_training.seed + 3_001)
+    shipped = estimates(by_units.plain.networks[1], windows.take(part_of == 1))
+    np.testing.assert_allclose(estimates(alone, mine), shipped, atol=1e-3)
 
 
 def weights_of(networks: Networks, member: int) -> list[tuple[str, bytes]]:

@@ -77,12 +77,16 @@ class Guard:
         contract: Of the machines; its channels are those of the rows.
         units: B.
         window: Rows that are kept, for `window`; at least as many as twice the longest span.
+        repairs: Whether `window` has what was replaced in its place. Else it has the rows as they came, and for a
+            reading that breaks a rule the last one of its own channel that did not.
 
     Raises:
         ValueError: The parameters are of another number of channels.
     """
 
-    def __init__(self, params: GuardParams, contract: Contract, units: int = 1, window: int = 0) -> None:
+    def __init__(
+        self, params: GuardParams, contract: Contract, units: int = 1, window: int = 0, *, repairs: bool = True
+    ) -> None:
         self._names, count = contract.channels, len(contract.channels)
         if len(params.stuck_cycles) != count:
             raise ValueError(f"guard: expected parameters of {count} channels, got {len(params.stuck_cycles)}")
@@ -104,6 +108,7 @@ class Guard:
         self._calm = np.zeros(units, dtype=np.int64)
         self._rows = np.zeros((units, rows, count))  # σ, replaced; the newest last
         self._given = np.zeros((units, rows, count))  # σ, as they came, but for what broke a rule
+        self._own = None if repairs else np.zeros((units, rows, count))  # σ, each channel from its own readings alone
         self._seen = np.zeros(units, dtype=np.int64)
 
     def look(
@@ -127,7 +132,10 @@ class Guard:
         at = (np.arange(len(readings)), np.zeros(len(readings), dtype=np.int64) if regimes is None else regimes)
         rules = self._rules(cycles, readings, at, here)
         absent = (rules != "") | (self._distrusted & here[:, None])
-        self._push(here, np.where(rules != "", self._rows[:, -1], np.nan_to_num(known)))
+        ruled = rules != ""
+        if self._own is not None:
+            _shift(self._own, here, np.where(ruled, self._own[:, -1], np.nan_to_num(known)))
+        self._push(here, np.where(ruled, self._rows[:, -1], np.nan_to_num(known)))
         rewritten, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
         for unit in np.flatnonzero(here & (absent.any(axis=1) | (self._silent >= 0) | self._suspicious())):
             refusals[unit] = self._judge(int(unit), rules[unit], rewritten[unit])
@@ -146,8 +154,8 @@ class Guard:
         return Look(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
 
     def window(self, rows: int) -> Doubles:
-        """The newest rows of each unit in σ, (B, rows, C), with all that was replaced; zeros before the first."""
-        return self._rows[:, -rows:].copy()
+        """The newest rows of each unit in σ, (B, rows, C), repaired if it repairs; zeros before the first."""
+        return (self._rows if self._own is None else self._own)[:, -rows:].copy()
 
     def hold(self) -> None:
         """A cycle without a row: the newest one stands for it."""
@@ -155,18 +163,20 @@ class Guard:
         given, replaced = self._given[:, -1].copy(), self._rows[:, -1].copy()
         self._push(everybody, given)
         self._rows[:, -1] = replaced
+        self._guessed = np.where(self._guessed > 0, self._guessed + 1, 0)
+        if self._own is not None:
+            _shift(self._own, everybody, self._own[:, -1].copy())
 
     def forget(self) -> None:
         """A gap so long that no row of the window is left. How worn a unit was, and what is not answered for, stays."""
         self._seen[:] = 0
-        for kept in (self._distrusted, self._agreed, self._calm, self._rows, self._given):
-            kept[:] = 0
+        for kept in (self._distrusted, self._agreed, self._calm, self._rows, self._given, self._own):
+            if kept is not None:
+                kept[:] = 0
 
     def _push(self, here: Flags, known: Doubles) -> None:
-        units = slice(None) if here.all() else here  # a slice moves the rows in place, a mask copies them
         for rows in (self._rows, self._given):
-            rows[units, :-1] = rows[units, 1:]
-            rows[units, -1] = known[units]
+            _shift(rows, here, known)
         self._seen += here
         self._silent += here & (self._silent >= 0)
 
@@ -307,3 +317,10 @@ class Guard:
             mine = sorted(implicated)
             rows = self._rows[unit, -span:]
             rows[:, mine] = rows @ self._others.view(implicated).expected
+
+
+def _shift(rows: Doubles, here: Flags, newest: Doubles) -> None:
+    """Put the `newest` row (B, C) behind those of the units that are `here`, in place; the oldest goes."""
+    units = slice(None) if here.all() else here  # a slice moves the rows in place, a mask copies them
+    rows[units, :-1] = rows[units, 1:]
+    rows[units, -1] = newest[units]

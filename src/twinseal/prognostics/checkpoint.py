@@ -31,6 +31,7 @@ from twinseal.config import Settings, parse
 from twinseal.digests import parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_whole
+from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import GuardParams
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Architecture, Networks
@@ -119,6 +120,20 @@ class Model:
     def window(self) -> int:
         """L, the rows that the networks look back; more are ignored."""
         return self.networks.config.plain.window
+
+    @property
+    def oldest_cycles(self) -> int:
+        """The oldest age of which the networks know anything."""
+        return min(ensemble.config.oldest_cycles for ensemble in self.networks.modes().values())
+
+    def guard_of(self, units: int = 1, *, window: int = 0) -> Guard:
+        """The guard before these networks.
+
+        A median of members holds against whoever holds few of them; a channel rebuilt from those of other members
+        would carry his lies over to theirs. So there the guard doubts and abstains, and repairs nothing.
+        """
+        repairs = self.networks.config.plain.aggregation == "mean"
+        return Guard(self.guard, self.contract, units, window=window, repairs=repairs)
 
     @property
     def rul_cap_cycles(self) -> float:

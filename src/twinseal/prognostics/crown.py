@@ -11,7 +11,7 @@ For a unit with slope a below zero and pre-activation between l < 0 < u:
     above:  s·z + t    with s = (u - a·l) / (u - l), t = (a - s)·l          the chord
     below:  α·z        with α = 1 if u > -l, else a                         any α of [a, 1] holds; this one is nearer
 
-Everything is done in float64, so that rounding is far below what `network.ROUNDING` allows for.
+Everything is done in float64, so that rounding is far below what `rounding` allows for.
 """
 
 from __future__ import annotations

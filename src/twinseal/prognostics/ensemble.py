@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from twinseal.config import Settings
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.network import MAX_AGE_CYCLES, NetworkConfig, RulNetwork
+from twinseal.prognostics.rounding import gamma, outward
 
 MAX_MEMBERS = 32
 
@@ -56,6 +57,11 @@ class EnsembleConfig(Settings):
     def rul_cap_cycles(self) -> float:
         """The longest remaining life that the members were trained on."""
         return self.members[0].rul_cap_cycles
+
+    @property
+    def oldest_cycles(self) -> int:
+        """The oldest age that any member that reads ages has seen."""
+        return max((m.oldest_cycles for m in self.members if m.age), default=MAX_AGE_CYCLES)
 
     @property
     def baseline(self) -> bool:
@@ -97,7 +103,9 @@ class Ensemble(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """As `RulNetwork.bounds`: mean and median grow with every member's estimate."""
         lows, highs = self.each_bounds(windows, context, epsilon_sigma, baseline_epsilon_sigma)
-        return self._together(lows), self._together(highs)
+        sizes = torch.maximum(lows.abs(), highs.abs()).double().sum(dim=0)
+        slack = gamma(len(lows)) * sizes  # of the mean's own arithmetic
+        return outward(self._together(lows).double() - slack, self._together(highs).double() + slack)
 
     def each_bounds(
         self, windows: Tensor, context: Tensor, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float = 0.0

@@ -4,8 +4,9 @@ The front end is linear in the window, so together with the first layer it is on
 over a box of radius ε are exact; after it come interval bounds (IBP: Gowal et al., On the Effectiveness of Interval
 Bound Propagation, 2018, eq. 6), tightened by linear ones (`crown`).
 
-Beside the window a network may read its *context*, which whoever alters readings does not hold: the unit's age, counted
-by the twin, and its trusted baseline, the mean of its first cycles, recorded and signed when it was commissioned.
+Beside the window a network may read its *context*, which whoever alters readings does not hold: the unit's age, the
+number of its cycle, and its trusted baseline, the mean of its first cycles, recorded and signed when it was
+commissioned. Ages beyond the oldest that training saw are taken for that one: nothing is known of them.
 
     >>> network = RulNetwork(NetworkConfig.for_window(channels=2, window=30))
     >>> window, context = torch.zeros(1, 30, 2), torch.zeros(1, 3)
@@ -24,11 +25,12 @@ from torch import Tensor, nn
 
 from twinseal.config import Settings
 from twinseal.prognostics.crown import crown
+from twinseal.prognostics.rounding import EXTRA, gamma, outward, through_layers, through_sums
 
 MEANS, SLOPES = (3, 10, 30, 100), (10, 30, 100)
 AGE_CYCLES = 200.0  # scale of the age: a typical life
-# Outward widening of every bound, for what float32 rounds differently on its two ways: cycles, and relative.
-ROUNDING_CYCLES, ROUNDING = 1e-3, 1e-5
+MAX_AGE_CYCLES = 1_000_000
+ROUNDING_CYCLES = 1e-3  # outward widening of every bound, besides what `rounding` finds
 MAX_UNITS = 16_384  # of a hidden layer: a matrix is 1 GiB at most, a network of four little over 4 GiB
 
 
@@ -43,6 +45,7 @@ class NetworkConfig(Settings):
         means: Over how many of the newest rows means are taken.
         slopes: Over how many of the newest rows least-squares slopes are taken.
         age: Whether the unit's age is read.
+        oldest_cycles: The oldest age that training saw.
         baseline: Whether the unit's trusted baseline is read.
         hidden: Units of each hidden layer.
         leak: Slope of the hidden units below zero: a unit that is off still tells where the window lies.
@@ -56,6 +59,7 @@ class NetworkConfig(Settings):
     means: tuple[int, ...]
     slopes: tuple[int, ...]
     age: bool = True
+    oldest_cycles: int = MAX_AGE_CYCLES
     baseline: bool = False
     hidden: tuple[int, ...] = (64, 64)
     leak: float = 0.02
@@ -75,6 +79,8 @@ class NetworkConfig(Settings):
             raise ValueError("network: expected 1-32 scales and 1-4 hidden layers")
         if not (all(1 <= units <= MAX_UNITS for units in self.hidden) and 0 < self.rul_cap_cycles <= 1e6):
             raise ValueError(f"network: expected 1-{MAX_UNITS} units a layer and a cap of up to 1e6 cycles")
+        if not 1 <= self.oldest_cycles <= MAX_AGE_CYCLES:
+            raise ValueError(f"network: expected an oldest age of 1 to {MAX_AGE_CYCLES}, got {self.oldest_cycles}")
         if not 0 <= self.leak < 1:
             raise ValueError(f"network: expected a leak of 0 to 1, got {self.leak}")
 
@@ -142,7 +148,7 @@ class RulNetwork(nn.Module):
         if config.components:
             scales, baseline = scales @ self.projection.T, baseline @ self.projection.T
         parts = [scales.flatten(1)]
-        parts += [context[:, :1] / AGE_CYCLES] if config.age else []
+        parts += [context[:, :1].clamp(max=config.oldest_cycles) / AGE_CYCLES] if config.age else []
         parts += [baseline] if config.baseline else []
         return torch.cat(parts, dim=1)
 
@@ -180,7 +186,31 @@ class RulNetwork(nn.Module):
         through, reach = self._reach(epsilon_sigma, baseline_epsilon_sigma)
         stack = [(layer.weight, layer.bias) for layer in rest]
         low, high = crown(stack, centre, leak=self.config.leak, through=through, epsilon=reach)
-        return self._in_cycles(low, high)
+        # Twice: the twin's arithmetic may err, and that of the centre here as well.
+        slack = ROUNDING_CYCLES + 2 * self._rounding(windows, context, epsilon_sigma, baseline_epsilon_sigma)
+        cap = self.config.rul_cap_cycles
+        return outward(low * cap - slack, high * cap + slack)
+
+    def _rounding(
+        self, windows: Tensor, context: Tensor, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float
+    ) -> Tensor:
+        """How far rounding may take an estimate within the same box, (B,) float64, cycles; see `rounding`."""
+        config, projection = self.config, self.projection.double().abs()
+        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float64).expand(config.window, config.channels)
+        largest = (windows.double().abs() + epsilon)[..., self._inputs]
+        baseline = (context[:, 1:].double().abs() + baseline_epsilon_sigma)[:, self._inputs]
+        sizes, errors = through_sums(self.front_end.double(), largest)  # (B, F, I)
+        projected = gamma(len(self._inputs) + EXTRA) if config.components else 0.0
+        if config.components:
+            sizes, errors, baseline = sizes @ projection.T, errors @ projection.T, baseline @ projection.T
+        parts = [(sizes.flatten(1), errors.flatten(1) + projected * sizes.flatten(1))]
+        age = context[:, :1].double().clamp(max=config.oldest_cycles).abs() / AGE_CYCLES
+        parts += [(age, gamma(EXTRA) * age)] if config.age else []
+        parts += [(baseline, projected * baseline)] if config.baseline else []
+        sizes, errors = (torch.cat([part[side] for part in parts], dim=1) for side in (0, 1))
+        sizes = sizes + self.feature_mean.double().abs()
+        std = self.feature_std.double()
+        return config.rul_cap_cycles * through_layers(self._stack, sizes / std, (errors + gamma(EXTRA) * sizes) / std)
 
     def interval_bounds(self, features: Tensor, epsilon_sigma: float) -> tuple[Tensor, Tensor]:
         """Interval bounds alone, from the features (B, W) of unmoved windows: looser, cheap, and easy to train by."""
@@ -191,31 +221,27 @@ class RulNetwork(nn.Module):
             low, high = (nn.functional.leaky_relu(centre + sign * radius, self.config.leak) for sign in (-1, 1))
             centre = layer((low + high) / 2)
             radius = nn.functional.linear((high - low) / 2, layer.weight.abs())
-        return self._in_cycles((centre - radius).squeeze(1), (centre + radius).squeeze(1))
+        cap = self.config.rul_cap_cycles
+        return (centre - radius).squeeze(1) * cap, (centre + radius).squeeze(1) * cap
 
-    def _through(self) -> Tensor:
+    def _through(self, kind: torch.dtype = torch.float32) -> Tensor:
         """Front end and first layer as one map of the readings, (H, L, I)."""
-        weight, tracks = self._stack[0].weight / self.feature_std, self.config.tracks
+        weight, tracks = self._stack[0].weight.to(kind) / self.feature_std.to(kind), self.config.tracks
         scales = weight[:, : len(self.front_end) * tracks].reshape(len(weight), -1, tracks)  # (H, F, K)
         if self.config.components:
-            scales = scales @ self.projection
-        return torch.einsum("hfi,fl->hli", scales, self.front_end)
+            scales = scales @ self.projection.to(kind)
+        return torch.einsum("hfi,fl->hli", scales, self.front_end.to(kind))
 
     def _reach(self, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float) -> tuple[Tensor, Tensor]:
         """What the attacker moves: (H, D) weights into the first layer, and by how much each may move, (D,)."""
         config = self.config
-        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float32).expand(config.window, config.channels)
-        through, reach = self._through().flatten(1), epsilon[:, self._inputs].flatten()
+        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float64).expand(config.window, config.channels)
+        through, reach = self._through(torch.float64).flatten(1), epsilon[:, self._inputs].flatten()
         if config.baseline and baseline_epsilon_sigma:
-            weight = (self._stack[0].weight / self.feature_std)[:, -config.tracks :] @ self.projection  # (H, I)
-            through = torch.cat([through, weight], dim=1)
-            reach = torch.cat([reach, torch.full((len(self._inputs),), baseline_epsilon_sigma)])
+            weight = self._stack[0].weight.double() / self.feature_std.double()
+            through = torch.cat([through, weight[:, -config.tracks :] @ self.projection.double()], dim=1)
+            reach = torch.cat([reach, torch.full((len(self._inputs),), baseline_epsilon_sigma, dtype=torch.float64)])
         return through, reach
-
-    def _in_cycles(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = low * self.config.rul_cap_cycles, high * self.config.rul_cap_cycles
-        slack = ROUNDING_CYCLES + ROUNDING * (low.abs() + high.abs())
-        return low - slack, high + slack
 
 
 def _front_end(config: NetworkConfig) -> Tensor:

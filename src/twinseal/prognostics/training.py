@@ -2,8 +2,8 @@
 
     accurate    the mean of a few networks; no defence. The error to beat
     robust      networks hardened by interval bounds: one for any unit, one more for units with a trusted baseline
-    certified   the median of networks that share nothing: disjoint sensors, or disjoint training units, so that whoever
-                holds few of those moves few votes
+    certified   the median of networks that share nothing: disjoint sensors, or disjoint training units (each part with
+                a σ of its own), so that whoever holds few of those moves few votes
 
 Every network is fitted by itself (`fitting`), from a seed of its own, so they may be fitted at the same time. Same
 inputs, same bytes.
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import structlog
+import torch
 
 from twinseal.config import Settings
 from twinseal.errors import DataError
@@ -26,8 +27,9 @@ from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import Epoch, Recipe, fit
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.normaliser import F32
+from twinseal.prognostics.normaliser import F32, Normaliser, pad
 from twinseal.prognostics.processes import processes
+from twinseal.prognostics.raw_rows import RawRows
 from twinseal.prognostics.windows import I64, Prepared, Windows
 
 log = structlog.get_logger()
@@ -139,7 +141,10 @@ class OutOfFold:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """One network to fit, and the windows to ask it about afterwards."""
+    """One network to fit, and the windows to ask it about afterwards.
+
+    Where it has a normaliser of its `own`, it is fitted on rows in that one's σ, and answers for rows in the `common`.
+    """
 
     windows: Windows
     watched: Windows
@@ -147,6 +152,8 @@ class _Task:
     recipe: Recipe
     seed: int
     asked: Windows | None = None
+    own: Normaliser | None = None
+    common: Normaliser | None = None
 
 
 def train(
@@ -277,7 +284,8 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
     channels, cap = len(prepared.channels), prepared.rul_cap_cycles
 
     def task(recipe: Recipe, at: int, windows: Windows = windows, **others: object) -> _Task:
-        config = recipe.network(channels, prepared.window, cap, **others)
+        oldest = int(windows.cycles.max(initial=1))
+        config = recipe.network(channels, prepared.window, cap, oldest_cycles=oldest, **others)
         return _Task(windows, prepared.validation, config, recipe, (params.seed + at) % 2**32)
 
     if params.family == "accurate":
@@ -292,10 +300,49 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
         division = params.certified.sensors
         groups = sensor_groups(windows, division.parts)
         return {"plain": [task(division.recipe, 2_000 + at, inputs=group) for at, group in enumerate(groups)]}
-    division = params.certified.units
+    division, normaliser = params.certified.units, prepared.normaliser
+    if normaliser.settings or division.recipe.components:
+        raise DataError(
+            "units: expected one operating regime, and a recipe without components: the parts must share nothing",
+            remedy="Choose another family: train.family, or train.certified.against: sensors.",
+        )
     part_of = _parts(windows, division.parts)[windows.units]  # (N,)
-    present = [part for part in range(division.parts) if (part_of == part).any()]
-    return {"plain": [task(division.recipe, 3_000 + part, windows.take(part_of == part)) for part in present]}
+    tasks = []
+    for part in (part for part in range(division.parts) if (part_of == part).any()):
+        mine, own = in_own_units(prepared.raw, windows.take(part_of == part))
+        tasks.append(replace(task(division.recipe, 3_000 + part, mine), own=own, common=normaliser))
+    return {"plain": tasks}
+
+
+def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
+    """Windows of some training units as if there were no others: their rows in σ of these units alone.
+
+    Nothing of another unit is in them: that is what a certificate against poisoned units rests on.
+    """
+    kept, rows = np.unique(windows.units), np.zeros_like(windows.rows)
+    told, ends = raw.units(), np.cumsum(raw.lengths + windows.window - 1)
+    normaliser = Normaliser.fit(np.concatenate([told[unit] for unit in kept]))
+    for unit in kept:
+        padded = pad(normaliser.apply(told[unit]), windows.window)
+        rows[ends[unit] - len(padded) : ends[unit]] = padded
+    return replace(windows, rows=rows), normaliser
+
+
+def _translated(network: RulNetwork, own: Normaliser, common: Normaliser) -> RulNetwork:
+    """A network fitted on rows in `own` σ, made to read rows in `common` σ: the scale of its features takes the change.
+
+    Means and slopes are linear: with z = (x - μ)/σ, the mean of own z is the mean of common z times σ/σ' plus
+    (μ - μ')/σ', a slope the same without the constant.
+    """
+    config = network.config
+    scale = torch.from_numpy((common.std[0] / own.std[0])[list(config.inputs)])
+    offset = torch.from_numpy(((common.mean[0] - own.mean[0]) / own.std[0])[list(config.inputs)])
+    means = torch.arange(len(config.means + config.slopes)) < len(config.means)  # (F,)
+    width, shape = scale.numel() * len(means), (len(means), scale.numel())
+    mean, std = (part[:width].double().reshape(shape) for part in (network.feature_mean, network.feature_std))
+    network.feature_mean[:width] = ((mean - means[:, None] * offset) / scale).flatten().float()
+    network.feature_std[:width] = (std / scale).flatten().float()
+    return network
 
 
 def _parts(windows: Windows, parts: int) -> I64:
@@ -305,5 +352,7 @@ def _parts(windows: Windows, parts: int) -> I64:
 
 def _fit(task: _Task) -> tuple[RulNetwork, tuple[Epoch, ...], F32]:
     network, history = fit(task.windows, task.watched, task.config, task.recipe, seed=task.seed)
+    if task.own and task.common:
+        network = _translated(network, task.own, task.common)
     asked = np.zeros(0, dtype=np.float32) if task.asked is None else estimates(network, task.asked)
     return network, history, asked

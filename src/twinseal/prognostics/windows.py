@@ -30,6 +30,8 @@ from twinseal.digests import parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_json, write_whole
 from twinseal.prognostics.normaliser import F32, F64, PADDING_ROWS, Normaliser, baseline_of, pad
+from twinseal.prognostics.raw_rows import RawRows
+from twinseal.prognostics.splitting import split_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,6 +214,7 @@ class Prepared:
 
     Attributes:
         train: Every stride-th window of the training units.
+        raw: The rows of the training units as they were read, unit after unit.
         validation: Every window of the validation units.
         test: The last window of each censored unit, or the cuts of the test units.
         normaliser: Fitted on the training units.
@@ -221,6 +224,7 @@ class Prepared:
     """
 
     train: Windows
+    raw: RawRows
     validation: Windows
     test: Windows
     normaliser: Normaliser
@@ -236,6 +240,7 @@ class Prepared:
         """
         splits = {name: getattr(self, name) for name in SPLITS}
         tensors = {f"{name}.{key}": getattr(w, key) for name, w in splits.items() for key in _ARRAYS}
+        tensors |= {f"raw.{key}": getattr(self.raw, key) for key in ("rows", "lengths")}
         # No metadata: safetensors writes it in the order of a randomly seeded hash.
         write_whole(directory / TENSORS, save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
         description = Description(
@@ -264,6 +269,9 @@ class Prepared:
                 raise EvidenceError(f"{TENSORS}: expected at most {_MAX_TENSOR_BYTES} bytes")
             tensors = load((directory / TENSORS).read_bytes())
             windows = {name: _windows_of(tensors, name, about) for name in SPLITS}
+            raw = RawRows(tensors["raw.rows"], tensors["raw.lengths"])
+            if len(raw.lengths) != len(windows["train"].unit_names):
+                raise ValueError("raw rows: expected those of the training units")
             normaliser = Normaliser.from_dict(about.normaliser)
         except (ConfigError, EvidenceError, OSError, SafetensorError, KeyError, ValueError) as error:
             raise EvidenceError(
@@ -273,6 +281,7 @@ class Prepared:
             ) from error
         return cls(
             **windows,
+            raw=raw,
             normaliser=normaliser,
             channels=about.channels,
             window=about.window,
@@ -315,7 +324,8 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     censored = {name: frame for name, frame in frames.items() if bool(frame["censored"].iloc[0])}
     complete = sorted(str(name) for name in set(frames) - set(censored))
     known = sorted(str(name) for name, frame in censored.items() if np.isfinite(float(frame["rul"].iloc[-1])))
-    split = _split(complete, params, with_test=not known)
+    test_share = 0.0 if known else params.test_share
+    split = split_units(complete, params.validation_share, test_share, with_test=not known, seed=params.seed)
     rng = np.random.default_rng([params.seed, 1])
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
     raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in split["train"]]
@@ -328,26 +338,13 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     }
     view = _View(normaliser, contract.inputs, cap, params.window)
     windows = {key: view.cut([(name, frames[name], lengths) for name, lengths in chosen[key]]) for key in SPLITS}
-    prepared = Prepared(**windows, normaliser=normaliser, channels=channels, window=params.window, rul_cap_cycles=cap)
+    lengths = np.array([len(rows) for rows in raw], dtype=np.int64)
+    rows = RawRows(np.concatenate(raw), lengths)
+    prepared = Prepared(
+        **windows, raw=rows, normaliser=normaliser, channels=channels, window=params.window, rul_cap_cycles=cap
+    )
     log.info("windows.prepared", **{name: len(getattr(prepared, name)) for name in SPLITS})
     return prepared
-
-
-def _split(units: list[str], params: PrepareParams, *, with_test: bool) -> dict[str, list[str]]:
-    """Units that ran to failure → train, validation, test; each as large as its share, none empty that must not be."""
-    order = [units[i] for i in np.random.default_rng([params.seed, 0]).permutation(len(units))]
-    validation = max(1, round(params.validation_share * len(units)))
-    test = max(1, round(params.test_share * len(units))) if with_test else 0
-    if len(units) - validation - test < 2:
-        raise DataError(
-            f"fleet: expected at least {2 + validation + test} units that ran to failure, got {len(units)}",
-            remedy="Bring more histories that end in a failure; see data.cmapss.max_units and data.simulated.units.",
-        )
-    return {
-        "test": sorted(order[:test]),
-        "validation": sorted(order[test : test + validation]),
-        "train": sorted(order[test + validation :]),
-    }
 
 
 def _every(frame: pd.DataFrame, stride: int) -> I64:

@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
@@ -193,7 +192,7 @@ class Ear:
         self._model, self._histories = model, histories
         before = max(map(len, histories.rows)) - held
         self._last = slice(max(before, 0), None)
-        self._guard = Guard(model.guard, model.contract, len(histories.rows))
+        self._guard = model.guard_of(len(histories.rows))
         for _ in looks(self._guard, model, histories, histories.rows, slice(max(before, 0))):
             pass
         self._anyway = self._alarms(histories.rows)

@@ -3,10 +3,10 @@
 A member is in an attacker's hand when he holds one of the sensors that it reads (members on disjoint sensors: a
 liar's sensors are those of one group), or when he wrote the history of a unit that it learned from (members on
 disjoint units: Levine & Feizi, Deep Partition Aggregation: Provable Defense against General Poisoning Attacks, 2021;
-here with a median in place of a vote). The other members say what they would have said anyway. One thing they do
-share: the normaliser, which is fitted on all units. Every member standardises its features on its own units again,
-which undoes any change of it but for the rounding of float32; a recipe with components would not undo it, so a family
-of units may have none.
+here with a median in place of a vote). The other members say what they would have said anyway: a unit is assigned to
+training, and to its part, by its own name; each part is normalised by its own units, and is fitted from them, the
+contract and the seed alone. What all units do have a hand in is the scale in which the twin hands rows to the members;
+each undoes it, but for the rounding of float32, for which every bound is widened by ROUNDING_CYCLES.
 
 Let e(0) ≤ … ≤ e(M-1) be what the members say, and the estimate the mean of the two in the middle, e(p) and e(q) with
 p = (M-1) // 2 and q = M // 2 (for odd M they are one). Replace any r values by anything: a value of rank k among
@@ -36,6 +36,8 @@ from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
 from twinseal.robustness.trial import Trial
 
 Floats = NDArray[np.floating[Any]]
+
+ROUNDING_CYCLES = 0.05
 
 
 def highest(estimates: Floats, liars: int) -> Floats:
@@ -78,7 +80,9 @@ def certify(trial: Trial, lows: Floats, highs: Floats, liars: int, *, cap_cycles
         liars: r.
         cap_cycles: The longest life that is ever stated.
     """
-    low, high = (np.clip(ends, 0.0, cap_cycles) for ends in (lowest(lows, liars), highest(highs, liars)))
+    slack = ROUNDING_CYCLES
+    ends = (lowest(lows, liars) - slack, highest(highs, liars) + slack)
+    low, high = (np.clip(end, 0.0, cap_cycles) for end in ends)
     return trial.harm(low.astype(np.float32), high.astype(np.float32))
 
 

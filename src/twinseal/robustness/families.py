@@ -54,8 +54,10 @@ def compare(prepared: Prepared, params: TrainParams, own: Networks, *, workers: 
 
 
 def possible(prepared: Prepared, params: TrainParams, against: Against | None) -> bool:
-    """Whether there are sensors, or units, for every part of a certified family."""
+    """Whether there are sensors, or units of one regime, for every part of a certified family."""
     if against == "sensors":
         return len(prepared.channels) >= params.certified.sensors.parts
-    parts = params.certified.units.parts
-    return against is None or len({unit_part(name, parts) for name in prepared.train.unit_names}) == parts
+    parts, one_regime = params.certified.units.parts, not prepared.normaliser.settings
+    return against is None or (
+        one_regime and len({unit_part(name, parts) for name in prepared.train.unit_names}) == parts
+    )

@@ -66,7 +66,7 @@ class Watched:
 def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched:
     """What the guard makes of `histories` as they are told, `false`: in the twin, row by row."""
     lengths = [len(rows) for rows in false]
-    guard, longest = Guard(model.guard, model.contract, len(false), window=model.window), max(lengths)
+    guard, longest = model.guard_of(len(false), window=model.window), max(lengths)
     seen = list(looks(guard, model, histories, false))
     flagged = np.stack([look.flagged.any(axis=1) for look in seen], axis=1)  # (U, longest)
     refused = np.stack([np.array(look.refusals) != "" for look in seen], axis=1)

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
@@ -108,7 +107,7 @@ def raised(model: Model, rows: Doubles, epsilon: float) -> Doubles:
 
 def _lived(model: Model, history: Histories, told: list[Doubles]) -> Iterator[tuple[float, float | None]]:
     """After each cycle, what is answered without a guard and with it."""
-    guard, rows = Guard(model.guard, model.contract, window=model.window), in_float32(told[0])
+    guard, rows = model.guard_of(window=model.window), in_float32(told[0])
     for cycle, look in enumerate(looks(guard, model, history, told), start=1):
         bare = model.answer(rows[:cycle], cycle)
         yield (

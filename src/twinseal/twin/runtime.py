@@ -22,7 +22,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError
-from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of, in_float32
 from twinseal.trust.anchor import Anchor
@@ -32,6 +31,7 @@ from twinseal.twin.state import State
 
 # Of a window's rows so many may be repaired before the answer is called degraded: one in a hundred is by mistake.
 SOUND_SHARE = 0.1
+MAX_NAME = 200  # letters
 MAX_UNITS = 10_000  # a fleet; more would only be a way to ask the model as often as one likes
 
 
@@ -131,7 +131,8 @@ class Runtime:
         """Take in one more row, without estimating."""
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
-        unit = name_of(row.get("unit"))[:200]
+        unit = name_of(row.get("unit"))
+        unit = unit if len(unit) <= MAX_NAME else ""
         if unit not in self._units:
             if len(self._units) >= MAX_UNITS:
                 unit = ""  # somebody makes up names: nobody is answered under a new one
@@ -149,7 +150,7 @@ class _Unit:
 
     def __init__(self, name: str, model: Model, baseline: F32 | None) -> None:
         self._name, self._model, self._baseline = name, model, baseline
-        self._guard = Guard(model.guard, model.contract, window=model.window)
+        self._guard = model.guard_of(window=model.window)
         self._repaired: deque[bool] = deque(maxlen=model.window)
         self._cycle = 0  # of the last row seen
         self._count = 0  # rows in the history, also those that have left the window
@@ -165,6 +166,10 @@ class _Unit:
             self._refusal = "expected the name of a unit, got none"
         elif cycle <= self._cycle:
             self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
+        elif cycle > self._model.oldest_cycles:  # not taken in: one false number must not shut out those that follow
+            self._refusal = (
+                f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
+            )
         else:
             self._take(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
 
@@ -172,8 +177,8 @@ class _Unit:
         model, settings = self._model, self._model.normaliser.settings
         try:
             known = model.normaliser.scaled(raw)  # (1, C) σ
-        except DataError as error:
-            self._refusal, self._cycle = str(error), cycle
+        except DataError as error:  # no row: the next one finds a gap, and that is held and said
+            self._refusal = str(error)
             return
         gap = cycle - self._cycle - 1 if self._cycle else 0
         if gap >= model.window:  # nothing of the window would be left
@@ -218,7 +223,9 @@ class _Unit:
             because = zip(self._flagged, self._rules, strict=True)
             names = ", ".join(f"{name} ({rule})" for name, rule in because)
             now = f", now {names}: check the sensor" if names else ""
-            doubts.append(f"{repaired} of the last {len(self._repaired)} cycles were repaired{now}")
+            repairs = self._model.networks.config.plain.aggregation == "mean"
+            done = "repaired" if repairs else "doubted"
+            doubts.append(f"{repaired} of the last {len(self._repaired)} cycles were {done}{now}")
         if self._count < fewest:
             doubts.append(f"a history of {self._count} cycles, fewer than {fewest}")
         return doubts
