@@ -101,6 +101,10 @@ def owned(case: Case) -> tuple[Table, ...]:
         for size, values in group(case.statements, "evade", "sensors", aim).items():
             keys = ("rmse_cycles", "missed_failure_share", "moved_share")
             rows.append((aim, size.removeprefix("k-"), *(shown(key, _leaf(values).get(key)) for key in keys)))
+    ages = group(case.statements, "evade", "ages")
+    if ages:
+        keys = ("rmse_cycles", "missed_failure_share")
+        rows.append(("a false age instead", DASH, *(shown(key, ages.get(key)) for key in keys), DASH))
     if rows:
         headers = ("aim", "sensors", "RMSE [cycles]", "missed failures", "estimates moved by 20 cycles")
         tables.append(Table("Sensors wholly owned by an attacker, chosen for each window", headers, tuple(rows)))
@@ -168,6 +172,20 @@ def adaptive(case: Case) -> Table | None:
     )
     caption = "Who knows the guard and holds the last rows: what he achieves without a word from it, in cycles"
     return Table(caption, headers, rows) if rows else None
+
+
+def provoked(case: Case) -> str:
+    """What it costs that the guard repairs, in a sentence; nothing where it was not measured."""
+    found = group(case.statements, "evade", "provoked")
+    if not found:
+        return ""
+    epsilon, share = shown("epsilon_sigma", found.get("epsilon_sigma")), shown("share", found.get("beyond_share"))
+    return (
+        f"Certificates are about the rows that reach the network. Within ε {epsilon} σ an attacker can provoke repairs that "
+        f"take the answer above what is certified for {share} of the units, by at most "
+        f"{shown('excess_cycles', found.get('largest_excess_cycles'))} cycles (missed failures "
+        f"{shown('share', found.get('guarded_missed_failure_share'))}); such answers are marked degraded."
+    )
 
 
 def trees(case: Case) -> Table | None:

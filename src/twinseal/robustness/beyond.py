@@ -10,10 +10,12 @@ from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.processes import processes
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.adaptive import adaptive
+from twinseal.robustness.ages import false_ages
 from twinseal.robustness.certificates import certificates
 from twinseal.robustness.histories import Histories
 from twinseal.robustness.life import lives
 from twinseal.robustness.membership import infer
+from twinseal.robustness.provoked import provoked
 from twinseal.robustness.scenarios import experiment, informative, scenario
 from twinseal.robustness.subsets import owned
 from twinseal.robustness.theft import extract
@@ -55,6 +57,7 @@ def _told(model: Model, prepared: Prepared, threats: Threats) -> tuple[dict[str,
             threat.name: list(scenario(model, tested, threat, held[threat.sensors])) for threat in threats.scenarios
         },
         "adaptive": adaptive(model, tested, threats.adaptive),
+        "provoked": provoked(model, tested, threats.adaptive.epsilon_sigma[0]),
         "guard": {"false_alarm_share": model.guard.measured_false_alarm_share},
     }
     return measures, lives(model, prepared.validation, threats, held)
@@ -65,6 +68,7 @@ def _asked(model: Model, prepared: Prepared, threats: Threats) -> dict[str, Any]
     plain, trial, seed = model.networks.plain, Trial.of(prepared), threats.seed
     return {
         "sensors": owned(model, trial, threats.sensors),
+        "ages": false_ages(plain, trial),
         "certificate": certificates(plain, trial),
         "trees": attack_trees(plain, prepared, threats.boosting, seed=seed),
         "theft": extract(plain, prepared, threats.theft, seed=seed),

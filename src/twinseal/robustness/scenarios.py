@@ -129,11 +129,16 @@ def measured(model: Model, histories: Histories, false: list[Doubles], begin: in
 
     Returns:
         rmse_cycles and missed_failure_share as they would be without the guard; the same with it, guarded_…;
-        detected_share, of units that were flagged or refused in a falsified row; abstained_share, of the last rows.
+        detected_share, of units flagged or refused in a falsified row of which the guard says nothing when it is true;
+        abstained_share, of the last rows.
     """
     seen, lengths = watched(model, histories, false), [len(rows) for rows in false]
     first = [begin if begin >= 0 else max(0, length + begin) for length in lengths]
-    noticed = [bool((f | r)[start:].any()) for f, r, start in zip(seen.flagged, seen.refused, first, strict=True)]
+    heard = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
+    noticed = [
+        bool((now & ~before)[start:].any())
+        for now, before, start in zip(heard, anyway(model, histories), first, strict=True)
+    ]
     silent = np.array([bool(refused[-1]) for refused in seen.refused])
     bare, guarded = (answers(model, histories, rows) for rows in (false, seen.kept))
     found = {"units": float(len(lengths)), "detected_share": float(np.mean(noticed))}
