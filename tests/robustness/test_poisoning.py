@@ -139,7 +139,7 @@ def test_the_numbers_do_not_depend_on_how_many_workers_there_are(
 
 
 def test_every_threat_is_run_at_every_share_of_the_training_units(result: Poisoning) -> None:
-    expected = [("label-healthy-washing", 1), ("label-healthy-washing", 6), ("prolonged-history", 6), ("backdoor", 6)]
+    expected = [("label-healthy-washing", 1), ("label-healthy-washing", 5), ("prolonged-history", 5), ("backdoor", 5)]
     assert expected == [(attack.threat, attack.units_poisoned) for attack in result.attacks]
 
 

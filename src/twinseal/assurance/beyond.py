@@ -103,8 +103,8 @@ def owned(case: Case) -> tuple[Table, ...]:
             rows.append((aim, size.removeprefix("k-"), *(shown(key, _leaf(values).get(key)) for key in keys)))
     ages = group(case.statements, "evade", "ages")
     if ages:
-        keys = ("rmse_cycles", "missed_failure_share")
-        rows.append(("a false age instead", DASH, *(shown(key, ages.get(key)) for key in keys), DASH))
+        harm = (shown(key, ages.get(key)) for key in ("rmse_cycles", "missed_failure_share"))
+        rows.append(("a false age instead", DASH, *harm, DASH))
     if rows:
         headers = ("aim", "sensors", "RMSE [cycles]", "missed failures", "estimates moved by 20 cycles")
         tables.append(Table("Sensors wholly owned by an attacker, chosen for each window", headers, tuple(rows)))
@@ -181,8 +181,8 @@ def provoked(case: Case) -> str:
         return ""
     epsilon, share = shown("epsilon_sigma", found.get("epsilon_sigma")), shown("share", found.get("beyond_share"))
     return (
-        f"Certificates are about the rows that reach the network. Within ε {epsilon} σ an attacker can provoke repairs that "
-        f"take the answer above what is certified for {share} of the units, by at most "
+        f"Certificates are about the rows that reach the network. Within ε {epsilon} σ an attacker can provoke repairs "
+        f"that take the answer above what is certified for {share} of the units, by at most "
         f"{shown('excess_cycles', found.get('largest_excess_cycles'))} cycles (missed failures "
         f"{shown('share', found.get('guarded_missed_failure_share'))}); such answers are marked degraded."
     )

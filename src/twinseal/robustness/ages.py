@@ -6,7 +6,6 @@ The twin refuses ages beyond the oldest that training saw, so these are all that
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.robustness.trial import Trial
@@ -16,12 +15,14 @@ TRIED = 40
 
 
 def false_ages(network: Ensemble, trial: Trial) -> dict[str, float]:
-    """The worst that a false age does to each window by itself, the readings as they are; as `Trial.harm`, and
-    rise_cycles, the mean rise of the estimates.
+    """The worst that a false age does to each window by itself, the readings as they are.
 
     Args:
         network: Asked.
         trial: The windows.
+
+    Returns:
+        As `Trial.harm`, and rise_cycles, the mean rise of the estimates.
     """
     x, config = trial.windows.batch(), network.config
     victim, tried = NetworkVictim.of(network, trial.windows), []
@@ -31,6 +32,4 @@ def false_ages(network: Ensemble, trial: Trial) -> dict[str, float]:
         tried.append(np.clip(estimates(NetworkVictim(victim.network, context), x), 0, config.rul_cap_cycles))
     clean = np.clip(estimates(victim, x), 0, config.rul_cap_cycles)
     said = np.stack([clean, *tried]).astype(np.float32)
-    return trial.harm(said.min(axis=0), said.max(axis=0)) | {
-        "rise_cycles": float(torch.from_numpy(said.max(axis=0) - clean).mean())
-    }
+    return trial.harm(said.min(axis=0), said.max(axis=0)) | {"rise_cycles": float(np.mean(said.max(axis=0) - clean))}

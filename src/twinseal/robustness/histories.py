@@ -81,7 +81,7 @@ def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched
 
 @lru_cache(maxsize=4)
 def anyway(model: Model, histories: Histories) -> list[Flags]:
-    """Of each unit (R,), the rows that the guard flags or refuses although they are true; kept, as it is asked often."""
+    """Of each unit (R,), the rows that the guard flags or refuses although they are true. Asked often, and kept."""
     seen = watched(model, histories, histories.rows)
     return [flagged | refused for flagged, refused in zip(seen.flagged, seen.refused, strict=True)]
 

@@ -25,8 +25,8 @@ def provoked(model: Model, histories: Histories, epsilon_sigma: float) -> dict[s
     """What the twin says when its guard is provoked within ε, of units without a baseline.
 
     Returns:
-        epsilon_sigma; guarded_rmse_cycles and guarded_missed_failure_share of the highest answers; beyond_share, of units
-        answered above what is certified for the rows as they came; largest_excess_cycles.
+        epsilon_sigma; guarded_rmse_cycles and guarded_missed_failure_share of the highest answers; beyond_share, of
+        units answered above what is certified for the rows as they came; largest_excess_cycles.
     """
     network, x = model.networks.plain.eval(), torch.cat([model.inputs(in_float32(r)) for r in histories.rows])
     ages = [len(rows) for rows in histories.rows]

@@ -11,8 +11,8 @@ comfort that the number would give, and the gates decide how many may be raised.
     one-step-beats-many      FGM does more than PGD                         PGD did not converge       smaller steps
     zero-gradients           windows without a gradient that nothing        the gradient is masked     a stand-in
                              moved though the certificate leaves room
-    black-box-beats-white    square or transfer does more than any attack   the gradient is masked     trust square
-                             that knows the network
+    black-box-beats-white    square or transfer does more than all attacks  the gradient is masked     trust square
+                             together that know the network
     not-converged            twice the steps gain a tenth more              the search was cut off     more steps
     random-output            asked twice, the network says two things       averages hide the attack   fix its seed
     over-budget              a reading moved further than ε                 the attack cheats          mend it
@@ -29,7 +29,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,14 +176,18 @@ def _one_step_beats_many(attacks: list[Run], battery: Battery) -> Iterator[Flag]
 
 
 def _black_box_beats_white(attacks: list[Run], battery: Battery) -> Iterator[Flag]:
+    """Against the best that any attack that knows the network found of each window: that is what is reported."""
     blind = [run for run in attacks if run.attack in BLACK_BOX]
     for run in blind:
         rivals = [r for r in attacks if r.attack not in BLACK_BOX and _goal(r) == _goal(run)]
-        by_knowing = max((damage(rival, battery) for rival in rivals), default=np.inf)
-        if damage(run, battery) > by_knowing:
-            yield Flag(
-                "black-box-beats-white", _at(run), f"{damage(run, battery):.3g} cycles, knowing {by_knowing:.3g}"
-            )
+        if not rivals:
+            continue
+        said = np.stack([rival.estimates for rival in rivals])  # (A, N)
+        harm = np.abs(said - battery.trial.truth) if run.aim == "any" else said
+        best = np.take_along_axis(said, harm.argmax(axis=0)[None], axis=0)[0]
+        by_asking, by_knowing = damage(run, battery), damage(replace(run, estimates=best), battery)
+        if by_asking > by_knowing:
+            yield Flag("black-box-beats-white", _at(run), f"{by_asking:.3g} cycles, knowing {by_knowing:.3g}")
 
 
 def _goal(run: Run) -> tuple[str, float]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES, rmse_cycles
 from twinseal.prognostics.windows import Windows
-from twinseal.robustness.histories import Doubles, Histories, answers, watched
+from twinseal.robustness.histories import Doubles, Histories, answers, anyway, watched
 from twinseal.robustness.threats import Injection, ScenarioThreat
 
 
@@ -135,10 +135,8 @@ def measured(model: Model, histories: Histories, false: list[Doubles], begin: in
     seen, lengths = watched(model, histories, false), [len(rows) for rows in false]
     first = [begin if begin >= 0 else max(0, length + begin) for length in lengths]
     heard = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
-    noticed = [
-        bool((now & ~before)[start:].any())
-        for now, before, start in zip(heard, anyway(model, histories), first, strict=True)
-    ]
+    pairs = zip(heard, anyway(model, histories), first, strict=True)
+    noticed = [bool((now & ~before)[start:].any()) for now, before, start in pairs]
     silent = np.array([bool(refused[-1]) for refused in seen.refused])
     bare, guarded = (answers(model, histories, rows) for rows in (false, seen.kept))
     found = {"units": float(len(lengths)), "detected_share": float(np.mean(noticed))}
