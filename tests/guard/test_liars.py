@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinseal.guard.fitting import fit
-from twinseal.guard.guard import AGREES, MAX_FLAGGED, Guard
+from twinseal.guard.guard import AGREES, MAX_FLAGGED, MAX_HELD, Guard
 from twinseal.guard.parameters import GuardParams
 
 STRUCK = 100  # the row from which on the attacker lies
@@ -178,6 +178,48 @@ def test_lies_of_one_machine_do_not_touch_another(params: GuardParams) -> None:
         assert silent[unit, : len(rows)].tolist() == alone.silent.tolist()
         np.testing.assert_allclose(guard.window(len(rows))[unit], alone.known, atol=1e-12)
         assert not flagged[unit, len(rows) :].any()
+
+
+# Before a median
+
+
+def test_attack_that_has_honest_channels_replaced_does_not_reach_them_where_nothing_is_repaired(
+    params: GuardParams,
+) -> None:
+    """A median of members on disjoint sensors: what one group says may not change what another group reads."""
+    truth = life(UNIT)
+    rows = truth.copy()
+    rows[STRUCK:, [0, 3]] -= 1.0  # two that lie alike
+    rows[STRUCK + 5, 7] = math.nan  # and an honest one that falls silent
+    guard = Guard(params, contract_of(), window=len(rows), repairs=False)
+    seen = Watched(guard, rows)
+    expected = rows.copy()
+    expected[STRUCK + 5, 7] = rows[STRUCK + 4, 7]  # its own last reading
+    assert expected.tolist() == seen.known.tolist()
+    repairing = watch(params, rows)
+    assert seen.flagged.tolist() == repairing.flagged.tolist()
+    assert seen.refusals == repairing.refusals
+    assert seen.flagged[STRUCK:].any() or seen.silent[STRUCK:].any()
+
+
+def test_what_is_held_and_forgotten_is_so_without_repairs_too(params: GuardParams) -> None:
+    truth = life(UNIT)[:30]
+    guard = Guard(params, contract_of(), window=100, repairs=False)
+    Watched(guard, truth)
+    guard.hold()
+    assert [*truth.tolist(), truth[-1].tolist()] == guard.window(31)[0].tolist()
+    guard.forget()
+    assert not guard.window(100).any()
+
+
+def test_cycles_without_rows_count_as_guessed_where_a_channel_is_replaced() -> None:
+    """MAX_HELD is in cycles: a channel that nobody can tell may not be guessed for longer by leaving cycles out."""
+    guard = Guard(deaf(len(NAMES)), contract_of(), window=100)
+    assert not step(guard, 1, row())[1]
+    assert not step(guard, 2, row(a=math.nan))[1]
+    for _ in range(MAX_HELD):
+        guard.hold()
+    assert "a: expected a good reading within" in step(guard, 3 + MAX_HELD, row(a=math.nan))[1]
 
 
 # The contract's rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ import torch
 
 from twinseal.digests import canonical_json
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared
+from twinseal.robustness.ages import false_ages
 from twinseal.robustness.art_adapter import infer_membership
 from twinseal.robustness.beyond import beyond
 from twinseal.robustness.engine import Box
 from twinseal.robustness.families import compare
+from twinseal.robustness.histories import Histories
 from twinseal.robustness.membership import infer
+from twinseal.robustness.provoked import provoked
 from twinseal.robustness.subsets import owned, pairs
 from twinseal.robustness.theft import extract
 from twinseal.robustness.threats import TheftThreat, Threats
@@ -90,6 +95,24 @@ def test_owned_sensors_by_twos_are_no_weaker_than_alone(model: Model, prepared: 
             assert 0 <= found["pairs"][a][b] <= model.rul_cap_cycles
     shares = [value["chosen_first_share"] for value in found["alone"].values()]
     assert sum(shares) == pytest.approx(1.0)
+
+
+def test_a_false_age_does_no_less_than_the_true_one(model: Model, prepared: Prepared) -> None:
+    trial = Trial.of(prepared)
+    found = false_ages(model.networks.plain, trial)
+    said = np.clip(estimates(model.networks.plain, trial.windows), 0, model.rul_cap_cycles)
+    assert found["rmse_cycles"] > trial.rmse_cycles(said)
+    assert found["rise_cycles"] > 0
+
+
+def test_a_guard_that_repairs_nothing_cannot_be_provoked_out_of_the_bounds(model: Model, prepared: Prepared) -> None:
+    histories = Histories.of(prepared.test)
+    found = provoked(model, histories, 0.2)
+    assert {"epsilon_sigma", "beyond_share", "largest_excess_cycles"} < set(found)
+    plain = Networks.of(Ensemble.of(model.networks.plain.networks * 3, "median"))
+    median = replace(model, networks=plain, intervals={"plain": model.intervals["plain"]})
+    held = provoked(median, histories, 0.2)
+    assert (0.0, 0.0) == (held["beyond_share"], held["largest_excess_cycles"])
 
 
 def test_more_questions_steal_more(model: Model, prepared: Prepared) -> None:

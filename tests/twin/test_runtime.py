@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.twin.deployment import CHANNELS, MODEL, NOW, WINDOW, Deployment
 from twinseal.prognostics.checkpoint import read_model
+from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import Prediction, Runtime, run
@@ -111,6 +114,39 @@ def test_cycle_seen_before_is_refused_and_does_not_count(verified: VerifiedModel
     assert runtime.step(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
     assert runtime.step(row(1)).readings == "refused"
     assert runtime.step(row(4)) == other.step(row(4))
+
+
+def aged(verified: VerifiedModel, oldest: int) -> Runtime:
+    """A twin whose network knows no machine older than that."""
+    plain = verified.model.networks.plain
+    plain = copy.deepcopy(plain)
+    for network in plain.networks:
+        network.config = network.config.model_copy(update={"oldest_cycles": oldest})
+    model = replace(verified.model, networks=Networks.of(Ensemble.of(plain.networks)))
+    runtime = Runtime(verified)
+    runtime._model = model
+    return runtime
+
+
+def test_attack_of_an_age_that_no_machine_had_in_training_is_refused_and_shuts_nobody_out(
+    verified: VerifiedModel,
+) -> None:
+    """Far beyond the oldest machine a network says anything at all; one such number must not end the history either."""
+    runtime, other = aged(verified, 50), aged(verified, 50)
+    for cycle in (1, 2, 3):
+        assert runtime.step(row(cycle)) == other.step(row(cycle))
+    answer = runtime.step(row(1_003))
+    assert ("refused", 0.0, 1_003) == (answer.readings, answer.rul_cycles, answer.cycle)
+    assert "inspect now: expected an age of at most 50 cycles, as in training, got 1003" == answer.advice
+    assert runtime.step(row(4)) == other.step(row(4))
+
+
+def test_names_that_begin_alike_are_not_one_unit(verified: VerifiedModel) -> None:
+    runtime, long = Runtime(verified), "x" * 200
+    assert long == runtime.step(row(1, long)).unit
+    answer = runtime.step(row(1, long + "a"))
+    assert ("", "inspect now: expected the name of a unit, got none") == (answer.unit, answer.advice)
+    assert "refused" != runtime.step(row(2, long)).readings
 
 
 def test_numbers_as_a_csv_brings_them_are_understood(verified: VerifiedModel) -> None:
