@@ -73,7 +73,9 @@ class CertifiedRecipes(Settings):
 
     against: Against = "sensors"
     sensors: Partition = Partition(parts=5, recipe=Recipe(epochs=10, weight_decay=0.1))
-    units: Partition = Partition(parts=10, recipe=Recipe(epochs=1, least_steps=700, epsilon_sigma=0.1, kappa=0.3))
+    units: Partition = Partition(
+        parts=10, recipe=Recipe(hidden=(32, 32), epochs=1, least_steps=700, epsilon_sigma=0.05, kappa=0.3)
+    )
 
 
 class TrainParams(Settings):
