@@ -209,7 +209,7 @@ def build() -> dict[str, Statement]:
             (RAW, ACCEPTED), result="PASSED", configuration=(contract, reference), passed=("schema",), measures=validate
         ),
         "prepare": made("prepare", WINDOWS, (ACCEPTED,)),
-        "train": made("train", MODEL, WINDOWS, measures=train, parameters=TRAINED),
+        "train": made("train", MODEL, WINDOWS, measures=train, parameters=copy.deepcopy(TRAINED)),
         "evade": tested(
             (*MODEL, *WINDOWS, LIVES),
             result="PASSED",

@@ -93,7 +93,7 @@ def _accuracy(case: Case) -> list[Doubt]:
     if signed is not None and baseline is not None and signed > baseline:
         text = (
             f"The baseline is {signed - baseline:.1f} cycles better than the network. That is the price of training "
-            "against attacks; the baseline was not attacked here and carries no certificate."
+            "against attacks: what the baseline says under attack stands under evasion, and it has no certificate."
         )
         found.append(Doubt("accuracy", text))
     if not case.estimates:

@@ -152,12 +152,14 @@ def _lives(case: Case) -> Figure | None:
         return None
     rows = math.ceil(len(shown) / 3)
     canvas = Canvas(figsize=(9.8, 0.7 + 2.1 * rows), layout="constrained")
-    panels = canvas.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(canvas.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flat)
     for axes, life in zip(panels, shown, strict=False):
         _life(axes, life)
-    for axes in list(panels)[len(shown) :]:
+    for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    canvas.supxlabel("age [cycles]", fontsize=10)
+    for axes in panels[max(0, len(shown) - 3) : len(shown)]:  # the lowest of each column
+        axes.set_xlabel("age [cycles]")
+        axes.tick_params(labelbottom=True)
     canvas.supylabel("remaining life [cycles]", fontsize=10)
     _legend(canvas, canvas.axes[0])
     unit, silent = plain(shown[0].unit), [plain(life.attack) for life in shown if None in life.guarded]
