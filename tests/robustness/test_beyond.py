@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -105,14 +105,32 @@ def test_a_false_age_does_no_less_than_the_true_one(model: Model, prepared: Prep
     assert found["rise_cycles"] > 0
 
 
-def test_a_guard_that_repairs_nothing_cannot_be_provoked_out_of_the_bounds(model: Model, prepared: Prepared) -> None:
-    histories = Histories.of(prepared.test)
-    found = provoked(model, histories, 0.2)
-    assert {"epsilon_sigma", "beyond_share", "largest_excess_cycles"} < set(found)
-    plain = Networks.of(Ensemble.of(model.networks.plain.networks * 3, "median"))
-    median = replace(model, networks=plain, intervals={"plain": model.intervals["plain"]})
-    held = provoked(median, histories, 0.2)
+@pytest.mark.parametrize("aggregation", ["mean", "median"])
+def test_attack_of_a_provoked_repair_does_not_lead_above_the_certificate(
+    model: Model, prepared: Prepared, aggregation: Literal["mean", "median"]
+) -> None:
+    """Odd patterns within ε have honest channels replaced; the answer stays below what is certified for the rows."""
+    plain = Networks.of(Ensemble.of(model.networks.plain.networks * 3, aggregation))
+    attacked = replace(model, networks=plain, intervals={"plain": model.intervals["plain"]})
+    held = provoked(attacked, Histories.of(prepared.test), 0.2)
     assert (0.0, 0.0) == (held["beyond_share"], held["largest_excess_cycles"])
+
+
+def test_a_repair_may_only_shorten_a_life(model: Model, prepared: Prepared) -> None:
+    rows = [rows for rows, _ in prepared.test.histories()]
+    worn, young = rows[0].copy(), rows[0].copy()
+    worn[-10:, 1:] += 1.0
+    young[-10:, 1:] -= 1.0
+    said = [model.answer(told.astype(np.float32), len(told)) for told in (worn, rows[0], young)]
+    assert said[0] < said[1] < said[2]
+    assert said[1] == model.guarded(rows[0], young, len(young)), "a lie that lengthens it is repaired"
+    assert said[0] == model.guarded(rows[0], worn, len(worn)), "one that shortens it is believed, and marked"
+    median = replace(
+        model,
+        networks=Networks.of(Ensemble.of(model.networks.plain.networks * 3, "median")),
+        intervals={"plain": model.intervals["plain"]},
+    )
+    assert said[2] == pytest.approx(median.guarded(rows[0], young, len(young)), abs=1e-4)
 
 
 def test_more_questions_steal_more(model: Model, prepared: Prepared) -> None:

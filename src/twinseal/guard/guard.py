@@ -77,16 +77,12 @@ class Guard:
         contract: Of the machines; its channels are those of the rows.
         units: B.
         window: Rows that are kept, for `window`; at least as many as twice the longest span.
-        repairs: Whether `window` has what was replaced in its place. Else it has the rows as they came, and for a
-            reading that breaks a rule the last one of its own channel that did not.
 
     Raises:
         ValueError: The parameters are of another number of channels.
     """
 
-    def __init__(
-        self, params: GuardParams, contract: Contract, units: int = 1, window: int = 0, *, repairs: bool = True
-    ) -> None:
+    def __init__(self, params: GuardParams, contract: Contract, units: int = 1, window: int = 0) -> None:
         self._names, count = contract.channels, len(contract.channels)
         if len(params.stuck_cycles) != count:
             raise ValueError(f"guard: expected parameters of {count} channels, got {len(params.stuck_cycles)}")
@@ -108,7 +104,7 @@ class Guard:
         self._calm = np.zeros(units, dtype=np.int64)
         self._rows = np.zeros((units, rows, count))  # σ, replaced; the newest last
         self._given = np.zeros((units, rows, count))  # σ, as they came, but for what broke a rule
-        self._own = None if repairs else np.zeros((units, rows, count))  # σ, each channel from its own readings alone
+        self._own = np.zeros((units, rows, count))  # σ, each channel from its own readings alone
         self._seen = np.zeros(units, dtype=np.int64)
 
     def look(
@@ -133,8 +129,7 @@ class Guard:
         rules = self._rules(cycles, readings, at, here)
         absent = (rules != "") | (self._distrusted & here[:, None])
         ruled = rules != ""
-        if self._own is not None:
-            _shift(self._own, here, np.where(ruled, self._own[:, -1], np.nan_to_num(known)))
+        _shift(self._own, here, np.where(ruled, self._own[:, -1], np.nan_to_num(known)))
         self._push(here, np.where(ruled, self._rows[:, -1], np.nan_to_num(known)))
         rewritten, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
         for unit in np.flatnonzero(here & (absent.any(axis=1) | (self._silent >= 0) | self._suspicious())):
@@ -153,9 +148,15 @@ class Guard:
         self._since[at] = np.where(good, cycles[:, None], self._since[at])
         return Look(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
 
-    def window(self, rows: int) -> Doubles:
-        """The newest rows of each unit in σ, (B, rows, C), repaired if it repairs; zeros before the first."""
-        return (self._rows if self._own is None else self._own)[:, -rows:].copy()
+    def window(self, rows: int, *, repaired: bool = True) -> Doubles:
+        """The newest rows of each unit in σ, (B, rows, C); zeros before the first.
+
+        Args:
+            rows: How many.
+            repaired: With all that was replaced. Else as they came, and for a reading that broke a rule the last one of
+                its own channel that did not: nothing in a channel is then another's word.
+        """
+        return (self._rows if repaired else self._own)[:, -rows:].copy()
 
     def hold(self) -> None:
         """A cycle without a row: the newest one stands for it."""
@@ -164,15 +165,13 @@ class Guard:
         self._push(everybody, given)
         self._rows[:, -1] = replaced
         self._guessed = np.where(self._guessed > 0, self._guessed + 1, 0)
-        if self._own is not None:
-            _shift(self._own, everybody, self._own[:, -1].copy())
+        _shift(self._own, everybody, self._own[:, -1].copy())
 
     def forget(self) -> None:
         """A gap so long that no row of the window is left. How worn a unit was, and what is not answered for, stays."""
         self._seen[:] = 0
         for kept in (self._distrusted, self._agreed, self._calm, self._rows, self._given, self._own):
-            if kept is not None:
-                kept[:] = 0
+            kept[:] = 0
 
     def _push(self, here: Flags, known: Doubles) -> None:
         for rows in (self._rows, self._given):

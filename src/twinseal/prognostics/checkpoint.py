@@ -36,7 +36,7 @@ from twinseal.guard.parameters import GuardParams
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Architecture, Networks
 from twinseal.prognostics.families import Family
-from twinseal.prognostics.normaliser import F32, Normaliser, baseline_of, pad
+from twinseal.prognostics.normaliser import F32, F64, Normaliser, baseline_of, in_float32, pad
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
 from twinseal.telemetry.contract import Contract
 
@@ -127,13 +127,17 @@ class Model:
         return min(ensemble.config.oldest_cycles for ensemble in self.networks.modes().values())
 
     def guard_of(self, units: int = 1, *, window: int = 0) -> Guard:
-        """The guard before these networks.
+        """The guard before these networks."""
+        return Guard(self.guard, self.contract, units, window=window)
 
-        A median of members holds against whoever holds few of them; a channel rebuilt from those of other members
-        would carry his lies over to theirs. So there the guard doubts and abstains, and repairs nothing.
+    @property
+    def repairs(self) -> bool:
+        """Whether answers may rest on repaired rows.
+
+        A median of members holds against whoever holds few of them; a channel rebuilt from those of other members would
+        carry his lies over to theirs. There the guard doubts and abstains, and its repairs are not used.
         """
-        repairs = self.networks.config.plain.aggregation == "mean"
-        return Guard(self.guard, self.contract, units, window=window, repairs=repairs)
+        return self.networks.config.plain.aggregation == "mean"
 
     @property
     def rul_cap_cycles(self) -> float:
@@ -177,6 +181,17 @@ class Model:
         if not np.isfinite(estimate):
             raise DataError("rows: expected readings that an estimate can be made from, got values too large")
         return min(max(estimate, 0.0), self.rul_cap_cycles)
+
+    def guarded(self, repaired: F64, given: F64, cycle: int, baseline: F32 | None = None) -> float:
+        """As `answer`, from rows (R, C) in σ as the guard repaired them, and as they were given.
+
+        A repair may only shorten a life: whoever provokes one could otherwise lead the answer above what is certified
+        for the rows that he may tell. So it is the lower of the two.
+        """
+        told = self.answer(in_float32(given), cycle, baseline)
+        if not self.repairs or np.array_equal(repaired, given):
+            return told
+        return min(told, self.answer(in_float32(repaired), cycle, baseline))
 
 
 def write_model(directory: Path, model: Model) -> None:

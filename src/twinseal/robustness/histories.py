@@ -54,12 +54,14 @@ class Watched:
     """What a guard made of the histories of U units.
 
     Attributes:
-        kept: Of each unit its newest rows (at most L, C) σ, as the guard leaves them.
+        repaired: Of each unit its newest rows (at most L, C) σ, as the guard leaves them.
+        given: The same as they came.
         flagged: Of each unit (R,), the rows in which it flagged a channel.
         refused: Of each unit (R,), the rows about which it abstained.
     """
 
-    kept: list[Doubles]
+    repaired: list[Doubles]
+    given: list[Doubles]
     flagged: list[Flags]
     refused: list[Flags]
 
@@ -71,9 +73,11 @@ def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched
     seen = list(looks(guard, model, histories, false))
     flagged = np.stack([look.flagged.any(axis=1) for look in seen], axis=1)  # (U, longest)
     refused = np.stack([np.array(look.refusals) != "" for look in seen], axis=1)
-    kept = guard.window(model.window)
+    both = (guard.window(model.window, repaired=which) for which in (True, False))
+    repaired, given = ([rows[-min(n, model.window) :] for rows, n in zip(w, lengths, strict=True)] for w in both)
     return Watched(
-        [rows[-min(n, model.window) :] for rows, n in zip(kept, lengths, strict=True)],
+        repaired,
+        given,
         [rows[longest - n :] for rows, n in zip(flagged, lengths, strict=True)],
         [rows[longest - n :] for rows, n in zip(refused, lengths, strict=True)],
     )
@@ -122,3 +126,9 @@ def answers(
     trusted = [None] * len(rows) if baselines is None else baselines
     ages = [len(told) for told in histories.rows]
     return np.array([model.answer(in_float32(r), n, b) for r, n, b in zip(rows, ages, trusted, strict=True)])
+
+
+def guarded(model: Model, histories: Histories, seen: Watched) -> Doubles:
+    """What the twin would say behind its guard, (U,) cycles, of units without a signed baseline; abstentions aside."""
+    ages = [len(told) for told in histories.rows]
+    return np.array([model.guarded(r, g, n) for r, g, n in zip(seen.repaired, seen.given, ages, strict=True)])

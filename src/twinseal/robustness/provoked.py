@@ -14,7 +14,7 @@ import torch
 
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
-from twinseal.robustness.histories import Doubles, Histories, answers, watched
+from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched
 from twinseal.robustness.scenarios import harm
 from twinseal.robustness.victim import NetworkVictim, everyone
 
@@ -43,7 +43,7 @@ def provoked(model: Model, histories: Histories, epsilon_sigma: float) -> dict[s
             told = [_told(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)]
             seen = watched(model, histories, told)
             silent = np.array([bool(refused[-1]) for refused in seen.refused])
-            best = np.maximum(best, np.where(silent, 0.0, answers(model, histories, seen.kept)))
+            best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
     excess = np.maximum(best - high, 0.0)
     return {
         "epsilon_sigma": epsilon_sigma,

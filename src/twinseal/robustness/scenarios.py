@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES, rmse_cycles
 from twinseal.prognostics.windows import Windows
-from twinseal.robustness.histories import Doubles, Histories, answers, anyway, watched
+from twinseal.robustness.histories import Doubles, Histories, answers, anyway, guarded, watched
 from twinseal.robustness.threats import Injection, ScenarioThreat
 
 
@@ -138,12 +138,12 @@ def measured(model: Model, histories: Histories, false: list[Doubles], begin: in
     pairs = zip(heard, anyway(model, histories), first, strict=True)
     noticed = [bool((now & ~before)[start:].any()) for now, before, start in pairs]
     silent = np.array([bool(refused[-1]) for refused in seen.refused])
-    bare, guarded = (answers(model, histories, rows) for rows in (false, seen.kept))
+    bare, behind = answers(model, histories, false), guarded(model, histories, seen)
     found = {"units": float(len(lengths)), "detected_share": float(np.mean(noticed))}
     found |= {"abstained_share": float(np.mean(silent))} | harm(bare, histories.truth)
     if not silent.all():
-        found["guarded_rmse_cycles"] = rmse_cycles(guarded[~silent], histories.truth[~silent])
-    missed = harm(np.where(silent, 0.0, guarded), histories.truth).get("missed_failure_share")
+        found["guarded_rmse_cycles"] = rmse_cycles(behind[~silent], histories.truth[~silent])
+    missed = harm(np.where(silent, 0.0, behind), histories.truth).get("missed_failure_share")
     return found | ({} if missed is None else {"guarded_missed_failure_share": missed})
 
 

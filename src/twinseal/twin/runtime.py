@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from twinseal.errors import DataError
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.normaliser import F32, baseline_of, in_float32
+from twinseal.prognostics.normaliser import F32, baseline_of
 from twinseal.trust.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, readmit
 from twinseal.twin.rows import cycle_of, name_of, number_of, records
@@ -200,9 +200,10 @@ class _Unit:
     def answer(self) -> Prediction:
         if self._refusal:
             return self._refused(self._refusal)
-        rows = self._guard.window(min(self._count, self._model.window))[0]  # (R, C) σ
+        count = min(self._count, self._model.window)
+        repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
         try:
-            rul = self._model.answer(in_float32(rows), self._cycle, self._baseline)
+            rul = self._model.guarded(repaired, given, self._cycle, self._baseline)
         except DataError as error:
             return self._refused(str(error))
         doubts, fewest = self._doubts(), self._model.contract.min_cycles
@@ -223,8 +224,7 @@ class _Unit:
             because = zip(self._flagged, self._rules, strict=True)
             names = ", ".join(f"{name} ({rule})" for name, rule in because)
             now = f", now {names}: check the sensor" if names else ""
-            repairs = self._model.networks.config.plain.aggregation == "mean"
-            done = "repaired" if repairs else "doubted"
+            done = "repaired" if self._model.repairs else "doubted"
             doubts.append(f"{repaired} of the last {len(self._repaired)} cycles were {done}{now}")
         if self._count < fewest:
             doubts.append(f"a history of {self._count} cycles, fewer than {fewest}")
