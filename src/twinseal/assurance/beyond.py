@@ -175,16 +175,16 @@ def adaptive(case: Case) -> Table | None:
 
 
 def provoked(case: Case) -> str:
-    """What it costs that the guard repairs, in a sentence; nothing where it was not measured."""
+    """Whether the guard can be provoked into a longer life, in a sentence; nothing where it was not measured."""
     found = group(case.statements, "evade", "provoked")
     if not found:
         return ""
     epsilon, share = shown("epsilon_sigma", found.get("epsilon_sigma")), shown("share", found.get("beyond_share"))
     return (
-        f"Certificates are about the rows that reach the network. Within ε {epsilon} σ an attacker can provoke repairs "
-        f"that take the answer above what is certified for {share} of the units, by at most "
-        f"{shown('excess_cycles', found.get('largest_excess_cycles'))} cycles (missed failures "
-        f"{shown('share', found.get('guarded_missed_failure_share'))}); such answers are marked degraded."
+        "A repair may only shorten a life, so that nobody provokes one that leads above what is certified for the rows "
+        f"as they came. Tried within ε {epsilon} σ: {share} of the units were led above it, by at most "
+        f"{shown('excess_cycles', found.get('largest_excess_cycles'))} cycles; missed failures "
+        f"{shown('share', found.get('guarded_missed_failure_share'))}."
     )
 
 
