@@ -92,21 +92,6 @@ def test_more_starts_find_no_less() -> None:
     assert bool((many >= one).all()) and float((many - one).max()) > 1.0
 
 
-def test_a_penalty_keeps_away_from_what_is_noticed() -> None:
-    """The adaptive attacker: he gives up what would show, and says what he is left with."""
-    weights = torch.ones(ROWS, CHANNELS)
-    x = torch.zeros(3, ROWS, CHANNELS)
-
-    def noticed(moved: Tensor, at: Tensor) -> Tensor:
-        return 1e3 * torch.relu(moved[:, :, 0].abs() - 0.1).sum(1)
-
-    _, free = climb(linear(weights), x, Box.around(x, 1.0), torch.ones(3), steps=30)  # type: ignore[arg-type]
-    _, shy = climb(linear(weights), x, Box.around(x, 1.0), torch.ones(3), steps=60, penalty=noticed)  # type: ignore[arg-type]
-    assert float(free[:, :, 0].min()) > 0.9
-    assert float(shy[:, :, 0].max()) < 0.15
-    assert float(shy[:, :, 1:].min()) > 0.9
-
-
 def test_one_owned_sensor_is_the_best_of_all() -> None:
     x, low, high = windows(5), -torch.ones(5, ROWS, CHANNELS) * 3, torch.ones(5, ROWS, CHANNELS) * 3
     weights = torch.from_numpy(windows(6, 1)[0])

@@ -99,7 +99,6 @@ def climb(
     steps: int,
     restarts: int = 1,
     seed: int = 0,
-    penalty: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best version of each window that a strong attack finds in a box.
 
@@ -111,7 +110,6 @@ def climb(
         steps: Of each start.
         restarts: Starts; the first is the window itself, the others are random corners of the box.
         seed: Of the corners.
-        penalty: What versions cost that something would notice, (B,) cycles, differentiable; counted against them.
 
     Returns:
         The objective of the best versions (N,), and those versions (N, L, C) float32.
@@ -119,8 +117,7 @@ def climb(
     at, generator = everyone(x), torch.Generator().manual_seed(seed)
 
     def objective(moved: Tensor) -> Tensor:
-        gained = victim(moved, at) * direction
-        return gained if penalty is None else gained - penalty(moved, at)
+        return victim(moved, at) * direction
 
     with torch.no_grad():
         best, kept = objective(x).clone(), x.clone()
