@@ -313,7 +313,7 @@ def _windows_of(tensors: dict[str, npt.NDArray[Any]], name: str, about: Descript
 def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared:
     """Windows for training, validation and test from accepted telemetry.
 
-    Units that ran to failure are split at random, by unit. The test is the last window of every censored unit whose
+    Units that ran to failure are split by their own names. The test is the last window of every censored unit whose
     true RUL is known, as C-MAPSS has it; a fleet without such units gives up `test_share` of its units, each cut at
     `cuts_per_unit` random cycles. Censored units never train: their history has no failure in it.
 
