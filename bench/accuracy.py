@@ -18,13 +18,13 @@ from demo.acts import FD001
 from twinseal.config import load, parse, read_yaml
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import certify, estimates
+from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import reproducible
+from twinseal.prognostics.median_certificates import certificates
 from twinseal.prognostics.metrics import measure as errors
 from twinseal.prognostics.training import Against, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.certificates import certificates
-from twinseal.robustness.trial import Trial
 from twinseal.telemetry.cmapss import Cmapss, CmapssParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -97,7 +97,7 @@ def _modes(prepared: Prepared, networks: Networks) -> dict[str, list[tuple[str, 
         clean: dict[str, Any] = errors(estimates(ensemble, prepared.test), prepared.test.rul)
         rows = [("clean", "cycles", clean["rmse_cycles"]), ("NASA score", "", clean["nasa_score"])]
         rows += [("late", "%", 100 * clean["late_share"])]
-        liars = certificates(ensemble, Trial.of(prepared))
+        liars = certificates(ensemble, EvaluationSet.of(prepared))
         for r in (r for r in (1, 2, 3) if f"liars-{r}" in liars):
             harm = liars[f"liars-{r}"]
             rows.append((f"{r} liar{'s' if r > 1 else ''}", "cycles", harm["rmse_cycles"]))

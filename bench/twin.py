@@ -26,7 +26,7 @@ def main(url: str, model: str, home: str, state: str, now: str) -> None:
     imports["twinseal.twin.runtime"] = _import("twinseal.twin.runtime")
     from twinseal.trust.home import Home
     from twinseal.twin import pull, runtime
-    from twinseal.twin.sources import RestSource
+    from twinseal.twin.byte_sources import RestSource
 
     anchor = Home(Path(home)).anchor()
     steps: dict[str, float] = {}

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pipelines import _stage
 from twinseal import config
-from twinseal.assurance import card, case, figures, report, verdict
-from twinseal.assurance.chain import REQUIRED
+from twinseal.assurance import case, verdict
+from twinseal.assurance.evidence_chain import REQUIRED
 from twinseal.assurance.gates import Gates, Verdict, judge
+from twinseal.assurance.report import figures, model_card, page
 from twinseal.console import out, run_stage
 from twinseal.evidence import Statement, Subject
 from twinseal.files import inventory, write_json, write_whole
@@ -86,8 +87,8 @@ def publish(assembled: case.Case) -> None:
     shutil.rmtree(REPORTS / "figures", ignore_errors=True)
     for figure in drawn:
         write_whole(REPORTS / "figures" / f"{figure.name}.svg", figure.svg.encode())
-    write_whole(REPORTS / "report.html", report.render(assembled, drawn).encode())
-    write_whole(REPORTS / "model_card.md", card.write(assembled).encode())
+    write_whole(REPORTS / "report.html", page.render(assembled, drawn).encode())
+    write_whole(REPORTS / "model_card.md", model_card.write(assembled).encode())
     write_json(REPORTS / "verdict.json", verdict.metrics(assembled.verdict))
 
 

@@ -20,9 +20,9 @@ from twinseal.files import inventory, write_json, write_whole
 from twinseal.prognostics.checkpoint import Model, read_model
 from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.beyond import beyond
-from twinseal.robustness.evasion import Evasion, evade
-from twinseal.robustness.injection import inject, worst
+from twinseal.robustness.attacks.evasion import Evasion, evade
+from twinseal.robustness.attacks.injection import inject, worst
+from twinseal.robustness.battery import beyond
 from twinseal.robustness.threats import Threats
 
 CANDIDATE, WINDOWS, THREATS = Path("models/candidate"), Path("data/windows"), Path("policy/threats.yaml")

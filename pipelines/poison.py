@@ -19,7 +19,7 @@ from twinseal.files import write_json, write_whole
 from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import PrepareParams
-from twinseal.robustness.poisoning import poison
+from twinseal.robustness.attacks.poisoning import poison
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet

@@ -15,7 +15,7 @@ from twinseal.files import write_json
 from twinseal.registry.registration import Registration, register
 from twinseal.registry.store import connect
 from twinseal.trust.home import Home
-from twinseal.trust.roles import Roles
+from twinseal.trust.root.roles import Roles
 
 BUNDLE, RELEASE, APPROVALS = Path("models/bundle"), Path("models/release"), Path("approvals")
 

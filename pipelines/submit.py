@@ -17,7 +17,7 @@ from twinseal.evidence import measures
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
 from twinseal.trust.home import Home
-from twinseal.trust.roles import Roles
+from twinseal.trust.root.roles import Roles
 
 BUNDLE, RELEASE, REPORTS = Path("models/bundle"), Path("models/release"), Path("reports")
 SHOWN = ("report.html", "model_card.md", "verdict.json", "figures")

@@ -20,17 +20,17 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.evidence import Subject
 from twinseal.files import inventory, write_json, write_whole
-from twinseal.guard import fitting as guard
+from twinseal.guard import calibration as guard
 from twinseal.guard.parameters import GuardParams
 from twinseal.prognostics import conformal
-from twinseal.prognostics.baseline import baseline
 from twinseal.prognostics.checkpoint import Model, write_model
+from twinseal.prognostics.comparison import compare
 from twinseal.prognostics.evaluation import estimates, evaluate, predictions
 from twinseal.prognostics.fitting import Epoch, reproducible
+from twinseal.prognostics.gradient_boosting import baseline
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, Prepared
-from twinseal.robustness.families import compare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.sources import DataParams
 

@@ -13,8 +13,8 @@ import pytest
 from tests.test_cli_trust import Cli, cli, place
 from tests.twin import deployment as deployments
 from twinseal.registry.store import Store
-from twinseal.trust.keys import generate
-from twinseal.trust.roles import Roles
+from twinseal.trust.keys.key import generate
+from twinseal.trust.root.roles import Roles
 
 __all__ = ["cli", "place"]
 

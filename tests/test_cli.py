@@ -156,7 +156,7 @@ def test_a_stage_without_a_home_says_how_to_make_one(run: Run, tmp_path: Path) -
 
 
 def test_an_encrypted_key_with_a_wrong_passphrase_is_refused(run: Run, tmp_path: Path) -> None:
-    from twinseal.trust.keys import generate
+    from twinseal.trust.keys.key import generate
 
     generate(tmp_path / "builder.pem", passphrase=b"right")
     done = run(

@@ -14,17 +14,18 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from tests.trust.keys.softhsm import PIN, make_hsm, needs_softhsm
 from tests.trust.scenes import Scene, make_scene
-from tests.trust.softhsm import PIN, make_hsm, needs_softhsm
-from twinseal.cli.keys import keys
+from twinseal.cli.key_holders import keys
 from twinseal.console import exit_code
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, KeyAccessError
-from twinseal.trust import passphrases
-from twinseal.trust.keys import fingerprint, generate, open_signer, read_aloud, read_public_key
+from twinseal.trust.keys import passphrases
+from twinseal.trust.keys.key import fingerprint, generate, open_signer, read_aloud, read_public_key
 
 PROGRAM = (
-    "import sys; from twinseal.cli.keys import keys; from twinseal.console import exit_code; sys.exit(exit_code(keys))"
+    "import sys; from twinseal.cli.key_holders import keys; from twinseal.console import exit_code; "
+    "sys.exit(exit_code(keys))"
 )
 
 

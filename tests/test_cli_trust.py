@@ -12,8 +12,8 @@ import pytest
 
 from twinseal.registry.store import Store
 from twinseal.trust.home import Home
-from twinseal.trust.keys import fingerprint, generate, read_public_key
-from twinseal.trust.roles import Roles
+from twinseal.trust.keys.key import fingerprint, generate, read_public_key
+from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[1]
 Cli = Callable[..., tuple[int, str]]

@@ -29,8 +29,8 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v1"
-FIRST_CYCLES = "https://twinseal.dev/first-cycles/v1"
-PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, FIRST_CYCLES)
+BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"
+PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD)
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 

@@ -24,9 +24,9 @@ from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.ceremony import init_demo
 from twinseal.trust.home import Home
-from twinseal.trust.roles import Roles
+from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[2]
 WINDOWS = Path("data/windows")

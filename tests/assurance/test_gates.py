@@ -10,7 +10,7 @@ from assurance.candidate import ABOUT, MODEL, build
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from twinseal.assurance.chain import REQUIRED
+from twinseal.assurance.evidence_chain import REQUIRED
 from twinseal.assurance.gates import Bound, EvidenceResult, Gate, GateResult, Gates, Verdict, judge, observe
 from twinseal.config import parse
 from twinseal.errors import ConfigError, EvidenceError

@@ -19,10 +19,10 @@ from tests.attacks.forge import Keyring, Repository, canonical, files, release_o
 from tests.simulator import Registry
 from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, Deployment
 from twinseal.errors import TwinsealError
-from twinseal.trust.release import Release
+from twinseal.trust.release.release import Release
+from twinseal.twin.byte_sources import DirectorySource, RestSource, Source
 from twinseal.twin.pull import Admitted, pull
 from twinseal.twin.runtime import current, run
-from twinseal.twin.sources import DirectorySource, RestSource, Source
 
 LATER = NOW + timedelta(hours=1)
 UNTIL = NOW + timedelta(days=20)

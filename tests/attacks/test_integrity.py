@@ -20,8 +20,8 @@ from twinseal.errors import (
     SignatureError,
     TwinsealError,
 )
-from twinseal.trust.client import refresh
-from twinseal.twin.sources import DirectorySource
+from twinseal.trust.release.client import refresh
+from twinseal.twin.byte_sources import DirectorySource
 
 STAGES = ("assess", "evade", "ingest", "poison", "prepare", "train", "validate")
 FILES = (

@@ -231,8 +231,8 @@ def test_a_second_release_under_the_same_version(field: Field) -> None:
 def test_the_state_of_one_model_for_another(field: Field) -> None:
     """One folder for two models' twins."""
     from tests.attacks.field import LATER
+    from twinseal.twin.byte_sources import DirectorySource
     from twinseal.twin.pull import pull
-    from twinseal.twin.sources import DirectorySource
 
     before = field.answers()
     assert (

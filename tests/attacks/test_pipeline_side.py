@@ -26,11 +26,11 @@ from tests.assurance.test_assess_stage import assessed
 from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, RootError, SignatureError
 from twinseal.evidence import outcome
-from twinseal.trust import ceremony
-from twinseal.trust.candidate import verify_release
 from twinseal.trust.home import Home
-from twinseal.trust.release import Release
-from twinseal.trust.roles import Roles
+from twinseal.trust.release.candidate import verify_release
+from twinseal.trust.release.release import Release
+from twinseal.trust.root import ceremony
+from twinseal.trust.root.roles import Roles
 
 __all__ = ["assessed"]
 

@@ -63,7 +63,7 @@ def test_a_reviewer_who_is_also_the_builder() -> None:
     policy["roles"]["reviewer"]["holders"] = ("alice", "builder")
     with pytest.raises((ConfigError, ValueError), match="builder"):
         type(roles())(**policy)
-    assert replace  # the same by the value of keys: tests/trust/test_anchor.py
+    assert replace  # the same by the value of keys: tests/trust/root/test_anchor.py
 
 
 @pytest.mark.attack(0)
@@ -314,8 +314,8 @@ def test_a_planted_cache_is_no_root_of_trust(field: Field) -> None:
     import shutil
 
     from tests.twin.deployment import Deployment
-    from twinseal.trust.client import refresh
-    from twinseal.twin.sources import DirectorySource
+    from twinseal.trust.release.client import refresh
+    from twinseal.twin.byte_sources import DirectorySource
 
     assert 2 == field.accepts()
     other = Deployment(field.path / "other")

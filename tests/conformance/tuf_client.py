@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from twinseal.errors import RegistryError
-from twinseal.trust.client import METADATA, TARGETS, PunctualUpdater, SourceFetcher
+from twinseal.trust.release.client import METADATA, TARGETS, PunctualUpdater, SourceFetcher
 
 TRUSTED = "trusted-root"  # no metadata file: the suite counts those by their suffix
 

@@ -35,17 +35,17 @@ from twinseal.errors import DataError, EvidenceError
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import inventory, relative_names
 from twinseal.prognostics.checkpoint import parse_model
-from twinseal.trust import approval, oms, repository
-from twinseal.trust.anchor import Anchor
 from twinseal.trust.audit import Entry, Log, note
 from twinseal.trust.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
 from twinseal.trust.home import Home
 from twinseal.trust.metadata import check_root, parse, signed_bytes
-from twinseal.trust.release import Release
-from twinseal.trust.role import count, parse_role
-from twinseal.twin import feed, runtime
+from twinseal.trust.release import approval, oms, repository
+from twinseal.trust.release.model_role import count, parse_role
+from twinseal.trust.release.release import Release
+from twinseal.trust.root.anchor import Anchor
+from twinseal.twin import runtime, telemetry_reader
+from twinseal.twin.byte_sources import METADATA_RUN, DirectorySource, RestSource
 from twinseal.twin.pull import pull
-from twinseal.twin.sources import METADATA_RUN, DirectorySource, RestSource
 from twinseal.twin.state import Seen
 
 RUN = "0123456789abcdef" * 2
@@ -287,7 +287,7 @@ def _of_feeds(deployment: Deployment, folder: Path) -> list[Parser]:
         def rows(data: bytes) -> None:
             path = folder / f"feed{suffix}"
             path.write_bytes(data)
-            found = feed.read(path)
+            found = telemetry_reader.read(path)
             judged(found.head(50).to_dict("records") if isinstance(found, pd.DataFrame) else found)
 
         return rows

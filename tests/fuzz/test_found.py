@@ -17,7 +17,7 @@ from tests.fuzz.parsers import all_parsers
 from twinseal.digests import MAX_DEPTH, MAX_NODES, canonical_json, parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError, RootError
 from twinseal.telemetry.contract import Contract
-from twinseal.twin import feed
+from twinseal.twin import telemetry_reader
 from twinseal.twin.state import Seen
 
 
@@ -83,10 +83,10 @@ def test_a_row_longer_than_the_header_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "feed.csv"
     path.write_text("unit,cycle,wear\nx,a,1,0.5\n")
     with pytest.raises(DataError, match="expected rows of 3 cells, got one of 4: x,a,1,0.5"):
-        feed.read(path)
+        telemetry_reader.read(path)
     path.write_text("unit,cycle\n" + "a," * 400_000 + "1\n")
     with soon(2), pytest.raises(DataError, match="expected rows of 2 cells, got one of 400001"):
-        feed.read(path)
+        telemetry_reader.read(path)
 
 
 def test_a_table_of_many_columns_is_refused(tmp_path: Path) -> None:
@@ -94,16 +94,16 @@ def test_a_table_of_many_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "feed.csv"
     path.write_text("\n\n" + ",".join(["unit", "cycle", *map(str, range(40_000))]) + "\n")
     with soon(2), pytest.raises(DataError, match="expected at most 2048 columns"):
-        feed.read(path)
+        telemetry_reader.read(path)
     path.write_text("unit,cycle,cycle\na,1,2\n")
     with pytest.raises(DataError, match="each name once"):
-        feed.read(path)
+        telemetry_reader.read(path)
 
 
 def test_cells_that_are_missing_are_missing_readings(tmp_path: Path) -> None:
     path = tmp_path / "feed.csv"
     path.write_bytes(b"\xef\xbb\xbfunit,cycle,wear,heat\n7,1,0.5,x\n\n8,2\n")
-    rows = feed.read(path)
+    rows = telemetry_reader.read(path)
     assert isinstance(rows, pd.DataFrame)
     assert ["7", "8"] == rows["unit"].tolist()
     assert [1, 2] == rows["cycle"].tolist()
@@ -116,12 +116,12 @@ def test_a_broken_table_is_our_error_whichever_byte_is_broken(tmp_path: Path) ->
     path = tmp_path / "feed.parquet"
     pd.DataFrame({"unit": ["a"], "cycle": [1]}).to_parquet(path)
     honest = path.read_bytes()
-    assert isinstance(feed.read(path), pd.DataFrame)
+    assert isinstance(telemetry_reader.read(path), pd.DataFrame)
     refused = 0
     for place in range(0, len(honest), 7):
         path.write_bytes(honest[:place] + bytes([honest[place] ^ 0x41]) + honest[place + 1 :])
         try:
-            feed.read(path)
+            telemetry_reader.read(path)
         except DataError:
             refused += 1
     assert refused > 20
@@ -130,11 +130,11 @@ def test_a_broken_table_is_our_error_whichever_byte_is_broken(tmp_path: Path) ->
 def test_a_table_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "feed.parquet"
     pd.DataFrame({"unit": ["a"] * 1000, "cycle": [1] * 1000}).to_parquet(path)
-    assert isinstance(feed.read(path), pd.DataFrame)
-    monkeypatch.setattr(feed, "MAX_CELLS", 1999)
+    assert isinstance(telemetry_reader.read(path), pd.DataFrame)
+    monkeypatch.setattr(telemetry_reader, "MAX_CELLS", 1999)
     monkeypatch.setattr(pd, "read_parquet", pq.read_schema)  # it is not unpacked to be counted
     with pytest.raises(DataError, match="expected at most 1999 readings, got 1000 rows"):
-        feed.read(path)
+        telemetry_reader.read(path)
 
 
 def test_a_holder_whose_name_is_a_list_is_no_holder(parsers: dict[str, Parser]) -> None:

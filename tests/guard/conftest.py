@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from twinseal.guard.fitting import History, fit
+from twinseal.guard.calibration import History, fit
 from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import GuardParams
 from twinseal.telemetry.contract import Contract
@@ -63,7 +63,7 @@ class Watched:
     """What a guard made of one history, row by row."""
 
     def __init__(self, guard: Guard, rows: Doubles) -> None:
-        looks = [guard.look(np.array([cycle]), row[None], row[None]) for cycle, row in enumerate(rows, 1)]
+        looks = [guard.decide(np.array([cycle]), row[None], row[None]) for cycle, row in enumerate(rows, 1)]
         self.flagged = np.stack([look.flagged[0] for look in looks])  # (R, C)
         self.rules = np.stack([look.rules[0] for look in looks])
         self.refusals = [look.refusals[0] for look in looks]

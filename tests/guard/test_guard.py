@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
-from twinseal.guard import fitting
-from twinseal.guard.guard import AGREES, MAX_HELD, Guard, Look
+from twinseal.guard import calibration
+from twinseal.guard.guard import AGREES, MAX_HELD, Guard, GuardDecision
 from twinseal.guard.parameters import GuardParams
 from twinseal.telemetry.contract import Contract
 
@@ -54,24 +54,24 @@ def history(seed: int, rows: int = 120, count: int = COUNT) -> History:
 
 @pytest.fixture(scope="module")
 def params() -> GuardParams:
-    return fitting.fit([history(s) for s in range(20)], [history(s) for s in range(100, 130)], contract(), restore)
+    return calibration.fit([history(s) for s in range(20)], [history(s) for s in range(100, 130)], contract(), restore)
 
 
-def watch(params: GuardParams, known: np.ndarray, start: int = 1) -> tuple[Guard, list[Look]]:
+def watch(params: GuardParams, known: np.ndarray, start: int = 1) -> tuple[Guard, list[GuardDecision]]:
     guard, looks = Guard(params, contract(), window=len(known)), []
     for cycle, row in enumerate(known, start):
-        looks.append(guard.look(np.array([cycle]), restore(row[None]), row[None]))
+        looks.append(guard.decide(np.array([cycle]), restore(row[None]), row[None]))
     return guard, looks
 
 
-def flagged(look: Look) -> dict[str, str]:
+def flagged(look: GuardDecision) -> dict[str, str]:
     return {NAMES[i]: str(look.rules[0, i]) for i in np.flatnonzero(look.flagged[0])}
 
 
 def test_false_alarms_are_as_rare_as_was_said(params: GuardParams) -> None:
     """On units that neither set thresholds nor measured anything."""
     fresh = [history(s) for s in range(200, 240)]
-    shares = fitting.alarms(params, fresh, contract(), restore)
+    shares = calibration.alarms(params, fresh, contract(), restore)
     assert 0.0 < params.measured_false_alarm_share < 0.03
     assert 0.0 < shares.mean() < 0.03
 
@@ -95,7 +95,7 @@ def test_what_the_contract_forbids_is_replaced_by_what_the_others_expect(
     guard, _ = watch(params, known[:40])
     raw = restore(known[40:41])
     raw[0, 2] = value
-    look = guard.look(np.array([41]), raw, (raw - 50) / 5)
+    look = guard.decide(np.array([41]), raw, (raw - 50) / 5)
     assert {"c02": rule} == flagged(look)
     assert ("",) == look.refusals
     assert abs(look.known[0, 2] - known[40, 2]) < 1.5  # the truth, as well as the others can tell
@@ -107,20 +107,20 @@ def test_two_may_be_replaced_three_may_not(params: GuardParams) -> None:
         guard, _ = watch(params, known[:40])
         raw = restore(known[40:41])
         raw[0, :count] = math.nan
-        look = guard.look(np.array([41]), raw, (raw - 50) / 5)
+        look = guard.decide(np.array([41]), raw, (raw - 50) / 5)
         assert refused == bool(look.refusals[0])
     assert "expected at most 2 channels that lie or are silent, got 3: c00, c01, c02" == look.refusals[0]
 
 
 def test_few_channels_bear_less() -> None:
-    few = fitting.fit(
+    few = calibration.fit(
         [history(s, count=4) for s in range(20)], [history(s, count=4) for s in range(50, 55)], contract(4), restore
     )
     guard = Guard(few, contract(4))
     known, _ = history(303, count=4)
     raw = restore(known[:1])
     raw[0, :2] = math.nan
-    assert guard.look(np.array([1]), raw, (raw - 50) / 5).refusals[0].startswith("expected at most 1 channels")
+    assert guard.decide(np.array([1]), raw, (raw - 50) / 5).refusals[0].startswith("expected at most 1 channels")
 
 
 @pytest.mark.parametrize("shift", [2.0, -3.0])
@@ -190,7 +190,7 @@ def test_a_channel_that_others_tell_nothing_of_is_guessed_for_a_few_rows_only(pa
     raw[40:, -1] = math.nan
     guard = Guard(params, contract(), window=120)
     refusals = [
-        guard.look(np.array([c + 1]), raw[c : c + 1], ((raw - 50) / 5)[c : c + 1]).refusals[0] for c in range(60)
+        guard.decide(np.array([c + 1]), raw[c : c + 1], ((raw - 50) / 5)[c : c + 1]).refusals[0] for c in range(60)
     ]
     assert not any(refusals[40 : 40 + MAX_HELD])
     assert refusals[40 + MAX_HELD].startswith("c11: expected a good reading within 5 cycles, got none")
@@ -201,7 +201,7 @@ def test_change_is_allowed_for_every_cycle_since_the_last_good_reading(params: G
     guard, _ = watch(params, known[:20])
     far = restore(known[20:21])
     far[0, -1] = restore(known[19:20])[0, -1] + 40.0
-    look = guard.look(np.array([22]), far, (far - 50) / 5)
+    look = guard.decide(np.array([22]), far, (far - 50) / 5)
     assert "change" not in flagged(look).values()
 
 
@@ -213,7 +213,7 @@ def test_many_units_are_watched_as_each_would_be_alone(params: GuardParams) -> N
     for cycle in range(120):
         here = np.array([cycle < len(rows) for rows in told])
         known = np.stack([rows[min(cycle, len(rows) - 1)] for rows in told])
-        together.look(np.full(3, cycle + 1), restore(known), known, here)
+        together.decide(np.full(3, cycle + 1), restore(known), known, here)
     for unit, rows in enumerate(told):
         alone, _ = watch(params, rows)
         np.testing.assert_allclose(alone.window(len(rows))[0], together.window(120)[unit, 120 - len(rows) :], atol=1e-9)
@@ -229,7 +229,7 @@ def test_whatever_comes_what_goes_on_is_a_number(params: GuardParams, seed: int,
         raw[at] = data.draw(st.sampled_from([math.nan, -1e9, 1e9, 0.0, 100.0]))
     guard = Guard(params, contract(), window=15)
     for cycle in range(15):
-        look = guard.look(np.array([cycle + 1]), raw[cycle : cycle + 1], ((raw - 50) / 5)[cycle : cycle + 1])
+        look = guard.decide(np.array([cycle + 1]), raw[cycle : cycle + 1], ((raw - 50) / 5)[cycle : cycle + 1])
         assert np.isfinite(look.known).all()
         assert bool(look.refusals[0]) or np.abs(look.known).max() <= 10 + 1e-6  # the range is ±10 σ
 
@@ -239,7 +239,7 @@ def test_parameters_come_back_from_plain_data(params: GuardParams) -> None:
 
 
 def test_fitting_twice_gives_the_same(params: GuardParams) -> None:
-    again = fitting.fit([history(s) for s in range(20)], [history(s) for s in range(100, 130)], contract(), restore)
+    again = calibration.fit([history(s) for s in range(20)], [history(s) for s in range(100, 130)], contract(), restore)
     assert params == again
 
 
@@ -263,7 +263,7 @@ def test_parameters_by_which_nothing_can_be_judged_are_refused(
 
 def test_too_few_units_are_refused() -> None:
     with pytest.raises(DataError, match="expected at least 5 training units and one more, got 3, 1"):
-        fitting.fit([history(s) for s in range(3)], [history(9)], contract(), restore)
+        calibration.fit([history(s) for s in range(3)], [history(9)], contract(), restore)
 
 
 def test_parameters_of_another_machine_are_refused(params: GuardParams) -> None:

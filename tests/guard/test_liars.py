@@ -8,7 +8,7 @@ from guard.conftest import LOADS, NAMES, Watched, contract_of, deaf, life, watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinseal.guard.fitting import fit
+from twinseal.guard.calibration import fit
 from twinseal.guard.guard import AGREES, MAX_FLAGGED, MAX_HELD, Guard
 from twinseal.guard.parameters import GuardParams
 
@@ -170,7 +170,7 @@ def test_lies_of_one_machine_do_not_touch_another(params: GuardParams) -> None:
     for at in range(length):
         here = np.array([at < len(rows) for rows in all_rows])
         row = np.stack([rows[min(at, len(rows) - 1)] for rows in all_rows])
-        look = guard.look(np.full(3, at + 1), row, row, here)
+        look = guard.decide(np.full(3, at + 1), row, row, here)
         flagged[:, at], silent[:, at] = look.flagged, [refusal != "" for refusal in look.refusals]
     for unit, rows in enumerate(all_rows):
         alone = watch(params, rows)
@@ -229,12 +229,12 @@ def row(**changes: float) -> np.ndarray:
 
 def ruled(change: float = 1.0, channels: int = len(NAMES)) -> Guard:
     guard = Guard(deaf(channels), contract_of(NAMES[:channels], change))
-    assert not guard.look(np.array([1]), row()[:, :channels], row()[:, :channels]).flagged.any()
+    assert not guard.decide(np.array([1]), row()[:, :channels], row()[:, :channels]).flagged.any()
     return guard
 
 
 def step(guard: Guard, cycle: int, values: np.ndarray) -> tuple[dict[str, str], str]:
-    look = guard.look(np.array([cycle]), values, values)
+    look = guard.decide(np.array([cycle]), values, values)
     return {NAMES[i]: str(rule) for i, rule in enumerate(look.rules[0]) if rule}, look.refusals[0]
 
 
@@ -295,7 +295,7 @@ def test_attack_leap_of_the_cycles_does_not_make_a_machine_young(params: GuardPa
     guard = Guard(params, contract_of(), window=100)
     assert not Watched(guard, rows).silent.any()
     guard.forget()
-    young = [guard.look(np.array([1_000 + at]), row[None], row[None]).refusals[0] for at, row in enumerate(rows[:60])]
+    young = [guard.decide(np.array([1_000 + at]), row[None], row[None]).refusals[0] for at, row in enumerate(rows[:60])]
     assert all(young[20:])
     assert not guard.window(100)[0, :40].any(), "rows before the leap are gone"
 
@@ -318,7 +318,7 @@ def test_whatever_comes_what_goes_on_is_finite_and_every_replacement_is_said(
     for cycle, reading in enumerate(values, 1):
         given = np.array([reading])
         with np.errstate(invalid="ignore"):
-            look = guard.look(np.array([cycle]), given, given)
+            look = guard.decide(np.array([cycle]), given, given)
         assert np.isfinite(look.known).all()
         if not look.refusals[0]:
             kept = ~look.flagged[0]

@@ -17,8 +17,8 @@ from referencing import Registry, Resource
 from tests.twin.deployment import Deployment
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, SignatureError
-from twinseal.trust.candidate import verify_bundle
-from twinseal.trust.oms import verify_directory
+from twinseal.trust.release.candidate import verify_bundle
+from twinseal.trust.release.oms import verify_directory
 
 TOOLS = Path(sys.executable).parent
 SCHEMAS = Path(__file__).parents[1] / "vectors/oms"

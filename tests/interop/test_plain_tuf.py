@@ -15,7 +15,7 @@ from tuf.api.exceptions import DownloadHTTPError, RepositoryError
 from tuf.ngclient import FetcherInterface, Updater
 
 from tests.twin.deployment import MODEL, Deployment
-from twinseal.trust.release import Release
+from twinseal.trust.release.release import Release
 
 
 class FileFetcher(FetcherInterface):

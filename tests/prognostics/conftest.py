@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from twinseal.guard.fitting import fit as fit_guard
+from twinseal.guard.calibration import fit as fit_guard
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks

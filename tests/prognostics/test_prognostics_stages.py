@@ -18,9 +18,9 @@ from twinseal.files import inventory
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.ceremony import init_demo
 from twinseal.trust.home import Home
-from twinseal.trust.roles import Roles
+from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.root.roles import Roles
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
 RECIPE = {"epochs": 5, "batch": 64, "hidden": [8], "epsilon_sigma": 0.1}

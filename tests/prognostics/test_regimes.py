@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from twinseal.errors import DataError
-from twinseal.guard.fitting import fit as fit_guard
+from twinseal.guard.calibration import fit as fit_guard
 from twinseal.prognostics.checkpoint import Model, read_model, write_model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
@@ -24,7 +24,7 @@ from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.simulated import DEMAND, SENSORS, SETTINGS, Simulated, SimulatedParams
 from twinseal.telemetry.validation import validate
-from twinseal.twin.first_rows import take
+from twinseal.twin.baseline_rows import take
 from twinseal.twin.runtime import Prediction, _Unit
 
 POLICY = Path(__file__).parents[2] / "policy" / "contract.yaml"

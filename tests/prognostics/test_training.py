@@ -13,6 +13,7 @@ from twinseal.errors import ConfigError, DataError
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.fitting import Epoch, Recipe, fit
+from twinseal.prognostics.median_certificates import ROUNDING_CYCLES
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.normaliser import pad
 from twinseal.prognostics.training import (
@@ -24,7 +25,6 @@ from twinseal.prognostics.training import (
     unit_part,
 )
 from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
-from twinseal.robustness.certificates import ROUNDING_CYCLES
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 

@@ -10,9 +10,9 @@ from twinseal.errors import RegistryError, RootError
 from twinseal.registry.register import METADATA_RUN, mirror, publish
 from twinseal.registry.store import Store
 from twinseal.registry.submit import submit
-from twinseal.trust.ceremony import init_demo
 from twinseal.trust.home import Home
-from twinseal.trust.roles import Role, Roles, RoleTable
+from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.root.roles import Role, Roles, RoleTable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

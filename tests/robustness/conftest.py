@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from twinseal.config import parse, read_yaml
-from twinseal.guard.fitting import fit as fit_guard
+from twinseal.guard.calibration import fit as fit_guard
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.training import RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.evasion import Evasion, evade
+from twinseal.robustness.attacks.evasion import Evasion, evade
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet

@@ -13,10 +13,10 @@ import pytest
 from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, saying
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
-from twinseal.trust import repository
-from twinseal.trust.approval import approve, reject
 from twinseal.trust.audit import Log, log_of, verify
-from twinseal.trust.request import Request
+from twinseal.trust.release import repository
+from twinseal.trust.release.approval import approve, reject
+from twinseal.trust.release.request import Request
 
 LATER = NOW + timedelta(hours=1)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.trust.scenes import Scene
 from twinseal.errors import KeyAccessError, RootError
 from twinseal.trust.home import Home
-from twinseal.trust.keys import generate
+from twinseal.trust.keys.key import generate
 
 
 def test_home_is_where_the_environment_says_or_here(

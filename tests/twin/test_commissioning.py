@@ -24,20 +24,21 @@ from twinseal.digests import sha256
 from twinseal.errors import AuditError, DataError, EvidenceError, KeyAccessError, SignatureError, TrustError
 from twinseal.prognostics.normaliser import BASELINE_CYCLES
 from twinseal.telemetry.contract import Contract
-from twinseal.trust import ceremony, first_cycles
+from twinseal.trust import baseline_record
 from twinseal.trust.audit import log_of
+from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
 from twinseal.trust.dsse import sign_envelope
-from twinseal.trust.first_cycles import CYCLES, FirstCycles, unit_key
-from twinseal.trust.keys import KeySigner
-from twinseal.trust.roles import Roles
+from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.root import ceremony
+from twinseal.trust.root.roles import Roles
 from twinseal.twin import commissioner, commissioning
 from twinseal.twin.admit import VerifiedModel
+from twinseal.twin.baseline_rows import breaches, take
+from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.commissioner import Signed, commission
 from twinseal.twin.commissioning import Baselines, Kept, baselines, parse_memory, readings, write_memory
-from twinseal.twin.first_rows import breaches, take
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import Runtime
-from twinseal.twin.sources import DirectorySource
 from twinseal.twin.state import Seen, State
 
 LATER = NOW + timedelta(hours=1)
@@ -84,10 +85,10 @@ class Plant:
     def file(self, unit: str = "pump-1") -> Path:
         return self.folder / f"{unit_key(unit)}.dsse.json"
 
-    def forge(self, first: FirstCycles, holder: str = "emil") -> None:
+    def forge(self, first: BaselineRecord, holder: str = "emil") -> None:
         """What a thief of a key can put there."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self.file(first.unit).write_bytes(first_cycles.sign(first, self.key(holder)))
+        self.file(first.unit).write_bytes(baseline_record.sign(first, self.key(holder)))
 
     def refuses(self, message: str, *, unit: str = "pump-1", now: datetime = LATER) -> None:
         """The unit's record is not used, that is said, and the other unit's is used as before."""
@@ -343,7 +344,7 @@ def test_a_revoked_commissioner_signs_on(commissioned: Plant) -> None:
     ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
     deployment.update_mirror()
     commissioned.verified = commissioned.pull()
-    commissioned.file().write_bytes(first_cycles.sign(replace(first, version=2), key))
+    commissioned.file().write_bytes(baseline_record.sign(replace(first, version=2), key))
     assert "expected a signature by flora" in commissioned.baselines().refused[0].reason
     with pytest.raises(SignatureError, match="commissioner: expected one of flora, got 'emil'"):
         commissioned.commission(healthy(4), "pump-4", signer=key)

@@ -13,8 +13,8 @@ import pytest
 from tests import simulator
 from tests.simulator import Behaviour, Registry
 from twinseal.errors import DigestMismatchError, RegistryError
+from twinseal.twin.byte_sources import RestSource
 from twinseal.twin.connection import LARGE_BYTES
-from twinseal.twin.sources import RestSource
 
 ID = "m-" + "0" * 32
 WEIGHTS = f"candidates/{ID}/model/model.safetensors"

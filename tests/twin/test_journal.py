@@ -12,9 +12,9 @@ import pytest
 from tests.twin.deployment import MODEL, NOW, Deployment
 from twinseal.errors import AuditError, DigestMismatchError, RegistryError, RollbackError
 from twinseal.trust.audit import Entry, log_of, verify
+from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import current
-from twinseal.twin.sources import DirectorySource
 
 LATER = NOW + timedelta(hours=1)
 

@@ -26,15 +26,15 @@ from twinseal.errors import (
 )
 from twinseal.evidence import Subject
 from twinseal.files import inventory
-from twinseal.trust import repository
-from twinseal.trust.anchor import Anchor
 from twinseal.trust.attestation import write_attestation
 from twinseal.trust.dsse import sign_envelope
 from twinseal.trust.home import Home
-from twinseal.trust.oms import sign_directory
+from twinseal.trust.release import repository
+from twinseal.trust.release.oms import sign_directory
+from twinseal.trust.root.anchor import Anchor
+from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import Admitted, pull
 from twinseal.twin.runtime import current
-from twinseal.twin.sources import DirectorySource
 
 LATER = NOW + timedelta(hours=1)
 

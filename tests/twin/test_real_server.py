@@ -15,13 +15,13 @@ from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
 from twinseal.registry.register import METADATA_RUN, publish
 from twinseal.registry.store import connect
 from twinseal.registry.submit import submit
-from twinseal.trust import repository
 from twinseal.trust.home import Home
-from twinseal.trust.release import Release
-from twinseal.trust.role import sign_role
+from twinseal.trust.release import repository
+from twinseal.trust.release.model_role import sign_role
+from twinseal.trust.release.release import Release
+from twinseal.twin.byte_sources import RestSource
 from twinseal.twin.pull import Admitted, pull
 from twinseal.twin.runtime import current
-from twinseal.twin.sources import RestSource
 
 
 def registered(store: Any, deployment: Deployment, version: int, model: str, write: Writer | None = None) -> Release:

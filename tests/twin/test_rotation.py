@@ -10,11 +10,11 @@ import pytest
 
 from tests.twin.deployment import MODEL, NOW, Deployment
 from twinseal.errors import RootError, SignatureError, ThresholdError
-from twinseal.trust import ceremony
-from twinseal.trust.anchor import Anchor
+from twinseal.trust.root import ceremony
+from twinseal.trust.root.anchor import Anchor
+from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import Admitted, pull
 from twinseal.twin.runtime import current
-from twinseal.twin.sources import DirectorySource
 
 LATER = NOW + timedelta(hours=1)
 

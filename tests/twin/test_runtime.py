@@ -17,9 +17,9 @@ from tests.twin.deployment import CHANNELS, MODEL, NOW, WINDOW, Deployment
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.twin.admit import VerifiedModel
+from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import Prediction, Runtime, run
-from twinseal.twin.sources import DirectorySource
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.twin.deployment import MODEL, NOW, Deployment
 from twinseal.errors import EvidenceError, TrustError, TwinsealError
+from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import current
-from twinseal.twin.sources import DirectorySource
 from twinseal.twin.state import Seen, State
 
 OPERATIONS = ("replace", "rename", "unlink", "rmdir", "fsync")

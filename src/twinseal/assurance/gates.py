@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from twinseal.assurance.chain import HANGS, REQUIRED, broken_links
+from twinseal.assurance.evidence_chain import HANGS, REQUIRED, broken_links
 from twinseal.config import Field, Settings
 from twinseal.errors import EvidenceError
 from twinseal.evidence import Statement, Subject, measures

@@ -2,7 +2,7 @@
 
     options.py      what commands share: options, places, what is asked of a person
     custodians.py   init, trust show|renew|sign, keys rotate|revoke
-    keys.py         keys new|show
+    key_holders.py         keys new|show
     reviewers.py    review list|show, approve, reject
     registrar.py    register
     operator.py     pull, verify, run, commission
@@ -22,7 +22,7 @@ import structlog
 import typer
 
 from twinseal import __version__
-from twinseal.cli import audit, custodians, keys, operator, registrar, reviewers
+from twinseal.cli import audit, custodians, key_holders, operator, registrar, reviewers
 from twinseal.console import exit_code, out
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def about(
 ) -> None:
     """Set the log up; say the version."""
     if passphrase_fd is not None:
-        from twinseal.trust.passphrases import descriptors
+        from twinseal.trust.keys.passphrases import descriptors
 
         descriptors.choose(passphrase_fd)
     structlog.configure(
@@ -65,9 +65,9 @@ def about(
 
 app.command(rich_help_panel=CUSTODIAN)(custodians.init)
 app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
-keys.keys.command()(custodians.rotate)
-keys.keys.command()(custodians.revoke)
-app.add_typer(keys.keys, name="keys", rich_help_panel=EVERYONE)
+key_holders.keys.command()(custodians.rotate)
+key_holders.keys.command()(custodians.revoke)
+app.add_typer(key_holders.keys, name="keys", rich_help_panel=EVERYONE)
 app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER)(reviewers.approve)

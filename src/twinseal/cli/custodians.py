@@ -26,8 +26,8 @@ def init(
     ] = False,
 ) -> None:
     """Make the first root of trust: the anchor that every twin is installed with."""
-    from twinseal.trust import ceremony
-    from twinseal.trust.roles import Roles
+    from twinseal.trust.root import ceremony
+    from twinseal.trust.root.roles import Roles
 
     home, roles, now = Home.intended(), Roles.load(ROLES), datetime.now(UTC)
     home.make_private()
@@ -45,7 +45,7 @@ def init(
 def trust_show() -> None:
     """Who may do what, with which key, how many it takes, and until when; what is near its end is red."""
     from twinseal.trust import overview
-    from twinseal.trust.keys import fingerprint
+    from twinseal.trust.keys.key import fingerprint
 
     home, now = Home.find(), datetime.now(UTC)
     anchor = home.anchor()
@@ -74,8 +74,8 @@ def trust_show() -> None:
 @trust.command("renew")
 def trust_renew(yes: Sure = False) -> None:
     """The next root, with who may do what as policy/roles.yaml has it now; keys stay."""
-    from twinseal.trust import ceremony
-    from twinseal.trust.roles import Roles
+    from twinseal.trust.root import ceremony
+    from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
     agree(yes, "Sign a new root of trust by policy/roles.yaml?")
@@ -85,9 +85,9 @@ def trust_renew(yes: Sure = False) -> None:
 @trust.command("sign")
 def trust_sign(yes: Sure = False) -> None:
     """Sign the root that is proposed with the custodians' keys that are here; once enough have, publish it."""
-    from twinseal.trust import ceremony
-    from twinseal.trust.custody import Proposal
-    from twinseal.trust.roles import Roles
+    from twinseal.trust.root import ceremony
+    from twinseal.trust.root.custody import Proposal
+    from twinseal.trust.root.roles import Roles
 
     home, roles = Home.intended(), Roles.load(ROLES)
     _show_proposed(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
@@ -105,9 +105,9 @@ def rotate(
     yes: Sure = False,
 ) -> None:
     """Another key for HOLDER, by a new root; the old one never counts again. The same after a theft, at once."""
-    from twinseal.trust import ceremony
-    from twinseal.trust.keys import read_public_key
-    from twinseal.trust.roles import Roles
+    from twinseal.trust.keys.key import read_public_key
+    from twinseal.trust.root import ceremony
+    from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
     agree(yes, f"Replace the key of {holder}, for good?")
@@ -127,8 +127,8 @@ def rotate(
 
 def revoke(holder: Holder, yes: Sure = False) -> None:
     """One holder less, by a new root; the key never counts again."""
-    from twinseal.trust import ceremony
-    from twinseal.trust.roles import Roles
+    from twinseal.trust.root import ceremony
+    from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
     agree(yes, f"Take every role from {holder}, for good?")
@@ -139,7 +139,7 @@ def revoke(holder: Holder, yes: Sure = False) -> None:
 
 def _show_proposed(pins: Any, before: Any) -> None:
     """Who would do what, and every key that the root before did not have: that is what a custodian signs."""
-    from twinseal.trust.keys import fingerprint
+    from twinseal.trust.keys.key import fingerprint
 
     known = {fingerprint(h.key) for role in before.roles.values() for h in role.holders} if before else set()
     for name, role in pins.roles.items():
@@ -174,8 +174,8 @@ def _say_anchor(home: Home, anchor: Any) -> None:
 
 
 def _model(home: Home, model: str) -> str:
-    from twinseal.trust import repository
-    from twinseal.trust.role import count
+    from twinseal.trust.release import repository
+    from twinseal.trust.release.model_role import count
 
     role, release = repository.role_of(home, model), repository.current(home, model)
     if role is None or release is None:

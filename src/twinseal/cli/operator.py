@@ -26,8 +26,8 @@ def pull(
     state: State = Path("twin"),
 ) -> None:
     """Fetch the current release and verify all of it; only then does it replace the model that runs."""
+    from twinseal.twin.byte_sources import DirectorySource, RestSource
     from twinseal.twin.pull import pull as fetch
-    from twinseal.twin.sources import DirectorySource, RestSource
 
     pinned = trusted(anchor)
     now = datetime.now(UTC)
@@ -54,7 +54,7 @@ def verify(
     anchor: AnchorDir = None,
 ) -> None:
     """Verify a signed directory offline: signature, evidence, verdict. Says nothing of approval or freshness."""
-    from twinseal.trust.candidate import verify_bundle
+    from twinseal.trust.release.candidate import verify_bundle
 
     if not directory.is_dir():
         raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
@@ -79,7 +79,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")] = False,
 ) -> None:
     """Predict remaining life with the admitted model; the guard stands before every prediction."""
-    from twinseal.twin import commissioning, feed, runtime
+    from twinseal.twin import commissioning, runtime, telemetry_reader
 
     pinned = trusted(anchor)
     verified = runtime.current(state, pinned, model)
@@ -89,7 +89,7 @@ def run(
             f"[yellow]{shown(refusal.unit)}: signed first cycles are not used[/], its life is estimated without them: "
             f"{shown(refusal.reason)}"
         )
-    made = runtime.run(verified, feed.read(telemetry), baselines=first, last_only=last)
+    made = runtime.run(verified, telemetry_reader.read(telemetry), baselines=first, last_only=last)
     if as_json:
         for item in made:  # as they come: a stream is answered row by row
             sys.stdout.write(json.dumps(asdict(item)) + "\n")
@@ -117,9 +117,9 @@ def commission(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: I have compared the values.")] = False,
 ) -> None:
     """Sign what new machines say in their first 20 cycles, so that nobody can move it later."""
-    from twinseal.trust.first_cycles import unit_key
-    from twinseal.trust.keys import open_signer
-    from twinseal.twin import commissioner, commissioning, feed, first_rows, runtime
+    from twinseal.trust.baseline_record import unit_key
+    from twinseal.trust.keys.key import open_signer
+    from twinseal.twin import baseline_rows, commissioner, commissioning, runtime, telemetry_reader
     from twinseal.twin.state import State as TwinState
 
     if str(telemetry) == "-":
@@ -128,7 +128,7 @@ def commission(
     verified = runtime.current(state, pinned, model)
     root = commissioning.newest(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # says who they are, before a key is looked for
-    found = first_rows.take(feed.read(telemetry), verified.model.contract, units or ())
+    found = baseline_rows.take(telemetry_reader.read(telemetry), verified.model.contract, units or ())
     kept = commissioning.read_memory(TwinState(state))
     for unit, rows in found.items():
         _show_first_cycles(unit, rows, verified)

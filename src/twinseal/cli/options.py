@@ -48,7 +48,7 @@ def signer(uri: str | None, holder: str) -> Any:
         SignatureError: The anchor knows no such reviewer.
         KeyAccessError: The key cannot be opened.
     """
-    from twinseal.trust.keys import open_signer
+    from twinseal.trust.keys.key import open_signer
 
     Home.find().anchor().roles["reviewer"].key_of(holder)  # says who the reviewers are, before a key is looked for
     place = uri or Home.find().key_uri(holder)
@@ -57,7 +57,7 @@ def signer(uri: str | None, holder: str) -> Any:
 
 def passphrase(uri: str, holder: str) -> bytes | None:
     """The passphrase of a key, asked for at the terminal if nothing else has it; None: the environment may have it."""
-    from twinseal.trust.keys import needs_passphrase
+    from twinseal.trust.keys.key import needs_passphrase
 
     if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
         return None
@@ -75,7 +75,7 @@ def new_passphrase(holder: str) -> bytes:
     Raises:
         KeyAccessError: There is none, and nobody to ask.
     """
-    from twinseal.trust import passphrases
+    from twinseal.trust.keys import passphrases
 
     found = passphrases.find(holder)
     if found is not None:
@@ -96,7 +96,7 @@ def trusted(directory: Path | None) -> Any:
     Raises:
         RootError: There is none.
     """
-    from twinseal.trust.anchor import Anchor as TrustAnchor
+    from twinseal.trust.root.anchor import Anchor as TrustAnchor
 
     if directory is None and not Home.intended().anchor_dir.is_dir():
         raise RootError(

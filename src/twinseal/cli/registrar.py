@@ -22,7 +22,7 @@ def register(
     from twinseal.registry import registration
     from twinseal.registry.store import connect
     from twinseal.trust import overview
-    from twinseal.trust.roles import Roles
+    from twinseal.trust.root.roles import Roles
 
     home, roles, now = Home.find(), Roles.load(ROLES), datetime.now(UTC)
     if renew:

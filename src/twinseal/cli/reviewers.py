@@ -18,7 +18,7 @@ review = typer.Typer(help="What waits for a decision, and what speaks for and ag
 @review.command("list")
 def review_list() -> None:
     """The release that waits for a decision, and what is registered."""
-    from twinseal.trust import repository
+    from twinseal.trust.release import repository
 
     home = Home.find()
     anchor = home.anchor()
@@ -47,8 +47,8 @@ def review_list() -> None:
 @review.command("show")
 def review_show() -> None:
     """The release that waits: its verdict, its gates, its evidence, and who has signed. All of it verified first."""
-    from twinseal.trust.candidate import verify_release
-    from twinseal.trust.request import Request
+    from twinseal.trust.release.candidate import verify_release
+    from twinseal.trust.release.request import Request
 
     anchor = Home.find().anchor()
     waiting = Request.read(RELEASE)
@@ -81,9 +81,9 @@ def approve(
     yes: Yes = False,
 ) -> None:
     """Verify the release that waits as a twin would, and sign it."""
-    from twinseal.trust import approval
     from twinseal.trust.audit import log_of
-    from twinseal.trust.request import Request
+    from twinseal.trust.release import approval
+    from twinseal.trust.release.request import Request
 
     anchor = Home.find().anchor()
     waiting = Request.read(RELEASE)
@@ -111,9 +111,9 @@ def reject(
     yes: Yes = False,
 ) -> None:
     """Say no, with a reason that is signed and kept. An approval of yours no longer counts then."""
-    from twinseal.trust import approval
     from twinseal.trust.audit import log_of
-    from twinseal.trust.request import Request
+    from twinseal.trust.release import approval
+    from twinseal.trust.release.request import Request
 
     anchor = Home.find().anchor()
     waiting = Request.read(RELEASE)
@@ -150,13 +150,13 @@ def _show_gates(gates: list[dict[str, Any]]) -> None:
 
 
 def _waiting() -> Any:
-    from twinseal.trust.request import Request
+    from twinseal.trust.release.request import Request
 
     return Request.read(RELEASE) if (RELEASE / "release.json").exists() else None
 
 
 def _reviews(waiting: Any) -> Any:
-    from twinseal.trust import approval
+    from twinseal.trust.release import approval
 
     return approval.read_all(APPROVALS, waiting.role_bytes, Home.find().anchor())
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.guard.others import NOBODY, Others
+from twinseal.guard.contract_limits import Limits
+from twinseal.guard.cross_channel import NOBODY, CrossChannel
 from twinseal.guard.parameters import Doubles, GuardParams
-from twinseal.guard.rules import Limits
 from twinseal.guard.wear import Wear
 from twinseal.telemetry.contract import Contract
 
@@ -48,7 +48,7 @@ SUSPECTS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class GuardDecision:
     """What the guard made of one row of each of B units.
 
     Attributes:
@@ -87,7 +87,7 @@ class Guard:
         if len(params.stuck_cycles) != count:
             raise ValueError(f"guard: expected parameters of {count} channels, got {len(params.stuck_cycles)}")
         self._limits = Limits([contract.all_channels[name] for name in self._names])
-        self._others, self._wear = Others(params), Wear(params, units)
+        self._others, self._wear = CrossChannel(params), Wear(params, units)
         self._stuck_after, self._longest = np.array(params.stuck_cycles), params.spans[-1]
         ages = np.arange(self._longest, 0, -1)  # of the rows, the newest 1
         self._means = np.stack([(ages <= span) / span for span in params.spans])  # (S, longest)
@@ -107,14 +107,14 @@ class Guard:
         self._own = np.zeros((units, rows, count))  # σ, each channel from its own readings alone
         self._seen = np.zeros(units, dtype=np.int64)
 
-    def look(
+    def decide(
         self,
         cycles: Counts,
         readings: Doubles,
         known: Doubles,
         active: Flags | None = None,
         regimes: Counts | None = None,
-    ) -> Look:
+    ) -> GuardDecision:
         """Judge one row of each unit; rows come in order of their cycles.
 
         Args:
@@ -146,7 +146,7 @@ class Guard:
         good = here[:, None] & (rules == "")
         self._good[at] = np.where(good, readings, self._good[at])
         self._since[at] = np.where(good, cycles[:, None], self._since[at])
-        return Look(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
+        return GuardDecision(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
 
     def window(self, rows: int, *, repaired: bool = True) -> Doubles:
         """The newest rows of each unit in σ, (B, rows, C); zeros before the first.

@@ -2,7 +2,7 @@
 
 A mean of members whose errors differ is a better estimate than any of them, and its bounds are the mean of their
 bounds. A median holds against members that say anything at all: where members read disjoint sensors, or were trained on
-disjoint units, an attacker who holds few of those holds few members (`robustness.certificates`).
+disjoint units, an attacker who holds few of those holds few members (`prognostics.median_certificates`).
 
 The median of an even number of members is the mean of the two in the middle.
 

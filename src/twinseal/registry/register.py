@@ -1,7 +1,7 @@
 """Registration: the TUF metadata goes where twins fetch it, the candidate becomes a version, `champion` moves to it.
 
 Only copies of what is already signed move here, and only after the threshold was met in the repository of record
-(`trust.repository`). Each step can be repeated: after an interruption the same call finishes the work.
+(`trust.release.repository`). Each step can be repeated: after an interruption the same call finishes the work.
 
     1 the registered model exists, with a run that carries the metadata
     2 every file of the repository of record is in that run; `timestamp.json` last, for it makes the rest count
@@ -73,7 +73,7 @@ def mirror(store: Store, home: Home) -> tuple[str, ...]:
     """Copy the repository of record to every registered model of the anchor that carries it; their names.
 
     All of them, because one timestamp speaks for all: a model left behind would expire while the others live. Call it
-    after `trust.repository.renew`.
+    after `trust.release.repository.renew`.
 
     Raises:
         RegistryError: There is no metadata to copy, or MLflow could not be reached or refused.

@@ -22,15 +22,15 @@ from twinseal.registry.register import mirror
 from twinseal.registry.register import publish as offer
 from twinseal.registry.store import Store
 from twinseal.registry.submit import describe_candidate, submit
-from twinseal.trust import approval, repository
 from twinseal.trust.attestation import read_attestation
 from twinseal.trust.audit import Entry, log_of
-from twinseal.trust.candidate import verify_release
 from twinseal.trust.home import Home
-from twinseal.trust.release import Release
-from twinseal.trust.request import Request
-from twinseal.trust.role import Count
-from twinseal.trust.roles import Roles
+from twinseal.trust.release import approval, repository
+from twinseal.trust.release.candidate import verify_release
+from twinseal.trust.release.model_role import Count
+from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
+from twinseal.trust.root.roles import Roles
 
 APPROVE = "twinseal review show && twinseal approve --as <your name in policy/roles.yaml>"
 

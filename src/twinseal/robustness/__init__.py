@@ -4,7 +4,7 @@
     evasion       small changes to every reading               (through art_adapter, the only door to ART)
     injection     a few sensors off by a percentage            (Mode, Calyam & Hoque 2020)
     poisoning     the training data changed, and retrained
-    trial         the windows that all of this is measured on
+    evaluation_set         the windows that all of this is measured on
     sanity        reasons to doubt the numbers above
 
 Imports nothing here, so that reading the threats needs neither torch nor ART.

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.guard.guard import Guard, Look
+from twinseal.guard.guard import Guard, GuardDecision
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import in_float32
 from twinseal.prognostics.windows import Windows
@@ -70,7 +70,7 @@ def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched
     """What the guard makes of `histories` as they are told, `false`: in the twin, row by row."""
     lengths = [len(rows) for rows in false]
     guard, longest = model.guard_of(len(false), window=model.window), max(lengths)
-    seen = list(looks(guard, model, histories, false))
+    seen = list(guard_decisions(guard, model, histories, false))
     flagged = np.stack([look.flagged.any(axis=1) for look in seen], axis=1)  # (U, longest)
     refused = np.stack([np.array(look.refusals) != "" for look in seen], axis=1)
     both = (guard.window(model.window, repaired=which) for which in (True, False))
@@ -90,9 +90,9 @@ def anyway(model: Model, histories: Histories) -> list[Flags]:
     return [flagged | refused for flagged, refused in zip(seen.flagged, seen.refused, strict=True)]
 
 
-def looks(
+def guard_decisions(
     guard: Guard, model: Model, histories: Histories, false: list[Doubles], steps: slice = slice(None)
-) -> Iterator[Look]:
+) -> Iterator[GuardDecision]:
     """What a guard makes of each cycle, as it comes. All units end together; a shorter one begins later.
 
     Args:
@@ -109,7 +109,7 @@ def looks(
         known = np.stack([rows[i] for rows, i in zip(false, at, strict=True)])
         regimes = np.array([regime[i] for regime, i in zip(histories.regimes, at, strict=True)])
         here = step >= longest - lengths
-        yield guard.look(at + 1, model.normaliser.restore(known, regimes), known, here, regimes)
+        yield guard.decide(at + 1, model.normaliser.restore(known, regimes), known, here, regimes)
 
 
 def answers(

@@ -49,9 +49,8 @@ class EvasionThreat(Attacker):
 
     Attributes:
         attacks: The battery: fgm (Goodfellow 2015), bim (Kurakin 2017), pgd (Madry 2018), pgd-smoothed (PGD on a
-            stand-in that has gradients everywhere; see `robustness.smoothed`) and strong (several starts, momentum,
-            steps that are halved; `robustness.engine`) know the network; square (`robustness.search`) may only ask it;
-            transfer (strong against another network, trained on the same data) not even that.
+            stand-in that has gradients everywhere; see `methods.surrogate`) and strong (several starts, momentum, steps
+            that are halved; `methods.gradient`) know the network; square (`methods.square`) may only ask it; transfer (strong against another network, trained on the same data) not even that.
         aims: any (the estimate is wrong, either way), healthy-washing (the estimate is as high as can be).
         epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
         bim_steps: Steps of BIM, each ε/steps long.
@@ -285,7 +284,7 @@ class PoisoningThreat(Attacker):
     """An attacker who changes the training data of a share of the units.
 
     Attributes:
-        kind: What is changed; see `robustness.poisoning`.
+        kind: What is changed; see `robustness.attacks.poisoning`.
         shares: Shares of the training units, rising, in (0, 1).
     """
 

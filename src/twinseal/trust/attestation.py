@@ -12,10 +12,10 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.evidence import Statement
 from twinseal.files import write_whole
-from twinseal.trust.anchor import Anchor
 from twinseal.trust.dsse import MAX_ENVELOPE_BYTES, sign_envelope, verify_envelope
 from twinseal.trust.home import Home
-from twinseal.trust.pins import Requirement
+from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.pins import Requirement
 
 log = structlog.get_logger(__name__)
 

@@ -21,9 +21,9 @@ from securesystemslib.dsse import Envelope
 
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, SignatureError, ThresholdError
-from twinseal.trust.keys import KeySigner
+from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.metadata import signature, verifies
-from twinseal.trust.pins import RoleKeys
+from twinseal.trust.root.pins import RoleKeys
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_ENVELOPE_BYTES = 8 << 20

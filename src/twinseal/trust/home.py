@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.errors import KeyAccessError, RootError
-from twinseal.trust.anchor import Anchor
-from twinseal.trust.keys import KeySigner, open_signer, variable
-from twinseal.trust.pins import RoleKeys
+from twinseal.trust.keys.key import KeySigner, open_signer, variable
+from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.pins import RoleKeys
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tuf.api.serialization import DeserializationError, SerializationError
 
 from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError, RootError, SignatureError
-from twinseal.trust.keys import Key, fingerprint
+from twinseal.trust.keys.key import Key, fingerprint
 
 MAX_METADATA_BYTES = 512_000  # python-tuf's own limit for a root
 

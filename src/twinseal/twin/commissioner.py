@@ -23,18 +23,18 @@ from twinseal.digests import sha256
 from twinseal.errors import TrustError, TwinsealError
 from twinseal.files import read_regular, sync_folder, write_new, write_whole
 from twinseal.telemetry.contract import Contract
-from twinseal.trust import dsse, first_cycles
-from twinseal.trust.anchor import Anchor
+from twinseal.trust import baseline_record, dsse
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_NAME, fit
-from twinseal.trust.first_cycles import MAX_RECORD_BYTES, FirstCycles
-from twinseal.trust.keys import KeySigner
+from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
+from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.commissioning import (
     FOLDER,
     MAX_LEAP,
     SUFFIX,
-    Court,
+    BaselineVerifier,
     Kept,
     Rows,
     columns_of,
@@ -60,7 +60,7 @@ class Signed:
         replaced: Where the record before it was put; None when there was none.
     """
 
-    first: FirstCycles
+    first: BaselineRecord
     news: str
     missing: int
     replaced: Path | None = None
@@ -107,7 +107,7 @@ def commission(
     units = ", ".join(found)
     attempt = Entry(now, "commissioned", fit(holder, MAX_NAME), verified.release.model, details={"units": fit(units)})
     with audit.refusing(attempt), state.locked():
-        court = Court.of(state, anchor, verified, now)
+        court = BaselineVerifier.of(state, anchor, verified, now)
         court.check_signer(holder, signer)
         folder = private_folder(state.path / FOLDER, make=True)
         drafts = [
@@ -126,7 +126,7 @@ class _Draft:
     """What is about to be written for one unit; `data` is None when all of it is there."""
 
     path: Path
-    first: FirstCycles
+    first: BaselineRecord
     data: bytes | None
     news: str
     missing: int
@@ -144,7 +144,7 @@ class _Draft:
         return Signed(self.first, self.news, self.missing, aside)
 
 
-def _draft(court: Court, folder: Path, first: FirstCycles, signer: KeySigner, replacing: bool) -> _Draft:
+def _draft(court: BaselineVerifier, folder: Path, first: BaselineRecord, signer: KeySigner, replacing: bool) -> _Draft:
     path, threshold = folder / f"{first.key}{SUFFIX}", court.role.threshold
     kept, standing = court.memory.get(first.key), _standing(court, path)
     if standing is not None:
@@ -166,23 +166,23 @@ def _draft(court: Court, folder: Path, first: FirstCycles, signer: KeySigner, re
             remedy="A worn machine that is commissioned again would pass for new. If this one is as new: --replace",
         )
     first = replace(first, version=before + 1)
-    return _Draft(path, first, first_cycles.sign(first, signer), "signed", threshold - 1, before)
+    return _Draft(path, first, baseline_record.sign(first, signer), "signed", threshold - 1, before)
 
 
-def _standing(court: Court, path: Path) -> tuple[bytes, FirstCycles] | None:
+def _standing(court: BaselineVerifier, path: Path) -> tuple[bytes, BaselineRecord] | None:
     """The record that lies at `path`, if commissioners have signed it, be they too few; None for anything else."""
     with suppress(TwinsealError, OSError):
         data = read_regular(path, MAX_RECORD_BYTES)
-        first = first_cycles.verify(data, replace(court.role, threshold=1), path.name)
+        first = baseline_record.verify(data, replace(court.role, threshold=1), path.name)
         if f"{first.key}{SUFFIX}" == path.name:
             return data, first
     return None
 
 
-def _record(unit: str, rows: Rows, contract: Contract, now: datetime) -> FirstCycles:
+def _record(unit: str, rows: Rows, contract: Contract, now: datetime) -> BaselineRecord:
     said = tuple(tuple(map(float, row)) for row in rows)
     time = now.replace(microsecond=0)
-    first = FirstCycles(unit, contract.asset, contract.model, 1, columns_of(contract), said, time)
+    first = BaselineRecord(unit, contract.asset, contract.model, 1, columns_of(contract), said, time)
     readings(first, contract)
     return first
 

@@ -1,10 +1,10 @@
 """Commissioning: which of the first cycles that commissioners have signed a twin may build on.
 
-    commissioned/<sha256 of the unit's name>.dsse.json   the record of a unit (`twinseal.trust.first_cycles`)
+    commissioned/<sha256 of the unit's name>.dsse.json   the record of a unit (`twinseal.trust.baseline_record`)
     commissioned/replaced/                               records that were replaced; kept for people, never read
     commissioned.json                                    the newest version seen of each unit: what only grows
 
-A record counts when all of this holds, numbered as in the body of `Court.judge`:
+A record counts when all of this holds, numbered as in the body of `BaselineVerifier.judge`:
 
 1. it is a regular file, of bounded length, in a folder that nobody else may write to
 2. enough commissioners of the newest root that the twin has have signed it, and their keys are still pinned
@@ -40,15 +40,15 @@ from twinseal.errors import (
 )
 from twinseal.files import read_regular, sync_folder, write_whole
 from twinseal.telemetry.contract import Contract
-from twinseal.trust import first_cycles
-from twinseal.trust.anchor import Anchor, chain
-from twinseal.trust.client import anchors
-from twinseal.trust.first_cycles import MAX_RECORD_BYTES, FirstCycles, check_unit, unit_key
-from twinseal.trust.keys import KeySigner
-from twinseal.trust.pins import RoleKeys
-from twinseal.trust.release import MAX_VERSION
+from twinseal.trust import baseline_record
+from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord, check_unit, unit_key
+from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.release.client import anchors
+from twinseal.trust.release.release import MAX_VERSION
+from twinseal.trust.root.anchor import Anchor, chain
+from twinseal.trust.root.pins import RoleKeys
 from twinseal.twin.admit import VerifiedModel
-from twinseal.twin.first_rows import breaches
+from twinseal.twin.baseline_rows import breaches
 from twinseal.twin.state import ROOTS, State
 
 log = structlog.get_logger()
@@ -88,7 +88,7 @@ class Kept:
             raise EvidenceError(f"{MEMORY}: expected a version and a SHA-256 of each unit, got {self}"[:300])
 
     @classmethod
-    def of(cls, first: FirstCycles) -> Kept:
+    def of(cls, first: BaselineRecord) -> Kept:
         """What is to be remembered of a record."""
         return cls(first.unit, first.version, sha256(first.to_bytes()))
 
@@ -161,7 +161,7 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
     state = State(state_dir)
     with state.shared():
         try:
-            court = Court.of(state, anchor, verified, now)
+            court = BaselineVerifier.of(state, anchor, verified, now)
             found, refused = court.all_of(state.path / FOLDER)
         except (TwinsealError, OSError) as error:
             log.warning("baselines.refused", reason=str(error))
@@ -175,7 +175,7 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
 
 
 @dataclass(frozen=True)
-class Court:
+class BaselineVerifier:
     """What records are judged by.
 
     Attributes:
@@ -191,7 +191,7 @@ class Court:
     now: datetime
 
     @classmethod
-    def of(cls, state: State, anchor: Anchor, verified: VerifiedModel, now: datetime) -> Court:
+    def of(cls, state: State, anchor: Anchor, verified: VerifiedModel, now: datetime) -> BaselineVerifier:
         """By what the twin at `state` knows; the caller holds its lock.
 
         Raises:
@@ -220,7 +220,7 @@ class Court:
             raise KeyAccessError(f"{holder}: expected the key {key.keyid[:12]}… that the root has, got {signer!r}")
         self.root.check_role(ROLE, self.now)
 
-    def all_of(self, path: Path) -> tuple[dict[str, tuple[FirstCycles, Rows]], list[Refused]]:
+    def all_of(self, path: Path) -> tuple[dict[str, tuple[BaselineRecord, Rows]], list[Refused]]:
         """The records in the folder at `path` that count, by unit; and those that do not, also those that are gone.
 
         Raises:
@@ -228,7 +228,7 @@ class Court:
         """
         if not os.path.lexists(path):
             return {}, [self._gone(kept) for kept in self.memory.values()]
-        found: dict[str, tuple[FirstCycles, Rows]] = {}
+        found: dict[str, tuple[BaselineRecord, Rows]] = {}
         refused = []
         files = sorted(private_folder(path).glob(f"*{SUFFIX}"))
         for file in files:
@@ -243,7 +243,7 @@ class Court:
         here = {file.name.removesuffix(SUFFIX) for file in files}
         return found, refused + [self._gone(kept) for key, kept in self.memory.items() if key not in here]
 
-    def judge(self, data: bytes, key: str, where: str) -> tuple[FirstCycles, Rows]:
+    def judge(self, data: bytes, key: str, where: str) -> tuple[BaselineRecord, Rows]:
         """The record in an envelope, and what it says of the model's inputs.
 
         Args:
@@ -259,7 +259,7 @@ class Court:
         """
         if len(data) > MAX_RECORD_BYTES:  # 1
             raise EvidenceError(f"{where}: expected at most {MAX_RECORD_BYTES} bytes, got more")
-        first = first_cycles.verify(data, self.role, where)  # 2
+        first = baseline_record.verify(data, self.role, where)  # 2
         self.root.check_role(ROLE, self.now)
         if first.key != key:  # 3
             raise EvidenceError(f"{where}: expected the record of the unit that it is named after, got {first.unit!a}")
@@ -267,14 +267,14 @@ class Court:
         self._check_memory(first)  # 4
         return first, readings(first, self.contract)  # 5
 
-    def _check_subject(self, first: FirstCycles) -> None:
+    def _check_subject(self, first: BaselineRecord) -> None:
         expected, got = (self.contract.model, self.contract.asset), (first.model, first.asset)
         if expected != got:
             raise EvidenceError(
                 f"{first.unit}: expected first cycles for {' of a '.join(expected)}, got some for {' of a '.join(got)}"
             )
 
-    def _check_memory(self, first: FirstCycles) -> None:
+    def _check_memory(self, first: BaselineRecord) -> None:
         kept = self.memory.get(first.key)
         version, digest = (kept.version, kept.sha256) if kept else (0, "")
         if first.version < version:
@@ -292,7 +292,7 @@ class Court:
         return Refused(kept.unit, f"{FOLDER}: expected version {kept.version} of its first cycles, got no record")
 
 
-def readings(first: FirstCycles, contract: Contract) -> Rows:
+def readings(first: BaselineRecord, contract: Contract) -> Rows:
     """What a record says of the contract's inputs: (CYCLES, I) float64, raw units.
 
     Raises:

@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 from twinseal.errors import DigestMismatchError, RegistryError
 from twinseal.files import FileRecord
-from twinseal.trust.release import Release
-from twinseal.twin.sources import Source
+from twinseal.trust.release.release import Release
+from twinseal.twin.byte_sources import Source
 
 BLOCK_BYTES = 1 << 20
 _SYNC_BYTES = 64 << 20

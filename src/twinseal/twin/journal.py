@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_NAME, fit
-from twinseal.trust.release import Release
+from twinseal.trust.release.release import Release
 
 ACTOR = "twin"
 

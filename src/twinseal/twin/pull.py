@@ -27,13 +27,13 @@ import structlog
 
 from twinseal.errors import TwinsealError
 from twinseal.files import write_whole
-from twinseal.trust.anchor import Anchor
-from twinseal.trust.client import anchors, refresh
-from twinseal.trust.release import Release
+from twinseal.trust.release.client import anchors, refresh
+from twinseal.trust.release.release import Release
+from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit, readmit
+from twinseal.twin.byte_sources import Source
 from twinseal.twin.fetch import fetch
 from twinseal.twin.journal import Journal
-from twinseal.twin.sources import Source
 from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, Seen, State
 
 log = structlog.get_logger()

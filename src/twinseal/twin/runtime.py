@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from twinseal.errors import DataError
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
-from twinseal.trust.anchor import Anchor
+from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, readmit
 from twinseal.twin.rows import cycle_of, name_of, number_of, records
 from twinseal.twin.state import State
@@ -188,7 +188,7 @@ class _Unit:
         for _ in range(gap):  # the network counts cycles by rows: a cycle that is missing is held, and said to be
             self._guard.hold()
             self._repaired.append(True)
-        look = self._guard.look(np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw))
+        look = self._guard.decide(np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw))
         self._repaired.append(bool(look.flagged.any()))
         for back in range(1, min(int(look.rewritten.max()), len(self._repaired) - 1) + 1):
             self._repaired[-1 - back] = True

@@ -30,7 +30,7 @@ from pathlib import Path
 from twinseal.digests import canonical_json, is_sha256, parse_json
 from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError
 from twinseal.files import read_regular, sync_folder, write_whole
-from twinseal.trust.release import MAX_RELEASE_BYTES, Release
+from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release
 
 RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
 _FOLDER = re.compile(r"[0-9a-f]{64}\.[a-z0-9_]{1,40}\Z")  # the digest, and mkdtemp's letters

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
 from twinseal.errors import AuditError, EvidenceError
-from twinseal.trust.release import MAX_VERSION, Release
+from twinseal.trust.release.release import MAX_VERSION, Release
 
 SCHEMA = "https://twinseal.dev/audit/v1"
 MAX_ENTRY_BYTES = 16 << 10

@@ -1,0 +1,212 @@
+"""Adaptive: an attacker who knows the network and the guard, and says nothing that the guard would notice.
+
+A defence is worth what is left of it once it is known (Tramèr, Carlini, Brendel & Madry, On Adaptive Attacks to
+Adversarial Example Defenses, 2020). He holds the last rows of a history, each reading within ε of what was read and
+within the contract, and raises the estimate as far as the guard lets him.
+
+What the guard looks at is linear in the readings (`methods.stealth_constraints`), and the network nearly is, so his
+task is nearly a linear programme: climb along the gradient, stay where the guard is silent, take the gradient there, and again. That is solved
+for all units and sizes at once by ADMM (Stellato et al., OSQP: an Operator Splitting Solver for Quadratic Programs,
+2020, algorithm 1). Steps by sign with a penalty find a tenth of it: they do not go along a wall.
+
+All this is still his model of the guard and not the guard. What he found is shown to the real one, and moved back
+towards the truth, unit by unit, until it says nothing in any row in which it said nothing about the truth.
+
+Not here: sensors that he does not hold, and rows before the last. The first PADDING_ROWS of a unit stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
+from twinseal.robustness.attacks.falsified_histories import harm, measured
+from twinseal.robustness.histories import Doubles, Flags, Histories, answers, guard_decisions
+from twinseal.robustness.methods.gradient import Box
+from twinseal.robustness.methods.stealth_constraints import StealthConstraints, room
+from twinseal.robustness.target import NetworkTarget, everyone
+from twinseal.robustness.threats import AdaptiveThreat
+
+HALVINGS = 5  # of the way back to the truth
+RELAXED = 1.6  # OSQP's α
+STRICT, LOOSE = 1.0, 1e-6  # OSQP's ρ and σ
+SLOPE = 0.1
+
+
+def adaptive(model: Model, histories: Histories, threat: AdaptiveThreat) -> list[dict[str, float]]:
+    """The measures of `threat` at each of its sizes.
+
+    Returns:
+        epsilon_sigma; rise_cycles, the mean over units by which the estimate rises; unnoticed_share, of units whose
+        falsified rows are flagged and refused nowhere but where the true ones are; and all of `scenarios.measured`.
+        Where there is a network that reads a trusted baseline, the same attack made on that: commissioned_rise_cycles,
+        commissioned_rmse_cycles, commissioned_missed_failure_share.
+    """
+    found, replay = (
+        [{"epsilon_sigma": size} for size in threat.epsilon_sigma],
+        GuardReplay(model, histories, threat.rows),
+    )
+    for mode, network in model.networks.modes().items():
+        baselines = histories.baselines if mode == "commissioned" else None
+        true = answers(model, histories, histories.rows, baselines)
+        for at, told in enumerate(adapted(model, network, histories, threat, replay, baselines)):
+            said = answers(model, histories, told, baselines)
+            rise = {"rise_cycles": float(np.mean(said - true))}
+            if baselines is None:
+                noticed = {"unnoticed_share": float(np.mean(replay.unnoticed(told)))}
+                found[at] |= rise | noticed | measured(model, histories, told, -threat.rows)
+            else:
+                found[at] |= {f"commissioned_{k}": v for k, v in (rise | harm(said, histories.truth)).items()}
+    return found
+
+
+def adapted(
+    model: Model,
+    network: Ensemble,
+    histories: Histories,
+    threat: AdaptiveThreat,
+    replay: GuardReplay,
+    baselines: NDArray[np.float32] | None = None,
+) -> list[list[Doubles]]:
+    """The histories as he tells them, at each size: of each unit (R, C) σ.
+
+    Boxes lie within each other, so where a smaller size has raised an estimate further, it stands for the larger.
+
+    Args:
+        model: Whose guard is evaded.
+        network: Whose estimate is raised.
+        histories: As they were.
+        threat: How many rows he holds, and how far he may move them.
+        replay: The model's guard over these histories.
+        baselines: (U, C) σ, where the network reads them.
+    """
+    held = min(threat.rows, model.window)
+    constraints = StealthConstraints.of(model, histories, held)
+    x = torch.cat([model.inputs(in_float32(rows)) for rows in histories.rows])  # (N, L, C)
+    lengths = np.array([len(rows) for rows in histories.rows])
+    context = torch.from_numpy(np.column_stack([lengths, histories.baselines]).astype(np.float32))
+    target = NetworkTarget(network.eval(), context)
+    told, best = [], [rows.copy() for rows in histories.rows]
+    for size in threat.epsilon_sigma:
+        change = climbed(target, x, _box(model, histories, size, held), constraints, threat)
+        now = _silenced(replay, histories, change.double().numpy())
+        gained = answers(model, histories, now, baselines) > answers(model, histories, best, baselines)
+        best = [new if more else old for new, old, more in zip(now, best, gained, strict=True)]
+        told.append(best)
+    return told
+
+
+def climbed(
+    target: NetworkTarget, x: Tensor, box: Box, constraints: StealthConstraints, threat: AdaptiveThreat
+) -> Tensor:
+    """Changes of the last rows that raise the estimates, in the box and, nearly, in constraints, (N, H, C) σ."""
+    held, change = box.low.shape[1], torch.zeros_like(box.low)
+    solver = _Solver(box, constraints)
+    for _ in range(threat.rounds):
+        moved = x.clone()
+        moved[:, -held:] += change
+        moved.requires_grad_()
+        (gradient,) = torch.autograd.grad(target(moved, everyone(moved)).sum(), moved)
+        change = solver.solve(gradient[:, -held:], threat.steps)
+    return change
+
+
+class _Solver:
+    """Linear programmes over one box, one after the other: max g·δ subject to low <= A(δ) <= high and δ in the box.
+
+    Args:
+        box: Around 0, (N, H, C).
+        constraints: A and its bounds.
+    """
+
+    def __init__(self, box: Box, constraints: StealthConstraints) -> None:
+        self._box, self._constraints = box, constraints
+        self._width = float(torch.maximum(box.high, -box.low).max().clamp(min=1e-9))  # of δ: solved for δ / width
+        held, channels = box.low.shape[1:]
+        every = torch.eye(held * channels).view(-1, held, channels)
+        matrix = constraints(every).double() * self._width  # (H·C, M)
+        own = (LOOSE + STRICT) * torch.eye(len(matrix), dtype=torch.float64)
+        self._inverse = torch.linalg.inv(own + STRICT * matrix @ matrix.T).float()
+        self._change = self._within = self._pull = torch.zeros_like(box.low)
+        self._seen = self._push = torch.zeros_like(constraints.low)
+
+    def solve(self, gradient: Tensor, steps: int) -> Tensor:
+        """The change after so many steps, from where the last programme ended."""
+        low, high = self._box.low / self._width, self._box.high / self._width
+        slope = gradient / gradient.abs().mean((1, 2), keepdim=True).clamp(min=1e-12) * SLOPE
+        for _ in range(steps):
+            wanted = LOOSE * self._change + slope + STRICT * self._within - self._pull
+            wanted = wanted + self._width * self._constraints.transposed(STRICT * self._seen - self._push)
+            new = (wanted.flatten(1) @ self._inverse).view_as(wanted)
+            seen = RELAXED * self._width * self._constraints(new) + (1 - RELAXED) * self._seen
+            within = RELAXED * new + (1 - RELAXED) * self._within
+            self._change = RELAXED * new + (1 - RELAXED) * self._change
+            self._seen = torch.clamp(seen + self._push / STRICT, self._constraints.low, self._constraints.high)
+            self._within = torch.clamp(within + self._pull / STRICT, low, high)
+            self._push = self._push + STRICT * (seen - self._seen)
+            self._pull = self._pull + STRICT * (within - self._within)
+        return self._within * self._width
+
+
+def _box(model: Model, histories: Histories, epsilon_sigma: float, held: int) -> Box:
+    """How far each reading may move, (N, H, C) σ."""
+    low, high = np.zeros((2, len(histories.rows), held, len(model.channels)))
+    for unit, (rows, regimes) in enumerate(zip(histories.rows, histories.regimes, strict=True)):
+        count = min(held, len(rows) - PADDING_ROWS)
+        if count > 0:
+            low[unit, -count:], high[unit, -count:] = room(model, rows, regimes, epsilon_sigma, count)
+    return Box(torch.from_numpy(low.astype(np.float32)), torch.from_numpy(high.astype(np.float32)))
+
+
+def _silenced(replay: GuardReplay, histories: Histories, changes: Doubles) -> list[Doubles]:
+    """Of each unit as much of its change as the real guard says nothing about, by halving."""
+    least, most = np.zeros(len(changes)), np.ones(len(changes))
+    share = most.copy()
+    for _ in range(1 + HALVINGS):
+        silent = replay.unnoticed(_told(histories, changes, share))
+        least, most = np.where(silent, share, least), np.where(silent, most, share)
+        share = np.where(least == 1, 1.0, (least + most) / 2)
+    return _told(histories, changes, least)
+
+
+def _told(histories: Histories, changes: Doubles, shares: Doubles) -> list[Doubles]:
+    told = [rows.copy() for rows in histories.rows]
+    for rows, change, share in zip(told, changes, shares, strict=True):
+        count = min(len(rows), len(change))
+        rows[-count:] += share * change[-count:]
+    return told
+
+
+class GuardReplay:
+    """The guard over histories whose last rows are told again and again; what comes before them it hears once.
+
+    Args:
+        model: Whose guard.
+        histories: As they were.
+        held: How many of the last rows may be told otherwise.
+    """
+
+    def __init__(self, model: Model, histories: Histories, held: int) -> None:
+        self._model, self._histories = model, histories
+        before = max(map(len, histories.rows)) - held
+        self._last = slice(max(before, 0), None)
+        self._guard = model.guard_of(len(histories.rows))
+        for _ in guard_decisions(self._guard, model, histories, histories.rows, slice(max(before, 0))):
+            pass
+        self._anyway = self._alarms(histories.rows)
+
+    def unnoticed(self, told: list[Doubles]) -> Flags:
+        """Of which units the guard flags and refuses no row but those that it flags and refuses of the truth, (N,)."""
+        return np.asarray(~(self._alarms(told) & ~self._anyway).any(axis=1))
+
+    def _alarms(self, told: list[Doubles]) -> Flags:
+        """Which of the last rows it flags or refuses, (N, H)."""
+        seen = guard_decisions(copy.deepcopy(self._guard), self._model, self._histories, told, self._last)
+        return np.stack([look.flagged.any(axis=1) | (np.array(look.refusals) != "") for look in seen], axis=1)

@@ -1,0 +1,89 @@
+"""Membership: whether somebody with a unit's telemetry and its fate can tell that the model was trained on it.
+
+By the loss alone (Yeom et al., Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting, 2018): what
+a model was trained on, it errs less about. Reported as Carlini et al. (Membership Inference Attacks From First
+Principles, 2022) ask for: not only on average (AUC) but by how many members are told for sure (true positives at one
+per cent of false ones), for windows and for whole units. ART's black-box attack (boosted trees on the loss;
+`input_type='loss'` is the only one of its inputs that works on regressors in ART 1.20.1) is run beside it, by
+`art_adapter`.
+
+Members are training windows; the others are validation and test windows. A window of a healthy machine is harder than
+one of a failing machine, so members are drawn to have the others' remaining lives: otherwise the attack tells those
+apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.windows import Prepared, join
+from twinseal.robustness.methods.art import infer_membership
+
+Doubles = NDArray[np.float64]
+
+BINS = 10
+MOST = 2_000  # windows of each side
+FALSE_SHARE = 0.01
+
+
+def infer(network: Ensemble, prepared: Prepared, rounding_cycles: tuple[float, ...], *, seed: int) -> dict[str, float]:
+    """How well membership is told.
+
+    Returns:
+        windows_auc, units_auc, windows_found_share (members told with one false alarm in a hundred), advantage (Yeom:
+        true positive minus false positive share, at best), art_accuracy (0.5 is a guess), rounded_…_auc by rounding.
+    """
+    rng = np.random.default_rng([seed, 90])
+    others = join(prepared.validation, prepared.test)
+    chosen, drawn = _matched(others.rul, prepared.train.rul, rng)
+    inside, outside = prepared.train.take(drawn), others.take(chosen)
+    said = [np.clip(estimates(network, w), 0, prepared.rul_cap_cycles) for w in (inside, outside)]
+    truths = [inside.rul, outside.rul]
+    losses = [np.square(a.astype(np.float64) - t) for a, t in zip(said, truths, strict=True)]
+    units = [
+        np.array([loss[w.units == u].mean() for u in np.unique(w.units)])
+        for loss, w in zip(losses, (inside, outside), strict=True)
+    ]
+    threshold = np.quantile(losses[1], FALSE_SHARE)
+    found = {
+        "windows_auc": _auc(*losses),
+        "units_auc": _auc(*units),
+        "windows_found_share": float(np.mean(losses[0] < threshold)),
+        "advantage": _advantage(*losses),
+        "art_accuracy": infer_membership(said[0], truths[0], said[1], truths[1]),
+    }
+    for cycles in rounding_cycles:
+        coarse = [np.square(np.round(a / cycles) * cycles - t) for a, t in zip(said, truths, strict=True)]
+        found[f"rounded_{cycles:g}_auc"] = _auc(*coarse)
+    return found
+
+
+def _matched(
+    wanted: NDArray[np.float32], there: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As many windows of each side in every bin of the remaining life: of the others, and of the members."""
+    edges = np.unique(np.quantile(wanted, np.linspace(0, 1, BINS + 1)[1:-1]))
+    sides: list[list[NDArray[np.int64]]] = [[], []]
+    for b in range(len(edges) + 1):
+        mine, theirs = (np.flatnonzero(np.searchsorted(edges, rul, side="right") == b) for rul in (wanted, there))
+        count = min(len(mine), len(theirs), MOST // BINS)
+        sides[0].append(rng.choice(mine, count, replace=False))
+        sides[1].append(rng.choice(theirs, count, replace=False))
+    return np.concatenate(sides[0]), np.concatenate(sides[1])
+
+
+def _auc(members: Doubles, others: Doubles) -> float:
+    """Chance that a member's loss is below another's (Mann & Whitney 1947); ties count half."""
+    both = np.concatenate([members, others])
+    _, inverse, counts = np.unique(both, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    above = ranks[: len(members)].sum() - len(members) * (len(members) + 1) / 2
+    return float(1 - above / (len(members) * len(others)))
+
+
+def _advantage(members: Doubles, others: Doubles) -> float:
+    thresholds = np.unique(np.quantile(np.concatenate([members, others]), np.linspace(0, 1, 201)))
+    return float(max(np.mean(members <= t) - np.mean(others <= t) for t in thresholds))

@@ -1,0 +1,201 @@
+"""Few sensors, wholly owned: whoever holds k of them may let them say anything that the machine could show.
+
+Which sensors are held is the attacker's choice, window by window. He tries each alone, keeps the best, tries each
+other beside it, and so on: greedy, so for two and more it is a lower bound of what the best choice would do. For one
+sensor it is exact as far as the attack within the physical range is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.evaluation_set import EvaluationSet
+from twinseal.robustness.methods.gradient import Attack, Box, climb, further
+from twinseal.robustness.target import Floats, NetworkTarget, Target, estimates
+from twinseal.robustness.threats import Aim, SensorThreat
+
+UP: Aim = "healthy-washing"
+PAIRED_SENSORS, PAIRED_WINDOWS = 16, 40  # of the heat map: at most
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What the holder of some sensors achieves.
+
+    Attributes:
+        attacks: With 1, 2, … sensors.
+        chosen: (K, N) int64, the sensor added at each size.
+        alone: (C, N) float32 cycles, what each sensor does alone.
+    """
+
+    attacks: tuple[Attack, ...]
+    chosen: NDArray[np.int64]
+    alone: Floats
+
+
+def owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThreat) -> dict[str, Any]:
+    """The measures of `threat` against a model's plain network.
+
+    Returns:
+        any, healthy-washing: by k-1, k-2, …: as `EvaluationSet.worst_case`, and moved_share, of the windows that so
+        many sensors move by far_cycles; alone: by channel, the mean rise that owning it alone makes, cycles, and chosen_first_share;
+        pairs: by two channels, the mean estimate of failing machines, cycles, while both are owned.
+    """
+    windows, names = evaluation_set.windows, model.channels
+    x, regimes = windows.batch(), windows.batch_regimes()
+    limits = [model.contract.all_channels[name] for name in names]
+    low, high = (
+        torch.from_numpy(
+            (
+                (np.array([getattr(c, end) for c in limits]) - model.normaliser.mean[regimes])
+                / model.normaliser.std[regimes]
+            ).astype(np.float32)
+        )
+        for end in ("minimum", "maximum")
+    )
+    target, read = NetworkTarget.of(model.networks.plain, windows), torch.from_numpy(x)
+    box = Box(torch.minimum(low, read), torch.maximum(high, read))
+    clean = estimates(target, x)
+    found: dict[str, Any] = {}
+    aims: tuple[Aim, ...] = ("any", "healthy-washing")
+    for aim in aims:
+        held = hold(target, x, evaluation_set.truth, box, aim, most=min(threat.most, len(names)), steps=threat.steps)
+        needed = fewest(held, clean, threat.far_cycles)
+        found[aim] = {
+            f"k-{k}": evaluation_set.worst_case(attack.estimates)
+            | {"moved_share": float(np.mean((needed > 0) & (needed <= k)))}
+            for k, attack in enumerate(held.attacks, start=1)
+        }
+    rises = (held.alone - clean).mean(axis=1)
+    first = np.bincount(held.chosen[0], minlength=len(names)) / len(x)
+    found["alone"] = {
+        name: {"rise_cycles": float(rise), "chosen_first_share": float(share)}
+        for name, rise, share in zip(names, rises, first, strict=True)
+    }
+    found["pairs"] = _pairs(model, evaluation_set, box, rises, threat.steps)
+    return found
+
+
+def _pairs(
+    model: Model, evaluation_set: EvaluationSet, box: Box, rises: Floats, steps: int
+) -> dict[str, dict[str, float]]:
+    """How high a failing machine's estimate goes on average, 0 to the cap, while two sensors are owned, or one.
+
+    Of the sensors that raise most alone, so many that the pairs stay few; of the failing windows, so many likewise.
+    """
+    failing = np.flatnonzero(evaluation_set.failing)
+    failing = failing[:: -(-len(failing) // PAIRED_WINDOWS)] if len(failing) else failing
+    if not len(failing):
+        return {}
+    most = np.sort(np.argsort(-rises, kind="stable")[:PAIRED_SENSORS])
+    windows = evaluation_set.windows.take(failing)
+    target, at = NetworkTarget.of(model.networks.plain, windows), torch.from_numpy(failing)
+    reached = pairs(target, windows.batch(), Box(box.low[at], box.high[at]), most, steps=steps)
+    means = np.clip(reached, 0, model.rul_cap_cycles).mean(axis=2)  # (K, K)
+    names = [model.channels[channel] for channel in most]
+    return {a: {b: float(means[i, j]) for j, b in enumerate(names)} for i, a in enumerate(names)}
+
+
+def pairs(target: Target, x: Floats, box: Box, channels: NDArray[np.int64], *, steps: int) -> Floats:
+    """How high estimates go when two of `channels` (K,) are owned, (K, K, N) cycles; on the diagonal, one.
+
+    Args:
+        target: Differentiable.
+        x: (N, L, C) float32 windows.
+        box: The physical range of every reading.
+        channels: Indices of sensors.
+        steps: Of each climb.
+    """
+    windows, y, nobody = torch.from_numpy(x), np.zeros(len(x), dtype=np.float32), torch.zeros(len(x), x.shape[2]) > 0
+    begun, reached = Attack(estimates(target, x), x, 1), np.zeros((len(channels),) * 2 + (len(x),), dtype=np.float32)
+    for i, first in enumerate(channels):
+        alone = further(begun, _with(target, windows, y, box, UP, nobody, int(first), begun, steps), y, UP)
+        reached[i, i] = alone.estimates
+        held = nobody.clone()
+        held[:, first] = True
+        for j in range(i):
+            both = _with(target, windows, y, box, UP, held, int(channels[j]), alone, steps).estimates
+            reached[i, j] = reached[j, i] = np.maximum.reduce([both, alone.estimates, reached[j, j]])
+    return reached
+
+
+def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int, steps: int) -> Held:
+    """Let an attacker choose up to `most` sensors of each window and own them.
+
+    Args:
+        target: Differentiable.
+        x: (N, L, C) float32 windows.
+        y: (N,) float32, true RUL in cycles.
+        box: The physical range of every reading.
+        aim: any, healthy-washing.
+        most: Largest number of sensors.
+        steps: Of each climb.
+
+    Raises:
+        ValueError: `most` is not within 1 to C.
+    """
+    count, channels = len(x), x.shape[2]
+    if not 1 <= most <= channels:
+        raise ValueError(f"sensors: expected 1 to {channels}, got {most}")
+    windows, held = torch.from_numpy(x), torch.zeros((count, channels), dtype=torch.bool)
+    attacks: list[Attack] = []
+    chosen, alone = np.zeros((most, count), dtype=np.int64), np.zeros((channels, count), dtype=np.float32)
+    begun = Attack(estimates(target, x), x, 1)
+    for size in range(most):
+        tried = [_with(target, windows, y, box, aim, held, channel, begun, steps) for channel in range(channels)]
+        gains = np.stack([_gain(item.estimates, y, aim) for item in tried])  # (C, N)
+        gains[held.numpy().T] = -np.inf
+        chosen[size] = gains.argmax(axis=0)
+        alone = np.stack([item.estimates for item in tried]) if size == 0 else alone
+        rows = np.arange(count)
+        picked = Attack(
+            np.stack([item.estimates for item in tried])[chosen[size], rows],
+            np.stack([item.changed for item in tried])[chosen[size], rows],
+            sum(item.queries for item in tried),
+        )
+        begun = further(begun, picked, y, aim)
+        held[torch.arange(count), torch.from_numpy(chosen[size])] = True
+        attacks.append(begun)
+    return Held(tuple(attacks), chosen, alone)
+
+
+def fewest(held: Held, clean: Floats, cycles: float) -> NDArray[np.int64]:
+    """The least number of sensors that moves each estimate by so many cycles, (N,); 0 where those tried do not.
+
+    Args:
+        held: What the holder achieved.
+        clean: (N,) cycles, the estimates of the windows unmoved.
+        cycles: How far is far.
+    """
+    far = np.stack([np.abs(item.estimates - clean) >= cycles for item in held.attacks])  # (K, N)
+    return np.where(far.any(axis=0), far.argmax(axis=0) + 1, 0).astype(np.int64)
+
+
+def _with(
+    target: Target, x: Tensor, y: Floats, box: Box, aim: Aim, held: Tensor, channel: int, begun: Attack, steps: int
+) -> Attack:
+    """One sensor more than those held: its readings start at either end of their range, the others where they are."""
+    chosen = held.clone()
+    chosen[:, channel] = True
+    within, start = box.only(x, chosen[:, None, :]), torch.from_numpy(begun.changed)
+    best: Attack | None = None
+    for sign in (1.0,) if aim == "healthy-washing" else (1.0, -1.0):
+        for end in (within.low, within.high):
+            begin = start.clone()
+            begin[:, :, channel] = end[:, :, channel]
+            value, version = climb(target, begin, within, torch.full((len(x),), sign), steps=steps)
+            found = Attack((value * sign).numpy(), version.numpy(), steps + 2)
+            best = found if best is None else further(best, found, y, aim)
+    assert best is not None  # noqa: S101 - the loops run
+    return best
+
+
+def _gain(said: Floats, y: Floats, aim: Aim) -> Floats:
+    return np.abs(said - y) if aim == "any" else said

@@ -1,0 +1,120 @@
+"""One machine's whole life under each attack, as a twin would have told it: an example for the eye, not a measure.
+
+The unit is chosen so that it does not flatter: of those that training never saw, the one whose error is the median.
+Every attack here is one history, which the guard sees row by row as it would in the plant; attacks that change each
+window by itself, as if the past had been another one every cycle, are not of this kind.
+
+>>> median_unit(np.array([0, 0, 1, 1, 2, 2]), np.array([1.0, 1.0, 9.0, 9.0, 4.0, 4.0]))
+2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
+from twinseal.prognostics.windows import Windows
+from twinseal.robustness.attacks.falsified_histories import falsified, injected
+from twinseal.robustness.attacks.guard_aware import GuardReplay, adapted
+from twinseal.robustness.histories import Doubles, Histories, guard_decisions
+from twinseal.robustness.methods.gradient import Box, climb
+from twinseal.robustness.target import NetworkTarget, everyone
+from twinseal.robustness.threats import Threats
+
+STEPS = 30
+
+
+def lives(model: Model, windows: Windows, threats: Threats, held: dict[str, list[int]]) -> list[dict[str, Any]]:
+    """The estimates over the life of one unit of `windows`, without an attack and under each.
+
+    Args:
+        model: The candidate; its plain network answers.
+        windows: Every cycle of units that it did not learn from, from the PADDING_ROWS-th on.
+        threats: The policy; of each threat the middle one of its sizes.
+        held: Which channels the scenarios' `sensors` are.
+
+    Returns:
+        A row a cycle and attack: unit, attack, cycle, true_rul, network (what is answered without a guard), guarded
+        (with it; None where it abstains), each in cycles.
+    """
+    squares = np.square(estimates(model.networks.plain, windows) - windows.rul)
+    chosen = windows.take(windows.units == median_unit(windows.units, squares))
+    history, name = Histories.of(chosen), chosen.unit_names[int(chosen.units[0])]
+    truth = dict(zip(chosen.cycles.tolist(), chosen.rul.tolist(), strict=True))
+    found = []
+    for attack, told in _told(model, history, threats, held):
+        for cycle, (bare, guarded) in enumerate(_lived(model, history, told), start=1):
+            if cycle in truth:
+                row = {"unit": name, "attack": attack, "cycle": cycle, "true_rul": truth[cycle]}
+                found.append(row | {"network": bare, "guarded": guarded})
+    return found
+
+
+def median_unit(units: NDArray[np.int64], squares: NDArray[np.floating]) -> int:
+    """The unit whose mean square error is the median, the lower of two in the middle; ties go to the lower index.
+
+    Args:
+        units: (N,) int, the unit of each window; not empty.
+        squares: (N,) float, squared error of each window, cycles².
+    """
+    known = np.unique(units)
+    means = np.array([squares[units == unit].mean() for unit in known])
+    return int(known[np.argsort(means, kind="stable")[(len(known) - 1) // 2]])
+
+
+def _told(
+    model: Model, history: Histories, threats: Threats, held: dict[str, list[int]]
+) -> Iterator[tuple[str, list[Doubles]]]:
+    """The history as it was, and as each attacker tells it."""
+    yield "no attack", history.rows
+    everything = threats.evasion[0]
+    epsilon = _middle(everything.epsilon_sigma)
+    yield f"{everything.name}, {epsilon:g} σ", [raised(model, history.rows[0], epsilon)]
+    injection = threats.asset(model.contract.asset).injection
+    percent = np.full((1, len(injection.sensors)), max(injection.random_percent))
+    yield threats.injection.name, injected(model, history, injection, percent, interim=False)
+    for threat in threats.scenarios:
+        size = _middle(threat.sizes)
+        shown = f", {size:g}{'' if threat.kind == 'drift' else ' σ'}" if size else ""
+        yield threat.name + shown, falsified(model, history, threat, size, held[threat.sensors])
+    replay = GuardReplay(model, history, threats.adaptive.rows)
+    told = adapted(model, model.networks.plain, history, threats.adaptive, replay)[-1]
+    yield f"{threats.adaptive.name}, {threats.adaptive.epsilon_sigma[-1]:g} σ", told
+
+
+def raised(model: Model, rows: Doubles, epsilon: float) -> Doubles:
+    """One history (R, C) in which every reading is off by at most ε, and the estimates are high over all its life."""
+    length, ages = model.window, torch.arange(1, len(rows) + 1, dtype=torch.float32)
+    context = torch.cat([ages[:, None], torch.zeros(len(rows), rows.shape[1])], dim=1)
+    network = NetworkTarget(model.networks.plain.eval(), context)
+
+    def whole(x: Tensor, at: Tensor) -> Tensor:
+        padded = torch.cat([x[0, :PADDING_ROWS].mean(0).expand(length - 1, -1), x[0]])
+        every = padded.unfold(0, length, 1).transpose(1, 2)  # (R, L, C)
+        return network(every, everyone(every)).sum().expand(len(at))
+
+    x = torch.from_numpy(in_float32(rows))[None]
+    return climb(whole, x, Box.around(x, epsilon), torch.ones(1), steps=STEPS)[1][0].double().numpy()
+
+
+def _lived(model: Model, history: Histories, told: list[Doubles]) -> Iterator[tuple[float, float | None]]:
+    """After each cycle, what is answered without a guard and with it."""
+    guard, rows = model.guard_of(window=model.window), in_float32(told[0])
+    for cycle, look in enumerate(guard_decisions(guard, model, history, told), start=1):
+        bare = model.answer(rows[:cycle], cycle)
+        yield (
+            bare,
+            None if look.refusals[0] else model.answer(in_float32(guard.window(min(cycle, model.window))[0]), cycle),
+        )
+
+
+def _middle(sizes: tuple[float, ...]) -> float:
+    return sizes[len(sizes) // 2]

@@ -1,0 +1,326 @@
+"""Keys: made, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), the curve that OMS, TUF and DSSE all take.
+
+A private key is named by a URI, never read at import, never in Git:
+
+    file:<path>   PKCS #8 in PEM, readable by its owner alone; encrypted or not     (key_files)
+    pkcs11:…      in a token, by RFC 7512; it never leaves it                       (tokens, token_uris)
+
+Where a passphrase or PIN comes from when nobody is asked: `passphrases`. The holder by whose name it is looked for is
+given by the caller, else the file's stem, or the label of the key in its token.
+
+Signatures by a key in a file are deterministic (RFC 6979): the same bytes and key give the same signature, so a stage
+that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it draws its own
+nonce, so a stage that signs with one writes other bytes each time it runs.
+
+Key identifiers are computed from the key (securesystemslib's default), never taken from outside: one key has one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.signer import Signature, Signer, SSlibKey
+
+from twinseal.digests import sha256
+from twinseal.errors import KeyAccessError, SignatureError
+from twinseal.files import write_whole
+from twinseal.trust.keys import key_files, passphrases, tokens
+from twinseal.trust.keys.key_files import MAX_PEM_BYTES
+from twinseal.trust.keys.passphrases import variable
+from twinseal.trust.keys.token_uris import TokenUri
+
+log = structlog.get_logger(__name__)
+
+Key: TypeAlias = Any
+"""A public key: securesystemslib's SSlibKey, always ECDSA P-256 here. Any, because mypy skips the library."""
+
+SCHEMES = ("file", "pkcs11")
+
+__all__ = [
+    "SCHEMES",
+    "Key",
+    "KeySigner",
+    "PrivateKey",
+    "fingerprint",
+    "generate",
+    "generate_in_token",
+    "needs_passphrase",
+    "open_signer",
+    "public_key",
+    "public_key_in_token",
+    "read_aloud",
+    "read_public_key",
+    "variable",
+]
+
+
+class PrivateKey(Protocol):
+    """What a signer needs of a private key. cryptography's own keys have it, and `tokens.TokenKey`."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+        ...
+
+    def sign(self, data: bytes, signature_algorithm: ec.ECDSA) -> bytes:
+        """The signature over `data`, in DER."""
+        ...
+
+
+class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
+    """Signs with a P-256 key, held in memory or in a token. Its repr says which key, never the key.
+
+    Args:
+        private_key: The key; P-256.
+
+    Raises:
+        KeyAccessError: It is on another curve, or of another kind.
+    """
+
+    def __init__(self, private_key: PrivateKey) -> None:
+        public = private_key.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind(private_key)}")
+        self._private_key = private_key
+        self._public_key = SSlibKey.from_crypto(public)
+
+    def __repr__(self) -> str:
+        return f"KeySigner({self._public_key.keyid[:12]}…)"
+
+    @property
+    def public_key(self) -> Key:
+        """The public half."""
+        return self._public_key
+
+    def sign(self, payload: bytes) -> Signature:
+        """The signature over `payload`: ECDSA, SHA-256; nonce by RFC 6979, unless the key is in a token.
+
+        Raises:
+            KeyAccessError: As `sign_raw`.
+        """
+        return Signature(self._public_key.keyid, self.sign_raw(payload).hex())
+
+    def sign_raw(self, payload: bytes) -> bytes:
+        """The same signature as bare DER, for formats that are not TUF's.
+
+        Raises:
+            KeyAccessError: This build of OpenSSL knows no deterministic ECDSA; or the token refuses.
+        """
+        try:
+            return self._private_key.sign(payload, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        except UnsupportedAlgorithm as error:
+            raise KeyAccessError(f"signing: expected OpenSSL with deterministic ECDSA, got none ({error})") from error
+
+    @classmethod
+    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any = None) -> KeySigner:
+        """Give securesystemslib its own way to open a key; `open_signer` is ours.
+
+        Raises:
+            KeyAccessError: As `open_signer`, or the key is not the private half of `public_key`.
+        """
+        passphrase = secrets_handler("passphrase").encode() if secrets_handler else None
+        signer = open_signer(priv_key_uri, passphrase=passphrase)
+        if signer.public_key.keyid != public_key.keyid:
+            shown = priv_key_uri.partition("?")[0]
+            raise KeyAccessError(f"{shown}: expected key {public_key.keyid[:12]}…, got {signer!r}")
+        return signer
+
+
+def generate(path: Path, *, passphrase: bytes | None) -> Key:
+    """Make a key pair: the private key at `path`, the public one beside it with the suffix .pub.
+
+    Side effects: makes the folder (0700) if missing; never overwrites a key, and leaves no half of one.
+
+    Args:
+        path: Where the private key goes, mode 0600.
+        passphrase: Encrypts it; None leaves it in the clear (demo and tests).
+
+    Returns:
+        The public key.
+
+    Raises:
+        KeyAccessError: Something is at `path` already, others may write beside it, it cannot be written, or it is
+            called .pub, where the public key goes.
+    """
+    if path.suffix == ".pub":
+        raise KeyAccessError(f"{path}: expected another name for a private key, got that of its public half")
+    private_key = ec.generate_private_key(ec.SECP256R1())
+    key = KeySigner(private_key).public_key
+    key_files.write_new(path, private_key, passphrase)
+    _write_public(path.with_suffix(".pub"), key)
+    log.info("key.generated", path=str(path), keyid=key.keyid[:12], encrypted=passphrase is not None)
+    return key
+
+
+def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None, holder: str | None = None) -> Key:
+    """Make a key pair in a token, and write its public half to a file for the others.
+
+    Args:
+        uri: `pkcs11:…` with `object=LABEL`; without it the label is `holder`.
+        public: Where the public key goes, as PEM.
+        passphrase: The token's PIN; None looks where `passphrases` says.
+        holder: Whose key it will be.
+
+    Raises:
+        KeyAccessError: As `tokens.generate_key`; or there is a public key at `public` already.
+    """
+    place = TokenUri.parse(uri)
+    place = place.labelled(holder) if holder and place.object is None else place
+    if public.exists():
+        raise KeyAccessError(
+            f"{public}: expected no public key there yet, found one",
+            remedy="Keys are never overwritten: move the old one away.",
+        )
+    made = tokens.generate_key(place, _pin(place, passphrase, holder))
+    key = SSlibKey.from_crypto(made)
+    _write_public(public, key)
+    log.info("key.generated", uri=str(place), keyid=key.keyid[:12])
+    return key
+
+
+def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None = None) -> KeySigner:
+    """The signer that `uri` names.
+
+    Args:
+        uri: `file:<path>` or `pkcs11:…`.
+        passphrase: For an encrypted key, or a token's PIN; None looks where `passphrases` says.
+        holder: Whose key it is: by whose name the passphrase is looked for.
+
+    Raises:
+        KeyAccessError: Unknown scheme; no such file or token; open to group or others; no private key in it, or more
+            than one; not P-256; the passphrase is missing or wrong.
+    """
+    scheme, rest = _split(uri)
+    if scheme == "pkcs11":
+        place = TokenUri.parse(uri)
+        return KeySigner(tokens.open_key(place, _pin(place, passphrase, holder)))
+    path, name = Path(rest), holder or Path(rest).stem
+    loaded: Any = key_files.load(path, lambda: passphrase or passphrases.demand(name, str(path)))
+    if not hasattr(loaded, "public_key"):  # Diffie-Hellman parameters and their like
+        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind(loaded)}")
+    return KeySigner(loaded)
+
+
+def needs_passphrase(uri: str, *, holder: str | None = None) -> bool:
+    """Whether to ask a person: the key that `uri` names is locked, and nothing else has its passphrase or PIN.
+
+    Raises:
+        KeyAccessError: As `open_signer`, as far as it goes without opening the key.
+    """
+    scheme, rest = _split(uri)
+    if scheme == "pkcs11":
+        place = TokenUri.parse(uri)
+        return place.pin_source is None and not passphrases.available(holder or place.holder)
+    path = Path(rest)
+    locked = key_files.protection(path, key_files.read(path)) is not None
+    return locked and not passphrases.available(holder or path.stem)
+
+
+def public_key_in_token(uri: str) -> Key:
+    """The public half of a key in a token, read without its PIN: for those who carry it to others.
+
+    Raises:
+        KeyAccessError: As `tokens.read_public`.
+    """
+    return SSlibKey.from_crypto(tokens.read_public(TokenUri.parse(uri)))
+
+
+def public_key(pem: str | bytes, where: str) -> Key:
+    """The public key in `pem`, in its one form.
+
+    Raises:
+        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second spelling of one key
+            would be a second key to whoever compares text.
+    """
+    try:
+        text = pem.decode("ascii") if isinstance(pem, bytes) else pem
+        loaded = serialization.load_pem_public_key(text.encode("ascii"))
+    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
+        raise SignatureError(f"{where}: expected a public key in PEM, got something else") from error
+    if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
+        raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind(loaded)}")
+    key = SSlibKey.from_crypto(loaded)
+    if key.keyval["public"] != text:
+        raise SignatureError(f"{where}: expected the key in canonical PEM, got another spelling of {key.keyid[:12]}…")
+    return key
+
+
+def read_public_key(path: Path) -> Key:
+    """The public key in the file at `path`.
+
+    Raises:
+        KeyAccessError: No such file.
+        SignatureError: As `public_key`.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_PEM_BYTES + 1)
+    except OSError as error:
+        raise KeyAccessError(f"{path}: expected a public key, got none ({error.strerror})") from error
+    return public_key(data, str(path))
+
+
+def fingerprint(key: Key) -> str:
+    """The SHA-256 of a key's value, whatever identifier it goes by: two keys are one if these are equal.
+
+    Raises:
+        SignatureError: It is no P-256 key.
+    """
+    value = key.keyval.get("public") if isinstance(getattr(key, "keyval", None), dict) else None
+    try:
+        loaded = serialization.load_pem_public_key(value.encode("ascii"))  # type: ignore[union-attr]
+    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
+        raise SignatureError("key: expected a public key in PEM, got something else") from error
+    if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
+        raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind(loaded)}")
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return sha256(loaded.public_bytes(serialization.Encoding.DER, form))
+
+
+def read_aloud(digest: str) -> str:
+    """A digest in groups of four, two lines of eight: how two people compare it on the telephone.
+
+    >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
+    '0123 4567 89ab cdef 0123 4567 89ab cdef'
+    """
+    groups = [digest[at : at + 4] for at in range(0, len(digest), 4)]
+    return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
+
+
+def _split(uri: str) -> tuple[str, str]:
+    scheme, colon, rest = uri.partition(":")
+    scheme = scheme.lower()  # RFC 3986 section 3.1
+    if not colon or scheme not in SCHEMES or not rest:
+        raise KeyAccessError(
+            # Never all of it: what follows a question mark may be a PIN.
+            f"key URI: expected one of {', '.join(s + ':' for s in SCHEMES)}, got {uri.partition('?')[0][:60]!r}",
+            remedy="Name the key as file:<path of its PEM file>, or pkcs11:token=LABEL;object=LABEL",
+        )
+    return scheme, rest
+
+
+def _pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
+    if given:
+        return given
+    if place.pin_source is not None:
+        line, _, _ = key_files.read(place.pin_source, "file with a PIN").partition(b"\n")
+        if not line:  # an empty one would cost a try
+            raise KeyAccessError(f"{place.pin_source}: expected a PIN in its first line, got none")
+        return line
+    return passphrases.demand(holder or place.holder, str(place), "PIN for the token")
+
+
+def _write_public(path: Path, key: Key) -> None:
+    try:
+        write_whole(path, key.keyval["public"].encode())
+    except OSError as error:
+        raise KeyAccessError(f"{path}: cannot write the public key there ({error.strerror})") from error
+
+
+def _kind(key: object) -> str:
+    curve = getattr(getattr(key, "curve", None), "name", "")
+    return f"curve {curve}" if curve else type(key).__name__

@@ -1,0 +1,177 @@
+"""A model's own TUF role: what reviewers sign. It lists one target, `<model>/release.json`, and nothing else.
+
+The approval *is* the threshold signature on this role's metadata. Here it is read (strictly: one target, no delegation
+of its own, SHA-256 alone) and its signatures are counted against the reviewers that the anchor has pinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports these without saying so
+    Metadata,
+    TargetFile,
+    Targets,
+)
+
+from twinseal.digests import is_sha256, sha256
+from twinseal.errors import DigestMismatchError, ExpiredError, SignatureError, ThresholdError
+from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.metadata import parse, signature, signed_bytes, signers
+from twinseal.trust.release.release import Release, target_path
+from twinseal.trust.root.anchor import Anchor
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far an approval has come.
+
+    Attributes:
+        model: The model whose role it is.
+        threshold: How many reviewers it takes.
+        signed: Reviewers whose signature counts.
+        may_sign: Reviewers who have not signed yet.
+    """
+
+    model: str
+    threshold: int
+    signed: tuple[str, ...]
+    may_sign: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many more it takes."""
+        return max(0, self.threshold - len(self.signed))
+
+    def demand(self) -> None:
+        """Refuse an approval that is not complete.
+
+        Raises:
+            ThresholdError: Fewer have signed than it takes; names who still may.
+        """
+        if self.missing:
+            raise ThresholdError(
+                f"approval of {self.model}: expected {self.threshold} reviewers, got {len(self.signed)} "
+                f"({', '.join(self.signed) or 'nobody'}); who may still sign: {', '.join(self.may_sign)}",
+                remedy="Ask one of them to look at it and run: twinseal approve",
+            )
+
+
+def compose(release: Release, *, version: int, expires: datetime) -> bytes:
+    """The unsigned metadata that lists `release`: the bytes that reviewers are asked to sign."""
+    data = release.to_bytes()
+    target = TargetFile(len(data), {"sha256": sha256(data)}, release.target)
+    return Metadata(Targets(version=version, expires=expires, targets={release.target: target})).to_bytes()
+
+
+def parse_role(data: bytes, model: str) -> Metadata[Targets]:
+    """The metadata of the role of `model`.
+
+    Raises:
+        SignatureError: It is malformed, or is not the role of one model with one target: a second target, a
+            delegation, a hash that is not SHA-256, or a field that TUF does not know would be signed without being
+            looked at.
+    """
+    where = f"role {model}"
+    metadata = parse(Targets, data, where)
+    role, path = metadata.signed, target_path(model)
+    if list(role.targets) != [path]:
+        raise SignatureError(f"{where}: expected the one target {path}, got {', '.join(role.targets)[:80] or 'none'}")
+    if role.delegations is not None or role.unrecognized_fields or metadata.unrecognized_fields:
+        raise SignatureError(f"{where}: expected a role of one target and nothing else, got more")
+    target = role.targets[path]
+    if set(target.hashes) != {"sha256"} or not is_sha256(target.hashes["sha256"]) or target.unrecognized_fields:
+        raise SignatureError(f"{where}: expected a target by its SHA-256 alone, got {str(target.hashes)[:80]}")
+    return metadata
+
+
+def model_of(data: bytes) -> str:
+    """The model that a role's metadata is about, by its one target.
+
+    Raises:
+        SignatureError: It is about none, or several.
+    """
+    targets = parse(Targets, data, "role").signed.targets
+    model = next(iter(targets), "").partition("/")[0]
+    parse_role(data, model)
+    return model
+
+
+def check_release(metadata: Metadata[Targets], release_bytes: bytes, model: str) -> None:
+    """Refuse release bytes that are not those that the role lists.
+
+    Raises:
+        DigestMismatchError: Length or digest differ.
+    """
+    target = metadata.signed.targets[target_path(model)]
+    got = sha256(release_bytes)
+    if target.length != len(release_bytes) or target.hashes["sha256"] != got:
+        raise DigestMismatchError(
+            f"{target.path}: expected sha256 {target.hashes['sha256'][:12]}… ({target.length} bytes) as listed, "
+            f"got {got[:12]}… ({len(release_bytes)} bytes)"
+        )
+
+
+def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
+    """Refuse metadata that was valid once.
+
+    Raises:
+        ExpiredError: It has expired at `now`.
+    """
+    if metadata.signed.is_expired(now):
+        raise ExpiredError(
+            f"{where}: expected metadata valid at {_utc(now)}, got one that expired {_utc(metadata.signed.expires)}"
+        )
+
+
+def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
+    """A reviewer's signature over a role: its keyid and hexadecimal sig, as it goes into an approval.
+
+    Raises:
+        SignatureError: The bytes are no role.
+    """
+    metadata = parse_role(role_bytes, model_of(role_bytes))
+    made = signer.sign(signed_bytes(metadata, "role"))
+    return {"keyid": made.keyid, "sig": made.signature}
+
+
+def count(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str) -> Count:
+    """How many of the reviewers whom `anchor` pins have signed exactly this role.
+
+    A signature by somebody else, over other bytes, or by a key already counted, counts for nothing.
+
+    Raises:
+        SignatureError: The role or a signature is malformed.
+    """
+    metadata = parse_role(role_bytes, model)
+    found = [signature(dict(item), f"role {model}") for item in signatures]
+    by_key = {item.keyid: item for item in [*found, *metadata.signatures.values()]}
+    reviewers = anchor.roles["reviewer"]
+    keys = signers(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
+    signed = tuple(reviewers.holder_of(key.keyid) for key in keys)
+    others = tuple(holder.name for holder in reviewers.holders if holder.name not in signed)
+    return Count(model, reviewers.threshold, signed, others)
+
+
+def assemble(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str) -> bytes:
+    """The signed metadata: the role with the signatures that count, and no others.
+
+    Raises:
+        ThresholdError: They are too few.
+        SignatureError: The role or a signature is malformed.
+    """
+    signatures = tuple(signatures)
+    tally = count(role_bytes, signatures, anchor, model)
+    tally.demand()
+    metadata = parse_role(role_bytes, model)
+    payload, reviewers = signed_bytes(metadata, f"role {model}"), anchor.roles["reviewer"]
+    found = {item.keyid: item for item in (signature(dict(item), model) for item in signatures)} | metadata.signatures
+    metadata.signatures = {key.keyid: found[key.keyid] for key in signers(reviewers.keys.values(), found, payload)}
+    return metadata.to_bytes()
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")

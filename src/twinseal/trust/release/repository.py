@@ -1,0 +1,280 @@
+"""The TUF repository of record: the registrar grows it, one approved release at a time.
+
+    metadata/   <n>.root.json  <n>.targets.json  <n>.<model>.json  <n>.snapshot.json  timestamp.json
+    targets/    <model>/<sha256>.release.json
+
+`timestamp.json` is the state: what it does not lead to does not exist. Everything else is written first, under names
+that nothing refers to yet, so that an interrupted publication changes nothing and is simply run again.
+
+Nothing here decides who is trusted: custodians do (`twinseal.trust.root.custody`), and `publish` only counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports these without saying so
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+
+from twinseal.digests import sha256
+from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
+from twinseal.files import write_whole
+from twinseal.trust.home import Home
+from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes
+from twinseal.trust.release.model_role import assemble, check_expiry, check_release, compose, model_of, parse_role
+from twinseal.trust.release.release import Release, target_path
+from twinseal.trust.root.roles import Roles
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication did.
+
+    Attributes:
+        release: The release that is current now.
+        role_version: The version of the model's role.
+        changed: False when it had been published before.
+    """
+
+    release: Release
+    role_version: int
+    changed: bool
+
+
+def current(home: Home, model: str) -> Release | None:
+    """The release of `model` that the repository has published; None before the first.
+
+    Raises:
+        RootError: The repository is absent or damaged.
+    """
+    role = role_of(home, model)
+    return None if role is None else _release_of(home, role, model)
+
+
+def stage(home: Home, release: Release, *, expires: datetime) -> bytes:
+    """The unsigned next version of the model's role, listing `release`: what reviewers will sign.
+
+    Args:
+        home: Where the repository of record is.
+        release: The release to be decided on.
+        expires: Until when an approval holds, aware, UTC; `Roles.expiry("reviewer", now)`.
+
+    Raises:
+        RollbackError: The release is not newer than the one published.
+        RootError: The repository is absent or damaged, or knows no such model.
+    """
+    role = role_of(home, release.model)
+    if role is not None:
+        _check_newer(release, _release_of(home, role, release.model))
+    return compose(release, version=1 if role is None else role.signed.version + 1, expires=expires)
+
+
+def publish(
+    home: Home,
+    role_bytes: bytes,
+    signatures: Iterable[Mapping[str, str]],
+    release_bytes: bytes,
+    *,
+    registrar: KeySigner,
+    roles: Roles,
+    now: datetime,
+) -> Published:
+    """Publish an approved release. Doing it again changes nothing.
+
+    Side effects: writes targets/, then metadata/, `timestamp.json` last.
+
+    Args:
+        home: Where the repository of record is.
+        role_bytes: What `stage` gave.
+        signatures: The reviewers', as `sign_role` gave them.
+        release_bytes: The exact release.json.
+        registrar: Signs snapshot and timestamp.
+        roles: For how long those hold.
+        now: Aware, UTC.
+
+    Raises:
+        DigestMismatchError: The release is not the one that the role lists.
+        ThresholdError: Too few reviewers have signed; names who may.
+        ExpiredError: The approval, or what the root says of a role, is too old.
+        RollbackError: The role, or the release, is not the next.
+        KeyAccessError: The registrar's key is not the one that the root names.
+        SignatureError, EvidenceError: Something is malformed.
+        RootError: The repository is absent or damaged.
+    """
+    model = model_of(role_bytes)
+    role = parse_role(role_bytes, model)
+    check_release(role, release_bytes, model)
+    release = Release.from_bytes(release_bytes)
+    before = role_of(home, model)
+    if before is not None and signed_bytes(before, model) == signed_bytes(role, model):
+        return Published(release, role.signed.version, changed=False)
+    check_expiry(role, now, f"approval of {model}")
+    home.anchor().check_current(now)
+    approved = assemble(role_bytes, signatures, home.anchor(), model)
+    if before is not None:
+        _check_newer(release, _release_of(home, before, model))
+    _check_next(role.signed.version, 0 if before is None else before.signed.version, model)
+    _check_delegated(home, approved, model)
+    target = home.repository / "targets" / model / f"{sha256(release_bytes)}.release.json"
+    write_whole(target, release_bytes)
+    write_whole(home.repository / "metadata" / f"{role.signed.version}.{model}.json", approved)
+    meta = dict(snapshot(home).meta) | {f"{model}.json": MetaFile.from_data(role.signed.version, approved, ["sha256"])}
+    freshen(home, meta, version=timestamp(home).version + 1, registrar=registrar, roles=roles, now=now)
+    log.info("release.published", model=model, version=release.version, role_version=role.signed.version)
+    return Published(release, role.signed.version, changed=True)
+
+
+def renew(home: Home, *, registrar: KeySigner, roles: Roles, now: datetime) -> datetime:
+    """Say again that what is published is current: a new snapshot and timestamp. Headless; run it before they expire.
+
+    Returns:
+        When the new timestamp expires.
+
+    Raises:
+        KeyAccessError: The registrar's key is not the one that the root names.
+        RootError: The repository is absent or damaged.
+    """
+    meta, version = dict(snapshot(home).meta), timestamp(home).version + 1
+    freshen(home, meta, version=version, registrar=registrar, roles=roles, now=now)
+    log.info("repository.renewed", version=version)
+    return roles.expiry("registrar", now)
+
+
+def freshen(
+    home: Home, meta: dict[str, MetaFile], *, version: int, registrar: KeySigner | None, roles: Roles, now: datetime
+) -> None:
+    """Write snapshot and timestamp of one version over `meta`. Their versions run together: one key signs both.
+
+    Raises:
+        KeyAccessError: The registrar's key is not the one that the newest root names.
+    """
+    root = _current_root(home)
+    if registrar is None or registrar.public_key.keyid not in root.roles["timestamp"].keyids:
+        raise KeyAccessError(f"registrar: expected the key that the root names, got {registrar!r}")
+    expires = roles.expiry("registrar", now)
+    listing = signed(Snapshot(version=version, expires=expires, meta=meta), [registrar])
+    listed = MetaFile.from_data(version, listing, ["sha256"])
+    metadata = home.repository / "metadata"
+    write_whole(metadata / f"{version}.snapshot.json", listing)
+    # The switch: before this write the old state is current, after it the new one.
+    stamp = signed(Timestamp(version=version, expires=expires, snapshot_meta=listed), [registrar])
+    write_whole(metadata / "timestamp.json", stamp)
+
+
+def _current_root(home: Home) -> Root:
+    """The newest root: custodians add `2.root.json` and so on, as clients look for them, one by one."""
+    version = 1
+    while (home.repository / "metadata" / f"{version + 1}.root.json").exists():
+        version += 1
+    return parse(Root, _read(home, f"{version}.root.json"), f"{version}.root.json").signed
+
+
+def signed(payload: Any, signers: list[KeySigner]) -> bytes:
+    """Metadata over `payload`, signed by all of `signers`."""
+    metadata = Metadata(payload)
+    for signer in signers:
+        metadata.sign(signer, append=True)
+    return metadata.to_bytes()
+
+
+def timestamp(home: Home) -> Timestamp:
+    """The current timestamp.
+
+    Raises:
+        RootError: The repository is absent or damaged.
+    """
+    return parse(Timestamp, _read(home, "timestamp.json"), "timestamp.json").signed
+
+
+def snapshot(home: Home) -> Snapshot:
+    """The current snapshot.
+
+    Raises:
+        RootError: The repository is absent or damaged.
+    """
+    name = f"{timestamp(home).snapshot_meta.version}.snapshot.json"
+    return parse(Snapshot, _read(home, name), name).signed
+
+
+def delegation(home: Home) -> Targets:
+    """The current delegation to the reviewers.
+
+    Raises:
+        RootError: The repository is absent or damaged.
+    """
+    name = f"{snapshot(home).meta['targets.json'].version}.targets.json"
+    return parse(Targets, _read(home, name), name).signed
+
+
+def role_of(home: Home, model: str) -> Metadata[Targets] | None:
+    """The published role of `model`; None before its first release.
+
+    Raises:
+        RootError: The repository is absent or damaged.
+    """
+    listed = snapshot(home).meta.get(f"{model}.json")
+    return None if listed is None else parse_role(_read(home, f"{listed.version}.{model}.json"), model)
+
+
+def _release_of(home: Home, role: Metadata[Targets], model: str) -> Release:
+    digest = role.signed.targets[target_path(model)].hashes["sha256"]
+    path = home.repository / "targets" / model / f"{digest}.release.json"
+    data = _read_file(path)
+    check_release(role, data, model)
+    return Release.from_bytes(data, str(path))
+
+
+def _check_newer(release: Release, published: Release) -> None:
+    if release.version <= published.version:
+        raise RollbackError(
+            f"release version: expected > {published.version}, got {release.version} ({release.model})",
+            remedy="Submit the candidate again: dvc repro submit",
+        )
+
+
+def _check_next(version: int, published: int, model: str) -> None:
+    if version != published + 1:
+        raise RollbackError(
+            f"role {model}: expected version {published + 1}, the next, got {version}",
+            remedy="Something was published since it was staged. Submit it again, and have it reviewed again.",
+        )
+
+
+def _check_delegated(home: Home, signed: bytes, model: str) -> None:
+    """Refuse here what every twin would refuse: the custodians delegate to other reviewers than the anchor pins."""
+    targets = delegation(home)
+    role = parse_role(signed, model)
+    try:
+        targets.verify_delegate(model, signed_bytes(role, model), role.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise ThresholdError(f"role {model}: expected the reviewers whom targets delegates to ({error})") from error
+
+
+def _read(home: Home, name: str) -> bytes:
+    return _read_file(home.repository / "metadata" / name)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_METADATA_BYTES + 1)
+    except OSError as error:
+        raise RootError(
+            f"{path}: expected the repository of record, got none ({error.strerror})",
+            remedy="Restore it from its backup, or make a new home: twinseal init",
+        ) from error

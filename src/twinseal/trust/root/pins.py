@@ -1,0 +1,245 @@
+"""Pins: who may sign what, by the value of their keys, and which evidence there must be. A signed field of the root.
+
+`root.roles` is what policy wants; this is what custodians have signed, and the only thing that is enforced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from twinseal.digests import is_sha256
+from twinseal.errors import RootError, SignatureError
+from twinseal.evidence import PREDICATE_TYPES, PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY
+from twinseal.trust.keys.key import Key, fingerprint, public_key
+from twinseal.trust.root.roles import NAMES, SEPARATE, check_models
+
+SCHEMA = "https://twinseal.dev/anchor/v2"  # v1 knew no commissioners
+FIELD = "x-twinseal"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Someone, or some machine, with a key.
+
+    Attributes:
+        name: As in policy/roles.yaml.
+        key: Public key, ECDSA P-256.
+    """
+
+    name: str
+    key: Key
+
+
+@dataclass(frozen=True)
+class RoleKeys:
+    """Who may sign in one role, and how many of them it takes.
+
+    Attributes:
+        role: The role's name, for messages.
+        threshold: Distinct keys needed.
+        holders: Each with a key of its own.
+        expires: Until when their signatures are taken, aware, UTC; None: as long as the root holds.
+
+    Raises:
+        RootError: No holders, a name twice, a key twice (also under another name), or a threshold out of reach.
+    """
+
+    role: str
+    threshold: int
+    holders: tuple[Holder, ...]
+    expires: datetime | None = None
+
+    def __post_init__(self) -> None:
+        names = [holder.name for holder in self.holders]
+        if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
+            raise RootError(f"{self.role}: expected holders with one name each, got {names}")
+        values: dict[str, str] = {}
+        for holder in self.holders:
+            other = values.setdefault(fingerprint(holder.key), holder.name)
+            if other != holder.name:
+                raise RootError(f"{self.role}: expected a key each, got one key for {other} and {holder.name}")
+        if type(self.threshold) is not int or not 1 <= self.threshold <= len(names):
+            raise RootError(f"{self.role}: expected a threshold of 1 to {len(names)}, got {self.threshold!r}")
+
+    @property
+    def keys(self) -> dict[str, Key]:
+        """The keys by their identifiers."""
+        return {holder.key.keyid: holder.key for holder in self.holders}
+
+    def holder_of(self, keyid: str) -> str:
+        """The name of the holder of the key `keyid`; "" if it is nobody's in this role."""
+        return next((holder.name for holder in self.holders if holder.key.keyid == keyid), "")
+
+    def key_of(self, name: str) -> Key:
+        """The key of the holder called `name`.
+
+        Raises:
+            SignatureError: Nobody of that name has this role.
+        """
+        for holder in self.holders:
+            if holder.name == name:
+                return holder.key
+        names = ", ".join(holder.name for holder in self.holders)
+        raise SignatureError(f"{self.role}: expected one of {names}, got {name[:60]!r}")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One signed statement that every release must carry.
+
+    Attributes:
+        name: The stage that wrote it.
+        predicate_type: What kind of statement it is.
+        role: Whose signature it carries.
+    """
+
+    name: str
+    predicate_type: str
+    role: str
+
+
+SIGN_EVIDENCE = ("builder", "assessor", "reviewer")  # a release's; what a commissioner signs is about a machine
+REQUIRED = (
+    Requirement("ingest", PROVENANCE, "builder"),
+    Requirement("validate", TEST_RESULT, "assessor"),
+    Requirement("prepare", PROVENANCE, "builder"),
+    Requirement("train", PROVENANCE, "builder"),
+    Requirement("evade", TEST_RESULT, "assessor"),
+    Requirement("poison", TEST_RESULT, "assessor"),
+    Requirement("assess", VERIFICATION_SUMMARY, "assessor"),
+)
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What the root says in the field `x-twinseal`.
+
+    Law: `Pins.from_dict(pins.to_dict()) == pins`.
+
+    Attributes:
+        models: Names of the models that may be released.
+        roles: All seven roles of policy/roles.yaml.
+        evidence: The statements that a release must carry; at least those of REQUIRED.
+        revoked: Fingerprints of keys that never count again, sorted.
+        demo: Made with throw-away keys: good for a story, never for a machine.
+
+    Raises:
+        RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key; a key is
+            revoked; a required statement is missing.
+    """
+
+    models: tuple[str, ...]
+    roles: Mapping[str, RoleKeys]
+    evidence: tuple[Requirement, ...] = REQUIRED
+    revoked: tuple[str, ...] = ()
+    demo: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            check_models(self.models)
+        except ValueError as error:
+            raise RootError(f"anchor: {error}") from error
+        if type(self.demo) is not bool:
+            raise RootError(f"anchor: expected demo to be true or false, got {self.demo!r}")
+        if not all(map(is_sha256, self.revoked)) or list(self.revoked) != sorted(set(self.revoked)):
+            raise RootError(f"anchor: expected revoked keys as sorted SHA-256, each once, got {str(self.revoked)[:80]}")
+        _check_roles(self.roles, self.revoked)
+        _check_evidence(self.evidence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the field."""
+        return {
+            "schema": SCHEMA,
+            "demo": self.demo,
+            "models": list(self.models),
+            "roles": {name: _role_to_dict(self.roles[name]) for name in NAMES},
+            "evidence": [[item.name, item.predicate_type, item.role] for item in self.evidence],
+            "revoked": list(self.revoked),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Pins:
+        """The pins that a JSON object stands for.
+
+        Raises:
+            RootError: It is no such object.
+        """
+        fields = _object(value, ("schema", "demo", "models", "roles", "evidence", "revoked"), FIELD)
+        if fields["schema"] != SCHEMA:
+            raise RootError(f"{FIELD}: expected {SCHEMA}, got {str(fields['schema'])[:80]}")
+        table = _object(fields["roles"], NAMES, "roles")
+        roles = {name: _role_from_dict(name, table[name]) for name in NAMES}
+        models, revoked = (tuple(_list(fields[name], name)) for name in ("models", "revoked"))
+        return cls(
+            models, roles, tuple(map(_requirement, _list(fields["evidence"], "evidence"))), revoked, fields["demo"]
+        )
+
+
+def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> None:
+    if set(roles) != set(NAMES):
+        raise RootError(f"anchor: expected the roles {', '.join(NAMES)}, got {', '.join(map(str, roles)) or 'none'}")
+    held: dict[str, str] = {}
+    for name in NAMES:
+        if not isinstance(roles[name], RoleKeys):
+            raise RootError(f"anchor: expected keys for {name}, got {type(roles[name]).__name__}")
+        for holder in roles[name].holders:
+            value = fingerprint(holder.key)
+            if value in revoked:
+                raise RootError(f"anchor: expected keys that count, got the revoked one of {holder.name} in {name}")
+            other = held.setdefault(value, name) if name in SEPARATE else name
+            if other != name:
+                raise RootError(f"anchor: expected a key in one role, got that of {holder.name} in {other} and {name}")
+
+
+def _check_evidence(evidence: tuple[Requirement, ...]) -> None:
+    missing = [item.name for item in REQUIRED if item not in evidence]
+    if missing:
+        raise RootError(f"anchor: expected the evidence of every stage, got none for {', '.join(missing)}")
+    names = [item.name for item in evidence]
+    if len(set(names)) != len(names):
+        raise RootError(f"anchor: expected each evidence once, got {', '.join(names)}")
+    for item in evidence:
+        if item.predicate_type not in PREDICATE_TYPES or item.role not in SIGN_EVIDENCE:
+            raise RootError(f"anchor: expected a known predicate and role for {item.name}, got {item}")
+
+
+def _role_to_dict(role: RoleKeys) -> dict[str, Any]:
+    holders = [{"name": holder.name, "public": holder.key.keyval["public"]} for holder in role.holders]
+    expires = None if role.expires is None else role.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"threshold": role.threshold, "holders": holders, "expires": expires}
+
+
+def _role_from_dict(name: str, value: Any) -> RoleKeys:
+    fields = _object(value, ("threshold", "holders", "expires"), name)
+    holders = []
+    for item in _list(fields["holders"], name):
+        holder = _object(item, ("name", "public"), f"{name} holder")
+        holders.append(Holder(holder["name"], public_key(holder["public"], f"{name} {str(holder['name'])[:40]}")))
+    try:
+        text = fields["expires"]
+        expires = None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except (TypeError, ValueError) as error:
+        raise RootError(f"{FIELD}: {name}: expected a time in UTC, got {str(fields['expires'])[:40]!r}") from error
+    return RoleKeys(name, fields["threshold"], tuple(holders), expires)
+
+
+def _requirement(value: Any) -> Requirement:
+    items = _list(value, "evidence")
+    if len(items) != 3 or not all(isinstance(item, str) for item in items):
+        raise RootError(f"{FIELD}: expected evidence as [name, type, role], got {str(value)[:80]}")
+    return Requirement(*items)
+
+
+def _object(value: Any, keys: tuple[str, ...], what: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != set(keys):
+        raise RootError(f"{FIELD}: {what}: expected exactly {', '.join(keys)}, got {str(value)[:80]}")
+    return value
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise RootError(f"{FIELD}: {what}: expected a list, got {str(value)[:80]}")
+    return value

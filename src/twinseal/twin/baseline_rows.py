@@ -1,0 +1,129 @@
+"""First rows: the readings of units' first cycles, taken from telemetry whole or not at all, and held to the contract.
+
+What is taken here is signed and trusted for the life of a machine. So nothing is repaired, filled or passed over: a
+cycle that is missing or there twice, a reading that is absent, out of range, or changed faster than the machine can,
+and nobody signs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from twinseal.errors import DataError, EvidenceError
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.regimes import regimes
+from twinseal.trust.baseline_record import CYCLES, check_unit
+from twinseal.twin.rows import cycle_of, name_of, number_of, records
+
+Rows = NDArray[np.float64]
+
+# float32 telemetry, read back as float64, may differ by this much from what the bounds were written as; as the guard's.
+_ROUNDING = 1e-6
+
+
+def take(
+    telemetry: Iterable[Mapping[str, Any]] | pd.DataFrame, contract: Contract, units: Collection[str] = ()
+) -> dict[str, Rows]:
+    """The first cycles of each unit: (CYCLES, I) float64, the contract's inputs in raw units, cycle 1 first.
+
+    Args:
+        telemetry: Rows with `unit`, `cycle` and the contract's inputs, in any order.
+        contract: What they must keep.
+        units: Whose; all that there are when empty.
+
+    Raises:
+        DataError: A unit's first cycles are not whole, or do not keep the contract; with a finding for each.
+    """
+    seen: dict[str, dict[int, list[list[float]]]] = {unit: {} for unit in units}
+    for row in records(telemetry):
+        unit, cycle = name_of(row.get("unit")), cycle_of(row.get("cycle"))
+        if unit in seen or (unit and not units):
+            cycles = seen.setdefault(unit, {})
+            if 1 <= cycle <= CYCLES:
+                cycles.setdefault(cycle, []).append([number_of(row.get(name)) for name in contract.inputs])
+    if not seen:
+        raise DataError("telemetry: expected rows of a unit, got none")
+    findings = [f"{unit}: {text}" for unit, cycles in seen.items() for text in _findings(unit, cycles, contract)]
+    if findings:
+        raise DataError(
+            f"telemetry: expected cycles 1 to {CYCLES} of each unit, whole and within the contract, got "
+            f"{len(findings)} that are not ({findings[0]})",
+            findings=tuple(findings),
+            remedy="Name the units that can be commissioned with --unit; for the others, find out why.",
+        )
+    return {unit: _stacked(cycles) for unit, cycles in seen.items()}
+
+
+def breaches(rows: Rows, contract: Contract) -> tuple[str, ...]:
+    """What in a unit's first cycles, (R, I) raw units, does not keep the contract: a line for each reading."""
+    limits = [contract.all_channels[name] for name in contract.inputs]
+    low, high = (np.array([getattr(item, name) for item in limits]) for name in ("minimum", "maximum"))
+    slack = _ROUNDING * np.maximum(np.abs(low), np.abs(high))  # (I,)
+    with np.errstate(invalid="ignore", over="ignore"):
+        outside = ~((rows >= low - slack) & (rows <= high + slack))  # (R, I); a NaN is within nothing
+        most = np.array([item.max_change_per_cycle for item in limits]) + slack  # (I,)
+    found = []
+    for index, column in zip(*np.nonzero(outside), strict=True):
+        limit = limits[column]
+        got = f"{rows[index, column]:g}" if math.isfinite(rows[index, column]) else "none"
+        found.append(
+            f"cycle {index + 1}: {contract.inputs[column]}: expected {limit.minimum:g} to {limit.maximum:g} "
+            f"{limit.unit}, got {got}"
+        )
+    regime = _regimes(rows, contract)
+    found += [f"cycle {at + 1}: expected settings at an operating point of the contract" for at in _where(regime < 0)]
+    for before, after in _pairs(regime):
+        change = (rows[after] - rows[before]) / (after - before)  # in each cycle it may change by as much as it can
+        for column in _where(np.abs(change) > most):
+            limit, within = limits[column], " within a regime" if contract.regimes else ""
+            found.append(
+                f"cycle {after + 1}: {contract.inputs[column]}: expected a change of at most "
+                f"{limit.max_change_per_cycle:g} {limit.unit}{within}, got {change[column]:g}"
+            )
+    return tuple(found)
+
+
+def _regimes(rows: Rows, contract: Contract) -> NDArray[np.int64]:
+    """The regime of each row; where the contract knows only one, it is 0."""
+    known = contract.regimes
+    if known is None:
+        return np.zeros(len(rows), dtype=np.int64)
+    return regimes(rows[:, : len(known.settings)], np.array(known.points), np.array(known.within))
+
+
+def _pairs(regime: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Each row and the last one before it that was taken in the same regime."""
+    last: dict[int, int] = {}
+    for at, mine in enumerate(regime.tolist()):
+        if mine in last:
+            yield last[mine], at
+        last[mine] = at
+
+
+def _where(mask: NDArray[np.bool_]) -> list[int]:
+    return [int(at) for at in np.flatnonzero(mask)]
+
+
+def _findings(unit: str, cycles: Mapping[int, list[list[float]]], contract: Contract) -> Iterator[str]:
+    try:
+        check_unit(unit)
+    except EvidenceError as error:
+        yield str(error)
+    missing = [str(cycle) for cycle in range(1, CYCLES + 1) if cycle not in cycles]
+    twice = [str(cycle) for cycle, rows in sorted(cycles.items()) if len(rows) > 1]
+    if missing:
+        yield f"expected cycles 1 to {CYCLES}, got none of {', '.join(missing)}"
+    if twice:
+        yield f"expected each cycle once, got {', '.join(twice)} more often"
+    if not missing and not twice:
+        yield from breaches(_stacked(cycles), contract)
+
+
+def _stacked(cycles: Mapping[int, list[list[float]]]) -> Rows:
+    return np.array([cycles[cycle][0] for cycle in range(1, CYCLES + 1)], dtype=np.float64)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from twinseal.prognostics.gradient_boosting import baseline, multi_scale_features
+from twinseal.prognostics.metrics import rmse_cycles
+from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.windows import Prepared
+
+
+def test_the_baseline_learns_and_repeats_itself(toy_prepared: Prepared) -> None:
+    one, two = (baseline(toy_prepared, seed=1, rounds=30) for _ in range(2))
+    assert one.tolist() == two.tolist()
+    guess = rmse_cycles(np.full(len(one), toy_prepared.train.rul.mean()), toy_prepared.test.rul)
+    assert rmse_cycles(one, toy_prepared.test.rul) < guess / 2
+
+
+def test_it_sees_what_the_network_sees(
+    toy_network: RulNetwork, toy_context: torch.Tensor, toy_prepared: Prepared
+) -> None:
+    expected = toy_network.features(torch.from_numpy(toy_prepared.test.batch()), toy_context).numpy()
+    np.testing.assert_array_equal(expected, multi_scale_features(toy_prepared.test))

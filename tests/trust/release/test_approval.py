@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.trust.scenes import NOW, Scene, describe
+from twinseal.digests import canonical_json
+from twinseal.errors import (
+    DigestMismatchError,
+    EvidenceError,
+    ExpiredError,
+    KeyAccessError,
+    SignatureError,
+    ThresholdError,
+    TrustError,
+)
+from twinseal.trust.audit import Log
+from twinseal.trust.dsse import sign_envelope
+from twinseal.trust.release import repository
+from twinseal.trust.release.approval import Reviews, approve, read_all, reject
+from twinseal.trust.release.release import Release
+
+
+@pytest.fixture(scope="module")
+def release(honest_bundle: Path) -> Release:
+    return describe(honest_bundle)
+
+
+@pytest.fixture(scope="module")
+def role(scene: Scene, release: Release) -> bytes:
+    return repository.stage(scene.home, release, expires=scene.roles.expiry("reviewer", NOW))
+
+
+@pytest.fixture
+def approvals(tmp_path: Path) -> Path:
+    return tmp_path / "approvals"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log")
+
+
+Act = Callable[..., Path]
+
+
+@pytest.fixture
+def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bundle: Path, log: Log) -> Act:
+    def act(holder: str, /, **more: Any) -> Path:
+        said = {
+            "holder": holder,
+            "signer": scene.signer(holder),
+            "now": NOW,
+            "comment": "seen",
+            "anchor": scene.anchor,
+            "audit": log,
+        }
+        bundle = more.pop("bundle", honest_bundle)
+        return approve(approvals, role, more.pop("release_bytes", release.to_bytes()), bundle, **said | more)
+
+    return act
+
+
+@pytest.fixture
+def no(scene: Scene, release: Release, role: bytes, approvals: Path, log: Log) -> Act:
+    def act(holder: str, /, **more: Any) -> Path:
+        said = {
+            "holder": holder,
+            "signer": scene.signer(holder),
+            "now": NOW,
+            "comment": "no",
+            "anchor": scene.anchor,
+            "audit": log,
+        }
+        return reject(approvals, role, release.to_bytes(), **said | more)
+
+    return act
+
+
+def standings(reviews: Reviews) -> dict[str, str]:
+    return {item.holder: item.standing for item in reviews.items}
+
+
+def test_approvals_add_up_to_a_publication(
+    stage: Scene, role: bytes, release: Release, approvals: Path, yes: Act, no: Act
+) -> None:
+    none = read_all(approvals, role, stage.anchor)
+    assert (len(none.items), none.count.missing) == (0, 2)
+    yes("alice")
+    assert 1 == read_all(approvals, role, stage.anchor).count.missing
+    no("chiara", comment="the pump was never in the fleet")
+    yes("bruno")
+    reviews = read_all(approvals, role, stage.anchor)
+    assert {"alice": "approved", "bruno": "approved", "chiara": "rejected"} == standings(reviews)
+    assert ["seen", "seen", "the pump was never in the fleet"] == [item.comment for item in reviews.items]
+    assert {"2026-03-01T12:00:00Z"} == {item.time for item in reviews.items}
+    published = repository.publish(
+        stage.home,
+        role,
+        reviews.signatures,
+        release.to_bytes(),
+        registrar=stage.signer("registrar"),
+        roles=stage.roles,
+        now=NOW,
+    )
+    assert release == published.release
+
+
+def test_a_rejection_is_never_counted_and_takes_an_approval_back(
+    scene: Scene, role: bytes, approvals: Path, yes: Act, no: Act
+) -> None:
+    yes("alice")
+    no("alice")
+    reviews = read_all(approvals, role, scene.anchor)
+    assert ({"alice": "rejected"}, (), ()) == (standings(reviews), reviews.signatures, reviews.count.signed)
+    with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
+        reviews.count.demand()
+
+
+def test_an_approval_runs_every_check_of_the_twin_first(bundle: Path, approvals: Path, yes: Act) -> None:
+    (bundle / "model" / "model.safetensors").write_bytes(b"weightr")
+    with pytest.raises(DigestMismatchError, match="model/model.safetensors: expected sha256"):
+        yes("alice", bundle=bundle)
+    assert not approvals.exists()
+
+
+def test_whoever_is_no_reviewer_cannot_approve(scene: Scene, approvals: Path, yes: Act) -> None:
+    for holder in ("builder", "assessor", "registrar"):
+        with pytest.raises(SignatureError, match=f"reviewer: expected one of alice, bruno, chiara, got '{holder}'"):
+            yes(holder)
+    with pytest.raises(SignatureError, match="got '../alice'"):
+        yes("alice", holder="../alice")
+    assert not approvals.exists()
+
+
+@pytest.mark.attack("P")
+def test_a_reviewer_cannot_sign_as_another(scene: Scene, approvals: Path, yes: Act) -> None:
+    """A reviewer signs under another's name."""
+    with pytest.raises(KeyAccessError, match="bruno: expected the key .* that the anchor has, got KeySigner"):
+        yes("alice", holder="bruno")
+    assert not approvals.exists()
+
+
+def test_another_release_than_the_staged_one_is_not_approved(release: Release, approvals: Path, yes: Act) -> None:
+    with pytest.raises(DigestMismatchError, match="pump-rul/release.json: expected sha256"):
+        yes("alice", release_bytes=replace(release, version=2).to_bytes())
+    assert not approvals.exists()
+
+
+def test_what_was_staged_too_long_ago_is_not_approved(approvals: Path, yes: Act) -> None:
+    with pytest.raises(ExpiredError, match="staged role of pump-rul"):
+        yes("alice", now=NOW + timedelta(days=181))
+    assert not approvals.exists()
+
+
+def test_a_rejection_needs_a_reason(approvals: Path, no: Act) -> None:
+    with pytest.raises(EvidenceError, match="rejection: expected a reason, got none"):
+        no("alice", comment=" ")
+    assert not approvals.exists()
+
+
+def test_an_approval_of_an_earlier_release_is_stale_and_no_error(
+    scene: Scene, release: Release, approvals: Path, yes: Act
+) -> None:
+    yes("alice")
+    following = replace(release, version=2, parent_version=1)
+    role = repository.stage(scene.home, following, expires=NOW + timedelta(days=9))
+    reviews = read_all(approvals, role, scene.anchor)
+    assert ({"alice": "stale"}, 2) == (standings(reviews), reviews.count.missing)
+    assert "about another release (version 1 of pump-rul)" in reviews.items[0].reason
+
+
+def _copied(approvals: Path) -> None:
+    (approvals / "alice.json").rename(approvals / "bruno.json")
+
+
+def _edit(**changes: Any) -> Callable[[Path], None]:
+    def attack(approvals: Path) -> None:
+        value = json.loads((approvals / "alice.json").read_bytes())
+        for name, change in changes.items():
+            value[name] = change(value[name]) if callable(change) else change
+        (approvals / "alice.json").write_text(json.dumps(value))
+
+    return attack
+
+
+def _other_signature(value: dict[str, str]) -> dict[str, str]:
+    return {**value, "sig": value["sig"][:-2] + "00"}
+
+
+def _junk(approvals: Path) -> None:
+    (approvals / "alice.json").write_bytes(b"\x80junk")
+
+
+def _endless(approvals: Path) -> None:
+    (approvals / "alice.json").write_bytes(b"[" * (1 << 20))
+
+
+def _folder(approvals: Path) -> None:
+    (approvals / "alice.json").unlink()
+    (approvals / "alice.json").mkdir()
+
+
+@pytest.mark.attack("P")
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        (_copied, "expected a signature by bruno"),
+        (_edit(comment="looks fine to me, sign it too"), "expected the file to say what was signed"),
+        (_edit(holder="bruno"), "expected the file to say what was signed"),
+        (_edit(version=7), "expected the file to say what was signed"),
+        (_edit(release_sha256="a" * 64), "expected the file to say what was signed"),
+        (_edit(release_sha256=7), "expected a SHA-256"),
+        (_edit(role_sha256="a" * 64), "expected the file to say what was signed"),
+        (_edit(decision="reject"), "expected the file to say what was signed"),
+        (_edit(signature=None), "expected approve with a signature"),
+        (_edit(signature=_other_signature), "expected the signature of alice over the role, got another"),
+        (_edit(signature="x"), "expected a signature of keyid and sig"),
+        (_edit(signature={"keyid": "alice", "sig": "00"}), "expected the signature of alice over the role"),
+        (_edit(review=None), "expected a DSSE envelope"),
+        (_edit(extra=1), "expected exactly comment, decision"),
+        (_junk, "expected JSON"),
+        (_endless, "expected at most 262144 bytes"),
+        (_folder, "expected a review, got none"),
+    ],
+)
+def test_a_forged_approval_is_shown_as_invalid_and_stops_nobody(
+    scene: Scene, role: bytes, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str
+) -> None:
+    """A forged approval lies among the approvals."""
+    yes("alice")
+    assert ("alice",) == read_all(approvals, role, scene.anchor).count.signed
+    attack(approvals)
+    yes("chiara")
+    reviews = read_all(approvals, role, scene.anchor)
+    forged = reviews.items[0]
+    assert ("invalid", "", "") == (forged.standing, forged.comment, forged.time)
+    assert reason in forged.reason
+    assert (("chiara",), 1) == (reviews.count.signed, len(reviews.signatures))
+
+
+def test_a_reviewer_who_signs_anothers_name_is_invalid(scene: Scene, role: bytes, approvals: Path, yes: Act) -> None:
+    """Alice's own key, Alice's own file, and all of it signed: but it says that Bruno decided."""
+    value = json.loads(yes("alice").read_bytes())
+    said = json.loads(base64.b64decode(value["review"]["payload"]))
+    said["predicate"]["holder"] = value["holder"] = "bruno"
+    value["review"] = json.loads(sign_envelope(canonical_json(said), scene.signer("alice")))
+    (approvals / "alice.json").write_text(json.dumps(value))
+    reviews = read_all(approvals, role, scene.anchor)
+    assert (standings(reviews), reviews.count.signed) == ({"alice": "invalid"}, ())
+
+
+@pytest.mark.attack("P")
+def test_one_reviewers_signature_in_two_files_counts_once(scene: Scene, role: bytes, approvals: Path, yes: Act) -> None:
+    """One reviewer's signature lies in two approvals."""
+    data = yes("alice").read_bytes()
+    (approvals / "alice2.json").write_bytes(data)
+    reviews = read_all(approvals, role, scene.anchor)
+    assert ({"alice": "approved", "alice2": "invalid"}, 1) == (standings(reviews), reviews.count.missing)
+
+
+def test_no_folder_is_no_approval(scene: Scene, role: bytes, tmp_path: Path) -> None:
+    assert () == read_all(tmp_path / "none", role, scene.anchor).items
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200))
+def test_hostile_bytes_in_approvals_are_reported_and_nothing_else(
+    scene: Scene, role: bytes, tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "alice.json").write_bytes(data)
+    assert {"alice": "invalid"} == standings(read_all(tmp_path, role, scene.anchor))
+
+
+@given(data=st.binary(max_size=200))
+def test_hostile_bytes_in_place_of_a_role_are_refused(
+    scene: Scene, tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    with pytest.raises(TrustError):
+        read_all(tmp_path_factory.getbasetemp(), data, scene.anchor)

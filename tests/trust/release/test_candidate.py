@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.trust.scenes import (
+    POLICY_SHA,
+    Edit,
+    Scene,
+    about,
+    attest,
+    describe,
+    judge,
+    make_bundle,
+    saying,
+    statements,
+    unchanged,
+)
+from twinseal.digests import sha256
+from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, SignatureError, TrustError
+from twinseal.evidence import Statement, Subject
+from twinseal.files import inventory
+from twinseal.trust.release.candidate import verify_bundle, verify_release
+from twinseal.trust.release.oms import sign_directory
+
+OTHER = sha256(b"other")
+
+
+def test_an_honest_bundle_passes_every_step(scene: Scene, honest_bundle: Path) -> None:
+    checked = verify_release(honest_bundle, describe(honest_bundle), scene.anchor)
+    assert checked == verify_bundle(honest_bundle, scene.anchor)
+    assert checked == verify_bundle(honest_bundle, scene.anchor, reversed(inventory(honest_bundle)))
+    assert ("pump-rul", POLICY_SHA) == (checked.model, checked.policy_sha256)
+    assert [item.name for item in scene.anchor.evidence] == list(checked.statements)
+
+
+# Step 1 and 2: the files.
+
+
+def _flip(path: str) -> Callable[[Path], None]:
+    def attack(bundle: Path) -> None:
+        data = bytearray((bundle / path).read_bytes())
+        data[0] ^= 1
+        (bundle / path).write_bytes(data)
+
+    return attack
+
+
+def _add(path: str) -> Callable[[Path], None]:
+    def attack(bundle: Path) -> None:
+        (bundle / path).parent.mkdir(parents=True, exist_ok=True)
+        (bundle / path).write_bytes(b"x")
+
+    return attack
+
+
+def _remove(path: str) -> Callable[[Path], None]:
+    return lambda bundle: (bundle / path).unlink()
+
+
+def _link(bundle: Path) -> None:
+    shutil.move(bundle / "model/config.json", bundle.parent / "elsewhere")
+    (bundle / "model/config.json").symlink_to(bundle.parent / "elsewhere")
+
+
+def _link_folder(bundle: Path) -> None:
+    shutil.move(bundle / "model", bundle.parent / "elsewhere")
+    (bundle / "model").symlink_to(bundle.parent / "elsewhere")
+
+
+def _fifo(bundle: Path) -> None:
+    (bundle / "model.sig.json").unlink()
+    os.mkfifo(bundle / "model.sig.json")
+
+
+def _folder(bundle: Path) -> None:
+    (bundle / "model/config.json").unlink()
+    (bundle / "model/config.json").mkdir()
+
+
+def _rename(bundle: Path) -> None:
+    (bundle / "model/config.json").rename(bundle / "model/config2.json")
+
+
+@pytest.mark.attack(3)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *map(_flip, ("model/model.safetensors", "model/config.json", "model.sig.json", "evidence/assess.dsse.json")),
+        *map(
+            _add, ("model/pickle.bin", "model/.git/config", ".gitattributes", ".github/x", "MLmodel", "code/loader.py")
+        ),
+        *map(_add, ("model/CONFIG.json", "evidence/extra.dsse.json", "model/deep/deep/deep/x", "model/cоnfig.json")),
+        *map(_remove, ("model/config.json", "model.sig.json", "evidence/train.dsse.json")),
+        _link,
+        _link_folder,
+        _fifo,
+        _folder,
+        _rename,
+    ],
+)
+def test_files_that_are_not_the_releases_are_refused(
+    scene: Scene, bundle: Path, attack: Callable[[Path], None]
+) -> None:
+    """Files of a bundle are changed, added, removed, linked after it was described."""
+    release = describe(bundle)
+    attack(bundle)
+    with pytest.raises(DigestMismatchError, match="expected"):
+        verify_release(bundle, release, scene.anchor)
+    with pytest.raises(TrustError, match="expected"):
+        verify_bundle(bundle, scene.anchor)
+
+
+@pytest.mark.attack(4)
+def test_a_model_signed_by_another_role_is_refused(scene: Scene, bundle: Path) -> None:
+    """The assessor signs the model."""
+    (bundle / "model.sig.json").write_bytes(sign_directory(bundle / "model", scene.signer("assessor")))
+    with pytest.raises(SignatureError, match="expected the signature of builder, got another"):
+        verify_release(bundle, describe(bundle), scene.anchor)
+
+
+def test_an_older_models_signature_in_place_of_this_ones_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
+    older = make_bundle(tmp_path / "older", scene.home, weights=b"older")
+    shutil.copy(older / "model.sig.json", bundle / "model.sig.json")
+    with pytest.raises(DigestMismatchError, match="exactly the files that the builder signed.*model.safetensors"):
+        verify_release(bundle, describe(bundle), scene.anchor)
+
+
+# Step 3: signers and types.
+
+
+@pytest.mark.attack(5)
+def test_evidence_signed_by_the_builder_for_the_assessor_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
+    """The builder signs the assessor's evidence."""
+    thief = scene.copy(tmp_path / "thief")
+    shutil.copy(thief.home.keys / "builder.pem", thief.home.keys / "assessor.pem")
+    (tmp_path / "evade").mkdir()
+    made = statements("pump-rul", b"weights")["evade"]
+    forged = _signed_by(scene, "builder", made)
+    (bundle / "evidence/evade.dsse.json").write_bytes(forged)
+    with pytest.raises(SignatureError, match="expected a signature by assessor"):
+        verify_bundle(bundle, scene.anchor)
+
+
+def _signed_by(scene: Scene, holder: str, statement: Statement) -> bytes:
+    from twinseal.trust.dsse import sign_envelope
+
+    return sign_envelope(statement.to_bytes(), scene.signer(holder))
+
+
+@pytest.mark.parametrize("stage", ["ingest", "validate", "prepare", "train", "evade", "poison", "assess"])
+def test_missing_evidence_is_refused(scene: Scene, bundle: Path, stage: str) -> None:
+    (bundle / f"evidence/{stage}.dsse.json").unlink()
+    with pytest.raises(SignatureError, match=f"expected the signed record of {stage}, got none"):
+        verify_bundle(bundle, scene.anchor)
+
+
+def test_evidence_of_one_stage_in_the_place_of_another_is_refused(scene: Scene, bundle: Path) -> None:
+    shutil.copy(bundle / "evidence/poison.dsse.json", bundle / "evidence/evade.dsse.json")
+    judge(bundle, scene.home, "pump-rul", unchanged)
+    with pytest.raises(EvidenceError, match="windows that evade ran on"):
+        verify_bundle(bundle, scene.anchor)
+
+
+# Steps 4 to 8: what the statements say. Each is signed by the right role: an honest key, a statement that does not fit.
+
+
+def _without_subjects(*prefixes: str) -> Edit:
+    def edit(statement: Statement) -> Statement:
+        kept = tuple(s for s in statement.subjects if not s.name.startswith(prefixes))
+        return replace(statement, subjects=kept)
+
+    return edit
+
+
+def _with_subject(name: str) -> Edit:
+    return lambda statement: replace(statement, subjects=(*statement.subjects, Subject(name, OTHER)))
+
+
+def _materials(edit: Callable[[list[dict[str, object]]], list[dict[str, object]]]) -> Edit:
+    def changed(statement: Statement) -> Statement:
+        build = dict(statement.predicate["buildDefinition"])
+        build["resolvedDependencies"] = edit(build["resolvedDependencies"])
+        return replace(statement, predicate=statement.predicate | {"buildDefinition": build})
+
+    return changed
+
+
+def _other_materials(prefix: str) -> Edit:
+    return _materials(
+        lambda listed: [
+            {**item, "digest": {"sha256": OTHER}} if str(item["name"]).startswith(prefix) else item for item in listed
+        ]
+    )
+
+
+def _less_materials(prefix: str) -> Edit:
+    return _materials(lambda listed: [item for item in listed if not str(item["name"]).startswith(prefix)])
+
+
+RAW, ACCEPTED = "data/raw/telemetry.parquet", "data/accepted/telemetry.parquet"
+WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
+
+
+@pytest.mark.attack(5)
+@pytest.mark.parametrize(
+    ("stage", "edit", "error", "message"),
+    [
+        # 4
+        ("validate", saying(result="WARNED"), GateRefusedError, "validate: expected the result PASSED, got WARNED"),
+        ("evade", saying(result="FAILED"), GateRefusedError, "evade: expected the result PASSED, got FAILED"),
+        ("poison", saying(result="passed"), GateRefusedError, "poison: expected the result PASSED, got passed"),
+        ("poison", saying(result=None), GateRefusedError, "poison: expected the result PASSED, got none"),
+        ("poison", saying(result=["PASSED"]), GateRefusedError, "poison: expected the result PASSED, got none"),
+        ("assess", saying(verificationResult="FAILED"), GateRefusedError, "verdict: expected PASSED, got FAILED"),
+        ("assess", saying(verificationResult=""), GateRefusedError, "verdict: expected PASSED, got none"),
+        ("assess", saying(verificationResult=True), GateRefusedError, "verdict: expected PASSED, got none"),
+        # 5
+        ("train", about((WEIGHTS, OTHER)), EvidenceError, "train's model files: expected evidence about this model"),
+        ("train", _with_subject("model/more.bin"), EvidenceError, "train's model files"),
+        (
+            "train",
+            _with_subject("other/more.bin"),
+            EvidenceError,
+            "train: expected to be about the model's files alone",
+        ),
+        ("train", _without_subjects("model/config"), EvidenceError, "train's model files"),
+        # 6
+        ("train", _other_materials("data/windows"), EvidenceError, "windows that train read"),
+        ("train", _less_materials("data/windows"), EvidenceError, "windows that train read"),
+        ("train", _less_materials(WINDOWS), EvidenceError, "windows that train read"),
+        ("train", _materials(lambda listed: listed + listed), EvidenceError, "windows that train read"),
+        ("train", _materials(lambda _: []), EvidenceError, "windows that train read"),
+        ("train", saying(buildDefinition={}), EvidenceError, "expected a list of resolvedDependencies"),
+        ("train", saying(buildDefinition=7), EvidenceError, "statement: expected"),
+        ("prepare", about((WINDOWS, OTHER)), EvidenceError, "windows that train read"),
+        ("prepare", _without_subjects("data/windows/prep"), EvidenceError, "expected data/windows/preparation.json, "),
+        ("prepare", _other_materials("data/accepted"), EvidenceError, "telemetry that prepare read"),
+        ("prepare", _less_materials("data/accepted"), EvidenceError, "telemetry that prepare read"),
+        ("validate", about((ACCEPTED, OTHER)), EvidenceError, "telemetry that prepare read"),
+        ("validate", about((RAW, OTHER)), EvidenceError, "telemetry that validate looked at"),
+        ("validate", _without_subjects("data/raw"), EvidenceError, "telemetry that validate looked at"),
+        ("ingest", about((RAW, OTHER)), EvidenceError, "telemetry that validate looked at"),
+        # 7
+        ("evade", about((WEIGHTS, OTHER)), EvidenceError, "evade's model files"),
+        ("evade", about((WINDOWS, OTHER)), EvidenceError, "windows that evade ran on"),
+        ("evade", _without_subjects("data/"), EvidenceError, "windows that evade ran on"),
+        ("evade", _without_subjects("model/"), EvidenceError, "evade's model files"),
+        ("poison", about((WEIGHTS, OTHER)), EvidenceError, "poison's model files"),
+        ("poison", about((ACCEPTED, OTHER)), EvidenceError, "telemetry that poison ran on"),
+        ("assess", about((WEIGHTS, OTHER)), EvidenceError, "assess's model files"),
+        # 8
+        ("assess", saying(inputAttestations=[]), EvidenceError, "verdict: expected one from the 6 statements"),
+        ("assess", saying(inputAttestations=None), EvidenceError, "verdict: expected one from the 6 statements"),
+        ("assess", saying(inputAttestations=["x"]), EvidenceError, "subject: expected a name and a digest"),
+        ("assess", saying(resourceUri=None), EvidenceError, "verdict: expected one on https://twinseal.dev/model/"),
+        ("assess", saying(policy="gates.yaml"), EvidenceError, "verdict: expected the digest of a policy"),
+    ],
+)
+def test_evidence_that_does_not_hold_together_is_refused(
+    scene: Scene, bundle: Path, stage: str, edit: Edit, error: type[Exception], message: str
+) -> None:
+    """Well-signed evidence whose digests do not lead to this model, in forty ways."""
+    verify_bundle(bundle, scene.anchor)
+    made = statements("pump-rul", b"weights")
+    if stage == "assess":
+        judge(bundle, scene.home, "pump-rul", edit)
+    else:
+        attest(bundle, scene.home, stage, edit(made[stage]))
+        judge(bundle, scene.home, "pump-rul", unchanged)
+    with pytest.raises(error, match=message):
+        verify_bundle(bundle, scene.anchor)
+    with pytest.raises(error, match=message):
+        verify_release(bundle, describe(bundle), scene.anchor)
+
+
+@pytest.mark.attack(5)
+def test_evidence_replaced_after_the_verdict_is_refused(scene: Scene, bundle: Path) -> None:
+    """A record is replaced after the verdict."""
+    made = statements("pump-rul", b"weights")["evade"]
+    attest(bundle, scene.home, "evade", saying(twinseal_measures={"n": 2})(made))
+    with pytest.raises(EvidenceError, match="verdict: expected one from the 6 statements of this bundle, got another"):
+        verify_bundle(bundle, scene.anchor)
+
+
+@pytest.mark.attack(5)
+def test_evidence_of_another_candidate_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
+    """All evidence is of another candidate."""
+    other = make_bundle(tmp_path / "other", scene.home, weights=b"better")
+    shutil.copytree(other / "evidence", bundle / "evidence", dirs_exist_ok=True)
+    with pytest.raises(EvidenceError, match="train's model files: expected evidence about this model"):
+        verify_bundle(bundle, scene.anchor)
+
+
+# Step 9: the verdict and the release.
+
+
+def test_the_verdict_on_another_model_is_refused(scene: Scene, honest_bundle: Path) -> None:
+    release = describe(honest_bundle, model="turbofan-rul")
+    with pytest.raises(EvidenceError, match="expected one on the model turbofan-rul of the release, got pump-rul"):
+        verify_release(honest_bundle, release, scene.anchor)
+
+
+@pytest.mark.attack(5)
+def test_the_verdict_by_another_policy_is_refused(scene: Scene, honest_bundle: Path) -> None:
+    """The verdict is by another policy."""
+    release = replace(describe(honest_bundle), policy_sha256=OTHER)
+    with pytest.raises(EvidenceError, match=f"expected one on the policy {OTHER} of the release, got {POLICY_SHA}"):
+        verify_release(honest_bundle, release, scene.anchor)
