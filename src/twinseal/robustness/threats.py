@@ -48,9 +48,10 @@ class EvasionThreat(Attacker):
     """An attacker who changes every reading of a window a little.
 
     Attributes:
-        attacks: The battery: fgm (Goodfellow 2015), bim (Kurakin 2017), pgd (Madry 2018), pgd-smoothed (PGD on a
-            stand-in that has gradients everywhere; see `methods.surrogate`) and strong (several starts, momentum, steps
-            that are halved; `methods.gradient`) know the network; square (`methods.square`) may only ask it; transfer (strong against another network, trained on the same data) not even that.
+        attacks: The battery. fgm (Goodfellow 2015), bim (Kurakin 2017), pgd (Madry 2018), pgd-smoothed (PGD on a
+            network that has gradients everywhere; see `methods.surrogate`) and strong (several starts, momentum, steps
+            that are halved; `methods.gradient`) know the network; square (`methods.square`) may only ask it; transfer
+            (strong against another network, trained on the same data) not even that.
         aims: any (the estimate is wrong, either way), healthy-washing (the estimate is as high as can be).
         epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
         bim_steps: Steps of BIM, each ε/steps long.

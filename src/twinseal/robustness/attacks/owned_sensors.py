@@ -45,8 +45,8 @@ def owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThreat) -> 
 
     Returns:
         any, healthy-washing: by k-1, k-2, …: as `EvaluationSet.worst_case`, and moved_share, of the windows that so
-        many sensors move by far_cycles; alone: by channel, the mean rise that owning it alone makes, cycles, and chosen_first_share;
-        pairs: by two channels, the mean estimate of failing machines, cycles, while both are owned.
+        many sensors move by far_cycles; alone: by channel, the mean rise that owning it alone makes, cycles, and
+        chosen_first_share; pairs: by two channels, the mean estimate of failing machines, cycles, while both are owned.
     """
     windows, names = evaluation_set.windows, model.channels
     x, regimes = windows.batch(), windows.batch_regimes()
