@@ -7,7 +7,8 @@ within the contract, and raises the estimate as far as the guard lets him.
 What the guard looks at is linear in the readings (`methods.stealth_constraints`), and the network nearly is, so his
 task is nearly a linear programme: climb along the gradient, stay where the guard is silent, take the gradient there,
 and again. That is solved for all units and sizes at once by ADMM (Stellato et al., OSQP: an Operator Splitting Solver
-for Quadratic Programs, 2020, algorithm 1). Steps by sign with a penalty find a tenth of it: they do not go along a wall.
+for Quadratic Programs, 2020, algorithm 1). Steps by sign with a penalty find a tenth of it: they do not follow a
+constraint.
 
 All this is still his model of the guard and not the guard. What he found is shown to the real one, and moved back
 towards the truth, unit by unit, until it says nothing in any row in which it said nothing about the truth.
