@@ -8,15 +8,25 @@ DVC unseen).
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from twinseal import config
 from twinseal.digests import sha256_file
-from twinseal.errors import ConfigError, DigestMismatchError
+from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.evidence import Statement, Subject, provenance
-from twinseal.files import FileRecord, tree_digest
+from twinseal.files import FileRecord, inventory, tree_digest, write_whole
+from twinseal.measures.quantity import Group
+from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.sources import DataParams
 from twinseal.trust.attestation import read_attestation, write_attestation
 from twinseal.trust.home import Home
 
@@ -24,6 +34,10 @@ PARAMS = Path("params.yaml")
 POLICY = Path("policy")
 EVIDENCE = Path("reports/evidence")
 SECTIONS = ("data", "prepare", "train")
+CANDIDATE = Path("models/candidate")
+ACCEPTED = Path("data/accepted/telemetry.parquet")
+WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
+CONTRACT, THREATS = POLICY / "contract.yaml", POLICY / "threats.yaml"
 BUILDER = "https://twinseal.dev/builder"
 
 S = TypeVar("S", bound=config.Settings)
@@ -40,6 +54,20 @@ def params(kind: type[S], section: str) -> S:
         if name not in SECTIONS:
             raise ConfigError(f"{PARAMS}: {name}: unknown section; expected {', '.join(SECTIONS)}")
     return config.load(kind, PARAMS, section=section)
+
+
+def contract() -> Contract:
+    """The contract of the asset that params.yaml names.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return Contract.load(CONTRACT, params(DataParams, "data").asset)
+
+
+def workers(most: int) -> int:
+    """Processes that work at the same time: one a core, at most so many."""
+    return min(most, os.cpu_count() or 1)
 
 
 def subject(path: Path) -> Subject:
@@ -65,6 +93,43 @@ def upstream(stage: str, *paths: Path) -> Statement:
     return statement
 
 
+def model_files() -> tuple[Subject, ...]:
+    """The candidate's files as they are now, named `model/…`."""
+    return tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
+
+
+def candidate() -> tuple[Subject, ...]:
+    """The candidate's files as they are now, after checking that they are what train signed.
+
+    Raises:
+        EvidenceError: A file is another one, was added to those that train signed, or is missing.
+    """
+    files, signed = model_files(), upstream("train").subjects
+    if sorted(files) != sorted(signed):
+        raise EvidenceError(
+            f"{CANDIDATE}: expected the files that train signed, {[s.name for s in sorted(signed)]}, "
+            f"got others, or other bytes, in {[s.name for s in sorted(files)]}",
+            remedy="Find out who changed the candidate, then: dvc repro --force train",
+        )
+    return files
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` when the block has ended well: all or nothing."""
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        fresh = Path(temporary, folder.name)
+        yield fresh
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.replace(folder)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV, numbers to three places."""
+    write_whole(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.3f").encode())
+
+
 def attest(stage: str, statement: Statement) -> None:
     """Sign `statement` with the key of the role that answers for `stage`, and leave it in reports/evidence/."""
     write_attestation(EVIDENCE / f"{stage}.dsse.json", stage, statement, Home.find())
@@ -75,10 +140,10 @@ def attest_made(
     *subjects: Subject,
     materials: tuple[Subject, ...],
     parameters: dict[str, Any],
-    measures: dict[str, Any] | None = None,
+    measures: Group | None = None,
 ) -> None:
     """Sign as the builder: `stage` made `subjects` from `materials`, and from code, params, contract and locks."""
-    shared = (code(), subject(PARAMS), subject(POLICY / "contract.yaml"), locks())
+    shared = (code(), subject(PARAMS), subject(CONTRACT), locks())
     made = provenance(
         subjects,
         stage=stage,
@@ -86,7 +151,7 @@ def attest_made(
         materials=(*materials, *shared),
         parameters=parameters,
         environment=environment(),
-        measures=measures,
+        measures=None if measures is None else measures.to_dict(),
     )
     attest(stage, made)
 

@@ -1,66 +1,55 @@
 """Poison: change a share of the training telemetry, train again, and measure what an attacker would gain.
 
-Reads data/accepted/, policy/ and the params of prepare and train. Writes reports/poison/metrics.json,
-reports/poison/attacks.csv and the signed test result about the candidate: its data and its recipe are what is tested.
+Reads data/accepted/, policy/ and the params of prepare and train. Writes reports/poison/ (measures.json, attacks.csv)
+and the signed test result about the candidate: its data and its recipe are what is tested.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import pandas as pd
-
 from pipelines import _stage
-from pipelines.evade import candidate
 from twinseal.console import out, run_stage
 from twinseal.evidence import test_result
-from twinseal.files import write_json, write_whole
+from twinseal.files import write_json
 from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import PrepareParams
-from twinseal.robustness.attacks.poisoning import poison
+from twinseal.robustness.attacks.poisoning import curve, names_of, poison
 from twinseal.robustness.threats import Threats
-from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.sources import DataParams
 
-ACCEPTED = Path("data/accepted/telemetry.parquet")
-CONTRACT, THREATS = Path("policy/contract.yaml"), Path("policy/threats.yaml")
 REPORT = Path("reports/poison")
 
 
 @reproducible(0)
 def main() -> None:
     """Poison, retrain, measure, sign."""
-    model_files = candidate()
-    _stage.upstream("validate", ACCEPTED)
-    contract = Contract.load(CONTRACT, _stage.params(DataParams, "data").asset)
-    poisoning = poison(
-        Fleet.read(ACCEPTED, contract),
+    model_files = _stage.candidate()
+    _stage.upstream("validate", _stage.ACCEPTED)
+    contract = _stage.contract()
+    measures = poison(
+        Fleet.read(_stage.ACCEPTED, contract),
         contract,
-        Threats.load(THREATS),
+        Threats.load(_stage.THREATS),
         preparation=_stage.params(PrepareParams, "prepare"),
         training=_stage.params(TrainParams, "train"),
-        workers=min(4, os.cpu_count() or 1),
-        progress=lambda done: out.print(f"  retrained: {done}"),
+        workers=_stage.workers(4),
+        progress=lambda name: out.print(f"  retrained: {name}"),
     )
-    measures = poisoning.measures()
     statement = test_result(
-        (*model_files, _stage.subject(ACCEPTED)),
+        (*model_files, _stage.subject(_stage.ACCEPTED)),
         result="PASSED",  # ran to its end; whether the numbers are good enough is for the gates
-        configuration=(_stage.subject(THREATS), _stage.subject(CONTRACT), _stage.code()),
-        passed=tuple(f"{attack.threat} at {attack.share:g}" for attack in poisoning.attacks),
-        measures=measures,
+        configuration=(_stage.subject(_stage.THREATS), _stage.subject(_stage.CONTRACT), _stage.code()),
+        passed=names_of(measures),
+        measures=measures.to_dict(),
     )
     _stage.attest("poison", statement)
-    write_json(REPORT / "metrics.json", measures)
-    write_whole(REPORT / "attacks.csv", pd.DataFrame(poisoning.curve()).to_csv(index=False).encode())
-    worst = measures["worst"]
+    write_json(REPORT / "measures.json", measures.to_dict())
+    _stage.write_table(REPORT / "attacks.csv", curve(measures))
     out.print(
-        f"poisoned {len(poisoning.attacks)} times: "
-        f"RMSE +{worst['undefended']['rmse_increase_cycles']:.1f} cycles at worst, "
-        f"+{worst['unnoticed']['rmse_increase_cycles']:.1f} after screening"
+        f"poisoned {len(names_of(measures))} times: RMSE +{measures.worst_undefended.rmse_increase_cycles:.1f} cycles "
+        f"at worst, +{measures.worst_unnoticed.rmse_increase_cycles:.1f} after screening"
     )
 
 

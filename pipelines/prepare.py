@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines import _stage
 from twinseal.console import out, run_stage
+from twinseal.measures.preparation import PreparationMeasures, SplitMeasures
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -32,7 +33,9 @@ def main() -> None:
         _stage.subject(WINDOWS / DESCRIPTION),
         materials=(_stage.subject(ACCEPTED),),
         parameters={"prepare": params.model_dump(mode="json"), "data": {"asset": data.asset}},
-        measures={name: {"windows": len(split), "units": len(split.unit_names)} for name, split in splits.items()},
+        measures=PreparationMeasures(
+            **{name: SplitMeasures(windows=len(s), units=len(s.unit_names)) for name, s in splits.items()}
+        ),
     )
     counts = ", ".join(f"{len(getattr(prepared, name))} {name}" for name in ("train", "validation", "test"))
     out.print(f"prepared: windows of {params.window} cycles, {len(prepared.channels)} channels: {counts}")

@@ -1,7 +1,7 @@
 """Validate: the contract's suite over the raw telemetry; bad units are set aside, a bad fleet is refused.
 
 Reads data/raw/, policy/contract.yaml and policy/reference.yaml. Writes data/accepted/ (telemetry, reference.json: what
-this fleet looks like), data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, summary.json) and
+this fleet looks like), data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, measures.json) and
 the signed result. A refused fleet leaves its findings and its reports, and nothing accepted.
 """
 
@@ -45,13 +45,13 @@ def main() -> None:
         passed=validation.passed,
         warned=validation.warned,
         failed=validation.failed,
-        measures=validation.measures,
+        measures=validation.measures.to_dict(),
     )
     _stage.attest("validate", statement)
     found = validation.measures
     out.print(
-        f"validated: {found['expectations_total']} expectations, {found['expectations_failed']} broken; "
-        f"{found['units_quarantined']} of {found['units_total']} units in quarantine"
+        f"validated: {found.expectations_total} expectations, {found.expectations_failed} broken; "
+        f"{found.units_quarantined} of {found.units_total} units in quarantine"
     )
 
 
@@ -59,7 +59,7 @@ def report(validation: Validation) -> None:
     """Leave the findings, the quarantined units, the numbers and the Data Docs, also of a refused fleet."""
     validation.quarantined.write(QUARANTINE / "telemetry.parquet")
     write_json(QUARANTINE / "findings.json", [finding.to_dict() for finding in validation.findings])
-    write_json(REPORTS / "summary.json", validation.measures)
+    write_json(REPORTS / "measures.json", validation.measures.to_dict())
     for name, page in validation.pages.items():
         write_whole(REPORTS / "docs" / name, page.encode())
 

@@ -15,6 +15,7 @@ Law: `judge(p, fewer, …).result == "PASSED"` implies `judge(p, more, …).resu
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,13 +23,16 @@ from typing import Any, Literal
 
 from twinseal.assurance.evidence_chain import HANGS, REQUIRED, broken_links
 from twinseal.config import Field, Settings
-from twinseal.errors import EvidenceError
+from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement, Subject, measures
+from twinseal.measures.quantity import resolve
+from twinseal.measures.stages import STAGES, StageMeasures
 from twinseal.prognostics.families import FAMILIES, Family
 
 Result = Literal["PASSED", "FAILED"]
 Relation = Literal["at_most", "at_least", "equals"]
 _RELATIONS = {"at_most": "at most", "at_least": "at least", "equals": "exactly"}
+Keys = Mapping[str, frozenset[str]]
 MEASURED = ("validate", "train", "evade", "poison")
 
 
@@ -95,11 +99,26 @@ class Gate(Settings):
     why: str = Field(min_length=1, max_length=600)
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a gate without a bound."""
+        """Refuse a gate without a bound, or on what no stage measures.
+
+        Raises:
+            ValueError: No bound; no such measure, or in another unit; families twice.
+        """
+        self._check_measure()
         if self._default is None and not self.assets:
             raise ValueError(f"gate {self.name}: expected a bound, got none: a gate without one passes nothing")
         if not self.families or len(set(self.families)) != len(self.families):
             raise ValueError(f"gate {self.name}: expected families, each once, got {self.families}")
+
+    def _check_measure(self) -> None:
+        try:
+            leaf = resolve(STAGES[self.evidence], self.measure, f"gate {self.name}")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if leaf.quantity.unit != self.unit:
+            raise ValueError(
+                f"gate {self.name}: unit: expected '{leaf.quantity.unit}', that of {self.measure}, got '{self.unit}'"
+            )
 
     @property
     def _default(self) -> Bound | None:
@@ -138,6 +157,29 @@ class Gates(Settings):
         """The measured stages that no gate of the family looks at: what they found could be anything."""
         looked_at = {gate.evidence for gate in self.asked_of(family)}
         return tuple(stage for stage in MEASURED if stage not in looked_at)
+
+
+def check_keys(gates: Gates, writable: Mapping[str, Keys], where: str) -> None:
+    """Refuse a gate whose measure has a key that no stage writes under the policy in hand: an ε that is not tried, say.
+
+    Args:
+        gates: The policy.
+        writable: By stage, the keys that each mapping of its measures can have, by the path of the mapping.
+        where: The file of the gates.
+
+    Raises:
+        ConfigError: Names the gate, and the nearest key that is written.
+    """
+    for gate in gates.gates:
+        parts = gate.measure.split("/")
+        for at, part in enumerate(parts):
+            known = writable.get(gate.evidence, {}).get("/".join(parts[:at]))
+            if known is not None and part not in known:
+                near = difflib.get_close_matches(part, sorted(known), n=1, cutoff=0.3)
+                hint = f"; did you mean '{near[0]}'?" if near else f"; expected one of {', '.join(sorted(known))}"
+                raise ConfigError(
+                    f"{where}: gate {gate.name}: {gate.evidence} writes no '{part}' in {gate.measure}{hint}"
+                )
 
 
 @dataclass(frozen=True)
@@ -252,6 +294,8 @@ def judge(
         policy: The policy files in hand, named `policy/…`, likewise.
     """
     links = broken_links(statements, model, policy)
+    faults = StageMeasures.read(statements).faults
+    links = {stage: reason or faults.get(stage, "") for stage, reason in links.items()}
     results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.asked_of(family))
     return Verdict(asset, results, tuple(EvidenceResult(k, v) for k, v in links.items()), gates.unjudged(family))
 

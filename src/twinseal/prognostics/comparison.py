@@ -5,19 +5,18 @@ The candidate is of one family; the others are trained on the same windows for c
 
 from __future__ import annotations
 
-from typing import Any
-
-from twinseal.prognostics.ensemble import Networks
-from twinseal.prognostics.evaluation import certify, estimates
+from twinseal.measures.comparison import ComparisonMeasures, FamilyMeasures, FamilyName
+from twinseal.measures.keys import epsilon_key
+from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.evaluation import accuracy, certify
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.median_certificates import certificates
-from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.training import Against, TrainParams, train, unit_part
 from twinseal.prognostics.windows import Prepared
 
 SIGMA = (0.05, 0.1)
-KINDS: tuple[tuple[str, Family, Against | None], ...] = (
+KINDS: tuple[tuple[FamilyName, Family, Against | None], ...] = (
     ("accurate", "accurate", None),
     ("robust", "robust", None),
     ("certified-sensors", "certified", "sensors"),
@@ -25,32 +24,34 @@ KINDS: tuple[tuple[str, Family, Against | None], ...] = (
 )
 
 
-def compare(prepared: Prepared, params: TrainParams, own: Networks, *, workers: int = 1) -> dict[str, dict[str, Any]]:
-    """The measures of each family on the test windows, by its name; `robust-commissioned` beside `robust`.
+def compare(prepared: Prepared, params: TrainParams, candidate: Networks, *, workers: int = 1) -> ComparisonMeasures:
+    """The measures of each family on the test windows; `robust-commissioned` beside `robust`.
 
     Args:
         prepared: The windows.
         params: The recipes, and the candidate's family.
-        own: The candidate's networks: they are measured, not trained again.
+        candidate: The candidate's networks: they are measured, not trained again.
         workers: Processes that fit at the same time.
-
-    Returns:
-        clean: as `measure`; certified: by eps-…, as `certify`; liars: as `certificates`, where there are any.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[FamilyName, FamilyMeasures] = {}
     for name, family, against in KINDS:
         if not possible(prepared, params, against):
             continue
-        mine = family == params.family and against in (None, params.certified.against)
-        networks = own if mine else train(prepared, params, family=family, against=against, workers=workers)[0]
-        for mode, ensemble in networks.modes().items():
-            measures: dict[str, Any] = {
-                "clean": measure(estimates(ensemble, prepared.test), prepared.test.rul),
-                "certified": {f"eps-{epsilon:g}": certify(ensemble, prepared.test, epsilon) for epsilon in SIGMA},
-            }
-            bought = certificates(ensemble, EvaluationSet.of(prepared))
-            found[name if mode == "plain" else f"{name}-{mode}"] = measures | ({"liars": bought} if bought else {})
-    return found
+        own = family == params.family and against in (None, params.certified.against)
+        networks = candidate if own else train(prepared, params, family=family, against=against, workers=workers)[0]
+        found[name] = measure_family(networks.plain, prepared)
+        if networks.commissioned is not None:
+            found["robust-commissioned"] = measure_family(networks.commissioned, prepared)
+    return ComparisonMeasures(families=found)
+
+
+def measure_family(ensemble: Ensemble, prepared: Prepared) -> FamilyMeasures:
+    """One ensemble: without an attack, and its certificates of both kinds."""
+    return FamilyMeasures(
+        clean=accuracy(ensemble, prepared.test),
+        certified={epsilon_key(epsilon): certify(ensemble, prepared.test, epsilon) for epsilon in SIGMA},
+        liars=certificates(ensemble, EvaluationSet.of(prepared)),
+    )
 
 
 def possible(prepared: Prepared, params: TrainParams, against: Against | None) -> bool:

@@ -122,7 +122,7 @@ def measured_coverage(
     """What intervals hold on units that did not set them: fitted on four folds of the units, counted on the fifth.
 
     Returns:
-        coverage, the mean over units; standard_error, of that mean; width_cycles, the mean width.
+        coverage_share, the mean over units; standard_error, of that mean; width_cycles, the mean width.
     """
     said, known = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     names = np.random.default_rng([seed, 60]).permutation(np.unique(units))
@@ -135,7 +135,7 @@ def measured_coverage(
             held.append(float(np.mean(within[units[mine] == unit])))
             widths.append(float(np.mean((high - low)[units[mine] == unit])))
     error = float(np.std(held, ddof=1) / np.sqrt(len(held)))
-    return {"coverage": float(np.mean(held)), "standard_error": error, "width_cycles": float(np.mean(widths))}
+    return {"coverage_share": float(np.mean(held)), "standard_error": error, "width_cycles": float(np.mean(widths))}
 
 
 def _usual(missed: F64, units: I64, level: float) -> float:

@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.measures.common import Accuracy, WorstCase
+from twinseal.measures.keys import epsilon_key
+from twinseal.measures.training import NetworkMeasures
+from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.metrics import FAILING_CYCLES, measure, missed_failure_share, rmse_cycles
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.normaliser import F32
@@ -52,62 +55,53 @@ def bounds(
     return low, high
 
 
-def certify(network: RulNetwork | Ensemble, windows: Windows, epsilon_sigma: float) -> dict[str, float | int]:
+def certify(network: RulNetwork | Ensemble, windows: Windows, epsilon_sigma: float) -> WorstCase:
     """What no attacker who moves every reading of every window by up to ε σ can exceed.
 
     The errors are measured at that end of each window's bounds that is further from the truth; a failing machine is
     taken at its high end. The attacker that these bounds allow is stronger than any real one.
-
-    Returns:
-        rmse_cycles, and missed_failure_share where a window is close to failure.
 
     Raises:
         ValueError: There are no windows.
     """
     low, high = bounds(network, windows, epsilon_sigma)
     further = np.where(np.abs(high - windows.rul) >= np.abs(low - windows.rul), high, low)
-    certified: dict[str, float | int] = {"rmse_cycles": rmse_cycles(further, windows.rul)}
-    if (windows.rul <= FAILING_CYCLES).any():
-        certified["missed_failure_share"] = missed_failure_share(high, windows.rul)
-    return certified
+    failing = bool((windows.rul <= FAILING_CYCLES).any())
+    return WorstCase(
+        rmse_cycles=rmse_cycles(further, windows.rul),
+        missed_failure_share=missed_failure_share(high, windows.rul) if failing else None,
+    )
 
 
-def evaluate(networks: Networks, prepared: Prepared, baseline: npt.ArrayLike) -> dict[str, Any]:
-    """Every number that training reports of the networks that it made.
+def accuracy(network: RulNetwork | Ensemble, windows: Windows) -> Accuracy:
+    """How good the estimates of windows are.
 
-    Args:
-        networks: What was trained.
-        prepared: What it was trained on.
-        baseline: The baseline's estimates of the test windows, (N,), cycles.
+    Raises:
+        ValueError: There are no windows, or an estimate is not finite.
+    """
+    return measure(estimates(network, windows), windows.rul, windows.units)
 
-    Returns:
-        test.network, test.baseline, validation.network: as `measure`; certified.eps-…: as `certify`, on the test; the
-        same of the network that reads the trusted baseline under `commissioned`, where there is one.
+
+def evaluate(network: Ensemble, prepared: Prepared) -> NetworkMeasures:
+    """Every number that training reports of one ensemble.
 
     Raises:
         ValueError: A split has no windows, or an estimate is not finite.
     """
-    plain = _of(networks.plain, prepared)
-    plain["test"]["baseline"] = measure(baseline, prepared.test.rul)
-    return plain | ({"commissioned": _of(networks.commissioned, prepared)} if networks.commissioned else {})
+    return NetworkMeasures(
+        test=accuracy(network, prepared.test),
+        validation=accuracy(network, prepared.validation),
+        certified={epsilon_key(epsilon): certify(network, prepared.test, epsilon) for epsilon in CERTIFIED_SIGMA},
+    )
 
 
-def _of(network: Ensemble, prepared: Prepared) -> dict[str, Any]:
-    test, validation = prepared.test, prepared.validation
-    return {
-        "test": {"network": measure(estimates(network, test), test.rul)},
-        "validation": {"network": measure(estimates(network, validation), validation.rul)},
-        "certified": {f"eps-{epsilon:g}": certify(network, test, epsilon) for epsilon in CERTIFIED_SIGMA},
-    }
-
-
-def predictions(network: Ensemble, windows: Windows, baseline: npt.ArrayLike) -> list[dict[str, Any]]:
+def predictions(network: Ensemble, windows: Windows, boosting: npt.ArrayLike) -> list[dict[str, Any]]:
     """One row for each window, to draw: the truth, both estimates, and the network's bounds at BAND_SIGMA, in cycles.
 
     Args:
         network: What was trained.
         windows: Where to look.
-        baseline: The baseline's estimates of them, (N,), cycles.
+        boosting: What gradient boosting estimates of them, (N,), cycles.
     """
     low, high = bounds(network, windows, BAND_SIGMA)
     columns = {
@@ -115,7 +109,7 @@ def predictions(network: Ensemble, windows: Windows, baseline: npt.ArrayLike) ->
         "cycle": windows.cycles.tolist(),
         "true_rul": windows.rul.tolist(),
         "network": estimates(network, windows).tolist(),
-        "baseline": np.asarray(baseline).tolist(),
+        "boosting": np.asarray(boosting).tolist(),
         "network_low": low.tolist(),
         "network_high": high.tolist(),
     }

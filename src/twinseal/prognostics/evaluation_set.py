@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twinseal.measures.common import Accuracy, WorstCase
 from twinseal.prognostics.metrics import FAILING_CYCLES, measure, missed_failure_share, rmse_cycles
 from twinseal.prognostics.windows import Prepared, Windows, join
 
@@ -63,25 +64,31 @@ class EvaluationSet:
         """Of `estimates` (N,), over the test windows."""
         return rmse_cycles(estimates[: self.tested], self.truth[: self.tested])
 
-    def worst_case(self, low: Floats, high: Floats | None = None) -> dict[str, float]:
-        """What an attacker achieves who can bring each estimate to anywhere between two.
+    def worst_case(self, low: Floats, high: Floats | None = None) -> WorstCase:
+        """The worst that an attacker achieves who can bring each estimate to anywhere between two.
 
         Args:
             low: (N,) float32, cycles.
             high: Likewise; the same as `low` when left out.
 
         Returns:
-            rmse_cycles, each estimate at the end further from the truth; missed_failure_share, each at the high end,
-            left out when no window is failing.
+            The RMSE with each estimate at the end further from the truth, over the test windows; the missed failures
+            with each at the high end, over all failing windows.
         """
         high = low if high is None else high
         further = np.where(np.abs(low - self.truth) > np.abs(high - self.truth), low, high)
-        numbers = {"rmse_cycles": self.rmse_cycles(further)}
-        if self.failing.any():
-            numbers["missed_failure_share"] = missed_failure_share(high, self.truth)
-        return numbers
+        return WorstCase(
+            rmse_cycles=self.rmse_cycles(further),
+            missed_failure_share=missed_failure_share(high, self.truth) if self.failing.any() else None,
+        )
 
-    def clean(self, estimates: Floats) -> dict[str, float | int]:
-        """All measures of the test windows; failing_windows and missed_failure_share are of the whole set."""
-        tested = measure(estimates[: self.tested], self.truth[: self.tested])
-        return tested | {"failing_windows": int(self.failing.sum())} | self.worst_case(estimates)
+    def clean(self, estimates: Floats) -> Accuracy:
+        """All measures of the test windows; what is said of failures is of the whole set."""
+        tested = slice(None, self.tested)
+        whole = {
+            "failing_windows": int(self.failing.sum()),
+            "failing_units": len(np.unique(self.windows.units[self.failing])),
+            "missed_failure_share": self.worst_case(estimates).missed_failure_share,
+        }
+        measured = measure(estimates[tested], self.truth[tested], self.windows.units[tested])
+        return measured.model_copy(update=whole)

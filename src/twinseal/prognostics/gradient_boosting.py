@@ -1,4 +1,4 @@
-"""The baseline: gradient boosting on the same windows, reported beside the network. The door to scikit-learn.
+"""Gradient boosting on the same windows, reported beside the network. The door to scikit-learn.
 
 It sees the same multi-scale features. Where the network loses to it on clean data by more than its robustness is worth,
 the gates should say so. It is never shipped.
@@ -20,13 +20,13 @@ from twinseal.prognostics.windows import Prepared, Windows
 _BATCH = 1_000
 
 
-def baseline(prepared: Prepared, *, seed: int, rounds: int = 150) -> F64:
-    """Estimates of the test windows, (N,) float64 in cycles; as `predictor`."""
+def boosted_estimates(prepared: Prepared, *, seed: int, rounds: int = 150) -> F64:
+    """Estimates of the test windows, (N,) float64 in cycles; as `fit_boosting`."""
     with threadpool_limits(1):
-        return predictor(prepared, seed=seed, rounds=rounds)(prepared.test.batch(), prepared.test.context())
+        return fit_boosting(prepared, seed=seed, rounds=rounds)(prepared.test.batch(), prepared.test.context())
 
 
-def predictor(prepared: Prepared, *, seed: int, rounds: int = 150) -> Callable[[F32, F32], F64]:
+def fit_boosting(prepared: Prepared, *, seed: int, rounds: int = 150) -> Callable[[F32, F32], F64]:
     """Gradient boosting fitted on the training windows: windows (B, L, C) and contexts (B, 1 + C) → (B,) cycles.
 
     Args:

@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinseal.measures.common import WorstCase
+from twinseal.measures.keys import Liars, liars_key
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
@@ -68,9 +70,7 @@ def lowest(estimates: Floats, liars: int) -> Floats:
     return -highest(-estimates, liars)
 
 
-def certify(
-    evaluation_set: EvaluationSet, lows: Floats, highs: Floats, liars: int, *, cap_cycles: float
-) -> dict[str, float]:
+def certify(evaluation_set: EvaluationSet, lows: Floats, highs: Floats, liars: int, *, cap_cycles: float) -> WorstCase:
     """The worst that `liars` members can do to the estimates; measures as `EvaluationSet.worst_case`.
 
     The twin answers between 0 and the cap, so a member that says less or more says no more than these.
@@ -102,7 +102,7 @@ def tolerated(highs: Floats, truth: Floats) -> NDArray[np.int64]:
     return np.where(truth <= FAILING_CYCLES, called_healthy.argmax(axis=0) - 1, -1).astype(np.int64)
 
 
-def certificates(ensemble: Ensemble, evaluation_set: EvaluationSet) -> dict[str, dict[str, float]]:
+def certificates(ensemble: Ensemble, evaluation_set: EvaluationSet) -> dict[Liars, WorstCase]:
     """Every certificate that a median of networks has on an evaluation set: by liars-0, liars-1, …; nothing for a mean.
 
     liars-0 is what the median says with nobody lying.
@@ -112,6 +112,6 @@ def certificates(ensemble: Ensemble, evaluation_set: EvaluationSet) -> dict[str,
     each = np.stack([estimates(member, evaluation_set.windows) for member in ensemble.networks])
     cap = ensemble.config.rul_cap_cycles
     return {
-        f"liars-{liars}": certify(evaluation_set, each, each, liars, cap_cycles=cap)
+        liars_key(liars): certify(evaluation_set, each, each, liars, cap_cycles=cap)
         for liars in range((len(each) - 1) // 2 + 1)
     }

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from twinseal.measures.common import Accuracy
+
 # A machine within FAILING_CYCLES of its end, estimated above HEALTHY_CYCLES, is a missed failure.
 FAILING_CYCLES, HEALTHY_CYCLES = 30.0, 60.0
 
@@ -61,29 +63,33 @@ def missed_failure_share(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> float
     return float(np.mean((d + np.asarray(truth, dtype=np.float64))[failing] > HEALTHY_CYCLES))
 
 
-def measure(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> dict[str, float | int]:
+def measure(estimate: npt.ArrayLike, truth: npt.ArrayLike, units: npt.ArrayLike) -> Accuracy:
     """All measures at once, as evidence reports them.
 
-    `missed_failure_share` is left out when no window is close to failure: a gate that asks for it then finds no
-    evidence and fails, as it should.
+    `missed_failure_share` is absent when no window is close to failure: a gate that asks for it then finds no evidence
+    and fails, as it should.
 
-    Returns:
-        rmse_cycles, nasa_score, late_share, missed_failure_share, windows, failing_windows.
+    Args:
+        estimate: (N,) cycles.
+        truth: (N,) cycles.
+        units: (N,) which machine each window is of.
 
     Raises:
-        ValueError: As `rmse_cycles`.
+        ValueError: As `rmse_cycles`; or there is not one unit for each window.
     """
-    failing = int(np.sum(np.asarray(truth, dtype=np.float64) <= FAILING_CYCLES))
-    measures: dict[str, float | int] = {
-        "rmse_cycles": rmse_cycles(estimate, truth),
-        "nasa_score": nasa_score(estimate, truth),
-        "late_share": late_share(estimate, truth),
-        "windows": int(np.size(np.asarray(truth))),
-        "failing_windows": failing,
-    }
-    if failing:
-        measures["missed_failure_share"] = missed_failure_share(estimate, truth)
-    return measures
+    machines, failing = np.asarray(units), np.asarray(truth, dtype=np.float64) <= FAILING_CYCLES
+    if machines.shape != failing.shape:
+        raise ValueError(f"measure: expected one unit for each truth, got {machines.shape} for {failing.shape}")
+    return Accuracy(
+        rmse_cycles=rmse_cycles(estimate, truth),
+        missed_failure_share=missed_failure_share(estimate, truth) if failing.any() else None,
+        nasa_score=nasa_score(estimate, truth),
+        late_share=late_share(estimate, truth),
+        windows=len(machines),
+        units=len(np.unique(machines)),
+        failing_windows=int(failing.sum()),
+        failing_units=len(np.unique(machines[failing])),
+    )
 
 
 def _differences(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -34,6 +34,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from twinseal.measures.keys import epsilon_key
+from twinseal.measures.robustness import CheckName
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.robustness.threats import Sanity
 
@@ -76,13 +78,13 @@ class Run:
 class Flag:
     """One reason for doubt: which, about what, and what was seen."""
 
-    name: str
+    name: CheckName
     about: str
     observed: str
 
 
 @dataclass(frozen=True, eq=False)
-class Battery:
+class AttackRuns:
     """All that was tried, and what it is measured against.
 
     Attributes:
@@ -104,78 +106,80 @@ class Battery:
     longer: tuple[float, float, float]
 
 
-def damage(run: Run, battery: Battery) -> float:
+def damage(run: Run, runs: AttackRuns) -> float:
     """What the aim wanted, in cycles: RMSE for `any`, mean rise of the estimate for `healthy-washing`."""
     if run.aim == "any":
-        return battery.evaluation_set.rmse_cycles(run.estimates)
-    return float(np.mean(run.estimates.astype(np.float64) - battery.clean))
+        return runs.evaluation_set.rmse_cycles(run.estimates)
+    return float(np.mean(run.estimates.astype(np.float64) - runs.clean))
 
 
-def flags(battery: Battery, limits: Sanity) -> tuple[Flag, ...]:
-    """Every reason to doubt the numbers of `battery`, sorted; empty when there is none."""
-    attacks = [run for run in battery.runs if run.attack != NOISE]
+def flags(runs: AttackRuns, limits: Sanity) -> tuple[Flag, ...]:
+    """Every reason to doubt the numbers of `runs`, sorted; empty when there is none."""
+    attacks = [run for run in runs.runs if run.attack != NOISE]
     found = [
-        *_without_effect(attacks, battery, limits.least_effect_cycles),
-        *_no_growth(attacks, battery),
-        *_weaker_than_noise(attacks, battery),
-        *_one_step_beats_many(attacks, battery),
-        *_over_budget(battery.runs),
-        *_outside_certificate(battery),
-        *_black_box_beats_white(attacks, battery),
+        *_without_effect(attacks, runs, limits.least_effect_cycles),
+        *_no_growth(attacks, runs),
+        *_weaker_than_noise(attacks, runs),
+        *_one_step_beats_many(attacks, runs),
+        *_over_budget(runs.runs),
+        *_outside_certificate(runs),
+        *_black_box_beats_white(attacks, runs),
     ]
-    epsilon, once, twice = battery.longer
+    epsilon, once, twice = runs.longer
     if twice > once * (1 + GAIN_SLACK) + limits.least_effect_cycles:
         found.append(
-            Flag("not-converged", f"strong at ε {epsilon:g}", f"{once:.3g} cycles, {twice:.3g} in twice the steps")
+            Flag(
+                "not-converged", f"strong/{epsilon_key(epsilon)}", f"{once:.3g} cycles, {twice:.3g} in twice the steps"
+            )
         )
-    if not np.array_equal(battery.clean, battery.again):
-        apart = float(np.abs(battery.clean - battery.again).max())
+    if not np.array_equal(runs.clean, runs.again):
+        apart = float(np.abs(runs.clean - runs.again).max())
         found.append(Flag("random-output", "network", f"up to {apart:.3g} cycles apart"))
-    stuck = float(np.mean(_stuck(battery, limits.least_effect_cycles)))
+    stuck = float(np.mean(_stuck(runs, limits.least_effect_cycles)))
     if stuck > limits.most_zero_gradients_share:
         found.append(Flag("zero-gradients", "network", f"{stuck:.1%} of the windows"))
     return tuple(sorted(found))
 
 
-def _without_effect(attacks: Iterable[Run], battery: Battery, least: float) -> Iterator[Flag]:
+def _without_effect(attacks: Iterable[Run], runs: AttackRuns, least: float) -> Iterator[Flag]:
     for run in attacks:
-        moved = float(np.abs(run.estimates - battery.clean).max())
+        moved = float(np.abs(run.estimates - runs.clean).max())
         if moved < least:
             yield Flag("attack-without-effect", _at(run), f"no estimate moved more than {moved:.3g} cycles")
 
 
-def _no_growth(attacks: Iterable[Run], battery: Battery) -> Iterator[Flag]:
+def _no_growth(attacks: Iterable[Run], runs: AttackRuns) -> Iterator[Flag]:
     """FGM is exempt: one long step overshoots on a curved surface, which says nothing about the model."""
     series: dict[str, list[Run]] = defaultdict(list)
     for run in attacks:
         if run.attack != "fgm":
             series[run.name].append(run)
-    for runs in series.values():
-        ordered = sorted(runs, key=lambda run: run.epsilon_sigma)
+    for rising in series.values():
+        ordered = sorted(rising, key=lambda run: run.epsilon_sigma)
         for small, large in itertools.pairwise(ordered):
-            before, after = damage(small, battery), damage(large, battery)
+            before, after = damage(small, runs), damage(large, runs)
             if after <= before:
                 seen = f"{after:.3g} cycles after {before:.3g} at ε {small.epsilon_sigma:g}"
                 yield Flag("no-growth", _at(large), seen)
 
 
-def _weaker_than_noise(attacks: Iterable[Run], battery: Battery) -> Iterator[Flag]:
-    noise = {_place(run): damage(run, battery) for run in battery.runs if run.attack == NOISE}
+def _weaker_than_noise(attacks: Iterable[Run], runs: AttackRuns) -> Iterator[Flag]:
+    noise = {_place(run): damage(run, runs) for run in runs.runs if run.attack == NOISE}
     for run in attacks:
-        by_noise, by_attack = noise.get(_place(run), -np.inf), damage(run, battery)
+        by_noise, by_attack = noise.get(_place(run), -np.inf), damage(run, runs)
         if by_attack < by_noise:
             yield Flag("weaker-than-noise", _at(run), f"{by_attack:.3g} cycles, noise {by_noise:.3g}")
 
 
-def _one_step_beats_many(attacks: list[Run], battery: Battery) -> Iterator[Flag]:
-    one_step = {_place(run): damage(run, battery) for run in attacks if run.attack == "fgm"}
+def _one_step_beats_many(attacks: list[Run], runs: AttackRuns) -> Iterator[Flag]:
+    one_step = {_place(run): damage(run, runs) for run in attacks if run.attack == "fgm"}
     for run in attacks:
-        by_one, by_many = one_step.get(_place(run), -np.inf), damage(run, battery)
+        by_one, by_many = one_step.get(_place(run), -np.inf), damage(run, runs)
         if run.attack == "pgd" and by_many < by_one - STEP_SLACK * abs(by_one):
             yield Flag("one-step-beats-many", _at(run), f"{by_many:.3g} cycles, fgm {by_one:.3g}")
 
 
-def _black_box_beats_white(attacks: list[Run], battery: Battery) -> Iterator[Flag]:
+def _black_box_beats_white(attacks: list[Run], runs: AttackRuns) -> Iterator[Flag]:
     """Against the best that any attack that knows the network found of each window: that is what is reported."""
     blind = [run for run in attacks if run.attack in BLACK_BOX]
     for run in blind:
@@ -183,9 +187,9 @@ def _black_box_beats_white(attacks: list[Run], battery: Battery) -> Iterator[Fla
         if not rivals:
             continue
         said = np.stack([rival.estimates for rival in rivals])  # (A, N)
-        harm = np.abs(said - battery.evaluation_set.truth) if run.aim == "any" else said
+        harm = np.abs(said - runs.evaluation_set.truth) if run.aim == "any" else said
         best = np.take_along_axis(said, harm.argmax(axis=0)[None], axis=0)[0]
-        by_asking, by_knowing = damage(run, battery), damage(replace(run, estimates=best), battery)
+        by_asking, by_knowing = damage(run, runs), damage(replace(run, estimates=best), runs)
         if by_asking > by_knowing:
             yield Flag("black-box-beats-white", _at(run), f"{by_asking:.3g} cycles, knowing {by_knowing:.3g}")
 
@@ -200,26 +204,26 @@ def _over_budget(runs: Iterable[Run]) -> Iterator[Flag]:
             yield Flag("over-budget", _at(run), f"a reading moved {run.largest_change_sigma:.6g} σ")
 
 
-def _outside_certificate(battery: Battery) -> Iterator[Flag]:
-    for run in battery.runs:
-        if run.epsilon_sigma not in battery.bounds:
-            raise ValueError(f"bounds: expected some at ε {run.epsilon_sigma:g}, got {sorted(battery.bounds)}")
-        low, high = battery.bounds[run.epsilon_sigma]
+def _outside_certificate(runs: AttackRuns) -> Iterator[Flag]:
+    for run in runs.runs:
+        if run.epsilon_sigma not in runs.bounds:
+            raise ValueError(f"bounds: expected some at ε {run.epsilon_sigma:g}, got {sorted(runs.bounds)}")
+        low, high = runs.bounds[run.epsilon_sigma]
         outside = (run.estimates < low) | (run.estimates > high)
         if outside.any():
             yield Flag("outside-certificate", _at(run), f"{int(outside.sum())} of {outside.size} windows")
 
 
-def _stuck(battery: Battery, least: float) -> NDArray[np.bool_]:
+def _stuck(runs: AttackRuns, least: float) -> NDArray[np.bool_]:
     """Flat windows (N,) that no attack moved at the largest budget though the bounds leave room.
 
     Noise does not count: where it finds a way that the attacks did not, they are the weaker for it.
     """
-    largest = max(battery.bounds)
-    tried = [run.estimates for run in battery.runs if run.epsilon_sigma == largest and run.attack != NOISE]
-    moved = np.abs(np.stack(tried) - battery.clean).max(axis=0) >= least
-    low, high = battery.bounds[largest]
-    return np.asarray(battery.flat & ~moved & (high - low >= least))
+    largest = max(runs.bounds)
+    tried = [run.estimates for run in runs.runs if run.epsilon_sigma == largest and run.attack != NOISE]
+    moved = np.abs(np.stack(tried) - runs.clean).max(axis=0) >= least
+    low, high = runs.bounds[largest]
+    return np.asarray(runs.flat & ~moved & (high - low >= least))
 
 
 def _place(run: Run) -> tuple[str, str, float]:
@@ -227,4 +231,4 @@ def _place(run: Run) -> tuple[str, str, float]:
 
 
 def _at(run: Run) -> str:
-    return f"{run.name} at ε {run.epsilon_sigma:g}"
+    return f"{run.name}/{epsilon_key(run.epsilon_sigma)}"

@@ -1,76 +1,119 @@
-"""Beyond small changes of one window: owned sensors, falsified histories, the guard, the trees, theft, membership."""
+"""The battery: every attack in `robustness/attacks/` that has an `ATTACKS`, run on one candidate.
+
+The measures, the names of the tests that ran, and the keys that a gate may name all come from the same attacks, so none
+can be run and not listed, or listed and not run. Each attack runs with the policy's seed, by itself: the numbers do not
+depend on the others, or on how many processes there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
 
+from twinseal.measures.robustness import EvasionMeasures, RobustnessMeasures
+from twinseal.measures.training import GuardMeasures
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.fitting import reproducible
-from twinseal.prognostics.median_certificates import certificates
 from twinseal.prognostics.processes import processes
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.attacks.boosted_trees import attack_trees
-from twinseal.robustness.attacks.extraction import extract
-from twinseal.robustness.attacks.false_age import false_ages
-from twinseal.robustness.attacks.falsified_histories import experiment, informative, scenario
-from twinseal.robustness.attacks.guard_aware import adaptive
-from twinseal.robustness.attacks.membership import infer
-from twinseal.robustness.attacks.owned_sensors import owned
-from twinseal.robustness.attacks.repair_abuse import repair_abuse
-from twinseal.robustness.example_life import lives
-from twinseal.robustness.histories import Histories
+from twinseal.robustness import attacks as package
+from twinseal.robustness.attack import Attack, Keys, Result, Testbed
+from twinseal.robustness.example_life import LifeRow, example_lives
 from twinseal.robustness.threats import Threats
 
 
-def beyond(
-    model: Model, prepared: Prepared, threats: Threats, *, workers: int = 1
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The measures that no ε of `evasion` has, by threat, and the rows of `life.lives`.
+@dataclass(frozen=True)
+class BatteryResult:
+    """What the battery found.
+
+    Attributes:
+        measures: For the evidence.
+        passed: Names of the tests that ran without a doubt.
+        warned: Names of those in which a check found a fault.
+        lives: One unit's life under each attack, to draw.
+    """
+
+    measures: RobustnessMeasures
+    passed: tuple[str, ...]
+    warned: tuple[str, ...]
+    lives: tuple[LifeRow, ...]
+
+
+def all_attacks() -> tuple[Attack, ...]:
+    """Every attack of the package `attacks`, by the names of its modules."""
+    modules = (import_module(f"{package.__name__}.{item.name}") for item in pkgutil.iter_modules(package.__path__))
+    return tuple(attack for module in modules for attack in getattr(module, "ATTACKS", ()))
+
+
+def writable_keys(threats: Threats) -> Keys:
+    """Which keys each mapping of `RobustnessMeasures` can have under `threats`, by the path of the mapping."""
+    found: dict[str, frozenset[str]] = {}
+    for attack in all_attacks():
+        for path, keys in attack.keys(threats).items():
+            found["/".join(part for part in (attack.field, path) if part)] = keys
+    return found
+
+
+def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: int = 1) -> BatteryResult:
+    """Run every attack on a candidate.
 
     Args:
         model: Under attack.
         prepared: Its windows.
         threats: The policy.
         workers: Processes that attack at the same time; the numbers do not depend on it.
+
+    Raises:
+        EvidenceError: An attack could not run, or an estimate is not finite.
+        ConfigError: The policy has no entry for the asset, or names a channel that it has not.
     """
-    with processes(min(workers, 2)) as mapped:
-        (told, lived), asked = mapped(_one, ((part, model, prepared, threats) for part in (_told, _asked)))
-    return told | asked, lived
+    testbed, attacks = Testbed(model, prepared, threats), all_attacks()
+    shares = _divide(attacks, workers)
+    with processes(len(shares)) as mapped:
+        parts = list(mapped(_run_share, [(testbed, [a.field for a in s], at == 0) for at, s in enumerate(shares)]))
+    results = {field: result for found, _ in parts for field, result in found.items()}
+    lives = tuple(row for _, rows in parts for row in rows)
+    fields = {field: result for field, result in results.items() if result is not None}
+    guard = GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share)
+    measures = RobustnessMeasures.model_validate(fields | {"guard": guard})
+    names = [name for attack in attacks for name in attack.names(results[attack.field])]
+    doubted = _doubted_tests(measures)
+    warned = tuple(name for name in names if name in doubted)
+    return BatteryResult(measures, tuple(name for name in names if name not in doubted), warned, lives)
 
 
-def _one(task: tuple[Callable[[Model, Prepared, Threats], Any], Model, Prepared, Threats]) -> Any:
-    part, model, prepared, threats = task
-    with reproducible(threats.seed):
-        return part(model, prepared, threats)
+def _run_share(task: tuple[Testbed, list[str], bool]) -> tuple[dict[str, Result], list[LifeRow]]:
+    """Some of the attacks, in this process; and the example lives if they are asked for."""
+    testbed, fields, with_lives = task
+    found: dict[str, Result] = {}
+    for attack in all_attacks():
+        if attack.field in fields:
+            with reproducible(testbed.threats.seed):
+                found[attack.field] = attack.run(testbed)
+    if not with_lives:
+        return found, []
+    with reproducible(testbed.threats.seed):
+        return found, list(example_lives(testbed))
 
 
-def _told(model: Model, prepared: Prepared, threats: Threats) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is made of histories that are told otherwise, with the guard and without."""
-    injection, informed = threats.asset(model.contract.asset).injection, informative(prepared.train)
-    three, tested = [model.channels.index(sensor) for sensor in injection.sensors], Histories.of(prepared.test)
-    held = {"first": informed[:1], "three": three, "informative": informed}
-    measures = {
-        "experiment": experiment(model, tested, injection, seed=threats.seed),
-        "scenarios": {
-            threat.name: list(scenario(model, tested, threat, held[threat.sensors])) for threat in threats.scenarios
-        },
-        "adaptive": adaptive(model, tested, threats.adaptive),
-        "provoked": repair_abuse(model, tested, threats.adaptive.epsilon_sigma[0]),
-        "guard": {"false_alarm_share": model.guard.measured_false_alarm_share},
-    }
-    return measures, lives(model, prepared.validation, threats, held)
+def _divide(attacks: Iterable[Attack], workers: int) -> list[list[Attack]]:
+    """The attacks in as many shares as there are workers, of about the same length; long ones are dealt first."""
+    shares: list[list[Attack]] = [[] for _ in range(max(1, workers))]
+    for attack in sorted(attacks, key=lambda attack: (-attack.seconds, attack.field)):
+        min(shares, key=lambda share: sum(item.seconds for item in share)).append(attack)
+    return [share for share in shares if share]
 
 
-def _asked(model: Model, prepared: Prepared, threats: Threats) -> dict[str, Any]:
-    """What is made of single windows: sensors owned, trees in the network's place, questions that steal."""
-    plain, evaluation_set, seed = model.networks.plain, EvaluationSet.of(prepared), threats.seed
+def _doubted_tests(measures: RobustnessMeasures) -> set[str]:
+    """The names of the tests that a check of `attack_checks` found a fault in."""
+    networks = {"evasion": measures.evasion, "commissioned": measures.commissioned}
     return {
-        "sensors": owned(model, evaluation_set, threats.sensors),
-        "ages": false_ages(plain, evaluation_set),
-        "certificate": certificates(plain, evaluation_set),
-        "trees": attack_trees(plain, prepared, threats.boosting, seed=seed),
-        "theft": extract(plain, prepared, threats.theft, seed=seed),
-        "membership": infer(plain, prepared, threats.theft.rounding_cycles, seed=seed),
+        f"{field}/{test}" for field, found in networks.items() if found is not None for test in _doubted_within(found)
     }
+
+
+def _doubted_within(measures: EvasionMeasures) -> set[str]:
+    """By the details of the flags: `check: test: what was seen`."""
+    return {f"attacks/{line.split(': ')[1]}" for line in measures.flags.details}

@@ -11,7 +11,7 @@ window by itself, as if the past had been another one every cycle, are not of th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,41 +21,48 @@ from torch import Tensor
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
-from twinseal.prognostics.windows import Windows
+from twinseal.robustness.attack import Testbed
 from twinseal.robustness.attacks.falsified_histories import falsified, injected
-from twinseal.robustness.attacks.guard_aware import GuardReplay, adapted
+from twinseal.robustness.attacks.guard_aware import GuardReplay, falsify
 from twinseal.robustness.histories import Doubles, Histories, guard_decisions
 from twinseal.robustness.methods.gradient import Box, climb
 from twinseal.robustness.target import NetworkTarget, everyone
-from twinseal.robustness.threats import Threats
 
 STEPS = 30
 
 
-def lives(model: Model, windows: Windows, threats: Threats, held: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """The estimates over the life of one unit of `windows`, without an attack and under each.
+@dataclass(frozen=True)
+class LifeRow:
+    """The estimates after one cycle of the unit, under one attack: a row of lives.csv.
 
-    Args:
-        model: The candidate; its plain network answers.
-        windows: Every cycle of units that it did not learn from, from the PADDING_ROWS-th on.
-        threats: The policy; of each threat the middle one of its sizes.
-        held: Which channels the scenarios' `sensors` are.
-
-    Returns:
-        A row a cycle and attack: unit, attack, cycle, true_rul, network (what is answered without a guard), guarded
-        (with it; None where it abstains), each in cycles.
+    Attributes:
+        unit: The machine.
+        attack: Its name and size; "no attack" for the truth.
+        cycle: Of the unit.
+        true_rul: Cycles left, capped.
+        network: What the network estimates without a guard, cycles.
+        guarded: The same with the guard; None where it abstains.
     """
+
+    unit: str
+    attack: str
+    cycle: int
+    true_rul: float
+    network: float
+    guarded: float | None
+
+
+def example_lives(testbed: Testbed) -> Iterator[LifeRow]:
+    """The estimates over the life of one validation unit, without an attack and under each, at a middle size."""
+    model, windows = testbed.model, testbed.prepared.validation
     squares = np.square(estimates(model.networks.plain, windows) - windows.rul)
     chosen = windows.take(windows.units == median_unit(windows.units, squares))
     history, name = Histories.of(chosen), chosen.unit_names[int(chosen.units[0])]
     truth = dict(zip(chosen.cycles.tolist(), chosen.rul.tolist(), strict=True))
-    found = []
-    for attack, told in _told(model, history, threats, held):
-        for cycle, (bare, guarded) in enumerate(_lived(model, history, told), start=1):
+    for attack, rows in _attacked_histories(testbed, history):
+        for cycle, (bare, guarded) in enumerate(_estimates_by_cycle(model, history, rows), start=1):
             if cycle in truth:
-                row = {"unit": name, "attack": attack, "cycle": cycle, "true_rul": truth[cycle]}
-                found.append(row | {"network": bare, "guarded": guarded})
-    return found
+                yield LifeRow(name, attack, cycle, truth[cycle], bare, guarded)
 
 
 def median_unit(units: NDArray[np.int64], squares: NDArray[np.floating]) -> int:
@@ -70,10 +77,9 @@ def median_unit(units: NDArray[np.int64], squares: NDArray[np.floating]) -> int:
     return int(known[np.argsort(means, kind="stable")[(len(known) - 1) // 2]])
 
 
-def _told(
-    model: Model, history: Histories, threats: Threats, held: dict[str, list[int]]
-) -> Iterator[tuple[str, list[Doubles]]]:
-    """The history as it was, and as each attacker tells it."""
+def _attacked_histories(testbed: Testbed, history: Histories) -> Iterator[tuple[str, list[Doubles]]]:
+    """The history as it was, and falsified by each attacker."""
+    model, threats = testbed.model, testbed.threats
     yield "no attack", history.rows
     everything = threats.evasion[0]
     epsilon = _middle(everything.epsilon_sigma)
@@ -84,10 +90,10 @@ def _told(
     for threat in threats.scenarios:
         size = _middle(threat.sizes)
         shown = f", {size:g}{'' if threat.kind == 'drift' else ' σ'}" if size else ""
-        yield threat.name + shown, falsified(model, history, threat, size, held[threat.sensors])
+        yield threat.name + shown, falsified(model, history, threat, size, testbed.channels[threat.sensors])
     replay = GuardReplay(model, history, threats.adaptive.rows)
-    told = adapted(model, model.networks.plain, history, threats.adaptive, replay)[-1]
-    yield f"{threats.adaptive.name}, {threats.adaptive.epsilon_sigma[-1]:g} σ", told
+    rows = falsify(model, model.networks.plain, history, threats.adaptive, replay)[-1]
+    yield f"{threats.adaptive.name}, {threats.adaptive.epsilon_sigma[-1]:g} σ", rows
 
 
 def raised(model: Model, rows: Doubles, epsilon: float) -> Doubles:
@@ -105,14 +111,16 @@ def raised(model: Model, rows: Doubles, epsilon: float) -> Doubles:
     return climb(whole, x, Box.around(x, epsilon), torch.ones(1), steps=STEPS)[1][0].double().numpy()
 
 
-def _lived(model: Model, history: Histories, told: list[Doubles]) -> Iterator[tuple[float, float | None]]:
-    """After each cycle, what is answered without a guard and with it."""
-    guard, rows = model.guard_of(window=model.window), in_float32(told[0])
-    for cycle, look in enumerate(guard_decisions(guard, model, history, told), start=1):
+def _estimates_by_cycle(model: Model, history: Histories, false: list[Doubles]) -> Iterator[tuple[float, float | None]]:
+    """After each cycle, the estimate without a guard and with it."""
+    guard, rows = model.guard_of(window=model.window), in_float32(false[0])
+    for cycle, decision in enumerate(guard_decisions(guard, model, history, false), start=1):
         bare = model.answer(rows[:cycle], cycle)
         yield (
             bare,
-            None if look.refusals[0] else model.answer(in_float32(guard.window(min(cycle, model.window))[0]), cycle),
+            None
+            if decision.refusals[0]
+            else model.answer(in_float32(guard.window(min(cycle, model.window))[0]), cycle),
         )
 
 

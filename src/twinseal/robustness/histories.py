@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinseal.guard.guard import Guard, GuardDecision
+from twinseal.measures.common import WorstCase
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES, rmse_cycles
 from twinseal.prognostics.normaliser import in_float32
 from twinseal.prognostics.windows import Windows
 
@@ -84,7 +86,7 @@ def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched
 
 
 @lru_cache(maxsize=4)
-def anyway(model: Model, histories: Histories) -> list[Flags]:
+def true_alarms(model: Model, histories: Histories) -> list[Flags]:
     """Of each unit (R,), the rows that the guard flags or refuses although they are true. Asked often, and kept."""
     seen = watched(model, histories, histories.rows)
     return [flagged | refused for flagged, refused in zip(seen.flagged, seen.refused, strict=True)]
@@ -132,3 +134,22 @@ def guarded(model: Model, histories: Histories, seen: Watched) -> Doubles:
     """What the twin would say behind its guard, (U,) cycles, of units without a signed baseline; abstentions aside."""
     ages = [len(told) for told in histories.rows]
     return np.array([model.guarded(r, g, n) for r, g, n in zip(seen.repaired, seen.given, ages, strict=True)])
+
+
+def worst_answers(answers: Doubles, truth: NDArray[np.float32]) -> WorstCase:
+    """The RMSE of answers (U,) in cycles, and the missed failures where a unit is failing."""
+    failing = truth <= FAILING_CYCLES
+    missed = float(np.mean(answers[failing] > HEALTHY_CYCLES)) if failing.any() else None
+    return WorstCase(rmse_cycles=rmse_cycles(answers, truth), missed_failure_share=missed)
+
+
+def informative_channels(windows: Windows) -> list[int]:
+    """Channels that tell of wear, those that tell most first: correlated with the remaining life by 0.3 and more."""
+    newest, rul = windows.rows[windows.ends - 1].astype(np.float64), windows.rul.astype(np.float64)
+    strength = np.abs(_correlation(newest, rul))
+    return [int(i) for i in np.argsort(-strength, kind="stable") if strength[i] >= 0.3]
+
+
+def _correlation(values: Doubles, other: Doubles) -> Doubles:
+    spread = np.maximum(values.std(axis=0) * other.std(), 1e-12)
+    return np.asarray(((values - values.mean(axis=0)) * (other - other.mean())[:, None]).mean(axis=0) / spread)

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from twinseal.errors import DataError
 from twinseal.files import write_whole
+from twinseal.measures.validation import ValidationMeasures
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.expectations import Outcome, apply
 from twinseal.telemetry.fleet import Fleet
@@ -49,7 +50,7 @@ class Validation:
     accepted: Fleet
     quarantined: Fleet
     findings: tuple[Finding, ...]
-    measures: dict[str, Any]
+    measures: ValidationMeasures
     passed: tuple[str, ...]
     warned: tuple[str, ...]
     failed: tuple[str, ...]
@@ -118,7 +119,7 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
         accepted=filled,
         quarantined=quarantined,
         findings=(*last.fleet_findings, *sorted(found)),
-        measures=_measures(fleet, quarantined, [*found, *last.fleet_findings], first, last) | {"values_filled": count},
+        measures=_measures(fleet, quarantined, [*found, *last.fleet_findings], first, last, values_filled=count),
         passed=tuple(sorted(first.names - first.broken - last.broken)),
         warned=tuple(sorted(first.broken - last.broken)) + tuple(f"{name} (not tested)" for name in not_tested),
         failed=tuple(sorted(last.broken)),
@@ -136,20 +137,23 @@ def fill(fleet: Fleet, contract: Contract) -> tuple[Fleet, int]:
     return Fleet(fleet.table.assign(**fleet.table.groupby("unit")[names].ffill())), absent
 
 
-def _measures(fleet: Fleet, quarantined: Fleet, found: list[Finding], first: Outcome, last: Outcome) -> dict[str, Any]:
+def _measures(
+    fleet: Fleet, quarantined: Fleet, found: list[Finding], first: Outcome, last: Outcome, *, values_filled: int
+) -> ValidationMeasures:
     by_rule = Counter(finding.rule for finding in found)
     units = len(fleet.units)
-    return {
-        "rows_total": len(fleet),
-        "units_total": units,
-        "units_quarantined": len(quarantined.units),
-        "quarantined_share": len(quarantined.units) / units if units else 1.0,
-        "expectations_total": len(first.names),
-        "expectations_failed": len(first.broken),
-        "findings_by_rule": {rule: by_rule.get(rule, 0) for rule in sorted({*CHECKS, *by_rule})},
-        "drift_compared": int(bool(last.stability)),
-        "drift_max_psi": round(max(last.stability.values(), default=0.0), 9),
-    }
+    return ValidationMeasures(
+        rows_total=len(fleet),
+        units_total=units,
+        units_quarantined=len(quarantined.units),
+        quarantined_share=len(quarantined.units) / units if units else 1.0,
+        expectations_total=len(first.names),
+        expectations_failed=len(first.broken),
+        findings_by_rule={str(rule): by_rule.get(rule, 0) for rule in sorted({*CHECKS, *by_rule})},
+        drift_compared=int(bool(last.stability)),
+        drift_max_psi=round(max(last.stability.values()), 9) if last.stability else None,
+        values_filled=values_filled,
+    )
 
 
 def _refusal(fleet: Fleet, accepted: Fleet, contract: Contract, last: Outcome) -> str:

@@ -8,48 +8,45 @@ trees stand is at most what they are seen to stand here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from twinseal.prognostics.ensemble import Ensemble
-from twinseal.prognostics.evaluation_set import EvaluationSet
-from twinseal.prognostics.gradient_boosting import predictor
-from twinseal.prognostics.windows import Prepared
+from twinseal.measures.common import WorstCase
+from twinseal.measures.keys import Epsilon, epsilon_key
+from twinseal.measures.robustness import BoostedTrees
+from twinseal.prognostics.gradient_boosting import fit_boosting
+from twinseal.robustness.attack import Attack, Keys, Testbed
 from twinseal.robustness.methods.gradient import Box, attack
 from twinseal.robustness.methods.square import search
 from twinseal.robustness.target import NetworkTarget, PredictorTarget, estimates
-from twinseal.robustness.threats import BoostingThreat
+from twinseal.robustness.threats import Threats
 
 
-def attack_trees(network: Ensemble, prepared: Prepared, threat: BoostingThreat, *, seed: int) -> dict[str, Any]:
-    """The measures of `threat` against gradient boosting fitted on the training windows.
-
-    Args:
-        network: What fools this is tried on the trees.
-        prepared: The windows.
-        threat: The policy.
-        seed: Of the questions.
-
-    Returns:
-        clean: as `EvaluationSet.clean`; worst: by eps-…, the worst of all that was tried, for each window by itself, as
-        `EvaluationSet.worst_case`.
-    """
-    evaluation_set = EvaluationSet.of(prepared)
+def run(testbed: Testbed) -> BoostedTrees:
+    """Attack gradient boosting fitted on the training windows: by questions, and by what fools the network."""
+    prepared, threat, seed = testbed.prepared, testbed.threats.boosting, testbed.threats.seed
+    evaluation_set = testbed.evaluation_set
     x, y = evaluation_set.windows.batch(), evaluation_set.truth
-    trees = PredictorTarget(predictor(prepared, seed=seed, rounds=threat.rounds), evaluation_set.windows.context())
-    follow = NetworkTarget.of(network, evaluation_set.windows)
+    trees = PredictorTarget(fit_boosting(prepared, seed=seed, rounds=threat.rounds), evaluation_set.windows.context())
+    follow = NetworkTarget.of(testbed.model.networks.plain, evaluation_set.windows)
     with threadpool_limits(1):
         clean = estimates(trees, x)
-        worst = {}
+        worst: dict[Epsilon, WorstCase] = {}
         for epsilon in threat.epsilon_sigma:
             tried, box = [clean], Box.around(torch.from_numpy(x), epsilon)
             for aim in threat.aims:
                 tried.append(search(trees, x, y, box, aim, queries=threat.queries, seed=seed).estimates)
                 moved = attack(follow, x, y, box, aim, steps=threat.steps).changed
                 tried.append(estimates(trees, moved))
-            said = np.stack(tried)  # (A, N)
-            worst[f"eps-{epsilon:g}"] = evaluation_set.worst_case(said.min(axis=0), said.max(axis=0))
-    return {"clean": evaluation_set.clean(clean), "worst": worst}
+            estimated = np.stack(tried)  # (A, N)
+            worst[epsilon_key(epsilon)] = evaluation_set.worst_case(estimated.min(axis=0), estimated.max(axis=0))
+    return BoostedTrees(clean=evaluation_set.clean(clean), worst=worst)
+
+
+def keys(threats: Threats) -> Keys:
+    """Which ε its measures have."""
+    return {"worst": frozenset(map(epsilon_key, threats.boosting.epsilon_sigma))}
+
+
+ATTACKS = (Attack("boosted_trees", run, keys, tests="worst", seconds=10),)

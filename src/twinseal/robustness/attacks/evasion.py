@@ -12,22 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
 
-from twinseal.prognostics.checkpoint import Model
+from twinseal.measures.common import WorstCase
+from twinseal.measures.keys import Epsilon, epsilon_key, number_of
+from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, FlagMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import bounds
 from twinseal.prognostics.evaluation_set import EvaluationSet
-from twinseal.prognostics.fitting import Recipe, fit, reproducible
+from twinseal.prognostics.fitting import Recipe, fit
 from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.processes import processes
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.attack_checks import NOISE, Battery, Flag, Run, damage, flags
+from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack_checks import NOISE, AttackRuns, Flag, Run, damage, flags
 from twinseal.robustness.methods.art import ArtTarget
 from twinseal.robustness.methods.gradient import Box
 from twinseal.robustness.methods.gradient import attack as climbed
@@ -41,111 +43,125 @@ log = structlog.get_logger()
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Evasion:
-    """What the battery did to a network.
-
-    Attributes:
-        battery: The runs, and what they are measured against.
-        flags: Reasons to doubt the numbers.
-        moved: Of a network that reads the trusted baseline, by ε, what is certified where the attacker moves that by ε
-            as well: what the trust in it is worth.
-    """
-
-    battery: Battery
-    flags: tuple[Flag, ...]
-    moved: dict[float, dict[str, float]]
-
-    def measures(self) -> dict[str, Any]:
-        """The numbers for the evidence: clean, attacks, worst, certified, flags."""
-        return {
-            "clean": self.battery.evaluation_set.clean(self.battery.clean),
-            "attacks": [self._attack(run) for run in self.battery.runs],
-            "worst": {_key(epsilon): self.worst(epsilon) for epsilon in self.budgets},
-            "certified": {_key(epsilon): self.certified(epsilon) for epsilon in self.budgets},
-            **({"certified_baseline_moved": {_key(e): harm for e, harm in self.moved.items()}} if self.moved else {}),
-            "zero_gradients_share": float(np.mean(self.battery.flat)),
-            "flags": {
-                "raised": len(self.flags),
-                "names": sorted({flag.name for flag in self.flags}),
-                "details": [f"{flag.name}: {flag.about}: {flag.observed}" for flag in self.flags],
-            },
-        }
-
-    @property
-    def budgets(self) -> tuple[float, ...]:
-        """Every ε tried, rising."""
-        return tuple(sorted({run.epsilon_sigma for run in self.battery.runs}))
-
-    def worst(self, epsilon_sigma: float) -> dict[str, float]:
-        """The worst of all runs at one ε, for each window by itself; doing nothing is among the attacker's choices.
-
-        Raises:
-            ValueError: Nothing was run at this ε.
-        """
-        runs = [run.estimates for run in self.battery.runs if run.epsilon_sigma == epsilon_sigma]
-        if not runs:
-            raise ValueError(f"ε {epsilon_sigma:g}: expected one of {self.budgets}")
-        tried = np.stack([self.battery.clean, *runs])  # (A, N)
-        return self.battery.evaluation_set.worst_case(tried.min(axis=0), tried.max(axis=0))
-
-    def certified(self, epsilon_sigma: float) -> dict[str, float]:
-        """What no attack within ε can exceed, by the network's bounds."""
-        return self.battery.evaluation_set.worst_case(*self.battery.bounds[epsilon_sigma])
-
-    def curve(self) -> list[dict[str, float]]:
-        """RMSE in cycles against ε, for the plot: each attack's, the worst, the certified; ε 0 is the clean network."""
-        clean = self.battery.evaluation_set.rmse_cycles(self.battery.clean)
-        columns = [*dict.fromkeys(run.name for run in self.battery.runs), "rmse_cycles", "certified_rmse_cycles"]
-        rows = [{"epsilon_sigma": 0.0} | dict.fromkeys(columns, clean)]
-        for epsilon in self.budgets:
-            at = [run for run in self.battery.runs if run.epsilon_sigma == epsilon]
-            row = {run.name: self.battery.evaluation_set.rmse_cycles(run.estimates) for run in at}
-            row |= {"rmse_cycles": self.worst(epsilon)["rmse_cycles"]}
-            row |= {"certified_rmse_cycles": self.certified(epsilon)["rmse_cycles"]}
-            rows.append({"epsilon_sigma": epsilon} | row)
-        return rows
-
-    def _attack(self, run: Run) -> dict[str, Any]:
-        return {
-            "name": run.attack,
-            "threat": run.threat,
-            "aim": run.aim,
-            "epsilon_sigma": run.epsilon_sigma,
-            "damage_cycles": damage(run, self.battery),
-            **self.battery.evaluation_set.worst_case(run.estimates),
-        }
+def run_plain(testbed: Testbed) -> EvasionMeasures:
+    """The battery of small changes against the network that answers for any unit."""
+    return evade(testbed.model.networks.plain, testbed)
 
 
-def evade(model: Model, prepared: Prepared, threats: Threats, *, workers: int = 1) -> dict[str, Evasion]:
-    """Let the battery of `threats` loose on every network of a model, over every window of the evaluation set, by mode.
+def run_commissioned(testbed: Testbed) -> EvasionMeasures | None:
+    """The same against the network that reads the signed baseline; None where there is none."""
+    network = testbed.model.networks.commissioned
+    return None if network is None else evade(network, testbed)
 
-    Args:
-        model: Under attack.
-        prepared: Its windows.
-        threats: The policy.
-        workers: Processes that attack at the same time; the numbers do not depend on it.
+
+def keys(threats: Threats) -> Keys:
+    """Which threats, attacks, aims and ε its measures have."""
+    everything = frozenset(map(epsilon_key, _budgets(threats)))
+    found = {
+        "attacks": frozenset(threat.name for threat in threats.evasion),
+        "worst": everything,
+        "certified": everything,
+        "certified_baseline_moved": everything,
+    }
+    for threat in threats.evasion:
+        found[f"attacks/{threat.name}"] = frozenset((*threat.attacks, NOISE))
+        for attack in (*threat.attacks, NOISE):
+            found[f"attacks/{threat.name}/{attack}"] = frozenset(threat.aims)
+            for aim in threat.aims:
+                found[f"attacks/{threat.name}/{attack}/{aim}"] = frozenset(map(epsilon_key, threat.epsilon_sigma))
+    return found
+
+
+def evade(network: Ensemble, testbed: Testbed) -> EvasionMeasures:
+    """Every attack of the policy on one network, over every window of the evaluation set.
 
     Raises:
         EvidenceError: An estimate is not finite, or ART cannot attack this network.
         ValueError: There is no test window.
     """
-    modes, other = model.networks.modes(), _surrogate(prepared, threats.seed)
-    tasks = [(network, other, prepared, threats) for network in modes.values()]
-    with processes(min(workers, len(tasks))) as mapped:
-        found = dict(zip(modes, mapped(_evade, tasks), strict=True))
-    for mode, evasion in found.items():
-        for flag in evasion.flags:
-            log.warning("evasion.doubt", mode=mode, name=flag.name, about=flag.about, observed=flag.observed)
-    return found
+    threats = testbed.threats
+    runs = attack_all(network, _surrogate(testbed.prepared, threats.seed), testbed.prepared, threats)
+    found = flags(runs, threats.sanity)
+    for flag in found:
+        log.warning("evasion.doubt", name=flag.name, about=flag.about, observed=flag.observed)
+    return measure_runs(runs, found, certify_moved_baseline(network, testbed.evaluation_set, threats))
 
 
-def _evade(task: tuple[Ensemble, RulNetwork, Prepared, Threats]) -> Evasion:
-    with reproducible(task[3].seed):
-        return _attack_all(*task)
+def measure_runs(
+    runs: AttackRuns, found: tuple[Flag, ...], moved: dict[Epsilon, WorstCase] | None = None
+) -> EvasionMeasures:
+    """The numbers for the evidence: clean, attacks, worst, certified, flags."""
+    evaluation_set, attacks = runs.evaluation_set, {}  # type: ignore[var-annotated]
+    for run in runs.runs:
+        by_aim = attacks.setdefault(run.threat, {}).setdefault(run.attack, {}).setdefault(run.aim, {})
+        by_aim[epsilon_key(run.epsilon_sigma)] = AttackMeasures(
+            damage_cycles=damage(run, runs), **evaluation_set.worst_case(run.estimates).fields()
+        )
+    return EvasionMeasures(
+        clean=evaluation_set.clean(runs.clean),
+        attacks=attacks,
+        worst={epsilon_key(epsilon): worst_at(runs, epsilon) for epsilon in budgets(runs)},
+        certified={epsilon_key(e): evaluation_set.worst_case(*runs.bounds[e]) for e in budgets(runs)},
+        certified_baseline_moved=moved,
+        zero_gradients_share=float(np.mean(runs.flat)),
+        flags=FlagMeasures(
+            raised=len(found),
+            by_check={name: sum(flag.name == name for flag in found) for name in get_args(CheckName)},
+            details=tuple(f"{flag.name}: {flag.about}: {flag.observed}" for flag in found),
+        ),
+    )
 
 
-def _attack_all(network: Ensemble, other: RulNetwork, prepared: Prepared, threats: Threats) -> Evasion:
+def curve(measures: EvasionMeasures) -> list[dict[str, float]]:
+    """RMSE in cycles by ε, to plot: each attack, the worst of all, the certified bound; ε 0 is the clean network."""
+    clean = measures.clean.rmse_cycles
+    lines = {
+        f"{threat}/{name}/{aim}": by_epsilon
+        for threat, by_attack in measures.attacks.items()
+        for name, by_aim in by_attack.items()
+        for aim, by_epsilon in by_aim.items()
+    } | {"worst attack": measures.worst, "certified bound": measures.certified}
+    rows = [{"epsilon_sigma": 0.0} | dict.fromkeys(lines, clean)]
+    for key in measures.worst:
+        at = {line: by_epsilon[key].rmse_cycles for line, by_epsilon in lines.items() if key in by_epsilon}
+        rows.append({"epsilon_sigma": number_of(key)} | at)
+    return rows
+
+
+def budgets(runs: AttackRuns) -> tuple[float, ...]:
+    """Every ε tried, rising."""
+    return tuple(sorted({run.epsilon_sigma for run in runs.runs}))
+
+
+def worst_at(runs: AttackRuns, epsilon_sigma: float) -> WorstCase:
+    """The worst of all runs at one ε, for each window by itself; doing nothing is among the attacker's choices.
+
+    Raises:
+        ValueError: Nothing was run at this ε.
+    """
+    estimated = [run.estimates for run in runs.runs if run.epsilon_sigma == epsilon_sigma]
+    if not estimated:
+        raise ValueError(f"ε {epsilon_sigma:g}: expected one of {budgets(runs)}")
+    tried = np.stack([runs.clean, *estimated])  # (A, N)
+    return runs.evaluation_set.worst_case(tried.min(axis=0), tried.max(axis=0))
+
+
+def certify_moved_baseline(
+    network: Ensemble, evaluation_set: EvaluationSet, threats: Threats
+) -> dict[Epsilon, WorstCase] | None:
+    """What is certified where the attacker moves the signed baseline by ε as well: what the trust in it is worth."""
+    if not network.config.baseline:
+        return None
+    windows = evaluation_set.windows
+    return {epsilon_key(e): evaluation_set.worst_case(*bounds(network, windows, e, e)) for e in _budgets(threats)}
+
+
+def _budgets(threats: Threats) -> tuple[float, ...]:
+    return tuple(sorted({epsilon for threat in threats.evasion for epsilon in threat.epsilon_sigma}))
+
+
+def attack_all(network: Ensemble, other: RulNetwork, prepared: Prepared, threats: Threats) -> AttackRuns:
+    """Every attack, and all that its numbers are measured against."""
     evaluation_set = EvaluationSet.of(prepared)
     x = evaluation_set.windows.batch()
     targets = _Targets(
@@ -156,23 +172,15 @@ def _attack_all(network: Ensemble, other: RulNetwork, prepared: Prepared, threat
     )
     clean = estimates(targets.network, x)
     runs = tuple(run for threat in threats.evasion for run in _runs(targets, x, evaluation_set.truth, threat, threats))
-    budgets = sorted({run.epsilon_sigma for run in runs})
-    battery = Battery(
+    return AttackRuns(
         evaluation_set=evaluation_set,
         clean=clean,
         again=estimates(targets.network, x),
         runs=runs,
-        bounds={epsilon: bounds(network, evaluation_set.windows, epsilon) for epsilon in budgets},
+        bounds={epsilon: bounds(network, evaluation_set.windows, epsilon) for epsilon in _budgets(threats)},
         flat=(ArtTarget(targets.network, prepared.rul_cap_cycles).gradients(x) == 0).all(axis=(1, 2)),
         longer=_longer(targets.network, x, evaluation_set.truth, threats),
     )
-    moved = {}
-    if network.config.baseline:
-        moved = {
-            epsilon: evaluation_set.worst_case(*bounds(network, evaluation_set.windows, epsilon, epsilon))
-            for epsilon in budgets
-        }
-    return Evasion(battery, flags(battery, threats.sanity), moved)
 
 
 @dataclass(frozen=True)
@@ -264,5 +272,7 @@ def _noise(shape: tuple[int, ...], epsilon: float, threats: Threats) -> Iterator
         yield (signs * epsilon).astype(np.float32)
 
 
-def _key(epsilon: float) -> str:
-    return f"eps-{epsilon:g}"
+ATTACKS = (
+    Attack("evasion", run_plain, keys, tests="attacks", seconds=60),
+    Attack("commissioned", run_commissioned, keys, tests="attacks", seconds=61),
+)

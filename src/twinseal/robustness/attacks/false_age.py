@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from twinseal.prognostics.ensemble import Ensemble
-from twinseal.prognostics.evaluation_set import EvaluationSet
+from twinseal.measures.robustness import Rise
+from twinseal.robustness.attack import Attack, Testbed
 from twinseal.robustness.target import NetworkTarget, estimates
 
 TRIED = 40
 
 
-def false_ages(network: Ensemble, evaluation_set: EvaluationSet) -> dict[str, float]:
-    """The worst that a false age does to each window by itself, the readings as they are.
-
-    Args:
-        network: Asked.
-        evaluation_set: The windows.
-
-    Returns:
-        As `EvaluationSet.worst_case`, and rise_cycles, the mean rise of the estimates.
-    """
+def run(testbed: Testbed) -> Rise:
+    """The worst that a false age does to each window by itself, the readings as they are."""
+    network, evaluation_set = testbed.model.networks.plain, testbed.evaluation_set
     x, config = evaluation_set.windows.batch(), network.config
     target, tried = NetworkTarget.of(network, evaluation_set.windows), []
     for age in np.unique(np.linspace(1, config.oldest_cycles, TRIED).round()):
@@ -31,7 +24,10 @@ def false_ages(network: Ensemble, evaluation_set: EvaluationSet) -> dict[str, fl
         context[:, 0] = float(age)
         tried.append(np.clip(estimates(NetworkTarget(target.network, context), x), 0, config.rul_cap_cycles))
     clean = np.clip(estimates(target, x), 0, config.rul_cap_cycles)
-    said = np.stack([clean, *tried]).astype(np.float32)
-    return evaluation_set.worst_case(said.min(axis=0), said.max(axis=0)) | {
-        "rise_cycles": float(np.mean(said.max(axis=0) - clean))
-    }
+    estimated = np.stack([clean, *tried]).astype(np.float32)
+    low, high = estimated.min(axis=0), estimated.max(axis=0)
+    worst = evaluation_set.worst_case(low, high)
+    return Rise(rise_cycles=float(np.mean(high - clean)), **worst.fields())
+
+
+ATTACKS = (Attack("false_age", run),)

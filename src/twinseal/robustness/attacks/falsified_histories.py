@@ -11,37 +11,57 @@ misses no failure, and is no estimate, so it is left out of the error and counte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from twinseal.measures.keys import Aim, Name, Size, size_key
+from twinseal.measures.robustness import FalsifiedHistories, FalsifiedHistory
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES, rmse_cycles
-from twinseal.prognostics.windows import Windows
-from twinseal.robustness.histories import Doubles, Histories, answers, anyway, guarded, watched
-from twinseal.robustness.threats import Injection, ScenarioThreat
+from twinseal.prognostics.metrics import rmse_cycles
+from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.histories import Doubles, Histories, answers, guarded, true_alarms, watched, worst_answers
+from twinseal.robustness.threats import Injection, ScenarioThreat, Threats
 
 
-def experiment(model: Model, histories: Histories, injection: Injection, *, seed: int) -> dict[str, dict[str, float]]:
+def run(testbed: Testbed) -> FalsifiedHistories:
+    """The experiment of Mode, Calyam & Hoque, and every scenario of the policy."""
+    model, histories, threats = testbed.model, testbed.histories, testbed.threats
+    injection = threats.asset(model.contract.asset).injection
+    return FalsifiedHistories(
+        experiment=experiment(model, histories, injection, seed=threats.seed),
+        scenarios={
+            threat.name: scenario(model, histories, threat, testbed.channels[threat.sensors])
+            for threat in threats.scenarios
+        },
+    )
+
+
+def keys(threats: Threats) -> Keys:
+    """Which scenarios and sizes its measures have."""
+    found = {"scenarios": frozenset(threat.name for threat in threats.scenarios)}
+    for threat in threats.scenarios:
+        for aim in threat.aims:
+            found[f"scenarios/{threat.name}/{aim}"] = frozenset(map(size_key, threat.sizes))
+    return found
+
+
+def experiment(model: Model, histories: Histories, injection: Injection, *, seed: int) -> dict[Name, FalsifiedHistory]:
     """Mode, Calyam & Hoque's experiment: the measures of each signature, by name.
 
     Returns:
-        biased-continuous, biased-interim, random-continuous, random-interim: as `measured`; empty when no unit has run
-        long enough.
+        biased-continuous, biased-interim, random-continuous, random-interim; empty when no unit has run long enough.
     """
     chosen = [i for i, rows in enumerate(histories.rows) if len(rows) >= injection.least_cycles]
     if not chosen:
         return {}
-    some, rng, found = histories.only(chosen), np.random.default_rng([seed, 70]), {}
+    some, rng = histories.only(chosen), np.random.default_rng([seed, 70])
+    found: dict[Name, FalsifiedHistory] = {}
     low, high = injection.guarded_random_percent or injection.random_percent
     for form in ("biased", "random"):
         drawn = rng.uniform(low, high, (len(chosen), len(injection.sensors)))
         percent = np.full_like(drawn, injection.biased_percent) if form == "biased" else drawn
         for span in ("continuous", "interim"):
             false = injected(model, some, injection, percent, interim=span == "interim")
-            found[f"{form}-{span}"] = measured(model, some, false, injection.from_cycle - 1)
+            found[f"{form}-{span}"] = measure_falsified(model, some, false, injection.from_cycle - 1)
     return found
 
 
@@ -55,34 +75,34 @@ def injected(
     false = []
     for rows, regimes, share in zip(histories.rows, histories.regimes, percent, strict=True):
         raw = model.normaliser.restore(rows, regimes)
-        told = raw[begin:end, at] * (1 - share / 100)
-        raw[begin:end, at] = told if injection.decimals is None else told.round(injection.decimals)
+        changed = raw[begin:end, at] * (1 - share / 100)
+        raw[begin:end, at] = changed if injection.decimals is None else changed.round(injection.decimals)
         false.append((raw - model.normaliser.mean[regimes]) / model.normaliser.std[regimes])
     return false
 
 
 def scenario(
     model: Model, histories: Histories, threat: ScenarioThreat, sensors: list[int]
-) -> Iterator[dict[str, Any]]:
-    """The measures of one scenario for each of its aims, at each of its sizes.
+) -> dict[Aim, dict[Size, FalsifiedHistory]]:
+    """The measures of one scenario, by aim and size.
 
     Args:
         model: Under attack.
         histories: Whose last rows are falsified.
         threat: What is done.
-        sensors: Channels that are held, by index.
-
-    Returns:
-        aim, size, and all of `measured`.
+        sensors: Channels that the attacker controls, by index.
     """
+    found: dict[Aim, dict[Size, FalsifiedHistory]] = {}
     for aim in threat.aims:
+        found[aim] = {}
         for size in threat.sizes:
             false = falsified(model, histories, threat, size, sensors)
             if aim == "any":  # whoever knows the network goes where each estimate ends further from the truth
                 other = falsified(model, histories, threat, size, sensors, healthier=False)
-                errors = [np.abs(answers(model, histories, told) - histories.truth) for told in (false, other)]
+                errors = [np.abs(answers(model, histories, rows) - histories.truth) for rows in (false, other)]
                 false = [b if d > u else a for a, b, u, d in zip(false, other, *errors, strict=True)]
-            yield {"aim": aim, "size": size} | measured(model, histories, false, -threat.rows)
+            found[aim][size_key(size)] = measure_falsified(model, histories, false, -threat.rows)
+    return found
 
 
 def falsified(
@@ -104,13 +124,6 @@ def falsified(
     ]
 
 
-def informative(windows: Windows) -> list[int]:
-    """Channels that tell of wear, those that tell most first: correlated with the remaining life by 0.3 and more."""
-    newest, rul = windows.rows[windows.ends - 1].astype(np.float64), windows.rul.astype(np.float64)
-    told = np.abs(_correlation(newest, rul))
-    return [int(i) for i in np.argsort(-told, kind="stable") if told[i] >= 0.3]
-
-
 def towards_health(histories: Histories) -> Doubles:
     """For each channel (C,) ±1: the way it moves from late in life back to early."""
     early = np.mean([rows[: max(1, len(rows) // 3)].mean(axis=0) for rows in histories.rows], axis=0)
@@ -118,40 +131,31 @@ def towards_health(histories: Histories) -> Doubles:
     return np.asarray(np.where(early >= late, 1.0, -1.0))
 
 
-def measured(model: Model, histories: Histories, false: list[Doubles], begin: int) -> dict[str, float]:
-    """What falsified histories come to.
+def measure_falsified(model: Model, histories: Histories, false: list[Doubles], begin: int) -> FalsifiedHistory:
+    """The estimates of falsified histories, without the guard and with it.
 
     Args:
         model: Under attack.
         histories: As they were.
-        false: As they are told; rows before `begin` (from the end if negative) are as they were.
+        false: As they are reported; rows before `begin` (from the end if negative) are as they were.
         begin: First falsified row.
-
-    Returns:
-        rmse_cycles and missed_failure_share as they would be without the guard; the same with it, guarded_…;
-        detected_share, of units flagged or refused in a falsified row of which the guard says nothing when it is true;
-        abstained_share, of the last rows.
     """
     seen, lengths = watched(model, histories, false), [len(rows) for rows in false]
     first = [begin if begin >= 0 else max(0, length + begin) for length in lengths]
-    heard = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
-    pairs = zip(heard, anyway(model, histories), first, strict=True)
+    alarms = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
+    pairs = zip(alarms, true_alarms(model, histories), first, strict=True)
     noticed = [bool((now & ~before)[start:].any()) for now, before, start in pairs]
     silent = np.array([bool(refused[-1]) for refused in seen.refused])
     bare, behind = answers(model, histories, false), guarded(model, histories, seen)
-    found = {"units": float(len(lengths)), "detected_share": float(np.mean(noticed))}
-    found |= {"abstained_share": float(np.mean(silent))} | harm(bare, histories.truth)
-    if not silent.all():
-        found["guarded_rmse_cycles"] = rmse_cycles(behind[~silent], histories.truth[~silent])
-    missed = harm(np.where(silent, 0.0, behind), histories.truth).get("missed_failure_share")
-    return found | ({} if missed is None else {"guarded_missed_failure_share": missed})
-
-
-def harm(said: Doubles, truth: NDArray[np.float32]) -> dict[str, float]:
-    """rmse_cycles of answers (U,), and missed_failure_share where a unit is failing."""
-    failing = truth <= FAILING_CYCLES
-    missed = {"missed_failure_share": float(np.mean(said[failing] > HEALTHY_CYCLES))} if failing.any() else {}
-    return {"rmse_cycles": rmse_cycles(said, truth)} | missed
+    given = ~silent
+    return FalsifiedHistory(
+        units=len(lengths),
+        detected_share=float(np.mean(noticed)),
+        abstained_share=float(np.mean(silent)),
+        guarded_rmse_cycles=rmse_cycles(behind[given], histories.truth[given]) if given.any() else None,
+        guarded_missed_failure_share=worst_answers(np.where(silent, 0.0, behind), histories.truth).missed_failure_share,
+        **worst_answers(bare, histories.truth).fields(),
+    )
 
 
 def _falsified(
@@ -171,6 +175,4 @@ def _falsified(
     return false
 
 
-def _correlation(values: Doubles, other: Doubles) -> Doubles:
-    spread = np.maximum(values.std(axis=0) * other.std(), 1e-12)
-    return np.asarray(((values - values.mean(axis=0)) * (other - other.mean())[:, None]).mean(axis=0) / spread)
+ATTACKS = (Attack("falsified_histories", run, keys, seconds=40),)

@@ -25,15 +25,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from twinseal.measures.keys import Epsilon, epsilon_key
+from twinseal.measures.robustness import GuardAwareMeasures, Rise
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
-from twinseal.robustness.attacks.falsified_histories import harm, measured
-from twinseal.robustness.histories import Doubles, Flags, Histories, answers, guard_decisions
+from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attacks.falsified_histories import measure_falsified
+from twinseal.robustness.histories import Doubles, Flags, Histories, answers, guard_decisions, worst_answers
 from twinseal.robustness.methods.gradient import Box
 from twinseal.robustness.methods.stealth_constraints import StealthConstraints, room
 from twinseal.robustness.target import NetworkTarget, everyone
-from twinseal.robustness.threats import AdaptiveThreat
+from twinseal.robustness.threats import AdaptiveThreat, Threats
 
 HALVINGS = 5  # of the way back to the truth
 RELAXED = 1.6  # OSQP's α
@@ -41,34 +44,47 @@ STRICT, LOOSE = 1.0, 1e-6  # OSQP's ρ and σ
 SLOPE = 0.1
 
 
-def adaptive(model: Model, histories: Histories, threat: AdaptiveThreat) -> list[dict[str, float]]:
-    """The measures of `threat` at each of its sizes.
+def run(testbed: Testbed) -> dict[Epsilon, GuardAwareMeasures]:
+    """The attack at each ε of the policy, on the network for any unit and on the one that reads the signed baseline."""
+    return measure_guard_aware(testbed.model, testbed.histories, testbed.threats.adaptive)
 
-    Returns:
-        epsilon_sigma; rise_cycles, the mean over units by which the estimate rises; unnoticed_share, of units whose
-        falsified rows are flagged and refused nowhere but where the true ones are; and all of `scenarios.measured`.
-        Where there is a network that reads a trusted baseline, the same attack made on that: commissioned_rise_cycles,
-        commissioned_rmse_cycles, commissioned_missed_failure_share.
-    """
-    found, replay = (
-        [{"epsilon_sigma": size} for size in threat.epsilon_sigma],
-        GuardReplay(model, histories, threat.rows),
-    )
-    for mode, network in model.networks.modes().items():
-        baselines = histories.baselines if mode == "commissioned" else None
-        true = answers(model, histories, histories.rows, baselines)
-        for at, told in enumerate(adapted(model, network, histories, threat, replay, baselines)):
-            said = answers(model, histories, told, baselines)
-            rise = {"rise_cycles": float(np.mean(said - true))}
-            if baselines is None:
-                noticed = {"unnoticed_share": float(np.mean(replay.unnoticed(told)))}
-                found[at] |= rise | noticed | measured(model, histories, told, -threat.rows)
-            else:
-                found[at] |= {f"commissioned_{k}": v for k, v in (rise | harm(said, histories.truth)).items()}
+
+def keys(threats: Threats) -> Keys:
+    """Which ε its measures have."""
+    return {"": frozenset(map(epsilon_key, threats.adaptive.epsilon_sigma))}
+
+
+def measure_guard_aware(
+    model: Model, histories: Histories, threat: AdaptiveThreat
+) -> dict[Epsilon, GuardAwareMeasures]:
+    """As `run`, of any model and histories."""
+    replay, networks = GuardReplay(model, histories, threat.rows), model.networks
+    plain = falsify(model, networks.plain, histories, threat, replay)
+    true = answers(model, histories, histories.rows)
+    rises: list[Rise | None] = [None] * len(plain)
+    if networks.commissioned is not None:
+        false = falsify(model, networks.commissioned, histories, threat, replay, histories.baselines)
+        rises = [_rise(model, histories, rows, histories.baselines) for rows in false]
+    found: dict[Epsilon, GuardAwareMeasures] = {}
+    for size, rows, commissioned in zip(threat.epsilon_sigma, plain, rises, strict=True):
+        measures = measure_falsified(model, histories, rows, -threat.rows)
+        found[epsilon_key(size)] = GuardAwareMeasures(
+            rise_cycles=float(np.mean(answers(model, histories, rows) - true)),
+            unnoticed_share=float(np.mean(replay.unnoticed(rows))),
+            commissioned=commissioned,
+            **measures.fields(),
+        )
     return found
 
 
-def adapted(
+def _rise(model: Model, histories: Histories, rows: list[Doubles], baselines: NDArray[np.float32]) -> Rise:
+    true = answers(model, histories, histories.rows, baselines)
+    estimated = answers(model, histories, rows, baselines)
+    rise = float(np.mean(estimated - true))
+    return Rise(rise_cycles=rise, **worst_answers(estimated, histories.truth).fields())
+
+
+def falsify(
     model: Model,
     network: Ensemble,
     histories: Histories,
@@ -76,7 +92,7 @@ def adapted(
     replay: GuardReplay,
     baselines: NDArray[np.float32] | None = None,
 ) -> list[list[Doubles]]:
-    """The histories as he tells them, at each size: of each unit (R, C) σ.
+    """The falsified histories, at each size: of each unit (R, C) σ.
 
     Boxes lie within each other, so where a smaller size has raised an estimate further, it stands for the larger.
 
@@ -94,14 +110,14 @@ def adapted(
     lengths = np.array([len(rows) for rows in histories.rows])
     context = torch.from_numpy(np.column_stack([lengths, histories.baselines]).astype(np.float32))
     target = NetworkTarget(network.eval(), context)
-    told, best = [], [rows.copy() for rows in histories.rows]
+    found, best = [], [rows.copy() for rows in histories.rows]
     for size in threat.epsilon_sigma:
         change = climbed(target, x, _box(model, histories, size, held), constraints, threat)
-        now = _silenced(replay, histories, change.double().numpy())
+        now = _within_silence(replay, histories, change.double().numpy())
         gained = answers(model, histories, now, baselines) > answers(model, histories, best, baselines)
         best = [new if more else old for new, old, more in zip(now, best, gained, strict=True)]
-        told.append(best)
-    return told
+        found.append(best)
+    return found
 
 
 def climbed(
@@ -166,32 +182,32 @@ def _box(model: Model, histories: Histories, epsilon_sigma: float, held: int) ->
     return Box(torch.from_numpy(low.astype(np.float32)), torch.from_numpy(high.astype(np.float32)))
 
 
-def _silenced(replay: GuardReplay, histories: Histories, changes: Doubles) -> list[Doubles]:
+def _within_silence(replay: GuardReplay, histories: Histories, changes: Doubles) -> list[Doubles]:
     """Of each unit as much of its change as the real guard says nothing about, by halving."""
     least, most = np.zeros(len(changes)), np.ones(len(changes))
     share = most.copy()
     for _ in range(1 + HALVINGS):
-        silent = replay.unnoticed(_told(histories, changes, share))
+        silent = replay.unnoticed(_changed(histories, changes, share))
         least, most = np.where(silent, share, least), np.where(silent, most, share)
         share = np.where(least == 1, 1.0, (least + most) / 2)
-    return _told(histories, changes, least)
+    return _changed(histories, changes, least)
 
 
-def _told(histories: Histories, changes: Doubles, shares: Doubles) -> list[Doubles]:
-    told = [rows.copy() for rows in histories.rows]
-    for rows, change, share in zip(told, changes, shares, strict=True):
+def _changed(histories: Histories, changes: Doubles, shares: Doubles) -> list[Doubles]:
+    false = [rows.copy() for rows in histories.rows]
+    for rows, change, share in zip(false, changes, shares, strict=True):
         count = min(len(rows), len(change))
         rows[-count:] += share * change[-count:]
-    return told
+    return false
 
 
 class GuardReplay:
-    """The guard over histories whose last rows are told again and again; what comes before them it hears once.
+    """The guard over histories whose last rows change again and again; the rows before them pass through it once.
 
     Args:
         model: Whose guard.
         histories: As they were.
-        held: How many of the last rows may be told otherwise.
+        held: How many of the last rows may be falsified.
     """
 
     def __init__(self, model: Model, histories: Histories, held: int) -> None:
@@ -201,13 +217,16 @@ class GuardReplay:
         self._guard = model.guard_of(len(histories.rows))
         for _ in guard_decisions(self._guard, model, histories, histories.rows, slice(max(before, 0))):
             pass
-        self._anyway = self._alarms(histories.rows)
+        self._true_alarms = self._alarms(histories.rows)
 
-    def unnoticed(self, told: list[Doubles]) -> Flags:
+    def unnoticed(self, false: list[Doubles]) -> Flags:
         """Of which units the guard flags and refuses no row but those that it flags and refuses of the truth, (N,)."""
-        return np.asarray(~(self._alarms(told) & ~self._anyway).any(axis=1))
+        return np.asarray(~(self._alarms(false) & ~self._true_alarms).any(axis=1))
 
-    def _alarms(self, told: list[Doubles]) -> Flags:
+    def _alarms(self, false: list[Doubles]) -> Flags:
         """Which of the last rows it flags or refuses, (N, H)."""
-        seen = guard_decisions(copy.deepcopy(self._guard), self._model, self._histories, told, self._last)
+        seen = guard_decisions(copy.deepcopy(self._guard), self._model, self._histories, false, self._last)
         return np.stack([look.flagged.any(axis=1) | (np.array(look.refusals) != "") for look in seen], axis=1)
+
+
+ATTACKS = (Attack("guard_aware", run, keys, seconds=40),)

@@ -21,23 +21,27 @@ measured with those windows set aside, at their clean estimates.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinseal.errors import ConfigError
+from twinseal.measures.common import WorstCase
+from twinseal.measures.keys import Name
+from twinseal.measures.robustness import InjectionGroup, InjectionMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.windows import Prepared, Windows
-from twinseal.robustness.threats import Injection
+from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.threats import Injection, Threats
 from twinseal.telemetry.contract import Contract
 
 Doubles = NDArray[np.float64]
 
 FORMS, SPANS = ("biased", "random"), ("continuous", "interim")
-HARM = ("rmse_cycles", "missed_failure_share")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,31 @@ def cases(directions: tuple[str, ...]) -> tuple[Case, ...]:
     return tuple(Case(*parts) for parts in itertools.product(FORMS, SPANS, directions))
 
 
+def run(testbed: Testbed) -> InjectionGroup:
+    """Every signature of the injection in every direction of the policy, on the network for any unit."""
+    model, threats = testbed.model, testbed.threats
+    injection = threats.asset(model.contract.asset).injection
+    signatures = inject(
+        model.networks.plain,
+        testbed.prepared,
+        model.contract,
+        injection,
+        threats.injection.directions,
+        seed=threats.seed,
+    )
+    found = tuple(signatures.values())
+    return InjectionGroup(
+        signatures=signatures,
+        worst_undefended=_highest((item.rmse_cycles, item.missed_failure_share) for item in found),
+        worst_unnoticed=_highest((item.unnoticed_rmse_cycles, item.unnoticed_missed_failure_share) for item in found),
+    )
+
+
+def keys(threats: Threats) -> Keys:
+    """Which signatures its measures have."""
+    return {"signatures": frozenset(case.name for case in cases(threats.injection.directions))}
+
+
 def inject(
     network: Ensemble,
     prepared: Prepared,
@@ -67,7 +96,7 @@ def inject(
     directions: tuple[str, ...],
     *,
     seed: int,
-) -> dict[str, dict[str, float]]:
+) -> dict[Name, InjectionMeasures]:
     """What each signature does to the estimates of the evaluation set's windows: its measures by the name of the case.
 
     Raises:
@@ -80,36 +109,30 @@ def inject(
     windows, regimes = evaluation_set.windows, evaluation_set.windows.batch_regimes()
     raw = normaliser.restore(windows.batch(), regimes)  # (N, L, C), each channel in its unit
     clean = estimates(network, windows)
-    measured: dict[str, dict[str, float]] = {}
+    measured: dict[Name, InjectionMeasures] = {}
     for case in cases(directions):
         factor = factors(case, windows, prepared.channels, injection, seed=seed)
         false = raw * factor
         changed = ((false - normaliser.mean[regimes]) / normaliser.std[regimes]).astype(np.float32)
         injected = windows.altered(changed)
         under, noticed = estimates(network, injected), _noticed(raw, false, prepared.channels, contract)
-        measured[case.name] = {
-            **evaluation_set.worst_case(under),
-            **{
-                f"unnoticed_{key}": value
-                for key, value in evaluation_set.worst_case(np.where(noticed, clean, under)).items()
-            },
-            "largest_shift_sigma": float(np.abs((false - raw) / normaliser.std[regimes]).max()),
-            "windows_touched_share": float(np.mean((factor != 1.0).any(axis=(1, 2)))),
-            "noticed_share": float(np.mean(noticed)),
-        }
+        unnoticed = evaluation_set.worst_case(np.where(noticed, clean, under))
+        measured[case.name] = InjectionMeasures(
+            unnoticed_rmse_cycles=unnoticed.rmse_cycles,
+            unnoticed_missed_failure_share=unnoticed.missed_failure_share,
+            largest_shift_sigma=float(np.abs((false - raw) / normaliser.std[regimes]).max()),
+            windows_touched_share=float(np.mean((factor != 1.0).any(axis=(1, 2)))),
+            noticed_share=float(np.mean(noticed)),
+            **evaluation_set.worst_case(under).fields(),
+        )
     return measured
 
 
-def worst(measured: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """The highest of each number over all signatures: of those as they are, and of what nothing would have noticed."""
-
-    def highest(prefix: str) -> dict[str, float]:
-        numbers = {
-            key: [case[f"{prefix}{key}"] for case in measured.values() if f"{prefix}{key}" in case] for key in HARM
-        }
-        return {key: max(values) for key, values in numbers.items() if values}
-
-    return {"undefended": highest(""), "unnoticed": highest("unnoticed_")}
+def _highest(numbers: Iterable[tuple[float, float | None]]) -> WorstCase:
+    """The highest RMSE and the highest share of missed failures, each by itself."""
+    errors, shares = zip(*numbers, strict=True)
+    missed = [share for share in shares if share is not None]
+    return WorstCase(rmse_cycles=max(errors), missed_failure_share=max(missed) if missed else None)
 
 
 def factors(case: Case, windows: Windows, channels: tuple[str, ...], injection: Injection, *, seed: int) -> Doubles:
@@ -149,3 +172,6 @@ def _noticed(raw: Doubles, false: Doubles, channels: tuple[str, ...], contract: 
 
 
 _BOUNDS = ("minimum", "maximum", "max_change_per_cycle")
+
+
+ATTACKS = (Attack("injection", run, keys, tests="signatures", seconds=3),)

@@ -17,10 +17,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.prognostics.ensemble import Ensemble
+from twinseal.measures.keys import Rounding, rounding_key
+from twinseal.measures.robustness import MembershipMeasures
 from twinseal.prognostics.evaluation import estimates
-from twinseal.prognostics.windows import Prepared, join
+from twinseal.prognostics.windows import join
+from twinseal.robustness.attack import Attack, Keys, Testbed
 from twinseal.robustness.methods.art import infer_membership
+from twinseal.robustness.threats import Threats
 
 Doubles = NDArray[np.float64]
 
@@ -29,36 +32,39 @@ MOST = 2_000  # windows of each side
 FALSE_SHARE = 0.01
 
 
-def infer(network: Ensemble, prepared: Prepared, rounding_cycles: tuple[float, ...], *, seed: int) -> dict[str, float]:
-    """How well membership is told.
-
-    Returns:
-        windows_auc, units_auc, windows_found_share (members told with one false alarm in a hundred), advantage (Yeom:
-        true positive minus false positive share, at best), art_accuracy (0.5 is a guess), rounded_…_auc by rounding.
-    """
+def run(testbed: Testbed) -> MembershipMeasures:
+    """How well somebody with a unit's telemetry and its fate can tell that the model was trained on it."""
+    network, prepared = testbed.model.networks.plain, testbed.prepared
+    rounding_cycles, seed = testbed.threats.theft.rounding_cycles, testbed.threats.seed
     rng = np.random.default_rng([seed, 90])
     others = join(prepared.validation, prepared.test)
     chosen, drawn = _matched(others.rul, prepared.train.rul, rng)
     inside, outside = prepared.train.take(drawn), others.take(chosen)
-    said = [np.clip(estimates(network, w), 0, prepared.rul_cap_cycles) for w in (inside, outside)]
+    estimated = [np.clip(estimates(network, w), 0, prepared.rul_cap_cycles) for w in (inside, outside)]
     truths = [inside.rul, outside.rul]
-    losses = [np.square(a.astype(np.float64) - t) for a, t in zip(said, truths, strict=True)]
+    losses = [np.square(a.astype(np.float64) - t) for a, t in zip(estimated, truths, strict=True)]
     units = [
         np.array([loss[w.units == u].mean() for u in np.unique(w.units)])
         for loss, w in zip(losses, (inside, outside), strict=True)
     ]
     threshold = np.quantile(losses[1], FALSE_SHARE)
-    found = {
-        "windows_auc": _auc(*losses),
-        "units_auc": _auc(*units),
-        "windows_found_share": float(np.mean(losses[0] < threshold)),
-        "advantage": _advantage(*losses),
-        "art_accuracy": infer_membership(said[0], truths[0], said[1], truths[1]),
-    }
+    rounded: dict[Rounding, float] = {}
     for cycles in rounding_cycles:
-        coarse = [np.square(np.round(a / cycles) * cycles - t) for a, t in zip(said, truths, strict=True)]
-        found[f"rounded_{cycles:g}_auc"] = _auc(*coarse)
-    return found
+        coarse = [np.square(np.round(a / cycles) * cycles - t) for a, t in zip(estimated, truths, strict=True)]
+        rounded[rounding_key(cycles)] = _auc(*coarse)
+    return MembershipMeasures(
+        windows_auc=_auc(*losses),
+        units_auc=_auc(*units),
+        windows_found_share=float(np.mean(losses[0] < threshold)),
+        advantage=_advantage(*losses),
+        art_accuracy=infer_membership(estimated[0], truths[0], estimated[1], truths[1]),
+        rounded_auc=rounded,
+    )
+
+
+def keys(threats: Threats) -> Keys:
+    """Which roundings its measures have."""
+    return {"rounded_auc": frozenset(map(rounding_key, threats.theft.rounding_cycles))}
 
 
 def _matched(
@@ -87,3 +93,6 @@ def _auc(members: Doubles, others: Doubles) -> float:
 def _advantage(members: Doubles, others: Doubles) -> float:
     thresholds = np.unique(np.quantile(np.concatenate([members, others]), np.linspace(0, 1, 201)))
     return float(max(np.mean(members <= t) - np.mean(others <= t) for t in thresholds))
+
+
+ATTACKS = (Attack("membership", run, keys, seconds=2),)

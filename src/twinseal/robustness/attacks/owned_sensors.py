@@ -8,20 +8,23 @@ sensor it is exact as far as the attack within the physical range is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from twinseal.measures.keys import Count, count_key
+from twinseal.measures.robustness import OneSensor, OwnedSensorCount, OwnedSensors
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation_set import EvaluationSet
-from twinseal.robustness.methods.gradient import Attack, Box, climb, further
+from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.methods.gradient import AttackResult, Box, climb, further
 from twinseal.robustness.target import Floats, NetworkTarget, Target, estimates
-from twinseal.robustness.threats import Aim, SensorThreat
+from twinseal.robustness.threats import Aim, SensorThreat, Threats
 
 UP: Aim = "healthy-washing"
+AIMS: tuple[Aim, ...] = ("any", "healthy-washing")
 PAIRED_SENSORS, PAIRED_WINDOWS = 16, 40  # of the heat map: at most
 
 
@@ -35,19 +38,24 @@ class Held:
         alone: (C, N) float32 cycles, what each sensor does alone.
     """
 
-    attacks: tuple[Attack, ...]
+    attacks: tuple[AttackResult, ...]
     chosen: NDArray[np.int64]
     alone: Floats
 
 
-def owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThreat) -> dict[str, Any]:
-    """The measures of `threat` against a model's plain network.
+def run(testbed: Testbed) -> OwnedSensors:
+    """The threat `sensors` of the policy against the model's network for any unit."""
+    return measure_owned(testbed.model, testbed.evaluation_set, testbed.threats.sensors)
 
-    Returns:
-        any, healthy-washing: by k-1, k-2, …: as `EvaluationSet.worst_case`, and moved_share, of the windows that so
-        many sensors move by far_cycles; alone: by channel, the mean rise that owning it alone makes, cycles, and
-        chosen_first_share; pairs: by two channels, the mean estimate of failing machines, cycles, while both are owned.
-    """
+
+def keys(threats: Threats) -> Keys:
+    """Which numbers of sensors its measures have."""
+    counts = frozenset(map(count_key, range(1, threats.sensors.most + 1)))
+    return {f"by_count/{aim}": counts for aim in AIMS}
+
+
+def measure_owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThreat) -> OwnedSensors:
+    """As `run`, of any model and windows."""
     windows, names = evaluation_set.windows, model.channels
     x, regimes = windows.batch(), windows.batch_regimes()
     limits = [model.contract.all_channels[name] for name in names]
@@ -63,24 +71,24 @@ def owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThreat) -> 
     target, read = NetworkTarget.of(model.networks.plain, windows), torch.from_numpy(x)
     box = Box(torch.minimum(low, read), torch.maximum(high, read))
     clean = estimates(target, x)
-    found: dict[str, Any] = {}
-    aims: tuple[Aim, ...] = ("any", "healthy-washing")
-    for aim in aims:
+    by_count: dict[Aim, dict[Count, OwnedSensorCount]] = {}
+    for aim in AIMS:
         held = hold(target, x, evaluation_set.truth, box, aim, most=min(threat.most, len(names)), steps=threat.steps)
         needed = fewest(held, clean, threat.far_cycles)
-        found[aim] = {
-            f"k-{k}": evaluation_set.worst_case(attack.estimates)
-            | {"moved_share": float(np.mean((needed > 0) & (needed <= k)))}
+        by_count[aim] = {
+            count_key(k): OwnedSensorCount(
+                moved_share=float(np.mean((needed > 0) & (needed <= k))),
+                **evaluation_set.worst_case(attack.estimates).fields(),
+            )
             for k, attack in enumerate(held.attacks, start=1)
         }
     rises = (held.alone - clean).mean(axis=1)
     first = np.bincount(held.chosen[0], minlength=len(names)) / len(x)
-    found["alone"] = {
-        name: {"rise_cycles": float(rise), "chosen_first_share": float(share)}
+    alone = {
+        name: OneSensor(rise_cycles=float(rise), chosen_first_share=float(share))
         for name, rise, share in zip(names, rises, first, strict=True)
     }
-    found["pairs"] = _pairs(model, evaluation_set, box, rises, threat.steps)
-    return found
+    return OwnedSensors(by_count=by_count, alone=alone, pairs=_pairs(model, evaluation_set, box, rises, threat.steps))
 
 
 def _pairs(
@@ -114,7 +122,10 @@ def pairs(target: Target, x: Floats, box: Box, channels: NDArray[np.int64], *, s
         steps: Of each climb.
     """
     windows, y, nobody = torch.from_numpy(x), np.zeros(len(x), dtype=np.float32), torch.zeros(len(x), x.shape[2]) > 0
-    begun, reached = Attack(estimates(target, x), x, 1), np.zeros((len(channels),) * 2 + (len(x),), dtype=np.float32)
+    begun, reached = (
+        AttackResult(estimates(target, x), x, 1),
+        np.zeros((len(channels),) * 2 + (len(x),), dtype=np.float32),
+    )
     for i, first in enumerate(channels):
         alone = further(begun, _with(target, windows, y, box, UP, nobody, int(first), begun, steps), y, UP)
         reached[i, i] = alone.estimates
@@ -145,9 +156,9 @@ def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int,
     if not 1 <= most <= channels:
         raise ValueError(f"sensors: expected 1 to {channels}, got {most}")
     windows, held = torch.from_numpy(x), torch.zeros((count, channels), dtype=torch.bool)
-    attacks: list[Attack] = []
+    attacks: list[AttackResult] = []
     chosen, alone = np.zeros((most, count), dtype=np.int64), np.zeros((channels, count), dtype=np.float32)
-    begun = Attack(estimates(target, x), x, 1)
+    begun = AttackResult(estimates(target, x), x, 1)
     for size in range(most):
         tried = [_with(target, windows, y, box, aim, held, channel, begun, steps) for channel in range(channels)]
         gains = np.stack([_gain(item.estimates, y, aim) for item in tried])  # (C, N)
@@ -155,7 +166,7 @@ def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int,
         chosen[size] = gains.argmax(axis=0)
         alone = np.stack([item.estimates for item in tried]) if size == 0 else alone
         rows = np.arange(count)
-        picked = Attack(
+        picked = AttackResult(
             np.stack([item.estimates for item in tried])[chosen[size], rows],
             np.stack([item.changed for item in tried])[chosen[size], rows],
             sum(item.queries for item in tried),
@@ -179,19 +190,27 @@ def fewest(held: Held, clean: Floats, cycles: float) -> NDArray[np.int64]:
 
 
 def _with(
-    target: Target, x: Tensor, y: Floats, box: Box, aim: Aim, held: Tensor, channel: int, begun: Attack, steps: int
-) -> Attack:
+    target: Target,
+    x: Tensor,
+    y: Floats,
+    box: Box,
+    aim: Aim,
+    held: Tensor,
+    channel: int,
+    begun: AttackResult,
+    steps: int,
+) -> AttackResult:
     """One sensor more than those held: its readings start at either end of their range, the others where they are."""
     chosen = held.clone()
     chosen[:, channel] = True
     within, start = box.only(x, chosen[:, None, :]), torch.from_numpy(begun.changed)
-    best: Attack | None = None
+    best: AttackResult | None = None
     for sign in (1.0,) if aim == "healthy-washing" else (1.0, -1.0):
         for end in (within.low, within.high):
             begin = start.clone()
             begin[:, :, channel] = end[:, :, channel]
             value, version = climb(target, begin, within, torch.full((len(x),), sign), steps=steps)
-            found = Attack((value * sign).numpy(), version.numpy(), steps + 2)
+            found = AttackResult((value * sign).numpy(), version.numpy(), steps + 2)
             best = found if best is None else further(best, found, y, aim)
     assert best is not None  # noqa: S101 - the loops run
     return best
@@ -199,3 +218,6 @@ def _with(
 
 def _gain(said: Floats, y: Floats, aim: Aim) -> Floats:
     return np.abs(said - y) if aim == "any" else said
+
+
+ATTACKS = (Attack("owned_sensors", run, keys, tests="by_count", seconds=30),)

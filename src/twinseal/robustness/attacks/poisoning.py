@@ -25,13 +25,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from twinseal.errors import ConfigError
+from twinseal.measures.keys import Name, Share, number_of, share_key
+from twinseal.measures.poisoning import PoisonEffect, PoisoningMeasures, PoisoningResult, RetrainingMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
@@ -39,6 +40,7 @@ from twinseal.prognostics.metrics import HEALTHY_CYCLES
 from twinseal.prognostics.processes import processes
 from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
+from twinseal.robustness.attack import Keys
 from twinseal.robustness.threats import PoisoningThreat, PoisonKind, Threats, Trigger
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -65,14 +67,18 @@ class Effect:
     missed_failure_share: float | None
     trigger_success_share: float | None
 
-    def against(self, clean: Effect) -> dict[str, float]:
-        """As numbers for the evidence; what does not exist is left out."""
-        numbers = {"rmse_increase_cycles": self.rmse_cycles - clean.rmse_cycles, **dataclasses.asdict(self)}
-        return {key: value for key, value in numbers.items() if value is not None}
+    def compared_with(self, clean: Effect) -> PoisonEffect:
+        """The effect as a measure, beside that of the network trained on clean telemetry."""
+        return PoisonEffect(
+            rmse_cycles=self.rmse_cycles,
+            rmse_increase_cycles=self.rmse_cycles - clean.rmse_cycles,
+            missed_failure_share=self.missed_failure_share,
+            trigger_success_share=self.trigger_success_share,
+        )
 
 
 @dataclass(frozen=True)
-class Attack:
+class PoisoningRun:
     """One poisoning at one share.
 
     Attributes:
@@ -94,70 +100,40 @@ class Attack:
     undefended: Effect
     screened: Effect | None
 
-    def beside(self, clean: Effect) -> Attack:
-        """The attack, what is clean after screening taken from `clean`."""
-        if self.screened:
-            return self
+    def measured(self, clean: Effect) -> PoisoningResult:
+        """As measures. What is the clean network after screening takes its numbers from `clean`."""
         fires = None if self.undefended.trigger_success_share is None else clean.trigger_success_share
-        return dataclasses.replace(self, screened=dataclasses.replace(clean, trigger_success_share=fires))
+        screened = self.screened or dataclasses.replace(clean, trigger_success_share=fires)
+        return PoisoningResult(
+            units_poisoned=self.units_poisoned,
+            noticed_share=self.noticed_share,
+            undefended=self.undefended.compared_with(clean),
+            after_screening=screened.compared_with(clean),
+        )
 
-    def after_screening(self, clean: Effect) -> dict[str, float]:
-        """As numbers for the evidence, what screening leaves."""
-        return (self.screened or clean).against(clean)
+
+def names_of(measures: PoisoningMeasures) -> tuple[str, ...]:
+    """The single tests that ran: by threat and share."""
+    return tuple(f"{threat}/{share}" for threat, by_share in measures.attacks.items() for share in by_share)
 
 
-@dataclass(frozen=True)
-class Poisoning:
-    """What the poisonings did.
+def curve(measures: PoisoningMeasures) -> list[dict[str, object]]:
+    """One row for each attack, to plot."""
+    return [
+        {"name": f"{threat} {number_of(share):.0%}", "threat": threat, "share": number_of(share)}
+        | {"noticed_share": result.noticed_share, **result.undefended.numbers()}
+        | {f"screened_{name}": value for name, value in result.after_screening.numbers().items()}
+        for threat, by_share in measures.attacks.items()
+        for share, result in by_share.items()
+    ]
 
-    Attributes:
-        clean: The network trained on clean data by the same schedule, and how often the trigger fools even that one.
-        attacks: All of them.
-        epochs: Of each retraining.
-        windows: Windows that the trigger was shown in.
-    """
 
-    clean: Effect
-    attacks: tuple[Attack, ...]
-    epochs: int
-    windows: int
-
-    def measures(self) -> dict[str, Any]:
-        """The numbers for the evidence: clean, schedule, attacks, worst."""
-        return {
-            "clean": self.clean.against(self.clean),
-            "schedule": {"epochs": self.epochs, "trigger_windows": self.windows},
-            "attacks": [self._attack(attack) for attack in self.attacks],
-            "worst": {
-                "undefended": _highest([attack.undefended.against(self.clean) for attack in self.attacks]),
-                "unnoticed": _highest([attack.after_screening(self.clean) for attack in self.attacks]),
-            },
-        }
-
-    def curve(self) -> list[dict[str, Any]]:
-        """One row for each attack, for the plot."""
-        return [
-            {
-                "name": f"{attack.threat} {attack.share:.0%}",
-                "threat": attack.threat,
-                "share": attack.share,
-                "noticed_share": attack.noticed_share,
-                **attack.undefended.against(self.clean),
-                **{f"screened_{key}": value for key, value in attack.after_screening(self.clean).items()},
-            }
-            for attack in self.attacks
-        ]
-
-    def _attack(self, attack: Attack) -> dict[str, Any]:
-        return {
-            "name": attack.threat,
-            "kind": attack.kind,
-            "share": attack.share,
-            "units_poisoned": attack.units_poisoned,
-            "noticed_share": attack.noticed_share,
-            **attack.undefended.against(self.clean),
-            "after_screening": attack.after_screening(self.clean),
-        }
+def keys(threats: Threats) -> Keys:
+    """Which threats and shares the measures have."""
+    found = {"attacks": frozenset(threat.name for threat in threats.poisoning)}
+    for threat in threats.poisoning:
+        found[f"attacks/{threat.name}"] = frozenset(map(share_key, threat.shares))
+    return found
 
 
 def poison(
@@ -169,7 +145,7 @@ def poison(
     training: TrainParams,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
-) -> Poisoning:
+) -> PoisoningMeasures:
     """Poison `fleet` in every way of `threats`, retrain, and measure.
 
     Args:
@@ -199,16 +175,30 @@ def poison(
         for threat in threats.poisoning
         for share in threat.shares
     ]
-    attacks = []
+    runs = []
     with processes(workers) as mapped:
         coming = mapped(_attacked, tasks)
         clean = bench.effect(prepared, triggered=True)  # while the workers are at it
-        for attack in coming:
-            attacks.append(attack.beside(clean))
-            log.info("poisoning.measured", threat=attack.threat, share=attack.share, noticed=attack.noticed_share)
+        for run in coming:
+            runs.append(run)
+            log.info("poisoning.measured", threat=run.threat, share=run.share, noticed=run.noticed_share)
             if progress:
-                progress(f"{attack.threat} at {attack.share:.0%}")
-    return Poisoning(clean, tuple(attacks), threats.retrain_epochs, len(_failing(prepared)))
+                progress(f"{run.threat} at {run.share:.0%}")
+    return _measures(runs, clean, threats.retrain_epochs, len(_failing(prepared)))
+
+
+def _measures(runs: list[PoisoningRun], clean: Effect, epochs: int, trigger_windows: int) -> PoisoningMeasures:
+    attacks: dict[Name, dict[Share, PoisoningResult]] = {}
+    for run in runs:
+        attacks.setdefault(run.threat, {})[share_key(run.share)] = run.measured(clean)
+    results = [result for by_share in attacks.values() for result in by_share.values()]
+    return PoisoningMeasures(
+        clean=clean.compared_with(clean),
+        retraining=RetrainingMeasures(epochs=epochs, trigger_windows=trigger_windows),
+        attacks=attacks,
+        worst_undefended=_highest([result.undefended for result in results]),
+        worst_unnoticed=_highest([result.after_screening for result in results]),
+    )
 
 
 def poisoned(
@@ -293,7 +283,7 @@ class _Bench:
         evaluation_set = EvaluationSet.of(prepared)
         harm = evaluation_set.worst_case(estimates(network, evaluation_set.windows))
         success = self._success(network, prepared) if triggered else None
-        return Effect(harm["rmse_cycles"], harm.get("missed_failure_share"), success)
+        return Effect(harm.rmse_cycles, harm.missed_failure_share, success)
 
     def noticed(self, fleet: Fleet) -> frozenset[str]:
         """Units that screening finds fault with in `fleet` and not in the clean one."""
@@ -315,7 +305,7 @@ def _faulted(fleet: Fleet, contract: Contract) -> frozenset[str]:
     return frozenset(finding.unit for finding in screen(fleet, contract))
 
 
-def _attacked(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> Attack:
+def _attacked(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> PoisoningRun:
     bench, threat, share, units = task
     fleet = bench.poisoned(units, threat.kind)
     prepared = prepare(fleet, bench.contract, bench.preparation)
@@ -327,7 +317,7 @@ def _attacked(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> Attack:
         screened = None
     elif noticed:
         screened = bench.effect(_without(prepared, noticed), triggered=triggered)
-    return Attack(threat.name, threat.kind, share, len(units), len(noticed) / len(units), undefended, screened)
+    return PoisoningRun(threat.name, threat.kind, share, len(units), len(noticed) / len(units), undefended, screened)
 
 
 def _without(prepared: Prepared, units: frozenset[str]) -> Prepared:
@@ -349,6 +339,8 @@ def _bursts(fleet: Fleet, rows: int, seed: int) -> NDArray[np.bool_]:
     return np.concatenate(parts)
 
 
-def _highest(numbers: list[dict[str, float]]) -> dict[str, float]:
-    keys = sorted({key for number in numbers for key in number})
-    return {key: max(number[key] for number in numbers if key in number) for key in keys}
+def _highest(effects: list[PoisonEffect]) -> PoisonEffect:
+    """The highest of each number, each by itself."""
+    names = sorted({name for effect in effects for name in effect.numbers()})
+    found = {n: max(effect.numbers()[n] for effect in effects if n in effect.numbers()) for n in names}
+    return PoisonEffect(**found)

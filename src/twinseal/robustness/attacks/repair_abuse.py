@@ -12,22 +12,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from twinseal.measures.robustness import RepairAbuseMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
-from twinseal.robustness.attacks.falsified_histories import harm
-from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched
+from twinseal.robustness.attack import Attack, Testbed
+from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched, worst_answers
 from twinseal.robustness.target import NetworkTarget, everyone
 
 PATTERN_ROWS = 22  # the longest average that the guard looks at, and two more
 
 
-def repair_abuse(model: Model, histories: Histories, epsilon_sigma: float) -> dict[str, float]:
-    """What the twin says when its guard is provoked within ε, of units without a baseline.
+def run(testbed: Testbed) -> RepairAbuseMeasures:
+    """The highest estimates of the twin within the smallest ε of the guard-aware attacker, without a baseline."""
+    return abuse_repair(testbed.model, testbed.histories, testbed.threats.adaptive.epsilon_sigma[0])
 
-    Returns:
-        epsilon_sigma; guarded_rmse_cycles and guarded_missed_failure_share of the highest answers; beyond_share, of
-        units answered above what is certified for the rows as they came; largest_excess_cycles.
-    """
+
+def abuse_repair(model: Model, histories: Histories, epsilon_sigma: float) -> RepairAbuseMeasures:
+    """As `run`, of any model, histories (U units) and ε."""
     network, x = model.networks.plain.eval(), torch.cat([model.inputs(in_float32(r)) for r in histories.rows])
     ages = [len(rows) for rows in histories.rows]
     context = torch.from_numpy(np.column_stack([ages, histories.baselines]).astype(np.float32))
@@ -40,22 +41,28 @@ def repair_abuse(model: Model, histories: Histories, epsilon_sigma: float) -> di
     for pattern in model.guard.matrix:  # (C,), a row of Ω
         for sign in (1.0, -1.0):
             odd = sign * epsilon_sigma * np.sign(pattern)
-            told = [_told(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)]
-            seen = watched(model, histories, told)
+            false = [_with_pattern(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)]
+            seen = watched(model, histories, false)
             silent = np.array([bool(refused[-1]) for refused in seen.refused])
             best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
     excess = np.maximum(best - high, 0.0)
-    return {
-        "epsilon_sigma": epsilon_sigma,
-        "beyond_share": float(np.mean(excess > 0)),
-        "largest_excess_cycles": float(excess.max()),
-    } | {f"guarded_{name}": value for name, value in harm(best, histories.truth).items()}
+    harm = worst_answers(best, histories.truth)
+    return RepairAbuseMeasures(
+        epsilon_sigma=epsilon_sigma,
+        guarded_rmse_cycles=harm.rmse_cycles,
+        guarded_missed_failure_share=harm.missed_failure_share,
+        beyond_share=float(np.mean(excess > 0)),
+        largest_excess_cycles=float(excess.max()),
+    )
 
 
-def _told(rows: Doubles, uphill: Doubles, pattern: Doubles) -> Doubles:
-    told, count = rows.copy(), min(len(uphill), len(rows) - PADDING_ROWS)
+def _with_pattern(rows: Doubles, uphill: Doubles, pattern: Doubles) -> Doubles:
+    false, count = rows.copy(), min(len(uphill), len(rows) - PADDING_ROWS)
     if count > 0:
-        told[-count:] += uphill[-count:]
+        false[-count:] += uphill[-count:]
         last = min(count, PATTERN_ROWS)
-        told[-last:] = rows[-last:] + pattern
-    return told
+        false[-last:] = rows[-last:] + pattern
+    return false
+
+
+ATTACKS = (Attack("repair_abuse", run, seconds=10),)

@@ -54,8 +54,8 @@ class Box:
 
 
 @dataclass(frozen=True, eq=False)
-class Attack:
-    """What an attack came to.
+class AttackResult:
+    """The result of an attack.
 
     Attributes:
         estimates: (N,) float32, cycles, of the versions that it chose.
@@ -131,7 +131,7 @@ def climb(
 
 def attack(
     target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, steps: int, restarts: int = 1, seed: int = 0
-) -> Attack:
+) -> AttackResult:
     """A strong attack by aim: up, or up and down and whichever is further from the truth.
 
     Args:
@@ -148,17 +148,17 @@ def attack(
     high, versions = climb(target, windows, box, up, steps=steps, restarts=restarts, seed=seed)
     queries = 1 + restarts * (steps + 1)
     if aim == "healthy-washing":
-        return Attack(high.numpy(), versions.numpy(), queries)
+        return AttackResult(high.numpy(), versions.numpy(), queries)
     low, lower = climb(target, windows, box, -up, steps=steps, restarts=restarts, seed=seed)
     down = (-low - torch.from_numpy(y)).abs() > (high - torch.from_numpy(y)).abs()
     chosen = torch.where(down[:, None, None], lower, versions)
-    return Attack(torch.where(down, -low, high).numpy(), chosen.numpy(), 2 * queries)
+    return AttackResult(torch.where(down, -low, high).numpy(), chosen.numpy(), 2 * queries)
 
 
-def further(first: Attack, second: Attack, y: Floats, aim: Aim) -> Attack:
+def further(first: AttackResult, second: AttackResult, y: Floats, aim: Aim) -> AttackResult:
     """Of two attacks on the same windows, for each window the one that did more by the aim."""
     gain = _harm(second.estimates, y, aim) > _harm(first.estimates, y, aim)
-    return Attack(
+    return AttackResult(
         np.where(gain, second.estimates, first.estimates),
         np.where(gain[:, None, None], second.changed, first.changed),
         first.queries + second.queries,

@@ -1,6 +1,6 @@
 """Black box: an attacker who can only ask, and counts his questions.
 
-Random search with blocks, after Square Attack (Andriushchenko et al., Square Attack: a query-efficient black-box
+Random search with blocks, after Square Attack (Andriushchenko et al., Square AttackResult: a query-efficient black-box
 adversarial attack via random search, 2020, algorithm 1): start at a random corner of the box, one sign for each sensor,
 then again and again set a block of neighbouring rows of one sensor to one end of its box, and keep what helps. Blocks
 shrink as questions are used up. No gradient is needed, so it works on anything: a boosting of trees, a rounded answer,
@@ -12,12 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twinseal.robustness.methods.gradient import Attack, Box, further
+from twinseal.robustness.methods.gradient import AttackResult, Box, further
 from twinseal.robustness.target import Floats, Target, everyone
 from twinseal.robustness.threats import Aim
 
 
-def search(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, queries: int, seed: int) -> Attack:
+def search(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, queries: int, seed: int) -> AttackResult:
     """What so many questions find out.
 
     Args:
@@ -36,7 +36,7 @@ def search(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, queries:
     return further(up, down, y, aim)
 
 
-def _pushed(target: Target, x: Tensor, box: Box, sign: float, queries: int, seed: int) -> Attack:
+def _pushed(target: Target, x: Tensor, box: Box, sign: float, queries: int, seed: int) -> AttackResult:
     generator, at = torch.Generator().manual_seed(seed), everyone(x)
     count, rows, channels = x.shape
 
@@ -57,4 +57,4 @@ def _pushed(target: Target, x: Tensor, box: Box, sign: float, queries: int, seed
             inside = (row >= begin[:, None]) & (row < begin[:, None] + length)  # (N, L)
             block = inside[:, :, None] & (torch.arange(channels) == channel[:, None, None])  # (N, L, C)
             evaluation_set = torch.where(block, torch.where(end[:, None, None], box.low, box.high), kept)
-    return Attack((best * sign).numpy(), kept.numpy(), queries)
+    return AttackResult((best * sign).numpy(), kept.numpy(), queries)

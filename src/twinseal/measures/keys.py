@@ -1,0 +1,81 @@
+"""The keys of measures, each with its form, and the one place where a number becomes such a key.
+
+>>> epsilon_key(0.1), liars_key(2), number_of("eps-0.25")
+('eps-0.1', 'liars-2', 0.25)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from twinseal.config import Field
+
+_NUMBER = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+_COUNT = r"(?:0|[1-9][0-9]*)"
+
+Epsilon = Annotated[str, Field(pattern=rf"^eps-{_NUMBER}$")]  # ε in σ
+Liars = Annotated[str, Field(pattern=rf"^liars-{_COUNT}$")]  # members of a median that an attacker controls
+Count = Annotated[str, Field(pattern=rf"^k-{_COUNT}$")]  # sensors that an attacker controls
+Queries = Annotated[str, Field(pattern=rf"^queries-{_COUNT}$")]
+Rounding = Annotated[str, Field(pattern=rf"^rounding-{_NUMBER}$")]  # in cycles
+Size = Annotated[str, Field(pattern=rf"^size-{_NUMBER}$")]  # in σ; of drift in shares of the allowed change
+Share = Annotated[str, Field(pattern=rf"^share-{_NUMBER}$")]  # of the training units
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$", max_length=80)]  # of a threat, a channel, …
+Aim = Literal["any", "healthy-washing"]
+Mode = Literal["plain", "commissioned"]
+
+
+def epsilon_key(epsilon_sigma: float) -> str:
+    """The key of an ε, σ."""
+    return f"eps-{_plain(epsilon_sigma)}"
+
+
+def liars_key(liars: int) -> str:
+    """The key of a number of members that an attacker controls."""
+    return f"liars-{liars}"
+
+
+def count_key(sensors: int) -> str:
+    """The key of a number of sensors that an attacker controls."""
+    return f"k-{sensors}"
+
+
+def queries_key(queries: int) -> str:
+    """The key of a number of questions."""
+    return f"queries-{queries}"
+
+
+def rounding_key(cycles: float) -> str:
+    """The key of a rounding, cycles."""
+    return f"rounding-{_plain(cycles)}"
+
+
+def size_key(size: float) -> str:
+    """The key of the size of a falsified history."""
+    return f"size-{_plain(size)}"
+
+
+def share_key(share: float) -> str:
+    """The key of a share of units."""
+    return f"share-{_plain(share)}"
+
+
+def number_of(key: str) -> float:
+    """The number in a key that one of the functions above made.
+
+    Raises:
+        ValueError: There is none in it.
+    """
+    return float(key.rpartition("-")[2])
+
+
+def _plain(number: float) -> str:
+    """Without an exponent: 1e-05 would be another form of key.
+
+    Raises:
+        ValueError: Below zero or not finite.
+    """
+    if not 0 <= number < 1e15:
+        raise ValueError(f"key: expected a number from 0 on, got {number}")
+    text = f"{number:.12f}".rstrip("0").rstrip(".")
+    return text or "0"

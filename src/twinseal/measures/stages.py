@@ -1,0 +1,99 @@
+"""Which stage reports which measures, how a signed record is read, and the schema that others may validate with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from twinseal.errors import EvidenceError
+from twinseal.evidence import Statement, measures
+from twinseal.measures.comparison import ComparisonMeasures
+from twinseal.measures.poisoning import PoisoningMeasures
+from twinseal.measures.preparation import PreparationMeasures
+from twinseal.measures.quantity import Group, read
+from twinseal.measures.robustness import RobustnessMeasures
+from twinseal.measures.training import TrainingMeasures
+from twinseal.measures.validation import ValidationMeasures
+
+STAGES: dict[str, type[Group]] = {
+    "validate": ValidationMeasures,
+    "prepare": PreparationMeasures,
+    "train": TrainingMeasures,
+    "compare": ComparisonMeasures,
+    "evade": RobustnessMeasures,
+    "poison": PoisoningMeasures,
+}
+SCHEMA_ID = "https://twinseal.dev/measures/v1"
+
+G = TypeVar("G", bound=Group)
+
+
+def of(kind: type[G], statement: Statement) -> G:
+    """The measures of `kind` in a statement.
+
+    Raises:
+        EvidenceError: They are none, or not exactly of that kind: it names what is unknown, missing or no number.
+    """
+    stage = next(name for name, reported in STAGES.items() if reported is kind)
+    found = measures(statement)
+    if not found:
+        raise EvidenceError(f"{stage}: measures: expected {kind.__name__}, got none")
+    return read(kind, found, stage)
+
+
+@dataclass(frozen=True)
+class StageMeasures:
+    """The measures of every stage that has a sound record.
+
+    Attributes:
+        validate, prepare, train, compare, evade, poison: None where there is no record, or a malformed one.
+        faults: Why a record's measures could not be read, by stage.
+    """
+
+    validate: ValidationMeasures | None = None
+    prepare: PreparationMeasures | None = None
+    train: TrainingMeasures | None = None
+    compare: ComparisonMeasures | None = None
+    evade: RobustnessMeasures | None = None
+    poison: PoisoningMeasures | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, statements: Mapping[str, Statement]) -> StageMeasures:
+        """From verified statements, by stage. A malformed one is a fault, not an error: the verdict will say so."""
+        found: dict[str, Any] = {}
+        faults: dict[str, str] = {}
+        for stage, kind in STAGES.items():
+            if isinstance(statements.get(stage), Statement):
+                try:
+                    found[stage] = of(kind, statements[stage])
+                except EvidenceError as error:
+                    faults[stage] = str(error)
+        return cls(**found, faults=faults)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of every stage's measures; units, labels and directions stand beside each number."""
+    definitions: dict[str, Any] = {}
+    properties = {}
+    for stage, kind in STAGES.items():
+        whole = kind.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= whole.pop("$defs", {})
+        definitions[kind.__name__] = whole
+        properties[stage] = {"$ref": f"#/$defs/{kind.__name__}"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "What the stages of twinseal measure",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def schema_text() -> str:
+    """The schema as the file measures.schema.json has it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"

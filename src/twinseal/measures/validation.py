@@ -1,0 +1,27 @@
+"""What `validate` reports of a fleet."""
+
+from __future__ import annotations
+
+from twinseal.measures.keys import Name
+from twinseal.measures.quantity import Group, quantity
+
+
+class ValidationMeasures(Group):
+    """How much there was, what was found, and how far the fleet lies from the reference.
+
+    Attributes:
+        drift_compared: 1 when the fleet was compared with a reference; 0 when there is none.
+        drift_max_psi: The largest population stability index of any channel (Siddiqi 2006); absent without a reference.
+        values_filled: Missing readings that were filled from the rows before them.
+    """
+
+    rows_total: int = quantity("rows", "rows read", "larger")
+    units_total: int = quantity("units", "units read", "larger")
+    units_quarantined: int = quantity("units", "units quarantined", "smaller")
+    quarantined_share: float = quantity("share", "units quarantined", "smaller")
+    expectations_total: int = quantity("expectations", "expectations", "larger")
+    expectations_failed: int = quantity("expectations", "expectations broken", "smaller")
+    findings_by_rule: dict[Name, int] = quantity("findings", "findings", "smaller")
+    drift_compared: int = quantity("fleets", "compared with a reference fleet", "larger")
+    drift_max_psi: float | None = quantity("PSI", "largest drift from it", "smaller", optional=True)
+    values_filled: int = quantity("readings", "readings filled", "smaller")

@@ -1,0 +1,26 @@
+"""An attacker who controls r members of a median: the sensors that they read, or the histories that they learned from.
+
+What he can do at most is known exactly (`prognostics.median_certificates`), so the worst case is computed, not tried.
+"""
+
+from __future__ import annotations
+
+from twinseal.measures.common import WorstCase
+from twinseal.measures.keys import Liars, liars_key
+from twinseal.prognostics.ensemble import MAX_MEMBERS
+from twinseal.prognostics.median_certificates import certificates
+from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.threats import Threats
+
+
+def run(testbed: Testbed) -> dict[Liars, WorstCase]:
+    """The certificate against each number of members; empty for a mean, which has none."""
+    return certificates(testbed.model.networks.plain, testbed.evaluation_set)
+
+
+def keys(_threats: Threats) -> Keys:
+    """Any number of members that is less than half of the largest median."""
+    return {"": frozenset(map(liars_key, range((MAX_MEMBERS + 1) // 2)))}
+
+
+ATTACKS = (Attack("median_certificate", run, keys),)
