@@ -42,7 +42,7 @@ def main() -> None:
     )
     _stage.attest("evade", statement)
     write_json(REPORT / "measures.json", found.measures.to_dict())
-    _stage.write_table(REPORT / "attacks.csv", curve(found.measures.evasion))
+    _stage.write_table(REPORT / "attacks.csv", curve(found.measures))
     out.print(summary(found.measures))
 
 

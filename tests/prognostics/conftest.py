@@ -25,6 +25,7 @@ PARAMS = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
 INTERVALS = Intervals(coverage=0.9, edges=(20.0,), below=(4.0, 9.0), above=(4.0, 9.0), cap_cycles=40.0)
 RECIPE = Recipe(epochs=20, batch=32, hidden=(16, 16), epsilon_sigma=0.1)
 TRAINING = TrainParams(
+    family="robust",
     robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE),
     accurate=Recipe(epochs=20, batch=32, hidden=(16, 16), components=2, members=2),
     certified=CertifiedRecipes(sensors=Partition(parts=3, recipe=RECIPE), units=Partition(parts=3, recipe=RECIPE)),

@@ -27,7 +27,7 @@ RECIPE = {"epochs": 5, "batch": 64, "hidden": [8], "epsilon_sigma": 0.1}
 PARAMS = {
     "data": {"source": "simulated", "asset": "toy"},
     "prepare": {"window": 20, "validation_share": 0.2},
-    "train": {"folds": 2, "robust": {"plain": RECIPE, "commissioned": RECIPE}},
+    "train": {"family": "robust", "folds": 2, "robust": {"plain": RECIPE, "commissioned": RECIPE}},
 }
 
 

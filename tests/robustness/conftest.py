@@ -28,7 +28,7 @@ from twinseal.telemetry.fleet import Fleet
 POLICY = Path(__file__).parents[2] / "policy" / "threats.yaml"
 PREPARATION = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
 RECIPE = Recipe(epochs=25, batch=64, hidden=(16, 16), epsilon_sigma=0.1, kappa=0.3)
-TRAINING = TrainParams(robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE))
+TRAINING = TrainParams(family="robust", robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE))
 
 
 def wearing_fleet(units: int, seed: int = 5) -> Fleet:

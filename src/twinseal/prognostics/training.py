@@ -88,7 +88,7 @@ class TrainParams(Settings):
         accurate, robust, certified: The recipes of each family.
     """
 
-    family: Family = "robust"
+    family: Family
     seed: int = 7
     folds: int = 5
     accurate: Recipe = Recipe(members=5, components=3)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Epsilon, epsilon_key, number_of
-from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, FlagMeasures
+from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, FlagMeasures, RobustnessMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import bounds
 from twinseal.prognostics.evaluation_set import EvaluationSet
@@ -112,19 +112,25 @@ def measure_runs(
     )
 
 
-def curve(measures: EvasionMeasures) -> list[dict[str, float]]:
-    """RMSE in cycles by ε, to plot: each attack, the worst of all, the certified bound; ε 0 is the clean network."""
-    clean = measures.clean.rmse_cycles
-    lines = {
-        f"{threat}/{name}/{aim}": by_epsilon
-        for threat, by_attack in measures.attacks.items()
+def curve(measures: RobustnessMeasures) -> list[dict[str, float]]:
+    """RMSE in cycles by ε, to plot: the worst attack, the certified bound, gradient boosting attacked, and each attack.
+
+    ε 0 is without an attack.
+    """
+    evasion, boosting = measures.evasion, measures.boosted_trees
+    each = {
+        f"{threat} {name} {aim}": by_epsilon
+        for threat, by_attack in evasion.attacks.items()
         for name, by_aim in by_attack.items()
         for aim, by_epsilon in by_aim.items()
-    } | {"worst attack": measures.worst, "certified bound": measures.certified}
-    rows = [{"epsilon_sigma": 0.0} | dict.fromkeys(lines, clean)]
-    for key in measures.worst:
+    }
+    lines = {"worst attack": evasion.worst, "certified bound": evasion.certified, **each}
+    start = {"epsilon_sigma": 0.0, "gradient boosting, attacked": boosting.clean.rmse_cycles}
+    rows = [start | dict.fromkeys(lines, evasion.clean.rmse_cycles)]
+    for key in evasion.worst:
         at = {line: by_epsilon[key].rmse_cycles for line, by_epsilon in lines.items() if key in by_epsilon}
-        rows.append({"epsilon_sigma": number_of(key)} | at)
+        trees = {"gradient boosting, attacked": boosting.worst[key].rmse_cycles} if key in boosting.worst else {}
+        rows.append({"epsilon_sigma": number_of(key)} | at | trees)
     return rows
 
 

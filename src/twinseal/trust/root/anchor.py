@@ -25,7 +25,7 @@ from twinseal.digests import sha256
 from twinseal.errors import EvidenceError, ExpiredError, RootError, SignatureError
 from twinseal.files import write_whole
 from twinseal.trust.metadata import MAX_METADATA_BYTES, check_root, parse, signed_bytes
-from twinseal.trust.root.pins import FIELD, Pins, Requirement, RoleKeys
+from twinseal.trust.root.pins import FIELD, OPTIONAL, Pins, Requirement, RoleKeys
 from twinseal.trust.root.roles import TUF_ROLES
 
 ROOT = "root.json"
@@ -91,7 +91,7 @@ class Anchor:
         Raises:
             EvidenceError: No statement of that name is known to the anchor.
         """
-        for item in self.evidence:
+        for item in (*self.evidence, *OPTIONAL):
             if item.name == stage:
                 return item
         raise EvidenceError(f"evidence: expected one of {[item.name for item in self.evidence]}, got {stage[:60]!r}")

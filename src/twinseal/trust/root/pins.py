@@ -112,6 +112,9 @@ REQUIRED = (
     Requirement("assess", VERIFICATION_SUMMARY, "assessor"),
 )
 
+# Records that may be made beside those, signed and shown, but that no release needs or carries.
+OPTIONAL = (Requirement("compare", PROVENANCE, "builder"),)
+
 
 @dataclass(frozen=True)
 class Pins:
