@@ -10,7 +10,7 @@ itself, which is more than a real one could. The error is on the safe side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -118,13 +118,17 @@ def curve(measures: RobustnessMeasures) -> list[dict[str, float]]:
     ε 0 is without an attack.
     """
     evasion, boosting = measures.evasion, measures.boosted_trees
-    each = {
+    each: dict[str, Mapping[Epsilon, WorstCase]] = {
         f"{threat} {name} {aim}": by_epsilon
         for threat, by_attack in evasion.attacks.items()
         for name, by_aim in by_attack.items()
         for aim, by_epsilon in by_aim.items()
     }
-    lines = {"worst attack": evasion.worst, "certified bound": evasion.certified, **each}
+    lines: dict[str, Mapping[Epsilon, WorstCase]] = {
+        "worst attack": evasion.worst,
+        "certified bound": evasion.certified,
+        **each,
+    }
     start = {"epsilon_sigma": 0.0, "gradient boosting, attacked": boosting.clean.rmse_cycles}
     rows = [start | dict.fromkeys(lines, evasion.clean.rmse_cycles)]
     for key in evasion.worst:
