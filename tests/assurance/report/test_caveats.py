@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from assurance.candidate import estimates
+from twinseal.assurance.report.caveats import find, rmse_interval
 
 from twinseal.assurance.case import Case, Estimate
-from twinseal.assurance.report.caveats import find, rmse_interval
 from twinseal.evidence import Statement
 
 CaseOf = Callable[..., Case]
