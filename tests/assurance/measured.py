@@ -68,7 +68,7 @@ def worst_case(scale: float, epsilon: float) -> WorstCase:
     """An attack or a bound that grows with ε."""
     return WorstCase(
         rmse_cycles=8.3 + scale * 60 * epsilon * (1 + epsilon),
-        missed_failure_share=max(0.0, scale * (epsilon - 0.22) * 2),
+        missed_failure_share=min(1.0, max(0.0, scale * (epsilon - 0.22) * 2)),
     )
 
 
@@ -77,12 +77,12 @@ def by_epsilon(scale: float, epsilons: Sequence[float] = EPSILONS) -> dict[Epsil
     return {epsilon_key(epsilon): worst_case(scale, epsilon) for epsilon in epsilons}
 
 
-def attacks() -> dict[str, dict[AttackName, dict[Aim, dict[Epsilon, AttackMeasures]]]]:
-    """Three gradient attacks and noise."""
+def attacks(worst: float) -> dict[str, dict[AttackName, dict[Aim, dict[Epsilon, AttackMeasures]]]]:
+    """Three gradient attacks and noise, none stronger than the worst."""
     strength: dict[AttackName, float] = {"fgm": 0.8, "bim": 0.9, "pgd": 0.92, "noise": 0.1}
     return {
         "small-changes": {
-            name: {aim: attack_by_epsilon(power * (1 if aim == "any" else 0.85)) for aim in AIMS}
+            name: {aim: attack_by_epsilon(worst * power * (1 if aim == "any" else 0.85)) for aim in AIMS}
             for name, power in strength.items()
         }
     }
@@ -97,7 +97,7 @@ def evasion(clean: float, worst: float, certified: float, moved: float | None = 
     """One ensemble: its RMSE, and the strength of attack, of bound, and of the bound when the baseline moves too."""
     return EvasionMeasures(
         clean=accuracy(clean),
-        attacks=attacks(),
+        attacks=attacks(worst),
         worst=by_epsilon(worst),
         certified=by_epsilon(certified),
         certified_baseline_moved=None if moved is None else by_epsilon(moved),

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from assurance.candidate import build
 
 from pipelines import _stage, assess
+from tests.assurance.candidate import build
 from tests.twin.deployment import deaf
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError, SignatureError

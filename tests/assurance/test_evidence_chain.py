@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS
 
+from tests.assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS
 from twinseal.assurance.evidence_chain import OBEYED, REQUIRED, broken_links
 from twinseal.evidence import PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, Statement, Subject, materials
 

@@ -6,7 +6,9 @@ backquotes is shown as code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from twinseal.assurance.gates import GateResult
@@ -65,16 +67,21 @@ class Figure:
 
     Attributes:
         name: Its file name without suffix.
-        svg: A whole SVG document.
+        draw: Gives a whole SVG document; asked once, by whoever shows the figure: the card does not.
         alt: What it shows, for whoever does not see it.
         caption: What to read in it.
     """
 
     name: str
-    svg: str
+    draw: Callable[[], str]
     alt: str
     caption: str
     kind: Literal["figure"] = "figure"
+
+    @cached_property
+    def svg(self) -> str:
+        """The SVG document."""
+        return self.draw()
 
 
 @dataclass(frozen=True)

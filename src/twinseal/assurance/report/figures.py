@@ -34,7 +34,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDE, NARROW = 9.4, 6.2  # inches: across the page, and one of two side by side
 DASHED, LONG_DASHED = (0, (4, 3)), (0, (6, 2))
 
-_LETTER, _HANDLE = 0.088, 0.62  # inches of a legend: one letter in the widest font that a reader may have, one handle
+_LETTER, _HANDLE = 0.078, 0.6  # inches of a legend: one letter in the widest font that a reader may have, one handle
 _STYLE: Any = {
     "svg.hashsalt": "twinseal",
     "svg.fonttype": "none",
@@ -108,10 +108,15 @@ def legend(whole: Canvas, axes: Axes) -> None:
 
 def figure(name: str, whole: Canvas, alt: str, caption: str) -> Figure:
     """The canvas as a figure of the report."""
+    return Figure(name, functools.partial(_svg, whole), alt, caption)
+
+
+@drawing
+def _svg(whole: Canvas) -> str:
     stream = io.StringIO()
     FigureCanvasSVG(whole)
     whole.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return Figure(name, stream.getvalue(), alt, caption)
+    return stream.getvalue()
 
 
 def fits(*numbers: float) -> bool:

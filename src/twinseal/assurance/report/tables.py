@@ -26,7 +26,7 @@ from twinseal.measures.quantity import Group, Quantity, resolve
 
 DASH = "—"
 RELATIONS = {"at_most": "≤", "at_least": "≥", "equals": "="}
-BRACKETED = ("cycles", "σ", "AUC", "PSI")  # units that a header names; other numbers say theirs themselves
+DECIMALS = {"cycles": 2, "σ": 2, "AUC": 3, "PSI": 3}  # units that a header names; other numbers say theirs themselves
 
 G = TypeVar("G", bound=Group)
 
@@ -77,7 +77,7 @@ def header(column: Column[G], kind: type[G]) -> str:
 
 def named(label: str, unit: str) -> str:
     """A label with its unit."""
-    return f"{label} [{unit}]" if unit in BRACKETED else label
+    return f"{label} [{unit}]" if unit in DECIMALS else label
 
 
 def table(
@@ -166,8 +166,8 @@ def shown(value: float | None, unit: str) -> str:
         return f"{number:.4g}"
     if unit == "share":
         return f"{100 * number:.1f} %"
-    if abs(number) < 1000 and (unit in BRACKETED or number != int(number)):
-        return f"{number:.2f}"
+    if abs(number) < 1000 and (unit in DECIMALS or number != int(number)):
+        return f"{number:.{DECIMALS.get(unit, 2)}f}"
     return f"{number:,.0f}".replace(",", " ")
 
 

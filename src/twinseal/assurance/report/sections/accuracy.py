@@ -57,14 +57,17 @@ INTERVALS = (
 
 def build(case: Case) -> Content:
     """The network beside gradient boosting, the estimates one by one, and what cross-validation adds."""
-    assessed, built = accuracy(case), case.measures.train
-    blocks: list[Block] = [assessed or Text("There are no measures of accuracy on record.", muted=True)]
-    drawn = predictions(case.estimates)
-    below: list[Block] = [Pair(tuple(filter(None, (drawn, history(case.history)))))]
-    if built is not None:
-        blocks += filter(None, (intervals(built), as_built(built)))
-    below += errors_by_unit(case.estimates)
-    return Content(tuple(blocks), tuple(below), caveats(case), tiles(case))
+    assessed, built, drawn = accuracy(case), case.measures.train, predictions(case.estimates)
+    errors, others = errors_by_unit(case.estimates)
+    below: list[Block | None] = [
+        assessed or Text("There are no measures of accuracy on record.", muted=True),
+        intervals(built) if built else None,
+        Folded("As the builder measured it", (whole,)) if built and (whole := as_built(built)) else None,
+        Pair(tuple(filter(None, (errors, history(case.history))))),
+        others,
+    ]
+    intro = Text("Errors without an attack, on units that training never saw: telemetry is split by unit.")
+    return Content((intro, *((drawn,) if drawn else ())), tuple(filter(None, below)), caveats(case), tiles(case))
 
 
 def accuracy(case: Case) -> Table | None:
@@ -87,7 +90,7 @@ def as_built(found: TrainingMeasures) -> Table | None:
         rows.append(("network that reads the signed baseline, test windows", found.commissioned.test))
     rows.append(("gradient boosting, test windows", found.boosting))
     rows += [(f"cross-validation: network {MODES[mode]}", m) for mode, m in found.cross_validation.items()]
-    caption = "As the builder measured it, each split by itself (the assessor's set has failing validation windows too)"
+    caption = "Each split by itself; the assessor's set holds the failing windows of the validation too"
     return table(caption, Accuracy, rows, COLUMNS, first="estimates of")
 
 
@@ -120,19 +123,16 @@ def unit_errors(estimates: Sequence[Estimate]) -> list[UnitErrors]:
     return sorted(found, key=lambda item: (-item.rmse, item.unit))
 
 
-def errors_by_unit(estimates: Sequence[Estimate]) -> tuple[Block, ...]:
+def errors_by_unit(estimates: Sequence[Estimate]) -> tuple[Table | None, Folded | None]:
     """The units with the largest errors, and the others folded."""
     found = unit_errors(estimates)
-    headers = ("unit", "windows", named("RMSE", "cycles"), named("latest estimate, above the truth", "cycles"))
+    headers = ("unit", "windows", named("RMSE", "cycles"), named("most above the truth", "cycles"))
     rows = [(item.unit, str(item.windows), shown(item.rmse, "cycles"), shown(item.latest, "cycles")) for item in found]
     worst, rest = tuple(rows[:MOST_UNITS]), tuple(rows[MOST_UNITS:])
-    if not worst:
-        return ()
-    first = Table(f"Errors by unit: the {len(worst)} units with the largest errors", headers, worst)
+    first = Table(f"Errors by unit: the {len(worst)} units with the largest errors", headers, worst) if worst else None
     if not rest:
-        return (first,)
-    others = f"The other {len(rest)} units"
-    return (first, Folded(others, (Table(f"Errors by unit: {others[0].lower()}{others[1:]}", headers, rest),)))
+        return first, None
+    return first, Folded(f"The other {len(rest)} units", (Table("Errors by unit: all other units", headers, rest),))
 
 
 def tiles(case: Case) -> tuple[Tile, ...]:
@@ -294,7 +294,7 @@ def _scatter(axes: Axes, estimates: Sequence[Estimate]) -> None:
 HISTORY: tuple[tuple[Callable[[Epoch], float], str], ...] = (
     (lambda epoch: epoch.train_rmse_cycles, "training windows"),
     (lambda epoch: epoch.validation_rmse_cycles, "validation windows"),
-    (lambda epoch: epoch.validation_worst_rmse_cycles, "validation windows, worst end of the bounds"),
+    (lambda epoch: epoch.validation_worst_rmse_cycles, "validation, worst end of bounds"),
 )
 
 
@@ -309,6 +309,7 @@ def history(epochs: Sequence[Epoch]) -> Figure | None:
     axes.set(xlabel="epoch", ylabel="RMSE [cycles], log scale", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     legend(whole, axes)
     listed = ", ".join(name for _, name in HISTORY)
     alt = f"Training history of the first network over {len(epochs)} epochs: RMSE on {listed}."

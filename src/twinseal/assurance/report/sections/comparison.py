@@ -96,4 +96,4 @@ def _missing(case: Case) -> str:
     return f"This model was not compared with the other families. {remedy}"
 
 
-SECTION = Section("comparison", "What other families would cost", 30, build)
+SECTION = Section("comparison", "Other families", 30, build)

@@ -20,7 +20,6 @@ COLUMNS = (
     Column[ValidationMeasures](lambda m: m.expectations_total),
     Column[ValidationMeasures](lambda m: m.expectations_failed),
     Column[ValidationMeasures](lambda m: m.values_filled),
-    Column[ValidationMeasures](lambda m: m.drift_compared),
     Column[ValidationMeasures](lambda m: m.drift_max_psi),
 )
 

@@ -79,20 +79,21 @@ def summary(found: RobustnessMeasures, get: Get) -> Table | None:
     evasion, commissioned, trees = found.evasion, found.commissioned, found.boosted_trees
     curves = [*_both("network", evasion)]
     if commissioned is not None:
-        curves += _both("network that reads the signed baseline", commissioned)
+        curves += _both("with signed baseline", commissioned)
     if commissioned is not None and commissioned.certified_baseline_moved is not None:
-        name = "the same, if the attacker moves the baseline too: certified upper bound"
+        name = "signed baseline moved too, certified"
         curves.append(Curve(name, commissioned.clean, commissioned.certified_baseline_moved, proved=True))
-    curves.append(Curve("gradient boosting: worst attack found (no bound)", trees.clean, trees.worst))
+    curves.append(Curve("gradient boosting, attacked", trees.clean, trees.worst))
     measure = measure_of(get, WorstCase)
-    caption = f"Every reading changed by at most ε: {named(measure.label, measure.unit)}"
+    label = measure.label[:1].upper() + measure.label[1:]
+    caption = f"{label} if every reading changes by at most ε: worst attack found, and certified upper bound"
     return by_epsilon(caption, curves, get)
 
 
 def _both(name: str, found: EvasionMeasures) -> tuple[Curve, Curve]:
     return (
-        Curve(f"{name}: worst attack found", found.clean, found.worst),
-        Curve(f"{name}: certified upper bound", found.clean, found.certified, proved=True),
+        Curve(f"{name}, attacked", found.clean, found.worst),
+        Curve(f"{name}, certified", found.clean, found.certified, proved=True),
     )
 
 
@@ -124,7 +125,7 @@ def tiles(found: RobustnessMeasures | None) -> tuple[Tile, ...]:
     budget = f"{number_of(HEADLINE):g} σ"
     labels = (
         f"Error if every reading changes by at most {budget}",
-        f"Failing machines hidden by changes of at most {budget} on every reading",
+        f"Failures hidden if every reading changes by at most {budget}",
     )
     if found is None or HEADLINE not in found.evasion.certified:
         return tuple(Tile(label, DASH, "not certified", 20 + index) for index, label in enumerate(labels))
@@ -247,4 +248,4 @@ def _filled(blocks: Iterator[Block | None] | list[Figure | None]) -> Iterator[Bl
     return (block for block in blocks if block is not None)
 
 
-SECTION = Section("evasion", "Evasion: small changes of every reading", 40, build, in_card="analyses")
+SECTION = Section("evasion", "Evasion", 40, build, in_card="analyses")

@@ -37,4 +37,4 @@ def build(case: Case) -> Content:
     return Content(below=(intro, *((stolen,) if stolen else ())))
 
 
-SECTION = Section("extraction", "Extraction: a model stolen by questions", 90, build)
+SECTION = Section("extraction", "Extraction", 90, build)

@@ -42,7 +42,8 @@ def build(case: Case) -> Content:
     )
     blocks: list[Block | None] = [lives(case.lives), histories(found.falsified_histories)]
     return Content(
-        below=(Text(intro), *(block for block in blocks if block is not None)),
+        blocks=(Text(intro),),
+        below=tuple(block for block in blocks if block is not None),
         caveats=(Caveat("None of these attackers knows the guard. For one who does, see the next section."),),
     )
 
@@ -112,4 +113,4 @@ def _life(axes: Axes, life: Life) -> None:
     axes.set_ylim(bottom=-4)
 
 
-SECTION = Section("guard", "Falsified histories, and the guard", 60, build)
+SECTION = Section("guard", "Falsified histories and the guard", 60, build)

@@ -33,4 +33,4 @@ def build(case: Case) -> Content:
     return Content(below=(intro, listing(caption, found.membership, COLUMNS, more=rounded)))
 
 
-SECTION = Section("membership", "Membership: which units the model was trained on", 95, build)
+SECTION = Section("membership", "Membership", 95, build)

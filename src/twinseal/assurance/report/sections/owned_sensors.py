@@ -129,4 +129,4 @@ def _cell(axes: Axes, column: int, row: int, value: float, shade: str, part: flo
     axes.text(column + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=7, color=ink, weight=weight)
 
 
-SECTION = Section("sensors", "Sensors controlled by the attacker", 50, build)
+SECTION = Section("sensors", "Controlled sensors", 50, build)
