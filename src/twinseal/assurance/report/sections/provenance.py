@@ -25,7 +25,7 @@ PACKAGES = (
 def build(case: Case) -> Content:
     """Digests first, then environment and params, then the tests that ran."""
     pair = tuple(item for item in (environment(case), parameters(case)) if item is not None)
-    below = (subjects(case), made_from(case), envelopes(case), tests(case))
+    below = (subjects(case), made_from(case), envelopes(case), counts_of_tests(case))
     folded = (Folded("Environment and params of the training", (Pair(pair),)),) if pair else ()
     return Content(below=(*(item for item in below if item is not None), *folded), caveats=caveats(case))
 
@@ -57,7 +57,7 @@ def envelopes(case: Case) -> Table | None:
     return Table(caption, ("envelope", "sha256"), rows, prose=True) if rows else None
 
 
-def tests(case: Case) -> Table | None:
+def counts_of_tests(case: Case) -> Table | None:
     """Which tests ran: how many, by stage and attack."""
     counts: dict[tuple[str, str], list[int]] = {}
     for stage, statement in case.statements.items():
