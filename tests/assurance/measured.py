@@ -10,6 +10,7 @@ from twinseal.measures.keys import (
     Aim,
     Epsilon,
     Liars,
+    Mode,
     Share,
     count_key,
     epsilon_key,
@@ -234,6 +235,7 @@ def robustness(*, commissioned: bool = True, liars: int = 0) -> RobustnessMeasur
 
 def training(*, commissioned: bool = True) -> TrainingMeasures:
     """What train measures."""
+    modes: tuple[Mode, ...] = ("plain", "commissioned") if commissioned else ("plain",)
     held = IntervalMeasures(
         coverage_share=0.905, standard_error=0.012, width_cycles=24.0, test_coverage_share=0.9, test_windows=100
     )
@@ -244,8 +246,8 @@ def training(*, commissioned: bool = True) -> TrainingMeasures:
         plain=network,
         commissioned=network.model_copy(update={"test": accuracy(8.0)}) if commissioned else None,
         boosting=accuracy(7.2),
-        cross_validation={"plain": accuracy(9.1)} | ({"commissioned": accuracy(8.8)} if commissioned else {}),
-        intervals={"plain": held} | ({"commissioned": held} if commissioned else {}),
+        cross_validation={mode: accuracy(9.1) for mode in modes},
+        intervals=dict.fromkeys(modes, held),
         guard=GuardMeasures(false_alarm_share=0.011),
     )
 

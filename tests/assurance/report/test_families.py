@@ -86,7 +86,8 @@ def test_what_stands_under_attack_differs_by_family(written: Written, kind: Kind
         assert ("with signed baseline, certified" in page) == (kind == "robust")
         assert ("If members say anything at all, certified: groups of sensors" in page) == (kind == "certified-sensors")
         assert ("certified: parts of the training units" in page) == (kind == "certified-units")
-    assert ("Only the family `certified` has a bound" in report) == (not kind.startswith("certified"))
+    assert ("hidden by one sensor under the attacker's control" in report) == (kind != "certified-sensors")
+    assert ("no bound stands behind them" in report) == (kind != "certified-sensors")
     assert f"family {case.config.family} ·" in report
 
 

@@ -372,7 +372,10 @@ def test_a_figure_is_escaped_in_its_alternative_text() -> None:
     svg = '<?xml version="1.0"?><svg viewBox="0 0 1 1"><g id="g"/></svg>'
     figure = Figure("x", lambda: svg, '"><b>', "")
     opening, rest = page.inline(figure).split(">", 1)
-    assert opening == '<svg role="img" aria-label="&#34;&gt;&lt;b&gt;" viewBox="0 0 1 1" style="max-width: 1px"'
+    assert (
+        opening
+        == '<svg role="img" aria-label="&#34;&gt;&lt;b&gt;" viewBox="0 0 1 1" style="--least: 1px; max-width: 1px"'
+    )
     assert rest == '<g id="x-g"/></svg>'
 
 

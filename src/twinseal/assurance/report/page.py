@@ -24,7 +24,7 @@ from twinseal.assurance.report.figures import PALETTE
 from twinseal.assurance.report.section import Built, all_caveats, all_tiles
 
 BAR = 160.0  # width of a gate's bar, in its own units
-PIXELS_A_POINT = 1.4  # a figure is never shown larger: so text in all figures has one size
+LEAST, MOST = 0.72, 1.4  # pixels a point: a figure is shown no smaller and no larger, so its text can be read
 
 
 def render(case: Case, built: tuple[Built, ...]) -> str:
@@ -92,10 +92,10 @@ def inline(figure: Figure) -> Markup:
     opening, rest = svg.split(">", 1)
     found = re.search(r'viewBox="([-\d. ]+)"', opening)
     box = found[1] if found else "0 0 1 1"
-    width = PIXELS_A_POINT * float(box.split()[2])
+    width = float(box.split()[2])
     # The opening tag is written anew: no fixed size, and the alternative text, which is untrusted, escaped by format.
-    first = Markup('<svg role="img" aria-label="{}" viewBox="{}" style="max-width: {:.0f}px">')
-    return first.format(figure.alt, box, width) + Markup(rest)  # noqa: S704 - by matplotlib, which escapes the text in it
+    first = Markup('<svg role="img" aria-label="{}" viewBox="{}" style="--least: {:.0f}px; max-width: {:.0f}px">')
+    return first.format(figure.alt, box, LEAST * width, MOST * width) + Markup(rest)  # noqa: S704 - by matplotlib, which escapes the text in it
 
 
 def code(text: str) -> Markup:

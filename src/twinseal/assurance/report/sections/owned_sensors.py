@@ -40,7 +40,7 @@ def build(case: Case) -> Content:
         blocks=(Text(intro), *tables[:1], Text(false_age(found))),
         below=(Pair(((drawn,) if drawn else ()) + tables[1:]),) if drawn or tables[1:] else (),
         caveats=caveats(case),
-        tiles=tiles(found),
+        tiles=() if case.config.against == "sensors" else (tile(found),),  # there the median has a bound, and a tile
     )
 
 
@@ -70,25 +70,25 @@ def false_age(found: RobustnessMeasures) -> str:
     )
 
 
-def tiles(found: RobustnessMeasures) -> tuple[Tile, ...]:
+def tile(found: RobustnessMeasures) -> Tile:
     """What a single sensor hides: nothing bounds it."""
     worst = [counts[count_key(1)] for counts in found.owned_sensors.by_count.values() if count_key(1) in counts]
     shares = [group.missed_failure_share for group in worst if group.missed_failure_share is not None]
     label = "Failing machines hidden by one sensor under the attacker's control"
     note = "any value within the contract's range, network without the guard"
-    if found.median_certificate:
-        note += "; the certificate of the median bounds the error"
-    return (Tile(label, shown(max(shares), "share") if shares else DASH, note, 40, "open"),)
+    return Tile(label, shown(max(shares), "share") if shares else DASH, note, 40, "open")
 
 
 def caveats(case: Case) -> tuple[Caveat, ...]:
     """Whether anything bounds these numbers."""
-    if case.measures.evade and case.measures.evade.median_certificate:
-        return ()
+    if case.config.against == "sensors":
+        return (
+            Caveat("These are trials. What bounds them is the certificate of the median, in a section of its own."),
+        )
     return (
         Caveat(
             "These are trials, and no bound stands behind them: another attacker may do more harm. Only the family "
-            "`certified` has a bound against sensors that may report anything."
+            "`certified` against sensors has a bound if sensors may report anything."
         ),
     )
 
