@@ -23,7 +23,7 @@ CLEAN = (
     Column[FamilyMeasures](lambda m: m.clean.rmse_cycles),
     Column[FamilyMeasures](lambda m: m.clean.nasa_score),
     Column[FamilyMeasures](lambda m: m.clean.late_share),
-    Column[FamilyMeasures](lambda m: m.clean.failing_units),
+    Column[FamilyMeasures](lambda m: m.clean.units),
 )
 MOST_LIARS = 3
 

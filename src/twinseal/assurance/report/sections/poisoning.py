@@ -45,7 +45,7 @@ def build(case: Case) -> Content:
         text = Text("There is no poisoning on record.", muted=True)
         return Content((intro, text), caveats=(no_proof(),), tiles=tiles(None))
     drawn = curves(found)
-    return Content((intro,), (*((drawn,) if drawn else ()), results), caveats(case, found), tiles(found))
+    return Content((intro, *((drawn,) if drawn else ())), (results,), caveats(case, found), tiles(found))
 
 
 def attacks(found: PoisoningMeasures) -> Table | None:
