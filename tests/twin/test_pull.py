@@ -290,7 +290,7 @@ ATTACKS: list[tuple[Callable[[Deployment], None], type[TwinsealError], str]] = [
     (a_test_that_failed, GateRefusedError, "evade: expected the result PASSED, got FAILED"),
     (a_verdict_that_failed, GateRefusedError, "verdict: expected PASSED, got FAILED"),
     (a_verdict_without_a_result, GateRefusedError, "verdict: expected PASSED, got none"),
-    (evidence_of_another_candidate, EvidenceError, "evade's model files: expected evidence about this model"),
+    (evidence_of_another_candidate, EvidenceError, "about this model; evade: about something else: the files of the"),
     (evidence_signed_by_the_builder, SignatureError, "evade"),
     (a_verdict_from_another_policy, EvidenceError, "expected one on the policy .* got 000000"),
     (a_verdict_on_another_model, EvidenceError, f"expected one on the model {MODEL} .* got {OTHER}"),
