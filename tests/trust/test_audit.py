@@ -26,7 +26,7 @@ from tests.trust import plain_log
 from twinseal.digests import canonical_json
 from twinseal.errors import AuditError, TrustError
 from twinseal.trust.audit import Entry, Log, disk, tree, verify
-from twinseal.trust.audit.entry import EVENTS, MAX_ENTRY_BYTES, SCHEMA, fit
+from twinseal.trust.audit.entry import EVENTS, MAX_ENTRY_BYTES, SCHEMA, truncate
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -207,7 +207,7 @@ def test_words_from_outside_are_cut_and_lose_their_passwords() -> None:
     assert refused.details["message"].startswith("https://example.org/x ? é")
     assert 500 == len(refused.details["message"])
     assert refused == Entry.from_bytes(refused.to_bytes())
-    assert "a…" == fit("abc", 2)
+    assert "a…" == truncate("abc", 2)
 
 
 # --- appending and proving ------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ for number in range(50):
 def test_a_log_held_by_another_is_waited_for_but_not_forever(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "LOCK_SECONDS", 0.1)
     with (
-        disk.locked(log.path / "lock", alone=True),
+        disk.lock(log.path / "lock", alone=True),
         pytest.raises(AuditError, match="expected the audit log to be free"),
     ):
         log.append(entry(7))

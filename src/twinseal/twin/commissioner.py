@@ -25,7 +25,7 @@ from twinseal.files import read_regular, sync_folder, write_new, write_whole
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record, dsse
 from twinseal.trust.audit import Entry, log_of
-from twinseal.trust.audit.entry import MAX_NAME, fit
+from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.root.anchor import Anchor
@@ -105,7 +105,9 @@ def commission(
     """
     state, audit = State(state_dir), log_of(state_dir)
     units = ", ".join(found)
-    attempt = Entry(now, "commissioned", fit(holder, MAX_NAME), verified.release.model, details={"units": fit(units)})
+    attempt = Entry(
+        now, "commissioned", truncate(holder, MAX_NAME), verified.release.model, details={"units": truncate(units)}
+    )
     with audit.refusing(attempt), state.locked():
         court = BaselineVerifier.of(state, anchor, verified, now)
         court.check_signer(holder, signer)
@@ -190,7 +192,7 @@ def _record(unit: str, rows: Rows, contract: Contract, now: datetime) -> Baselin
 def _entry(attempt: Entry, draft: _Draft) -> Entry:
     said = {"unit": draft.first.unit, "version": str(draft.first.version), "record": sha256(draft.first.to_bytes())}
     said |= {"replaces": f"version {draft.replaces}"} if draft.replaces else {}
-    return replace(attempt, details={name: fit(text) for name, text in said.items()})
+    return replace(attempt, details={name: truncate(text) for name, text in said.items()})
 
 
 def _put_aside(path: Path) -> Path:

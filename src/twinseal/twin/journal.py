@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from twinseal.trust.audit import Entry, log_of
-from twinseal.trust.audit.entry import MAX_NAME, fit
+from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.release.release import Release
 
 ACTOR = "twin"
@@ -43,7 +43,7 @@ class Journal:
 
     def refused(self, error: Exception) -> None:
         """Log a refusal. Never raises; when it cannot be logged, the error says so."""
-        attempt = Entry(self._now, "admitted", ACTOR, fit(self._model, MAX_NAME))
+        attempt = Entry(self._now, "admitted", ACTOR, truncate(self._model, MAX_NAME))
         if self._offered is not None:
             attempt = Entry.about(self._offered, "admitted", ACTOR, self._now)
         self._log.refuse(attempt, error)

@@ -23,6 +23,6 @@ Example:
 
 from twinseal.trust.audit.entry import Entry
 from twinseal.trust.audit.log import Log, log_of
-from twinseal.trust.audit.verify import Verified, verify
+from twinseal.trust.audit.verify import VerifiedLog, verify
 
-__all__ = ["Entry", "Log", "Verified", "log_of", "verify"]
+__all__ = ["Entry", "Log", "VerifiedLog", "log_of", "verify"]

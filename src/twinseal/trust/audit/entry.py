@@ -83,12 +83,20 @@ class Entry:
     @classmethod
     def about(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
         """The entry of a decision about `release`; actor and details are made to fit."""
-        return cls(now, event, fit(actor, MAX_NAME), release.model, release.version, release.sha256, _fit_all(details))
+        return cls(
+            now,
+            event,
+            truncate(actor, MAX_NAME),
+            release.model,
+            release.version,
+            release.sha256,
+            _truncate_details(details),
+        )
 
     def refused(self, error: Exception) -> Entry:
         """The refusal that this decision met instead, with the error's kind and message."""
         said = {"attempted": self.event, "error": type(error).__name__, "message": error}
-        return replace(self, event="refused", details=_fit_all({**said, **dict(self.details), **said}))
+        return replace(self, event="refused", details=_truncate_details({**said, **dict(self.details), **said}))
 
     def to_bytes(self) -> bytes:
         """Canonical JSON.
@@ -123,14 +131,14 @@ class Entry:
         return entry
 
 
-def fit(text: object, most: int = MAX_TEXT) -> str:
+def truncate(text: object, most: int = MAX_TEXT) -> str:
     """`text` as an entry can hold it: Unicode, at most `most` characters, no password in an address."""
     clean = _USERINFO.sub("://", str(text)).encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
-def _fit_all(details: Mapping[str, object]) -> dict[str, str]:
-    return {name: fit(text) for name, text in list(details.items())[:MAX_DETAILS]}
+def _truncate_details(details: Mapping[str, object]) -> dict[str, str]:
+    return {name: truncate(text) for name, text in list(details.items())[:MAX_DETAILS]}
 
 
 def _check_details(details: object) -> None:

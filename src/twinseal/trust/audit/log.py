@@ -76,11 +76,11 @@ class Log:
             size = self._settle(signer).size
             if not leaves:
                 return size
-            made, root = tree.grow(tree.on_disk(self.path), size, leaves)
+            made, root = tree.grow(tree.tile_reader(self.path), size, leaves)
             for name, data in made.items():
-                disk.put(self.path / name, data)
+                disk.replace_file(self.path / name, data)
             self._commit(note.sign(signer, size + len(leaves), root))
-            for folder in tree.superseded(size + len(leaves)):
+            for folder in tree.superseded_folders(size + len(leaves)):
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         logger.info("audit.appended", index=size, entries=len(leaves))
         return size
@@ -107,7 +107,7 @@ class Log:
         with self._reading():
             head = self._head()
             first, end, _ = slice(start, stop).indices(head.size)
-            tiles = tree.on_disk(self.path)
+            tiles = tree.tile_reader(self.path)
             _check_root(tiles, head)
             return [
                 (index, Entry.from_bytes(leaf, f"entry {index}")) for index, leaf in _leaves(tiles, head, first, end)
@@ -120,7 +120,7 @@ class Log:
             AuditError: As `head`; there is no such entry; or it is not what was signed.
         """
         with self._reading():
-            head, tiles = self._head(), tree.on_disk(self.path)
+            head, tiles = self._head(), tree.tile_reader(self.path)
             if not 0 <= index < head.size:
                 raise AuditError(f"entry: expected one from 0 to {head.size - 1}, got {index}")
             ((_, leaf),) = _leaves(tiles, head, index, index + 1)
@@ -136,7 +136,7 @@ class Log:
             AuditError: As `head`; the log never was of that size; or the tiles are not what was signed.
         """
         with self._reading():
-            head, tiles = self._head(), tree.on_disk(self.path)
+            head, tiles = self._head(), tree.tile_reader(self.path)
             if not 0 <= old_size <= head.size:
                 raise AuditError(f"size: expected one from 0 to {head.size}, got {old_size}")
             old_root = tree.root(tiles, old_size)
@@ -176,14 +176,14 @@ class Log:
         if disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES) is None:
             return self._begin(signer)
         head, newer, torn = self.standing(signer.vkey)
-        tiles = tree.on_disk(self.path)
+        tiles = tree.tile_reader(self.path)
         _check_root(tiles, head)
         if torn:
-            disk.cut(self.path / HISTORY, (self.path / HISTORY).stat().st_size - len(torn))
+            disk.truncate(self.path / HISTORY, (self.path / HISTORY).stat().st_size - len(torn))
         if newer is None:
             return head
         _check_root(tiles, newer)
-        disk.put(self.path / CHECKPOINT, newer.checkpoint.encode())
+        disk.replace_file(self.path / CHECKPOINT, newer.checkpoint.encode())
         logger.warning("audit.completed", size=newer.size)
         return newer
 
@@ -221,19 +221,19 @@ class Log:
         if (self.path / tree.TILE).exists() or not (text + "\n").encode().startswith(begun):
             raise AuditError(f"{self.path / CHECKPOINT}: expected the newest checkpoint, got none", remedy=_TAMPERED)
         if begun:
-            disk.cut(self.path / HISTORY, 0)
+            disk.truncate(self.path / HISTORY, 0)
         self._commit(text)
-        return Head(0, tree.EMPTY_ROOT, text, note.text(signer.vkey))
+        return Head(0, tree.EMPTY_ROOT, text, note.vkey_text(signer.vkey))
 
     def _commit(self, text: str) -> None:
-        disk.extend(self.path / HISTORY, text.encode() + b"\n")
-        disk.put(self.path / CHECKPOINT, text.encode())
+        disk.append_bytes(self.path / HISTORY, text.encode() + b"\n")
+        disk.replace_file(self.path / CHECKPOINT, text.encode())
 
     def _head(self) -> Head:
         data = disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES)
-        vkey = note.stored_vkey(self.path)
+        vkey = note.read_vkey(self.path)
         if data is None or vkey is None:
-            raise nothing(self.path)
+            raise no_log_error(self.path)
         return _read_head(data, vkey)
 
     @contextmanager
@@ -245,7 +245,7 @@ class Log:
                     f"{self.path}: expected a folder that only its owner may write to, got one that others may",
                     remedy=f"If you are sure that nobody has changed what is in it: chmod 700 {self.path}",
                 )
-            with disk.locked(self.path / LOCK, alone=True):
+            with disk.lock(self.path / LOCK, alone=True):
                 yield
         except OSError as error:
             raise AuditError(
@@ -255,7 +255,7 @@ class Log:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
-            with disk.locked(self.path / LOCK, alone=False):
+            with disk.lock(self.path / LOCK, alone=False):
                 yield
         except OSError as error:
             raise AuditError(f"{self.path}: expected to read the audit log, got {error.strerror or error}") from error
@@ -266,7 +266,7 @@ def log_of(folder: Path) -> Log:
     return Log(folder / FOLDER)
 
 
-def nothing(path: Path) -> AuditError:
+def no_log_error(path: Path) -> AuditError:
     """The refusal where there is no log."""
     return AuditError(f"{path}: expected an audit log, got none", remedy="It begins with the first decision made here.")
 
@@ -274,7 +274,7 @@ def nothing(path: Path) -> AuditError:
 def _read_head(data: bytes, vkey: note.Vkey) -> Head:
     checkpoint = note.parse(data, CHECKPOINT)
     note.check(checkpoint, vkey, CHECKPOINT)
-    return Head(checkpoint.size, checkpoint.root_hash, data.decode("utf-8"), note.text(vkey))
+    return Head(checkpoint.size, checkpoint.root_hash, data.decode("utf-8"), note.vkey_text(vkey))
 
 
 def _check_root(tiles: tree.Read, head: Head) -> None:

@@ -38,9 +38,9 @@ __all__ = [
     "open_key",
     "parse",
     "parse_vkey",
+    "read_vkey",
     "sign",
-    "stored_vkey",
-    "text",
+    "vkey_text",
 ]
 
 
@@ -52,7 +52,7 @@ def make_key(folder: Path) -> Signer:
     """
     private = Ed25519PrivateKey.generate()
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    disk.put_new(folder / KEY, private.private_bytes(*form))
+    disk.create_file(folder / KEY, private.private_bytes(*form))
     return open_key(folder)
 
 
@@ -76,16 +76,16 @@ def open_key(folder: Path) -> Signer:
     if not isinstance(private, Ed25519PrivateKey):
         raise AuditError(f"{folder / KEY}: expected an Ed25519 key, got {type(private).__name__}")
     signer = Signer(f"twinseal.dev/log/{sha256(private.public_key().public_bytes_raw())[:16]}", private)
-    stored = stored_vkey(folder)
+    stored = read_vkey(folder)
     if stored is None:
-        disk.put(folder / VKEY, (text(signer.vkey) + "\n").encode())
-    elif text(stored) != text(signer.vkey):
-        said = f"expected the key of {text(stored)}, got that of {text(signer.vkey)}"
+        disk.replace_file(folder / VKEY, (vkey_text(signer.vkey) + "\n").encode())
+    elif vkey_text(stored) != vkey_text(signer.vkey):
+        said = f"expected the key of {vkey_text(stored)}, got that of {vkey_text(signer.vkey)}"
         raise AuditError(f"{folder / KEY}: {said}", remedy=_SWAPPED)
     return signer
 
 
-def stored_vkey(folder: Path) -> Vkey | None:
+def read_vkey(folder: Path) -> Vkey | None:
     """The verifier key beside the log; None when there is none.
 
     Raises:
@@ -104,14 +104,14 @@ def parse_vkey(said: str, where: str = "verifier key") -> Vkey:
     try:
         vkey = Vkey.from_string(said)
         whole = vkey.sig_type == _ED25519 and len(vkey.pubkey) == 32 and _ORIGIN.match(vkey.name) is not None
-        if whole and text(Vkey(vkey.name, None, vkey.sig_type, vkey.pubkey)) == said:  # the id recomputed
+        if whole and vkey_text(Vkey(vkey.name, None, vkey.sig_type, vkey.pubkey)) == said:  # the id recomputed
             return vkey
     except (ValueError, IndexError):
         pass
     raise AuditError(f"{where}: expected an Ed25519 verifier key, name+id+base64, got {said[:80]!r}")
 
 
-def text(vkey: Vkey) -> str:
+def vkey_text(vkey: Vkey) -> str:
     """A verifier key as it is written."""
     return str(vkey.serialize())  # type: ignore[no-untyped-call]  # the package forgot to say that it is text
 
@@ -151,4 +151,6 @@ def check(checkpoint: Checkpoint, vkey: Vkey, where: str) -> None:
     try:
         checkpoint.verify(vkey)
     except (InvalidSignature, RuntimeError, ValueError) as error:  # RuntimeError: no line is by this key
-        raise AuditError(f"{where}: expected the signature of {text(vkey)}, got another", remedy=_SWAPPED) from error
+        raise AuditError(
+            f"{where}: expected the signature of {vkey_text(vkey)}, got another", remedy=_SWAPPED
+        ) from error

@@ -24,7 +24,7 @@ from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, Twins
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import write_json
 from twinseal.trust.audit import Entry, Log
-from twinseal.trust.audit.entry import MAX_NAME, fit
+from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.metadata import signature
@@ -208,7 +208,7 @@ def _attempt(
     try:
         return Entry.about(Release.from_bytes(release_bytes), event, holder, now, **said)
     except TwinsealError:
-        return Entry(now, event, fit(holder, MAX_NAME) or "nobody", sha256=sha256(release_bytes))
+        return Entry(now, event, truncate(holder, MAX_NAME) or "nobody", sha256=sha256(release_bytes))
 
 
 def _signed(
