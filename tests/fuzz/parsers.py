@@ -40,13 +40,13 @@ from twinseal.trust.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
 from twinseal.trust.home import Home
 from twinseal.trust.metadata import check_root, parse, signed_bytes
 from twinseal.trust.release import approval, oms, repository
-from twinseal.trust.release.model_role import count, parse_role
+from twinseal.trust.release.model_role import count_approvals, parse_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin import runtime, telemetry_reader
 from twinseal.twin.byte_sources import METADATA_RUN, DirectorySource, RestSource
 from twinseal.twin.pull import pull
-from twinseal.twin.state import Seen
+from twinseal.twin.state import LastSeen
 
 RUN = "0123456789abcdef" * 2
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -74,7 +74,7 @@ def _of_values(deployment: Deployment) -> list[Parser]:
     mirror = deployment.mirror
     releases = tuple(path.read_bytes() for path in (mirror / "targets").rglob("*.release.json"))
     statements = tuple(_payload(path.read_bytes()) for path in sorted(mirror.rglob("*.dsse.json")))
-    seen = Seen(MODEL, NOW, 3, sha256(b"a"))
+    seen = LastSeen(MODEL, NOW, 3, sha256(b"a"))
 
     def release(data: bytes) -> None:
         holds(Release.from_bytes(data).to_bytes() == data, "release: another spelling of it was taken")
@@ -84,8 +84,8 @@ def _of_values(deployment: Deployment) -> list[Parser]:
         holds(Statement.from_bytes(value.to_bytes()) == value, "statement: it does not go back in")
 
     def memory(data: bytes) -> None:
-        value = Seen.from_bytes(data)
-        holds(Seen.from_bytes(value.to_bytes()) == value, "seen: it does not go back in")
+        value = LastSeen.from_bytes(data)
+        holds(LastSeen.from_bytes(value.to_bytes()) == value, "seen: it does not go back in")
         value.check_clock(value.time)
 
     return [
@@ -153,7 +153,7 @@ def _of_metadata(deployment: Deployment) -> list[Parser]:
 
     def role(data: bytes) -> None:
         value = parse_role(data, MODEL)
-        tally = count(data, (), deployment.anchor, MODEL)
+        tally = count_approvals(data, (), deployment.anchor, MODEL)
         holds(set(tally.signed) <= reviewers, "role: signed by somebody else")
         if tally.signed:
             holds(signed_bytes(value, "role") in targets, "role: counted, but not what was signed")
@@ -349,7 +349,7 @@ def _of_logs(folder: Path) -> list[Parser]:
 
     def head(data: bytes) -> None:
         value = note.parse(data, "checkpoint")
-        note.check(value, key, "checkpoint")
+        note.check_signature(value, key, "checkpoint")
         holds((value.size, value.root_hash) in signed, "checkpoint: a tree that the log never signed")
 
     def verifier(data: bytes) -> None:

@@ -50,7 +50,7 @@ class Scene:
     def signatures(self, role: bytes, *holders: str) -> list[dict[str, str]]:
         return [sign_role(role, self.signer(holder)) for holder in holders]
 
-    def publish(self, release: Release, *, now: datetime = NOW) -> repository.Published:
+    def publish(self, release: Release, *, now: datetime = NOW) -> repository.Publication:
         """Stage, have two reviewers sign, publish."""
         role = repository.stage(self.home, release, expires=self.roles.expiry("reviewer", now))
         return repository.publish(

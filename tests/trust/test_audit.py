@@ -198,7 +198,7 @@ def test_malformed_entries_are_refused(data: bytes, says: str) -> None:
 
 def test_words_from_outside_are_cut_and_lose_their_passwords() -> None:
     error = TrustError("https://user:secret@example.org/x \ud800 " + "é" * 600)
-    refused = entry(1).refused(error)
+    refused = entry(1).as_refusal(error)
     assert ("refused", "approved", "TrustError") == (
         refused.event,
         refused.details["attempted"],
@@ -851,14 +851,14 @@ def test_where_there_is_no_log_it_is_said_how_one_begins(tmp_path: Path) -> None
 
 def test_the_refusal_that_cannot_be_logged_stands_and_says_so(log: Log) -> None:
     error = TrustError("version: expected 2, got 1", remedy="ask")
-    with pytest.raises(TrustError) as refusal, log.refusing(entry(7)):
+    with pytest.raises(TrustError) as refusal, log.log_refusal(entry(7)):
         raise error
     assert ("refused", "ask") == (log.read(-1)[0][1].event, refusal.value.remedy)
     (log.path / "key").unlink()
-    with pytest.raises(TrustError, match="version: expected 2, got 1") as refusal, log.refusing(entry(7)):
+    with pytest.raises(TrustError, match="version: expected 2, got 1") as refusal, log.log_refusal(entry(7)):
         raise error
     assert "ask This refusal is not in the audit log: " in refusal.value.remedy
-    with pytest.raises(OSError, match="other") as failure, log.refusing(entry(7)):
+    with pytest.raises(OSError, match="other") as failure, log.log_refusal(entry(7)):
         raise OSError("other")
     assert "This refusal is not in the audit log" in failure.value.__notes__[0]
 

@@ -128,7 +128,7 @@ def test_what_cannot_be_logged_is_not_registered(harm: Callable[[Path], None], d
     with pytest.raises(AuditError):
         desk.register()
     assert before == {path: path.read_bytes() for path in desk.scene.home.repository.rglob("*.json")}
-    assert repository.current(desk.scene.home, "pump-rul") is None
+    assert repository.current_release(desk.scene.home, "pump-rul") is None
 
 
 def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene: Scene, tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ def review_list() -> None:
     for column in ("model", "release", "state", "approved by", "who may still sign"):
         table.add_column(column)
     for model in anchor.models:
-        current = repository.current(home, model)
+        current = repository.current_release(home, model)
         if current is not None:
             table.add_row(model, str(current.version), "[green]registered[/]", "", "")
     waiting = _waiting()
     if waiting is not None:
-        published = repository.current(home, waiting.release.model)
+        published = repository.current_release(home, waiting.release.model)
         if published is None or published.version < waiting.release.version:
             tally = _reviews(waiting)
             row = (", ".join(tally.count.signed), ", ".join(tally.count.may_sign))

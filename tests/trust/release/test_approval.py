@@ -123,7 +123,7 @@ def test_a_rejection_is_never_counted_and_takes_an_approval_back(
     reviews = read_all(approvals, role, scene.anchor)
     assert ({"alice": "rejected"}, (), ()) == (standings(reviews), reviews.signatures, reviews.count.signed)
     with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
-        reviews.count.demand()
+        reviews.count.require_complete()
 
 
 def test_an_approval_runs_every_check_of_the_twin_first(bundle: Path, approvals: Path, yes: Act) -> None:

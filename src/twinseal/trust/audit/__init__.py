@@ -17,7 +17,7 @@ another log: keep a copy of `checkpoint`, and of the verifier key, elsewhere, an
 
 Example:
     log = log_of(home.path)
-    log.append(Entry.about(release, "approved", "alice", datetime.now(UTC)))
+    log.append(Entry.for_release(release, "approved", "alice", datetime.now(UTC)))
     verify(log.path).size
 """
 

@@ -92,7 +92,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def create_file(path: Path, data: bytes) -> None:
-    """As `put`, but never over an older file.
+    """As `replace_file`, but never over an older file.
 
     Raises:
         FileExistsError: There is one.

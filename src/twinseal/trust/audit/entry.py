@@ -81,7 +81,7 @@ class Entry:
         _check_details(self.details)
 
     @classmethod
-    def about(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
+    def for_release(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
         """The entry of a decision about `release`; actor and details are made to fit."""
         return cls(
             now,
@@ -93,10 +93,10 @@ class Entry:
             _truncate_details(details),
         )
 
-    def refused(self, error: Exception) -> Entry:
+    def as_refusal(self, error: Exception) -> Entry:
         """The refusal that this decision met instead, with the error's kind and message."""
-        said = {"attempted": self.event, "error": type(error).__name__, "message": error}
-        return replace(self, event="refused", details=_truncate_details({**said, **dict(self.details), **said}))
+        refusal = {"attempted": self.event, "error": type(error).__name__, "message": error}
+        return replace(self, event="refused", details=_truncate_details({**refusal, **dict(self.details), **refusal}))
 
     def to_bytes(self) -> bytes:
         """Canonical JSON.
@@ -124,8 +124,8 @@ class Entry:
             raise AuditError(str(error)) from error
         if not isinstance(value, dict) or set(value) != _FIELDS or value["schema"] != SCHEMA:
             raise AuditError(f"{where}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(value)[:80]}")
-        said = {name: value[name] for name in _FIELDS - {"schema", "time"}}
-        entry = cls(time=_read_time(value["time"], where), **said)
+        fields = {name: value[name] for name in _FIELDS - {"schema", "time"}}
+        entry = cls(time=_read_time(value["time"], where), **fields)
         if entry.to_bytes() != data:
             raise AuditError(f"{where}: expected canonical JSON, got another form of it")
         return entry

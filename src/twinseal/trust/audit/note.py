@@ -33,7 +33,7 @@ __all__ = [
     "Checkpoint",
     "Signer",
     "Vkey",
-    "check",
+    "check_signature",
     "make_key",
     "open_key",
     "parse",
@@ -80,8 +80,8 @@ def open_key(folder: Path) -> Signer:
     if stored is None:
         disk.replace_file(folder / VKEY, (vkey_text(signer.vkey) + "\n").encode())
     elif vkey_text(stored) != vkey_text(signer.vkey):
-        said = f"expected the key of {vkey_text(stored)}, got that of {vkey_text(signer.vkey)}"
-        raise AuditError(f"{folder / KEY}: {said}", remedy=_SWAPPED)
+        text = f"expected the key of {vkey_text(stored)}, got that of {vkey_text(signer.vkey)}"
+        raise AuditError(f"{folder / KEY}: {text}", remedy=_SWAPPED)
     return signer
 
 
@@ -95,20 +95,20 @@ def read_vkey(folder: Path) -> Vkey | None:
     return None if data is None else parse_vkey(data.decode("utf-8", "replace").removesuffix("\n"), str(folder / VKEY))
 
 
-def parse_vkey(said: str, where: str = "verifier key") -> Vkey:
+def parse_vkey(text: str, where: str = "verifier key") -> Vkey:
     """The verifier key that is written `<name>+<key id>+<base64>`.
 
     Raises:
         AuditError: It is none, is not Ed25519, or its id is not that of its key.
     """
     try:
-        vkey = Vkey.from_string(said)
+        vkey = Vkey.from_string(text)
         whole = vkey.sig_type == _ED25519 and len(vkey.pubkey) == 32 and _ORIGIN.match(vkey.name) is not None
-        if whole and vkey_text(Vkey(vkey.name, None, vkey.sig_type, vkey.pubkey)) == said:  # the id recomputed
+        if whole and vkey_text(Vkey(vkey.name, None, vkey.sig_type, vkey.pubkey)) == text:  # the id recomputed
             return vkey
     except (ValueError, IndexError):
         pass
-    raise AuditError(f"{where}: expected an Ed25519 verifier key, name+id+base64, got {said[:80]!r}")
+    raise AuditError(f"{where}: expected an Ed25519 verifier key, name+id+base64, got {text[:80]!r}")
 
 
 def vkey_text(vkey: Vkey) -> str:
@@ -128,17 +128,17 @@ def parse(data: bytes, where: str) -> Checkpoint:
         AuditError: It is none, or not in its one form. Extension lines are not taken: they cannot be audited.
     """
     try:
-        said = data.decode("utf-8")
-        checkpoint = Checkpoint.from_text(said)
+        text = data.decode("utf-8")
+        checkpoint = Checkpoint.from_text(text)
         whole = _ORIGIN.match(checkpoint.origin) and 0 <= checkpoint.size < 2**63 and len(checkpoint.root_hash) == 32
-        if whole and checkpoint.serialize() == said:
+        if whole and checkpoint.serialize() == text:
             return checkpoint
     except (ValueError, IndexError, OverflowError):  # a UnicodeDecodeError and binascii's are ValueErrors
         pass
     raise AuditError(f"{where}: expected a checkpoint (origin, size, root, signature), got {data[:60]!r}")
 
 
-def check(checkpoint: Checkpoint, vkey: Vkey, where: str) -> None:
+def check_signature(checkpoint: Checkpoint, vkey: Vkey, where: str) -> None:
     """Refuse a checkpoint that the log's key has not signed.
 
     Raises:

@@ -70,7 +70,7 @@ def verify(path: Path, *, vkey: str | None = None, against: bytes | None = None)
 
 def _verify(path: Path, pinned: str | None, against: bytes | None) -> VerifiedLog:
     vkey = _key(path, pinned)  # 1
-    head, newer, _ = Log(path).standing(vkey)  # 2
+    head, newer, _ = Log(path).committed_state(vkey)  # 2
     newest = newer or head
     kept = None if against is None else _check_kept_checkpoint(against, vkey, newest.size)
     walk = _Walk(tree.tile_reader(path), _history(path, vkey), kept)
@@ -94,10 +94,10 @@ def _key(path: Path, pinned: str | None) -> note.Vkey:
 
 def _check_kept_checkpoint(data: bytes, vkey: note.Vkey, size: int) -> note.Checkpoint:
     kept = note.parse(data, "kept checkpoint")
-    note.check(kept, vkey, "kept checkpoint")
+    note.check_signature(kept, vkey, "kept checkpoint")
     if kept.size > size:
-        said = f"expected at least {kept.size} entries, as when the checkpoint was kept, got {size}"
-        raise _tampering_error(f"log: {said}: the end was cut off", entry=size)
+        message = f"expected at least {kept.size} entries, as when the checkpoint was kept, got {size}"
+        raise _tampering_error(f"log: {message}: the end was cut off", entry=size)
     return kept
 
 
@@ -106,7 +106,7 @@ def _history(path: Path, vkey: note.Vkey) -> Iterator[note.Checkpoint]:
     size = -1
     for record in _records(path / HISTORY):
         checkpoint = note.parse(record, HISTORY)
-        note.check(checkpoint, vkey, HISTORY)
+        note.check_signature(checkpoint, vkey, HISTORY)
         if checkpoint.size <= size:
             raise _tampering_error(f"{HISTORY}: expected a size over {size}, got {checkpoint.size}", entry=max(size, 0))
         size = checkpoint.size

@@ -27,9 +27,17 @@ from twinseal.trust.audit import Entry, Log
 from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.metadata import signature
+from twinseal.trust.metadata import parse_signature
 from twinseal.trust.release.candidate import verify_release
-from twinseal.trust.release.model_role import Count, check_expiry, check_release, count, model_of, parse_role, sign_role
+from twinseal.trust.release.model_role import (
+    ApprovalCount,
+    check_expiry,
+    check_release,
+    count_approvals,
+    model_of,
+    parse_role,
+    sign_role,
+)
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
@@ -87,7 +95,7 @@ class Reviews:
 
     items: tuple[Review, ...]
     signatures: tuple[dict[str, str], ...]
-    count: Count
+    count: ApprovalCount
 
 
 def approve(
@@ -131,7 +139,7 @@ def approve(
         AuditError: The approval cannot be logged: none was given.
     """
     attempt = _attempt("approved", release_bytes, holder, now, comment)
-    with audit.refusing(attempt):
+    with audit.log_refusal(attempt):
         release = _open(role_bytes, release_bytes, anchor, holder, signer)
         check_expiry(parse_role(role_bytes, release.model), now, f"staged role of {release.model}")
         anchor.check_current(now)
@@ -165,7 +173,7 @@ def reject(
     if not comment.strip():
         raise EvidenceError("rejection: expected a reason, got none", remedy="Say why: twinseal reject --comment '…'")
     attempt = _attempt("rejected", release_bytes, holder, now, comment)
-    with audit.refusing(attempt):
+    with audit.log_refusal(attempt):
         release = _open(role_bytes, release_bytes, anchor, holder, signer)
         value = _signed(holder, "reject", comment, release, role_bytes, signer=signer, now=now)
         audit.append(attempt)
@@ -184,7 +192,7 @@ def read_all(directory: Path, role_bytes: bytes, anchor: Anchor) -> Reviews:
         review, made = _read(path, role_bytes, model, anchor)
         items.append(review)
         signatures += [made] if made else []
-    return Reviews(tuple(items), tuple(signatures), count(role_bytes, signatures, anchor, model))
+    return Reviews(tuple(items), tuple(signatures), count_approvals(role_bytes, signatures, anchor, model))
 
 
 def _open(role_bytes: bytes, release_bytes: bytes, anchor: Anchor, holder: str, signer: KeySigner) -> Release:
@@ -206,7 +214,7 @@ def _attempt(
     """What the audit log will say of it. The release may be malformed: that will be the refusal."""
     said = {"comment": comment} if comment else {}
     try:
-        return Entry.about(Release.from_bytes(release_bytes), event, holder, now, **said)
+        return Entry.for_release(Release.from_bytes(release_bytes), event, holder, now, **said)
     except TwinsealError:
         return Entry(now, event, truncate(holder, MAX_NAME) or "nobody", sha256=sha256(release_bytes))
 
@@ -250,7 +258,9 @@ def _read(path: Path, role_bytes: bytes, model: str, anchor: Anchor) -> tuple[Re
         value = _parse(path)
         said = _authentic(value, path.stem, anchor)
         standing, reason = _standing(said, value, role_bytes, model)
-        if standing == "approved" and not count(role_bytes, [value["signature"]], anchor, model).signed == (path.stem,):
+        if standing == "approved" and not count_approvals(role_bytes, [value["signature"]], anchor, model).signed == (
+            path.stem,
+        ):
             raise SignatureError(f"{path.name}: expected the signature of {path.stem} over the role, got another")
     except TwinsealError as error:
         log.warning("review.invalid", file=path.name, reason=str(error))
@@ -269,7 +279,7 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != _FIELDS:
         raise EvidenceError(f"{path.name}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(value)[:80]}")
     if value["signature"] is not None:
-        signature(value["signature"], path.name)
+        parse_signature(value["signature"], path.name)
     return value
 
 
