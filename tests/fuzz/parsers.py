@@ -38,10 +38,12 @@ from twinseal.prognostics.checkpoint import parse_model
 from twinseal.trust.audit import Entry, Log, note
 from twinseal.trust.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
 from twinseal.trust.home import Home
+from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.metadata import check_root, parse, signed_bytes
 from twinseal.trust.release import approval, oms, repository
 from twinseal.trust.release.model_role import count_approvals, parse_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin import runtime, telemetry_reader
 from twinseal.twin.byte_sources import METADATA_RUN, DirectorySource, RestSource
@@ -234,16 +236,17 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
         parent_version=1,
     )
     role = repository.stage(home, release, expires=deployment.roles.expiry("reviewer", NOW))
-    place, alice = folder / "approvals", home.signer("alice")
+    waiting = Request(release, role)
+    place, alice = folder / "approvals", NamedSigner("alice", home.signer("alice"))
     log = Log(folder / "log")
-    about: dict[str, Any] = {"anchor": anchor, "holder": "alice", "signer": alice, "now": NOW, "audit": log}
-    made = approval.approve(place, role, release.to_bytes(), bundle, comment="good", **about).read_bytes()
-    no = approval.reject(place, role, release.to_bytes(), comment="bad", **about).read_bytes()
+    options: dict[str, Any] = {"anchor": anchor, "audit": log, "now": NOW}
+    made = approval.approve(place, waiting, bundle, alice, comment="good", **options).path.read_bytes()
+    no = approval.reject(place, waiting, alice, comment="bad", **options).path.read_bytes()
     honest = (_said(made), _said(no))
 
     def read(data: bytes) -> approval.Reviews:
         (place / "alice.json").write_bytes(data)
-        return approval.read_all(place, role, anchor)  # never refuses: one bad file must not stop the others
+        return approval.read_all(place, waiting, anchor)  # never refuses: one bad file must not stop the others
 
     def review(data: bytes) -> None:
         reviews = read(data)
@@ -258,7 +261,7 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
             raise EvidenceError("said: no object")
         statement = Statement((Subject(release.target, release.sha256),), REVIEW, predicate)
         value = {**json.loads(made), **predicate}
-        value["review"] = json.loads(sign_envelope(statement.to_bytes(), alice))
+        value["review"] = json.loads(sign_envelope(statement.to_bytes(), alice.signer))
         reviews = read(canonical_json(value))
         holds(len(reviews.items) == 1, "approvals: a file without a review")
         repr(reviews).encode()

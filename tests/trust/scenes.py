@@ -19,6 +19,7 @@ from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.release import oms, repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root import ceremony
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.roles import Roles
@@ -55,9 +56,8 @@ class Scene:
         role = repository.stage(self.home, release, expires=self.roles.expiry("reviewer", now))
         return repository.publish(
             self.home,
-            role,
+            Request(release, role),
             self.signatures(role, "alice", "bruno"),
-            release.to_bytes(),
             registrar=self.signer("registrar"),
             roles=self.roles,
             now=now,

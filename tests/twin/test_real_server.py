@@ -19,6 +19,7 @@ from twinseal.trust.home import Home
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.twin.byte_sources import RestSource
 from twinseal.twin.pull import PullResult, pull
 from twinseal.twin.runtime import current_model
@@ -34,9 +35,8 @@ def registered(store: Any, deployment: Deployment, version: int, model: str, wri
     role = repository.stage(deployment.home, release, expires=NOW + timedelta(days=20))
     repository.publish(
         deployment.home,
-        role,
+        Request(release, role),
         [sign_role(role, deployment.home.signer(name)) for name in ("alice", "bruno")],
-        release.to_bytes(),
         registrar=deployment.home.signer("registrar"),
         roles=deployment.roles,
         now=NOW,

@@ -95,7 +95,7 @@ def request(
     with audit.log_refusal(attempt):
         verify_release(bundle, release, home.anchor())
         role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-        made = Request(release, release.to_bytes(), role)
+        made = Request(release, role)
         audit.append(attempt)
         made.write(directory)
         return made
@@ -115,7 +115,7 @@ def register(
         AuditError: It cannot be logged: nothing was published.
     """
     waiting = Request.read(directory)
-    tally = approval.read_all(approvals, waiting.role_bytes, home.anchor())
+    tally = approval.read_all(approvals, waiting, home.anchor())
     if tally.count.missing:
         return Registration(waiting.release, tally.count, "pending")
     signers = ", ".join(tally.count.signed)
@@ -141,9 +141,8 @@ def _register(
         log_of(home.path).append(attempt)
     published = repository.publish(
         home,
-        waiting.role_bytes,
+        waiting,
         tally.signatures,
-        waiting.release_bytes,
         registrar=home.role_signer(home.anchor().roles["registrar"]),
         roles=roles,
         now=now,

@@ -25,6 +25,7 @@ from twinseal.trust.release import repository
 from twinseal.trust.release.client import refresh
 from twinseal.trust.release.model_role import compose_role, count_approvals, sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root import ceremony
 
 
@@ -42,7 +43,7 @@ def publish(
 ) -> object:
     arguments = {"registrar": scene.signer("registrar"), "roles": scene.roles, "now": NOW, **more}
     signatures = scene.signatures(role, *signers)
-    return repository.publish(scene.home, role, signatures, release.to_bytes(), **arguments)  # type: ignore[arg-type]
+    return repository.publish(scene.home, Request(release, role), signatures, **arguments)  # type: ignore[arg-type]
 
 
 def staged(scene: Scene, release: Release) -> bytes:
@@ -121,7 +122,7 @@ def test_approvals_of_one_version_do_not_count_for_the_next(stage: Scene, releas
     role = staged(stage, following)
     with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
         repository.publish(
-            stage.home, role, old, following.to_bytes(), registrar=stage.signer("registrar"), roles=stage.roles, now=NOW
+            stage.home, Request(following, role), old, registrar=stage.signer("registrar"), roles=stage.roles, now=NOW
         )
     publish(stage, role, following)
     assert following == repository.current_release(stage.home, "pump-rul")

@@ -32,6 +32,7 @@ from twinseal.trust.release import repository
 from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.model_role import compose_role, sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root import ceremony, custody
 from twinseal.trust.root.anchor import Anchor, verified_successor
 from twinseal.trust.root.ceremony import Outcome
@@ -169,9 +170,8 @@ def approve(scene: Scene, version: int, *holders: str, now: datetime = LATER) ->
     role = repository.stage(scene.home, release, expires=scene.roles.expiry("reviewer", now))
     repository.publish(
         scene.home,
-        role,
+        Request(release, role),
         [sign_role(role, scene.signer(holder)) for holder in holders],
-        release.to_bytes(),
         registrar=scene.home.role_signer(scene.home.anchor().roles["registrar"]),
         roles=scene.roles,
         now=now,
@@ -213,9 +213,8 @@ def test_a_rotated_reviewers_old_key_counts_no_longer(released: Scene, twin: Pat
     with pytest.raises(ThresholdError, match=r"expected 2 reviewers, got 1 \(bruno\)"):
         repository.publish(
             released.home,
-            role,
+            Request(release, role),
             signatures,
-            release.to_bytes(),
             registrar=released.signer("registrar"),
             roles=released.roles,
             now=LATER,

@@ -17,6 +17,7 @@ Key identifiers are computed from the key (securesystemslib's default), never ta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -45,6 +46,7 @@ __all__ = [
     "SCHEMES",
     "Key",
     "KeySigner",
+    "NamedSigner",
     "PrivateKey",
     "environment_name",
     "fingerprint",
@@ -56,6 +58,7 @@ __all__ = [
     "public_key",
     "public_key_in_token",
     "read_public_key",
+    "short_fingerprint",
 ]
 
 
@@ -128,6 +131,19 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
             shown = priv_key_uri.partition("?")[0]
             raise KeyAccessError(f"{shown}: expected key {public_key.keyid[:12]}…, got {signer!r}")
         return signer
+
+
+@dataclass(frozen=True)
+class NamedSigner:
+    """Who signs: a holder of a role, and the signer with that holder's key.
+
+    Attributes:
+        holder: The name, as in policy/roles.yaml.
+        signer: Signs with the key. Whether it is the holder's, each verb compares with the root.
+    """
+
+    holder: str
+    signer: KeySigner
 
 
 def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
@@ -279,6 +295,15 @@ def fingerprint(key: Key) -> str:
         raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return sha256(loaded.public_bytes(serialization.Encoding.DER, form))
+
+
+def short_fingerprint(key: Key) -> str:
+    """The first 16 digits of a key's fingerprint, as messages, logs and `twinseal trust show` print it.
+
+    Raises:
+        SignatureError: As `fingerprint`.
+    """
+    return fingerprint(key)[:16]
 
 
 def grouped_digits(digest: str) -> str:

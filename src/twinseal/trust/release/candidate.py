@@ -71,7 +71,7 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
         GateRefusedError: A test, or the verdict, is not PASSED.
         OSError: The directory cannot be read.
     """
-    files = inventory(directory) if records is None else tuple(sorted(records))
+    files = _list_files(directory) if records is None else tuple(sorted(records))
     model_files = _model_subjects(files)
     _verify_model_signature(directory, anchor, files)  # 2
     statements = _read_statements(directory, anchor, files)  # 3
@@ -100,7 +100,7 @@ def verify_release(
         EvidenceError: The verdict is about another model, or by another policy.
         GateRefusedError, SignatureError, ThresholdError, OSError: As `verify_bundle`.
     """
-    files = inventory(directory) if records is None else tuple(sorted(records))
+    files = _list_files(directory) if records is None else tuple(sorted(records))
     _require_same_files(release.files, files)  # 1
     verified = verify_bundle(directory, anchor, files)
     for what, expected, got in (  # 8
@@ -110,6 +110,42 @@ def verify_release(
         if expected != got:
             raise EvidenceError(f"verdict: expected one on the {what} {expected[:64]} of the release, got {got[:64]}")
     return verified
+
+
+def require_bundle(bundle: Path, verdict: Path, anchor: Anchor) -> None:
+    """Refuse, with the failed gates, where a candidate was judged and therefore not signed.
+
+    A bundle that is there is not looked at: `verify_release` does that.
+
+    Args:
+        bundle: Where the signed bundle would be.
+        verdict: The signed record of `assess`; without it there is nothing to report.
+        anchor: Whose signature the verdict must carry.
+
+    Raises:
+        GateRefusedError: There is no bundle; the verdict says why, or the candidate passed and was not signed yet.
+        SignatureError, ThresholdError, EvidenceError: The verdict is not what the assessor signed.
+    """
+    if bundle.is_dir() or not verdict.is_file():
+        return
+    statement = read_attestation(verdict, "assess", anchor)
+    result = outcome(statement) or "none"
+    if result == "PASSED":
+        raise GateRefusedError(
+            f"{bundle}: expected a signed candidate, got none: it PASSED, and was not signed", remedy="dvc repro"
+        )
+    raise GateRefusedError(
+        f"{bundle}: expected a signed candidate, got none: its verdict is {result} "
+        f"(failed gates: {', '.join(failed_gates(statement)) or 'none named'})",
+        remedy="Read reports/report.html. Change the data or the params, not the gates; then: dvc repro",
+    )
+
+
+def failed_gates(verdict: Statement) -> tuple[str, ...]:
+    """Names of the gates that a verdict does not list as PASSED, in its order."""
+    listed = verdict.predicate.get("twinseal_gates")
+    gates = [gate for gate in listed if isinstance(gate, dict)] if isinstance(listed, list) else []
+    return tuple(str(gate.get("name", "?"))[:80] for gate in gates if gate.get("result") != "PASSED")
 
 
 def _require_same_files(expected: tuple[FileRecord, ...], got: tuple[FileRecord, ...]) -> None:
@@ -128,6 +164,15 @@ def _require_same_files(expected: tuple[FileRecord, ...], got: tuple[FileRecord,
                 f"got {found.sha256[:12]}… ({found.length} bytes)"
             )
     raise DigestMismatchError("release: expected each file once, got one twice")
+
+
+def _list_files(directory: Path) -> tuple[FileRecord, ...]:
+    if not directory.exists():
+        raise EvidenceError(
+            f"{directory}: expected a signed bundle (model/, {SIGNATURE}, evidence/), got no such folder",
+            remedy="`dvc repro` makes one once every gate has PASSED; reports/report.html says which gate did not.",
+        )
+    return inventory(directory)
 
 
 def _model_subjects(files: tuple[FileRecord, ...]) -> tuple[Subject, ...]:

@@ -46,6 +46,12 @@ class ApprovalCount:
         """How many more it takes."""
         return max(0, self.threshold - len(self.signed))
 
+    @property
+    def summary(self) -> str:
+        """One line for people, e.g. "approved by 3 (2 needed): alice, bruno, chiara"."""
+        names = ", ".join(self.signed) or "nobody"
+        return f"approved by {len(self.signed)} ({self.threshold} needed): {names}"
+
     def require_complete(self) -> None:
         """Refuse an approval that is not complete.
 

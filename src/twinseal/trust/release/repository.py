@@ -28,7 +28,6 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
     Timestamp,
 )
 
-from twinseal.digests import sha256
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.home import Home
@@ -43,6 +42,7 @@ from twinseal.trust.release.model_role import (
     parse_role,
 )
 from twinseal.trust.release.release import Release, target_path
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.roles import Roles
 
 log = structlog.get_logger(__name__)
@@ -93,9 +93,8 @@ def stage(home: Home, release: Release, *, expires: datetime) -> bytes:
 
 def publish(
     home: Home,
-    role_bytes: bytes,
+    request: Request,
     signatures: Iterable[Mapping[str, str]],
-    release_bytes: bytes,
     *,
     registrar: KeySigner,
     roles: Roles,
@@ -107,9 +106,8 @@ def publish(
 
     Args:
         home: Where the repository of record is.
-        role_bytes: What `stage` gave.
+        request: What the reviewers have signed.
         signatures: The reviewers', as `sign_role` gave them.
-        release_bytes: The exact release.json.
         registrar: Signs snapshot and timestamp.
         roles: For how long those hold.
         now: Aware, UTC.
@@ -123,10 +121,10 @@ def publish(
         SignatureError, EvidenceError: Something is malformed.
         RootError: The repository is absent or damaged.
     """
+    release, role_bytes = request.release, request.role_bytes
     model = model_of(role_bytes)
     role = parse_role(role_bytes, model)
-    check_release(role, release_bytes, model)
-    release = Release.from_bytes(release_bytes)
+    check_release(role, request.release_bytes, model)
     before = role_of(home, model)
     if before is not None and signed_bytes(before, model) == signed_bytes(role, model):
         return Publication(release, role.signed.version, changed=False)
@@ -137,8 +135,8 @@ def publish(
         _check_newer(release, _release_of(home, before, model))
     _check_next(role.signed.version, 0 if before is None else before.signed.version, model)
     _check_delegation(home, approved, model)
-    target = home.repository / "targets" / model / f"{sha256(release_bytes)}.release.json"
-    write_whole(target, release_bytes)
+    target = home.repository / "targets" / model / f"{release.sha256}.release.json"
+    write_whole(target, request.release_bytes)
     write_whole(home.repository / "metadata" / f"{role.signed.version}.{model}.json", approved)
     meta = dict(snapshot(home).meta) | {f"{model}.json": MetaFile.from_data(role.signed.version, approved, ["sha256"])}
     sign_snapshot_and_timestamp(
