@@ -39,7 +39,7 @@ def main(url: str, model: str, home: str, state: str, now: str) -> None:
     pulled, cpu = time.perf_counter() - start, time.process_time() - cpu
     after = _memory()
     start = time.perf_counter()
-    runtime.current(Path(state), anchor, model)
+    runtime.current_model(Path(state), anchor, model)
     again = time.perf_counter() - start
     report = {
         "version": admitted.model.release.version,

@@ -14,11 +14,11 @@ from pathlib import Path
 from pipelines import _stage
 from twinseal import config
 from twinseal.assurance import case, verdict
-from twinseal.assurance.evidence_chain import REQUIRED
 from twinseal.assurance.gates import Gates, Verdict, judge
 from twinseal.assurance.report import figures, model_card, page
 from twinseal.console import out, run_stage
 from twinseal.evidence import Statement, Subject
+from twinseal.evidence_chain import REQUIRED
 from twinseal.files import inventory, write_json, write_whole
 from twinseal.prognostics.checkpoint import Model, read_model
 

@@ -156,9 +156,9 @@ def test_a_stage_without_a_home_says_how_to_make_one(run: Run, tmp_path: Path) -
 
 
 def test_an_encrypted_key_with_a_wrong_passphrase_is_refused(run: Run, tmp_path: Path) -> None:
-    from twinseal.trust.keys.key import generate
+    from twinseal.trust.keys.key import generate_key_pair
 
-    generate(tmp_path / "builder.pem", passphrase=b"right")
+    generate_key_pair(tmp_path / "builder.pem", passphrase=b"right")
     done = run(
         sys.executable,
         "-m",

@@ -27,7 +27,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(8):
         log_of(folder).append(Entry(NOW, "admitted", "twin", "pump-rul", number + 1, f"{number}" * 64))
     hostile = SignatureError("role \x1b[2J[bold red]\nadmitted everything \u202e")
-    log_of(folder).append(Entry(NOW, "admitted", "twin", "pump-rul", 9).refused(hostile))
+    log_of(folder).append(Entry(NOW, "admitted", "twin", "pump-rul", 9).as_refusal(hostile))
     return folder
 
 

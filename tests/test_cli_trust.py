@@ -12,7 +12,7 @@ import pytest
 
 from twinseal.registry.store import Store
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import fingerprint, generate, read_public_key
+from twinseal.trust.keys.key import fingerprint, generate_key_pair, read_public_key
 from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +111,7 @@ def test_nothing_is_signed_without_a_yes(demo: Home, cli: Cli) -> None:
 
 def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, place: Path) -> None:
     for holder in Roles.load(place / "policy/roles.yaml").holders:
-        generate(place / "people" / f"{holder}.pem", passphrase=None)
+        generate_key_pair(place / "people" / f"{holder}.pem", passphrase=None)
         (place / ".twinseal/keys").mkdir(parents=True, exist_ok=True)
         shutil.copy(place / "people" / f"{holder}.pub", place / ".twinseal/keys")
     (place / ".twinseal").chmod(0o700)
@@ -140,7 +140,7 @@ def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, 
 
 def test_a_new_key_made_here_wants_a_passphrase_outside_a_demo(cli: Cli, place: Path) -> None:
     for holder in Roles.load(place / "policy/roles.yaml").holders:
-        generate(place / f".twinseal/keys/{holder}.pem", passphrase=None)
+        generate_key_pair(place / f".twinseal/keys/{holder}.pem", passphrase=None)
     (place / ".twinseal").chmod(0o700)
     assert cli("init")[0] == 0
     code, said = cli("keys", "rotate", "registrar", "--yes")

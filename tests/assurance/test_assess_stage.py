@@ -93,7 +93,7 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("TWINSEAL_HOME", str(folder / "home"))
         torch.set_num_threads(1)
         Path("policy").symlink_to(ROOT / "policy")
-        init_demo(Home.intended(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
+        init_demo(Home.default(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
         prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
         prepared.write(WINDOWS)
         torch.manual_seed(0)

@@ -21,8 +21,8 @@ from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, Deployment
 from twinseal.errors import TwinsealError
 from twinseal.trust.release.release import Release
 from twinseal.twin.byte_sources import DirectorySource, RestSource, Source
-from twinseal.twin.pull import Admitted, pull
-from twinseal.twin.runtime import current, run
+from twinseal.twin.pull import PullResult, pull
+from twinseal.twin.runtime import current_model, run
 
 LATER = NOW + timedelta(hours=1)
 UNTIL = NOW + timedelta(days=20)
@@ -51,13 +51,13 @@ class Field:
         self.candidate = self.deployment.candidate(self.release)
         self.registry = Repository(self.mirror, self.keys)
 
-    def pull(self, *, twin: Path | None = None, source: Source | None = None, now: Any = LATER) -> Admitted:
+    def pull(self, *, twin: Path | None = None, source: Source | None = None, now: Any = LATER) -> PullResult:
         chosen = DirectorySource(self.mirror) if source is None else source
         return pull(chosen, self.deployment.anchor, MODEL, self.twin if twin is None else twin, now)
 
     def standing(self) -> tuple[int, list[float]]:
         """The release that a restart would run, and what it says about telemetry that never changes."""
-        verified = current(self.twin, self.deployment.anchor, MODEL)
+        verified = current_model(self.twin, self.deployment.anchor, MODEL)
         return verified.release.version, [prediction.rul_cycles for prediction in run(verified, ROWS)]
 
     def answers(self) -> list[float]:
@@ -67,7 +67,7 @@ class Field:
     @property
     def version(self) -> int:
         """The release that a restart would run."""
-        return current(self.twin, self.deployment.anchor, MODEL).release.version
+        return current_model(self.twin, self.deployment.anchor, MODEL).release.version
 
     def accepts(self, *, now: Any = LATER) -> int:
         """The legitimate case: the version that a copy of the twin takes. The twin itself is as it was."""

@@ -303,7 +303,7 @@ ENVELOPE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "base64 without its end": (_spelt(lambda t: t + "=", *SIG), "expected base64"),
     "base64 with loose bits": (
         lambda e: e.update(payload=_loose_bits(_padded(e["payload"]))),
-        "expected base64 in its one spelling, got another",
+        "expected canonical base64, got another form",
     ),
     "a field more": (lambda e: e.update(more=1), "expected a DSSE envelope"),
     "a signature's field more": (

@@ -7,7 +7,7 @@ from shutil import copytree
 import pytest
 
 from twinseal.errors import RegistryError, RootError
-from twinseal.registry.register import METADATA_RUN, mirror, publish
+from twinseal.registry.register import METADATA_RUN, mirror_metadata, publish
 from twinseal.registry.store import Store
 from twinseal.registry.submit import submit
 from twinseal.trust.home import Home
@@ -125,7 +125,7 @@ def test_timestamp_is_copied_last(store: Store, home: Home, tmp_path: Path, monk
             copied.append(f"{folder}/{Path(path).name}")
 
     monkeypatch.setattr(type(store.client), "log_artifact", note)
-    mirror(store, home)
+    mirror_metadata(store, home)
     assert copied[-1] == "metadata/timestamp.json"
     assert sorted(copied) == sorted(record(home))
 
@@ -134,7 +134,7 @@ def test_one_timestamp_renews_every_model(store: Store, home: Home, tmp_path: Pa
     for model in ("register-all-a", "register-all-b"):
         publish(store, home, model=model, version=1, model_id=candidate(store, tmp_path, model))
     (home.repository / "metadata/9.snapshot.json").write_bytes(b"renewed")
-    assert {"register-all-a", "register-all-b"} <= set(mirror(store, home))
+    assert {"register-all-a", "register-all-b"} <= set(mirror_metadata(store, home))
     assert carried(store, "register-all-a", tmp_path) == record(home)
 
 

@@ -54,7 +54,7 @@ def workspace(
     Path("policy/threats.yaml").write_text(json.dumps(threats.model_dump(mode="json")))
     sections = {"prepare": preparation.model_dump(mode="json"), "train": training.model_dump(mode="json")}
     Path("params.yaml").write_text(json.dumps({"data": {"source": "simulated", "asset": "toy"}, **sections}))
-    init_demo(Home.intended(), Roles.load(ROLES), datetime.now(UTC))
+    init_demo(Home.default(), Roles.load(ROLES), datetime.now(UTC))
     fleet.write(poison.ACCEPTED)
     prepared.write(evade.WINDOWS)
     write_model(evade.CANDIDATE, model)

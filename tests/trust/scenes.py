@@ -19,6 +19,7 @@ from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.release import oms, repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root import ceremony
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.roles import Roles
@@ -50,14 +51,13 @@ class Scene:
     def signatures(self, role: bytes, *holders: str) -> list[dict[str, str]]:
         return [sign_role(role, self.signer(holder)) for holder in holders]
 
-    def publish(self, release: Release, *, now: datetime = NOW) -> repository.Published:
+    def publish(self, release: Release, *, now: datetime = NOW) -> repository.Publication:
         """Stage, have two reviewers sign, publish."""
         role = repository.stage(self.home, release, expires=self.roles.expiry("reviewer", now))
         return repository.publish(
             self.home,
-            role,
+            Request(release, role),
             self.signatures(role, "alice", "bruno"),
-            release.to_bytes(),
             registrar=self.signer("registrar"),
             roles=self.roles,
             now=now,

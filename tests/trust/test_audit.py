@@ -26,7 +26,7 @@ from tests.trust import plain_log
 from twinseal.digests import canonical_json
 from twinseal.errors import AuditError, TrustError
 from twinseal.trust.audit import Entry, Log, disk, tree, verify
-from twinseal.trust.audit.entry import EVENTS, MAX_ENTRY_BYTES, SCHEMA, fit
+from twinseal.trust.audit.entry import EVENTS, MAX_ENTRY_BYTES, SCHEMA, truncate
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -198,7 +198,7 @@ def test_malformed_entries_are_refused(data: bytes, says: str) -> None:
 
 def test_words_from_outside_are_cut_and_lose_their_passwords() -> None:
     error = TrustError("https://user:secret@example.org/x \ud800 " + "é" * 600)
-    refused = entry(1).refused(error)
+    refused = entry(1).as_refusal(error)
     assert ("refused", "approved", "TrustError") == (
         refused.event,
         refused.details["attempted"],
@@ -207,7 +207,7 @@ def test_words_from_outside_are_cut_and_lose_their_passwords() -> None:
     assert refused.details["message"].startswith("https://example.org/x ? é")
     assert 500 == len(refused.details["message"])
     assert refused == Entry.from_bytes(refused.to_bytes())
-    assert "a…" == fit("abc", 2)
+    assert "a…" == truncate("abc", 2)
 
 
 # --- appending and proving ------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ for number in range(50):
 def test_a_log_held_by_another_is_waited_for_but_not_forever(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "LOCK_SECONDS", 0.1)
     with (
-        disk.locked(log.path / "lock", alone=True),
+        disk.lock(log.path / "lock", alone=True),
         pytest.raises(AuditError, match="expected the audit log to be free"),
     ):
         log.append(entry(7))
@@ -851,14 +851,14 @@ def test_where_there_is_no_log_it_is_said_how_one_begins(tmp_path: Path) -> None
 
 def test_the_refusal_that_cannot_be_logged_stands_and_says_so(log: Log) -> None:
     error = TrustError("version: expected 2, got 1", remedy="ask")
-    with pytest.raises(TrustError) as refusal, log.refusing(entry(7)):
+    with pytest.raises(TrustError) as refusal, log.log_refusal(entry(7)):
         raise error
     assert ("refused", "ask") == (log.read(-1)[0][1].event, refusal.value.remedy)
     (log.path / "key").unlink()
-    with pytest.raises(TrustError, match="version: expected 2, got 1") as refusal, log.refusing(entry(7)):
+    with pytest.raises(TrustError, match="version: expected 2, got 1") as refusal, log.log_refusal(entry(7)):
         raise error
     assert "ask This refusal is not in the audit log: " in refusal.value.remedy
-    with pytest.raises(OSError, match="other") as failure, log.refusing(entry(7)):
+    with pytest.raises(OSError, match="other") as failure, log.log_refusal(entry(7)):
         raise OSError("other")
     assert "This refusal is not in the audit log" in failure.value.__notes__[0]
 

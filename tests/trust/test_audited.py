@@ -14,8 +14,9 @@ from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bun
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
 from twinseal.trust.audit import Log, log_of, verify
+from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import repository
-from twinseal.trust.release.approval import approve, reject
+from twinseal.trust.release.approval import RecordedDecision, approve, reject
 from twinseal.trust.release.request import Request
 
 LATER = NOW + timedelta(hours=1)
@@ -28,7 +29,7 @@ class Desk:
         self.scene, self.bundle, self.path = stage, bundle, path
         self.release = describe(bundle)
         self.role = repository.stage(stage.home, self.release, expires=stage.roles.expiry("reviewer", NOW))
-        Request(self.release, self.release.to_bytes(), self.role).write(path / "release")
+        Request(self.release, self.role).write(path / "release")
 
     @property
     def log(self) -> Log:
@@ -39,15 +40,19 @@ class Desk:
         """What was decided since the root, which is the first entry."""
         return [(item.event, item.actor, item.version, item.sha256) for _, item in self.log.read(1)]
 
-    def approve(self, holder: str, **changes: Any) -> Path:
-        said = {"anchor": self.scene.anchor, "holder": holder, "now": NOW, "audit": self.log}
-        said |= {"comment": "seen", "signer": self.scene.signer("alice" if "alice" in holder else holder)} | changes
-        return approve(self.path / "approvals", self.role, self.release.to_bytes(), self.bundle, **said)
+    @property
+    def request(self) -> Request:
+        return Request(self.release, self.role)
 
-    def reject(self, holder: str) -> Path:
-        said: dict[str, Any] = {"anchor": self.scene.anchor, "holder": holder, "signer": self.scene.signer(holder)}
-        said |= {"audit": self.log, "comment": "no", "now": NOW}
-        return reject(self.path / "approvals", self.role, self.release.to_bytes(), **said)
+    def approve(self, holder: str, **changes: Any) -> RecordedDecision:
+        reviewer = NamedSigner(holder, self.scene.signer("alice" if "alice" in holder else holder))
+        options = {"anchor": self.scene.anchor, "audit": self.log, "now": NOW, "comment": "seen"} | changes
+        return approve(self.path / "approvals", self.request, self.bundle, reviewer, **options)
+
+    def reject(self, holder: str) -> RecordedDecision:
+        reviewer = NamedSigner(holder, self.scene.signer(holder))
+        options: dict[str, Any] = {"anchor": self.scene.anchor, "audit": self.log, "now": NOW, "comment": "no"}
+        return reject(self.path / "approvals", self.request, reviewer, **options)
 
     def register(self, store: Any = None) -> registration.Registration:
         """Without a store it must be refused before MLflow is asked anything."""
@@ -90,6 +95,33 @@ def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
     assert ["alice.json"] == desk.decided
 
 
+def test_the_same_decision_again_is_reported_and_not_logged_or_written_twice(desk: Desk) -> None:
+    first = desk.approve("alice")
+    written = first.path.read_bytes()
+    again = desk.approve("alice", now=LATER)
+    assert (True, False, first.path) == (first.is_new, again.is_new, again.path)
+    assert (written, 1) == (first.path.read_bytes(), len(desk.events))
+    assert (True, False) == (desk.reject("chiara").is_new, desk.reject("chiara").is_new)
+    assert ["approved", "rejected"] == [event for event, *_ in desk.events]
+
+
+def test_another_comment_or_decision_or_a_forged_file_is_decided_anew(desk: Desk) -> None:
+    path = desk.approve("alice").path
+    assert desk.approve("alice", comment="read again").is_new
+    assert desk.reject("alice").is_new
+    assert desk.approve("alice").is_new
+    path.write_text(path.read_text().replace("seen", "sign it too"))
+    assert desk.approve("alice", comment="sign it too").is_new
+    assert ["approved", "approved", "rejected", "approved", "approved"] == [event for event, *_ in desk.events]
+
+
+def test_an_approval_that_is_there_does_not_excuse_a_bundle_that_was_changed(desk: Desk) -> None:
+    desk.approve("alice")
+    judge(desk.bundle, desk.scene.home, "pump-rul", saying(verificationResult="FAILED"))
+    with pytest.raises(TwinsealError, match="assess.dsse.json: expected sha256"):
+        desk.approve("alice")
+
+
 def no_key(folder: Path) -> None:
     (folder / "key").unlink()
 
@@ -128,7 +160,7 @@ def test_what_cannot_be_logged_is_not_registered(harm: Callable[[Path], None], d
     with pytest.raises(AuditError):
         desk.register()
     assert before == {path: path.read_bytes() for path in desk.scene.home.repository.rglob("*.json")}
-    assert repository.current(desk.scene.home, "pump-rul") is None
+    assert repository.current_release(desk.scene.home, "pump-rul") is None
 
 
 def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene: Scene, tmp_path: Path) -> None:

@@ -102,12 +102,12 @@ def _no_text(value: dict[str, Any]) -> None:
         (_other_payload, "expected builder to have signed these bytes, got another"),
         (_other_type, "expected a payload of application/vnd.in-toto"),
         (_respelled_payload, "expected base64"),
-        (_respelled_tail, "expected base64 in its one spelling"),
+        (_respelled_tail, "expected canonical base64"),
         (_extra_field, "expected a DSSE envelope"),
         (_extra_in_signature, "expected a signature of keyid and sig"),
         (_truncated, "expected builder to have signed these bytes, got another"),
         (_no_list, "expected a signature, got none"),
-        (_no_text, "expected base64 in its one spelling"),
+        (_no_text, "expected canonical base64"),
     ],
 )
 def test_a_tampered_envelope_is_refused(scene: Scene, attack: Callable[[Any], None], message: str) -> None:

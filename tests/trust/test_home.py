@@ -7,7 +7,7 @@ import pytest
 from tests.trust.scenes import Scene
 from twinseal.errors import KeyAccessError, RootError
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import generate
+from twinseal.trust.keys.key import generate_key_pair
 
 
 def test_home_is_where_the_environment_says_or_here(
@@ -30,8 +30,8 @@ def test_a_key_is_where_the_environment_says_or_in_keys(tmp_path: Path, monkeypa
     assert f"file:{tmp_path}/keys/custodian-1.pem" == home.key_uri("custodian-1")
     monkeypatch.setenv("TWINSEAL_CUSTODIAN_1_KEY", "pkcs11:token=hsm")
     assert home.key_uri("custodian-1") == "pkcs11:token=hsm"
-    assert home.holds("custodian-1")
-    assert not home.holds("custodian-2")
+    assert home.has_key("custodian-1")
+    assert not home.has_key("custodian-2")
 
 
 def test_a_role_signs_with_the_key_that_the_anchor_has_pinned(scene: Scene, stage: Scene) -> None:
@@ -40,6 +40,6 @@ def test_a_role_signs_with_the_key_that_the_anchor_has_pinned(scene: Scene, stag
     (stage.home.keys / "builder.pem").unlink()
     with pytest.raises(KeyAccessError, match="builder: expected the key of builder, got none on this machine"):
         stage.home.role_signer(builder)
-    generate(stage.home.keys / "builder.pem", passphrase=None)
+    generate_key_pair(stage.home.keys / "builder.pem", passphrase=None)
     with pytest.raises(KeyAccessError, match="expected the key .* that the anchor has for builder, got"):
         stage.home.role_signer(builder)

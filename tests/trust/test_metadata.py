@@ -11,7 +11,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tests.trust.scenes import Scene
 from twinseal.errors import SignatureError
-from twinseal.trust.metadata import parse, signature, signers
+from twinseal.trust.metadata import keys_that_signed, parse, parse_signature
 
 
 def test_one_key_under_two_identifiers_counts_once(scene: Scene) -> None:
@@ -20,10 +20,10 @@ def test_one_key_under_two_identifiers_counts_once(scene: Scene) -> None:
     second = SSlibKey("0" * 64, key.keytype, key.scheme, key.keyval)
     made = alice.sign(b"bytes")
     signatures = {key.keyid: made, second.keyid: Signature(second.keyid, made.signature)}
-    assert signers([key, second], signatures, b"bytes") == (key,)
+    assert keys_that_signed([key, second], signatures, b"bytes") == (key,)
     signatures[bruno.public_key.keyid] = bruno.sign(b"bytes")
-    assert signers([key, second, bruno.public_key], signatures, b"bytes") == (key, bruno.public_key)
-    assert signers([key, second, bruno.public_key], signatures, b"other") == ()
+    assert keys_that_signed([key, second, bruno.public_key], signatures, b"bytes") == (key, bruno.public_key)
+    assert keys_that_signed([key, second, bruno.public_key], signatures, b"other") == ()
 
 
 def test_metadata_that_gives_a_key_twice_is_refused(scene: Scene) -> None:
@@ -47,7 +47,7 @@ def test_hostile_bytes_are_no_metadata_and_no_traceback(data: bytes, kind: type[
 @given(st.none() | st.integers() | st.text() | st.dictionaries(st.sampled_from(["keyid", "sig", "x"]), st.integers()))
 def test_what_is_no_signature_is_refused(value: object) -> None:
     with pytest.raises(SignatureError, match="expected a signature of keyid and sig"):
-        signature(value, "approval")
+        parse_signature(value, "approval")
 
 
 def test_importing_trust_does_not_import_model_signing() -> None:

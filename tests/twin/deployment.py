@@ -31,6 +31,7 @@ from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.oms import sign_directory
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.ceremony import init_demo
 from twinseal.trust.root.roles import Role, Roles, RoleTable
@@ -149,9 +150,8 @@ class Deployment:
         signatures = [sign_role(role, self.home.signer(name)) for name in ("alice", "chiara")]
         repository.publish(
             self.home,
-            role,
+            Request(release, role),
             signatures,
-            release.to_bytes(),
             registrar=self.home.signer("registrar"),
             roles=self.roles,
             now=now,

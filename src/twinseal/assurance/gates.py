@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from twinseal.assurance.evidence_chain import HANGS, REQUIRED, broken_links
 from twinseal.config import Field, Settings
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement, Subject, measures
+from twinseal.evidence_chain import DEPENDS_ON, REQUIRED, broken_links
 from twinseal.measures.quantity import resolve
 from twinseal.measures.stages import STAGES, StageMeasures
 from twinseal.prognostics.families import FAMILIES, Family
@@ -268,7 +268,9 @@ class Verdict:
     @property
     def failures(self) -> tuple[str, ...]:
         """Everything that stands against the candidate, one line each; of broken links, the first break first."""
-        broken = sorted((item for item in self.evidence if item.reason), key=lambda item: item.reason.startswith(HANGS))
+        broken = sorted(
+            (item for item in self.evidence if item.reason), key=lambda item: item.reason.startswith(DEPENDS_ON)
+        )
         records = tuple(f"record of {item.stage}: {item.reason}" for item in broken)
         gates = tuple(f"{gate.name}: {gate.reason}" for gate in self.gates if gate.result == "FAILED")
         return (*records, *gates, *(f"policy: no gate looks at {stage}" for stage in self.unjudged))

@@ -29,7 +29,7 @@ def init(
     from twinseal.trust.root import ceremony
     from twinseal.trust.root.roles import Roles
 
-    home, roles, now = Home.intended(), Roles.load(ROLES), datetime.now(UTC)
+    home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
     home.make_private()
     if demo:
         anchor = ceremony.init_demo(home, roles, now)
@@ -64,8 +64,8 @@ def trust_show() -> None:
             gone.add(f"key {value[:16]}")
     out.print(tree)
     for item in left.values():
-        if item.urgent(now):
-            err.print(f"[red]{shown(item.what)}: {item.left(now)}[/]; {item.remedy}")
+        if item.is_urgent(now):
+            err.print(f"[red]{shown(item.what)}: {item.time_left(now)}[/]; {item.remedy}")
     if home.proposal_dir.exists():
         err.print("[yellow]a new root is proposed and waits for signatures: twinseal trust sign[/]")
     warn_of_demo(anchor)
@@ -89,7 +89,7 @@ def trust_sign(yes: Sure = False) -> None:
     from twinseal.trust.root.custody import Proposal
     from twinseal.trust.root.roles import Roles
 
-    home, roles = Home.intended(), Roles.load(ROLES)
+    home, roles = Home.default(), Roles.load(ROLES)
     _show_proposed(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
     agree(yes, "Sign that this is who may do what?")
     _say_root(home, _ended(home, ceremony.finish(home, roles, datetime.now(UTC), passphrase=asking())))
@@ -175,12 +175,12 @@ def _say_anchor(home: Home, anchor: Any) -> None:
 
 def _model(home: Home, model: str) -> str:
     from twinseal.trust.release import repository
-    from twinseal.trust.release.model_role import count
+    from twinseal.trust.release.model_role import count_approvals
 
-    role, release = repository.role_of(home, model), repository.current(home, model)
+    role, release = repository.role_of(home, model), repository.current_release(home, model)
     if role is None or release is None:
         return "nothing registered"
-    tally = count(role.to_bytes(), (), home.anchor(), model)
+    tally = count_approvals(role.to_bytes(), (), home.anchor(), model)
     lacks = "" if not tally.missing else f"[red], {tally.missing} more needed: approve it again[/]"
     return f"release {release.version}, approved by {', '.join(tally.signed) or 'nobody'}{lacks}  "
 
@@ -188,5 +188,5 @@ def _model(home: Home, model: str) -> str:
 def _left(item: Any, now: datetime) -> str:
     if item is None:
         return ""
-    colour = "red" if item.urgent(now) else "yellow" if item.expires - now < 3 * item.near else "green"
-    return f"[{colour}]{item.left(now)}[/]"
+    colour = "red" if item.is_urgent(now) else "yellow" if item.expires - now < 3 * item.near else "green"
+    return f"[{colour}]{item.time_left(now)}[/]"

@@ -33,7 +33,7 @@ Pem = Annotated[bool, typer.Option("--pem", help="Only the public key as PEM, to
 @keys.command("new")
 def new(holder: Holder, out_file: Out = None, uri: Uri = None, no_passphrase: Clear = False) -> None:
     """Make a key pair: the private half encrypted in a file of yours alone, or inside a token."""
-    from twinseal.trust.keys.key import generate, generate_in_token
+    from twinseal.trust.keys.key import generate_in_token, generate_key_pair
 
     if not holder or "/" in holder or holder.startswith("."):
         raise ConfigError(f"holder: expected a name as in policy/roles.yaml, got {holder[:60]!r}")
@@ -42,7 +42,7 @@ def new(holder: Holder, out_file: Out = None, uri: Uri = None, no_passphrase: Cl
             "keys new: expected --uri, or --out and --no-passphrase, got both",
             remedy="A key in a token has no file, and no passphrase but the token's PIN.",
         )
-    home = Home.intended()
+    home = Home.default()
     if out_file is None:
         home.make_private()
     if uri:
@@ -54,7 +54,7 @@ def new(holder: Holder, out_file: Out = None, uri: Uri = None, no_passphrase: Cl
         public = path.with_suffix(".pub")
         _refuse_existing(path, public)
         secret = None if no_passphrase else new_passphrase(holder)
-        key = generate(path, passphrase=secret)
+        key = generate_key_pair(path, passphrase=secret)
         where = f"{path} ({'encrypted' if secret else 'NOT ENCRYPTED'})"
         sign_by = f"file:{path.absolute()}"
     _say_made(holder, key, public, where, sign_by)
@@ -65,7 +65,7 @@ def show(which: Which = None, pem: Pem = False) -> None:
     """The keys that this home has: whose, in which roles, where the private half is, and what is wrong with them."""
     from twinseal.trust.keys.keyring import keyring
 
-    home = Home.intended()
+    home = Home.default()
     anchor = _anchor(home)
     if which is not None:
         _show_one(home, anchor, which, pem)
@@ -93,7 +93,7 @@ def show(which: Which = None, pem: Pem = False) -> None:
 
 def _show_one(home: Home, anchor: Any, which: str, pem: bool) -> None:
     from twinseal.trust.keys.key import public_key_in_token, read_public_key
-    from twinseal.trust.keys.keyring import entry, roles_of
+    from twinseal.trust.keys.keyring import key_entry, roles_of
 
     warnings: tuple[str, ...] = ()
     private = ""
@@ -102,7 +102,7 @@ def _show_one(home: Home, anchor: Any, which: str, pem: bool) -> None:
     elif which.endswith(".pub") or which.startswith("file:"):
         key = read_public_key(Path(which.removeprefix("file:")).with_suffix(".pub"))
     else:
-        found = entry(home, anchor, which)
+        found = key_entry(home, anchor, which)
         key, private, warnings = found.key, found.private, found.warnings
     if key is None:
         raise KeyAccessError(
@@ -124,7 +124,7 @@ def _show_one(home: Home, anchor: Any, which: str, pem: bool) -> None:
 
 
 def _say_made(holder: str, key: Any, public: Path, private: str, uri: str) -> None:
-    from twinseal.trust.keys.key import variable
+    from twinseal.trust.keys.key import environment_name
 
     out.print(f"[green]made[/]  the key of {shown(holder)}; private half: {shown(private)}")
     out.print(f"public half: [cyan]{shown(public)}[/]")
@@ -132,20 +132,22 @@ def _say_made(holder: str, key: Any, public: Path, private: str, uri: str) -> No
     out.print("next: give the public half to a custodian, and read these lines to them on the telephone")
     if uri.startswith("file:"):
         out.print("keep a copy of the private half elsewhere, offline: a lost key must be replaced by the custodians")
-    out.print(f"sign with it by: $TWINSEAL_{variable(holder)}_KEY='{shown(uri)}' (or --key, of approve and reject)")
+    out.print(
+        f"sign with it by: $TWINSEAL_{environment_name(holder)}_KEY='{shown(uri)}' (or --key, of approve and reject)"
+    )
 
 
 def _say_fingerprint(key: Any) -> None:
-    from twinseal.trust.keys.key import fingerprint, read_aloud
+    from twinseal.trust.keys.key import fingerprint, grouped_digits
 
-    first, second = read_aloud(fingerprint(key)).splitlines()
+    first, second = grouped_digits(fingerprint(key)).splitlines()
     out.print(f"sha256  {first}\n        {second}")
 
 
 def _short(key: Any) -> str:
-    from twinseal.trust.keys.key import fingerprint, read_aloud
+    from twinseal.trust.keys.key import fingerprint, grouped_digits
 
-    return f"{read_aloud(fingerprint(key))[:19]} …" if key is not None else "?"
+    return f"{grouped_digits(fingerprint(key))[:19]} …" if key is not None else "?"
 
 
 def _refuse_existing(*paths: Path) -> None:

@@ -82,11 +82,11 @@ def run(
     from twinseal.twin import commissioning, runtime, telemetry_reader
 
     pinned = trusted(anchor)
-    verified = runtime.current(state, pinned, model)
+    verified = runtime.current_model(state, pinned, model)
     first = commissioning.baselines(state, pinned, verified, datetime.now(UTC))
     for refusal in first.refused:
         err.print(
-            f"[yellow]{shown(refusal.unit)}: signed first cycles are not used[/], its life is estimated without them: "
+            f"[yellow]{shown(refusal.unit)}: the baseline record is not used[/], its life is estimated without them: "
             f"{shown(refusal.reason)}"
         )
     made = runtime.run(verified, telemetry_reader.read(telemetry), baselines=first, last_only=last)
@@ -125,19 +125,19 @@ def commission(
     if str(telemetry) == "-":
         raise ConfigError("-: expected a file, got the standard input", remedy="What is signed must be there to keep.")
     pinned, now = trusted(anchor), datetime.now(UTC)
-    verified = runtime.current(state, pinned, model)
-    root = commissioning.newest(TwinState(state), pinned)
+    verified = runtime.current_model(state, pinned, model)
+    root = commissioning.newest_root(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # says who they are, before a key is looked for
-    found = baseline_rows.take(telemetry_reader.read(telemetry), verified.model.contract, units or ())
+    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry), verified.model.contract, units or ())
     kept = commissioning.read_memory(TwinState(state))
     for unit, rows in found.items():
-        _show_first_cycles(unit, rows, verified)
+        _show_baseline_rows(unit, rows, verified)
         before = kept.get(unit_key(unit))
         if before is not None:
             out.print(f"[yellow]it was commissioned before[/]: version {before.version}")
     names = ", ".join(found) if len(found) <= 3 else f"{len(found)} units"
     agree(yes, f"Sign as {holder} that this is what {names} says when new and healthy?")
-    place = key or Home.intended().key_uri(holder)
+    place = key or Home.default().key_uri(holder)
     signer = open_signer(place, passphrase=passphrase(place, holder), holder=holder)
     done = commissioner.commission(
         state, pinned, verified, found, holder=holder, signer=signer, now=now, replacing=replacing
@@ -146,7 +146,7 @@ def commission(
     warn_of_demo(pinned)
 
 
-def _show_first_cycles(unit: str, rows: Any, verified: Any) -> None:
+def _show_baseline_rows(unit: str, rows: Any, verified: Any) -> None:
     """What is about to be signed: each mean beside what the contract allows and what the fleet said over its life."""
     from twinseal.twin import runtime
 
@@ -166,7 +166,7 @@ def _show_first_cycles(unit: str, rows: Any, verified: Any) -> None:
     told = [{"unit": unit, "cycle": cycle, **said} for cycle, said in enumerate(values, start=1)]
     (answer,) = runtime.run(verified, told, last_only=True)
     out.print(
-        f"without first cycles the model gives it {answer.rul_cycles:.0f} of at most "
+        f"without a baseline the model gives it {answer.rul_cycles:.0f} of at most "
         f"{contract.rul_cap_cycles:.0f} cycles: {shown(answer.advice)}"
     )
 
@@ -175,8 +175,8 @@ def _say_commissioned(done: Any, holders: str) -> None:
     colours = {"signed": "green", "countersigned": "green", "stands": "yellow"}
     for item in done:
         waits = f"; {item.missing} more of {holders} must sign it: the same command, as them" if item.missing else ""
-        first = item.first
-        out.print(f"[{colours[item.news]}]{item.news}[/]  {shown(first.unit)} version {first.version}{waits}")
+        record = item.record
+        out.print(f"[{colours[item.outcome]}]{item.outcome}[/]  {shown(record.unit)} version {record.version}{waits}")
         if item.replaced:
             out.print(f"what it replaces is kept: {shown(item.replaced)}")
     out.print("they count from the next start of [cyan]twinseal run[/]")
@@ -201,5 +201,5 @@ def _show_predictions(made: Any, model: str, version: int) -> None:
         life = f"{item.rul_cycles:.1f}{mark}"
         table.add_row(shown(item.unit), str(item.cycle), life, between, readings, shown(item.advice))
     if any(item.commissioned for item in made):
-        table.caption = "* with the unit's signed first cycles"
+        table.caption = "* with the unit's baseline record"
     out.print(table)

@@ -77,13 +77,13 @@ def new_passphrase(holder: str) -> bytes:
     """
     from twinseal.trust.keys import passphrases
 
-    found = passphrases.find(holder)
+    found = passphrases.find_passphrase(holder)
     if found is not None:
         return found
     if not sys.stdin.isatty():
         raise KeyAccessError(
             f"{holder}: expected a passphrase for the new key, got none",
-            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.own_variable(holder)}, "
+            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.passphrase_variable(holder)}, "
             "or say --no-passphrase if the key protects nothing.",
         )
     text = f"new passphrase for {holder}"
@@ -98,7 +98,7 @@ def trusted(directory: Path | None) -> Any:
     """
     from twinseal.trust.root.anchor import Anchor as TrustAnchor
 
-    if directory is None and not Home.intended().anchor_dir.is_dir():
+    if directory is None and not Home.default().anchor_dir.is_dir():
         raise RootError(
             "trust anchor: expected one, got none",
             remedy="Give --anchor the folder that was carried here by hand: it holds root.json.",

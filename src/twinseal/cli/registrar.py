@@ -30,8 +30,8 @@ def register(
         out.print(f"[green]renewed[/]  what is published counts until {until:%Y-%m-%d %H:%M} UTC")
         ends = overview.expiries(home)
         for item in ends:
-            if item.urgent(now):
-                err.print(f"[red]{shown(item.what)}: {item.left(now)}[/]; {item.remedy}")
+            if item.is_urgent(now):
+                err.print(f"[red]{shown(item.what)}: {item.time_left(now)}[/]; {item.remedy}")
         over = [item.what for item in ends if now >= item.expires]
         if over:
             raise ExpiredError(
@@ -41,7 +41,7 @@ def register(
         return
     done = registration.register(connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=now)
     if done.status == "pending":
-        done.count.demand()
+        done.count.require_complete()
     again = " (it had been: nothing changed)" if done.status == "published" else ""
     out.print(f"[green]registered[/]  {done.release.model} release {done.release.version}{again}")
     out.print(f"MLflow: version {done.mlflow_version} is champion. Twins get it by: twinseal pull")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from rich.table import Table
 from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, As, Key, Yes, agree, signer, warn_of_demo
 from twinseal.console import out, shown
 from twinseal.trust.home import Home
+
+VERDICT = Path("reports/evidence/assess.dsse.json")
 
 review = typer.Typer(help="What waits for a decision, and what speaks for and against it.", no_args_is_help=True)
 
@@ -26,12 +29,12 @@ def review_list() -> None:
     for column in ("model", "release", "state", "approved by", "who may still sign"):
         table.add_column(column)
     for model in anchor.models:
-        current = repository.current(home, model)
+        current = repository.current_release(home, model)
         if current is not None:
             table.add_row(model, str(current.version), "[green]registered[/]", "", "")
     waiting = _waiting()
     if waiting is not None:
-        published = repository.current(home, waiting.release.model)
+        published = repository.current_release(home, waiting.release.model)
         if published is None or published.version < waiting.release.version:
             tally = _reviews(waiting)
             row = (", ".join(tally.count.signed), ", ".join(tally.count.may_sign))
@@ -47,10 +50,11 @@ def review_list() -> None:
 @review.command("show")
 def review_show() -> None:
     """The release that waits: its verdict, its gates, its evidence, and who has signed. All of it verified first."""
-    from twinseal.trust.release.candidate import verify_release
+    from twinseal.trust.release.candidate import require_bundle, verify_release
     from twinseal.trust.release.request import Request
 
     anchor = Home.find().anchor()
+    require_bundle(BUNDLE, VERDICT, anchor)
     waiting = Request.read(RELEASE)
     checked = verify_release(BUNDLE, waiting.release, anchor)
     release, tally = waiting.release, _reviews(waiting)
@@ -63,9 +67,7 @@ def review_show() -> None:
         )
     for seen in tally.items:
         out.print(f"  {seen.standing:8} {shown(seen.holder)} {shown(seen.time)}  {shown(seen.comment or seen.reason)}")
-    out.print(
-        f"approved by {len(tally.count.signed)} of {tally.count.threshold}: {', '.join(tally.count.signed) or 'nobody'}"
-    )
+    out.print(tally.count.summary)
     out.print("the report to read: [cyan]reports/report.html[/]")
     if tally.count.may_sign:
         out.print(
@@ -82,26 +84,23 @@ def approve(
 ) -> None:
     """Verify the release that waits as a twin would, and sign it."""
     from twinseal.trust.audit import log_of
+    from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.release import approval
+    from twinseal.trust.release.candidate import require_bundle
     from twinseal.trust.release.request import Request
 
     anchor = Home.find().anchor()
+    require_bundle(BUNDLE, VERDICT, anchor)
     waiting = Request.read(RELEASE)
     release = waiting.release
     agree(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
-    path = approval.approve(
-        APPROVALS,
-        waiting.role_bytes,
-        waiting.release_bytes,
-        BUNDLE,
-        anchor=anchor,
-        holder=holder,
-        signer=signer(key, holder),
-        now=datetime.now(UTC),
-        audit=log_of(Home.find().path),
-        comment=comment,
+    reviewer = NamedSigner(holder, signer(key, holder))
+    now, audit = datetime.now(UTC), log_of(Home.find().path)
+    done = approval.approve(APPROVALS, waiting, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
+    line = (
+        "[green]approved[/]" if done.is_new else "[yellow]already approved, with the same comment; nothing changed:[/]"
     )
-    _say_standing(waiting, f"[green]approved[/] by {holder}: {path}")
+    _say_standing(waiting, f"{line} by {holder}: {done.path}")
 
 
 def reject(
@@ -112,24 +111,18 @@ def reject(
 ) -> None:
     """Say no, with a reason that is signed and kept. An approval of yours no longer counts then."""
     from twinseal.trust.audit import log_of
+    from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.release import approval
     from twinseal.trust.release.request import Request
 
     anchor = Home.find().anchor()
     waiting = Request.read(RELEASE)
     agree(yes, f"Reject {waiting.release.model} release {waiting.release.version} as {holder}?")
-    path = approval.reject(
-        APPROVALS,
-        waiting.role_bytes,
-        waiting.release_bytes,
-        anchor=anchor,
-        holder=holder,
-        signer=signer(key, holder),
-        now=datetime.now(UTC),
-        audit=log_of(Home.find().path),
-        comment=comment,
-    )
-    out.print(f"[yellow]rejected[/] by {holder}: {path}")
+    reviewer = NamedSigner(holder, signer(key, holder))
+    now, audit = datetime.now(UTC), log_of(Home.find().path)
+    done = approval.reject(APPROVALS, waiting, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
+    line = "rejected" if done.is_new else "already rejected, with the same comment; nothing changed:"
+    out.print(f"[yellow]{line}[/] by {holder}: {done.path}")
     out.print("it is shown beside the release; it is not counted, and stops nobody else")
 
 
@@ -158,7 +151,7 @@ def _waiting() -> Any:
 def _reviews(waiting: Any) -> Any:
     from twinseal.trust.release import approval
 
-    return approval.read_all(APPROVALS, waiting.role_bytes, Home.find().anchor())
+    return approval.read_all(APPROVALS, waiting, Home.find().anchor())
 
 
 def _say_standing(waiting: Any, done: str) -> None:

@@ -57,7 +57,7 @@ def gates_table(verdict: Statement) -> str:
     return "\n".join(lines)
 
 
-def links(experiment: str, run: str, model_id: str) -> str:
+def candidate_links(experiment: str, run: str, model_id: str) -> str:
     """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server."""
     place = f"#/experiments/{experiment}"
     return (

@@ -18,7 +18,7 @@ from typing import Any
 from twinseal.digests import sha256_file
 from twinseal.evidence import Statement
 from twinseal.registry.describe import describe
-from twinseal.registry.register import mirror
+from twinseal.registry.register import mirror_metadata
 from twinseal.registry.register import publish as offer
 from twinseal.registry.store import Store
 from twinseal.registry.submit import describe_candidate, submit
@@ -27,7 +27,7 @@ from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.home import Home
 from twinseal.trust.release import approval, repository
 from twinseal.trust.release.candidate import verify_release
-from twinseal.trust.release.model_role import Count
+from twinseal.trust.release.model_role import ApprovalCount
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.roles import Roles
@@ -47,7 +47,7 @@ class Registration:
     """
 
     release: Release
-    count: Count
+    count: ApprovalCount
     status: str
     mlflow_version: str = ""
 
@@ -75,11 +75,11 @@ def request(
         RegistryError: MLflow could not be reached, or refused.
         TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
     """
-    published = repository.current(home, model)
+    published = repository.current_release(home, model)
     version = 1 if published is None else published.version + 1
-    verdict = _verdict(home, bundle)
+    verdict = _read_verdict(home, bundle)
     waiting = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
-    description = describe(model, verdict, _records(bundle, home), approve_command=APPROVE, state=waiting)
+    description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=waiting)
     model_id = submit(
         store, bundle, model=model, description_markdown=description, params=params, metrics=metrics, reports=reports
     )
@@ -91,11 +91,11 @@ def request(
         mlflow_model_id=model_id,
         parent_version=None if published is None else published.version,
     )
-    audit, attempt = log_of(home.path), Entry.about(release, "submitted", roles["builder"].holders[0], now)
-    with audit.refusing(attempt):
+    audit, attempt = log_of(home.path), Entry.for_release(release, "submitted", roles["builder"].holders[0], now)
+    with audit.log_refusal(attempt):
         verify_release(bundle, release, home.anchor())
         role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-        made = Request(release, release.to_bytes(), role)
+        made = Request(release, role)
         audit.append(attempt)
         made.write(directory)
         return made
@@ -115,12 +115,12 @@ def register(
         AuditError: It cannot be logged: nothing was published.
     """
     waiting = Request.read(directory)
-    tally = approval.read_all(approvals, waiting.role_bytes, home.anchor())
+    tally = approval.read_all(approvals, waiting, home.anchor())
     if tally.count.missing:
         return Registration(waiting.release, tally.count, "pending")
     signers = ", ".join(tally.count.signed)
-    attempt = Entry.about(waiting.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
-    with log_of(home.path).refusing(attempt):
+    attempt = Entry.for_release(waiting.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
+    with log_of(home.path).log_refusal(attempt):
         return _register(store, home, bundle, waiting, tally, attempt, roles=roles, now=now)
 
 
@@ -136,21 +136,20 @@ def _register(
     now: datetime,
 ) -> Registration:
     verify_release(bundle, waiting.release, home.anchor())
-    standing = repository.current(home, waiting.release.model)
+    standing = repository.current_release(home, waiting.release.model)
     if standing is None or standing.sha256 != waiting.release.sha256:  # again: nothing changes, nothing is logged
         log_of(home.path).append(attempt)
     published = repository.publish(
         home,
-        waiting.role_bytes,
+        waiting,
         tally.signatures,
-        waiting.release_bytes,
         registrar=home.role_signer(home.anchor().roles["registrar"]),
         roles=roles,
         now=now,
     )
     release = waiting.release
     signed = f"release {release.version}, approved by {', '.join(tally.count.signed)}"
-    description = describe(release.model, _verdict(home, bundle), _records(bundle, home), state=signed)
+    description = describe(release.model, _read_verdict(home, bundle), _record_digests(bundle, home), state=signed)
     number = offer(
         store,
         home,
@@ -179,14 +178,14 @@ def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
     attempt = Entry(now, "renewed", role.holder_of(registrar.public_key.keyid), details={"until": f"{until:%Y-%m-%d}"})
     log_of(home.path).append(attempt)
     expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
-    mirror(store, home)
+    mirror_metadata(store, home)
     return expires
 
 
-def _verdict(home: Home, bundle: Path) -> Statement:
+def _read_verdict(home: Home, bundle: Path) -> Statement:
     return read_attestation(bundle / "evidence" / "assess.dsse.json", "assess", home.anchor())
 
 
-def _records(bundle: Path, home: Home) -> dict[str, str]:
+def _record_digests(bundle: Path, home: Home) -> dict[str, str]:
     names = [requirement.name for requirement in home.anchor().evidence]
     return {name: sha256_file(bundle / "evidence" / f"{name}.dsse.json") for name in names}

@@ -59,7 +59,7 @@ class Store:
         Raises:
             RegistryError: MLflow could not be reached, refused, or the experiment was deleted by hand.
         """
-        with answering(f"experiment {name}"):
+        with registry_errors(f"experiment {name}"):
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 place = None if self.artifacts is None else (self.artifacts / name).as_uri()
@@ -87,9 +87,9 @@ def connect(home: Home, tracking_uri: str | None = None) -> Store:
     artifacts = artifacts_folder(home.path) if uri.startswith("sqlite:") else None
     if artifacts is not None:
         artifacts.mkdir(parents=True, exist_ok=True)
-    with answering(f"MLflow at {shown(uri)}"), warnings.catch_warnings():
+    with registry_errors(f"MLflow at {without_password(uri)}"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SQLAlchemy warns of MLflow's mappers when they are first set up
-        with _same_environment():
+        with _restore_environment():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -129,14 +129,14 @@ def check_model_id(model_id: str) -> None:
         raise RegistryError(f"candidate: expected an MLflow model id like m-0123…, got {model_id[:80]!r}")
 
 
-def shown(uri: str) -> str:
+def without_password(uri: str) -> str:
     """`uri` without what may be a password in it."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 @contextmanager
-def answering(what: str) -> Iterator[None]:
+def registry_errors(what: str) -> Iterator[None]:
     """Map whatever MLflow raises, inside, to RegistryError: `what` was being asked of it.
 
     Everything is mapped on purpose: behind MLflow stand SQLAlchemy, alembic, requests, urllib3 and the file system, and
@@ -155,7 +155,7 @@ def answering(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _same_environment() -> Iterator[None]:
+def _restore_environment() -> Iterator[None]:
     """Undo what MLflow writes into the environment: the next `connect`, for another home, would obey it."""
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     try:
@@ -167,7 +167,7 @@ def _same_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def absent(error: Exception) -> bool:
+def is_absent(error: Exception) -> bool:
     """Whether MLflow said that there is no such thing."""
     return isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
 

@@ -4,7 +4,7 @@ Verification, numbered as in the body of `verify_envelope`:
 
 1. the bytes are one JSON object of exactly payload, payloadType, signatures, not too long
 2. the payload type is in-toto's: the type is under the signature, and no other is ours
-3. base64 is strict: one byte string has one spelling
+3. base64 is canonical: one byte string has one text
 4. every signature is by a key of the role, over these bytes, each key once; no passengers
 5. as many as the role's threshold demands
 
@@ -22,7 +22,7 @@ from securesystemslib.dsse import Envelope
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, SignatureError, ThresholdError
 from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.metadata import signature, verifies
+from twinseal.trust.metadata import is_signed_by, parse_signature
 from twinseal.trust.root.pins import RoleKeys
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -39,7 +39,7 @@ def sign_envelope(payload: bytes, signer: KeySigner) -> bytes:
     return canonical_json(envelope.to_dict())
 
 
-def countersign_envelope(data: bytes, signer: KeySigner, where: str = "envelope") -> bytes:
+def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> bytes:
     """The same envelope with one signature more; those that it has are not looked at.
 
     Raises:
@@ -52,7 +52,7 @@ def countersign_envelope(data: bytes, signer: KeySigner, where: str = "envelope"
     return canonical_json(envelope.to_dict())
 
 
-def envelope_keys(data: bytes, where: str = "envelope") -> tuple[str, ...]:
+def envelope_keyids(data: bytes, where: str = "envelope") -> tuple[str, ...]:
     """Identifiers of the keys that an envelope names, in its order; says nothing of whether they have signed.
 
     Raises:
@@ -74,7 +74,7 @@ def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> byt
     for keyid, item in envelope.signatures.items():  # 4
         if keyid not in keys:
             raise SignatureError(f"{where}: expected a signature by {_names(role)} ({role.role}), got {keyid[:12]}…")
-        if not verifies(keys[keyid], item, payload):
+        if not is_signed_by(keys[keyid], item, payload):
             raise SignatureError(f"{where}: expected {role.holder_of(keyid)} to have signed these bytes, got another")
     if len(envelope.signatures) < role.threshold:  # 5; identifiers are computed, so distinct ones are distinct keys
         got = ", ".join(map(role.holder_of, envelope.signatures))
@@ -96,26 +96,26 @@ def _parse(data: bytes, where: str) -> Any:
         raise SignatureError(f"{where}: expected a signature, got none")
     signatures: dict[str, Any] = {}
     for item in value["signatures"]:
-        fields = {**item, "sig": strict_base64(item.get("sig"), where).hex()} if isinstance(item, dict) else item
-        found = signature(fields, where)
+        fields = {**item, "sig": decode_strict_base64(item.get("sig"), where).hex()} if isinstance(item, dict) else item
+        found = parse_signature(fields, where)
         if found.keyid in signatures:
             raise SignatureError(f"{where}: expected one signature by each key, got two by {found.keyid[:12]}…")
         signatures[found.keyid] = found
-    return Envelope(strict_base64(value["payload"], where), PAYLOAD_TYPE, signatures)
+    return Envelope(decode_strict_base64(value["payload"], where), PAYLOAD_TYPE, signatures)
 
 
-def strict_base64(text: Any, where: str) -> bytes:
-    """The bytes that `text` spells in standard base64, in the one spelling that it has.
+def decode_strict_base64(text: Any, where: str) -> bytes:
+    """The bytes that `text` spells in standard base64, in its canonical form.
 
     Raises:
-        SignatureError: It is not that spelling.
+        SignatureError: It is not in that form.
     """
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else None
     except (binascii.Error, ValueError) as error:
         raise SignatureError(f"{where}: expected base64, got something else") from error
     if data is None or base64.b64encode(data).decode() != text:  # 3
-        raise SignatureError(f"{where}: expected base64 in its one spelling, got another")
+        raise SignatureError(f"{where}: expected canonical base64, got another form")
     return data
 
 

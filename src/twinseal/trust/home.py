@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.errors import KeyAccessError, RootError
-from twinseal.trust.keys.key import KeySigner, open_signer, variable
+from twinseal.trust.keys.key import KeySigner, environment_name, open_signer
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
 
@@ -38,7 +38,7 @@ class Home:
         Raises:
             RootError: There is none, it holds no anchor, or others may write to it.
         """
-        home = cls.intended()
+        home = cls.default()
         if home.path.exists() and home.path.stat().st_mode & 0o022:
             raise RootError(
                 f"{home.path}: expected a folder that only its owner may write to, got mode "
@@ -57,7 +57,7 @@ class Home:
         return home
 
     @classmethod
-    def intended(cls) -> Home:
+    def default(cls) -> Home:
         """Where the home of this machine is or would be: for `init`, which makes it."""
         return cls(Path(os.environ.get("TWINSEAL_HOME") or ".twinseal"))
 
@@ -100,9 +100,9 @@ class Home:
 
     def key_uri(self, holder: str) -> str:
         """Where the private key of `holder` is: $TWINSEAL_<HOLDER>_KEY, or `keys/<holder>.pem`."""
-        return os.environ.get(f"TWINSEAL_{variable(holder)}_KEY") or f"file:{self.keys / holder}.pem"
+        return os.environ.get(f"TWINSEAL_{environment_name(holder)}_KEY") or f"file:{self.keys / holder}.pem"
 
-    def holds(self, holder: str) -> bool:
+    def has_key(self, holder: str) -> bool:
         """Whether this machine names a private key for `holder`. It is not opened."""
         uri = self.key_uri(holder)
         scheme, _, place = uri.partition(":")
@@ -123,7 +123,7 @@ class Home:
             KeyAccessError: None is; or the key here is not the one that the anchor has pinned.
         """
         for holder in role.holders:
-            if self.holds(holder.name):
+            if self.has_key(holder.name):
                 signer = self.signer(holder.name)
                 if signer.public_key.keyid != holder.key.keyid:
                     raise KeyAccessError(
@@ -134,5 +134,5 @@ class Home:
         names = ", ".join(holder.name for holder in role.holders)
         raise KeyAccessError(
             f"{role.role}: expected the key of {names}, got none on this machine",
-            remedy=f"Set $TWINSEAL_{variable(role.holders[0].name)}_KEY, or sign where that key is.",
+            remedy=f"Set $TWINSEAL_{environment_name(role.holders[0].name)}_KEY, or sign where that key is.",
         )

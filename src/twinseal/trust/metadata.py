@@ -60,7 +60,7 @@ def signed_bytes(metadata: Metadata[Any], where: str) -> bytes:
         raise SignatureError(f"{where}: expected TUF metadata with a canonical form, got a value without") from error
 
 
-def verifies(key: Key, signature: Any, payload: bytes) -> bool:
+def is_signed_by(key: Key, signature: Any, payload: bytes) -> bool:
     """Whether `signature` is by `key` over `payload`. Malformed is False."""
     try:
         key.verify_signature(signature, payload)
@@ -69,17 +69,17 @@ def verifies(key: Key, signature: Any, payload: bytes) -> bool:
     return True
 
 
-def signers(keys: Iterable[Key], signatures: dict[str, Any], payload: bytes) -> tuple[Key, ...]:
+def keys_that_signed(keys: Iterable[Key], signatures: dict[str, Any], payload: bytes) -> tuple[Key, ...]:
     """Those of `keys` that made one of `signatures` over `payload`, each value once, in the order of `keys`."""
     found: dict[str, Key] = {}
     for key in keys:
         signature = signatures.get(key.keyid)
-        if signature is not None and verifies(key, signature, payload):
+        if signature is not None and is_signed_by(key, signature, payload):
             found.setdefault(fingerprint(key), key)
     return tuple(found.values())
 
 
-def signature(value: Any, where: str) -> Any:
+def parse_signature(value: Any, where: str) -> Any:
     """The signature that a JSON object of exactly keyid and sig stands for.
 
     Raises:

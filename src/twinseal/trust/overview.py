@@ -31,16 +31,16 @@ class Expiry:
     near: timedelta
     remedy: str
 
-    def urgent(self, now: datetime) -> bool:
+    def is_urgent(self, now: datetime) -> bool:
         """Whether it has expired at `now`, or nearly."""
         return now >= self.expires - self.near
 
-    def left(self, now: datetime) -> str:
+    def time_left(self, now: datetime) -> str:
         """In words, for how long it still holds.
 
         >>> from datetime import UTC
         >>> end = datetime(2026, 3, 9, tzinfo=UTC)
-        >>> Expiry("root", end, timedelta(days=30), "").left(datetime(2026, 3, 1, tzinfo=UTC))
+        >>> Expiry("root", end, timedelta(days=30), "").time_left(datetime(2026, 3, 1, tzinfo=UTC))
         'until 2026-03-09, 8 days left'
         """
         days = (self.expires - now) // timedelta(days=1)

@@ -20,9 +20,9 @@ from twinseal.files import FileRecord
 from twinseal.prognostics.checkpoint import Model, read_model
 from twinseal.trust.metadata import MAX_METADATA_BYTES
 from twinseal.trust.release.candidate import verify_release
-from twinseal.trust.release.model_role import check_release, count, parse_role
+from twinseal.trust.release.model_role import check_release, count_approvals, parse_role
 from twinseal.trust.release.release import Release
-from twinseal.trust.root.anchor import Anchor, chain
+from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ def admit(
     return VerifiedModel(release, model, anchor.demo, _SEAL)
 
 
-def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
+def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     """The model that `state` has installed, verified once more, offline; the caller holds the lock.
 
     Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
@@ -96,8 +96,8 @@ def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     try:
         with (folder / ROLE).open("rb") as stream:
             role = stream.read(MAX_METADATA_BYTES + 1)
-        pinned = chain(anchor, folder / ROOTS)[-1]
-        count(role, (), pinned, model).demand()
+        pinned = anchor_chain(anchor, folder / ROOTS)[-1]
+        count_approvals(role, (), pinned, model).require_complete()
         check_release(parse_role(role, model), release.to_bytes(), model)
         return admit(folder / BUNDLE, release, pinned)
     except OSError as error:

@@ -38,7 +38,7 @@ class Deadline:
         self._seconds, self._clock = seconds, clock
         self._end: float | None = None
 
-    def left(self) -> float:
+    def remaining_s(self) -> float:
         """Seconds left.
 
         Raises:
@@ -55,20 +55,20 @@ class Deadline:
         return rest
 
     @contextmanager
-    def waiting(self, timeout: float | None) -> Iterator[float]:
+    def limit_wait(self, timeout: float | None) -> Iterator[float]:
         """Seconds to wait for the network now: a socket's, or what is left.
 
         Raises:
             RegistryError: None are left, before or after.
         """
         try:
-            yield min(timeout or SOCKET_S, self.left())
+            yield min(timeout or SOCKET_S, self.remaining_s())
         except httpcore.TimeoutException:
-            self.left()
+            self.remaining_s()
             raise
 
 
-class Gathering:
+class ReceiveBatching:
     """Lets the bytes of a large body gather in the socket, instead of waking us for every 8 KiB that a server writes.
 
     Only while much is still to come, so that what a reading waits for does come; and only in the clear: under TLS a
@@ -84,9 +84,9 @@ class Gathering:
         plain = stream.get_extra_info("ssl_object") is None
         self._socket = stream.get_extra_info("socket")
         self._left, self._on = int(length) if plain else 0, False
-        self.came(0)
+        self.count_bytes(0)
 
-    def came(self, size: int) -> None:
+    def count_bytes(self, size: int) -> None:
         """Say that `size` bytes more have come."""
         self._left -= size
         if self._on != (self._left >= LARGE_BYTES):
@@ -94,7 +94,7 @@ class Gathering:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, CHUNK // 2 if self._on else 1)
 
 
-class PunctualBackend(httpcore.SyncBackend):
+class DeadlineBackend(httpcore.SyncBackend):
     """TCP whose every wait ends with the deadline: also while headers trickle in, where no one else looks."""
 
     def __init__(self, deadline: Deadline) -> None:
@@ -109,29 +109,29 @@ class PunctualBackend(httpcore.SyncBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """As httpcore's, within what is left."""
-        with self._deadline.waiting(timeout) as patience:
+        with self._deadline.limit_wait(timeout) as patience:
             stream = super().connect_tcp(host, port, patience, local_address, socket_options)
-        return _PunctualStream(stream, self._deadline)
+        return _DeadlineStream(stream, self._deadline)
 
 
-class _PunctualStream(httpcore.NetworkStream):
+class _DeadlineStream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._stream, self._deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """More than was asked for, if it is there: httpcore asks for little, and its parser takes any amount."""
-        with self._deadline.waiting(timeout) as patience:
+        with self._deadline.limit_wait(timeout) as patience:
             return self._stream.read(max(max_bytes, CHUNK), patience)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with self._deadline.waiting(timeout) as patience:
+        with self._deadline.limit_wait(timeout) as patience:
             self._stream.write(buffer, patience)
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        with self._deadline.waiting(timeout) as patience:
-            return _PunctualStream(self._stream.start_tls(ssl_context, server_hostname, patience), self._deadline)
+        with self._deadline.limit_wait(timeout) as patience:
+            return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, patience), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

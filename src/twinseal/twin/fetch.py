@@ -50,7 +50,7 @@ def fetch(source: Source, release: Release, record: FileRecord, bundle: Path) ->
     except FileNotFoundError as error:
         raise RegistryError(f"{record.path}: expected this file of release {release.version}, got none") from error
     with target.open("xb") as stream:
-        got = _take(chunks, record, stream)
+        got = _hash_and_write(chunks, record, stream)
     if got != record:
         raise DigestMismatchError(
             f"{record.path}: expected sha256 {record.sha256[:12]}… ({record.length} bytes) as signed, "
@@ -60,7 +60,7 @@ def fetch(source: Source, release: Release, record: FileRecord, bundle: Path) ->
     return got
 
 
-def _take(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> FileRecord:
+def _hash_and_write(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> FileRecord:
     """Hash and write what comes, as long as it is within the signed length; flushed to the disk."""
     digest, length = hashlib.sha256(), 0
     before: Future[None] | None = None
@@ -71,7 +71,7 @@ def _take(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> File
                 before.result()  # raises what went wrong there: a full disk, say
             if length > record.length:
                 break  # a source that does not keep to its limit; the comparison refuses it
-            before = other.submit(_keep, block, digest, stream)
+            before = other.submit(_write_block, block, digest, stream)
         if before is not None:
             before.result()
     stream.flush()
@@ -79,7 +79,7 @@ def _take(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> File
     return FileRecord(record.path, length, digest.hexdigest())
 
 
-def _keep(block: list[bytes], digest: hashlib._Hash, stream: BinaryIO) -> None:
+def _write_block(block: list[bytes], digest: hashlib._Hash, stream: BinaryIO) -> None:
     """Hash and write a block; now and then wait for the disk, which the network's pace hides."""
     start = stream.tell()
     for chunk in block:

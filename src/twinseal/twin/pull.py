@@ -27,20 +27,20 @@ import structlog
 
 from twinseal.errors import TwinsealError
 from twinseal.files import write_whole
-from twinseal.trust.release.client import anchors, refresh
+from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor
-from twinseal.twin.admit import VerifiedModel, admit, readmit
+from twinseal.twin.admit import VerifiedModel, admit, admit_installed
 from twinseal.twin.byte_sources import Source
 from twinseal.twin.fetch import fetch
 from twinseal.twin.journal import Journal
-from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, Seen, State
+from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, LastSeen, State
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Admitted:
+class PullResult:
     """What a pull led to.
 
     Attributes:
@@ -54,7 +54,7 @@ class Admitted:
 
 def pull(
     source: Source, anchor: Anchor, model: str, state_dir: Path, now: datetime, *, fetch_again: bool = False
-) -> Admitted:
+) -> PullResult:
     """Fetch the current release of `model`, admit it, and make it the twin's.
 
     Side effects: writes below `state_dir`, nowhere else.
@@ -74,30 +74,30 @@ def pull(
     """
     state, journal = State(state_dir), Journal(state_dir, model, now)
     try:
-        with state.locked():
+        with state.write_lock():
             return _pull(source, anchor, model, state, now, fetch_again, journal)
     except (TwinsealError, OSError) as error:
         log.warning("pull.refused", model=model, kind=type(error).__name__, reason=str(error))
-        journal.refused(error)
+        journal.log_refusal(error)
         raise
 
 
 def _pull(
     source: Source, anchor: Anchor, model: str, state: State, now: datetime, fetch_again: bool, journal: Journal
-) -> Admitted:
-    seen = state.seen(model)
+) -> PullResult:
+    seen = state.last_seen(model)
     if seen is not None:
         seen.check_clock(now)  # 0
     release = refresh(anchor, state.metadata, source.open, model, now)  # 1
-    journal.offered(release)
-    pinned = anchors(anchor, state.metadata)
+    journal.remember_offer(release)
+    pinned = known_anchors(anchor, state.metadata)
     if seen is not None:
         seen.check_release(release)  # 2
-    state.remember(Seen(model, now, release.version, release.sha256))
+    state.remember(LastSeen(model, now, release.version, release.sha256))
     if not fetch_again:
-        standing = _standing(state, release, anchor)
+        standing = _installed_model(state, release, anchor)
         if standing is not None:
-            return Admitted(standing, changed=False)
+            return PullResult(standing, changed=False)
     folder = state.new_folder()
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
     admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
@@ -105,18 +105,18 @@ def _pull(
     write_whole(folder / ROLE, (state.metadata / f"{model}.json").read_bytes(), mode=0o600)
     for newer in pinned[1:]:
         write_whole(folder / ROOTS / f"{newer.version}.root.json", newer.root, mode=0o600)
-    journal.admitted(release)
+    journal.log_admission(release)
     state.install(folder, release.sha256)  # 7
     log.info("release.installed", model=model, version=release.version, files=len(records))
-    return Admitted(admitted, changed=True)
+    return PullResult(admitted, changed=True)
 
 
-def _standing(state: State, release: Release, anchor: Anchor) -> VerifiedModel | None:
+def _installed_model(state: State, release: Release, anchor: Anchor) -> VerifiedModel | None:
     """The model that is current, if it is `release` and still whole; a damaged one is fetched again."""
     try:
-        if not state.points() or state.current()[0] != release.sha256:
+        if not state.has_current() or state.current()[0] != release.sha256:
             return None
-        return readmit(state, anchor, release.model)
+        return admit_installed(state, anchor, release.model)
     except (TwinsealError, OSError) as error:
         log.warning("release.damaged", model=release.model, version=release.version, reason=str(error))
         return None

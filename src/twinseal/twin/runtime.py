@@ -25,7 +25,7 @@ from twinseal.errors import DataError
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
 from twinseal.trust.root.anchor import Anchor
-from twinseal.twin.admit import VerifiedModel, readmit
+from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.rows import cycle_of, name_of, number_of, records
 from twinseal.twin.state import State
 
@@ -62,7 +62,7 @@ class Prediction:
     advice: str
 
 
-def current(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
+def current_model(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
     """The model that the twin at `state_dir` has installed, verified once more, offline.
 
     Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
@@ -72,8 +72,8 @@ def current(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
     """
     state = State(state_dir)
-    with state.shared():
-        return readmit(state, anchor, model)
+    with state.read_lock():
+        return admit_installed(state, anchor, model)
 
 
 def run(
@@ -96,11 +96,11 @@ def run(
     """
     runtime = Runtime(verified, baselines)
     if not last_only:
-        yield from map(runtime.step, records(rows))
+        yield from map(runtime.predict, records(rows))
         return
     for row in records(rows):
-        runtime.see(row)
-    yield from runtime.answers()
+        runtime.add_row(row)
+    yield from runtime.predictions()
 
 
 class Runtime:
@@ -123,11 +123,11 @@ class Runtime:
         apply = self._model.normaliser.apply
         self._baselines = {unit: baseline_of(apply(rows)) for unit, rows in (baselines or {}).items()}
 
-    def step(self, row: Mapping[str, Any]) -> Prediction:
+    def predict(self, row: Mapping[str, Any]) -> Prediction:
         """The prediction after one more row."""
-        return self.see(row).answer()
+        return self.add_row(row).predict()
 
-    def see(self, row: Mapping[str, Any]) -> _Unit:
+    def add_row(self, row: Mapping[str, Any]) -> _Unit:
         """Take in one more row, without estimating."""
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
@@ -137,12 +137,12 @@ class Runtime:
             if len(self._units) >= MAX_UNITS:
                 unit = ""  # somebody makes up names: nobody is answered under a new one
             self._units.setdefault(unit, _Unit(unit, self._model, self._baselines.get(unit)))
-        self._units[unit].see(row)
+        self._units[unit].add_row(row)
         return self._units[unit]
 
-    def answers(self) -> Iterator[Prediction]:
+    def predictions(self) -> Iterator[Prediction]:
         """The prediction of each unit after its last row."""
-        return (unit.answer() for unit in self._units.values())
+        return (unit.predict() for unit in self._units.values())
 
 
 class _Unit:
@@ -159,7 +159,7 @@ class _Unit:
         self._refusal = "expected a row, got none yet"
         self._shown = 0
 
-    def see(self, row: Mapping[str, Any]) -> None:
+    def add_row(self, row: Mapping[str, Any]) -> None:
         cycle = cycle_of(row.get("cycle"))
         self._shown, self._flagged, self._rules = cycle, (), ()
         if not self._name:
@@ -171,9 +171,9 @@ class _Unit:
                 f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
             )
         else:
-            self._take(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
+            self._guard_row(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
 
-    def _take(self, cycle: int, raw: NDArray[np.float64]) -> None:
+    def _guard_row(self, cycle: int, raw: NDArray[np.float64]) -> None:
         model, settings = self._model, self._model.normaliser.settings
         try:
             known = model.normaliser.scaled(raw)  # (1, C) σ
@@ -197,27 +197,27 @@ class _Unit:
         self._rules = tuple(str(look.rules[0, at]) for at in flagged)
         self._refusal, self._cycle, self._count = look.refusals[0], cycle, self._count + gap + 1
 
-    def answer(self) -> Prediction:
+    def predict(self) -> Prediction:
         if self._refusal:
-            return self._refused(self._refusal)
+            return self._refused_prediction(self._refusal)
         count = min(self._count, self._model.window)
         repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
         try:
             rul = self._model.guarded(repaired, given, self._cycle, self._baseline)
         except DataError as error:
-            return self._refused(str(error))
-        doubts, fewest = self._doubts(), self._model.contract.min_cycles
+            return self._refused_prediction(str(error))
+        doubts, fewest = self._caveats(), self._model.contract.min_cycles
         mode = "plain" if self._baseline is None or self._model.networks.commissioned is None else "commissioned"
         widen = self._model.guard.widen if any(self._repaired) else 1.0
         low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
-        advice = "; ".join([_plan(rul, self._model.rul_cap_cycles), *doubts])
+        advice = "; ".join([_maintenance_advice(rul, self._model.rul_cap_cycles), *doubts])
         weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
         readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
         return Prediction(
             self._name, self._shown, rul, low, high, readings, self._flagged, mode == "commissioned", advice
         )
 
-    def _doubts(self) -> list[str]:
+    def _caveats(self) -> list[str]:
         doubts = []
         repaired, fewest = sum(self._repaired), self._model.contract.min_cycles
         if repaired:
@@ -230,12 +230,12 @@ class _Unit:
             doubts.append(f"a history of {self._count} cycles, fewer than {fewest}")
         return doubts
 
-    def _refused(self, reason: str) -> Prediction:
+    def _refused_prediction(self, reason: str) -> Prediction:
         advice = f"inspect now: {reason}"
         return Prediction(self._name, self._shown, 0.0, 0.0, 0.0, "refused", self._flagged, False, advice)
 
 
-def _plan(rul: float, cap: float) -> str:
+def _maintenance_advice(rul: float, cap: float) -> str:
     if rul >= cap:
         return f"no maintenance due within {cap:.0f} cycles"
     return f"maintain within {int(rul)} cycles"

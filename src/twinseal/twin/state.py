@@ -38,10 +38,10 @@ _REMEDY = "Somebody changed the twin's state. Find out who; then empty the folde
 
 
 @dataclass(frozen=True)
-class Seen:
+class LastSeen:
     """What the twin has seen, and will not go back behind.
 
-    Law: `Seen.from_bytes(seen.to_bytes()) == seen`.
+    Law: `LastSeen.from_bytes(seen.to_bytes()) == seen`.
 
     Attributes:
         model: Name of the model.
@@ -69,7 +69,7 @@ class Seen:
         return canonical_json({"model": self.model, "time": time, "version": self.version, "sha256": self.sha256})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Seen:
+    def from_bytes(cls, data: bytes) -> LastSeen:
         """The value that `to_bytes` gave.
 
         Raises:
@@ -150,7 +150,7 @@ class State:
                 raise TrustError(f"{below}: expected a folder, got a link", remedy=_REMEDY)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def write_lock(self) -> Iterator[None]:
         """Pull alone: a second pull waits, and so does a start.
 
         Side effects: makes the directory; before and after, removes all but the current model.
@@ -168,26 +168,26 @@ class State:
                 self._tidy()  # of what was refused, or replaced
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def read_lock(self) -> Iterator[None]:
         """Read while nobody pulls.
 
         Raises:
             TrustError: Nothing was ever pulled into this directory; or as `check_private`.
         """
         if not (self.path / "lock").is_file():
-            raise _nothing(self.path)
+            raise _no_model_error(self.path)
         self.check_private()
         with _lock(self.path / "lock", os.O_RDONLY, fcntl.LOCK_SH):
             yield
 
-    def seen(self, model: str) -> Seen | None:
+    def last_seen(self, model: str) -> LastSeen | None:
         """What was seen of `model`; None before the first pull.
 
         Raises:
             EvidenceError: The memory is of another model, is malformed, or is gone while a model is installed.
         """
         try:
-            seen = Seen.from_bytes(read_regular(self.path / "last_seen.json", 4096))
+            seen = LastSeen.from_bytes(read_regular(self.path / "last_seen.json", 4096))
         except FileNotFoundError:
             if (self.path / "current").exists():
                 raise EvidenceError(
@@ -201,7 +201,7 @@ class State:
             )
         return seen
 
-    def remember(self, seen: Seen) -> None:
+    def remember(self, seen: LastSeen) -> None:
         """Keep what was seen.
 
         Raises:
@@ -215,7 +215,7 @@ class State:
         incoming.mkdir(mode=0o700, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=incoming))
 
-    def points(self) -> bool:
+    def has_current(self) -> bool:
         """Whether anything is current."""
         return (self.path / "current").exists()
 
@@ -229,7 +229,7 @@ class State:
         try:
             name = read_regular(self.path / "current", 200).decode("ascii", "replace")
         except FileNotFoundError:
-            raise _nothing(self.path) from None
+            raise _no_model_error(self.path) from None
         if not _FOLDER.match(name):
             raise EvidenceError(
                 f"{self.path / 'current'}: expected an installed release, got {name!r:.80}", remedy=_REMEDY
@@ -274,7 +274,7 @@ class State:
         """Remove what is not current; nothing of the models if nobody can say which one is."""
         shutil.rmtree(self.path / "incoming", ignore_errors=True)
         try:
-            keep = self.current()[1].name if self.points() else ""
+            keep = self.current()[1].name if self.has_current() else ""
         except EvidenceError:
             return
         for folder in (self.path / "models").glob("*"):
@@ -297,5 +297,5 @@ def _lock(path: Path, flags: int, kind: int) -> Iterator[None]:
         os.close(descriptor)  # and with it the lock
 
 
-def _nothing(path: Path) -> TrustError:
+def _no_model_error(path: Path) -> TrustError:
     return TrustError(f"{path}: expected an installed model, got none", remedy="Fetch one: twinseal pull")

@@ -163,11 +163,11 @@ def test_missing_evidence_is_refused(scene: Scene, bundle: Path, stage: str) -> 
 def test_evidence_of_one_stage_in_the_place_of_another_is_refused(scene: Scene, bundle: Path) -> None:
     shutil.copy(bundle / "evidence/poison.dsse.json", bundle / "evidence/evade.dsse.json")
     judge(bundle, scene.home, "pump-rul", unchanged)
-    with pytest.raises(EvidenceError, match="windows that evade ran on"):
+    with pytest.raises(EvidenceError, match="evade: about something else: no windows it ran on on record"):
         verify_bundle(bundle, scene.anchor)
 
 
-# Steps 4 to 8: what the statements say. Each is signed by the right role: an honest key, a statement that does not fit.
+# Steps 4 to 7: what the statements say. Each is signed by the right role: an honest key, a statement that does not fit.
 
 
 def _without_subjects(*prefixes: str) -> Edit:
@@ -204,6 +204,7 @@ def _less_materials(prefix: str) -> Edit:
 
 
 RAW, ACCEPTED = "data/raw/telemetry.parquet", "data/accepted/telemetry.parquet"
+ELSE = "about something else"
 WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
 
 
@@ -221,40 +222,41 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
         ("assess", saying(verificationResult=""), GateRefusedError, "verdict: expected PASSED, got none"),
         ("assess", saying(verificationResult=True), GateRefusedError, "verdict: expected PASSED, got none"),
         # 5
-        ("train", about((WEIGHTS, OTHER)), EvidenceError, "train's model files: expected evidence about this model"),
-        ("train", _with_subject("model/more.bin"), EvidenceError, "train's model files"),
-        (
-            "train",
-            _with_subject("other/more.bin"),
-            EvidenceError,
-            "train: expected to be about the model's files alone",
-        ),
-        ("train", _without_subjects("model/config"), EvidenceError, "train's model files"),
+        ("train", about((WEIGHTS, OTHER)), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _with_subject("model/more.bin"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _with_subject("other/more.bin"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _without_subjects("model/config"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _other_materials("data/windows"), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("train", _less_materials("data/windows"), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", _less_materials(WINDOWS), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("train", _materials(lambda listed: listed + listed), EvidenceError, "train read differ .one is there twice"),
+        ("train", _materials(lambda _: []), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", saying(buildDefinition={}), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", saying(buildDefinition=7), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("prepare", about((WINDOWS, OTHER)), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("prepare", _without_subjects("data/windows/prep"), EvidenceError, f"prepare: {ELSE}: no windows that train"),
+        ("prepare", _other_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: the telemetry that prepare"),
+        ("prepare", _less_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: no telemetry that prepare"),
+        ("validate", about((ACCEPTED, OTHER)), EvidenceError, f"validate: {ELSE}: the telemetry that prepare read"),
+        ("validate", about((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
+        ("validate", _without_subjects("data/raw"), EvidenceError, f"ingest: {ELSE}: no telemetry that validate read"),
+        ("ingest", about((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
+        ("evade", about((WEIGHTS, OTHER)), EvidenceError, f"evade: {ELSE}: the files of the model differ"),
+        ("evade", about((WINDOWS, OTHER)), EvidenceError, f"evade: {ELSE}: the windows it ran on differ"),
+        ("evade", _without_subjects("data/"), EvidenceError, f"evade: {ELSE}: no windows it ran on"),
+        ("evade", _without_subjects("model/"), EvidenceError, f"evade: {ELSE}: no files of the model"),
+        ("poison", about((WEIGHTS, OTHER)), EvidenceError, f"poison: {ELSE}: the files of the model differ"),
+        ("poison", about((ACCEPTED, OTHER)), EvidenceError, f"poison: {ELSE}: the telemetry it ran on differ"),
         # 6
-        ("train", _other_materials("data/windows"), EvidenceError, "windows that train read"),
-        ("train", _less_materials("data/windows"), EvidenceError, "windows that train read"),
-        ("train", _less_materials(WINDOWS), EvidenceError, "windows that train read"),
-        ("train", _materials(lambda listed: listed + listed), EvidenceError, "windows that train read"),
-        ("train", _materials(lambda _: []), EvidenceError, "windows that train read"),
-        ("train", saying(buildDefinition={}), EvidenceError, "expected a list of resolvedDependencies"),
-        ("train", saying(buildDefinition=7), EvidenceError, "statement: expected"),
-        ("prepare", about((WINDOWS, OTHER)), EvidenceError, "windows that train read"),
-        ("prepare", _without_subjects("data/windows/prep"), EvidenceError, "expected data/windows/preparation.json, "),
-        ("prepare", _other_materials("data/accepted"), EvidenceError, "telemetry that prepare read"),
-        ("prepare", _less_materials("data/accepted"), EvidenceError, "telemetry that prepare read"),
-        ("validate", about((ACCEPTED, OTHER)), EvidenceError, "telemetry that prepare read"),
-        ("validate", about((RAW, OTHER)), EvidenceError, "telemetry that validate looked at"),
-        ("validate", _without_subjects("data/raw"), EvidenceError, "telemetry that validate looked at"),
-        ("ingest", about((RAW, OTHER)), EvidenceError, "telemetry that validate looked at"),
+        ("assess", about((WEIGHTS, OTHER)), EvidenceError, "verdict: expected one about exactly these model files"),
+        ("assess", _with_subject("model/more"), EvidenceError, "verdict: expected one about exactly these model files"),
+        (
+            "assess",
+            _without_subjects("model/config"),
+            EvidenceError,
+            "verdict: expected one about exactly these model files",
+        ),
         # 7
-        ("evade", about((WEIGHTS, OTHER)), EvidenceError, "evade's model files"),
-        ("evade", about((WINDOWS, OTHER)), EvidenceError, "windows that evade ran on"),
-        ("evade", _without_subjects("data/"), EvidenceError, "windows that evade ran on"),
-        ("evade", _without_subjects("model/"), EvidenceError, "evade's model files"),
-        ("poison", about((WEIGHTS, OTHER)), EvidenceError, "poison's model files"),
-        ("poison", about((ACCEPTED, OTHER)), EvidenceError, "telemetry that poison ran on"),
-        ("assess", about((WEIGHTS, OTHER)), EvidenceError, "assess's model files"),
-        # 8
         ("assess", saying(inputAttestations=[]), EvidenceError, "verdict: expected one from the 6 statements"),
         ("assess", saying(inputAttestations=None), EvidenceError, "verdict: expected one from the 6 statements"),
         ("assess", saying(inputAttestations=["x"]), EvidenceError, "subject: expected a name and a digest"),
@@ -293,11 +295,13 @@ def test_evidence_of_another_candidate_is_refused(scene: Scene, bundle: Path, tm
     """All evidence is of another candidate."""
     other = make_bundle(tmp_path / "other", scene.home, weights=b"better")
     shutil.copytree(other / "evidence", bundle / "evidence", dirs_exist_ok=True)
-    with pytest.raises(EvidenceError, match="train's model files: expected evidence about this model"):
+    with pytest.raises(
+        EvidenceError, match="expected evidence about this model; train: about something else: the files of the model"
+    ):
         verify_bundle(bundle, scene.anchor)
 
 
-# Step 9: the verdict and the release.
+# Step 8: the verdict and the release.
 
 
 def test_the_verdict_on_another_model_is_refused(scene: Scene, honest_bundle: Path) -> None:

@@ -27,13 +27,14 @@ from twinseal.files import write_whole
 from twinseal.trust import overview
 from twinseal.trust.audit import log_of
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import fingerprint, generate, open_signer, read_public_key
+from twinseal.trust.keys.key import fingerprint, generate_key_pair, open_signer, read_public_key
 from twinseal.trust.release import repository
-from twinseal.trust.release.client import anchors, refresh
-from twinseal.trust.release.model_role import compose, sign_role
+from twinseal.trust.release.client import known_anchors, refresh
+from twinseal.trust.release.model_role import compose_role, sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root import ceremony, custody
-from twinseal.trust.root.anchor import Anchor, succeed
+from twinseal.trust.root.anchor import Anchor, verified_successor
 from twinseal.trust.root.ceremony import Outcome
 from twinseal.trust.root.roles import Roles
 
@@ -61,13 +62,13 @@ def without(roles: Roles, *gone: str) -> Roles:
 
 def test_a_ceremony_needs_public_keys_and_two_custodians_who_sign_one_after_the_other(tmp_path: Path) -> None:
     roles, home = Roles.load(POLICY), Home(tmp_path / "home")
-    generate(home.keys / "custodian-1.pem", passphrase=None)
+    generate_key_pair(home.keys / "custodian-1.pem", passphrase=None)
     with pytest.raises(KeyAccessError, match=r"custodian-2.pub: expected a public key, got none") as caught:
         ceremony.init(home, roles, NOW)
     assert "Ask custodian-2 for the public key" in caught.value.remedy
     elsewhere = Home(tmp_path / "elsewhere")
     for holder in roles.holders[1:]:
-        generate(elsewhere.keys / f"{holder}.pem", passphrase=None)
+        generate_key_pair(elsewhere.keys / f"{holder}.pem", passphrase=None)
         write_whole(home.keys / f"{holder}.pub", (elsewhere.keys / f"{holder}.pub").read_bytes())
     assert Outcome(
         None,
@@ -91,7 +92,7 @@ def test_a_ceremony_needs_public_keys_and_two_custodians_who_sign_one_after_the_
 def test_a_ceremony_with_encrypted_keys_makes_an_anchor_that_is_no_demo(tmp_path: Path) -> None:
     roles, home = Roles.load(POLICY), Home(tmp_path / "home")
     for holder in roles.holders:
-        generate(home.keys / f"{holder}.pem", passphrase=holder.encode())
+        generate_key_pair(home.keys / f"{holder}.pem", passphrase=holder.encode())
     with pytest.raises(KeyAccessError, match="expected the right passphrase"):
         ceremony.init(home, roles, NOW, passphrase=lambda _uri, _holder: b"wrong")
     done = ceremony.init(home, roles, NOW, passphrase=by_holder)
@@ -104,13 +105,13 @@ def test_a_ceremony_with_encrypted_keys_makes_an_anchor_that_is_no_demo(tmp_path
 
 def test_an_interrupted_demo_uses_the_keys_it_had_made(tmp_path: Path) -> None:
     roles, home = Roles.load(POLICY), Home(tmp_path / "home")
-    key = generate(home.keys / "alice.pem", passphrase=None)
+    key = generate_key_pair(home.keys / "alice.pem", passphrase=None)
     assert key == ceremony.init_demo(home, roles, NOW).roles["reviewer"].key_of("alice")
 
 
 def test_a_demo_does_not_walk_over_a_real_ceremony(tmp_path: Path) -> None:
     roles, home = Roles.load(POLICY), Home(tmp_path / "home")
-    key = generate(tmp_path / "alice.pem", passphrase=None)
+    key = generate_key_pair(tmp_path / "alice.pem", passphrase=None)
     write_whole(home.keys / "alice.pub", (tmp_path / "alice.pub").read_bytes())
     with pytest.raises(KeyAccessError, match="expected no real keys beside those of a demo, found those of alice"):
         ceremony.init_demo(home, roles, NOW)
@@ -163,15 +164,14 @@ def look(scene: Scene, cache: Path, anchor: Anchor, now: datetime = LATER) -> Re
 
 def approve(scene: Scene, version: int, *holders: str, now: datetime = LATER) -> Release:
     """The same candidate as another release, signed by `holders` with the keys that they have now."""
-    current = repository.current(scene.home, MODEL)
+    current = repository.current_release(scene.home, MODEL)
     assert current is not None
     release = replace(current, version=version, parent_version=current.version)
     role = repository.stage(scene.home, release, expires=scene.roles.expiry("reviewer", now))
     repository.publish(
         scene.home,
-        role,
+        Request(release, role),
         [sign_role(role, scene.signer(holder)) for holder in holders],
-        release.to_bytes(),
         registrar=scene.home.role_signer(scene.home.anchor().roles["registrar"]),
         roles=scene.roles,
         now=now,
@@ -196,7 +196,7 @@ def test_every_roles_key_can_be_rotated_and_the_twin_learns_it_by_itself(
     assert old.public_key == open_signer(f"file:{retired}").public_key
     following = approve(released, 2, "alice", "bruno")
     assert following == look(released, twin, released.anchor)  # from root 1, by root 2
-    assert done.anchor == anchors(released.anchor, twin)[-1]
+    assert done.anchor == known_anchors(released.anchor, twin)[-1]
     assert following == look(released, twin.with_name("new"), done.anchor)  # a twin installed with root 2
 
 
@@ -207,15 +207,14 @@ def test_a_rotated_reviewers_old_key_counts_no_longer(released: Scene, twin: Pat
     ceremony.rotate(released.home, released.roles, "alice", LATER)
     with pytest.raises(ThresholdError, match="pump-rul was signed by 1/2 keys"):
         look(released, twin, released.anchor)
-    release = replace(repository.current(released.home, MODEL), version=2, parent_version=1)  # type: ignore[type-var]
+    release = replace(repository.current_release(released.home, MODEL), version=2, parent_version=1)  # type: ignore[type-var]
     role = repository.stage(released.home, release, expires=released.roles.expiry("reviewer", LATER))
     signatures = [sign_role(role, thief), sign_role(role, released.signer("bruno"))]
     with pytest.raises(ThresholdError, match=r"expected 2 reviewers, got 1 \(bruno\)"):
         repository.publish(
             released.home,
-            role,
+            Request(release, role),
             signatures,
-            release.to_bytes(),
             registrar=released.signer("registrar"),
             roles=released.roles,
             now=LATER,
@@ -295,7 +294,7 @@ def test_a_root_that_was_seen_cannot_be_withheld_later(released: Scene, twin: Pa
     before = shutil.copytree(released.home.repository, twin.with_name("mirror"))
     with pytest.raises(ThresholdError):
         look(released, twin, released.anchor)
-    assert 2 == anchors(released.anchor, twin)[-1].version
+    assert 2 == known_anchors(released.anchor, twin)[-1].version
     (before / "metadata" / "2.root.json").unlink()
     with pytest.raises((ThresholdError, SignatureError)):
         refresh(released.anchor, twin, Disk(before, {}, []), MODEL, LATER)
@@ -327,7 +326,7 @@ def test_the_root_of_other_custodians_is_not_followed(released: Scene, twin: Pat
     with pytest.raises((ThresholdError, SignatureError), match="root was signed by 0/2 keys"):
         look(released, twin, released.anchor)
     with pytest.raises(RootError, match="expected version 2 signed by the custodians before it"):
-        succeed(released.anchor, thief.anchor().root)
+        verified_successor(released.anchor, thief.anchor().root)
 
 
 @pytest.mark.attack("1")
@@ -380,7 +379,7 @@ def test_pins_of_commissioners_expire_without_stopping_a_model(released: Scene, 
     assert "twinseal trust renew" in caught.value.remedy
     assert 1 == look(released, tmp_path / "a", released.anchor, later).version
     (said,) = (item for item in overview.expiries(released.home) if item.what == "commissioner")
-    assert (True, "expired 2026-03-04") == (said.urgent(later), said.left(later))
+    assert (True, "expired 2026-03-04") == (said.is_urgent(later), said.time_left(later))
 
 
 # Proposals under attack, and interrupted
@@ -391,11 +390,11 @@ def test_a_proposal_signed_by_too_few_or_by_strangers_is_not_published(released:
     """A next root is signed by one custodian, a stranger and a reviewer."""
     before = released.home.anchor()
     proposal = custody.propose(released.home, before.pins, released.roles, LATER)
-    stranger = generate(tmp_path / "mallory.pem", passphrase=None)
+    stranger = generate_key_pair(tmp_path / "mallory.pem", passphrase=None)
     assert stranger is not None
     signers = [released.signer("custodian-1"), open_signer(f"file:{tmp_path}/mallory.pem"), released.signer("alice")]
     signed = custody.sign(proposal, signers, before)
-    assert 3 == len(custody.missing(signed, before))
+    assert 3 == len(custody.missing_signatures(signed, before))
     with pytest.raises(ThresholdError, match=r"the old root: expected 2 custodians to sign, got 1 \(custodian-1\)"):
         custody.publish(released.home, signed, registrar=released.signer("registrar"), roles=released.roles, now=LATER)
     assert before == released.home.anchor()
@@ -479,7 +478,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> list[str]:
 
 
 def test_renewal_brings_in_a_new_reviewer_who_brought_a_public_key(released: Scene, tmp_path: Path) -> None:
-    dora = generate(tmp_path / "dora.pem", passphrase=None)
+    dora = generate_key_pair(tmp_path / "dora.pem", passphrase=None)
     reviewer = released.roles["reviewer"].model_copy(update={"holders": ("alice", "bruno", "chiara", "dora")})
     more = released.roles.model_copy(update={"roles": released.roles.roles.model_copy(update={"reviewer": reviewer})})
     with pytest.raises(KeyAccessError, match=r"dora.pub: expected a public key, got none"):
@@ -507,7 +506,7 @@ def test_rotation_of_nobody_and_to_the_same_key_is_refused(released: Scene) -> N
 def test_the_targets_key_alone_cannot_bring_in_reviewers(released: Scene, twin: Path, tmp_path: Path) -> None:
     """It delegates to its own reviewers, who sign a release: TUF is content, the pins are not."""
     honest = released.home.anchor()
-    thief = generate(tmp_path / "mallory.pem", passphrase=None)
+    thief = generate_key_pair(tmp_path / "mallory.pem", passphrase=None)
     targets = Metadata.from_file(str(released.home.repository / "metadata" / "1.targets.json"))
     targets.signed.version = 2
     targets.signed.delegations.keys = {thief.keyid: thief}
@@ -516,10 +515,10 @@ def test_the_targets_key_alone_cannot_bring_in_reviewers(released: Scene, twin: 
     from tests.trust.scenes import put
 
     put(released.home, "targets", targets, released.signer("custodian-1"), released.signer("custodian-2"))
-    current = repository.current(released.home, MODEL)
+    current = repository.current_release(released.home, MODEL)
     assert current is not None
     release = replace(current, version=2, parent_version=1)
-    role = Metadata.from_bytes(compose(release, version=2, expires=released.roles.expiry("reviewer", NOW)))
+    role = Metadata.from_bytes(compose_role(release, version=2, expires=released.roles.expiry("reviewer", NOW)))
     put(released.home, MODEL, role, open_signer(f"file:{tmp_path}/mallory.pem"))
     write_whole(released.home.repository / "targets" / MODEL / f"{release.sha256}.release.json", release.to_bytes())
     with pytest.raises(SignatureError, match=r"expected signatures of the pinned reviewers \(alice, bruno, chiara\)"):
@@ -527,4 +526,4 @@ def test_the_targets_key_alone_cannot_bring_in_reviewers(released: Scene, twin: 
 
 
 def test_describe_is_what_the_released_scene_published(released: Scene, honest_bundle: Path) -> None:
-    assert describe(honest_bundle) == repository.current(released.home, MODEL)
+    assert describe(honest_bundle) == repository.current_release(released.home, MODEL)

@@ -17,11 +17,11 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from twinseal.assurance.case import Case
-from twinseal.assurance.evidence_chain import REQUIRED
 from twinseal.assurance.gates import GateResult
 from twinseal.assurance.report import beyond, caveats, measured, tables
 from twinseal.assurance.report.figures import PALETTE, Figure
 from twinseal.assurance.report.measured import group, number, of
+from twinseal.evidence_chain import REQUIRED
 
 BAR = 160.0  # width of a gate's bar, in its own units
 

@@ -80,7 +80,7 @@ def open_regular(path: Path) -> BinaryIO | None:
     raise AuditError(f"{path}: expected a regular file, got something else")
 
 
-def put(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole, in place of an older one; it and its name are on the disk when this returns.
 
     Raises:
@@ -91,8 +91,8 @@ def put(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def put_new(path: Path, data: bytes) -> None:
-    """As `put`, but never over an older file.
+def create_file(path: Path, data: bytes) -> None:
+    """As `replace_file`, but never over an older file.
 
     Raises:
         FileExistsError: There is one.
@@ -103,7 +103,7 @@ def put_new(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def extend(path: Path, data: bytes) -> None:
+def append_bytes(path: Path, data: bytes) -> None:
     """Add `data` to the end of a file; on the disk when this returns.
 
     Raises:
@@ -118,7 +118,7 @@ def extend(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def cut(path: Path, length: int) -> None:
+def truncate(path: Path, length: int) -> None:
     """Keep the first `length` bytes of a file."""
     with path.open("r+b") as stream:
         os.ftruncate(stream.fileno(), length)
@@ -134,7 +134,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, alone: bool) -> Iterator[None]:
+def lock(path: Path, *, alone: bool) -> Iterator[None]:
     """Hold the lock file at `path`, alone to write, or with other readers. A reader of a copy without one needs none.
 
     Raises:
@@ -147,13 +147,13 @@ def locked(path: Path, *, alone: bool) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT if alone else os.O_RDONLY
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
     try:
-        _take(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, path)
+        _acquire(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, path)
         yield
     finally:
         os.close(descriptor)  # and with it the lock
 
 
-def _take(descriptor: int, kind: int, path: Path) -> None:
+def _acquire(descriptor: int, kind: int, path: Path) -> None:
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -81,14 +81,22 @@ class Entry:
         _check_details(self.details)
 
     @classmethod
-    def about(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
+    def for_release(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
         """The entry of a decision about `release`; actor and details are made to fit."""
-        return cls(now, event, fit(actor, MAX_NAME), release.model, release.version, release.sha256, _fit_all(details))
+        return cls(
+            now,
+            event,
+            truncate(actor, MAX_NAME),
+            release.model,
+            release.version,
+            release.sha256,
+            _truncate_details(details),
+        )
 
-    def refused(self, error: Exception) -> Entry:
+    def as_refusal(self, error: Exception) -> Entry:
         """The refusal that this decision met instead, with the error's kind and message."""
-        said = {"attempted": self.event, "error": type(error).__name__, "message": error}
-        return replace(self, event="refused", details=_fit_all({**said, **dict(self.details), **said}))
+        refusal = {"attempted": self.event, "error": type(error).__name__, "message": error}
+        return replace(self, event="refused", details=_truncate_details({**refusal, **dict(self.details), **refusal}))
 
     def to_bytes(self) -> bytes:
         """Canonical JSON.
@@ -116,21 +124,21 @@ class Entry:
             raise AuditError(str(error)) from error
         if not isinstance(value, dict) or set(value) != _FIELDS or value["schema"] != SCHEMA:
             raise AuditError(f"{where}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(value)[:80]}")
-        said = {name: value[name] for name in _FIELDS - {"schema", "time"}}
-        entry = cls(time=_read_time(value["time"], where), **said)
+        fields = {name: value[name] for name in _FIELDS - {"schema", "time"}}
+        entry = cls(time=_read_time(value["time"], where), **fields)
         if entry.to_bytes() != data:
             raise AuditError(f"{where}: expected canonical JSON, got another form of it")
         return entry
 
 
-def fit(text: object, most: int = MAX_TEXT) -> str:
+def truncate(text: object, most: int = MAX_TEXT) -> str:
     """`text` as an entry can hold it: Unicode, at most `most` characters, no password in an address."""
     clean = _USERINFO.sub("://", str(text)).encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
-def _fit_all(details: Mapping[str, object]) -> dict[str, str]:
-    return {name: fit(text) for name, text in list(details.items())[:MAX_DETAILS]}
+def _truncate_details(details: Mapping[str, object]) -> dict[str, str]:
+    return {name: truncate(text) for name, text in list(details.items())[:MAX_DETAILS]}
 
 
 def _check_details(details: object) -> None:

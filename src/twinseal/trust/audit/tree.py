@@ -35,7 +35,7 @@ Read = Callable[[int, int, int], bytes]
 """The bytes of a tile by level, index and width (0 for a full one); b"" when there is none."""
 
 
-def on_disk(folder: Path) -> Read:
+def tile_reader(folder: Path) -> Read:
     """Tiles below `folder`, none longer than it can be.
 
     Raises, when read:
@@ -125,10 +125,10 @@ def grow(read: Read, size: int, leaves: Sequence[bytes]) -> tuple[dict[str, byte
     """
     _check_edge(read, size)
     made: dict[tuple[int, int, int], bytes] = {}
-    _widen(made, read, ENTRIES, size, [len(leaf).to_bytes(2, "big") + leaf for leaf in leaves])
+    _extend_level(made, read, ENTRIES, size, [len(leaf).to_bytes(2, "big") + leaf for leaf in leaves])
     hashes, level, count = [leaf_hash(leaf) for leaf in leaves], 0, size
     while hashes:
-        full = _widen(made, read, level, count, hashes)
+        full = _extend_level(made, read, level, count, hashes)
         hashes, level, count = [_tile_root(tile) for tile in full], level + 1, count // WIDTH
     found = root(lambda *tile: made.get(tile) or read(*tile), size + len(leaves))
     return {path_of(*tile): data for tile, data in made.items()}, found
@@ -140,7 +140,7 @@ def root(read: Read, size: int) -> bytes:
     Raises:
         AuditError: A tile is gone, or too short.
     """
-    with _mapped():
+    with _translate_errors():
         return _reader(read, size).mth(0, size)
 
 
@@ -150,7 +150,7 @@ def inclusion(read: Read, index: int, size: int) -> list[bytes]:
     Raises:
         AuditError: As `root`.
     """
-    with _mapped():
+    with _translate_errors():
         return list(_reader(read, size).get_inclusion_proof(index, size).node_hashes)
 
 
@@ -160,7 +160,7 @@ def consistency(read: Read, old: int, size: int) -> list[bytes]:
     Raises:
         AuditError: As `root`.
     """
-    with _mapped():
+    with _translate_errors():
         return list(_reader(read, size).get_consistency_proof(old, size).node_hashes) if old else []
 
 
@@ -188,7 +188,7 @@ def check_consistency(old: int, old_root: bytes, size: int, proof: list[bytes], 
         raise AuditError(f"log of {size} entries: expected one that begins with the {old} of before") from error
 
 
-def superseded(size: int) -> Iterator[str]:
+def superseded_folders(size: int) -> Iterator[str]:
     """Folders of partial tiles that a full tile has replaced, as the tree reaches `size`: they may go."""
     level, count = 0, size
     while count and count % WIDTH == 0:
@@ -198,7 +198,7 @@ def superseded(size: int) -> Iterator[str]:
         level, count = level + 1, count // WIDTH
 
 
-def _widen(
+def _extend_level(
     made: dict[tuple[int, int, int], bytes], read: Read, level: int, count: int, elements: list[bytes]
 ) -> list[bytes]:
     """Put `elements` into `made` after the `count` that the level has; the tiles that are full now."""
@@ -258,7 +258,7 @@ def _reader(read: Read, size: int) -> TilesReader:
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, IndexError) as error:  # a tile that is gone, torn, or too short

@@ -17,6 +17,7 @@ Key identifiers are computed from the key (securesystemslib's default), never ta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -31,7 +32,7 @@ from twinseal.errors import KeyAccessError, SignatureError
 from twinseal.files import write_whole
 from twinseal.trust.keys import key_files, passphrases, tokens
 from twinseal.trust.keys.key_files import MAX_PEM_BYTES
-from twinseal.trust.keys.passphrases import variable
+from twinseal.trust.keys.passphrases import environment_name
 from twinseal.trust.keys.token_uris import TokenUri
 
 log = structlog.get_logger(__name__)
@@ -45,17 +46,19 @@ __all__ = [
     "SCHEMES",
     "Key",
     "KeySigner",
+    "NamedSigner",
     "PrivateKey",
+    "environment_name",
     "fingerprint",
-    "generate",
     "generate_in_token",
+    "generate_key_pair",
+    "grouped_digits",
     "needs_passphrase",
     "open_signer",
     "public_key",
     "public_key_in_token",
-    "read_aloud",
     "read_public_key",
-    "variable",
+    "short_fingerprint",
 ]
 
 
@@ -84,7 +87,7 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
     def __init__(self, private_key: PrivateKey) -> None:
         public = private_key.public_key()
         if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
-            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind(private_key)}")
+            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind_name(private_key)}")
         self._private_key = private_key
         self._public_key = SSlibKey.from_crypto(public)
 
@@ -130,7 +133,20 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         return signer
 
 
-def generate(path: Path, *, passphrase: bytes | None) -> Key:
+@dataclass(frozen=True)
+class NamedSigner:
+    """Who signs: a holder of a role, and the signer with that holder's key.
+
+    Attributes:
+        holder: The name, as in policy/roles.yaml.
+        signer: Signs with the key. Whether it is the holder's, each verb compares with the root.
+    """
+
+    holder: str
+    signer: KeySigner
+
+
+def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
     """Make a key pair: the private key at `path`, the public one beside it with the suffix .pub.
 
     Side effects: makes the folder (0700) if missing; never overwrites a key, and leaves no half of one.
@@ -169,13 +185,13 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
         KeyAccessError: As `tokens.generate_key`; or there is a public key at `public` already.
     """
     place = TokenUri.parse(uri)
-    place = place.labelled(holder) if holder and place.object is None else place
+    place = place.with_label(holder) if holder and place.object is None else place
     if public.exists():
         raise KeyAccessError(
             f"{public}: expected no public key there yet, found one",
             remedy="Keys are never overwritten: move the old one away.",
         )
-    made = tokens.generate_key(place, _pin(place, passphrase, holder))
+    made = tokens.generate_key(place, _read_pin(place, passphrase, holder))
     key = SSlibKey.from_crypto(made)
     _write_public(public, key)
     log.info("key.generated", uri=str(place), keyid=key.keyid[:12])
@@ -194,14 +210,14 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
         KeyAccessError: Unknown scheme; no such file or token; open to group or others; no private key in it, or more
             than one; not P-256; the passphrase is missing or wrong.
     """
-    scheme, rest = _split(uri)
+    scheme, rest = _split_uri(uri)
     if scheme == "pkcs11":
         place = TokenUri.parse(uri)
-        return KeySigner(tokens.open_key(place, _pin(place, passphrase, holder)))
+        return KeySigner(tokens.open_key(place, _read_pin(place, passphrase, holder)))
     path, name = Path(rest), holder or Path(rest).stem
-    loaded: Any = key_files.load(path, lambda: passphrase or passphrases.demand(name, str(path)))
+    loaded: Any = key_files.load(path, lambda: passphrase or passphrases.require_passphrase(name, str(path)))
     if not hasattr(loaded, "public_key"):  # Diffie-Hellman parameters and their like
-        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind(loaded)}")
+        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind_name(loaded)}")
     return KeySigner(loaded)
 
 
@@ -211,13 +227,13 @@ def needs_passphrase(uri: str, *, holder: str | None = None) -> bool:
     Raises:
         KeyAccessError: As `open_signer`, as far as it goes without opening the key.
     """
-    scheme, rest = _split(uri)
+    scheme, rest = _split_uri(uri)
     if scheme == "pkcs11":
         place = TokenUri.parse(uri)
-        return place.pin_source is None and not passphrases.available(holder or place.holder)
+        return place.pin_source is None and not passphrases.is_available(holder or place.holder)
     path = Path(rest)
     locked = key_files.protection(path, key_files.read(path)) is not None
-    return locked and not passphrases.available(holder or path.stem)
+    return locked and not passphrases.is_available(holder or path.stem)
 
 
 def public_key_in_token(uri: str) -> Key:
@@ -242,7 +258,7 @@ def public_key(pem: str | bytes, where: str) -> Key:
     except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"{where}: expected a public key in PEM, got something else") from error
     if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
-        raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind(loaded)}")
+        raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     key = SSlibKey.from_crypto(loaded)
     if key.keyval["public"] != text:
         raise SignatureError(f"{where}: expected the key in canonical PEM, got another spelling of {key.keyid[:12]}…")
@@ -276,12 +292,21 @@ def fingerprint(key: Key) -> str:
     except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise SignatureError("key: expected a public key in PEM, got something else") from error
     if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
-        raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind(loaded)}")
+        raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return sha256(loaded.public_bytes(serialization.Encoding.DER, form))
 
 
-def read_aloud(digest: str) -> str:
+def short_fingerprint(key: Key) -> str:
+    """The first 16 digits of a key's fingerprint, as messages, logs and `twinseal trust show` print it.
+
+    Raises:
+        SignatureError: As `fingerprint`.
+    """
+    return fingerprint(key)[:16]
+
+
+def grouped_digits(digest: str) -> str:
     """A digest in groups of four, two lines of eight: how two people compare it on the telephone.
 
     >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
@@ -291,7 +316,7 @@ def read_aloud(digest: str) -> str:
     return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
 
 
-def _split(uri: str) -> tuple[str, str]:
+def _split_uri(uri: str) -> tuple[str, str]:
     scheme, colon, rest = uri.partition(":")
     scheme = scheme.lower()  # RFC 3986 section 3.1
     if not colon or scheme not in SCHEMES or not rest:
@@ -303,7 +328,7 @@ def _split(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def _pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
+def _read_pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
     if given:
         return given
     if place.pin_source is not None:
@@ -311,7 +336,7 @@ def _pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
         if not line:  # an empty one would cost a try
             raise KeyAccessError(f"{place.pin_source}: expected a PIN in its first line, got none")
         return line
-    return passphrases.demand(holder or place.holder, str(place), "PIN for the token")
+    return passphrases.require_passphrase(holder or place.holder, str(place), "PIN for the token")
 
 
 def _write_public(path: Path, key: Key) -> None:
@@ -321,6 +346,6 @@ def _write_public(path: Path, key: Key) -> None:
         raise KeyAccessError(f"{path}: cannot write the public key there ({error.strerror})") from error
 
 
-def _kind(key: object) -> str:
+def _kind_name(key: object) -> str:
     curve = getattr(getattr(key, "curve", None), "name", "")
     return f"curve {curve}" if curve else type(key).__name__

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twinseal import files
 from twinseal.errors import KeyAccessError
 from twinseal.trust.keys import pkcs8
-from twinseal.trust.keys.passphrases import variable
+from twinseal.trust.keys.passphrases import environment_name
 
 MAX_PEM_BYTES = 64 << 10
 MAX_LINKS = 8
@@ -61,7 +61,7 @@ def protection(path: Path, pem: bytes) -> pkcs8.KeyDerivation | None:
         KeyAccessError: It is not one PKCS #8 key, or encrypted in a way or at a cost that we do not take.
     """
     try:
-        return pkcs8.derivation(pem)
+        return pkcs8.read_derivation(pem)
     except ValueError as error:
         raise KeyAccessError(
             f"{path}: expected {error}, got something else",
@@ -82,7 +82,7 @@ def read(path: Path, what: str = "private key") -> bytes:
     except OSError as error:
         raise KeyAccessError(
             f"{path}: expected a {what}, got none ({error.strerror})",
-            remedy=f"Put the {what} there; a private key may be named in $TWINSEAL_{variable(path.stem)}_KEY.",
+            remedy=f"Put the {what} there; a private key may be named in $TWINSEAL_{environment_name(path.stem)}_KEY.",
         ) from error
     if len(data) > MAX_PEM_BYTES:
         raise KeyAccessError(f"{path}: expected a {what} of at most {MAX_PEM_BYTES} bytes, got more")
@@ -101,7 +101,7 @@ def write_new(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | N
         clear = serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, clear)
     else:
-        pem = pkcs8.encrypted(key, passphrase)
+        pem = pkcs8.encrypt_key(key, passphrase)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_folder(path.parent, path.parent.stat())

@@ -52,21 +52,21 @@ def keyring(home: Home, anchor: Anchor | None) -> tuple[KeyEntry, ...]:
         if home.keys.is_dir()
         else []
     )
-    return tuple(entry(home, anchor, holder) for holder in dict.fromkeys([*named, *found]))
+    return tuple(key_entry(home, anchor, holder) for holder in dict.fromkeys([*named, *found]))
 
 
-def entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
+def key_entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
     """What `home` knows of the key of `holder`."""
     warnings: list[str] = []
     public = home.keys / f"{holder}.pub"
-    pinned = _pinned(anchor, holder)
+    pinned = _key_in_anchor(anchor, holder)
     key = pinned
     if public.exists():
         try:
             key = read_public_key(public)
         except TwinsealError as error:
             warnings.append(str(error))
-    private = _private(home, holder, warnings)
+    private = _describe_private_key(home, holder, warnings)
     if key is None:
         warnings.append(f"its public half is not here: {public}")
     elif anchor is not None:
@@ -83,7 +83,7 @@ def roles_of(anchor: Anchor, key: Key) -> tuple[str, ...]:
     return tuple(name for name, role in anchor.roles.items() if digest in map(fingerprint, role.keys.values()))
 
 
-def _pinned(anchor: Anchor | None, holder: str) -> Key | None:
+def _key_in_anchor(anchor: Anchor | None, holder: str) -> Key | None:
     for role in anchor.roles.values() if anchor else ():
         for item in role.holders:
             if item.name == holder:
@@ -91,7 +91,7 @@ def _pinned(anchor: Anchor | None, holder: str) -> Key | None:
     return None
 
 
-def _private(home: Home, holder: str, warnings: list[str]) -> str:
+def _describe_private_key(home: Home, holder: str, warnings: list[str]) -> str:
     """Where the private half is, and how it is protected; what is wrong with it goes to `warnings`."""
     uri = home.key_uri(holder)
     scheme, _, rest = uri.partition(":")
@@ -107,6 +107,6 @@ def _private(home: Home, holder: str, warnings: list[str]) -> str:
         return f"refused, mode {path.stat().st_mode & 0o7777:04o}"
     if found is None:
         warnings.append("its file is not encrypted: whoever copies it can sign")
-    elif not found.strong:
+    elif not found.is_strong:
         warnings.append(f"its passphrase is cheap to guess ({found}): twinseal keys new writes scrypt")
     return f"{'encrypted' if found else 'in the clear'}, mode {path.stat().st_mode & 0o7777:04o}"

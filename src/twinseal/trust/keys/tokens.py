@@ -127,7 +127,7 @@ def open_key(uri: TokenUri, pin: bytes) -> TokenKey:
         key = _private_key(session, uri)
         if _attribute(key, attribute.EXTRACTABLE):
             log.warning("key.extractable", uri=str(uri), why="whoever has the PIN can copy it out of the token")
-        return TokenKey(uri, _public_of(session, uri, key[attribute.ID], _attribute(key, attribute.LABEL)), pin)
+        return TokenKey(uri, _read_public_key(session, uri, key[attribute.ID], _attribute(key, attribute.LABEL)), pin)
 
 
 def read_public(uri: TokenUri) -> ec.EllipticCurvePublicKey:
@@ -137,7 +137,7 @@ def read_public(uri: TokenUri) -> ec.EllipticCurvePublicKey:
         KeyAccessError: As `open_key`, or the token shows public keys only after a login.
     """
     with _session(uri, None) as session:
-        return _public_of(session, uri, uri.id, uri.object)
+        return _read_public_key(session, uri, uri.id, uri.object)
 
 
 def generate_key(uri: TokenUri, pin: bytes) -> ec.EllipticCurvePublicKey:
@@ -179,7 +179,7 @@ def generate_key(uri: TokenUri, pin: bytes) -> ec.EllipticCurvePublicKey:
             made.destroy()
             key.destroy()
             raise KeyAccessError(f"{uri}: expected a token that keeps its keys, got one with other {', '.join(wrong)}")
-        return _public_of(session, uri, identifier, uri.object)
+        return _read_public_key(session, uri, identifier, uri.object)
 
 
 _KEPT = (("SENSITIVE", True), ("EXTRACTABLE", False), ("ALWAYS_SENSITIVE", True), ("NEVER_EXTRACTABLE", True))
@@ -189,17 +189,17 @@ _KEPT = (("SENSITIVE", True), ("EXTRACTABLE", False), ("ALWAYS_SENSITIVE", True)
 def _session(uri: TokenUri, pin: bytes | None, *, writable: bool = False) -> Iterator[Any]:
     """A session with the one token of `uri`, logged in if there is a PIN. Everything is closed and ended after it."""
     pkcs11 = _library(uri)
-    path = _checked_module(uri.module_path())
+    path = _check_module(uri.module_path())
     with _one_at_a_time, contextlib.ExitStack() as closing:
         try:
             module = pkcs11.lib(str(path))
-            closing.callback(_quietly, module.finalize)  # also ends what a failed login has left open
+            closing.callback(_ignore_runtime_errors, module.finalize)  # also ends what a failed login has left open
             token = _token(module, uri)
             session = token.open(rw=writable) if pin is None else _log_in(token, uri, path, pin, writable)
-            closing.callback(_quietly, session.close)
+            closing.callback(_ignore_runtime_errors, session.close)
             yield session
         except pkcs11.PKCS11Error as error:
-            raise _explained(uri, error) from error
+            raise _translate_error(uri, error) from error
 
 
 def _library(uri: TokenUri) -> Any:
@@ -216,7 +216,7 @@ def _log_in(token: Any, uri: TokenUri, module: Path, pin: bytes, writable: bool)
     from pkcs11 import PinIncorrect, PinInvalid, TokenFlag  # noqa: PLC0415
 
     if token.flags & TokenFlag.USER_PIN_LOCKED:
-        raise _refusal(uri, "PinLocked")
+        raise _access_error(uri, "PinLocked")
     if token.flags & TokenFlag.USER_PIN_FINAL_TRY:
         raise KeyAccessError(
             f"{uri}: expected a token with tries to spare, got one that a wrong PIN would lock",
@@ -287,7 +287,9 @@ def _private_key(session: Any, uri: TokenUri) -> Any:
     return key
 
 
-def _public_of(session: Any, uri: TokenUri, identifier: bytes | None, label: str | None) -> ec.EllipticCurvePublicKey:
+def _read_public_key(
+    session: Any, uri: TokenUri, identifier: bytes | None, label: str | None
+) -> ec.EllipticCurvePublicKey:
     from pkcs11 import Attribute, ObjectClass  # noqa: PLC0415
 
     found = _objects(session, ObjectClass.PUBLIC_KEY, identifier or None, label if not identifier else None)
@@ -344,7 +346,7 @@ def _name(key: Any) -> str:
     return f"{_attribute(key, Attribute.LABEL) or '(no label)'} (id {(_attribute(key, Attribute.ID) or b'').hex()})"
 
 
-def _checked_module(path: Path) -> Path:
+def _check_module(path: Path) -> Path:
     """A module is code that runs with the PIN in reach: whoever may write to it has the key."""
     try:
         mode = path.stat().st_mode
@@ -361,15 +363,15 @@ def _checked_module(path: Path) -> Path:
     return path
 
 
-def _explained(uri: TokenUri, error: Exception) -> KeyAccessError:
-    return _refusal(uri, type(error).__name__, str(error))
+def _translate_error(uri: TokenUri, error: Exception) -> KeyAccessError:
+    return _access_error(uri, type(error).__name__, str(error))
 
 
-def _refusal(uri: TokenUri, name: str, detail: str = "") -> KeyAccessError:
+def _access_error(uri: TokenUri, name: str, detail: str = "") -> KeyAccessError:
     expected, got, remedy = _MEANINGS.get(name, ("the token to do its work", f"{name} {detail}".strip()[:200], ""))
     return KeyAccessError(f"{uri}: expected {expected}, got {got}", remedy=remedy)
 
 
-def _quietly(close: Any) -> None:
+def _ignore_runtime_errors(close: Any) -> None:
     with contextlib.suppress(RuntimeError):  # the token may be gone; the module's end closes what is left
         close()

@@ -53,9 +53,9 @@ from twinseal.errors import (
 )
 from twinseal.files import write_whole
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
-from twinseal.trust.release.model_role import check_expiry, count, parse_role
+from twinseal.trust.release.model_role import check_expiry, count_approvals, parse_role
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release, target_path
-from twinseal.trust.root.anchor import Anchor, chain
+from twinseal.trust.root.anchor import Anchor, anchor_chain
 
 log = structlog.get_logger(__name__)
 
@@ -110,41 +110,41 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
         try:
             release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
         except TwinsealError:
-            _keep_roots(anchor, scratch, metadata_dir)  # 6
+            _store_roots(anchor, scratch, metadata_dir)  # 6
             raise
-        _keep(scratch, metadata_dir)  # 6
+        _store_metadata(scratch, metadata_dir)  # 6
     log.info("release.current", model=model, version=release.version, sha256=release.sha256[:12])
     return release
 
 
-def anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
+def known_anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
     """`anchor`, and those that have followed it as far as the cache in `metadata_dir` knows; the newest last.
 
     Raises:
         RootError: A root in the cache does not follow.
     """
-    return chain(anchor, metadata_dir / ROOTS)
+    return anchor_chain(anchor, metadata_dir / ROOTS)
 
 
 def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: datetime) -> Release:
-    updater = _translated(lambda: PunctualUpdater(anchor.root, metadata_dir, SourceFetcher(fetch), now), model)  # 1
-    _translated(updater.refresh, model)  # 2
-    snapshot = parse(Snapshot, _cached(metadata_dir, "snapshot"), "snapshot").signed
+    updater = _translate_errors(lambda: UpdaterAtTime(anchor.root, metadata_dir, SourceFetcher(fetch), now), model)  # 1
+    _translate_errors(updater.refresh, model)  # 2
+    snapshot = parse(Snapshot, _read_cached(metadata_dir, "snapshot"), "snapshot").signed
     if f"{model}.json" not in snapshot.meta:
         raise RegistryError(
             f"{model}: expected a release, got none: nothing has been registered yet",
             remedy="Have the candidate approved and registered: twinseal review list",
         )
-    info = _translated(lambda: updater.get_targetinfo(target_path(model)), model)  # 3
-    newest = anchors(anchor, metadata_dir)[-1]  # 4
+    info = _translate_errors(lambda: updater.get_targetinfo(target_path(model)), model)  # 3
+    newest = known_anchors(anchor, metadata_dir)[-1]  # 4
     newest.check_current(now)
-    role = _pinned_role(newest, _cached(metadata_dir, model), snapshot, model, now)
+    role = _verify_role(newest, _read_cached(metadata_dir, model), snapshot, model, now)
     if info is None or info != role.signed.targets[target_path(model)]:
         raise SignatureError(
             f"{target_path(model)}: expected the target that the reviewers of {model} signed, got one from elsewhere",
             remedy="The targets key may be stolen: ask the custodians.",
         )
-    data = _translated(lambda: _download(updater, info), model)  # 5
+    data = _translate_errors(lambda: _download(updater, info), model)  # 5
     release = Release.from_bytes(
         data, info.path
     )  # length and digest are checked already: `info` is the role's own target
@@ -153,7 +153,7 @@ def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: 
     return release
 
 
-def _keep(scratch: Path, metadata_dir: Path) -> None:
+def _store_metadata(scratch: Path, metadata_dir: Path) -> None:
     """Copy verified metadata into the cache, each file whole. Interrupted, it is a mixture of accepted files."""
     metadata_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in sorted(scratch.rglob("*.json")):
@@ -164,15 +164,15 @@ def _keep(scratch: Path, metadata_dir: Path) -> None:
             write_whole(kept, path.read_bytes(), mode=0o600)
 
 
-def _keep_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
+def _store_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
     with contextlib.suppress(RootError):  # roots that are none are not kept: the refusal says so already
-        for newer in anchors(anchor, scratch)[1:]:
+        for newer in known_anchors(anchor, scratch)[1:]:
             kept = metadata_dir / ROOTS / f"{newer.version}.root.json"
             if not kept.exists():
                 write_whole(kept, newer.root, mode=0o600)
 
 
-def _pinned_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, now: datetime) -> Metadata[Targets]:
+def _verify_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, now: datetime) -> Metadata[Targets]:
     """The role of `model` as it lies in the cache, verified without the targets key's say."""
     role = parse_role(data, model)
     listed = snapshot.meta[f"{model}.json"]
@@ -183,15 +183,15 @@ def _pinned_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, no
     if role.signed.version != listed.version:
         raise RollbackError(f"role {model}: expected version {listed.version}, got {role.signed.version}")
     check_expiry(role, now, f"role {model}")
-    tally = count(data, (), anchor, model)
+    tally = count_approvals(data, (), anchor, model)
     if not tally.signed:
         names = ", ".join(tally.may_sign)
         raise SignatureError(f"role {model}: expected signatures of the pinned reviewers ({names}), got others'")
-    tally.demand()
+    tally.require_complete()
     return role
 
 
-class PunctualUpdater(Updater):
+class UpdaterAtTime(Updater):
     """python-tuf's client by the caller's clock, not the machine's: one set back must not revive old metadata."""
 
     def __init__(self, root: bytes, metadata_dir: Path, fetcher: FetcherInterface, now: datetime) -> None:
@@ -215,11 +215,11 @@ class SourceFetcher(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         try:
-            return iter([b"".join(self._bounded(self._source(url, self._limit)))])
+            return iter([b"".join(self._limit_length(self._source(url, self._limit)))])
         except FileNotFoundError as error:
             raise tuf.DownloadHTTPError(f"{url}: not found", 404) from error
 
-    def _bounded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _limit_length(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         total = 0
         for piece in pieces:
             total += len(piece)
@@ -235,7 +235,7 @@ def _download(updater: Updater, info: Any) -> bytes:
         return Path(updater.download_target(info, str(Path(folder, "release.json")))).read_bytes()
 
 
-def _cached(metadata_dir: Path, name: str) -> bytes:
+def _read_cached(metadata_dir: Path, name: str) -> bytes:
     try:
         with (metadata_dir / f"{name}.json").open("rb") as stream:
             return stream.read(MAX_METADATA_BYTES + 1)
@@ -244,7 +244,7 @@ def _cached(metadata_dir: Path, name: str) -> bytes:
         raise SignatureError(f"role {name}: expected metadata signed by its own role, got none") from error
 
 
-def _translated(action: Callable[[], Any], model: str) -> Any:
+def _translate_errors(action: Callable[[], Any], model: str) -> Any:
     """The outcome of an action of python-tuf, its errors in our words."""
     try:
         return action()
@@ -252,7 +252,7 @@ def _translated(action: Callable[[], Any], model: str) -> Any:
         raise
     except Exception as error:
         # Whatever the library makes of hostile bytes, known or not yet known, is a refusal and never a traceback.
-        ours = _ours(error, model)
+        ours = _translate_error(error, model)
         log.warning("release.refused", model=model, kind=type(ours).__name__, reason=str(ours))
         raise ours from error
 
@@ -267,7 +267,7 @@ _REMEDIES: dict[type[TwinsealError], str] = {
 }
 
 
-def _ours(error: Exception, model: str) -> TwinsealError:
+def _translate_error(error: Exception, model: str) -> TwinsealError:
     cause = error.__cause__
     if isinstance(error, tuf.DownloadError) and isinstance(cause, TwinsealError):
         return cause
@@ -284,13 +284,13 @@ def _ours(error: Exception, model: str) -> TwinsealError:
         if isinstance(error, foreign):
             return ours(text, remedy=_REMEDIES.get(ours, ""))
     if isinstance(error, tuf.UnsignedMetadataError):
-        return _unsigned(error, text)
+        return _signature_error(error, text)
     if "is missing info for" in text:  # python-tuf has no type of its own for a role that vanished from the snapshot
         return RollbackError(text)
     return SignatureError(text)
 
 
-def _unsigned(error: Exception, text: str) -> TrustError:
+def _signature_error(error: Exception, text: str) -> TrustError:
     """Some but too few is a threshold not met; nobody, no signature. python-tuf says which in its text alone."""
     match = _SIGNED_BY.search(str(error))
     return ThresholdError(text) if match and match[1] != "0" else SignatureError(text)

@@ -20,13 +20,13 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 from twinseal.digests import is_sha256, sha256
 from twinseal.errors import DigestMismatchError, ExpiredError, SignatureError, ThresholdError
 from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.metadata import parse, signature, signed_bytes, signers
+from twinseal.trust.metadata import keys_that_signed, parse, parse_signature, signed_bytes
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.root.anchor import Anchor
 
 
 @dataclass(frozen=True)
-class Count:
+class ApprovalCount:
     """How far an approval has come.
 
     Attributes:
@@ -46,7 +46,13 @@ class Count:
         """How many more it takes."""
         return max(0, self.threshold - len(self.signed))
 
-    def demand(self) -> None:
+    @property
+    def summary(self) -> str:
+        """One line for people, e.g. "approved by 3 (2 needed): alice, bruno, chiara"."""
+        names = ", ".join(self.signed) or "nobody"
+        return f"approved by {len(self.signed)} ({self.threshold} needed): {names}"
+
+    def require_complete(self) -> None:
         """Refuse an approval that is not complete.
 
         Raises:
@@ -60,7 +66,7 @@ class Count:
             )
 
 
-def compose(release: Release, *, version: int, expires: datetime) -> bytes:
+def compose_role(release: Release, *, version: int, expires: datetime) -> bytes:
     """The unsigned metadata that lists `release`: the bytes that reviewers are asked to sign."""
     data = release.to_bytes()
     target = TargetFile(len(data), {"sha256": sha256(data)}, release.target)
@@ -122,9 +128,8 @@ def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
         ExpiredError: It has expired at `now`.
     """
     if metadata.signed.is_expired(now):
-        raise ExpiredError(
-            f"{where}: expected metadata valid at {_utc(now)}, got one that expired {_utc(metadata.signed.expires)}"
-        )
+        expired = _format_utc(metadata.signed.expires)
+        raise ExpiredError(f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}")
 
 
 def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
@@ -138,7 +143,9 @@ def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
     return {"keyid": made.keyid, "sig": made.signature}
 
 
-def count(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str) -> Count:
+def count_approvals(
+    role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str
+) -> ApprovalCount:
     """How many of the reviewers whom `anchor` pins have signed exactly this role.
 
     A signature by somebody else, over other bytes, or by a key already counted, counts for nothing.
@@ -147,16 +154,18 @@ def count(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: An
         SignatureError: The role or a signature is malformed.
     """
     metadata = parse_role(role_bytes, model)
-    found = [signature(dict(item), f"role {model}") for item in signatures]
+    found = [parse_signature(dict(item), f"role {model}") for item in signatures]
     by_key = {item.keyid: item for item in [*found, *metadata.signatures.values()]}
     reviewers = anchor.roles["reviewer"]
-    keys = signers(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
+    keys = keys_that_signed(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
     signed = tuple(reviewers.holder_of(key.keyid) for key in keys)
     others = tuple(holder.name for holder in reviewers.holders if holder.name not in signed)
-    return Count(model, reviewers.threshold, signed, others)
+    return ApprovalCount(model, reviewers.threshold, signed, others)
 
 
-def assemble(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str) -> bytes:
+def assemble_signed_role(
+    role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str
+) -> bytes:
     """The signed metadata: the role with the signatures that count, and no others.
 
     Raises:
@@ -164,14 +173,18 @@ def assemble(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor:
         SignatureError: The role or a signature is malformed.
     """
     signatures = tuple(signatures)
-    tally = count(role_bytes, signatures, anchor, model)
-    tally.demand()
+    tally = count_approvals(role_bytes, signatures, anchor, model)
+    tally.require_complete()
     metadata = parse_role(role_bytes, model)
     payload, reviewers = signed_bytes(metadata, f"role {model}"), anchor.roles["reviewer"]
-    found = {item.keyid: item for item in (signature(dict(item), model) for item in signatures)} | metadata.signatures
-    metadata.signatures = {key.keyid: found[key.keyid] for key in signers(reviewers.keys.values(), found, payload)}
+    found = {
+        item.keyid: item for item in (parse_signature(dict(item), model) for item in signatures)
+    } | metadata.signatures
+    metadata.signatures = {
+        key.keyid: found[key.keyid] for key in keys_that_signed(reviewers.keys.values(), found, payload)
+    }
     return metadata.to_bytes()
 
 
-def _utc(moment: datetime) -> str:
+def _format_utc(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")

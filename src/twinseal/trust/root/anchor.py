@@ -6,7 +6,8 @@ the targets key could delegate to reviewers of his own), which signed evidence a
 never count again.
 
 Because the pins are part of the root, they change as a root does (TUF specification 1.0, section 6.1): the next
-version, signed by enough custodians of the old root and of the new one, reaches every twin by itself (`succeed`).
+version, signed by enough custodians of the old root and of the new one, reaches every twin by itself
+(`verified_successor`).
 
 Key identifiers are not written down: they are computed from the keys, so one key has one identifier.
 """
@@ -148,7 +149,7 @@ class Anchor:
         write_whole(directory / ROOT, self.root)
 
 
-def succeed(old: Anchor, root: bytes) -> Anchor:
+def verified_successor(old: Anchor, root: bytes) -> Anchor:
     """The anchor that follows `old`: the next version, signed by enough custodians of both (TUF 1.0, 5.3.4 and 5.3.5).
 
     Raises:
@@ -172,7 +173,7 @@ def succeed(old: Anchor, root: bytes) -> Anchor:
     return new
 
 
-def chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
+def anchor_chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
     """`anchor`, and those that follow it among the files `<version>.root.json` of `directory`; verified, oldest first.
 
     Raises:
@@ -183,7 +184,7 @@ def chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
         path = directory / f"{found[-1].version + 1}.root.json"
         try:
             with path.open("rb") as stream:
-                found.append(succeed(found[-1], stream.read(MAX_METADATA_BYTES + 1)))
+                found.append(verified_successor(found[-1], stream.read(MAX_METADATA_BYTES + 1)))
         except FileNotFoundError:
             return tuple(found)
         except OSError as error:

@@ -23,7 +23,7 @@ import structlog
 from twinseal.errors import KeyAccessError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate, open_signer, read_public_key
+from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pair, open_signer, read_public_key
 from twinseal.trust.root import custody
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.custody import Proposal
@@ -63,17 +63,19 @@ def init_demo(home: Home, roles: Roles, now: datetime) -> Anchor:
         RootError: There is an anchor already.
         KeyAccessError: A key cannot be written or read.
     """
-    _demand_no_anchor(home)
-    _demand_no_proposal(home)
-    gathered = [holder for holder in roles.holders if not home.holds(holder) and (home.keys / f"{holder}.pub").exists()]
+    _require_no_anchor(home)
+    _require_no_proposal(home)
+    gathered = [
+        holder for holder in roles.holders if not home.has_key(holder) and (home.keys / f"{holder}.pub").exists()
+    ]
     if gathered:
         raise KeyAccessError(
             f"{home.keys}: expected no real keys beside those of a demo, found those of {', '.join(gathered)}",
             remedy="For real keys: twinseal init. For a demo: another folder, in $TWINSEAL_HOME.",
         )
     for holder in roles.holders:
-        if not home.holds(holder):
-            generate(home.keys / f"{holder}.pem", passphrase=None)
+        if not home.has_key(holder):
+            generate_key_pair(home.keys / f"{holder}.pem", passphrase=None)
     signers = {holder: home.signer(holder) for holder in roles.holders}
     keys = {holder: signer.public_key for holder, signer in signers.items()}
     log.warning("anchor.demo", home=str(home.path), why="keys are unencrypted and all on one machine")
@@ -96,10 +98,10 @@ def init(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = fr
         KeyAccessError: A public key is missing, or a private one cannot be opened.
         RootError: There is an anchor, or a proposal, already.
     """
-    _demand_no_anchor(home)
-    _demand_no_proposal(home)
-    here = dict(_here(home, _custodians(roles), passphrase))
-    keys = {holder: _public(home, holder, here.get(holder)) for holder in roles.holders}
+    _require_no_anchor(home)
+    _require_no_proposal(home)
+    here = dict(_open_local_signers(home, _custodians(roles), passphrase))
+    keys = {holder: _public_key_of(home, holder, here.get(holder)) for holder in roles.holders}
     custody.propose(home, custody.pins_of(roles, keys, now), roles, now).write(home.proposal_dir)
     return finish(home, roles, now, passphrase=passphrase)
 
@@ -111,10 +113,10 @@ def renew(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = f
         KeyAccessError: A new holder's public key is missing, or a private key cannot be opened.
         RootError: A key that was revoked would come back; a proposal waits already.
     """
-    _demand_no_proposal(home)
+    _require_no_proposal(home)
     before = home.anchor()
     known = {holder.name: holder.key for role in before.roles.values() for holder in role.holders}
-    keys = {holder: known.get(holder) or _public(home, holder, None) for holder in roles.holders}
+    keys = {holder: known.get(holder) or _public_key_of(home, holder, None) for holder in roles.holders}
     for holder, key in keys.items():
         if fingerprint(key) in before.pins.revoked:
             raise RootError(
@@ -150,8 +152,8 @@ def rotate(
         KeyAccessError: Nobody of that name has a role; the new key is the old one, or cannot be written.
         RootError: The new key was revoked, or is somebody else's; a proposal waits already.
     """
-    _demand_no_proposal(home)
-    _key_in(home.anchor(), holder)
+    _require_no_proposal(home)
+    _key_of_holder(home.anchor(), holder)
     place = home.keys / "next" / f"{holder}.pem"
     if public is not None and place.exists():
         raise KeyAccessError(
@@ -164,17 +166,17 @@ def rotate(
         public = (
             open_signer(f"file:{place}", passphrase=secret, holder=holder).public_key
             if again
-            else generate(place, passphrase=secret)
+            else generate_key_pair(place, passphrase=secret)
         )
     before = home.anchor()  # only now: somebody may have been asked for a passphrase, and another root published
-    old = _key_in(before, holder)
+    old = _key_of_holder(before, holder)
     if fingerprint(public) == fingerprint(old):
         raise KeyAccessError(f"{holder}: expected a new key, got the one that the root has already")
     changed = {
         name: replace(role, holders=tuple(Holder(h.name, public if h.name == holder else h.key) for h in role.holders))
         for name, role in before.roles.items()
     }
-    pins = _revoking(before, changed, old, roles, now)
+    pins = _pins_after_revoking(before, changed, old, roles, now)
     write_whole(place.with_suffix(".pub"), public.keyval["public"].encode())
     return _propose(home, pins, roles, now, passphrase)
 
@@ -189,9 +191,9 @@ def revoke(
         ThresholdError: A role could not be met any more.
         RootError: A proposal waits already.
     """
-    _demand_no_proposal(home)
+    _require_no_proposal(home)
     before = home.anchor()
-    old = _key_in(before, holder)
+    old = _key_of_holder(before, holder)
     changed: dict[str, RoleKeys] = {}
     for name, role in before.roles.items():
         left = tuple(item for item in role.holders if item.name != holder)
@@ -201,7 +203,7 @@ def revoke(
                 remedy=f"Replace the key instead: twinseal keys rotate {holder}",
             )
         changed[name] = replace(role, holders=left)
-    return _propose(home, _revoking(before, changed, old, roles, now), roles, now, passphrase)
+    return _propose(home, _pins_after_revoking(before, changed, old, roles, now), roles, now, passphrase)
 
 
 def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
@@ -216,14 +218,14 @@ def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = 
     """
     before = home.anchor() if home.anchor_dir.exists() else None
     if before is not None:
-        _settle(home, before)  # of a publication that was killed just before its end
+        _put_new_keys_in_place(home, before)  # of a publication that was killed just before its end
     proposal = Proposal.read(home.proposal_dir)
     pins = proposal.pins
     named = {h.name for p in (pins, before) if p for r in ("root", "targets", "registrar") for h in p.roles[r].holders}
-    here = [signer for _, signer in _here(home, sorted(named), passphrase)]
+    here = [signer for _, signer in _open_local_signers(home, sorted(named), passphrase)]
     proposal = custody.sign(proposal, here, before)
     proposal.write(home.proposal_dir)
-    waits = custody.missing(proposal, before)
+    waits = custody.missing_signatures(proposal, before)
     keyids = pins.roles["registrar"].keys
     registrar = next((signer for signer in here if signer.public_key.keyid in keyids), None)
     if registrar is None:
@@ -232,7 +234,7 @@ def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = 
     if waits:
         return Outcome(None, waits)
     anchor = custody.publish(home, proposal, registrar=registrar, roles=roles, now=now)
-    _settle(home, anchor)
+    _put_new_keys_in_place(home, anchor)
     return Outcome(anchor)
 
 
@@ -241,7 +243,7 @@ def _propose(home: Home, pins: Pins, roles: Roles, now: datetime, passphrase: Pa
     return finish(home, roles, now, passphrase=passphrase)
 
 
-def _revoking(before: Anchor, changed: dict[str, RoleKeys], old: Key, roles: Roles, now: datetime) -> Pins:
+def _pins_after_revoking(before: Anchor, changed: dict[str, RoleKeys], old: Key, roles: Roles, now: datetime) -> Pins:
     pinned = {
         name: replace(role, expires=roles.expiry(name, now)) if name in PINNED_UNTIL else role
         for name, role in changed.items()
@@ -250,7 +252,7 @@ def _revoking(before: Anchor, changed: dict[str, RoleKeys], old: Key, roles: Rol
     return replace(before.pins, roles=pinned, revoked=revoked)
 
 
-def _settle(home: Home, anchor: Anchor) -> None:
+def _put_new_keys_in_place(home: Home, anchor: Anchor) -> None:
     """Put keys that the new root has brought in into their places; the old ones are kept aside, and count no longer.
 
     The public half first: killed in between, the next call sees by it whose the private one is.
@@ -270,10 +272,10 @@ def _settle(home: Home, anchor: Anchor) -> None:
             fresh.replace(place)
 
 
-def _here(home: Home, holders: list[str], passphrase: Passphrase) -> Iterator[tuple[str, KeySigner]]:
+def _open_local_signers(home: Home, holders: list[str], passphrase: Passphrase) -> Iterator[tuple[str, KeySigner]]:
     """The signers of `holders` whose keys are on this machine: those in use, and those that a proposal brings in."""
     for holder in holders:
-        if home.holds(holder):
+        if home.has_key(holder):
             uri = home.key_uri(holder)
             yield holder, open_signer(uri, passphrase=passphrase(uri, holder), holder=holder)
         place = home.keys / "next" / f"{holder}.pem"
@@ -285,14 +287,14 @@ def _custodians(roles: Roles) -> list[str]:
     return list(dict.fromkeys(holder for name in ("root", "targets", "registrar") for holder in roles[name].holders))
 
 
-def _key_in(anchor: Anchor, holder: str) -> Key:
+def _key_of_holder(anchor: Anchor, holder: str) -> Key:
     names = {item.name: item.key for name in NAMES for item in anchor.roles[name].holders}
     if holder not in names:
         raise KeyAccessError(f"{holder[:60]}: expected one of {', '.join(names)}, got somebody without a role")
     return names[holder]
 
 
-def _public(home: Home, holder: str, signer: KeySigner | None) -> Key:
+def _public_key_of(home: Home, holder: str, signer: KeySigner | None) -> Key:
     if signer is not None:
         return signer.public_key
     path = home.keys / f"{holder}.pub"
@@ -303,7 +305,7 @@ def _public(home: Home, holder: str, signer: KeySigner | None) -> Key:
         raise KeyAccessError(str(error), remedy=remedy) from error
 
 
-def _demand_no_anchor(home: Home) -> None:
+def _require_no_anchor(home: Home) -> None:
     if home.anchor_dir.exists():
         raise RootError(
             f"{home.anchor_dir}: expected no anchor yet, found one",
@@ -311,7 +313,7 @@ def _demand_no_anchor(home: Home) -> None:
         )
 
 
-def _demand_no_proposal(home: Home) -> None:
+def _require_no_proposal(home: Home) -> None:
     if home.proposal_dir.exists():
         raise RootError(
             f"{home.proposal_dir}: expected nothing proposed yet, found a proposal",

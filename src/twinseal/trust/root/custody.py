@@ -37,11 +37,11 @@ from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_TEXT
 from twinseal.trust.home import Home
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint
-from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes, signers
+from twinseal.trust.metadata import MAX_METADATA_BYTES, keys_that_signed, parse, signed_bytes
 from twinseal.trust.release.model_role import check_expiry
 from twinseal.trust.release.release import target_path
-from twinseal.trust.release.repository import freshen, snapshot, timestamp
-from twinseal.trust.root.anchor import ROOT, Anchor, succeed
+from twinseal.trust.release.repository import sign_snapshot_and_timestamp, snapshot, timestamp
+from twinseal.trust.root.anchor import ROOT, Anchor, verified_successor
 from twinseal.trust.root.pins import FIELD, REQUIRED, Holder, Pins, Requirement, RoleKeys
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, TUF_ROLES, Roles
 
@@ -175,7 +175,7 @@ def sign(proposal: Proposal, here: Iterable[KeySigner], before: Anchor | None) -
     return Proposal(root.to_bytes(), targets.to_bytes())
 
 
-def missing(proposal: Proposal, before: Anchor | None) -> tuple[str, ...]:
+def missing_signatures(proposal: Proposal, before: Anchor | None) -> tuple[str, ...]:
     """Whose signatures a proposal still waits for, one line for each count that is not met; () when it is complete.
 
     Raises:
@@ -189,7 +189,7 @@ def missing(proposal: Proposal, before: Anchor | None) -> tuple[str, ...]:
     ]
     if before is not None:
         counts.insert(0, ("the old root", root, before.roles["root"]))
-    return tuple(line for what, metadata, role in counts if (line := _missing(what, metadata, role)))
+    return tuple(line for what, metadata, role in counts if (line := _missing_line(what, metadata, role)))
 
 
 def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, roles: Roles, now: datetime) -> Anchor:
@@ -214,10 +214,10 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         RootError, SignatureError: It, or what is there, is malformed.
     """
     before = home.anchor() if home.anchor_dir.exists() else None
-    waits = missing(proposal, before)  # 1
+    waits = missing_signatures(proposal, before)  # 1
     if waits:
         raise ThresholdError("; ".join(waits), remedy="Carry the proposal to them, and there: twinseal trust sign")
-    anchor = Anchor(proposal.root) if before is None else succeed(before, proposal.root)
+    anchor = Anchor(proposal.root) if before is None else verified_successor(before, proposal.root)
     targets = parse(Targets, proposal.targets, TARGETS)
     if targets.signed.targets or targets.signed.delegations != _delegations(anchor.pins):
         raise RootError(
@@ -235,38 +235,40 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
             f"{log_of(home.path).path}: expected the audit log that the first root began, got none",
             remedy="Restore it from its backup. If it is lost, find out how before anything else is decided.",
         )
-    log_of(home.path).append(*_entries(before, anchor, _signed_by(proposal, anchor), now))  # 3
+    log_of(home.path).append(*_audit_entries(before, anchor, _names_of_signers(proposal, anchor), now))  # 3
     metadata_dir = home.repository / "metadata"
     write_whole(metadata_dir / f"{targets.signed.version}.{TARGETS}", proposal.targets)  # 4
     write_whole(metadata_dir / f"{anchor.version}.{ROOT}", proposal.root)
     listed = MetaFile.from_data(targets.signed.version, proposal.targets, ["sha256"])
     version = 1 if before is None else timestamp(home).version + 1
-    freshen(home, published | {TARGETS: listed}, version=version, registrar=registrar, roles=roles, now=now)
+    sign_snapshot_and_timestamp(
+        home, published | {TARGETS: listed}, version=version, registrar=registrar, roles=roles, now=now
+    )
     anchor.write(home.anchor_dir)  # 5
     shutil.rmtree(home.proposal_dir, ignore_errors=True)
     log.info("anchor.published", version=anchor.version, demo=anchor.demo, fingerprint=anchor.fingerprint[:12])
     return anchor
 
 
-def _entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) -> list[Entry]:
+def _audit_entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) -> list[Entry]:
     """What this root decides: the first one, keys that count no longer, or that all goes on."""
-    said = {"root": f"version {after.version}", "fingerprint": after.fingerprint}
+    details = {"root": f"version {after.version}", "fingerprint": after.fingerprint}
     if before is None:
-        return [Entry(now, "anchored", actor, details=said)]
+        return [Entry(now, "anchored", actor, details=details)]
     gone = set(after.pins.revoked) - set(before.pins.revoked)
     holders = {h.name: fingerprint(h.key) for role in before.roles.values() for h in role.holders}
     left = {h.name for role in after.roles.values() for h in role.holders}
     entries = [
-        Entry(now, "rotated" if name in left else "revoked", actor, details=said | {"holder": name, "key": value})
+        Entry(now, "rotated" if name in left else "revoked", actor, details=details | {"holder": name, "key": value})
         for name, value in holders.items()
         if value in gone
     ]
-    return entries or [Entry(now, "renewed", actor, details=said | _changes(before, after))]
+    return entries or [Entry(now, "renewed", actor, details=details | _changes(before, after))]
 
 
 def _changes(before: Anchor, after: Anchor) -> dict[str, str]:
     """What a renewal changed, by role: who came, who went, whose key is another, another threshold."""
-    said = {}
+    details = {}
     for name, role in after.roles.items():
         old = before.roles[name]
         keys, known = ({h.name: fingerprint(h.key)[:16] for h in r.holders} for r in (role, old))
@@ -274,14 +276,14 @@ def _changes(before: Anchor, after: Anchor) -> dict[str, str]:
         parts += [f"without {holder}" for holder in known if holder not in keys]
         parts += [f"threshold {role.threshold}"] if role.threshold != old.threshold else []
         if parts:
-            said[name] = "; ".join(parts)[:MAX_TEXT]
-    return said
+            details[name] = "; ".join(parts)[:MAX_TEXT]
+    return details
 
 
-def _signed_by(proposal: Proposal, anchor: Anchor) -> str:
+def _names_of_signers(proposal: Proposal, anchor: Anchor) -> str:
     metadata = parse(Root, proposal.root, ROOT)
     role = anchor.roles["root"]
-    keys = signers(role.keys.values(), metadata.signatures, signed_bytes(metadata, ROOT))
+    keys = keys_that_signed(role.keys.values(), metadata.signatures, signed_bytes(metadata, ROOT))
     return ", ".join(role.holder_of(key.keyid) for key in keys)
 
 
@@ -301,8 +303,8 @@ def _delegations(pins: Pins) -> Delegations:
     return Delegations(reviewers.keys, delegated)
 
 
-def _missing(what: str, metadata: Metadata[Any], role: RoleKeys) -> str:
-    signed = signers(role.keys.values(), metadata.signatures, signed_bytes(metadata, what))
+def _missing_line(what: str, metadata: Metadata[Any], role: RoleKeys) -> str:
+    signed = keys_that_signed(role.keys.values(), metadata.signatures, signed_bytes(metadata, what))
     if len(signed) >= role.threshold:
         return ""
     names = [role.holder_of(key.keyid) for key in signed]

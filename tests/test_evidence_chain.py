@@ -3,12 +3,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS
+from assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS, build
 
-from twinseal.assurance.evidence_chain import OBEYED, REQUIRED, broken_links
 from twinseal.evidence import PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, Statement, Subject, materials
+from twinseal.evidence_chain import OBEYED, REQUIRED, WALK, broken_links, first_broken_link
+from twinseal.trust.root import pins
 
 FORGED = "0" * 64
+
+
+@pytest.fixture
+def statements() -> dict[str, Statement]:
+    return build()
 
 
 def swapped(statement: Statement, name: str) -> Statement:
@@ -42,7 +48,7 @@ def test_every_link_holds(statements: dict[str, Statement]) -> None:
         ("ingest", RAW.name, {"ingest"}),
     ],
 )
-def test_another_digest_breaks_the_link_and_what_hangs_on_it(
+def test_another_digest_breaks_the_link_and_what_depends_on_it(
     statements: dict[str, Statement], stage: str, name: str, broken: set[str]
 ) -> None:
     statements[stage] = swapped(statements[stage], name)
@@ -56,7 +62,7 @@ def test_windows_that_train_did_not_read_break_the_link(statements: dict[str, St
     assert reasons["prepare"] == (
         "about something else: the windows that train read differ (data/windows/windows.safetensors)"
     )
-    assert reasons["ingest"] == "it hangs on validate, which is no evidence"
+    assert reasons["ingest"] == "depends on validate, which is no evidence"
 
 
 def test_a_file_that_nobody_signed_breaks_every_link(statements: dict[str, Statement]) -> None:
@@ -119,3 +125,53 @@ def test_a_stage_that_does_not_say_which_policy_it_obeyed_is_no_evidence(stateme
         predicate = statements["evade"].predicate | {"configuration": said}
         silent = statements | {"evade": replace(statements["evade"], predicate=predicate)}
         assert "no policy files on record" in broken_links(silent, MODEL, POLICY)["evade"]
+
+
+# What a bundle is verified by: the same walk, without policy files, and the first break alone.
+
+
+def test_the_walk_visits_every_required_record_and_the_root_demands_each() -> None:
+    assert sorted(WALK) == sorted(REQUIRED)
+    demanded = {item.name: item.predicate_type for item in pins.REQUIRED}
+    assert demanded == {**REQUIRED, "assess": VERIFICATION_SUMMARY}
+
+
+def test_a_whole_chain_has_no_broken_link_with_or_without_policy_files(statements: dict[str, Statement]) -> None:
+    assert "" == first_broken_link(statements, MODEL, POLICY)
+    assert "" == first_broken_link(statements, MODEL)
+
+
+def test_without_policy_files_only_the_policy_step_is_left_out(statements: dict[str, Statement]) -> None:
+    predicate = statements["evade"].predicate | {"configuration": []}
+    statements["evade"] = replace(statements["evade"], predicate=predicate)
+    assert "" == first_broken_link(statements, MODEL)
+    assert first_broken_link(statements, MODEL, POLICY).startswith("evade: about something else: no policy files")
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "first"),
+    [
+        ("train", MODEL[2].name, "train: about something else: the files of the model differ (model/guard.json)"),
+        ("prepare", WINDOWS[1].name, "prepare: about something else: the windows that train read differ"),
+        ("validate", ACCEPTED.name, "validate: about something else: the telemetry that prepare read differ"),
+        ("ingest", RAW.name, "ingest: about something else: the telemetry that validate read differ"),
+        ("evade", WINDOWS[0].name, "evade: about something else: the windows it ran on differ"),
+    ],
+)
+def test_the_first_break_is_named_and_not_what_depends_on_it(
+    statements: dict[str, Statement], stage: str, name: str, first: str
+) -> None:
+    statements[stage] = swapped(statements[stage], name)
+    assert first in first_broken_link(statements, MODEL)
+
+
+def test_a_record_of_telemetry_beside_the_accepted_one_breaks_the_link(statements: dict[str, Statement]) -> None:
+    """A longer name with the same beginning, in both records at once, is not what validate accepted."""
+    more = Subject(f"{ACCEPTED.name}.bak", FORGED)
+    for stage in ("validate", "poison"):
+        statements[stage] = replace(statements[stage], subjects=(*statements[stage].subjects, more))
+    assert "telemetry that prepare read differ" in first_broken_link(statements, MODEL)
+    listed = [*materials(statements["prepare"]), more]
+    definition = statements["prepare"].predicate["buildDefinition"]
+    definition["resolvedDependencies"] = [item.to_dict() for item in listed]
+    assert "telemetry that prepare read differ" in first_broken_link(statements, MODEL)
