@@ -21,9 +21,8 @@ from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import PrepareParams
 from twinseal.robustness.attacks.poisoning import poison
 from twinseal.robustness.threats import Threats
-from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.sources import DataParams
 
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 CONTRACT, THREATS = Path("policy/contract.yaml"), Path("policy/threats.yaml")
@@ -35,7 +34,7 @@ def main() -> None:
     """Poison, retrain, measure, sign."""
     model_files = candidate()
     _stage.upstream("validate", ACCEPTED)
-    contract = Contract.load(CONTRACT, _stage.params(DataParams, "data").asset)
+    contract = Contract.load(CONTRACT, _stage.params(AssetParams, "data").asset)
     poisoning = poison(
         Fleet.read(ACCEPTED, contract),
         contract,

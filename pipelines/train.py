@@ -31,8 +31,7 @@ from twinseal.prognostics.gradient_boosting import baseline
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, Prepared
-from twinseal.telemetry.contract import Contract
-from twinseal.telemetry.sources import DataParams
+from twinseal.telemetry.contract import AssetParams, Contract
 
 WINDOWS, CANDIDATE, REPORT = Path("data/windows"), Path("models/candidate"), Path("reports/train")
 
@@ -40,7 +39,7 @@ WINDOWS, CANDIDATE, REPORT = Path("data/windows"), Path("models/candidate"), Pat
 @reproducible(0)
 def main() -> None:
     """Check, train, measure, write, sign."""
-    params, data = _stage.params(TrainParams, "train"), _stage.params(DataParams, "data")
+    params, data = _stage.params(TrainParams, "train"), _stage.params(AssetParams, "data")
     inputs = (WINDOWS / TENSORS, WINDOWS / DESCRIPTION)
     _stage.upstream("prepare", *inputs)
     contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
