@@ -25,11 +25,11 @@ from twinseal.prognostics.median_certificates import certificates
 from twinseal.prognostics.metrics import measure as errors
 from twinseal.prognostics.training import Against, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.telemetry.cmapss import Cmapss, CmapssParams
+from twinseal.sources.cmapss import Cmapss, CmapssParams
+from twinseal.sources.data_params import DataParams
+from twinseal.sources.simulated import Simulated
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.simulated import Simulated
-from twinseal.telemetry.sources import DataParams
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"

@@ -13,9 +13,10 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.errors import DataError
 from twinseal.files import write_json
+from twinseal.sources.data_params import DataParams, open_source
+from twinseal.sources.source import Source
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.sources import DataParams, Source, open_source
 
 TELEMETRY, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
 

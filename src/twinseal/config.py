@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinseal.errors import ConfigError
 
-__all__ = ["Field", "Settings", "load", "parse", "read_yaml"]
+__all__ = ["Field", "PartialSettings", "Settings", "load", "parse", "read_yaml"]
 
 MAX_BYTES = 1 << 20
 
@@ -31,6 +31,12 @@ class Settings(BaseModel):
     """A frozen value read from a settings file: no unknown keys, no NaN or infinity, no silent conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, hide_input_in_errors=True)
+
+
+class PartialSettings(Settings):
+    """Some keys of a section whose other keys another class reads and checks: these are skipped here."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 S = TypeVar("S", bound=Settings)

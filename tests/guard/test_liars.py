@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinseal.guard.calibration import fit
-from twinseal.guard.guard import AGREES, MAX_FLAGGED, MAX_HELD, Guard
+from twinseal.guard.guard import CYCLES_TO_REGAIN_TRUST, MAX_ESTIMATED_CYCLES, MAX_REPLACED_CHANNELS, Guard
 from twinseal.guard.parameters import GuardParams
 
 STRUCK = 100  # the row from which on the attacker lies
-HEALTHY = -np.sign(LOADS)  # the direction in which a channel looks younger
+HEALTHY = -np.sign(LOADS)  # the direction in which a channel decisions younger
 UNIT = 60  # a machine that nothing was learned from, and that raises no false alarm
 
 
@@ -43,7 +43,7 @@ def test_attack_shift_of_one_channel_is_found_at_once_and_repaired_for_good(para
     truth, rows = lie(3.0, [channel])
     seen = watch(params, rows)
     assert seen.flagged[STRUCK:, channel].all()
-    assert set(seen.rules[STRUCK:, channel]) == {"others"}
+    assert set(seen.rules[STRUCK:, channel]) == {"cross-channel"}
     assert not np.delete(seen.flagged, channel, axis=1).any()
     assert not seen.silent.any()
     error = seen.known[STRUCK:, channel] - truth[STRUCK:, channel]
@@ -57,7 +57,7 @@ def test_attack_too_small_for_one_row_is_found_by_an_average_which_is_rewritten(
     found = int(np.argmax(seen.flagged[:, 2]))
     assert STRUCK + 2 < found < STRUCK + 25
     assert seen.flagged[found:, 2].all(), "trusted between whiles, the lie would come back every other row"
-    back = int(seen.rewritten[found, 2])
+    back = int(seen.rewritten_rows[found, 2])
     assert back in {4, 19}
     rewritten = seen.known[found - back : found, 2]
     assert (rewritten != rows[found - back : found, 2]).all()
@@ -76,7 +76,7 @@ def test_attack_ramp_is_found_before_it_is_large(params: GuardParams) -> None:
 def test_channel_that_agrees_again_is_trusted_again(params: GuardParams) -> None:
     truth, rows = lie(3.0, [5], end=STRUCK + 20)
     seen = watch(params, rows)
-    assert seen.flagged[STRUCK : STRUCK + 20 + AGREES - 1, 5].all()
+    assert seen.flagged[STRUCK : STRUCK + 20 + CYCLES_TO_REGAIN_TRUST - 1, 5].all()
     assert not seen.flagged[STRUCK + 50 :, 5].any()
     assert seen.known[-5:].tolist() == truth[-5:].tolist()
 
@@ -109,7 +109,7 @@ def test_attack_three_lying_channels_are_not_repaired_but_refused(params: GuardP
     seen = watch(params, rows)
     assert not seen.silent[:STRUCK].any()
     assert seen.silent[STRUCK:].all()
-    assert "expected at most 2 channels that lie or are silent, got 3: " in seen.refusals[STRUCK]
+    assert "expected at most 2 faulty, manipulated or missing channels, got 3: " in seen.refusals[STRUCK]
 
 
 @pytest.mark.parametrize("shift", [1.0, 2.0, 4.0])
@@ -126,7 +126,7 @@ def test_attack_replay_of_early_rows_is_refused(params: GuardParams) -> None:
     seen = watch(params, rows)
     assert not seen.silent[:-30].any()
     assert seen.silent[-25:].all()
-    assert "expected a machine at least as worn as it was, got readings of a younger one" in seen.refusals[-25]
+    assert "expected wear that never goes back, got readings of a less worn machine" in seen.refusals[-25]
 
 
 def test_attack_of_three_among_few_witnesses_does_not_get_the_honest_ones_replaced() -> None:
@@ -145,7 +145,7 @@ def test_attack_of_three_among_few_witnesses_does_not_get_the_honest_ones_replac
     rows[STRUCK:, :3] -= 0.01 * np.arange(1, len(rows) - STRUCK + 1)[:, None]
     seen = watch(params, rows, contract)
     answered = (seen.known - truth)[~seen.silent][:, :5].mean(axis=1)  # negative: younger than it is
-    assert any("without d, e the machine would be younger" in refusal for refusal in seen.refusals)
+    assert any("without d, e the machine would look less worn" in refusal for refusal in seen.refusals)
     assert float(answered.min()) > -0.6, "replaced by what the liars expect, they would be 1 σ younger"
     assert seen.silent[-20:].all()
 
@@ -170,8 +170,8 @@ def test_lies_of_one_machine_do_not_touch_another(params: GuardParams) -> None:
     for at in range(length):
         here = np.array([at < len(rows) for rows in all_rows])
         row = np.stack([rows[min(at, len(rows) - 1)] for rows in all_rows])
-        look = guard.decide(np.full(3, at + 1), row, row, here)
-        flagged[:, at], silent[:, at] = look.flagged, [refusal != "" for refusal in look.refusals]
+        decision = guard.decide(np.full(3, at + 1), row, row, here)
+        flagged[:, at], silent[:, at] = decision.flagged, [refusal != "" for refusal in decision.refusals]
     for unit, rows in enumerate(all_rows):
         alone = watch(params, rows)
         assert flagged[unit, : len(rows)].tolist() == alone.flagged.tolist()
@@ -204,20 +204,20 @@ def test_what_is_held_and_forgotten_is_so_in_the_rows_as_they_came_too(params: G
     truth = life(UNIT)[:30]
     guard = Guard(params, contract_of(), window=100)
     Watched(guard, truth)
-    guard.hold()
+    guard.fill_missing_cycle()
     assert [*truth.tolist(), truth[-1].tolist()] == guard.window(31, repaired=False)[0].tolist()
-    guard.forget()
+    guard.reset_window()
     assert not guard.window(100, repaired=False).any()
 
 
 def test_cycles_without_rows_count_as_guessed_where_a_channel_is_replaced() -> None:
-    """MAX_HELD is in cycles: a channel that nobody can tell may not be guessed for longer by leaving cycles out."""
+    """MAX_ESTIMATED_CYCLES is in cycles: leaving cycles out does not let a channel be guessed for longer."""
     guard = Guard(deaf(len(NAMES)), contract_of(), window=100)
     assert not step(guard, 1, row())[1]
     assert not step(guard, 2, row(a=math.nan))[1]
-    for _ in range(MAX_HELD):
-        guard.hold()
-    assert "a: expected a good reading within" in step(guard, 3 + MAX_HELD, row(a=math.nan))[1]
+    for _ in range(MAX_ESTIMATED_CYCLES):
+        guard.fill_missing_cycle()
+    assert "a: expected a good reading within" in step(guard, 3 + MAX_ESTIMATED_CYCLES, row(a=math.nan))[1]
 
 
 # The contract's rules
@@ -234,8 +234,8 @@ def ruled(change: float = 1.0, channels: int = len(NAMES)) -> Guard:
 
 
 def step(guard: Guard, cycle: int, values: np.ndarray) -> tuple[dict[str, str], str]:
-    look = guard.decide(np.array([cycle]), values, values)
-    return {NAMES[i]: str(rule) for i, rule in enumerate(look.rules[0]) if rule}, look.refusals[0]
+    decision = guard.decide(np.array([cycle]), values, values)
+    return {NAMES[i]: str(rule) for i, rule in enumerate(decision.rules[0]) if rule}, decision.refusals[0]
 
 
 def test_what_breaks_the_contract_is_flagged_by_its_rule() -> None:
@@ -254,14 +254,16 @@ def test_missing_cycles_allow_more_change() -> None:
 def test_more_broken_rules_than_can_be_replaced_are_refused_until_they_end() -> None:
     guard = ruled()
     _, refusal = step(guard, 2, row(a=math.nan, b=math.nan, c=math.nan))
-    assert refusal == f"expected at most {MAX_FLAGGED} channels that lie or are silent, got 3: a, b, c"
+    assert (
+        refusal == f"expected at most {MAX_REPLACED_CHANNELS} faulty, manipulated or missing channels, got 3: a, b, c"
+    )
     assert step(guard, 3, row()) == ({}, "")
 
 
 def test_few_channels_bear_less() -> None:
     values = row()[:, :4]
     values[0, :2] = math.nan
-    assert "expected at most 1 channels" in step(ruled(channels=4), 2, values)[1]
+    assert "expected at most 1 faulty, manipulated or missing channel, got" in step(ruled(channels=4), 2, values)[1]
 
 
 def test_missing_channel_is_what_the_others_lead_one_to_expect(params: GuardParams) -> None:
@@ -286,7 +288,7 @@ def test_held_cycle_repeats_the_row_and_nothing_else(params: GuardParams) -> Non
     truth = life(UNIT)[:60]
     guard = Guard(params, contract_of(), window=100)
     Watched(guard, truth)
-    guard.hold()
+    guard.fill_missing_cycle()
     assert guard.window(61)[0].tolist() == [*truth.tolist(), truth[-1].tolist()]
 
 
@@ -294,7 +296,7 @@ def test_attack_leap_of_the_cycles_does_not_make_a_machine_young(params: GuardPa
     rows = life(UNIT)
     guard = Guard(params, contract_of(), window=100)
     assert not Watched(guard, rows).silent.any()
-    guard.forget()
+    guard.reset_window()
     young = [guard.decide(np.array([1_000 + at]), row[None], row[None]).refusals[0] for at, row in enumerate(rows[:60])]
     assert all(young[20:])
     assert not guard.window(100)[0, :40].any(), "rows before the leap are gone"
@@ -318,9 +320,9 @@ def test_whatever_comes_what_goes_on_is_finite_and_every_replacement_is_said(
     for cycle, reading in enumerate(values, 1):
         given = np.array([reading])
         with np.errstate(invalid="ignore"):
-            look = guard.decide(np.array([cycle]), given, given)
-        assert np.isfinite(look.known).all()
-        if not look.refusals[0]:
-            kept = ~look.flagged[0]
-            assert look.known[0, kept].tolist() == given[0, kept].tolist()
-            assert look.flagged.sum() <= MAX_FLAGGED
+            decision = guard.decide(np.array([cycle]), given, given)
+        assert np.isfinite(decision.known).all()
+        if not decision.refusals[0]:
+            kept = ~decision.flagged[0]
+            assert decision.known[0, kept].tolist() == given[0, kept].tolist()
+            assert decision.flagged.sum() <= MAX_REPLACED_CHANNELS

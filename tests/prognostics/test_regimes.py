@@ -18,11 +18,11 @@ from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.telemetry import cmapss
-from twinseal.telemetry.cmapss import Cmapss, CmapssParams
+from twinseal.sources import cmapss
+from twinseal.sources.cmapss import Cmapss, CmapssParams
+from twinseal.sources.simulated import DEMAND, SENSORS, SETTINGS, Simulated, SimulatedParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.simulated import DEMAND, SENSORS, SETTINGS, Simulated, SimulatedParams
 from twinseal.telemetry.validation import validate
 from twinseal.twin.baseline_rows import take_first_rows
 from twinseal.twin.runtime import Prediction, _Unit

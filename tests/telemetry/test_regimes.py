@@ -6,12 +6,12 @@ import pytest
 
 from tests.telemetry.conftest import POLICY
 from twinseal.errors import ConfigError, DataError
+from twinseal.sources.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.expectations import apply
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.regimes import NOWHERE, regimes
 from twinseal.telemetry.screening import screen
-from twinseal.telemetry.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
 from twinseal.telemetry.validation import validate
 
 

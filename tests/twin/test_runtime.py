@@ -82,7 +82,7 @@ def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> 
         "refused",
         ("flow", "heat", "noise"),
         False,
-        "inspect now: expected at most 2 channels that lie or are silent, got 3: flow, heat, noise",
+        "inspect now: expected at most 2 faulty, manipulated or missing channels, got 3: flow, heat, noise",
     )
     assert runtime.predict(row(3)).readings == "degraded"
 

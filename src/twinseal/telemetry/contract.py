@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import Settings, parse, read_yaml
+from twinseal.config import PartialSettings, Settings, parse, read_yaml
 from twinseal.errors import ConfigError
 
 KEYS = ("unit", "cycle", "censored", "rul")
@@ -29,6 +29,19 @@ KEYS = ("unit", "cycle", "censored", "rul")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+
+
+class AssetParams(PartialSettings):
+    """The asset that the section `data` of params.yaml names.
+
+    Stages after ingest read only this key. The rest of the section belongs to `twinseal.sources`, which they do not
+    import: a new source changes nothing for them.
+
+    Attributes:
+        asset: The contract in policy/contract.yaml that the telemetry must meet.
+    """
+
+    asset: str
 
 
 class Channel(Settings):

@@ -182,20 +182,22 @@ class _Unit:
             return
         gap = cycle - self._cycle - 1 if self._cycle else 0
         if gap >= model.window:  # nothing of the window would be left
-            self._guard.forget()
+            self._guard.reset_window()
             self._repaired.clear()
             self._count = gap = 0
         for _ in range(gap):  # the network counts cycles by rows: a cycle that is missing is held, and said to be
-            self._guard.hold()
+            self._guard.fill_missing_cycle()
             self._repaired.append(True)
-        look = self._guard.decide(np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw))
-        self._repaired.append(bool(look.flagged.any()))
-        for back in range(1, min(int(look.rewritten.max()), len(self._repaired) - 1) + 1):
+        decision = self._guard.decide(
+            np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw)
+        )
+        self._repaired.append(bool(decision.flagged.any()))
+        for back in range(1, min(int(decision.rewritten_rows.max()), len(self._repaired) - 1) + 1):
             self._repaired[-1 - back] = True
-        flagged = np.flatnonzero(look.flagged[0])
+        flagged = np.flatnonzero(decision.flagged[0])
         self._flagged = tuple(model.channels[at] for at in flagged)
-        self._rules = tuple(str(look.rules[0, at]) for at in flagged)
-        self._refusal, self._cycle, self._count = look.refusals[0], cycle, self._count + gap + 1
+        self._rules = tuple(str(decision.rules[0, at]) for at in flagged)
+        self._refusal, self._cycle, self._count = decision.refusals[0], cycle, self._count + gap + 1
 
     def predict(self) -> Prediction:
         if self._refusal:

@@ -11,9 +11,9 @@ from tests.telemetry.conftest import oven_table
 from twinseal.config import parse
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError
+from twinseal.sources.data_params import DataParams, open_source
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.sources import DataParams, open_source
 
 THEIRS = {"unit": "Ofen", "cycle": "Charge", "load": "Last", "heat": "Temp °C", "glow": "Glut", "rul": "Rest"}
 MAPPING: dict[str, Any] = {

@@ -23,15 +23,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from twinseal.config import Settings
 from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
+from twinseal.sources.source import SourceParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
@@ -67,7 +68,7 @@ DEMAND = "speed_demand"
 REGIME_CHANNELS = (*SETTINGS, DEMAND, *SENSORS)
 
 
-class SimulatedParams(Settings):
+class SimulatedParams(SourceParams):
     """What an experimenter may turn.
 
     Attributes:
@@ -81,6 +82,8 @@ class SimulatedParams(Settings):
         ValueError: A number is out of range.
     """
 
+    reads_files: ClassVar[bool] = False
+
     units: int = 150
     seed: int = 7
     test_share: float = 0.2
@@ -93,6 +96,10 @@ class SimulatedParams(Settings):
             raise ValueError("expected 2 to 5000 units, a seed >= 0 and a test_share in [0, 1)")
         if not 60 <= self.life_cycles[0] <= self.life_cycles[1] <= 600:
             raise ValueError(f"life_cycles: expected two numbers, rising, in 60 … 600, got {self.life_cycles}")
+
+    def open(self, path: Path, contract: Contract) -> Simulated:  # noqa: ARG002 - it reads no file
+        """The simulated fleet; `path` is not used."""
+        return Simulated(self, contract)
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinseal.config import Settings
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
+from twinseal.sources.source import SourceParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
@@ -43,7 +43,7 @@ REMEDY = (
 )
 
 
-class CmapssParams(Settings):
+class CmapssParams(SourceParams):
     """What an experimenter may turn.
 
     Attributes:
@@ -63,6 +63,10 @@ class CmapssParams(Settings):
             raise ValueError(f"subset: expected one of {', '.join(SUBSETS)}, got {self.subset!r}")
         if self.max_units is not None and self.max_units < 2:
             raise ValueError(f"max_units: expected 2 or more, or null, got {self.max_units}")
+
+    def open(self, path: Path, contract: Contract) -> Cmapss:
+        """The subset in the folder or zip at `path`; see `Cmapss.open`."""
+        return Cmapss.open(path, self, contract)
 
 
 @dataclass(frozen=True)

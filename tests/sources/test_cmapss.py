@@ -10,7 +10,7 @@ import pytest
 
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError
-from twinseal.telemetry.cmapss import CHANNELS, MAX_FILE_BYTES, Cmapss, CmapssParams
+from twinseal.sources.cmapss import CHANNELS, MAX_FILE_BYTES, Cmapss, CmapssParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 

@@ -29,15 +29,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twinseal.config import Settings
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
+from twinseal.sources.source import SourceParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
 
-class TableParams(Settings):
+class TableParams(SourceParams):
     """Which of their columns is which of ours.
 
     Attributes:
@@ -67,6 +67,10 @@ class TableParams(Settings):
             raise ValueError("expected each column of theirs and each channel of ours mapped once")
         if self.rul and self.ends_in_failure:
             raise ValueError("expected rul or ends_in_failure, got both")
+
+    def open(self, path: Path, contract: Contract) -> Table:
+        """The table at `path`; see `Table.open`."""
+        return Table.open(path, self, contract)
 
     @property
     def columns(self) -> dict[str, str]:

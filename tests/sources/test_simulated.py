@@ -6,10 +6,10 @@ import pytest
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError
+from twinseal.sources.simulated import CHANNELS, Simulated, SimulatedParams, simulate
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.screening import screen
-from twinseal.telemetry.simulated import CHANNELS, Simulated, SimulatedParams, simulate
 
 SHORT = SimulatedParams(units=6, seed=5, test_share=0.5, life_cycles=(60, 70))
 
