@@ -38,8 +38,8 @@ RUL, window, cycle, unit, regime, contract, quarantine, evasion, poisoning, heal
 certificate, IBP, CROWN, ε, σ, missed failure, NASA score, guard, guard decision, guard replay, cross-channel check,
 abstention, baseline, baseline record, baseline verifier, commissioning, telemetry reader, candidate, bundle, release,
 anchor, root, role, threshold, attestation, statement, predicate, DSSE, OMS, TUF, in-toto, SLSA, provenance,
-verification summary, twin, registry, champion, stage, gate, verdict, caveat, evidence chain, battery, target, worst case,
-gradient attack, square attack, gradient boosting, owned sensors, stealth constraints, repair abuse, extraction,
+verification summary, twin, registry, champion, stage, gate, verdict, caveat, evidence chain, battery, target,
+worst case, gradient attack, square attack, gradient boosting, owned sensors, stealth constraints, repair abuse, extraction,
 membership inference"""
 
 
@@ -140,8 +140,9 @@ def test_the_index_lists_every_decision_as_it_is() -> None:
     assert [read_decision(path) for path in DECISIONS] == listed
 
 
-def test_decisions_are_numbered_without_gaps() -> None:
-    assert [f"{number:04}" for number in range(1, len(DECISIONS) + 1)] == [path.name[:4] for path in DECISIONS]
+def test_no_two_decisions_have_one_number() -> None:
+    numbers = [path.name[:4] for path in DECISIONS]
+    assert sorted(set(numbers)) == numbers
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
