@@ -25,8 +25,7 @@ from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.evidence import Statement, Subject, provenance
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
-from twinseal.telemetry.contract import Contract
-from twinseal.telemetry.sources import DataParams
+from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.trust.attestation import read_attestation, write_attestation
 from twinseal.trust.home import Home
 
@@ -62,7 +61,7 @@ def contract() -> Contract:
     Raises:
         ConfigError: There is none.
     """
-    return Contract.load(CONTRACT, params(DataParams, "data").asset)
+    return Contract.load(CONTRACT, params(AssetParams, "data").asset)
 
 
 def workers(most: int) -> int:
