@@ -30,14 +30,14 @@ def measure(_folder: Path, repeats: int) -> list[Row]:
     networks = [RulNetwork(config).eval().requires_grad_(False) for _ in range(3)]
     x = torch.randn(WINDOWS, ROWS, 14)
     context = torch.cat([torch.full((WINDOWS, 1), 80.0), torch.zeros(WINDOWS, 14)], dim=1)
-    target, y = NetworkTarget(networks[0], context), np.full(WINDOWS, 60.0, dtype=np.float32)
-    target, up, step = ArtTarget(target, 125.0), torch.ones(WINDOWS), PGD_STEP * EPSILON / STEPS
+    network, y = NetworkTarget(networks[0], context), np.full(WINDOWS, 60.0, dtype=np.float32)
+    target, up, step = ArtTarget(network, 125.0), torch.ones(WINDOWS), PGD_STEP * EPSILON / STEPS
     goal = {"method": "pgd", "aim": "healthy-washing", "epsilon_sigma": EPSILON, "steps": STEPS}
     by_art = _timed("PGD-20 on 1,000 windows, ART", lambda: target.attacked(x.numpy(), y, **goal), repeats)  # type: ignore[arg-type]
     ours = _timed(
-        "PGD-20 on 1,000 windows, ours", lambda: ascend(target, x, up, EPSILON, steps=STEPS, step=step), repeats
+        "PGD-20 on 1,000 windows, ours", lambda: ascend(network, x, up, EPSILON, steps=STEPS, step=step), repeats
     )
-    apart = ascend(target, x, up, EPSILON, steps=STEPS, step=step).numpy()
+    apart = ascend(network, x, up, EPSILON, steps=STEPS, step=step).numpy()
     both = [target.estimates(changed) for changed in (target.attacked(x.numpy(), y, **goal), apart)]  # type: ignore[arg-type]
     difference = float(np.abs(both[0] - both[1]).max()) / (UNREACHABLE * 125.0)
     ensemble = Ensemble.of(networks)

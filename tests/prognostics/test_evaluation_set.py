@@ -24,20 +24,32 @@ def test_rmse_is_of_the_test_and_misses_are_of_every_failing_window(prepared: Pr
     estimates = evaluation_set.truth.copy()
     estimates[evaluation_set.tested :] = 61.0  # beyond the test nothing counts for the RMSE
     expected = float(np.mean((np.arange(len(estimates)) >= evaluation_set.tested)[evaluation_set.failing]))
-    assert {"rmse_cycles": 0.0, "missed_failure_share": expected} == evaluation_set.worst_case(estimates)
+    assert {"rmse_cycles": 0.0, "missed_failure_share": expected} == evaluation_set.worst_case(estimates).to_dict()
     assert 0.0 < expected <= 1.0
 
 
 def test_harm_between_two_ends_takes_the_further_for_error_and_the_higher_for_misses(prepared: Prepared) -> None:
     evaluation_set = EvaluationSet.of(prepared)
     harm = evaluation_set.worst_case(evaluation_set.truth - 50.0, evaluation_set.truth + 40.0)
-    assert 50.0 == pytest.approx(harm["rmse_cycles"])
-    assert float(np.mean(evaluation_set.truth[evaluation_set.failing] > 20.0)) == harm["missed_failure_share"]
+    assert 50.0 == pytest.approx(harm.rmse_cycles)
+    assert float(np.mean(evaluation_set.truth[evaluation_set.failing] > 20.0)) == harm.missed_failure_share
+
+
+def test_clean_accuracy_counts_windows_of_the_test_and_failing_machines_of_the_whole_set(prepared: Prepared) -> None:
+    evaluation_set, test = EvaluationSet.of(prepared), prepared.test
+    found = evaluation_set.clean(evaluation_set.truth + np.float32(1.0))
+    assert (1.0, 1.0) == (found.rmse_cycles, found.late_share)
+    assert (len(test), len(np.unique(test.units))) == (found.windows, found.units)
+    failing = evaluation_set.windows.take(evaluation_set.failing)
+    names = {failing.unit_names[unit] for unit in failing.units}
+    assert (len(failing), len(names)) == (found.failing_windows, found.failing_units)
+    of_test = {test.unit_names[unit] for unit in test.units[test.rul <= FAILING_CYCLES]}
+    assert of_test < names, "the validation brings machines of its own"
 
 
 def test_without_a_failing_window_there_is_no_share_of_misses(prepared: Prepared) -> None:
     healthy = prepared.test.take(prepared.test.rul > FAILING_CYCLES)
-    assert ["rmse_cycles"] == list(EvaluationSet(healthy, len(healthy)).worst_case(healthy.rul))
+    assert ["rmse_cycles"] == list(EvaluationSet(healthy, len(healthy)).worst_case(healthy.rul).to_dict())
 
 
 def test_without_a_test_window_there_is_no_trial(prepared: Prepared) -> None:

@@ -100,11 +100,11 @@ def test_sensors_of_one_group_cannot_leave_the_certificate(
     lied = estimates(grouped.plain, evaluation_set.windows.altered(values))
     assert bool((lowest(each, 1) <= lied + 1e-3).all()) and bool((lied <= highest(each, 1) + 1e-3).all())
     worst = certify(evaluation_set, each, each, 1, cap_cycles=90.0)
-    assert evaluation_set.worst_case(np.clip(lied, 0, 90))["rmse_cycles"] <= worst["rmse_cycles"] + 1e-3
+    assert evaluation_set.worst_case(np.clip(lied, 0, 90)).rmse_cycles <= worst.rmse_cycles + 1e-3
 
 
 def test_a_certificate_grows_with_the_liars_and_never_beyond_the_cap(grouped: Networks, prepared: Prepared) -> None:
     evaluation_set = EvaluationSet.of(prepared)
     each = np.stack([estimates(member, evaluation_set.windows) for member in grouped.plain.members])  # type: ignore[arg-type]
-    errors = [certify(evaluation_set, each, each, liars, cap_cycles=90.0)["rmse_cycles"] for liars in (0, 1, 2)]
+    errors = [certify(evaluation_set, each, each, liars, cap_cycles=90.0).rmse_cycles for liars in (0, 1, 2)]
     assert errors[0] < errors[1] < errors[2] <= 90.0

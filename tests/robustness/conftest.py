@@ -14,13 +14,16 @@ import torch
 
 from twinseal.config import parse, read_yaml
 from twinseal.guard.calibration import fit as fit_guard
+from twinseal.measures.robustness import EvasionMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.training import RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.attacks.evasion import Evasion, evade
+from twinseal.robustness.attack import Testbed
+from twinseal.robustness.attack_checks import AttackRuns, flags
+from twinseal.robustness.attacks.evasion import attack_all, measure_runs
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -144,6 +147,18 @@ def network(networks: Networks) -> Ensemble:
 
 
 @pytest.fixture(scope="session")
-def evasion(model: Model, prepared: Prepared, threats: Threats) -> Evasion:
+def testbed(model: Model, prepared: Prepared, threats: Threats) -> Testbed:
+    """The candidate, its windows and every threat of the shipped policy."""
+    return Testbed(model, prepared, threats)
+
+
+@pytest.fixture(scope="session")
+def runs(testbed: Testbed) -> AttackRuns:
+    """Every attack of the policy on the network that answers for any unit."""
     torch.set_num_threads(1)
-    return evade(model, prepared, threats)["plain"]
+    return attack_all(testbed.model.networks.plain, testbed)
+
+
+@pytest.fixture(scope="session")
+def evasion(runs: AttackRuns, threats: Threats) -> EvasionMeasures:
+    return measure_runs(runs, flags(runs, threats.sanity))

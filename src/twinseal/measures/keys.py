@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from twinseal.config import Field
 
-_NUMBER = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+_NUMBER = r"(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?"  # no last 0 after the point: a number has one key
 _COUNT = r"(?:0|[1-9][0-9]*)"
 
 Epsilon = Annotated[str, Field(pattern=rf"^eps-{_NUMBER}$")]  # ε in σ

@@ -18,6 +18,7 @@ from twinseal.measures.robustness import FalsifiedHistories, FalsifiedHistory
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attacks.injection import FORMS, SPANS
 from twinseal.robustness.histories import Doubles, Histories, answers, guarded, true_alarms, watched, worst_answers
 from twinseal.robustness.threats import Injection, ScenarioThreat, Threats
 
@@ -36,9 +37,11 @@ def run(testbed: Testbed) -> FalsifiedHistories:
 
 
 def keys(threats: Threats) -> Keys:
-    """Which scenarios and sizes its measures have."""
-    found = {"scenarios": frozenset(threat.name for threat in threats.scenarios)}
+    """Which signatures, scenarios, aims and sizes its measures have."""
+    signatures = frozenset(f"{form}-{span}" for form in FORMS for span in SPANS)
+    found = {"experiment": signatures, "scenarios": frozenset(threat.name for threat in threats.scenarios)}
     for threat in threats.scenarios:
+        found[f"scenarios/{threat.name}"] = frozenset(threat.aims)
         for aim in threat.aims:
             found[f"scenarios/{threat.name}/{aim}"] = frozenset(map(size_key, threat.sizes))
     return found
@@ -56,10 +59,10 @@ def experiment(model: Model, histories: Histories, injection: Injection, *, seed
     some, rng = histories.only(chosen), np.random.default_rng([seed, 70])
     found: dict[Name, FalsifiedHistory] = {}
     low, high = injection.guarded_random_percent or injection.random_percent
-    for form in ("biased", "random"):
+    for form in FORMS:
         drawn = rng.uniform(low, high, (len(chosen), len(injection.sensors)))
         percent = np.full_like(drawn, injection.biased_percent) if form == "biased" else drawn
-        for span in ("continuous", "interim"):
+        for span in SPANS:
             false = injected(model, some, injection, percent, interim=span == "interim")
             found[f"{form}-{span}"] = measure_falsified(model, some, false, injection.from_cycle - 1)
     return found
