@@ -10,6 +10,7 @@
     attack_checks  checks that the attacks worked
     example_life   one unit's life under each attack, to draw
 
-Open `attack`, then `attacks/false_age.py`: a whole attack on one page. Imports nothing here, so that reading the threats
+Open `attack`, then `attacks/false_age.py`: a whole attack on one page. Nothing is imported here, so that reading the
+threats
 needs neither torch nor ART.
 """
