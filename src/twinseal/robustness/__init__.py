@@ -11,6 +11,5 @@
     example_life   one unit's life under each attack, to draw
 
 Open `attack`, then `attacks/false_age.py`: a whole attack on one page. Nothing is imported here, so that reading the
-threats
-needs neither torch nor ART.
+threats needs neither torch nor ART.
 """
