@@ -13,6 +13,7 @@ import pytest
 from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, saying
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
+from twinseal.registry.submit import RunRecord
 from twinseal.trust.audit import Log, log_of, verify
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import repository
@@ -166,7 +167,7 @@ def test_what_cannot_be_logged_is_not_registered(harm: Callable[[Path], None], d
 def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene: Scene, tmp_path: Path) -> None:
     stage = scene.copy(tmp_path / "home")
     bundle = make_bundle(tmp_path / "bundle", stage.home)
-    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    said: dict[str, Any] = {"run": RunRecord({}, {}), "roles": stage.roles, "now": NOW}
     made = registration.request(
         store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said
     )
@@ -194,7 +195,7 @@ def test_what_cannot_be_logged_is_not_requested(store: Any, scene: Scene, tmp_pa
     bundle = make_bundle(tmp_path / "bundle", stage.home)
     shutil.rmtree(log_of(stage.home.path).path)
     log_of(stage.home.path).path.write_bytes(b"")
-    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    said: dict[str, Any] = {"run": RunRecord({}, {}), "roles": stage.roles, "now": NOW}
     with pytest.raises(TwinsealError, match="expected to write to the audit log, got File exists"):
         registration.request(
             store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said

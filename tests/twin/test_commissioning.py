@@ -28,7 +28,7 @@ from twinseal.trust import baseline_record
 from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
 from twinseal.trust.dsse import sign_envelope
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root import ceremony
 from twinseal.trust.root.roles import Roles
 from twinseal.twin import commissioner, commissioning
@@ -74,9 +74,9 @@ class Plant:
     def commission(self, rows: Rows | None = None, unit: str = "pump-1", **options: Any) -> CommissioningResult:
         holder = options.pop("holder", "emil")
         signer = options.pop("signer", None) or self.key(holder)
-        chosen: dict[str, Any] = {"holder": holder, "signer": signer, "now": LATER} | options
+        chosen: dict[str, Any] = {"now": LATER} | options
         found = take_first_rows(telemetry(healthy() if rows is None else rows, unit), self.verified.model.contract)
-        (signed,) = commission(self.twin, self.anchor, self.verified, found, **chosen)
+        (signed,) = commission(self.twin, self.anchor, self.verified, found, NamedSigner(holder, signer), **chosen)
         return signed
 
     def baselines(self, now: datetime = LATER) -> Baselines:
@@ -252,11 +252,12 @@ def test_something_else_in_the_place_of_a_record_is_moved_aside(what: str, plant
 
 def test_of_many_units_all_are_begun_with_or_none(commissioned: Plant) -> None:
     found = {unit: healthy(2) for unit in ("pump-2", "pump-1")}
-    emil: dict[str, Any] = {"holder": "emil", "signer": commissioned.key("emil"), "now": LATER}
+    parts = (commissioned.twin, commissioned.anchor, commissioned.verified, found)
+    emil = NamedSigner("emil", commissioned.key("emil"))
     with pytest.raises(TrustError, match="pump-1: expected no earlier baseline record"):
-        commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil)
+        commission(*parts, emil, now=LATER)
     assert not commissioned.file("pump-2").exists()
-    done = commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil, replacing=True)
+    done = commission(*parts, emil, now=LATER, replacing=True)
     assert [("pump-2", 1), ("pump-1", 2)] == [(item.record.unit, item.record.version) for item in done]
     assert ["pump-1", "pump-2", "pump-9"] == sorted(commissioned.baselines())
 

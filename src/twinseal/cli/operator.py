@@ -118,7 +118,7 @@ def commission(
 ) -> None:
     """Sign what new machines say in their first 20 cycles, so that nobody can move it later."""
     from twinseal.trust.baseline_record import unit_key
-    from twinseal.trust.keys.key import open_signer
+    from twinseal.trust.keys.key import NamedSigner, open_signer
     from twinseal.twin import baseline_rows, commissioner, commissioning, runtime, telemetry_reader
     from twinseal.twin.state import State as TwinState
 
@@ -140,7 +140,7 @@ def commission(
     place = key or Home.default().key_uri(holder)
     signer = open_signer(place, passphrase=passphrase(place, holder), holder=holder)
     done = commissioner.commission(
-        state, pinned, verified, found, holder=holder, signer=signer, now=now, replacing=replacing
+        state, pinned, verified, found, NamedSigner(holder, signer), now=now, replacing=replacing
     )
     _say_commissioned(done, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
     warn_of_demo(pinned)

@@ -9,11 +9,9 @@ effect, and what it refuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from twinseal.digests import sha256_file
 from twinseal.evidence import Statement
@@ -21,7 +19,7 @@ from twinseal.registry.describe import describe
 from twinseal.registry.register import mirror_metadata
 from twinseal.registry.register import publish as offer
 from twinseal.registry.store import Store
-from twinseal.registry.submit import describe_candidate, submit
+from twinseal.registry.submit import RunRecord, describe_candidate, submit
 from twinseal.trust.attestation import read_attestation
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.home import Home
@@ -60,9 +58,7 @@ def request(
     *,
     model: str,
     policy_sha256: str,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    reports: Sequence[Path],
+    run: RunRecord,
     roles: Roles,
     now: datetime,
 ) -> Request:
@@ -70,6 +66,17 @@ def request(
 
     Side effects: a run and a candidate in MLflow; an entry in the audit log; then `release.json` and `role.json` in
     `directory`.
+
+    Args:
+        store: MLflow.
+        home: Whose anchor the bundle must satisfy.
+        bundle: What `sign` made.
+        directory: Where the request goes.
+        model: Name of the model.
+        policy_sha256: Digest of all of policy/, as the verdict has it.
+        run: How the candidate was made, for people.
+        roles: Until when an approval holds.
+        now: Aware, UTC.
 
     Raises:
         RegistryError: MLflow could not be reached, or refused.
@@ -80,9 +87,7 @@ def request(
     verdict = _read_verdict(home, bundle)
     waiting = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
     description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=waiting)
-    model_id = submit(
-        store, bundle, model=model, description_markdown=description, params=params, metrics=metrics, reports=reports
-    )
+    model_id = submit(store, bundle, model=model, description_markdown=description, run=run)
     release = Release.describe(
         bundle,
         model=model,

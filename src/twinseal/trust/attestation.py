@@ -14,6 +14,7 @@ from twinseal.evidence import Statement
 from twinseal.files import write_whole
 from twinseal.trust.dsse import MAX_ENVELOPE_BYTES, sign_envelope, verify_envelope
 from twinseal.trust.home import Home
+from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import Requirement
 
@@ -37,7 +38,7 @@ def write_attestation(path: Path, stage: str, statement: Statement, home: Home) 
         raise EvidenceError(f"{stage}: expected a statement that JSON has a form for, got {error}") from error
     signer = home.role_signer(anchor.roles[requirement.role])
     write_whole(path, sign_envelope(payload, signer))
-    log.info("evidence.signed", stage=stage, role=requirement.role, key=signer.public_key.keyid[:12])
+    log.info("evidence.signed", stage=stage, role=requirement.role, key=short_fingerprint(signer.public_key))
 
 
 def read_attestation(path: Path, stage: str, anchor: Anchor) -> Statement:

@@ -21,7 +21,7 @@ from securesystemslib.dsse import Envelope
 
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, SignatureError, ThresholdError
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, short_fingerprint
 from twinseal.trust.metadata import is_signed_by, parse_signature
 from twinseal.trust.root.pins import RoleKeys
 
@@ -47,7 +47,9 @@ def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> by
     """
     envelope = _parse(data, where)
     if signer.public_key.keyid in envelope.signatures:
-        raise SignatureError(f"{where}: expected one signature by each key, got a second by {signer!r}")
+        raise SignatureError(
+            f"{where}: expected one signature by each key, got a second by {short_fingerprint(signer.public_key)}…"
+        )
     envelope.sign(signer)
     return canonical_json(envelope.to_dict())
 
@@ -73,7 +75,11 @@ def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> byt
     keys = role.keys
     for keyid, item in envelope.signatures.items():  # 4
         if keyid not in keys:
-            raise SignatureError(f"{where}: expected a signature by {_names(role)} ({role.role}), got {keyid[:12]}…")
+            # The identifier in the envelope is not shown: it comes from outside, and is no fingerprint.
+            raise SignatureError(
+                f"{where}: expected a signature by {_names(role)} ({role.role}), got one by another key",
+                remedy="Another role signed it, or the key was replaced. Keys that count: twinseal trust show",
+            )
         if not is_signed_by(keys[keyid], item, payload):
             raise SignatureError(f"{where}: expected {role.holder_of(keyid)} to have signed these bytes, got another")
     if len(envelope.signatures) < role.threshold:  # 5; identifiers are computed, so distinct ones are distinct keys
@@ -99,7 +105,7 @@ def _parse(data: bytes, where: str) -> Any:
         fields = {**item, "sig": decode_strict_base64(item.get("sig"), where).hex()} if isinstance(item, dict) else item
         found = parse_signature(fields, where)
         if found.keyid in signatures:
-            raise SignatureError(f"{where}: expected one signature by each key, got two by {found.keyid[:12]}…")
+            raise SignatureError(f"{where}: expected one signature by each key, got two under one identifier")
         signatures[found.keyid] = found
     return Envelope(decode_strict_base64(value["payload"], where), PAYLOAD_TYPE, signatures)
 

@@ -27,7 +27,7 @@ from twinseal.trust import baseline_record, dsse
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.commissioning import (
@@ -71,9 +71,8 @@ def commission(
     anchor: Anchor,
     verified: VerifiedModel,
     found: Mapping[str, Rows],
+    commissioner: NamedSigner,
     *,
-    holder: str,
-    signer: KeySigner,
     now: datetime,
     replacing: bool = False,
 ) -> tuple[CommissioningResult, ...]:
@@ -89,14 +88,13 @@ def commission(
         anchor: The root that it was installed with.
         verified: That model.
         found: As `baseline_rows.take_first_rows` gave them, by unit.
-        holder: Who signs.
-        signer: With which key.
+        commissioner: Who signs.
         now: Aware, UTC.
         replacing: Replace records that are there already and have other content.
 
     Raises:
-        SignatureError: `holder` is no commissioner by the newest root that the twin has.
-        KeyAccessError: The key is not the one that the root has for `holder`.
+        SignatureError: The holder is no commissioner by the newest root that the twin has.
+        KeyAccessError: The key is not the one that the root has for the holder.
         ExpiredError: The commissioners' keys are pinned no longer.
         TrustError: A unit has a record already; or the folder is not this user's alone.
         DataError: Rows are not within the contract.
@@ -106,20 +104,24 @@ def commission(
     state, audit = State(state_dir), log_of(state_dir)
     units = ", ".join(found)
     attempt = Entry(
-        now, "commissioned", truncate(holder, MAX_NAME), verified.release.model, details={"units": truncate(units)}
+        now,
+        "commissioned",
+        truncate(commissioner.holder, MAX_NAME),
+        verified.release.model,
+        details={"units": truncate(units)},
     )
     with audit.log_refusal(attempt), state.write_lock():
         verifier = BaselineVerifier.of(state, anchor, verified, now)
-        verifier.check_signer(holder, signer)
+        verifier.check_signer(commissioner)
         folder = private_folder(state.path / FOLDER, make=True)
         drafts = [
-            _draft(verifier, folder, _record(unit, rows, verified.model.contract, now), signer, replacing)
+            _draft(verifier, folder, _record(unit, rows, verified.model.contract, now), commissioner.signer, replacing)
             for unit, rows in found.items()
         ]
         audit.append(*(_entry(attempt, draft) for draft in drafts if draft.data))
         done = tuple(draft.write() for draft in drafts)
         store_memory(state, {**verifier.memory, **{item.record.key: SeenRecord.of(item.record) for item in done}})
-    log.info("units.commissioned", units=len(done), holder=holder)
+    log.info("units.commissioned", units=len(done), holder=commissioner.holder)
     return done
 
 

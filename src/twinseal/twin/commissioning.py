@@ -42,7 +42,7 @@ from twinseal.files import read_regular, sync_folder, write_whole
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord, check_unit, unit_key
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import NamedSigner, short_fingerprint
 from twinseal.trust.release.client import known_anchors
 from twinseal.trust.release.release import MAX_VERSION
 from twinseal.trust.root.anchor import Anchor, anchor_chain
@@ -207,17 +207,22 @@ class BaselineVerifier:
         """The commissioners."""
         return self.root.roles[ROLE]
 
-    def check_signer(self, holder: str, signer: KeySigner) -> None:
+    def check_signer(self, commissioner: NamedSigner) -> None:
         """Refuse a holder or a key that may not sign baseline records now.
 
         Raises:
-            SignatureError: `holder` is no commissioner.
+            SignatureError: The holder is no commissioner.
             KeyAccessError: The key is another than the root has.
             ExpiredError: The commissioners' keys are pinned no longer.
         """
+        holder, signer = commissioner.holder, commissioner.signer
         key = self.role.key_of(holder)
         if signer.public_key.keyid != key.keyid:
-            raise KeyAccessError(f"{holder}: expected the key {key.keyid[:12]}… that the root has, got {signer!r}")
+            raise KeyAccessError(
+                f"{holder}: expected the key {short_fingerprint(key)}… that the root has, "
+                f"got {short_fingerprint(signer.public_key)}…",
+                remedy=f"Sign with the key of {holder}: --key URI. All keys: twinseal trust show",
+            )
         self.root.check_role(ROLE, self.now)
 
     def verify_folder(self, path: Path) -> tuple[dict[str, tuple[BaselineRecord, Rows]], list[RefusedRecord]]:

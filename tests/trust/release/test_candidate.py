@@ -25,7 +25,7 @@ from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, SignatureError, TrustError
 from twinseal.evidence import Statement, Subject
 from twinseal.files import inventory
-from twinseal.trust.release.candidate import verify_bundle, verify_release
+from twinseal.trust.release.candidate import require_bundle, verify_bundle, verify_release
 from twinseal.trust.release.oms import sign_directory
 
 OTHER = sha256(b"other")
@@ -316,3 +316,61 @@ def test_the_verdict_by_another_policy_is_refused(scene: Scene, honest_bundle: P
     release = replace(describe(honest_bundle), policy_sha256=OTHER)
     with pytest.raises(EvidenceError, match=f"expected one on the policy {OTHER} of the release, got {POLICY_SHA}"):
         verify_release(honest_bundle, release, scene.anchor)
+
+
+# Where a gate failed there is no bundle at all: whoever asks for it learns why.
+
+
+def _judged(folder: Path, scene: Scene, edit: Edit) -> Path:
+    """The signed verdict as `assess` leaves it, beside no bundle."""
+    made = make_bundle(folder / "made", scene.home, edits={"assess": edit})
+    return made / "evidence/assess.dsse.json"
+
+
+def test_a_failed_gate_is_named_where_the_bundle_would_be(scene: Scene, tmp_path: Path) -> None:
+    gates = [{"name": "rmse", "result": "PASSED"}, {"name": "accuracy", "result": "FAILED"}, {"name": "hidden"}]
+    verdict = _judged(tmp_path, scene, saying(verificationResult="FAILED", twinseal_gates=gates))
+    with pytest.raises(
+        GateRefusedError, match=r"bundle: expected a signed candidate, got none: its verdict is FAILED "
+    ):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+    with pytest.raises(GateRefusedError, match=r"\(failed gates: accuracy, hidden\)") as refusal:
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+    assert "reports/report.html" in refusal.value.remedy
+
+
+def test_a_candidate_that_passed_and_was_not_signed_is_told_apart(scene: Scene, tmp_path: Path) -> None:
+    verdict = _judged(tmp_path, scene, unchanged)
+    with pytest.raises(GateRefusedError, match="it PASSED, and was not signed"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+
+
+def test_a_verdict_that_somebody_edited_is_not_quoted(scene: Scene, tmp_path: Path) -> None:
+    verdict = _judged(tmp_path, scene, saying(verificationResult="FAILED"))
+    verdict.write_bytes(_signed_by(scene, "builder", statements("pump-rul", b"weights")["train"]))
+    with pytest.raises(SignatureError, match="expected a signature by assessor"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+
+
+def test_a_bundle_that_is_there_and_a_verdict_that_is_not_are_left_to_others(
+    scene: Scene, honest_bundle: Path, tmp_path: Path
+) -> None:
+    require_bundle(honest_bundle, tmp_path / "none", scene.anchor)
+    require_bundle(tmp_path / "bundle", tmp_path / "none", scene.anchor)
+
+
+def test_no_bundle_is_a_refusal_with_a_remedy_and_no_file_not_found(
+    scene: Scene, honest_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EvidenceError, match=r"bundle: expected a signed bundle .* got no such folder") as refusal:
+        verify_release(tmp_path / "bundle", describe(honest_bundle), scene.anchor)
+    assert "dvc repro" in refusal.value.remedy
+    with pytest.raises(EvidenceError, match="got no such folder"):
+        verify_bundle(tmp_path / "bundle", scene.anchor)
+
+
+@pytest.mark.parametrize("gates", [None, 7, ["x"], [{"result": "PASSED"}]])
+def test_a_verdict_that_names_no_failed_gate_names_none(scene: Scene, tmp_path: Path, gates: object) -> None:
+    verdict = _judged(tmp_path, scene, saying(verificationResult="FAILED", twinseal_gates=gates))
+    with pytest.raises(GateRefusedError, match="failed gates: none named"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)

@@ -17,6 +17,7 @@ Key identifiers are computed from the key (securesystemslib's default), never ta
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -50,6 +51,7 @@ __all__ = [
     "PrivateKey",
     "environment_name",
     "fingerprint",
+    "fingerprints",
     "generate_in_token",
     "generate_key_pair",
     "grouped_digits",
@@ -92,7 +94,7 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         self._public_key = SSlibKey.from_crypto(public)
 
     def __repr__(self) -> str:
-        return f"KeySigner({self._public_key.keyid[:12]}…)"
+        return f"KeySigner({short_fingerprint(self._public_key)}…)"
 
     @property
     def public_key(self) -> Key:
@@ -129,7 +131,8 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         signer = open_signer(priv_key_uri, passphrase=passphrase)
         if signer.public_key.keyid != public_key.keyid:
             shown = priv_key_uri.partition("?")[0]
-            raise KeyAccessError(f"{shown}: expected key {public_key.keyid[:12]}…, got {signer!r}")
+            expected, got = short_fingerprint(public_key), short_fingerprint(signer.public_key)
+            raise KeyAccessError(f"{shown}: expected the key {expected}…, got {got}…")
         return signer
 
 
@@ -168,7 +171,7 @@ def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
     key = KeySigner(private_key).public_key
     key_files.write_new(path, private_key, passphrase)
     _write_public(path.with_suffix(".pub"), key)
-    log.info("key.generated", path=str(path), keyid=key.keyid[:12], encrypted=passphrase is not None)
+    log.info("key.generated", path=str(path), key=short_fingerprint(key), encrypted=passphrase is not None)
     return key
 
 
@@ -194,7 +197,7 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
     made = tokens.generate_key(place, _read_pin(place, passphrase, holder))
     key = SSlibKey.from_crypto(made)
     _write_public(public, key)
-    log.info("key.generated", uri=str(place), keyid=key.keyid[:12])
+    log.info("key.generated", uri=str(place), key=short_fingerprint(key))
     return key
 
 
@@ -261,7 +264,9 @@ def public_key(pem: str | bytes, where: str) -> Key:
         raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     key = SSlibKey.from_crypto(loaded)
     if key.keyval["public"] != text:
-        raise SignatureError(f"{where}: expected the key in canonical PEM, got another spelling of {key.keyid[:12]}…")
+        raise SignatureError(
+            f"{where}: expected the key in canonical PEM, got another form of {short_fingerprint(key)}…"
+        )
     return key
 
 
@@ -304,6 +309,11 @@ def short_fingerprint(key: Key) -> str:
         SignatureError: As `fingerprint`.
     """
     return fingerprint(key)[:16]
+
+
+def fingerprints(keys: Iterable[Key] | None) -> str:
+    """Keys for a message, each by its short fingerprint; "none" when there are none."""
+    return ", ".join(f"{short_fingerprint(key)}…" for key in keys or ()) or "none"
 
 
 def grouped_digits(digest: str) -> str:

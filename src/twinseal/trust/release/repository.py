@@ -31,7 +31,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, fingerprints
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes
 from twinseal.trust.release.model_role import (
     assemble_signed_role,
@@ -172,7 +172,12 @@ def sign_snapshot_and_timestamp(
     """
     root = _current_root(home)
     if registrar is None or registrar.public_key.keyid not in root.roles["timestamp"].keyids:
-        raise KeyAccessError(f"registrar: expected the key that the root names, got {registrar!r}")
+        expected = fingerprints(root.get_key(keyid) for keyid in root.roles["timestamp"].keyids)
+        raise KeyAccessError(
+            f"registrar: expected the key {expected} that the root names, "
+            f"got {fingerprints(registrar and [registrar.public_key])}",
+            remedy="Use the registrar's key, in $TWINSEAL_REGISTRAR_KEY or keys/registrar.pem of the home.",
+        )
     expires = roles.expiry("registrar", now)
     listing = sign_metadata(Snapshot(version=version, expires=expires, meta=meta), [registrar])
     listed = MetaFile.from_data(version, listing, ["sha256"])

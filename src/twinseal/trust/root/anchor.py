@@ -138,7 +138,14 @@ class Anchor:
                 f"{directory}: expected a trust anchor ({ROOT}), got none ({error.strerror})",
                 remedy="Carry the anchor here by hand, or make one: twinseal init --demo",
             ) from error
-        return cls(root)
+        try:
+            return cls(root)
+        except RootError as error:
+            raise RootError(
+                f"{directory / ROOT}: {str(error).removeprefix(f'{ROOT}: ')}",
+                remedy="The file is damaged or was changed. Carry the anchor here again by hand, from a custodian, and "
+                "compare its sha256 with theirs.",
+            ) from error
 
     def write(self, directory: Path) -> None:
         """Write it, over the one that it succeeds.

@@ -36,7 +36,7 @@ from twinseal.files import read_regular, write_whole
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_TEXT
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import Key, KeySigner, fingerprint
+from twinseal.trust.keys.key import Key, KeySigner, fingerprint, fingerprints
 from twinseal.trust.metadata import MAX_METADATA_BYTES, keys_that_signed, parse, signed_bytes
 from twinseal.trust.release.model_role import check_expiry
 from twinseal.trust.release.release import target_path
@@ -229,7 +229,11 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
     for name, metadata in ((ROOT, parse(Root, proposal.root, ROOT)), (TARGETS, targets)):
         check_expiry(metadata, now, f"proposal {name}")
     if registrar is None or registrar.public_key.keyid not in anchor.roles["registrar"].keys:
-        raise KeyAccessError(f"registrar: expected the key that the new root names, got {registrar!r}")
+        raise KeyAccessError(
+            f"registrar: expected the key {fingerprints(anchor.roles['registrar'].keys.values())} that the new root "
+            f"names, got {fingerprints(registrar and [registrar.public_key])}",
+            remedy="Sign where the registrar's key is: twinseal trust sign",
+        )
     if before is not None and not log_of(home.path).path.exists():
         raise AuditError(
             f"{log_of(home.path).path}: expected the audit log that the first root began, got none",
