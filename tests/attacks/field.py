@@ -98,6 +98,7 @@ class Field:
         with pytest.raises(TwinsealError, match=message) as refusal:
             self.pull(now=now, source=source)
         assert refusal.type in errors, f"{refusal.type.__name__}: {refusal.value}"
+        assert refusal.value.remedy, f"a refusal without a remedy: {refusal.value}"
         assert len(str(refusal.value)) < 1000, "a message is for people"
         assert pointer == (self.twin / "current").read_bytes()
         assert _STANDING[before] == self.standing()

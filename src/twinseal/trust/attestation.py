@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from twinseal.errors import EvidenceError, SignatureError
+from twinseal.errors import EvidenceError, SignatureError, suggest
 from twinseal.evidence import Statement
 from twinseal.files import write_whole
 from twinseal.trust.dsse import MAX_ENVELOPE_BYTES, sign_envelope, verify_envelope
@@ -57,7 +57,10 @@ def read_attestation(path: Path, stage: str, anchor: Anchor) -> Statement:
             f"{path}: expected the signed record of {stage}, got none ({error.strerror})",
             remedy=f"Make it: dvc repro {stage}",
         ) from error
-    return parse_attestation(data, stage, anchor, where=str(path))
+    with suggest(
+        f"The record was changed, or signed by another key. Find out who did it; then: dvc repro --force {stage}"
+    ):
+        return parse_attestation(data, stage, anchor, where=str(path))
 
 
 def parse_attestation(data: bytes, stage: str, anchor: Anchor, *, where: str = "") -> Statement:

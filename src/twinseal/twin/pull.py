@@ -25,7 +25,7 @@ from pathlib import Path
 
 import structlog
 
-from twinseal.errors import TwinsealError
+from twinseal.errors import TwinsealError, suggest
 from twinseal.files import write_whole
 from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.release import Release
@@ -37,6 +37,10 @@ from twinseal.twin.journal import Journal
 from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, LastSeen, State
 
 log = structlog.get_logger()
+
+_REMEDY = (
+    "Nothing was installed; the twin keeps its model. Ask whoever runs the registry what it offers, and who changed it."
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def pull(
     """
     state, journal = State(state_dir), Journal(state_dir, model, now)
     try:
-        with state.write_lock():
+        with suggest(_REMEDY), state.write_lock():
             return _pull(source, anchor, model, state, now, fetch_again, journal)
     except (TwinsealError, OSError) as error:
         log.warning("pull.refused", model=model, kind=type(error).__name__, reason=str(error))

@@ -51,7 +51,13 @@ def load(path: Path, passphrase: Callable[[], bytes]) -> object:
         return serialization.load_pem_private_key(pem, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
         what = "the right passphrase" if secret is not None else "a PKCS #8 private key in PEM"
-        raise KeyAccessError(f"{path}: expected {what}, got something else") from error
+        raise KeyAccessError(
+            f"{path}: expected {what}, got something else",
+            remedy=f"Run it again with the passphrase of {path.stem}. A passphrase that is lost cannot be recovered: "
+            f"custodians then replace the key: twinseal keys rotate {path.stem}"
+            if secret is not None
+            else "Make a key: twinseal keys new HOLDER",
+        ) from error
 
 
 def protection(path: Path, pem: bytes) -> pkcs8.KeyDerivation | None:

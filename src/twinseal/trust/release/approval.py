@@ -20,7 +20,7 @@ from typing import Any, Literal
 import structlog
 
 from twinseal.digests import canonical_json, parse_json, sha256
-from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError
+from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError, suggest
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import read_regular, write_json
 from twinseal.trust.audit import Entry, Log
@@ -232,8 +232,9 @@ def _check_reviewer(request: Request, reviewer: NamedSigner, anchor: Anchor) -> 
             f"got {short_fingerprint(reviewer.signer.public_key)}…",
             remedy=f"Sign with the key of {reviewer.holder}: --key URI. All keys: twinseal trust show",
         )
-    model = model_of(request.role_bytes)
-    check_release(parse_role(request.role_bytes, model), request.release_bytes, model)
+    with suggest("models/release/ was changed since it was submitted. Submit it again: dvc repro --force submit"):
+        model = model_of(request.role_bytes)
+        check_release(parse_role(request.role_bytes, model), request.release_bytes, model)
     if request.release.model != model:
         raise EvidenceError(f"release: expected one of {model}, whose role lists it, got {request.release.model}")
 

@@ -103,14 +103,18 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
         RegistryError: The source failed, or has no release of `model`.
     """
     if model not in anchor.models:
-        raise RegistryError(f"model: expected one of {', '.join(anchor.models)} (the anchor's), got {model[:60]!r}")
+        raise RegistryError(
+            f"model: expected one of {', '.join(anchor.models)} (the anchor's), got {model[:60]!r}",
+            remedy="Name one of these, or get the anchor of the other deployment.",
+        )
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
         scratch = Path(folder, "metadata")
         shutil.copytree(metadata_dir, scratch) if metadata_dir.exists() else scratch.mkdir()
         try:
             release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
-        except TwinsealError:
+        except TwinsealError as error:
             _store_roots(anchor, scratch, metadata_dir)  # 6
+            error.remedy = error.remedy or _REMEDIES.get(type(error), "")
             raise
         _store_metadata(scratch, metadata_dir)  # 6
     log.info("release.current", model=model, version=release.version, sha256=release.sha256[:12])
@@ -264,6 +268,11 @@ _REMEDIES: dict[type[TwinsealError], str] = {
     RollbackError: "Somebody serves metadata older than this twin has seen: look at MLflow's store. Nothing changed.",
     ExpiredError: "The registrar must publish again; look at this machine's clock too.",
     DigestMismatchError: "Metadata was changed or mixed on its way: look at MLflow's store. Nothing was installed.",
+    ThresholdError: "A reviewer's or custodian's key was replaced, or signatures are missing: ask the registrar.",
+    SignatureError: "The keys of this twin's anchor did not sign it. Ask the custodians. Nothing was installed.",
+    RegistryError: "Is the server running, and its address right? Is the model registered: twinseal review list",
+    EvidenceError: "The registry offers something else than a release of this model: ask the registrar.",
+    RootError: "A root does not follow from this twin's anchor: ask the custodians. Nothing was installed.",
 }
 
 
@@ -282,7 +291,7 @@ def _translate_error(error: Exception, model: str) -> TwinsealError:
     )
     for foreign, ours in kinds:
         if isinstance(error, foreign):
-            return ours(text, remedy=_REMEDIES.get(ours, ""))
+            return ours(text)
     if isinstance(error, tuf.UnsignedMetadataError):
         return _signature_error(error, text)
     if "is missing info for" in text:  # python-tuf has no type of its own for a role that vanished from the snapshot

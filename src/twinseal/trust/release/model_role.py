@@ -117,7 +117,8 @@ def check_release(metadata: Metadata[Targets], release_bytes: bytes, model: str)
     if target.length != len(release_bytes) or target.hashes["sha256"] != got:
         raise DigestMismatchError(
             f"{target.path}: expected sha256 {target.hashes['sha256'][:12]}… ({target.length} bytes) as listed, "
-            f"got {got[:12]}… ({len(release_bytes)} bytes)"
+            f"got {got[:12]}… ({len(release_bytes)} bytes)",
+            remedy="The release was changed after the role was made for it. Submit it again: dvc repro --force submit",
         )
 
 
@@ -129,7 +130,10 @@ def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
     """
     if metadata.signed.is_expired(now):
         expired = _format_utc(metadata.signed.expires)
-        raise ExpiredError(f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}")
+        raise ExpiredError(
+            f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}",
+            remedy="It must be signed again: `twinseal trust show` says what expires, and who renews it.",
+        )
 
 
 def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:

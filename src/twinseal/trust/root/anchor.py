@@ -194,6 +194,11 @@ def anchor_chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
                 found.append(verified_successor(found[-1], stream.read(MAX_METADATA_BYTES + 1)))
         except FileNotFoundError:
             return tuple(found)
+        except RootError as error:
+            raise RootError(
+                f"{path}: {str(error).removeprefix(f'{ROOT}: ')}",
+                remedy=f"It does not follow from root {found[-1].version}. Ask the custodians which root is theirs.",
+            ) from error
         except OSError as error:
             raise RootError(f"{path}: expected a root, got none ({error.strerror})") from error
 
