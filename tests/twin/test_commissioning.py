@@ -537,8 +537,8 @@ def test_a_folder_that_others_may_write_to(mode: int, commissioned: Plant) -> No
     commissioned.folder.chmod(mode)
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
-    assert "expected a folder of this user's that nobody else may write to" in found.refused[0].reason
-    with pytest.raises(TrustError, match="nobody else may write to"):
+    assert "expected a folder of this user that no one else can write to" in found.refused[0].reason
+    with pytest.raises(TrustError, match="no one else can write to"):
         commissioned.commission(healthy(4), "pump-4")
 
 
@@ -549,7 +549,7 @@ def test_a_link_in_the_place_of_the_folder(commissioned: Plant, tmp_path: Path) 
     commissioned.folder.symlink_to(tmp_path / "elsewhere")
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
-    with pytest.raises(TrustError, match="nobody else may write to"):
+    with pytest.raises(TrustError, match="no one else can write to"):
         commissioned.commission(healthy(4), "pump-4")
 
 

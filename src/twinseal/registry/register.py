@@ -70,9 +70,9 @@ def publish(
 
 
 def mirror_metadata(store: Store, home: Home) -> tuple[str, ...]:
-    """Copy the repository of record to every registered model of the anchor that carries it; their names.
+    """Copy the repository of record to every registered model that serves it; the names of these models.
 
-    All of them, because one timestamp speaks for all: a model left behind would expire while the others live. Call it
+    To all of them, because they share one timestamp: a model that is left out would expire. Call it
     after `trust.release.repository.renew`.
 
     Raises:

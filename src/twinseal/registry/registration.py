@@ -1,10 +1,10 @@
-"""The way of a release: requested of the reviewers, then registered once enough of them have signed.
+"""The way of a release: reviewers are asked to sign, and once enough have, it is registered.
 
     request     the signed bundle becomes MLflow's candidate; release.json and the unsigned role are what reviewers sign
     register    k of n have signed: verified from the bytes, published in the repository of record, then in MLflow
 
-Both the pipeline's stages and the command line call these two. Each writes into the home's audit log before it takes
-effect, and what it refuses.
+The pipeline's stages and the command line call these. Each logs its decision, or its refusal, in the home's audit log
+before it takes effect.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ APPROVE = "twinseal review show && twinseal approve --as <your name in policy/ro
 
 @dataclass(frozen=True)
 class Registration:
-    """How far a release has come.
+    """The state of a release.
 
     Attributes:
         release: The release.
-        count: Who has signed, and who may.
+        count: Who has signed, and who still can.
         status: `pending`, `registered`, or `published` when it had been before.
         mlflow_version: MLflow's own number for it; empty while pending.
     """
@@ -69,7 +69,7 @@ def request(
 
     Args:
         store: MLflow.
-        home: Whose anchor the bundle must satisfy.
+        home: The deployment; the bundle must satisfy its anchor.
         bundle: What `sign` made.
         directory: Where the request goes.
         model: Name of the model.
@@ -168,7 +168,7 @@ def _register(
 
 
 def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
-    """Say again that what is published is current, also to MLflow; headless, from a timer. Until when that holds.
+    """Confirm that what is published is current, also in MLflow; run from a timer. Until when it is valid.
 
     Side effects: an entry in the audit log; a new snapshot and timestamp in the repository of record, then MLflow's
     copies of it.

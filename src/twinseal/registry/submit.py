@@ -61,7 +61,7 @@ def submit(
     """Put the signed directory at `bundle` into MLflow as a candidate for `model`; its id.
 
     The same bytes twice are one candidate: when MLflow still has it, byte for byte, its id is returned and its
-    description renewed. Tags say where to look, the bytes decide.
+    description renewed. Tags say where to look; the comparison of bytes decides.
 
     Args:
         store: Where to.
@@ -191,7 +191,7 @@ def _create_candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
 
 
 def _log_metrics(store: Store, run: str, model_id: str, metrics: Mapping[str, Any]) -> None:
-    now = int(time.time() * 1000)  # when MLflow was told; nothing is decided by it
+    now = int(time.time() * 1000)  # for display; no decision rests on it
     numbers = {_key(key): float(value) for key, value in flatten(metrics, "/").items() if _is_number(value)}
     entries = [Metric(key, value, now, 0, model_id=model_id) for key, value in sorted(numbers.items())]
     with registry_errors(f"run {run}"):

@@ -1,6 +1,6 @@
-"""Attestations: a stage's statement, signed by the role that answers for it, in a file of its own.
+"""Attestations: a stage's statement, signed by the role that is responsible for it, in a file of its own.
 
-Which role that is, and what kind of statement, is not the file's to say: the anchor pins both for each stage.
+The file does not decide which role that is, nor which kind of statement: the anchor pins both for each stage.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_attestation(path: Path, stage: str, anchor: Anchor) -> Statement:
     """The statement of `stage` in the file at `path`, once its role has signed it.
 
     Raises:
-        SignatureError: The file is absent, malformed, or not signed by the role that answers for `stage`.
+        SignatureError: The file is absent, malformed, or not signed by the role that is responsible for `stage`.
         ThresholdError: Too few of the role have signed.
         EvidenceError: What is signed is no statement of the type that `stage` makes.
     """

@@ -5,10 +5,10 @@ Verification, numbered as in the body of `verify_envelope`:
 1. the bytes are one JSON object of exactly payload, payloadType, signatures, not too long
 2. the payload type is in-toto's: the type is under the signature, and no other is ours
 3. base64 is canonical: one byte string has one text
-4. every signature is by a key of the role, over these bytes, each key once; no passengers
-5. as many as the role's threshold demands
+4. every signature is by a key of the role, over these bytes, each key once; no other signatures
+5. there are as many signatures as the role's threshold
 
-Step 4 is stricter than DSSE asks for. A second signature that nobody checks is a place to hide bytes in.
+Step 4 is stricter than DSSE: an unchecked second signature could hide any bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sign_envelope(payload: bytes, signer: KeySigner) -> bytes:
 
 
 def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> bytes:
-    """The same envelope with one signature more; those that it has are not looked at.
+    """The same envelope with one more signature; the signatures in it are not verified.
 
     Raises:
         SignatureError: It is malformed, or `signer` has signed it already.
@@ -55,7 +55,7 @@ def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> by
 
 
 def envelope_keyids(data: bytes, where: str = "envelope") -> tuple[str, ...]:
-    """Identifiers of the keys that an envelope names, in its order; says nothing of whether they have signed.
+    """Identifiers of the keys that an envelope names, in its order; the signatures are not verified.
 
     Raises:
         SignatureError: It is malformed.
@@ -64,7 +64,7 @@ def envelope_keyids(data: bytes, where: str = "envelope") -> tuple[str, ...]:
 
 
 def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> bytes:
-    """The payload of an envelope, once enough holders of `role`, and nobody else, have signed it.
+    """The payload of an envelope, once enough holders of `role`, and no other keys, have signed it.
 
     Raises:
         SignatureError: Malformed, of another type, or with a signature that is not by the role.

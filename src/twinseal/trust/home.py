@@ -1,10 +1,10 @@
-"""Home: the one directory that trust lives in on this machine, and the names inside it.
+"""Home: the one directory on this machine that holds keys, anchor and repository, and the names inside it.
 
     anchor/     root.json: the newest root, which is carried to a new twin by hand
     trust/      the TUF repository of record: metadata/, targets/
     proposal/   the next root, while it waits for custodians' signatures
     keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
-    keys/next/  keys that the proposal would bring in; keys/retired/: keys that count no longer
+    keys/next/  keys that the proposal would add; keys/retired/: keys that count no longer
 
 It is $TWINSEAL_HOME, or `.twinseal` in the working directory. It is never in Git.
 """
@@ -28,7 +28,7 @@ from twinseal.trust.root.pins import RoleKeys
 
 @dataclass(frozen=True)
 class Home:
-    """Where trust lives.
+    """The directory of keys, anchor and repository.
 
     Attributes:
         path: The directory. It need not exist yet.

@@ -127,7 +127,7 @@ def commission(
 
 @dataclass(frozen=True)
 class _Draft:
-    """What is about to be written for one unit; `data` is None when all of it is there."""
+    """What is to be written for one unit; `data` is None when nothing is."""
 
     path: Path
     record: BaselineRecord
@@ -176,7 +176,7 @@ def _draft(
 
 
 def _existing_record(verifier: BaselineVerifier, path: Path) -> tuple[bytes, BaselineRecord] | None:
-    """The record that lies at `path`, if commissioners have signed it, be they too few; None for anything else."""
+    """The record at `path`, if at least one commissioner has signed it; None otherwise."""
     with suppress(TwinsealError, OSError):
         data = read_regular(path, MAX_RECORD_BYTES)
         record = baseline_record.verify(data, replace(verifier.role, threshold=1), path.name)
@@ -204,7 +204,7 @@ def _entry(attempt: Entry, draft: _Draft) -> Entry:
 
 
 def _move_aside(path: Path) -> Path:
-    """Move what lies at `path` to the replaced ones, under a name of its own."""
+    """Move the file at `path` to `replaced/`, under a new name."""
     folder = private_folder(path.parent / REPLACED, make=True)
     stem, number = path.name.removesuffix(SUFFIX), 1
     while os.path.lexists(aside := folder / f"{stem}.{number}{SUFFIX}"):

@@ -6,7 +6,7 @@
 
 A record counts when all of this holds, numbered as in the body of `BaselineVerifier.verify_record`:
 
-1. it is a regular file, of bounded length, in a folder that nobody else may write to
+1. it is a regular file, of bounded length, in a folder that no one else can write to
 2. enough commissioners of the newest root that the twin has have signed it, and their keys are still pinned
 3. it is of the unit that its file is named after, of this model, and of this kind of asset
 4. it is not older than what was seen of this unit, nor another under the same version
@@ -56,11 +56,11 @@ log = structlog.get_logger()
 ROLE = "commissioner"
 FOLDER, MEMORY, SUFFIX = "commissioned", "commissioned.json", ".dsse.json"
 MAX_MEMORY_BYTES = 16 << 20
-# Versions grow by one. A thief who signs version 2³¹ must not make the twin deaf to the honest next one.
+# Versions grow by one. A stolen key that signs version 2³¹ must not make the twin refuse the honest next one.
 MAX_LEAP = 1000
 _REMEDY = "Find out who changed it. Then commission the machine again, if it is as new: twinseal commission --replace"
 
-EVERY_UNIT = "every unit"  # that has a record: none of them could be judged
+EVERY_UNIT = "every unit"  # that has a record: none of them could be verified
 
 Rows = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ class SeenRecord:
         sha256: Of what is signed in it.
 
     Raises:
-        EvidenceError: Some of it is none of that.
+        EvidenceError: A part does not fit this description.
     """
 
     unit: str
@@ -153,7 +153,7 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
         state_dir: The twin's own directory.
         anchor: The root that it was installed with.
         verified: The model that is to read them.
-        now: Aware, UTC; a clock that runs behind what the twin has seen does not count.
+        now: Aware, UTC; if it is before the last time seen, that time is used.
 
     Raises:
         TrustError: The state is not this user's alone.
@@ -192,7 +192,7 @@ class BaselineVerifier:
 
     @classmethod
     def of(cls, state: State, anchor: Anchor, verified: VerifiedModel, now: datetime) -> BaselineVerifier:
-        """By what the twin at `state` knows; the caller holds its lock.
+        """A verifier with what the twin at `state` knows; the caller holds its lock.
 
         Raises:
             RootError: A root that it has seen does not follow from `anchor`.
@@ -371,7 +371,7 @@ def store_memory(state: State, memory: Memory) -> None:
 
 
 def private_folder(path: Path, *, make: bool = False) -> Path:
-    """`path`, once it is a folder of this user's that nobody else may write to.
+    """`path`, once it is a folder of this user that no one else can write to.
 
     Raises:
         TrustError: It is not.
@@ -382,7 +382,7 @@ def private_folder(path: Path, *, make: bool = False) -> Path:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
         raise TrustError(
-            f"{path}: expected a folder of this user's that nobody else may write to, got "
+            f"{path}: expected a folder of this user that no one else can write to, got "
             f"{stat.filemode(found.st_mode)} of user {found.st_uid}",
             remedy=f"Find out who changed what is in it; then chmod 700 {path}",
         )
@@ -394,7 +394,7 @@ def _has_records(state: State) -> bool:
 
 
 def _remember(state: State, news: Memory) -> None:
-    """Remember records that were carried here. Who may not write cannot remember, and can use them all the same."""
+    """Remember records that were copied here. Without write access they are used, and not remembered."""
     try:
         with state.write_lock():
             memory = read_memory(state)

@@ -1,4 +1,4 @@
-"""Pulling: from what a registry offers to the model that runs, or to a refusal that changes nothing.
+"""Pulling: from a registry's offer to the model that runs, or to a refusal that changes nothing.
 
 Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 
@@ -9,8 +9,8 @@ Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 4. – 6. admission
 7. installed, made current in one step, last
 
-A refusal says expected, got, where; leaves the model that was running in place; and is in the twin's audit log. An
-admission is there before step 7: what cannot be logged is not installed.
+A refusal says what was expected, what was got, and where; the model that was running stays; the refusal is in the
+twin's audit log. An admission is logged before step 7: a model whose admission cannot be logged is not installed.
 
 Example:
     with RestSource(url, "pump-rul") as source:
@@ -45,11 +45,11 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class PullResult:
-    """What a pull led to.
+    """The result of a pull.
 
     Attributes:
         model: The model that is current now.
-        changed: Whether it was installed by this pull; False when it was current before, whole and verified again.
+        changed: Whether this pull installed it; False when it was current before, and all files were verified again.
     """
 
     model: VerifiedModel
@@ -116,7 +116,7 @@ def _pull(
 
 
 def _installed_model(state: State, release: Release, anchor: Anchor) -> VerifiedModel | None:
-    """The model that is current, if it is `release` and still whole; a damaged one is fetched again."""
+    """The model that is current, if it is `release` and all its files verify; a damaged one is fetched again."""
     try:
         if not state.has_current() or state.current()[0] != release.sha256:
             return None

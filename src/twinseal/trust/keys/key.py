@@ -1,16 +1,16 @@
-"""Keys: made, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), the curve that OMS, TUF and DSSE all take.
+"""Keys: generated, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), which OMS, TUF and DSSE all accept.
 
 A private key is named by a URI, never read at import, never in Git:
 
     file:<path>   PKCS #8 in PEM, readable by its owner alone; encrypted or not     (key_files)
     pkcs11:…      in a token, by RFC 7512; it never leaves it                       (tokens, token_uris)
 
-Where a passphrase or PIN comes from when nobody is asked: `passphrases`. The holder by whose name it is looked for is
-given by the caller, else the file's stem, or the label of the key in its token.
+`passphrases` says where a passphrase or PIN comes from when no person is asked. It is looked up by the holder's name,
+which the caller gives; else by the file's stem, or the label of the key in its token.
 
 Signatures by a key in a file are deterministic (RFC 6979): the same bytes and key give the same signature, so a stage
-that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it draws its own
-nonce, so a stage that signs with one writes other bytes each time it runs.
+that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it chooses its own
+nonce, so a stage that signs with a token writes other bytes each time it runs.
 
 Key identifiers are computed from the key (securesystemslib's default), never taken from outside: one key has one.
 """
@@ -182,7 +182,7 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
         uri: `pkcs11:…` with `object=LABEL`; without it the label is `holder`.
         public: Where the public key goes, as PEM.
         passphrase: The token's PIN; None looks where `passphrases` says.
-        holder: Whose key it will be.
+        holder: The holder of the new key.
 
     Raises:
         KeyAccessError: As `tokens.generate_key`; or there is a public key at `public` already.
@@ -207,7 +207,7 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
     Args:
         uri: `file:<path>` or `pkcs11:…`.
         passphrase: For an encrypted key, or a token's PIN; None looks where `passphrases` says.
-        holder: Whose key it is: by whose name the passphrase is looked for.
+        holder: The holder of the key; the passphrase is looked up by this name.
 
     Raises:
         KeyAccessError: Unknown scheme; no such file or token; open to group or others; no private key in it, or more
@@ -225,7 +225,7 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
 
 
 def needs_passphrase(uri: str, *, holder: str | None = None) -> bool:
-    """Whether to ask a person: the key that `uri` names is locked, and nothing else has its passphrase or PIN.
+    """Whether to ask a person: the key that `uri` names needs a passphrase or PIN, and no other source has it.
 
     Raises:
         KeyAccessError: As `open_signer`, as far as it goes without opening the key.
@@ -252,8 +252,8 @@ def public_key(pem: str | bytes, where: str) -> Key:
     """The public key in `pem`, in its one form.
 
     Raises:
-        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second spelling of one key
-            would be a second key to whoever compares text.
+        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second form of one key
+            would be a second key to code that compares text.
     """
     try:
         text = pem.decode("ascii") if isinstance(pem, bytes) else pem
@@ -317,7 +317,7 @@ def fingerprints(keys: Iterable[Key] | None) -> str:
 
 
 def grouped_digits(digest: str) -> str:
-    """A digest in groups of four, two lines of eight: how two people compare it on the telephone.
+    """A digest in groups of four, two lines of eight, so that two people can compare it by telephone.
 
     >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
     '0123 4567 89ab cdef 0123 4567 89ab cdef'

@@ -1,19 +1,19 @@
 """Private keys that never leave their token: smart cards and hardware security modules, by PKCS #11.
 
-The door to `pkcs11` (python-pkcs11), which is imported when a `pkcs11:` URI is used: a twin needs none of it.
+The only module that imports `pkcs11` (python-pkcs11), and only when a `pkcs11:` URI is used: a twin does not need it.
 
 Rules:
 
-- A URI must choose exactly one token, and in it exactly one private key, ECDSA on P-256. Otherwise the labels that are
-  there are named, and nothing is signed.
-- A wrong PIN is tried once. Tokens lock themselves after three or so: a PIN that a token has refused is not sent to it
-  again by this process, and a token that says "one try left" is left alone.
-- Each use is one session: module started, logged in, logged out, closed, module ended. A token that was pulled out,
-  changed or filled meanwhile is seen as it is, and no login outlives the signature that it was for.
-- Each signature is verified before it is handed out: a token holds the two halves as two objects, and nothing there
-  makes them one pair.
-- Signatures are not reproducible. A token draws its nonce at random, so the same bytes signed twice differ, and the
-  nonce is as good as the token's generator. Stages that sign with a token do so anew whenever they run.
+- A URI must choose exactly one token, and in it exactly one private key, ECDSA on P-256. Otherwise the error lists the
+  labels that are there, and nothing is signed.
+- A wrong PIN is tried once. Tokens lock themselves after about three: a PIN that a token has refused is not sent to it
+  again by this process, and a token with one try left is not tried.
+- Each use is one session: module started, logged in, logged out, closed, module ended. So a token that was removed or
+  changed is noticed, and no login lasts longer than its signature.
+- Each signature is verified before it is returned: private and public key are two objects in a token, and need not be
+  a pair.
+- Signatures are not reproducible: a token chooses its nonce at random, so the same bytes signed twice differ. Stages
+  that sign with a token write other bytes each time they run.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def open_key(uri: TokenUri, pin: bytes) -> TokenKey:
     with _session(uri, pin) as session:
         key = _private_key(session, uri)
         if _attribute(key, attribute.EXTRACTABLE):
-            log.warning("key.extractable", uri=str(uri), why="whoever has the PIN can copy it out of the token")
+            log.warning("key.extractable", uri=str(uri), why="who has the PIN can copy it out of the token")
         return TokenKey(uri, _read_public_key(session, uri, key[attribute.ID], _attribute(key, attribute.LABEL)), pin)
 
 
@@ -347,7 +347,7 @@ def _name(key: Any) -> str:
 
 
 def _check_module(path: Path) -> Path:
-    """A module is code that runs with the PIN in reach: whoever may write to it has the key."""
+    """Refuse a module that others can write to: it is code that runs with access to the PIN."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -1,7 +1,7 @@
 """A model's own TUF role: what reviewers sign. It lists one target, `<model>/release.json`, and nothing else.
 
-The approval *is* the threshold signature on this role's metadata. Here it is read (strictly: one target, no delegation
-of its own, SHA-256 alone) and its signatures are counted against the reviewers that the anchor has pinned.
+The approval is the threshold signature on this role's metadata. This module parses it (strictly: one target, no
+delegation, SHA-256 only) and counts its signatures against the reviewers that the anchor pins.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from twinseal.trust.root.anchor import Anchor
 
 @dataclass(frozen=True)
 class ApprovalCount:
-    """How far an approval has come.
+    """Who has approved a release, and who can still.
 
     Attributes:
         model: The model whose role it is.
-        threshold: How many reviewers it takes.
+        threshold: How many reviewers must sign.
         signed: Reviewers whose signature counts.
-        may_sign: Reviewers who have not signed yet.
+        may_sign: Reviewers who have not signed yet, and can.
     """
 
     model: str
@@ -43,7 +43,7 @@ class ApprovalCount:
 
     @property
     def missing(self) -> int:
-        """How many more it takes."""
+        """How many more must sign."""
         return max(0, self.threshold - len(self.signed))
 
     @property
@@ -53,15 +53,15 @@ class ApprovalCount:
         return f"approved by {len(self.signed)} ({self.threshold} needed): {names}"
 
     def require_complete(self) -> None:
-        """Refuse an approval that is not complete.
+        """Refuse an approval with too few signatures.
 
         Raises:
-            ThresholdError: Fewer have signed than it takes; names who still may.
+            ThresholdError: Too few have signed; names who can still sign.
         """
         if self.missing:
             raise ThresholdError(
                 f"approval of {self.model}: expected {self.threshold} reviewers, got {len(self.signed)} "
-                f"({', '.join(self.signed) or 'nobody'}); who may still sign: {', '.join(self.may_sign)}",
+                f"({', '.join(self.signed) or 'nobody'}); can still sign: {', '.join(self.may_sign)}",
                 remedy="Ask one of them to look at it and run: twinseal approve",
             )
 
@@ -123,7 +123,7 @@ def check_release(metadata: Metadata[Targets], release_bytes: bytes, model: str)
 
 
 def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
-    """Refuse metadata that was valid once.
+    """Refuse metadata that has expired.
 
     Raises:
         ExpiredError: It has expired at `now`.
@@ -152,7 +152,7 @@ def count_approvals(
 ) -> ApprovalCount:
     """How many of the reviewers whom `anchor` pins have signed exactly this role.
 
-    A signature by somebody else, over other bytes, or by a key already counted, counts for nothing.
+    A signature by another key, over other bytes, or by a key already counted, is not counted.
 
     Raises:
         SignatureError: The role or a signature is malformed.

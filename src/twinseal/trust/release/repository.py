@@ -3,10 +3,10 @@
     metadata/   <n>.root.json  <n>.targets.json  <n>.<model>.json  <n>.snapshot.json  timestamp.json
     targets/    <model>/<sha256>.release.json
 
-`timestamp.json` is the state: what it does not lead to does not exist. Everything else is written first, under names
-that nothing refers to yet, so that an interrupted publication changes nothing and is simply run again.
+`timestamp.json` is the state: files that it does not lead to do not count. All other files are written first, under
+names that nothing refers to yet, so an interrupted publication changes nothing: run it again.
 
-Nothing here decides who is trusted: custodians do (`twinseal.trust.root.custody`), and `publish` only counts.
+Custodians decide who is trusted (`twinseal.trust.root.custody`); `publish` only counts signatures.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def publish(
 
     Raises:
         DigestMismatchError: The release is not the one that the role lists.
-        ThresholdError: Too few reviewers have signed; names who may.
+        ThresholdError: Too few reviewers have signed; names who can still sign.
         ExpiredError: The approval, or what the root says of a role, is too old.
         RollbackError: The role, or the release, is not the next.
         KeyAccessError: The registrar's key is not the one that the root names.
@@ -147,7 +147,7 @@ def publish(
 
 
 def renew(home: Home, *, registrar: KeySigner, roles: Roles, now: datetime) -> datetime:
-    """Say again that what is published is current: a new snapshot and timestamp. Headless; run it before they expire.
+    """Confirm that what is published is current: a new snapshot and timestamp. Run it from a timer, before they expire.
 
     Returns:
         When the new timestamp expires.

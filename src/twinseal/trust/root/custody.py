@@ -2,7 +2,7 @@
 
     <home>/proposal/    root.json, targets.json: what waits for signatures; carried from custodian to custodian
 
-Everything that changes who may do what goes this one way: the first ceremony, a renewal, a rotation, a revocation.
+Every change of the keys or roles goes this one way: the first ceremony, a renewal, a rotation, a revocation.
 Publication, numbered as in the body of `publish`:
 
 1. enough custodians of the old root and of the new one have signed (TUF 1.0, 5.3.4), and enough sign the delegation
@@ -108,7 +108,7 @@ def pins_of(
     revoked: Iterable[str] = (),
     demo: bool = False,
 ) -> Pins:
-    """What policy wants, with the keys of its holders.
+    """The pins that policy asks for, with the keys of its holders.
 
     Args:
         roles: policy/roles.yaml.
@@ -134,11 +134,11 @@ def pins_of(
 
 
 def propose(home: Home, pins: Pins, roles: Roles, now: datetime) -> Proposal:
-    """The next root and delegation, signed by nobody yet.
+    """The next root and delegation, without signatures.
 
     Args:
         home: Its anchor is succeeded; without one this is the first root.
-        pins: Who may do what, from now on.
+        pins: The keys of each role, from now on.
         roles: For how long root and delegation hold.
         now: Aware, UTC.
 
@@ -206,7 +206,7 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         now: Aware, UTC.
 
     Raises:
-        ThresholdError: Too few custodians have signed; names who may.
+        ThresholdError: Too few custodians have signed; names who can still sign.
         RollbackError: It is not the next.
         ExpiredError: It is too old.
         KeyAccessError: The registrar's key is not the one that the new root names.
@@ -222,7 +222,7 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
     if targets.signed.targets or targets.signed.delegations != _delegations(anchor.pins):
         raise RootError(
             f"proposal {TARGETS}: expected a delegation to the reviewers whom {ROOT} pins, and no more, got another",
-            remedy="They are of two proposals: delete both files, and propose again.",
+            remedy="The two files are from different proposals: delete both, and propose again.",
         )
     published = {} if before is None else dict(snapshot(home).meta)
     _check_next(targets, published.get(TARGETS), proposal.targets)  # 2
@@ -255,7 +255,7 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
 
 
 def _audit_entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) -> list[Entry]:
-    """What this root decides: the first one, keys that count no longer, or that all goes on."""
+    """The audit entries for this root: the first one, keys that count no longer, or a renewal."""
     details = {"root": f"version {after.version}", "fingerprint": after.fingerprint}
     if before is None:
         return [Entry(now, "anchored", actor, details=details)]
@@ -271,7 +271,7 @@ def _audit_entries(before: Anchor | None, after: Anchor, actor: str, now: dateti
 
 
 def _changes(before: Anchor, after: Anchor) -> dict[str, str]:
-    """What a renewal changed, by role: who came, who went, whose key is another, another threshold."""
+    """What a renewal changed, by role: new holders, removed holders, other keys, another threshold."""
     details = {}
     for name, role in after.roles.items():
         old = before.roles[name]
