@@ -85,8 +85,8 @@ def request(
     published = repository.current_release(home, model)
     version = 1 if published is None else published.version + 1
     verdict = _read_verdict(home, bundle)
-    waiting = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
-    description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=waiting)
+    state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
+    description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=state)
     model_id = submit(store, bundle, model=model, description_markdown=description, run=run)
     release = Release.describe(
         bundle,
@@ -100,10 +100,10 @@ def request(
     with audit.log_refusal(attempt):
         verify_release(bundle, release, home.anchor())
         role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-        made = Request(release, role)
+        pending = Request(release, role)
         audit.append(attempt)
-        made.write(directory)
-        return made
+        pending.write(directory)
+        return pending
 
 
 def register(
@@ -119,41 +119,41 @@ def register(
         RegistryError: MLflow could not be reached, or refused.
         AuditError: It cannot be logged: nothing was published.
     """
-    waiting = Request.read(directory)
-    tally = approval.read_all(approvals, waiting, home.anchor())
-    if tally.count.missing:
-        return Registration(waiting.release, tally.count, "pending")
-    signers = ", ".join(tally.count.signed)
-    attempt = Entry.for_release(waiting.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
+    pending = Request.read(directory)
+    reviews = approval.read_all(approvals, pending, home.anchor())
+    if reviews.count.missing:
+        return Registration(pending.release, reviews.count, "pending")
+    signers = ", ".join(reviews.count.signed)
+    attempt = Entry.for_release(pending.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
     with log_of(home.path).log_refusal(attempt):
-        return _register(store, home, bundle, waiting, tally, attempt, roles=roles, now=now)
+        return _register(store, home, bundle, pending, reviews, attempt, roles=roles, now=now)
 
 
 def _register(
     store: Store,
     home: Home,
     bundle: Path,
-    waiting: Request,
-    tally: approval.Reviews,
+    pending: Request,
+    reviews: approval.Reviews,
     attempt: Entry,
     *,
     roles: Roles,
     now: datetime,
 ) -> Registration:
-    verify_release(bundle, waiting.release, home.anchor())
-    standing = repository.current_release(home, waiting.release.model)
-    if standing is None or standing.sha256 != waiting.release.sha256:  # again: nothing changes, nothing is logged
+    verify_release(bundle, pending.release, home.anchor())
+    published_before = repository.current_release(home, pending.release.model)
+    if published_before is None or published_before.sha256 != pending.release.sha256:  # else nothing changes
         log_of(home.path).append(attempt)
     published = repository.publish(
         home,
-        waiting,
-        tally.signatures,
+        pending,
+        reviews.signatures,
         registrar=home.role_signer(home.anchor().roles["registrar"]),
         roles=roles,
         now=now,
     )
-    release = waiting.release
-    signed = f"release {release.version}, approved by {', '.join(tally.count.signed)}"
+    release = pending.release
+    signed = f"release {release.version}, approved by {', '.join(reviews.count.signed)}"
     description = describe(release.model, _read_verdict(home, bundle), _record_digests(bundle, home), state=signed)
     number = offer(
         store,
@@ -164,7 +164,7 @@ def _register(
         description_markdown=description,
     )
     describe_candidate(store, release.mlflow_model_id, description)
-    return Registration(release, tally.count, "registered" if published.changed else "published", number)
+    return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 
 
 def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:

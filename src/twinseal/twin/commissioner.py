@@ -152,19 +152,19 @@ def _draft(
     verifier: BaselineVerifier, folder: Path, record: BaselineRecord, signer: KeySigner, replacing: bool
 ) -> _Draft:
     path, threshold = folder / f"{record.key}{SUFFIX}", verifier.role.threshold
-    kept, standing = verifier.memory.get(record.key), _existing_record(verifier, path)
-    if standing is not None:
-        data, old = standing
+    remembered, existing = verifier.memory.get(record.key), _existing_record(verifier, path)
+    if existing is not None:
+        data, old = existing
         same = replace(record, version=old.version, time=old.time) == old
-        if same and (kept is None or kept == SeenRecord.of(old)):
+        if same and (remembered is None or remembered == SeenRecord.of(old)):
             keys = dsse.envelope_keyids(data)
             if signer.public_key.keyid in keys or len(keys) >= threshold:
                 return _Draft(path, old, None, "stands", max(0, threshold - len(keys)))
             more = dsse.add_signature(data, signer)
             return _Draft(path, old, more, "countersigned", threshold - len(keys) - 1)
-    before = kept.version if kept else 0
-    if standing is not None and standing[1].version <= before + MAX_LEAP:
-        before = max(before, standing[1].version)
+    before = remembered.version if remembered else 0
+    if existing is not None and existing[1].version <= before + MAX_LEAP:
+        before = max(before, existing[1].version)
     if (before or os.path.lexists(path)) and not replacing:
         what = f"version {before}" if before else "a record that does not count"
         raise TrustError(

@@ -168,9 +168,9 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
             return Baselines({}, (RefusedRecord(EVERY_UNIT, str(error)),) if _has_records(state) else ())
     for item in refused:
         log.warning("baseline.refused", unit=item.unit, reason=item.reason)
-    news = {record.key: SeenRecord.of(record) for record, _ in found.values()}
-    if any(verifier.memory.get(key) != kept for key, kept in news.items()):
-        _remember(state, news)
+    new_records = {record.key: SeenRecord.of(record) for record, _ in found.values()}
+    if any(verifier.memory.get(key) != remembered for key, remembered in new_records.items()):
+        _remember(state, new_records)
     return Baselines({unit: rows for unit, (_, rows) in found.items()}, tuple(refused))
 
 
@@ -232,7 +232,7 @@ class BaselineVerifier:
             TrustError, OSError: The folder itself is not to be trusted, or cannot be read.
         """
         if not os.path.lexists(path):
-            return {}, [self._missing_record(kept) for kept in self.memory.values()]
+            return {}, [self._missing_record(remembered) for remembered in self.memory.values()]
         found: dict[str, tuple[BaselineRecord, Rows]] = {}
         refused = []
         files = sorted(private_folder(path).glob(f"*{SUFFIX}"))
@@ -246,7 +246,9 @@ class BaselineVerifier:
             else:
                 found[record.unit] = (record, rows)
         here = {file.name.removesuffix(SUFFIX) for file in files}
-        return found, refused + [self._missing_record(kept) for key, kept in self.memory.items() if key not in here]
+        return found, refused + [
+            self._missing_record(remembered) for key, remembered in self.memory.items() if key not in here
+        ]
 
     def verify_record(self, data: bytes, key: str, where: str) -> tuple[BaselineRecord, Rows]:
         """The record in an envelope, and what it says of the model's inputs.
@@ -278,8 +280,8 @@ class BaselineVerifier:
             raise EvidenceError(f"{record.unit}: expected a baseline record for {expected}, got one for {got}")
 
     def _check_memory(self, record: BaselineRecord) -> None:
-        kept = self.memory.get(record.key)
-        version, digest = (kept.version, kept.sha256) if kept else (0, "")
+        remembered = self.memory.get(record.key)
+        version, digest = (remembered.version, remembered.sha256) if remembered else (0, "")
         if record.version < version:
             raise RollbackError(
                 f"{record.unit}: expected a baseline record of version >= {version}, as seen before, "
@@ -294,8 +296,10 @@ class BaselineVerifier:
             raise RollbackError(f"{record.unit}: expected a version soon after {version}, got {record.version}")
 
     @staticmethod
-    def _missing_record(kept: SeenRecord) -> RefusedRecord:
-        return RefusedRecord(kept.unit, f"{FOLDER}: expected version {kept.version} of its baseline record, got none")
+    def _missing_record(remembered: SeenRecord) -> RefusedRecord:
+        return RefusedRecord(
+            remembered.unit, f"{FOLDER}: expected version {remembered.version} of its baseline record, got none"
+        )
 
 
 def readings(record: BaselineRecord, contract: Contract) -> Rows:
@@ -346,11 +350,11 @@ def parse_memory(data: bytes) -> dict[str, SeenRecord]:
     """
     value = parse_json(data, MEMORY, limit=MAX_MEMORY_BYTES)
     try:
-        kept = [SeenRecord(**item) for item in value]
+        remembered = [SeenRecord(**item) for item in value]
     except TypeError as error:
         raise EvidenceError(f"{MEMORY}: expected what was seen of each unit, got {str(value)[:80]}") from error
-    found = {unit_key(item.unit): item for item in kept}
-    if len(found) != len(kept):
+    found = {unit_key(item.unit): item for item in remembered}
+    if len(found) != len(remembered):
         raise EvidenceError(f"{MEMORY}: expected each unit once, got one twice")
     return found
 
@@ -393,14 +397,14 @@ def _has_records(state: State) -> bool:
     return any(os.path.lexists(state.path / name) for name in (FOLDER, MEMORY))
 
 
-def _remember(state: State, news: Memory) -> None:
+def _remember(state: State, new_records: Memory) -> None:
     """Remember records that were copied here. Without write access they are used, and not remembered."""
     try:
         with state.write_lock():
             memory = read_memory(state)
-            for key, kept in news.items():
-                if key not in memory or memory[key].version < kept.version:
-                    memory[key] = kept
+            for key, remembered in new_records.items():
+                if key not in memory or memory[key].version < remembered.version:
+                    memory[key] = remembered
             store_memory(state, memory)
     except OSError as error:
         log.warning("baseline.not_remembered", reason=str(error))

@@ -99,9 +99,9 @@ def _pull(
         seen.check_release(release)  # 2
     state.remember(LastSeen(model, now, release.version, release.sha256))
     if not fetch_again:
-        standing = _installed_model(state, release, anchor)
-        if standing is not None:
-            return PullResult(standing, changed=False)
+        installed = _installed_model(state, release, anchor)
+        if installed is not None:
+            return PullResult(installed, changed=False)
     folder = state.new_folder()
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
     admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6

@@ -76,8 +76,8 @@ class Log:
             size = self._recover(signer).size
             if not leaves:
                 return size
-            made, root = tree.grow(tree.tile_reader(self.path), size, leaves)
-            for name, data in made.items():
+            new_tiles, root = tree.grow(tree.tile_reader(self.path), size, leaves)
+            for name, data in new_tiles.items():
                 disk.replace_file(self.path / name, data)
             self._commit(note.sign(signer, size + len(leaves), root))
             for folder in tree.superseded_folders(size + len(leaves)):

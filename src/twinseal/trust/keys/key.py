@@ -130,9 +130,9 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         passphrase = secrets_handler("passphrase").encode() if secrets_handler else None
         signer = open_signer(priv_key_uri, passphrase=passphrase)
         if signer.public_key.keyid != public_key.keyid:
-            shown = priv_key_uri.partition("?")[0]
+            where = priv_key_uri.partition("?")[0]
             expected, got = short_fingerprint(public_key), short_fingerprint(signer.public_key)
-            raise KeyAccessError(f"{shown}: expected the key {expected}…, got {got}…")
+            raise KeyAccessError(f"{where}: expected the key {expected}…, got {got}…")
         return signer
 
 
@@ -194,8 +194,8 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
             f"{public}: expected no public key there yet, found one",
             remedy="Keys are never overwritten: move the old one away.",
         )
-    made = tokens.generate_key(place, _read_pin(place, passphrase, holder))
-    key = SSlibKey.from_crypto(made)
+    public_half = tokens.generate_key(place, _read_pin(place, passphrase, holder))
+    key = SSlibKey.from_crypto(public_half)
     _write_public(public, key)
     log.info("key.generated", uri=str(place), key=short_fingerprint(key))
     return key
@@ -338,9 +338,9 @@ def _split_uri(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def _read_pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
-    if given:
-        return given
+def _read_pin(place: TokenUri, pin: bytes | None, holder: str | None) -> bytes:
+    if pin:
+        return pin
     if place.pin_source is not None:
         line, _, _ = key_files.read(place.pin_source, "file with a PIN").partition(b"\n")
         if not line:  # an empty one would cost a try

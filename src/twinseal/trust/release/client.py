@@ -161,19 +161,21 @@ def _store_metadata(scratch: Path, metadata_dir: Path) -> None:
     """Copy verified metadata into the cache, each file whole. An interruption leaves a mix of accepted files."""
     metadata_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in sorted(scratch.rglob("*.json")):
-        kept = metadata_dir / path.relative_to(scratch)
+        target = metadata_dir / path.relative_to(scratch)
         if path.is_symlink():  # root.json: python-tuf starts from the anchor, not from it
             continue
-        if not kept.exists() or kept.read_bytes() != path.read_bytes():  # a refresh that learns nothing writes nothing
-            write_whole(kept, path.read_bytes(), mode=0o600)
+        if (
+            not target.exists() or target.read_bytes() != path.read_bytes()
+        ):  # a refresh that learns nothing writes nothing
+            write_whole(target, path.read_bytes(), mode=0o600)
 
 
 def _store_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
     with contextlib.suppress(RootError):  # roots that are none are not kept: the refusal says so already
         for newer in known_anchors(anchor, scratch)[1:]:
-            kept = metadata_dir / ROOTS / f"{newer.version}.root.json"
-            if not kept.exists():
-                write_whole(kept, newer.root, mode=0o600)
+            target = metadata_dir / ROOTS / f"{newer.version}.root.json"
+            if not target.exists():
+                write_whole(target, newer.root, mode=0o600)
 
 
 def _verify_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, now: datetime) -> Metadata[Targets]:

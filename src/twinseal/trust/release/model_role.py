@@ -143,8 +143,8 @@ def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
         SignatureError: The bytes are no role.
     """
     metadata = parse_role(role_bytes, model_of(role_bytes))
-    made = signer.sign(signed_bytes(metadata, "role"))
-    return {"keyid": made.keyid, "sig": made.signature}
+    signature = signer.sign(signed_bytes(metadata, "role"))
+    return {"keyid": signature.keyid, "sig": signature.signature}
 
 
 def count_approvals(

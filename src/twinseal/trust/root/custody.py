@@ -259,13 +259,13 @@ def _audit_entries(before: Anchor | None, after: Anchor, actor: str, now: dateti
     details = {"root": f"version {after.version}", "fingerprint": after.fingerprint}
     if before is None:
         return [Entry(now, "anchored", actor, details=details)]
-    gone = set(after.pins.revoked) - set(before.pins.revoked)
+    newly_revoked = set(after.pins.revoked) - set(before.pins.revoked)
     holders = {h.name: fingerprint(h.key) for role in before.roles.values() for h in role.holders}
     left = {h.name for role in after.roles.values() for h in role.holders}
     entries = [
         Entry(now, "rotated" if name in left else "revoked", actor, details=details | {"holder": name, "key": value})
         for name, value in holders.items()
-        if value in gone
+        if value in newly_revoked
     ]
     return entries or [Entry(now, "renewed", actor, details=details | _changes(before, after))]
 

@@ -181,7 +181,7 @@ class Pins:
 def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> None:
     if set(roles) != set(NAMES):
         raise RootError(f"anchor: expected the roles {', '.join(NAMES)}, got {', '.join(map(str, roles)) or 'none'}")
-    held: dict[str, str] = {}
+    role_of_key: dict[str, str] = {}
     for name in NAMES:
         if not isinstance(roles[name], RoleKeys):
             raise RootError(f"anchor: expected keys for {name}, got {type(roles[name]).__name__}")
@@ -189,7 +189,7 @@ def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> Non
             value = fingerprint(holder.key)
             if value in revoked:
                 raise RootError(f"anchor: expected keys that count, got the revoked one of {holder.name} in {name}")
-            other = held.setdefault(value, name) if name in SEPARATE else name
+            other = role_of_key.setdefault(value, name) if name in SEPARATE else name
             if other != name:
                 raise RootError(f"anchor: expected a key in one role, got that of {holder.name} in {other} and {name}")
 

@@ -93,10 +93,10 @@ class Roles(Settings):
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a policy that lets one holder make a model and judge it, or make it and sign its baseline records."""
         check_models(self.models)
-        held: dict[str, str] = {}
+        role_of_holder: dict[str, str] = {}
         for name in SEPARATE:
             for holder in self[name].holders:
-                other = held.setdefault(holder, name)
+                other = role_of_holder.setdefault(holder, name)
                 if other != name:
                     raise ValueError(f"{name}: expected holders who are no {other}, got {holder!r} in both")
         for name in MACHINES:
