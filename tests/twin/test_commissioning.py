@@ -450,7 +450,7 @@ def test_a_thief_of_a_commissioners_key_signs_what_cannot_be(
     first = commissioned.commission().record
     commissioned.forge(replace(first, **({"version": 2, "time": NOW} | changes)))
     commissioned.refuses(message)
-    made = commissioned.commission(healthy(2), replacing=True)  # the twin is not deaf to the honest next one
+    made = commissioned.commission(healthy(2), replacing=True)  # the twin still takes the honest next one
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
     assert made.record.version <= 3
 
