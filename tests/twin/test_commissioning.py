@@ -36,9 +36,10 @@ from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations, take_first_rows
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.commissioner import CommissioningResult, commission
-from twinseal.twin.commissioning import Baselines, SeenRecord, baselines, parse_memory, readings, write_memory
+from twinseal.twin.commissioning import Baselines, baselines, readings
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import Runtime
+from twinseal.twin.seen_records import SeenRecord, parse_memory, write_memory
 from twinseal.twin.state import LastSeen, State
 
 LATER = NOW + timedelta(hours=1)
@@ -272,7 +273,7 @@ def test_what_cannot_be_logged_is_not_signed(plant: Plant, monkeypatch: pytest.M
     assert not plant.file().exists()
 
 
-@pytest.mark.parametrize("killed", ["_put_aside", "write_new", "sync_folder", "keep_memory"])
+@pytest.mark.parametrize("killed", ["_move_aside", "write_new", "sync_folder", "store_memory"])
 def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
     killed: str, commissioned: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +289,7 @@ def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
     found = commissioned.baselines()
     assert "pump-9" in found
     if "pump-1" in found:
-        seed = 1 if killed == "_put_aside" else 2
+        seed = 1 if killed == "_move_aside" else 2
         np.testing.assert_array_equal(healthy(seed), found["pump-1"])
     else:
         assert ["pump-1"] == [item.unit for item in found.refused]
@@ -434,7 +435,7 @@ def test_another_units_record_is_renamed(commissioned: Plant) -> None:
     ("changes", "message"),
     [
         ({"model": OTHER}, "pump-1: expected a baseline record for pump-rul of a pump, got one for fan-rul of a pump"),
-        ({"asset": "fan"}, "got some for pump-rul of a fan"),
+        ({"asset": "fan"}, "got one for pump-rul of a fan"),
         ({"columns": tuple((name, "psi") for name in CHANNELS)}, "expected readings of speed in 1"),
         ({"columns": tuple((f"x{name}", "1") for name in CHANNELS)}, "expected readings of speed in 1"),
         ({"rows": ((99.0,) * 8,) * CYCLES}, "cycle 1: speed: expected 0 to 10 1, got 99"),

@@ -36,12 +36,11 @@ from twinseal.twin.commissioning import (
     SUFFIX,
     BaselineVerifier,
     Rows,
-    SeenRecord,
     columns_of,
     private_folder,
     readings,
-    store_memory,
 )
+from twinseal.twin.seen_records import SeenRecord, store_memory
 from twinseal.twin.state import State
 
 log = structlog.get_logger()
