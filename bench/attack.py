@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bench.table import Row, ratio
-from tests.twin.deployment import CHANNELS, contract, deaf
+from tests.twin.deployment import CHANNELS, contract, guard_without_calibration
 from twinseal.guard.guard import Guard
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
@@ -74,7 +74,7 @@ def _answers(ensemble: Ensemble, x: torch.Tensor, context: torch.Tensor) -> None
 
 
 def _guarded() -> None:
-    guard, rng = Guard(deaf(len(CHANNELS)), contract()), np.random.default_rng(0)
+    guard, rng = Guard(guard_without_calibration(len(CHANNELS)), contract()), np.random.default_rng(0)
     for cycle in range(1, 1_001):
         row = 5 + 0.1 * rng.standard_normal((1, len(CHANNELS)))
         guard.decide(np.array([cycle]), row, (row - 5) / 2)

@@ -22,6 +22,9 @@ programmer stays ValueError or TypeError. Nothing foreign leaks from an adapter:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TwinsealError(Exception):
     """The root of every error that twinseal raises for a reason outside the program.
@@ -34,6 +37,19 @@ class TwinsealError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+@contextmanager
+def suggest(remedy: str) -> Iterator[None]:
+    """Give a refusal that is raised inside this remedy, if it has none of its own.
+
+    For a caller who knows what a person can do about it, where the code that refuses does not.
+    """
+    try:
+        yield
+    except TwinsealError as error:
+        error.remedy = error.remedy or remedy
+        raise
 
 
 class ConfigError(TwinsealError):

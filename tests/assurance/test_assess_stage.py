@@ -12,7 +12,7 @@ import torch
 from assurance.candidate import build
 
 from pipelines import _stage, assess
-from tests.twin.deployment import deaf
+from tests.twin.deployment import guard_without_calibration
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError, SignatureError
 from twinseal.evidence import Statement, Subject, materials, outcome
@@ -100,7 +100,10 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         member = NetworkConfig.for_window(2, 10, hidden=(4,), rul_cap_cycles=30.0)
         networks = Networks(Architecture(plain=EnsembleConfig(members=(member,)))).eval()
         write_model(
-            assess.CANDIDATE, Model(networks, contract(), prepared.normaliser, "robust", deaf(2), {"plain": INTERVALS})
+            assess.CANDIDATE,
+            Model(
+                networks, contract(), prepared.normaliser, "robust", guard_without_calibration(2), {"plain": INTERVALS}
+            ),
         )
         write_whole(assess.LIVES, LIVES)
         for stage, statement in about(build()).items():

@@ -283,14 +283,14 @@ def _loose_bits(text: str) -> str:
 SIG, KEYID = ("signatures", 0, "sig"), ("signatures", 0, "keyid")
 ENVELOPE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "stripped": (lambda e: e.update(signatures=[]), "expected a signature, got none"),
-    "the same key under two identifiers": (_second, "expected a signature by assessor .* got 000000000000"),
+    "the same key under two identifiers": (_second, "expected a signature by assessor .* got one by another key"),
     "the same signature twice": (
         lambda e: e["signatures"].append(e["signatures"][0]),
         "expected one signature by each",
     ),
     "junk second": (
         lambda e: e["signatures"].append({"keyid": "junk", "sig": "AAAA"}),
-        r"expected a signature by assessor \(assessor\), got junk",
+        r"expected a signature by assessor \(assessor\), got one by another key",
     ),
     "another payload type": (
         lambda e: e.update(payloadType="application/json"),

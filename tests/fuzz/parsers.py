@@ -242,7 +242,7 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
     options: dict[str, Any] = {"anchor": anchor, "audit": log, "now": NOW}
     made = approval.approve(place, waiting, bundle, alice, comment="good", **options).path.read_bytes()
     no = approval.reject(place, waiting, alice, comment="bad", **options).path.read_bytes()
-    honest = (_said(made), _said(no))
+    honest = (_signed_parts(made), _signed_parts(no))
 
     def read(data: bytes) -> approval.Reviews:
         (place / "alice.json").write_bytes(data)
@@ -252,7 +252,7 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
         reviews = read(data)
         holds(len(reviews.items) == 1, "approvals: a file without a review")
         if reviews.items[0].standing in ("approved", "rejected"):
-            holds(_said(data) in honest, "approval: says what alice never signed")
+            holds(_signed_parts(data) in honest, "approval: says what alice never signed")
         repr(reviews).encode()
 
     def said(data: bytes) -> None:
@@ -357,7 +357,7 @@ def _of_logs(folder: Path) -> list[Parser]:
 
     def verifier(data: bytes) -> None:
         text = data.decode("utf-8", "replace")
-        holds(note.text(note.parse_vkey(text)) == text, "verifier key: another spelling of it was taken")
+        holds(note.vkey_text(note.parse_vkey(text)) == text, "verifier key: another spelling of it was taken")
 
     return [
         Parser("audit_entry", tuple(item.to_bytes() for item in entries), entry),
@@ -383,7 +383,7 @@ def _canonical_signed(data: bytes) -> bytes:
     return signed_bytes(parse(Targets, data, "role"), "role")
 
 
-def _said(data: bytes) -> Any:
+def _signed_parts(data: bytes) -> Any:
     """What an approval says, less its spelling: the signed statement, and the signature that would be counted."""
     value = json.loads(data)
     statement = json.loads(_payload(canonical_json(value["review"])))

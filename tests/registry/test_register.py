@@ -9,7 +9,7 @@ import pytest
 from twinseal.errors import RegistryError, RootError
 from twinseal.registry.register import METADATA_RUN, mirror_metadata, publish
 from twinseal.registry.store import Store
-from twinseal.registry.submit import submit
+from twinseal.registry.submit import RunRecord, submit
 from twinseal.trust.home import Home
 from twinseal.trust.root.ceremony import init_demo
 from twinseal.trust.root.roles import Role, Roles, RoleTable
@@ -47,7 +47,7 @@ def candidate(store: Store, tmp_path: Path, model: str, content: bytes = b"x") -
     folder = tmp_path / "bundle"
     folder.mkdir(exist_ok=True)
     (folder / "a.json").write_bytes(content)
-    return submit(store, folder, model=model, description_markdown="d", params={}, metrics={})
+    return submit(store, folder, model=model, description_markdown="d", run=RunRecord({}, {}))
 
 
 def carried(store: Store, model: str, tmp_path: Path) -> dict[str, bytes]:

@@ -150,7 +150,7 @@ def unchanged(statement: Statement) -> Statement:
     return statement
 
 
-def about(*changes: tuple[str, str]) -> Edit:
+def with_digests(*changes: tuple[str, str]) -> Edit:
     """An edit that puts other digests under the names of subjects."""
 
     def edit(statement: Statement) -> Statement:
@@ -162,7 +162,7 @@ def about(*changes: tuple[str, str]) -> Edit:
     return edit
 
 
-def saying(**changes: Any) -> Edit:
+def with_predicate(**changes: Any) -> Edit:
     """An edit that puts other values into the predicate."""
     return lambda statement: replace(statement, predicate=statement.predicate | changes)
 

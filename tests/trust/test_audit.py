@@ -154,7 +154,7 @@ def test_an_entry_from_any_bytes_is_one_or_our_error(data: bytes) -> None:
         Entry.from_bytes(data)
 
 
-def _said(**changes: Any) -> bytes:
+def _entry_bytes(**changes: Any) -> bytes:
     value = {"schema": SCHEMA, "time": "2026-03-01T12:00:00Z", "event": "approved", "actor": "alice", "model": "m"}
     value |= {"version": 1, "sha256": "", "details": {}} | changes
     return canonical_json({name: item for name, item in value.items() if item is not None})
@@ -163,35 +163,35 @@ def _said(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (_said(more=1), "expected exactly actor, details"),
-        (_said(actor=None), "expected exactly actor, details"),
-        (_said(schema="https://twinseal.dev/audit/v2"), "expected exactly"),
-        (b" " + _said(), "expected canonical JSON"),
-        (_said().replace(b'"version":1', b'"version":1,"version":1'), "a key is given twice"),
-        (_said(event="forgotten"), "expected one of anchored, submitted"),
-        (_said(event=["approved"]), "expected one of anchored, submitted"),
-        (_said(time="2026-03-01T12:00:00+00:00"), "expected a time as"),
-        (_said(time="2026-03-01T12:00:0٣Z"), "expected a time as|canonical"),
-        (_said(time=3), "expected a time as"),
-        (_said(actor=""), "expected names"),
-        (_said(actor=7), "expected names"),
-        (_said(actor="x" * 101), "expected names"),
-        (_said(version=-1), "expected a version"),
-        (_said(version=True), "expected a version"),
-        (_said(version=1.0), "expected a version"),
-        (_said(sha256="AB" * 32), "expected a SHA-256"),
-        (_said(sha256=0), "expected a SHA-256"),
-        (_said(details=[]), "expected at most 12 details"),
-        (_said(details={"comment": "x" * 501}), "expected details in words"),
-        (_said(details={"Comment": "x"}), "expected details in words"),
-        (_said(details={"comment": 1}), "expected details in words"),
-        (_said(details={f"d{number}": "" for number in range(13)}), "expected at most 12 details"),
+        (_entry_bytes(more=1), "expected exactly actor, details"),
+        (_entry_bytes(actor=None), "expected exactly actor, details"),
+        (_entry_bytes(schema="https://twinseal.dev/audit/v2"), "expected exactly"),
+        (b" " + _entry_bytes(), "expected canonical JSON"),
+        (_entry_bytes().replace(b'"version":1', b'"version":1,"version":1'), "a key is given twice"),
+        (_entry_bytes(event="forgotten"), "expected one of anchored, submitted"),
+        (_entry_bytes(event=["approved"]), "expected one of anchored, submitted"),
+        (_entry_bytes(time="2026-03-01T12:00:00+00:00"), "expected a time as"),
+        (_entry_bytes(time="2026-03-01T12:00:0٣Z"), "expected a time as|canonical"),
+        (_entry_bytes(time=3), "expected a time as"),
+        (_entry_bytes(actor=""), "expected names"),
+        (_entry_bytes(actor=7), "expected names"),
+        (_entry_bytes(actor="x" * 101), "expected names"),
+        (_entry_bytes(version=-1), "expected a version"),
+        (_entry_bytes(version=True), "expected a version"),
+        (_entry_bytes(version=1.0), "expected a version"),
+        (_entry_bytes(sha256="AB" * 32), "expected a SHA-256"),
+        (_entry_bytes(sha256=0), "expected a SHA-256"),
+        (_entry_bytes(details=[]), "expected at most 12 details"),
+        (_entry_bytes(details={"comment": "x" * 501}), "expected details in words"),
+        (_entry_bytes(details={"Comment": "x"}), "expected details in words"),
+        (_entry_bytes(details={"comment": 1}), "expected details in words"),
+        (_entry_bytes(details={f"d{number}": "" for number in range(13)}), "expected at most 12 details"),
         (b"[" * 5000, "expected JSON"),
         (b"x" * (MAX_ENTRY_BYTES + 1), "expected at most 16384 bytes"),
     ],
 )
 def test_malformed_entries_are_refused(data: bytes, says: str) -> None:
-    assert _said() == Entry.from_bytes(_said()).to_bytes()
+    assert _entry_bytes() == Entry.from_bytes(_entry_bytes()).to_bytes()
     with pytest.raises(AuditError, match=says):
         Entry.from_bytes(data)
 

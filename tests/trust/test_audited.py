@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, saying
+from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, with_predicate
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
+from twinseal.registry.submit import RunRecord
 from twinseal.trust.audit import Log, log_of, verify
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import repository
@@ -60,7 +61,7 @@ class Desk:
         return registration.register(store, *places, roles=self.scene.roles, now=LATER)
 
     @property
-    def decided(self) -> list[str]:
+    def decision_files(self) -> list[str]:
         return sorted(path.name for path in (self.path / "approvals").glob("*"))
 
 
@@ -74,14 +75,14 @@ def test_the_way_of_a_release_is_in_the_log(desk: Desk) -> None:
     desk.reject("chiara")
     digest = desk.release.sha256
     assert [("approved", "alice", 1, digest), ("rejected", "chiara", 1, digest)] == desk.events
-    assert ["alice.json", "chiara.json"] == desk.decided
+    assert ["alice.json", "chiara.json"] == desk.decision_files
     assert {"comment": "seen"} == desk.log.read(1, 2)[0][1].details
     assert 3 == verify(desk.log.path).size
 
 
 def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
     desk.approve("alice")
-    judge(desk.bundle, desk.scene.home, "pump-rul", saying(verificationResult="FAILED"))
+    judge(desk.bundle, desk.scene.home, "pump-rul", with_predicate(verificationResult="FAILED"))
     desk.release = describe(desk.bundle)
     desk.role = repository.stage(desk.scene.home, desk.release, expires=desk.scene.roles.expiry("reviewer", NOW))
     with pytest.raises(GateRefusedError):
@@ -92,7 +93,7 @@ def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
     with pytest.raises(SignatureError):
         desk.approve("../alice")
     assert "../alice" == desk.log.read(-1)[0][1].actor
-    assert ["alice.json"] == desk.decided
+    assert ["alice.json"] == desk.decision_files
 
 
 def test_the_same_decision_again_is_reported_and_not_logged_or_written_twice(desk: Desk) -> None:
@@ -117,7 +118,7 @@ def test_another_comment_or_decision_or_a_forged_file_is_decided_anew(desk: Desk
 
 def test_an_approval_that_is_there_does_not_excuse_a_bundle_that_was_changed(desk: Desk) -> None:
     desk.approve("alice")
-    judge(desk.bundle, desk.scene.home, "pump-rul", saying(verificationResult="FAILED"))
+    judge(desk.bundle, desk.scene.home, "pump-rul", with_predicate(verificationResult="FAILED"))
     with pytest.raises(TwinsealError, match="assess.dsse.json: expected sha256"):
         desk.approve("alice")
 
@@ -147,7 +148,7 @@ def test_what_cannot_be_logged_is_not_approved_or_rejected(harm: Callable[[Path]
         with pytest.raises(AuditError) as refusal:
             act("bruno")
         assert "This refusal is not in the audit log" in refusal.value.remedy
-    assert ["alice.json"] == desk.decided
+    assert ["alice.json"] == desk.decision_files
 
 
 @HARMS
@@ -166,7 +167,7 @@ def test_what_cannot_be_logged_is_not_registered(harm: Callable[[Path], None], d
 def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene: Scene, tmp_path: Path) -> None:
     stage = scene.copy(tmp_path / "home")
     bundle = make_bundle(tmp_path / "bundle", stage.home)
-    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    said: dict[str, Any] = {"run": RunRecord({}, {}), "roles": stage.roles, "now": NOW}
     made = registration.request(
         store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said
     )
@@ -194,7 +195,7 @@ def test_what_cannot_be_logged_is_not_requested(store: Any, scene: Scene, tmp_pa
     bundle = make_bundle(tmp_path / "bundle", stage.home)
     shutil.rmtree(log_of(stage.home.path).path)
     log_of(stage.home.path).path.write_bytes(b"")
-    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    said: dict[str, Any] = {"run": RunRecord({}, {}), "roles": stage.roles, "now": NOW}
     with pytest.raises(TwinsealError, match="expected to write to the audit log, got File exists"):
         registration.request(
             store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said

@@ -183,12 +183,20 @@ def write_untrained(folder: Path, seed: int, model: str, hidden: tuple[int, ...]
     normaliser = Normaliser(np.full(width, 5.0), np.full(width, 2.0), np.zeros((1, 0)), np.zeros(0))
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
     write_model(
-        folder, Model(networks, contract(model), normaliser, "robust", deaf(len(CHANNELS)), {"plain": intervals})
+        folder,
+        Model(
+            networks,
+            contract(model),
+            normaliser,
+            "robust",
+            guard_without_calibration(len(CHANNELS)),
+            {"plain": intervals},
+        ),
     )
 
 
-def deaf(channels: int) -> GuardParams:
-    """A guard that has learned nothing: it knows the contract's rules and no more."""
+def guard_without_calibration(channels: int) -> GuardParams:
+    """A guard with the contract's limits only, not calibrated on telemetry."""
     return GuardParams(
         precision=tuple(map(tuple, np.eye(channels).tolist())),
         spans=(1,),

@@ -28,7 +28,7 @@ from twinseal.trust import baseline_record
 from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
 from twinseal.trust.dsse import sign_envelope
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root import ceremony
 from twinseal.trust.root.roles import Roles
 from twinseal.twin import commissioner, commissioning
@@ -36,9 +36,10 @@ from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations, take_first_rows
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.commissioner import CommissioningResult, commission
-from twinseal.twin.commissioning import Baselines, SeenRecord, baselines, parse_memory, readings, write_memory
+from twinseal.twin.commissioning import Baselines, baselines, readings
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import Runtime
+from twinseal.twin.seen_records import SeenRecord, parse_memory, write_memory
 from twinseal.twin.state import LastSeen, State
 
 LATER = NOW + timedelta(hours=1)
@@ -74,9 +75,9 @@ class Plant:
     def commission(self, rows: Rows | None = None, unit: str = "pump-1", **options: Any) -> CommissioningResult:
         holder = options.pop("holder", "emil")
         signer = options.pop("signer", None) or self.key(holder)
-        chosen: dict[str, Any] = {"holder": holder, "signer": signer, "now": LATER} | options
+        chosen: dict[str, Any] = {"now": LATER} | options
         found = take_first_rows(telemetry(healthy() if rows is None else rows, unit), self.verified.model.contract)
-        (signed,) = commission(self.twin, self.anchor, self.verified, found, **chosen)
+        (signed,) = commission(self.twin, self.anchor, self.verified, found, NamedSigner(holder, signer), **chosen)
         return signed
 
     def baselines(self, now: datetime = LATER) -> Baselines:
@@ -252,11 +253,12 @@ def test_something_else_in_the_place_of_a_record_is_moved_aside(what: str, plant
 
 def test_of_many_units_all_are_begun_with_or_none(commissioned: Plant) -> None:
     found = {unit: healthy(2) for unit in ("pump-2", "pump-1")}
-    emil: dict[str, Any] = {"holder": "emil", "signer": commissioned.key("emil"), "now": LATER}
+    parts = (commissioned.twin, commissioned.anchor, commissioned.verified, found)
+    emil = NamedSigner("emil", commissioned.key("emil"))
     with pytest.raises(TrustError, match="pump-1: expected no earlier baseline record"):
-        commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil)
+        commission(*parts, emil, now=LATER)
     assert not commissioned.file("pump-2").exists()
-    done = commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil, replacing=True)
+    done = commission(*parts, emil, now=LATER, replacing=True)
     assert [("pump-2", 1), ("pump-1", 2)] == [(item.record.unit, item.record.version) for item in done]
     assert ["pump-1", "pump-2", "pump-9"] == sorted(commissioned.baselines())
 
@@ -271,7 +273,7 @@ def test_what_cannot_be_logged_is_not_signed(plant: Plant, monkeypatch: pytest.M
     assert not plant.file().exists()
 
 
-@pytest.mark.parametrize("killed", ["_put_aside", "write_new", "sync_folder", "keep_memory"])
+@pytest.mark.parametrize("killed", ["_move_aside", "write_new", "sync_folder", "store_memory"])
 def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
     killed: str, commissioned: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +289,7 @@ def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
     found = commissioned.baselines()
     assert "pump-9" in found
     if "pump-1" in found:
-        seed = 1 if killed == "_put_aside" else 2
+        seed = 1 if killed == "_move_aside" else 2
         np.testing.assert_array_equal(healthy(seed), found["pump-1"])
     else:
         assert ["pump-1"] == [item.unit for item in found.refused]
@@ -433,7 +435,7 @@ def test_another_units_record_is_renamed(commissioned: Plant) -> None:
     ("changes", "message"),
     [
         ({"model": OTHER}, "pump-1: expected a baseline record for pump-rul of a pump, got one for fan-rul of a pump"),
-        ({"asset": "fan"}, "got some for pump-rul of a fan"),
+        ({"asset": "fan"}, "got one for pump-rul of a fan"),
         ({"columns": tuple((name, "psi") for name in CHANNELS)}, "expected readings of speed in 1"),
         ({"columns": tuple((f"x{name}", "1") for name in CHANNELS)}, "expected readings of speed in 1"),
         ({"rows": ((99.0,) * 8,) * CYCLES}, "cycle 1: speed: expected 0 to 10 1, got 99"),
@@ -449,7 +451,7 @@ def test_a_thief_of_a_commissioners_key_signs_what_cannot_be(
     first = commissioned.commission().record
     commissioned.forge(replace(first, **({"version": 2, "time": NOW} | changes)))
     commissioned.refuses(message)
-    made = commissioned.commission(healthy(2), replacing=True)  # the twin is not deaf to the honest next one
+    made = commissioned.commission(healthy(2), replacing=True)  # the twin still takes the honest next one
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
     assert made.record.version <= 3
 
@@ -536,8 +538,8 @@ def test_a_folder_that_others_may_write_to(mode: int, commissioned: Plant) -> No
     commissioned.folder.chmod(mode)
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
-    assert "expected a folder of this user's that nobody else may write to" in found.refused[0].reason
-    with pytest.raises(TrustError, match="nobody else may write to"):
+    assert "expected a folder of this user that no one else can write to" in found.refused[0].reason
+    with pytest.raises(TrustError, match="no one else can write to"):
         commissioned.commission(healthy(4), "pump-4")
 
 
@@ -548,7 +550,7 @@ def test_a_link_in_the_place_of_the_folder(commissioned: Plant, tmp_path: Path) 
     commissioned.folder.symlink_to(tmp_path / "elsewhere")
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
-    with pytest.raises(TrustError, match="nobody else may write to"):
+    with pytest.raises(TrustError, match="no one else can write to"):
         commissioned.commission(healthy(4), "pump-4")
 
 

@@ -14,7 +14,7 @@ from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
 from twinseal.registry.register import METADATA_RUN, publish
 from twinseal.registry.store import connect
-from twinseal.registry.submit import submit
+from twinseal.registry.submit import RunRecord, submit
 from twinseal.trust.home import Home
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
@@ -28,7 +28,7 @@ from twinseal.twin.runtime import current_model
 def registered(store: Any, deployment: Deployment, version: int, model: str, write: Writer | None = None) -> Release:
     """Submit, approve, register: as the pipeline and the reviewers do."""
     bundle = deployment.bundle(version, model, write=write)
-    model_id = submit(store, bundle, model=model, description_markdown="d", params={}, metrics={})
+    model_id = submit(store, bundle, model=model, description_markdown="d", run=RunRecord({}, {}))
     release = Release.describe(
         bundle, model=model, version=version, policy_sha256=POLICY.sha256, mlflow_model_id=model_id, parent_version=None
     )

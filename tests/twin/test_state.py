@@ -174,7 +174,7 @@ def test_a_folder_that_others_may_write_to_is_refused(deployment: Deployment, tm
     for mode in (0o777, 0o770, 0o702):
         twin.chmod(mode)
         for act in (lambda: pull(source, anchor, MODEL, twin, NOW), lambda: current_model(twin, anchor, MODEL)):
-            with pytest.raises(TrustError, match="expected a folder of this user's that nobody else may write to"):
+            with pytest.raises(TrustError, match="expected a folder of this user that no one else can write to"):
                 act()
     twin.chmod(0o755)
     assert 1 == current_model(twin, anchor, MODEL).release.version

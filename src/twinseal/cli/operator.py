@@ -118,8 +118,9 @@ def commission(
 ) -> None:
     """Sign what new machines say in their first 20 cycles, so that nobody can move it later."""
     from twinseal.trust.baseline_record import unit_key
-    from twinseal.trust.keys.key import open_signer
+    from twinseal.trust.keys.key import NamedSigner, open_signer
     from twinseal.twin import baseline_rows, commissioner, commissioning, runtime, telemetry_reader
+    from twinseal.twin.seen_records import read_memory
     from twinseal.twin.state import State as TwinState
 
     if str(telemetry) == "-":
@@ -129,7 +130,7 @@ def commission(
     root = commissioning.newest_root(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # says who they are, before a key is looked for
     found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry), verified.model.contract, units or ())
-    kept = commissioning.read_memory(TwinState(state))
+    kept = read_memory(TwinState(state))
     for unit, rows in found.items():
         _show_baseline_rows(unit, rows, verified)
         before = kept.get(unit_key(unit))
@@ -140,7 +141,7 @@ def commission(
     place = key or Home.default().key_uri(holder)
     signer = open_signer(place, passphrase=passphrase(place, holder), holder=holder)
     done = commissioner.commission(
-        state, pinned, verified, found, holder=holder, signer=signer, now=now, replacing=replacing
+        state, pinned, verified, found, NamedSigner(holder, signer), now=now, replacing=replacing
     )
     _say_commissioned(done, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
     warn_of_demo(pinned)

@@ -20,7 +20,7 @@ while it is imported, so they are set here, before any of the modules. What the 
 import os
 
 for _name, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is told what runs here
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # no usage data leaves this machine
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # the terminal belongs to twinseal.console
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default asks an unreachable server for four minutes

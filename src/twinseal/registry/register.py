@@ -70,9 +70,9 @@ def publish(
 
 
 def mirror_metadata(store: Store, home: Home) -> tuple[str, ...]:
-    """Copy the repository of record to every registered model of the anchor that carries it; their names.
+    """Copy the repository of record to every registered model that serves it; the names of these models.
 
-    All of them, because one timestamp speaks for all: a model left behind would expire while the others live. Call it
+    To all of them, because they share one timestamp: a model that is left out would expire. Call it
     after `trust.release.repository.renew`.
 
     Raises:
@@ -138,15 +138,15 @@ def _is_active(store: Store, run: str) -> bool:
         raise
 
 
-def _ensure_version(store: Store, model: str, wanted: dict[str, Any], version: int) -> str:
+def _ensure_version(store: Store, model: str, attributes: dict[str, Any], version: int) -> str:
     with registry_errors(f"version of {model}"):
         found = store.client.search_model_versions(f"name = '{model}'")
-        same = [item for item in found if item.source == wanted["source"] and item.status == "READY"]
+        same = [item for item in found if item.source == attributes["source"] and item.status == "READY"]
         if same:  # an earlier call was interrupted, or the same bytes are released anew
             number = str(same[0].version)
             store.client.set_model_version_tag(model, number, RELEASE_VERSION, str(version))
-            if wanted["description"]:  # MLflow refuses an update that says nothing
-                store.client.update_model_version(model, number, description=wanted["description"])
+            if attributes["description"]:  # MLflow refuses an update that says nothing
+                store.client.update_model_version(model, number, description=attributes["description"])
             return number
-        made = store.client.create_model_version(model, tags={RELEASE_VERSION: str(version)}, **wanted)
-        return str(made.version)
+        created = store.client.create_model_version(model, tags={RELEASE_VERSION: str(version)}, **attributes)
+        return str(created.version)

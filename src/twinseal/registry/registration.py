@@ -1,19 +1,17 @@
-"""The way of a release: requested of the reviewers, then registered once enough of them have signed.
+"""The way of a release: reviewers are asked to sign, and once enough have, it is registered.
 
     request     the signed bundle becomes MLflow's candidate; release.json and the unsigned role are what reviewers sign
     register    k of n have signed: verified from the bytes, published in the repository of record, then in MLflow
 
-Both the pipeline's stages and the command line call these two. Each writes into the home's audit log before it takes
-effect, and what it refuses.
+The pipeline's stages and the command line call these. Each logs its decision, or its refusal, in the home's audit log
+before it takes effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from twinseal.digests import sha256_file
 from twinseal.evidence import Statement
@@ -21,7 +19,7 @@ from twinseal.registry.describe import describe
 from twinseal.registry.register import mirror_metadata
 from twinseal.registry.register import publish as offer
 from twinseal.registry.store import Store
-from twinseal.registry.submit import describe_candidate, submit
+from twinseal.registry.submit import RunRecord, describe_candidate, submit
 from twinseal.trust.attestation import read_attestation
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.home import Home
@@ -37,11 +35,11 @@ APPROVE = "twinseal review show && twinseal approve --as <your name in policy/ro
 
 @dataclass(frozen=True)
 class Registration:
-    """How far a release has come.
+    """The state of a release.
 
     Attributes:
         release: The release.
-        count: Who has signed, and who may.
+        count: Who has signed, and who still can.
         status: `pending`, `registered`, or `published` when it had been before.
         mlflow_version: MLflow's own number for it; empty while pending.
     """
@@ -60,9 +58,7 @@ def request(
     *,
     model: str,
     policy_sha256: str,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    reports: Sequence[Path],
+    run: RunRecord,
     roles: Roles,
     now: datetime,
 ) -> Request:
@@ -71,6 +67,17 @@ def request(
     Side effects: a run and a candidate in MLflow; an entry in the audit log; then `release.json` and `role.json` in
     `directory`.
 
+    Args:
+        store: MLflow.
+        home: The deployment; the bundle must satisfy its anchor.
+        bundle: What `sign` made.
+        directory: Where the request goes.
+        model: Name of the model.
+        policy_sha256: Digest of all of policy/, as the verdict has it.
+        run: How the candidate was made, for people.
+        roles: Until when an approval holds.
+        now: Aware, UTC.
+
     Raises:
         RegistryError: MLflow could not be reached, or refused.
         TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
@@ -78,11 +85,9 @@ def request(
     published = repository.current_release(home, model)
     version = 1 if published is None else published.version + 1
     verdict = _read_verdict(home, bundle)
-    waiting = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
-    description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=waiting)
-    model_id = submit(
-        store, bundle, model=model, description_markdown=description, params=params, metrics=metrics, reports=reports
-    )
+    state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
+    description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=state)
+    model_id = submit(store, bundle, model=model, description_markdown=description, run=run)
     release = Release.describe(
         bundle,
         model=model,
@@ -95,10 +100,10 @@ def request(
     with audit.log_refusal(attempt):
         verify_release(bundle, release, home.anchor())
         role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-        made = Request(release, role)
+        pending = Request(release, role)
         audit.append(attempt)
-        made.write(directory)
-        return made
+        pending.write(directory)
+        return pending
 
 
 def register(
@@ -114,41 +119,41 @@ def register(
         RegistryError: MLflow could not be reached, or refused.
         AuditError: It cannot be logged: nothing was published.
     """
-    waiting = Request.read(directory)
-    tally = approval.read_all(approvals, waiting, home.anchor())
-    if tally.count.missing:
-        return Registration(waiting.release, tally.count, "pending")
-    signers = ", ".join(tally.count.signed)
-    attempt = Entry.for_release(waiting.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
+    pending = Request.read(directory)
+    reviews = approval.read_all(approvals, pending, home.anchor())
+    if reviews.count.missing:
+        return Registration(pending.release, reviews.count, "pending")
+    signers = ", ".join(reviews.count.signed)
+    attempt = Entry.for_release(pending.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
     with log_of(home.path).log_refusal(attempt):
-        return _register(store, home, bundle, waiting, tally, attempt, roles=roles, now=now)
+        return _register(store, home, bundle, pending, reviews, attempt, roles=roles, now=now)
 
 
 def _register(
     store: Store,
     home: Home,
     bundle: Path,
-    waiting: Request,
-    tally: approval.Reviews,
+    pending: Request,
+    reviews: approval.Reviews,
     attempt: Entry,
     *,
     roles: Roles,
     now: datetime,
 ) -> Registration:
-    verify_release(bundle, waiting.release, home.anchor())
-    standing = repository.current_release(home, waiting.release.model)
-    if standing is None or standing.sha256 != waiting.release.sha256:  # again: nothing changes, nothing is logged
+    verify_release(bundle, pending.release, home.anchor())
+    published_before = repository.current_release(home, pending.release.model)
+    if published_before is None or published_before.sha256 != pending.release.sha256:  # else nothing changes
         log_of(home.path).append(attempt)
     published = repository.publish(
         home,
-        waiting,
-        tally.signatures,
+        pending,
+        reviews.signatures,
         registrar=home.role_signer(home.anchor().roles["registrar"]),
         roles=roles,
         now=now,
     )
-    release = waiting.release
-    signed = f"release {release.version}, approved by {', '.join(tally.count.signed)}"
+    release = pending.release
+    signed = f"release {release.version}, approved by {', '.join(reviews.count.signed)}"
     description = describe(release.model, _read_verdict(home, bundle), _record_digests(bundle, home), state=signed)
     number = offer(
         store,
@@ -159,11 +164,11 @@ def _register(
         description_markdown=description,
     )
     describe_candidate(store, release.mlflow_model_id, description)
-    return Registration(release, tally.count, "registered" if published.changed else "published", number)
+    return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 
 
 def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
-    """Say again that what is published is current, also to MLflow; headless, from a timer. Until when that holds.
+    """Confirm that what is published is current, also in MLflow; run from a timer. Until when it is valid.
 
     Side effects: an entry in the audit log; a new snapshot and timestamp in the repository of record, then MLflow's
     copies of it.

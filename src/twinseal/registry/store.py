@@ -1,7 +1,8 @@
-"""The store: where MLflow keeps its bytes, and the one place where its errors become ours.
+"""The store: the connection to MLflow, and the one place where its errors become ours.
 
 By default a SQLite file and a folder under the deployment's home, with no server at all; a server when the tracking URI
-names one (`MLFLOW_TRACKING_URI`). Over the same SQLite file `mlflow server` shows it all to people and to the twin;
+names one
+(`MLFLOW_TRACKING_URI`). `mlflow server` over the same SQLite file shows it to people and serves it to the twin;
 `server_command` says how.
 
 Example:
@@ -27,7 +28,7 @@ import structlog
 from twinseal.errors import RegistryError, TwinsealError
 
 with warnings.catch_warnings():
-    # MLflow's own imports warn of each other's deprecations; none of it is news to who runs this.
+    # MLflow's own imports warn of each other's deprecations; the user cannot change that.
     warnings.simplefilter("ignore")
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -168,7 +169,7 @@ def _restore_environment() -> Iterator[None]:
 
 
 def is_absent(error: Exception) -> bool:
-    """Whether MLflow said that there is no such thing."""
+    """Whether MLflow answered that there is no such thing."""
     return isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 

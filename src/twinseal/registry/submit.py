@@ -10,6 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,29 +35,40 @@ _METRICS, _PARAMS, _VALUE, _NOTE_LENGTH = 1000, 100, 6000, 8000
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """What MLflow shows of how a candidate was made. For people; nothing reads it back.
+
+    Attributes:
+        params: What the run was made with; nested keys are joined by dots.
+        metrics: What was measured; nested keys are joined by slashes, numbers are kept and all else is left out.
+        reports: Files and folders to show beside the run.
+    """
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    reports: Sequence[Path] = ()
+
+
 def submit(
     store: Store,
     bundle: Path,
     *,
     model: str,
     description_markdown: str,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    reports: Sequence[Path] = (),
+    run: RunRecord,
 ) -> str:
     """Put the signed directory at `bundle` into MLflow as a candidate for `model`; its id.
 
     The same bytes twice are one candidate: when MLflow still has it, byte for byte, its id is returned and its
-    description renewed. Tags say where to look, the bytes decide.
+    description renewed. Tags say where to look; the comparison of bytes decides.
 
     Args:
         store: Where to.
         bundle: The signed directory: model, signature, evidence.
         model: Name of the model, and of MLflow's experiment.
         description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it.
-        params: What the run was made with; nested keys are joined by dots.
-        metrics: What was measured; nested keys are joined by slashes, numbers are kept and all else is left out.
-        reports: Files and folders to show beside the run.
+        run: How it was made, for people.
 
     Raises:
         RegistryError: MLflow could not be reached or refused; a report is missing. A candidate that was begun stays
@@ -73,10 +85,15 @@ def submit(
         describe_candidate(store, known, description_markdown)
         log.info("candidate.known", model=model, model_id=known)
         return known
-    run = _create_run(store, experiment, model, params, reports)
-    about = {"experiment_id": experiment, "source_run_id": run, "name": f"{model}-candidate", "tags": {BUNDLE: digest}}
+    run_id = _create_run(store, experiment, model, run)
+    about = {
+        "experiment_id": experiment,
+        "source_run_id": run_id,
+        "name": f"{model}-candidate",
+        "tags": {BUNDLE: digest},
+    }
     model_id = _create_candidate(store, bundle, about)
-    _log_metrics(store, run, model_id, metrics)
+    _log_metrics(store, run_id, model_id, run.metrics)
     describe_candidate(store, model_id, description_markdown)
     log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
     return model_id
@@ -147,13 +164,13 @@ def _has_same_files(store: Store, model_id: str, bundle: Path) -> bool:
         return inventory(Path(folder)) == inventory(bundle)
 
 
-def _create_run(store: Store, experiment: str, model: str, params: Mapping[str, Any], reports: Sequence[Path]) -> str:
+def _create_run(store: Store, experiment: str, model: str, record: RunRecord) -> str:
     with registry_errors(f"run for {model}"):
         run = str(store.client.create_run(experiment, run_name=f"{model} candidate").info.run_id)
-        texts = {_key(key): str(value)[:_VALUE] for key, value in flatten(params).items()}
+        texts = {_key(key): str(value)[:_VALUE] for key, value in flatten(record.params).items()}
         for chunk in _chunks([Param(key, value) for key, value in sorted(texts.items())], _PARAMS):
             store.client.log_batch(run, params=chunk)
-        for report in reports:
+        for report in record.reports:
             if report.is_dir():
                 store.client.log_artifacts(run, str(report), f"reports/{report.name}")
             else:
@@ -174,7 +191,7 @@ def _create_candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
 
 
 def _log_metrics(store: Store, run: str, model_id: str, metrics: Mapping[str, Any]) -> None:
-    now = int(time.time() * 1000)  # when MLflow was told; nothing is decided by it
+    now = int(time.time() * 1000)  # for display; no decision rests on it
     numbers = {_key(key): float(value) for key, value in flatten(metrics, "/").items() if _is_number(value)}
     entries = [Metric(key, value, now, 0, model_id=model_id) for key, value in sorted(numbers.items())]
     with registry_errors(f"run {run}"):

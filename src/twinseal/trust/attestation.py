@@ -1,6 +1,6 @@
-"""Attestations: a stage's statement, signed by the role that answers for it, in a file of its own.
+"""Attestations: a stage's statement, signed by the role that is responsible for it, in a file of its own.
 
-Which role that is, and what kind of statement, is not the file's to say: the anchor pins both for each stage.
+The file does not decide which role that is, nor which kind of statement: the anchor pins both for each stage.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import structlog
 
-from twinseal.errors import EvidenceError, SignatureError
+from twinseal.errors import EvidenceError, SignatureError, suggest
 from twinseal.evidence import Statement
 from twinseal.files import write_whole
 from twinseal.trust.dsse import MAX_ENVELOPE_BYTES, sign_envelope, verify_envelope
 from twinseal.trust.home import Home
+from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import Requirement
 
@@ -37,14 +38,14 @@ def write_attestation(path: Path, stage: str, statement: Statement, home: Home) 
         raise EvidenceError(f"{stage}: expected a statement that JSON has a form for, got {error}") from error
     signer = home.role_signer(anchor.roles[requirement.role])
     write_whole(path, sign_envelope(payload, signer))
-    log.info("evidence.signed", stage=stage, role=requirement.role, key=signer.public_key.keyid[:12])
+    log.info("evidence.signed", stage=stage, role=requirement.role, key=short_fingerprint(signer.public_key))
 
 
 def read_attestation(path: Path, stage: str, anchor: Anchor) -> Statement:
     """The statement of `stage` in the file at `path`, once its role has signed it.
 
     Raises:
-        SignatureError: The file is absent, malformed, or not signed by the role that answers for `stage`.
+        SignatureError: The file is absent, malformed, or not signed by the role that is responsible for `stage`.
         ThresholdError: Too few of the role have signed.
         EvidenceError: What is signed is no statement of the type that `stage` makes.
     """
@@ -56,7 +57,10 @@ def read_attestation(path: Path, stage: str, anchor: Anchor) -> Statement:
             f"{path}: expected the signed record of {stage}, got none ({error.strerror})",
             remedy=f"Make it: dvc repro {stage}",
         ) from error
-    return parse_attestation(data, stage, anchor, where=str(path))
+    with suggest(
+        f"The record was changed, or signed by another key. Find out who did it; then: dvc repro --force {stage}"
+    ):
+        return parse_attestation(data, stage, anchor, where=str(path))
 
 
 def parse_attestation(data: bytes, stage: str, anchor: Anchor, *, where: str = "") -> Statement:

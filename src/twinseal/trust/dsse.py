@@ -5,10 +5,10 @@ Verification, numbered as in the body of `verify_envelope`:
 1. the bytes are one JSON object of exactly payload, payloadType, signatures, not too long
 2. the payload type is in-toto's: the type is under the signature, and no other is ours
 3. base64 is canonical: one byte string has one text
-4. every signature is by a key of the role, over these bytes, each key once; no passengers
-5. as many as the role's threshold demands
+4. every signature is by a key of the role, over these bytes, each key once; no other signatures
+5. there are as many signatures as the role's threshold
 
-Step 4 is stricter than DSSE asks for. A second signature that nobody checks is a place to hide bytes in.
+Step 4 is stricter than DSSE: an unchecked second signature could hide any bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from securesystemslib.dsse import Envelope
 
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, SignatureError, ThresholdError
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, short_fingerprint
 from twinseal.trust.metadata import is_signed_by, parse_signature
 from twinseal.trust.root.pins import RoleKeys
 
@@ -40,20 +40,22 @@ def sign_envelope(payload: bytes, signer: KeySigner) -> bytes:
 
 
 def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> bytes:
-    """The same envelope with one signature more; those that it has are not looked at.
+    """The same envelope with one more signature; the signatures in it are not verified.
 
     Raises:
         SignatureError: It is malformed, or `signer` has signed it already.
     """
     envelope = _parse(data, where)
     if signer.public_key.keyid in envelope.signatures:
-        raise SignatureError(f"{where}: expected one signature by each key, got a second by {signer!r}")
+        raise SignatureError(
+            f"{where}: expected one signature by each key, got a second by {short_fingerprint(signer.public_key)}…"
+        )
     envelope.sign(signer)
     return canonical_json(envelope.to_dict())
 
 
 def envelope_keyids(data: bytes, where: str = "envelope") -> tuple[str, ...]:
-    """Identifiers of the keys that an envelope names, in its order; says nothing of whether they have signed.
+    """Identifiers of the keys that an envelope names, in its order; the signatures are not verified.
 
     Raises:
         SignatureError: It is malformed.
@@ -62,7 +64,7 @@ def envelope_keyids(data: bytes, where: str = "envelope") -> tuple[str, ...]:
 
 
 def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> bytes:
-    """The payload of an envelope, once enough holders of `role`, and nobody else, have signed it.
+    """The payload of an envelope, once enough holders of `role`, and no other keys, have signed it.
 
     Raises:
         SignatureError: Malformed, of another type, or with a signature that is not by the role.
@@ -73,7 +75,11 @@ def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> byt
     keys = role.keys
     for keyid, item in envelope.signatures.items():  # 4
         if keyid not in keys:
-            raise SignatureError(f"{where}: expected a signature by {_names(role)} ({role.role}), got {keyid[:12]}…")
+            # The identifier in the envelope is not shown: it comes from outside, and is no fingerprint.
+            raise SignatureError(
+                f"{where}: expected a signature by {_names(role)} ({role.role}), got one by another key",
+                remedy="Another role signed it, or the key was replaced. Keys that count: twinseal trust show",
+            )
         if not is_signed_by(keys[keyid], item, payload):
             raise SignatureError(f"{where}: expected {role.holder_of(keyid)} to have signed these bytes, got another")
     if len(envelope.signatures) < role.threshold:  # 5; identifiers are computed, so distinct ones are distinct keys
@@ -99,7 +105,7 @@ def _parse(data: bytes, where: str) -> Any:
         fields = {**item, "sig": decode_strict_base64(item.get("sig"), where).hex()} if isinstance(item, dict) else item
         found = parse_signature(fields, where)
         if found.keyid in signatures:
-            raise SignatureError(f"{where}: expected one signature by each key, got two by {found.keyid[:12]}…")
+            raise SignatureError(f"{where}: expected one signature by each key, got two under one identifier")
         signatures[found.keyid] = found
     return Envelope(decode_strict_base64(value["payload"], where), PAYLOAD_TYPE, signatures)
 

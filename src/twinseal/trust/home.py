@@ -1,29 +1,34 @@
-"""Home: the one directory that trust lives in on this machine, and the names inside it.
+"""Home: the one directory on this machine that holds keys, anchor and repository, and the names inside it.
 
     anchor/     root.json: the newest root, which is carried to a new twin by hand
     trust/      the TUF repository of record: metadata/, targets/
     proposal/   the next root, while it waits for custodians' signatures
     keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
-    keys/next/  keys that the proposal would bring in; keys/retired/: keys that count no longer
+    keys/next/  keys that the proposal would add; keys/retired/: keys that count no longer
 
 It is $TWINSEAL_HOME, or `.twinseal` in the working directory. It is never in Git.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinseal.errors import KeyAccessError, RootError
-from twinseal.trust.keys.key import KeySigner, environment_name, open_signer
-from twinseal.trust.root.anchor import Anchor
+from tuf.api.metadata import Root  # type: ignore[attr-defined]  # tuf re-exports it without saying so
+
+from twinseal.errors import KeyAccessError, RootError, SignatureError
+from twinseal.files import read_regular
+from twinseal.trust.keys.key import KeySigner, environment_name, open_signer, short_fingerprint
+from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
+from twinseal.trust.root.anchor import ROOT, Anchor
 from twinseal.trust.root.pins import RoleKeys
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where trust lives.
+    """The directory of keys, anchor and repository.
 
     Attributes:
         path: The directory. It need not exist yet.
@@ -94,9 +99,37 @@ class Home:
         """The trust anchor.
 
         Raises:
-            RootError: It is absent or malformed.
+            RootError: It is absent or damaged; the remedy names the file to restore it from, if there is one.
         """
-        return Anchor.read(self.anchor_dir)
+        try:
+            return Anchor.read(self.anchor_dir)
+        except RootError as error:
+            copy = self._copy_of_anchor()
+            if copy is None:
+                raise
+            raise RootError(
+                str(error),
+                remedy=f"Restore it from the repository of this home: cp {copy} {self.anchor_dir / ROOT}   "
+                "Then compare the sha256 that `twinseal trust show` prints with that of a twin's anchor.",
+            ) from error
+
+    def _copy_of_anchor(self) -> Path | None:
+        """The newest root in the repository that is an anchor; the one before a proposal that waits, if one does."""
+        metadata = self.repository / "metadata"
+        newest = len(list(metadata.glob(f"*.{ROOT}")))
+        for version in range(min(newest, (self._proposed_version() or newest + 1) - 1), 0, -1):
+            path = metadata / f"{version}.{ROOT}"
+            with contextlib.suppress(RootError, OSError):
+                if Anchor(read_regular(path, MAX_METADATA_BYTES)).version == version:
+                    return path
+        return None
+
+    def _proposed_version(self) -> int | None:
+        """The version of the root that waits for signatures; None when none does, or it cannot be read."""
+        with contextlib.suppress(SignatureError, OSError):
+            data = read_regular(self.proposal_dir / ROOT, MAX_METADATA_BYTES)
+            return parse(Root, data, ROOT).signed.version
+        return None
 
     def key_uri(self, holder: str) -> str:
         """Where the private key of `holder` is: $TWINSEAL_<HOLDER>_KEY, or `keys/<holder>.pem`."""
@@ -127,8 +160,10 @@ class Home:
                 signer = self.signer(holder.name)
                 if signer.public_key.keyid != holder.key.keyid:
                     raise KeyAccessError(
-                        f"{self.key_uri(holder.name)}: expected the key {holder.key.keyid[:12]}… that the anchor has "
-                        f"for {holder.name}, got {signer.public_key.keyid[:12]}…"
+                        f"{self.key_uri(holder.name)}: expected the key {short_fingerprint(holder.key)}… that the "
+                        f"anchor has for {holder.name}, got {short_fingerprint(signer.public_key)}…",
+                        remedy=f"Put the key of {holder.name} there, or name it in "
+                        f"$TWINSEAL_{environment_name(holder.name)}_KEY. All keys: twinseal trust show",
                     )
                 return signer
         names = ", ".join(holder.name for holder in role.holders)

@@ -1,7 +1,7 @@
 """TUF metadata as bytes from outside: parsed strictly, signatures counted by the value of keys, every error ours.
 
-python-tuf decides what its metadata means; this module decides what is let near it, and counts signatures against keys
-that are pinned rather than delegated.
+python-tuf decides what its metadata means. This module decides which bytes python-tuf is given, and counts signatures
+against pinned keys, not delegated ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parse(kind: type[T], data: bytes, where: str) -> Metadata[T]:
     """The metadata of one kind that `data` stands for, signatures unchecked.
 
     Raises:
-        SignatureError: Not TUF metadata of that kind. What cannot be read cannot be signed.
+        SignatureError: Not TUF metadata of that kind.
     """
     try:
         parse_json(data, where, limit=MAX_METADATA_BYTES)  # tuf would take a key given twice, and NaN
@@ -83,7 +83,7 @@ def parse_signature(value: Any, where: str) -> Any:
     """The signature that a JSON object of exactly keyid and sig stands for.
 
     Raises:
-        SignatureError: It is none.
+        SignatureError: It is not such an object.
     """
     fields = value if isinstance(value, dict) else {}
     if set(fields) != {"keyid", "sig"} or not all(isinstance(item, str) for item in fields.values()):
@@ -97,7 +97,7 @@ def check_root(data: bytes, where: str = "root.json") -> Root:
     Expiry is not checked here: an anchor installed long ago may lead to a newer root.
 
     Raises:
-        RootError: It is no such root.
+        RootError: It is not such a root.
     """
     try:
         metadata = parse(Root, data, where)

@@ -1,4 +1,4 @@
-"""Overview: what expires when, in one list. For people, for the registrar's timer, and for whoever is on call."""
+"""Overview: what expires when, in one list, for people and for the registrar's timer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RENEW, REGISTER, APPROVE = (
 
 @dataclass(frozen=True)
 class Expiry:
-    """Something that was signed, and until when it holds.
+    """Something that was signed, and until when it counts.
 
     Attributes:
         what: Its name in the repository of record, or the role whose keys are pinned.
         expires: Aware, UTC.
-        near: From how long before on it is urgent.
-        remedy: Who must do what.
+        near: How long before its end it is urgent.
+        remedy: What must be done, and by which role.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Expiry:
         return now >= self.expires - self.near
 
     def time_left(self, now: datetime) -> str:
-        """In words, for how long it still holds.
+        """In words, for how long it still counts.
 
         >>> from datetime import UTC
         >>> end = datetime(2026, 3, 9, tzinfo=UTC)

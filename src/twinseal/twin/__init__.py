@@ -14,6 +14,7 @@ In reading order:
     rows.py               what a unit, a cycle and a reading are
     commissioner.py       signs the baseline record of a new machine
     commissioning.py      decides which baseline records count
+    seen_records.py       the newest baseline record seen of each unit; an older one is refused
     baseline_rows.py      takes the rows of a baseline record out of telemetry
 
 A newcomer opens `pull.py` first, then `runtime.py`.

@@ -1,6 +1,6 @@
-"""Sources: where the twin's bytes come from. Nothing that comes through here is trusted.
+"""Sources: where the twin's bytes come from. None of them is trusted.
 
-A source opens paths of one small tree, however it is kept:
+A source opens paths of one small tree:
 
     metadata/timestamp.json, metadata/3.snapshot.json, …     TUF metadata
     targets/<model>/<hash>.release.json                       the release
@@ -171,7 +171,7 @@ class RestSource:
             try:
                 return self._get(f"{self._base}/api/2.0/mlflow-artifacts/artifacts/{place}/{file}", path, limit)
             except (FileNotFoundError, RegistryError):
-                pass  # it said so and does not; the other way decides
+                pass  # the server offered it and failed; use the other route
         query = f"artifact_file_path={quote(file, safe='')}"
         url = f"{self._base}/ajax-api/2.0/mlflow/logged-models/{quote(model_id, safe='')}/artifacts/files?{query}"
         return self._get(url, path, limit)

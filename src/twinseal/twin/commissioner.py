@@ -27,7 +27,7 @@ from twinseal.trust import baseline_record, dsse
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.commissioning import (
@@ -36,12 +36,11 @@ from twinseal.twin.commissioning import (
     SUFFIX,
     BaselineVerifier,
     Rows,
-    SeenRecord,
     columns_of,
     private_folder,
     readings,
-    store_memory,
 )
+from twinseal.twin.seen_records import SeenRecord, store_memory
 from twinseal.twin.state import State
 
 log = structlog.get_logger()
@@ -71,9 +70,8 @@ def commission(
     anchor: Anchor,
     verified: VerifiedModel,
     found: Mapping[str, Rows],
+    commissioner: NamedSigner,
     *,
-    holder: str,
-    signer: KeySigner,
     now: datetime,
     replacing: bool = False,
 ) -> tuple[CommissioningResult, ...]:
@@ -89,14 +87,13 @@ def commission(
         anchor: The root that it was installed with.
         verified: That model.
         found: As `baseline_rows.take_first_rows` gave them, by unit.
-        holder: Who signs.
-        signer: With which key.
+        commissioner: Who signs.
         now: Aware, UTC.
         replacing: Replace records that are there already and have other content.
 
     Raises:
-        SignatureError: `holder` is no commissioner by the newest root that the twin has.
-        KeyAccessError: The key is not the one that the root has for `holder`.
+        SignatureError: The holder is no commissioner by the newest root that the twin has.
+        KeyAccessError: The key is not the one that the root has for the holder.
         ExpiredError: The commissioners' keys are pinned no longer.
         TrustError: A unit has a record already; or the folder is not this user's alone.
         DataError: Rows are not within the contract.
@@ -106,26 +103,30 @@ def commission(
     state, audit = State(state_dir), log_of(state_dir)
     units = ", ".join(found)
     attempt = Entry(
-        now, "commissioned", truncate(holder, MAX_NAME), verified.release.model, details={"units": truncate(units)}
+        now,
+        "commissioned",
+        truncate(commissioner.holder, MAX_NAME),
+        verified.release.model,
+        details={"units": truncate(units)},
     )
     with audit.log_refusal(attempt), state.write_lock():
         verifier = BaselineVerifier.of(state, anchor, verified, now)
-        verifier.check_signer(holder, signer)
+        verifier.check_signer(commissioner)
         folder = private_folder(state.path / FOLDER, make=True)
         drafts = [
-            _draft(verifier, folder, _record(unit, rows, verified.model.contract, now), signer, replacing)
+            _draft(verifier, folder, _record(unit, rows, verified.model.contract, now), commissioner.signer, replacing)
             for unit, rows in found.items()
         ]
         audit.append(*(_entry(attempt, draft) for draft in drafts if draft.data))
         done = tuple(draft.write() for draft in drafts)
         store_memory(state, {**verifier.memory, **{item.record.key: SeenRecord.of(item.record) for item in done}})
-    log.info("units.commissioned", units=len(done), holder=holder)
+    log.info("units.commissioned", units=len(done), holder=commissioner.holder)
     return done
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """What is about to be written for one unit; `data` is None when all of it is there."""
+    """What is to be written for one unit; `data` is None when nothing is."""
 
     path: Path
     record: BaselineRecord
@@ -150,19 +151,19 @@ def _draft(
     verifier: BaselineVerifier, folder: Path, record: BaselineRecord, signer: KeySigner, replacing: bool
 ) -> _Draft:
     path, threshold = folder / f"{record.key}{SUFFIX}", verifier.role.threshold
-    kept, standing = verifier.memory.get(record.key), _existing_record(verifier, path)
-    if standing is not None:
-        data, old = standing
+    remembered, existing = verifier.memory.get(record.key), _existing_record(verifier, path)
+    if existing is not None:
+        data, old = existing
         same = replace(record, version=old.version, time=old.time) == old
-        if same and (kept is None or kept == SeenRecord.of(old)):
+        if same and (remembered is None or remembered == SeenRecord.of(old)):
             keys = dsse.envelope_keyids(data)
             if signer.public_key.keyid in keys or len(keys) >= threshold:
                 return _Draft(path, old, None, "stands", max(0, threshold - len(keys)))
             more = dsse.add_signature(data, signer)
             return _Draft(path, old, more, "countersigned", threshold - len(keys) - 1)
-    before = kept.version if kept else 0
-    if standing is not None and standing[1].version <= before + MAX_LEAP:
-        before = max(before, standing[1].version)
+    before = remembered.version if remembered else 0
+    if existing is not None and existing[1].version <= before + MAX_LEAP:
+        before = max(before, existing[1].version)
     if (before or os.path.lexists(path)) and not replacing:
         what = f"version {before}" if before else "a record that does not count"
         raise TrustError(
@@ -174,7 +175,7 @@ def _draft(
 
 
 def _existing_record(verifier: BaselineVerifier, path: Path) -> tuple[bytes, BaselineRecord] | None:
-    """The record that lies at `path`, if commissioners have signed it, be they too few; None for anything else."""
+    """The record at `path`, if at least one commissioner has signed it; None otherwise."""
     with suppress(TwinsealError, OSError):
         data = read_regular(path, MAX_RECORD_BYTES)
         record = baseline_record.verify(data, replace(verifier.role, threshold=1), path.name)
@@ -202,7 +203,7 @@ def _entry(attempt: Entry, draft: _Draft) -> Entry:
 
 
 def _move_aside(path: Path) -> Path:
-    """Move what lies at `path` to the replaced ones, under a name of its own."""
+    """Move the file at `path` to `replaced/`, under a new name."""
     folder = private_folder(path.parent / REPLACED, make=True)
     stem, number = path.name.removesuffix(SUFFIX), 1
     while os.path.lexists(aside := folder / f"{stem}.{number}{SUFFIX}"):

@@ -6,7 +6,7 @@
 
 A record counts when all of this holds, numbered as in the body of `BaselineVerifier.verify_record`:
 
-1. it is a regular file, of bounded length, in a folder that nobody else may write to
+1. it is a regular file, of bounded length, in a folder that no one else can write to
 2. enough commissioners of the newest root that the twin has have signed it, and their keys are still pinned
 3. it is of the unit that its file is named after, of this model, and of this kind of asset
 4. it is not older than what was seen of this unit, nor another under the same version
@@ -29,7 +29,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from twinseal.digests import canonical_json, is_sha256, parse_json, sha256
+from twinseal.digests import sha256
 from twinseal.errors import (
     DataError,
     EvidenceError,
@@ -38,63 +38,30 @@ from twinseal.errors import (
     TrustError,
     TwinsealError,
 )
-from twinseal.files import read_regular, sync_folder, write_whole
+from twinseal.files import read_regular
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
-from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord, check_unit, unit_key
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
+from twinseal.trust.keys.key import NamedSigner, short_fingerprint
 from twinseal.trust.release.client import known_anchors
-from twinseal.trust.release.release import MAX_VERSION
 from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations
+from twinseal.twin.seen_records import MEMORY, Memory, SeenRecord, read_memory, store_memory
 from twinseal.twin.state import ROOTS, State
 
 log = structlog.get_logger()
 
 ROLE = "commissioner"
-FOLDER, MEMORY, SUFFIX = "commissioned", "commissioned.json", ".dsse.json"
-MAX_MEMORY_BYTES = 16 << 20
-# Versions grow by one. A thief who signs version 2³¹ must not make the twin deaf to the honest next one.
+FOLDER, SUFFIX = "commissioned", ".dsse.json"
+# Versions grow by one. A stolen key that signs version 2³¹ must not make the twin refuse the honest next one.
 MAX_LEAP = 1000
 _REMEDY = "Find out who changed it. Then commission the machine again, if it is as new: twinseal commission --replace"
 
-EVERY_UNIT = "every unit"  # that has a record: none of them could be judged
+EVERY_UNIT = "every unit"  # that has a record: none of them could be verified
 
 Rows = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SeenRecord:
-    """The newest baseline record that the twin has seen of one unit; an older one is refused.
-
-    Attributes:
-        unit: Its name.
-        version: Of its newest record.
-        sha256: Of what is signed in it.
-
-    Raises:
-        EvidenceError: Some of it is none of that.
-    """
-
-    unit: str
-    version: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        check_unit(self.unit)
-        if type(self.version) is not int or not 1 <= self.version <= MAX_VERSION or not is_sha256(self.sha256):
-            raise EvidenceError(f"{MEMORY}: expected a version and a SHA-256 of each unit, got {self}"[:300])
-
-    @classmethod
-    def of(cls, record: BaselineRecord) -> SeenRecord:
-        """What the twin remembers of a record."""
-        return cls(record.unit, record.version, sha256(record.to_bytes()))
-
-
-Memory = Mapping[str, SeenRecord]
-"""By `unit_key`."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +120,7 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
         state_dir: The twin's own directory.
         anchor: The root that it was installed with.
         verified: The model that is to read them.
-        now: Aware, UTC; a clock that runs behind what the twin has seen does not count.
+        now: Aware, UTC; if it is before the last time seen, that time is used.
 
     Raises:
         TrustError: The state is not this user's alone.
@@ -168,9 +135,9 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
             return Baselines({}, (RefusedRecord(EVERY_UNIT, str(error)),) if _has_records(state) else ())
     for item in refused:
         log.warning("baseline.refused", unit=item.unit, reason=item.reason)
-    news = {record.key: SeenRecord.of(record) for record, _ in found.values()}
-    if any(verifier.memory.get(key) != kept for key, kept in news.items()):
-        _remember(state, news)
+    new_records = {record.key: SeenRecord.of(record) for record, _ in found.values()}
+    if any(verifier.memory.get(key) != remembered for key, remembered in new_records.items()):
+        _remember(state, new_records)
     return Baselines({unit: rows for unit, (_, rows) in found.items()}, tuple(refused))
 
 
@@ -192,7 +159,7 @@ class BaselineVerifier:
 
     @classmethod
     def of(cls, state: State, anchor: Anchor, verified: VerifiedModel, now: datetime) -> BaselineVerifier:
-        """By what the twin at `state` knows; the caller holds its lock.
+        """A verifier with what the twin at `state` knows; the caller holds its lock.
 
         Raises:
             RootError: A root that it has seen does not follow from `anchor`.
@@ -207,17 +174,22 @@ class BaselineVerifier:
         """The commissioners."""
         return self.root.roles[ROLE]
 
-    def check_signer(self, holder: str, signer: KeySigner) -> None:
+    def check_signer(self, commissioner: NamedSigner) -> None:
         """Refuse a holder or a key that may not sign baseline records now.
 
         Raises:
-            SignatureError: `holder` is no commissioner.
+            SignatureError: The holder is no commissioner.
             KeyAccessError: The key is another than the root has.
             ExpiredError: The commissioners' keys are pinned no longer.
         """
+        holder, signer = commissioner.holder, commissioner.signer
         key = self.role.key_of(holder)
         if signer.public_key.keyid != key.keyid:
-            raise KeyAccessError(f"{holder}: expected the key {key.keyid[:12]}… that the root has, got {signer!r}")
+            raise KeyAccessError(
+                f"{holder}: expected the key {short_fingerprint(key)}… that the root has, "
+                f"got {short_fingerprint(signer.public_key)}…",
+                remedy=f"Sign with the key of {holder}: --key URI. All keys: twinseal trust show",
+            )
         self.root.check_role(ROLE, self.now)
 
     def verify_folder(self, path: Path) -> tuple[dict[str, tuple[BaselineRecord, Rows]], list[RefusedRecord]]:
@@ -227,7 +199,7 @@ class BaselineVerifier:
             TrustError, OSError: The folder itself is not to be trusted, or cannot be read.
         """
         if not os.path.lexists(path):
-            return {}, [self._missing_record(kept) for kept in self.memory.values()]
+            return {}, [self._missing_record(remembered) for remembered in self.memory.values()]
         found: dict[str, tuple[BaselineRecord, Rows]] = {}
         refused = []
         files = sorted(private_folder(path).glob(f"*{SUFFIX}"))
@@ -241,7 +213,9 @@ class BaselineVerifier:
             else:
                 found[record.unit] = (record, rows)
         here = {file.name.removesuffix(SUFFIX) for file in files}
-        return found, refused + [self._missing_record(kept) for key, kept in self.memory.items() if key not in here]
+        return found, refused + [
+            self._missing_record(remembered) for key, remembered in self.memory.items() if key not in here
+        ]
 
     def verify_record(self, data: bytes, key: str, where: str) -> tuple[BaselineRecord, Rows]:
         """The record in an envelope, and what it says of the model's inputs.
@@ -273,8 +247,8 @@ class BaselineVerifier:
             raise EvidenceError(f"{record.unit}: expected a baseline record for {expected}, got one for {got}")
 
     def _check_memory(self, record: BaselineRecord) -> None:
-        kept = self.memory.get(record.key)
-        version, digest = (kept.version, kept.sha256) if kept else (0, "")
+        remembered = self.memory.get(record.key)
+        version, digest = (remembered.version, remembered.sha256) if remembered else (0, "")
         if record.version < version:
             raise RollbackError(
                 f"{record.unit}: expected a baseline record of version >= {version}, as seen before, "
@@ -289,8 +263,10 @@ class BaselineVerifier:
             raise RollbackError(f"{record.unit}: expected a version soon after {version}, got {record.version}")
 
     @staticmethod
-    def _missing_record(kept: SeenRecord) -> RefusedRecord:
-        return RefusedRecord(kept.unit, f"{FOLDER}: expected version {kept.version} of its baseline record, got none")
+    def _missing_record(remembered: SeenRecord) -> RefusedRecord:
+        return RefusedRecord(
+            remembered.unit, f"{FOLDER}: expected version {remembered.version} of its baseline record, got none"
+        )
 
 
 def readings(record: BaselineRecord, contract: Contract) -> Rows:
@@ -321,52 +297,8 @@ def columns_of(contract: Contract) -> tuple[tuple[str, str], ...]:
     return tuple((name, contract.all_channels[name].unit) for name in contract.inputs)
 
 
-def read_memory(state: State) -> dict[str, SeenRecord]:
-    """What the twin has seen of each unit; nothing before the first was commissioned.
-
-    Raises:
-        EvidenceError: It is malformed.
-    """
-    try:
-        return parse_memory(read_regular(state.path / MEMORY, MAX_MEMORY_BYTES))
-    except FileNotFoundError:
-        return {}
-
-
-def parse_memory(data: bytes) -> dict[str, SeenRecord]:
-    """The memory in the bytes of its file.
-
-    Raises:
-        EvidenceError: It is malformed.
-    """
-    value = parse_json(data, MEMORY, limit=MAX_MEMORY_BYTES)
-    try:
-        kept = [SeenRecord(**item) for item in value]
-    except TypeError as error:
-        raise EvidenceError(f"{MEMORY}: expected what was seen of each unit, got {str(value)[:80]}") from error
-    found = {unit_key(item.unit): item for item in kept}
-    if len(found) != len(kept):
-        raise EvidenceError(f"{MEMORY}: expected each unit once, got one twice")
-    return found
-
-
-def write_memory(memory: Memory) -> bytes:
-    """Law: `parse_memory(write_memory(memory)) == memory`."""
-    return canonical_json([vars(memory[key]) for key in sorted(memory)])
-
-
-def store_memory(state: State, memory: Memory) -> None:
-    """Remember, whole or not at all; the caller holds the lock.
-
-    Raises:
-        OSError: It cannot be written; what was remembered stands.
-    """
-    write_whole(state.path / MEMORY, write_memory(memory), mode=0o600)
-    sync_folder(state.path)
-
-
 def private_folder(path: Path, *, make: bool = False) -> Path:
-    """`path`, once it is a folder of this user's that nobody else may write to.
+    """`path`, once it is a folder of this user that no one else can write to.
 
     Raises:
         TrustError: It is not.
@@ -377,7 +309,7 @@ def private_folder(path: Path, *, make: bool = False) -> Path:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
         raise TrustError(
-            f"{path}: expected a folder of this user's that nobody else may write to, got "
+            f"{path}: expected a folder of this user that no one else can write to, got "
             f"{stat.filemode(found.st_mode)} of user {found.st_uid}",
             remedy=f"Find out who changed what is in it; then chmod 700 {path}",
         )
@@ -388,14 +320,14 @@ def _has_records(state: State) -> bool:
     return any(os.path.lexists(state.path / name) for name in (FOLDER, MEMORY))
 
 
-def _remember(state: State, news: Memory) -> None:
-    """Remember records that were carried here. Who may not write cannot remember, and can use them all the same."""
+def _remember(state: State, new_records: Memory) -> None:
+    """Remember records that were copied here. Without write access they are used, and not remembered."""
     try:
         with state.write_lock():
             memory = read_memory(state)
-            for key, kept in news.items():
-                if key not in memory or memory[key].version < kept.version:
-                    memory[key] = kept
+            for key, remembered in new_records.items():
+                if key not in memory or memory[key].version < remembered.version:
+                    memory[key] = remembered
             store_memory(state, memory)
     except OSError as error:
         log.warning("baseline.not_remembered", reason=str(error))

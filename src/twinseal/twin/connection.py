@@ -1,7 +1,7 @@
-"""Connections: TCP on which no wait outlasts the deadline, and whose bytes come in pieces worth waking up for.
+"""Connections: TCP with one deadline for all waits, which reads large pieces.
 
-What httpcore leaves open: it has a timeout for each wait, none for all together, so that a byte now and then holds it
-for ever; and it reads 64 KiB at a time, or less, as the server happened to write.
+httpcore has a timeout for each wait and none for all waits together, so a server that sends a byte now and then could
+hold it for ever. And it reads at most 64 KiB at a time.
 
 Example:
     deadline = Deadline(300.0)
@@ -21,13 +21,13 @@ import httpcore
 
 from twinseal.errors import RegistryError
 
-CHUNK = 1 << 20  # what is read at once, if it is there: fewer turns of the interpreter for each byte
-LARGE_BYTES = 8 << 20  # from here on it pays to ask for a faster way, and to let the bytes gather
+CHUNK = 1 << 20  # read at most this much at once: fewer calls for each byte
+LARGE_BYTES = 8 << 20  # from this size on, a faster route and larger reads are worth their cost
 SOCKET_S = 10.0
 
 
 class Deadline:
-    """Seconds that everything together may take, counted from the first asking.
+    """A limit in seconds for everything together, counted from the first use.
 
     Args:
         seconds: How many.
@@ -50,7 +50,7 @@ class Deadline:
         if rest <= 0:
             raise RegistryError(
                 f"registry: expected everything within {self._seconds:g} s, got less",
-                remedy="The registry, or the way to it, is very slow; or it holds us up on purpose.",
+                remedy="The registry or the network is very slow, or somebody slows it down on purpose.",
             )
         return rest
 
@@ -69,13 +69,13 @@ class Deadline:
 
 
 class ReceiveBatching:
-    """Lets the bytes of a large body gather in the socket, instead of waking us for every 8 KiB that a server writes.
+    """Lets the bytes of a large body collect in the socket, so that one read returns more than 8 KiB.
 
-    Only while much is still to come, so that what a reading waits for does come; and only in the clear: under TLS a
-    part of what is to come may have left the socket already.
+    Only while many bytes are still to come, so that a read never waits for bytes that do not exist; and only without
+    TLS: with TLS some of the bytes may have left the socket already.
 
     Args:
-        response: Whose body is about to be read.
+        response: The response with the body to read.
     """
 
     def __init__(self, response: httpcore.Response) -> None:
@@ -87,7 +87,7 @@ class ReceiveBatching:
         self.count_bytes(0)
 
     def count_bytes(self, size: int) -> None:
-        """Say that `size` bytes more have come."""
+        """Count `size` more received bytes."""
         self._left -= size
         if self._on != (self._left >= LARGE_BYTES):
             self._on = not self._on
@@ -95,7 +95,7 @@ class ReceiveBatching:
 
 
 class DeadlineBackend(httpcore.SyncBackend):
-    """TCP whose every wait ends with the deadline: also while headers trickle in, where no one else looks."""
+    """TCP on which every wait ends with the deadline, also while headers come in slowly."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -119,7 +119,7 @@ class _DeadlineStream(httpcore.NetworkStream):
         self._stream, self._deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """More than was asked for, if it is there: httpcore asks for little, and its parser takes any amount."""
+        """Read more than was asked for, if it is there: httpcore asks for little, and its parser takes any amount."""
         with self._deadline.limit_wait(timeout) as patience:
             return self._stream.read(max(max_bytes, CHUNK), patience)
 

@@ -1,10 +1,10 @@
 """Fetching: one signed file streamed from a source into the twin's private folder, hashed once, on the way.
 
-A block is hashed and written by another thread while this one waits for the network: hashing, writing and receiving all
-let go of the interpreter. One block is in the making and one in the thread's hands, never more, so the
-memory is bounded whatever the file's size, and an interruption ends within a block. Nothing of what was written counts
-before it was compared with the signed record; durability is not traded for speed: the file is on the disk when `fetch`
-returns, and to make that wait short the disk is set to work while the network still delivers.
+Another thread hashes and writes a block while this one waits for the network: hashing, writing and receiving all
+release the interpreter's lock. At most one block is being filled and one being written, so the memory is bounded for
+files of any size, and an interruption takes effect within a block. The written bytes count only after the comparison
+with the signed record. The file is on the disk when `fetch` returns; to keep that wait short, writing to the disk
+starts while the network still delivers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fetch(source: Source, release: Release, record: FileRecord, bundle: Path) ->
 
     Raises:
         DigestMismatchError: The bytes are not those of the record.
-        RegistryError: There is no such file in the registry, or it could not be had.
+        RegistryError: There is no such file in the registry, or it could not be fetched.
         OSError: It cannot be written.
     """
     target = bundle / record.path
@@ -80,7 +80,7 @@ def _hash_and_write(chunks: Iterable[bytes], record: FileRecord, stream: BinaryI
 
 
 def _write_block(block: list[bytes], digest: hashlib._Hash, stream: BinaryIO) -> None:
-    """Hash and write a block; now and then wait for the disk, which the network's pace hides."""
+    """Hash and write a block; wait for the disk now and then, while the network delivers."""
     start = stream.tell()
     for chunk in block:
         digest.update(chunk)

@@ -1,7 +1,7 @@
 """The twin's journal: what it admitted and what it refused, in an audit log of its own (`<state>/log/`).
 
-Admission is logged before the model becomes current: what cannot be logged does not run. A refusal is logged as well;
-where that fails, the refusal stands, and says so.
+Admission is logged before the model becomes current: a model whose admission cannot be logged does not run. A refusal
+is logged as well; if that fails, the model is refused all the same, and the error says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pulling: from what a registry offers to the model that runs, or to a refusal that changes nothing.
+"""Pulling: from a registry's offer to the model that runs, or to a refusal that changes nothing.
 
 Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 
@@ -9,8 +9,8 @@ Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 4. – 6. admission
 7. installed, made current in one step, last
 
-A refusal says expected, got, where; leaves the model that was running in place; and is in the twin's audit log. An
-admission is there before step 7: what cannot be logged is not installed.
+A refusal says what was expected, what was got, and where; the model that was running stays; the refusal is in the
+twin's audit log. An admission is logged before step 7: a model whose admission cannot be logged is not installed.
 
 Example:
     with RestSource(url, "pump-rul") as source:
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import structlog
 
-from twinseal.errors import TwinsealError
+from twinseal.errors import TwinsealError, suggest
 from twinseal.files import write_whole
 from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.release import Release
@@ -38,14 +38,18 @@ from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, LastSeen, State
 
 log = structlog.get_logger()
 
+_REMEDY = (
+    "Nothing was installed; the twin keeps its model. Ask whoever runs the registry what it offers, and who changed it."
+)
+
 
 @dataclass(frozen=True)
 class PullResult:
-    """What a pull led to.
+    """The result of a pull.
 
     Attributes:
         model: The model that is current now.
-        changed: Whether it was installed by this pull; False when it was current before, whole and verified again.
+        changed: Whether this pull installed it; False when it was current before, and all files were verified again.
     """
 
     model: VerifiedModel
@@ -74,7 +78,7 @@ def pull(
     """
     state, journal = State(state_dir), Journal(state_dir, model, now)
     try:
-        with state.write_lock():
+        with suggest(_REMEDY), state.write_lock():
             return _pull(source, anchor, model, state, now, fetch_again, journal)
     except (TwinsealError, OSError) as error:
         log.warning("pull.refused", model=model, kind=type(error).__name__, reason=str(error))
@@ -95,9 +99,9 @@ def _pull(
         seen.check_release(release)  # 2
     state.remember(LastSeen(model, now, release.version, release.sha256))
     if not fetch_again:
-        standing = _installed_model(state, release, anchor)
-        if standing is not None:
-            return PullResult(standing, changed=False)
+        installed = _installed_model(state, release, anchor)
+        if installed is not None:
+            return PullResult(installed, changed=False)
     folder = state.new_folder()
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
     admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
@@ -112,7 +116,7 @@ def _pull(
 
 
 def _installed_model(state: State, release: Release, anchor: Anchor) -> VerifiedModel | None:
-    """The model that is current, if it is `release` and still whole; a damaged one is fetched again."""
+    """The model that is current, if it is `release` and all its files verify; a damaged one is fetched again."""
     try:
         if not state.has_current() or state.current()[0] != release.sha256:
             return None

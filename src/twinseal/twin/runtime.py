@@ -1,11 +1,11 @@
 """The runtime: an admitted model, behind its guard, fed row by row.
 
 It keeps the newest rows of each unit, behind its guard (`twinseal.guard`), and gives a Prediction for each row: never
-an exception for bad telemetry, never silence. A prediction whose readings are `refused` carries the conservative
-answer, no remaining life at all: whoever compares it with a threshold sends somebody to look.
+an exception for bad telemetry, and never no answer. A prediction whose readings are `refused` has the conservative
+answer, a remaining life of 0: a threshold on it leads to an inspection.
 
-    ok         the estimate rests on what the machine said
-    degraded   a reading is repaired now, or many of the window's were, or the history is short
+    ok         the estimate rests on the readings of the machine
+    degraded   a reading is repaired now, or many in the window were, or the history is short
     refused    no estimate: inspect now
 """
 
@@ -29,10 +29,10 @@ from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.rows import cycle_of, name_of, number_of, records
 from twinseal.twin.state import State
 
-# Of a window's rows so many may be repaired before the answer is called degraded: one in a hundred is by mistake.
+# Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
 MAX_NAME = 200  # letters
-MAX_UNITS = 10_000  # a fleet; more would only be a way to ask the model as often as one likes
+MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Prediction:
     """One answer.
 
     Attributes:
-        unit: Whose.
+        unit: The unit.
         cycle: After which cycle; 0 when the row named none.
         rul_cycles: Remaining useful life in cycles, from 0 to the contract's cap; 0 when refused.
-        low_cycles: In nine cases of ten the truth is not below this; wider where readings were repaired.
-        high_cycles: Likewise not above this.
-        readings: Whether the rows that it is made from are `ok`, `degraded`, or `refused`; says nothing of the machine.
+        low_cycles: Lower end of the 90 % interval; the interval is wider where readings were repaired.
+        high_cycles: Upper end of the 90 % interval.
+        readings: State of the rows that it is made from: `ok`, `degraded`, or `refused`; not the state of the machine.
         flagged: Channels of this row that the guard replaced.
-        commissioned: Whether the network answered that reads the unit's signed baseline.
+        commissioned: Whether the answer is by the network that reads the unit's signed baseline.
         advice: For people.
     """
 
@@ -65,8 +65,8 @@ class Prediction:
 def current_model(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
     """The model that the twin at `state_dir` has installed, verified once more, offline.
 
-    Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
-    it, that the evidence says what it must, and that no byte has changed since, does.
+    Expiry is not checked here: a twin that cannot reach its registry keeps its model. Checked are the reviewers'
+    signatures, the evidence, and every byte.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
@@ -128,14 +128,14 @@ class Runtime:
         return self.add_row(row).predict()
 
     def add_row(self, row: Mapping[str, Any]) -> _Unit:
-        """Take in one more row, without estimating."""
+        """Store one more row, without a prediction."""
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
         unit = name_of(row.get("unit"))
         unit = unit if len(unit) <= MAX_NAME else ""
         if unit not in self._units:
             if len(self._units) >= MAX_UNITS:
-                unit = ""  # somebody makes up names: nobody is answered under a new one
+                unit = ""  # more names than any fleet has: new ones get no window of their own
             self._units.setdefault(unit, _Unit(unit, self._model, self._baselines.get(unit)))
         self._units[unit].add_row(row)
         return self._units[unit]
@@ -146,7 +146,7 @@ class Runtime:
 
 
 class _Unit:
-    """What the twin knows of one unit: its newest rows behind its guard, which of them were repaired, its baseline."""
+    """One unit's state: its newest rows behind its guard, which of them were repaired, and its baseline."""
 
     def __init__(self, name: str, model: Model, baseline: F32 | None) -> None:
         self._name, self._model, self._baseline = name, model, baseline
@@ -166,7 +166,9 @@ class _Unit:
             self._refusal = "expected the name of a unit, got none"
         elif cycle <= self._cycle:
             self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
-        elif cycle > self._model.oldest_cycles:  # not taken in: one false number must not shut out those that follow
+        elif (
+            cycle > self._model.oldest_cycles
+        ):  # not stored: one false cycle number must not exclude the rows that follow
             self._refusal = (
                 f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
             )
@@ -177,7 +179,7 @@ class _Unit:
         model, settings = self._model, self._model.normaliser.settings
         try:
             known = model.normaliser.scaled(raw)  # (1, C) σ
-        except DataError as error:  # no row: the next one finds a gap, and that is held and said
+        except DataError as error:  # not a row: the next row finds a gap, which is filled and reported
             self._refusal = str(error)
             return
         gap = cycle - self._cycle - 1 if self._cycle else 0

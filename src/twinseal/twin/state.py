@@ -8,9 +8,9 @@
     current                  the name of the folder below models/ that is current
     lock                     one pull at a time; readers share it
 
-Rules: an installed folder is never written to again. `current` is replaced in one step, last, after all that it points
-to is on the disk; so whoever is killed between any two operations leaves the old model or the new one, whole. What was
-seen only grows. One directory serves one model.
+Rules: an installed folder is never changed. `current` is replaced in one step, last, after everything that it points
+to is on the disk; so a process that is killed between any two operations leaves the old model or the new one,
+complete. What was seen only grows. One directory serves one model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REMEDY = "Somebody changed the twin's state. Find out who; then empty the folde
 
 @dataclass(frozen=True)
 class LastSeen:
-    """What the twin has seen, and will not go back behind.
+    """The newest release and time that the twin has seen; older ones are refused.
 
     Law: `LastSeen.from_bytes(seen.to_bytes()) == seen`.
 
@@ -50,7 +50,7 @@ class LastSeen:
         sha256: Its digest.
 
     Raises:
-        EvidenceError: Some of it is none of that.
+        EvidenceError: A part does not fit this description.
     """
 
     model: str
@@ -73,7 +73,7 @@ class LastSeen:
         """The value that `to_bytes` gave.
 
         Raises:
-            EvidenceError: It is no such value.
+            EvidenceError: It is not such a value.
         """
         value = parse_json(data, "last_seen.json", limit=4096)
         try:
@@ -87,7 +87,7 @@ class LastSeen:
             ) from error
 
     def check_clock(self, now: datetime) -> None:
-        """Refuse a clock that runs behind what was seen: it would make old metadata fresh.
+        """Refuse a clock that is earlier than the last time seen: it would make old metadata valid again.
 
         Raises:
             ExpiredError: `now` is earlier.
@@ -132,15 +132,15 @@ class State:
         return self.path / "tuf"
 
     def check_private(self) -> None:
-        """Refuse a directory that somebody else may write to: he could change what was verified before it is used.
+        """Refuse a directory that other users can write to: they could change files between verification and use.
 
         Raises:
-            TrustError: It is, or belongs to somebody else; or a link lies where a folder of it should be.
+            TrustError: Others can write to it, it belongs to another user, or a link is in the place of a folder of it.
         """
         found = self.path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
             raise TrustError(
-                f"{self.path}: expected a folder of this user's that nobody else may write to, got "
+                f"{self.path}: expected a folder of this user that no one else can write to, got "
                 f"{stat.filemode(found.st_mode)} of user {found.st_uid}",
                 remedy=f"Others may have changed what is in it: empty it, chmod 700 {self.path}, and pull again.",
             )
@@ -151,7 +151,7 @@ class State:
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
-        """Pull alone: a second pull waits, and so does a start.
+        """Lock for one pull: a second pull waits, and so does a start of the twin.
 
         Side effects: makes the directory; before and after, removes all but the current model.
 
@@ -169,7 +169,7 @@ class State:
 
     @contextmanager
     def read_lock(self) -> Iterator[None]:
-        """Read while nobody pulls.
+        """Lock for reading: waits while a pull runs.
 
         Raises:
             TrustError: Nothing was ever pulled into this directory; or as `check_private`.
@@ -271,7 +271,7 @@ class State:
         _write(self.path / "current", place.name.encode())  # the switch
 
     def _tidy(self) -> None:
-        """Remove what is not current; nothing of the models if nobody can say which one is."""
+        """Remove what is not current; no model, if it cannot be read which one is current."""
         shutil.rmtree(self.path / "incoming", ignore_errors=True)
         try:
             keep = self.current()[1].name if self.has_current() else ""

@@ -17,6 +17,7 @@ from twinseal.trust.keys.key import (
     open_signer,
     public_key,
     read_public_key,
+    short_fingerprint,
 )
 
 
@@ -57,7 +58,7 @@ def test_the_same_bytes_and_key_give_the_same_signature(pem: Path) -> None:
 
 def test_a_signer_shows_which_key_and_never_the_key(pem: Path) -> None:
     signer = open_signer(f"file:{pem}")
-    assert f"KeySigner({signer.public_key.keyid[:12]}…)" == repr(signer)
+    assert f"KeySigner({short_fingerprint(signer.public_key)}…)" == repr(signer)
 
 
 def test_a_key_is_never_overwritten(pem: Path) -> None:

@@ -12,20 +12,20 @@ from tests.trust.scenes import (
     POLICY_SHA,
     Edit,
     Scene,
-    about,
     attest,
     describe,
     judge,
     make_bundle,
-    saying,
     statements,
     unchanged,
+    with_digests,
+    with_predicate,
 )
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, SignatureError, TrustError
 from twinseal.evidence import Statement, Subject
 from twinseal.files import inventory
-from twinseal.trust.release.candidate import verify_bundle, verify_release
+from twinseal.trust.release.candidate import require_bundle, verify_bundle, verify_release
 from twinseal.trust.release.oms import sign_directory
 
 OTHER = sha256(b"other")
@@ -213,16 +213,26 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
     ("stage", "edit", "error", "message"),
     [
         # 4
-        ("validate", saying(result="WARNED"), GateRefusedError, "validate: expected the result PASSED, got WARNED"),
-        ("evade", saying(result="FAILED"), GateRefusedError, "evade: expected the result PASSED, got FAILED"),
-        ("poison", saying(result="passed"), GateRefusedError, "poison: expected the result PASSED, got passed"),
-        ("poison", saying(result=None), GateRefusedError, "poison: expected the result PASSED, got none"),
-        ("poison", saying(result=["PASSED"]), GateRefusedError, "poison: expected the result PASSED, got none"),
-        ("assess", saying(verificationResult="FAILED"), GateRefusedError, "verdict: expected PASSED, got FAILED"),
-        ("assess", saying(verificationResult=""), GateRefusedError, "verdict: expected PASSED, got none"),
-        ("assess", saying(verificationResult=True), GateRefusedError, "verdict: expected PASSED, got none"),
+        (
+            "validate",
+            with_predicate(result="WARNED"),
+            GateRefusedError,
+            "validate: expected the result PASSED, got WARNED",
+        ),
+        ("evade", with_predicate(result="FAILED"), GateRefusedError, "evade: expected the result PASSED, got FAILED"),
+        ("poison", with_predicate(result="passed"), GateRefusedError, "poison: expected the result PASSED, got passed"),
+        ("poison", with_predicate(result=None), GateRefusedError, "poison: expected the result PASSED, got none"),
+        ("poison", with_predicate(result=["PASSED"]), GateRefusedError, "poison: expected the result PASSED, got none"),
+        (
+            "assess",
+            with_predicate(verificationResult="FAILED"),
+            GateRefusedError,
+            "verdict: expected PASSED, got FAILED",
+        ),
+        ("assess", with_predicate(verificationResult=""), GateRefusedError, "verdict: expected PASSED, got none"),
+        ("assess", with_predicate(verificationResult=True), GateRefusedError, "verdict: expected PASSED, got none"),
         # 5
-        ("train", about((WEIGHTS, OTHER)), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", with_digests((WEIGHTS, OTHER)), EvidenceError, f"train: {ELSE}: the files of the model differ"),
         ("train", _with_subject("model/more.bin"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
         ("train", _with_subject("other/more.bin"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
         ("train", _without_subjects("model/config"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
@@ -231,24 +241,34 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
         ("train", _less_materials(WINDOWS), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
         ("train", _materials(lambda listed: listed + listed), EvidenceError, "train read differ .one is there twice"),
         ("train", _materials(lambda _: []), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
-        ("train", saying(buildDefinition={}), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
-        ("train", saying(buildDefinition=7), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
-        ("prepare", about((WINDOWS, OTHER)), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("train", with_predicate(buildDefinition={}), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", with_predicate(buildDefinition=7), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("prepare", with_digests((WINDOWS, OTHER)), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
         ("prepare", _without_subjects("data/windows/prep"), EvidenceError, f"prepare: {ELSE}: no windows that train"),
         ("prepare", _other_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: the telemetry that prepare"),
         ("prepare", _less_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: no telemetry that prepare"),
-        ("validate", about((ACCEPTED, OTHER)), EvidenceError, f"validate: {ELSE}: the telemetry that prepare read"),
-        ("validate", about((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
+        (
+            "validate",
+            with_digests((ACCEPTED, OTHER)),
+            EvidenceError,
+            f"validate: {ELSE}: the telemetry that prepare read",
+        ),
+        ("validate", with_digests((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
         ("validate", _without_subjects("data/raw"), EvidenceError, f"ingest: {ELSE}: no telemetry that validate read"),
-        ("ingest", about((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
-        ("evade", about((WEIGHTS, OTHER)), EvidenceError, f"evade: {ELSE}: the files of the model differ"),
-        ("evade", about((WINDOWS, OTHER)), EvidenceError, f"evade: {ELSE}: the windows it ran on differ"),
+        ("ingest", with_digests((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
+        ("evade", with_digests((WEIGHTS, OTHER)), EvidenceError, f"evade: {ELSE}: the files of the model differ"),
+        ("evade", with_digests((WINDOWS, OTHER)), EvidenceError, f"evade: {ELSE}: the windows it ran on differ"),
         ("evade", _without_subjects("data/"), EvidenceError, f"evade: {ELSE}: no windows it ran on"),
         ("evade", _without_subjects("model/"), EvidenceError, f"evade: {ELSE}: no files of the model"),
-        ("poison", about((WEIGHTS, OTHER)), EvidenceError, f"poison: {ELSE}: the files of the model differ"),
-        ("poison", about((ACCEPTED, OTHER)), EvidenceError, f"poison: {ELSE}: the telemetry it ran on differ"),
+        ("poison", with_digests((WEIGHTS, OTHER)), EvidenceError, f"poison: {ELSE}: the files of the model differ"),
+        ("poison", with_digests((ACCEPTED, OTHER)), EvidenceError, f"poison: {ELSE}: the telemetry it ran on differ"),
         # 6
-        ("assess", about((WEIGHTS, OTHER)), EvidenceError, "verdict: expected one about exactly these model files"),
+        (
+            "assess",
+            with_digests((WEIGHTS, OTHER)),
+            EvidenceError,
+            "verdict: expected one about exactly these model files",
+        ),
         ("assess", _with_subject("model/more"), EvidenceError, "verdict: expected one about exactly these model files"),
         (
             "assess",
@@ -257,11 +277,21 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
             "verdict: expected one about exactly these model files",
         ),
         # 7
-        ("assess", saying(inputAttestations=[]), EvidenceError, "verdict: expected one from the 6 statements"),
-        ("assess", saying(inputAttestations=None), EvidenceError, "verdict: expected one from the 6 statements"),
-        ("assess", saying(inputAttestations=["x"]), EvidenceError, "subject: expected a name and a digest"),
-        ("assess", saying(resourceUri=None), EvidenceError, "verdict: expected one on https://twinseal.dev/model/"),
-        ("assess", saying(policy="gates.yaml"), EvidenceError, "verdict: expected the digest of a policy"),
+        ("assess", with_predicate(inputAttestations=[]), EvidenceError, "verdict: expected one from the 6 statements"),
+        (
+            "assess",
+            with_predicate(inputAttestations=None),
+            EvidenceError,
+            "verdict: expected one from the 6 statements",
+        ),
+        ("assess", with_predicate(inputAttestations=["x"]), EvidenceError, "subject: expected a name and a digest"),
+        (
+            "assess",
+            with_predicate(resourceUri=None),
+            EvidenceError,
+            "verdict: expected one on https://twinseal.dev/model/",
+        ),
+        ("assess", with_predicate(policy="gates.yaml"), EvidenceError, "verdict: expected the digest of a policy"),
     ],
 )
 def test_evidence_that_does_not_hold_together_is_refused(
@@ -285,7 +315,7 @@ def test_evidence_that_does_not_hold_together_is_refused(
 def test_evidence_replaced_after_the_verdict_is_refused(scene: Scene, bundle: Path) -> None:
     """A record is replaced after the verdict."""
     made = statements("pump-rul", b"weights")["evade"]
-    attest(bundle, scene.home, "evade", saying(twinseal_measures={"n": 2})(made))
+    attest(bundle, scene.home, "evade", with_predicate(twinseal_measures={"n": 2})(made))
     with pytest.raises(EvidenceError, match="verdict: expected one from the 6 statements of this bundle, got another"):
         verify_bundle(bundle, scene.anchor)
 
@@ -316,3 +346,61 @@ def test_the_verdict_by_another_policy_is_refused(scene: Scene, honest_bundle: P
     release = replace(describe(honest_bundle), policy_sha256=OTHER)
     with pytest.raises(EvidenceError, match=f"expected one on the policy {OTHER} of the release, got {POLICY_SHA}"):
         verify_release(honest_bundle, release, scene.anchor)
+
+
+# Where a gate failed there is no bundle at all: whoever asks for it learns why.
+
+
+def _judged(folder: Path, scene: Scene, edit: Edit) -> Path:
+    """The signed verdict as `assess` leaves it, beside no bundle."""
+    made = make_bundle(folder / "made", scene.home, edits={"assess": edit})
+    return made / "evidence/assess.dsse.json"
+
+
+def test_a_failed_gate_is_named_where_the_bundle_would_be(scene: Scene, tmp_path: Path) -> None:
+    gates = [{"name": "rmse", "result": "PASSED"}, {"name": "accuracy", "result": "FAILED"}, {"name": "hidden"}]
+    verdict = _judged(tmp_path, scene, with_predicate(verificationResult="FAILED", twinseal_gates=gates))
+    with pytest.raises(
+        GateRefusedError, match=r"bundle: expected a signed candidate, got none: its verdict is FAILED "
+    ):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+    with pytest.raises(GateRefusedError, match=r"\(failed gates: accuracy, hidden\)") as refusal:
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+    assert "reports/report.html" in refusal.value.remedy
+
+
+def test_a_candidate_that_passed_and_was_not_signed_is_told_apart(scene: Scene, tmp_path: Path) -> None:
+    verdict = _judged(tmp_path, scene, unchanged)
+    with pytest.raises(GateRefusedError, match="it PASSED, and was not signed"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+
+
+def test_a_verdict_that_somebody_edited_is_not_quoted(scene: Scene, tmp_path: Path) -> None:
+    verdict = _judged(tmp_path, scene, with_predicate(verificationResult="FAILED"))
+    verdict.write_bytes(_signed_by(scene, "builder", statements("pump-rul", b"weights")["train"]))
+    with pytest.raises(SignatureError, match="expected a signature by assessor"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+
+
+def test_a_bundle_that_is_there_and_a_verdict_that_is_not_are_left_to_others(
+    scene: Scene, honest_bundle: Path, tmp_path: Path
+) -> None:
+    require_bundle(honest_bundle, tmp_path / "none", scene.anchor)
+    require_bundle(tmp_path / "bundle", tmp_path / "none", scene.anchor)
+
+
+def test_no_bundle_is_a_refusal_with_a_remedy_and_no_file_not_found(
+    scene: Scene, honest_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EvidenceError, match=r"bundle: expected a signed bundle .* got no such folder") as refusal:
+        verify_release(tmp_path / "bundle", describe(honest_bundle), scene.anchor)
+    assert "dvc repro" in refusal.value.remedy
+    with pytest.raises(EvidenceError, match="got no such folder"):
+        verify_bundle(tmp_path / "bundle", scene.anchor)
+
+
+@pytest.mark.parametrize("gates", [None, 7, ["x"], [{"result": "PASSED"}]])
+def test_a_verdict_that_names_no_failed_gate_names_none(scene: Scene, tmp_path: Path, gates: object) -> None:
+    verdict = _judged(tmp_path, scene, with_predicate(verificationResult="FAILED", twinseal_gates=gates))
+    with pytest.raises(GateRefusedError, match="failed gates: none named"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)

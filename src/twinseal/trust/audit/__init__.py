@@ -11,9 +11,9 @@ In reading order:
 
 A newcomer opens `entry.py` first, then `log.py`.
 
-A decision is logged before it takes effect: what cannot be logged does not happen. So the log may name a decision that
-was then interrupted; it never misses one that took effect. Whoever holds the machine and the log's key can write
-another log: keep a copy of `checkpoint`, and of the verifier key, elsewhere, and compare (`twinseal audit verify`).
+A decision is logged before it takes effect; if it cannot be logged, it does not take effect. So the log may have a
+decision that was then interrupted, and never lacks one that took effect. Who controls the machine and the log's key can
+write another log: keep a copy of `checkpoint` and of the verifier key elsewhere, and compare (`twinseal audit verify`).
 
 Example:
     log = log_of(home.path)

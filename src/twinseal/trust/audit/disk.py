@@ -1,7 +1,7 @@
-"""The log's files: reads that no hostile file can hang or swell, writes that survive a loss of power, one writer.
+"""The log's files: bounded reads that cannot block, writes that survive a loss of power, one writer at a time.
 
-What tlog-scales leaves to its caller, or gets wrong, is done here. (Its own `atomic_write` takes a short write, which
-is what a full disk gives first, for a whole one, and would put half a checkpoint in the place of a good one.)
+tlog-scales leaves this to its caller. (Its own `atomic_write` accepts a short write, as a full disk gives first, and
+would replace a good checkpoint with half of one.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read(path: Path, limit: int, *, private: bool = False) -> bytes | None:
     """The bytes of a regular file; None when there is none.
 
     Args:
-        path: Which; a link is not followed.
+        path: The file; a link is not followed.
         limit: The most bytes that it may have.
         private: Refuse one that its group or others may read.
 
@@ -49,7 +49,7 @@ def read(path: Path, limit: int, *, private: bool = False) -> bytes | None:
 
 
 def tail(path: Path, most: int) -> bytes:
-    """The last bytes of a file, at most `most`; none when there is no file.
+    """The last bytes of a file, at most `most`; empty when there is no file.
 
     Raises:
         AuditError: It is no regular file.
@@ -126,7 +126,7 @@ def truncate(path: Path, length: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a private folder, and those above it, each entered in its parent for good."""
+    """Make a private folder, and those above it; each is on the disk when this returns."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -135,7 +135,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def lock(path: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the lock file at `path`, alone to write, or with other readers. A reader of a copy without one needs none.
+    """Lock the file at `path`, alone to write, or shared with other readers. A copy of a log without one needs no lock.
 
     Raises:
         AuditError: Others have held it for 30 s.

@@ -1,4 +1,4 @@
-"""The log on disk: appended to by one writer at a time, read by anybody, proven to whoever keeps its verifier key.
+"""The log on disk: one writer appends at a time, anybody reads, and its verifier key is enough to check a proof.
 
     key, vkey        the log's own Ed25519 key (0600), made at first use; and what verifiers need of it
     checkpoint       the newest signed size and root
@@ -6,9 +6,9 @@
     tile/            the entries and their tree (`twinseal.trust.audit.tree`)
     lock             one writer at a time; readers share it
 
-Appending, in this order, each step on the disk before the next: the tiles; `checkpoints`; `checkpoint`. A process that
-is killed in between leaves the old log, or (once `checkpoints` has it) the new one, which the next append then
-completes: a log must never sign two trees of one size (C2SP tlog-checkpoint), so what was signed stands.
+An append writes in this order, each step to the disk before the next: the tiles; `checkpoints`; `checkpoint`. A process
+that is killed in between leaves the old log, or (once `checkpoints` has it) the new one, which the next append then
+completes. A log must never sign two trees of one size (C2SP tlog-checkpoint), so a signed checkpoint is kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOT_LOGGED = "Nothing was done, because it could not be logged. Mend the log's 
 
 @dataclass(frozen=True)
 class Head:
-    """Where the log stands.
+    """The size and root of the log.
 
     Attributes:
         size: How many entries.
@@ -68,7 +68,7 @@ class Log:
 
         Raises:
             AuditError: They cannot be written (disk, rights, a lost key), or the log is not the one that its key
-                signed. What was to be logged must not be done then.
+                signed. Then the decision must not take effect.
         """
         leaves = [entry.to_bytes() for entry in entries]
         with self._write_lock():
@@ -76,8 +76,8 @@ class Log:
             size = self._recover(signer).size
             if not leaves:
                 return size
-            made, root = tree.grow(tree.tile_reader(self.path), size, leaves)
-            for name, data in made.items():
+            new_tiles, root = tree.grow(tree.tile_reader(self.path), size, leaves)
+            for name, data in new_tiles.items():
                 disk.replace_file(self.path / name, data)
             self._commit(note.sign(signer, size + len(leaves), root))
             for folder in tree.superseded_folders(size + len(leaves)):
@@ -86,7 +86,7 @@ class Log:
         return size
 
     def head(self) -> Head:
-        """Where the log stands, by its newest checkpoint, which the verifier key beside it has signed.
+        """Size and root by the newest checkpoint, signed by the verifier key beside it.
 
         Raises:
             AuditError: There is no log, or the checkpoint is not signed by its key.
@@ -147,7 +147,7 @@ class Log:
 
     @contextmanager
     def log_refusal(self, attempt: Entry) -> Iterator[None]:
-        """Log the refusal of `attempt` when what is inside is refused; the refusal goes on its way in any case."""
+        """Log the refusal of `attempt` when the block raises one; the error is raised in any case."""
         try:
             yield
         except (TwinsealError, OSError) as error:
@@ -155,7 +155,7 @@ class Log:
             raise
 
     def append_refusal(self, attempt: Entry, error: Exception) -> None:
-        """Log that `attempt` was refused with `error`. Never raises: a refusal stands, and says if it is not logged."""
+        """Log that `attempt` was refused with `error`. Never raises; if it cannot be logged, the error says so."""
         try:
             self.append(attempt.as_refusal(error))
         except AuditError as failure:
@@ -172,7 +172,7 @@ class Log:
         return note.make_key(self.path)
 
     def _recover(self, signer: note.Signer) -> Head:
-        """Where the log stands, once what a killed append left is completed or taken away."""
+        """Size and root, after an interrupted append was completed or removed."""
         if disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES) is None:
             return self._commit_empty_tree(signer)
         head, newer, torn = self.committed_state(signer.vkey)
@@ -188,11 +188,11 @@ class Log:
         return newer
 
     def committed_state(self, vkey: note.Vkey) -> tuple[Head, Head | None, bytes]:
-        """Where `checkpoint` says the log stands, and what a killed append left after it in `checkpoints`.
+        """The head that `checkpoint` signs, and what an interrupted append left after it in `checkpoints`.
 
         Returns:
             The head; the newer one that was signed but not yet put in its place, if any; and the part of a record that
-            was not written to its end, if any: nobody was ever shown it.
+            was not written to its end, if any: it was never shown to anyone.
 
         Raises:
             AuditError: There is no checkpoint; it is not signed by `vkey`; or `checkpoints` does not end with it.
@@ -267,7 +267,7 @@ def log_of(folder: Path) -> Log:
 
 
 def no_log_error(path: Path) -> AuditError:
-    """The refusal where there is no log."""
+    """The error where there is no log."""
     return AuditError(f"{path}: expected an audit log, got none", remedy="It begins with the first decision made here.")
 
 

@@ -1,7 +1,7 @@
 """The log's key and its checkpoints: a tree's size and root, signed with Ed25519 (C2SP signed-note, tlog-checkpoint).
 
 The log's origin is made from its key, so two logs never share one: `twinseal.dev/log/<16 digits of the key's SHA-256>`.
-The package that reads these is lenient (`int(" 1_0")`, any base64): a text counts only if it comes back out the same.
+The package that reads these is lenient (`int(" 1_0")`, any base64): a text counts only if writing it gives it back.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def parse_vkey(text: str, where: str = "verifier key") -> Vkey:
     """The verifier key that is written `<name>+<key id>+<base64>`.
 
     Raises:
-        AuditError: It is none, is not Ed25519, or its id is not that of its key.
+        AuditError: It is not in that form, is not Ed25519, or its id is not that of its key.
     """
     try:
         vkey = Vkey.from_string(text)
@@ -125,7 +125,7 @@ def parse(data: bytes, where: str) -> Checkpoint:
     """The checkpoint that `data` is, unverified.
 
     Raises:
-        AuditError: It is none, or not in its one form. Extension lines are not taken: they cannot be audited.
+        AuditError: It is no checkpoint, or not canonical. Extension lines are refused: they cannot be audited.
     """
     try:
         text = data.decode("utf-8")

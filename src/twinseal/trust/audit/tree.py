@@ -124,14 +124,14 @@ def grow(read: Read, size: int, leaves: Sequence[bytes]) -> tuple[dict[str, byte
         AuditError: The rightmost tiles are gone, or the newest bundle does not hash to its tile.
     """
     _check_edge(read, size)
-    made: dict[tuple[int, int, int], bytes] = {}
-    _extend_level(made, read, ENTRIES, size, [len(leaf).to_bytes(2, "big") + leaf for leaf in leaves])
+    new_tiles: dict[tuple[int, int, int], bytes] = {}
+    _extend_level(new_tiles, read, ENTRIES, size, [len(leaf).to_bytes(2, "big") + leaf for leaf in leaves])
     hashes, level, count = [leaf_hash(leaf) for leaf in leaves], 0, size
     while hashes:
-        full = _extend_level(made, read, level, count, hashes)
+        full = _extend_level(new_tiles, read, level, count, hashes)
         hashes, level, count = [_tile_root(tile) for tile in full], level + 1, count // WIDTH
-    found = root(lambda *tile: made.get(tile) or read(*tile), size + len(leaves))
-    return {path_of(*tile): data for tile, data in made.items()}, found
+    found = root(lambda *tile: new_tiles.get(tile) or read(*tile), size + len(leaves))
+    return {path_of(*tile): data for tile, data in new_tiles.items()}, found
 
 
 def root(read: Read, size: int) -> bytes:
@@ -199,18 +199,18 @@ def superseded_folders(size: int) -> Iterator[str]:
 
 
 def _extend_level(
-    made: dict[tuple[int, int, int], bytes], read: Read, level: int, count: int, elements: list[bytes]
+    new_tiles: dict[tuple[int, int, int], bytes], read: Read, level: int, count: int, elements: list[bytes]
 ) -> list[bytes]:
     """Put `elements` into `made` after the `count` that the level has; the tiles that are full now."""
-    index, held = divmod(count, WIDTH)
-    before, full = read(level, index, held) if held else b"", []
+    index, filled = divmod(count, WIDTH)
+    before, full = read(level, index, filled) if filled else b"", []
     while elements:
-        here, elements = elements[: WIDTH - held], elements[WIDTH - held :]
+        here, elements = elements[: WIDTH - filled], elements[WIDTH - filled :]
         tile = before + b"".join(here)
-        width = (held + len(here)) % WIDTH
-        made[(level, index, width)] = tile
+        width = (filled + len(here)) % WIDTH
+        new_tiles[(level, index, width)] = tile
         full += [] if width else [tile]
-        before, held, index = b"", 0, index + 1
+        before, filled, index = b"", 0, index + 1
     return full
 
 
@@ -220,8 +220,8 @@ def _check_edge(read: Read, size: int) -> None:
     if not width:
         return
     where = path_of(ENTRIES, index, width)
-    held = b"".join(map(leaf_hash, split(read(ENTRIES, index, width), where)))
-    if held != read(0, index, width) or len(held) != width * HASH:
+    hashes = b"".join(map(leaf_hash, split(read(ENTRIES, index, width), where)))
+    if hashes != read(0, index, width) or len(hashes) != width * HASH:
         raise AuditError(
             f"{where}: expected the {width} entries that its tile has the hashes of, got others",
             remedy="Somebody changed the audit log. Find the first bad entry: twinseal audit verify",

@@ -1,10 +1,10 @@
 """The whole log, read once, against every checkpoint that was ever signed.
 
-1. The key: `vkey` is the one that is pinned elsewhere, if one is; the private key, where it lies here, is its half.
+1. The key: `vkey` is the one that was kept elsewhere, if one was; the private key, if it is here, belongs to it.
 2. `checkpoint` is signed by it, and so is each of `checkpoints`, larger than the one before, the newest last. One more
-   may follow: what an append signed that was then killed counts, and all of its entries must be there.
+   may follow: an interrupted append signed it; it counts, and all of its entries must be there.
 3. Entries: each parses strictly. The tree over them, recomputed, has the signed root at every signed size: the first
-   size at which it has not is where the first bad entry is.
+   size with another root shows where the first bad entry is.
 4. A checkpoint kept elsewhere: the log has not become shorter, and had that root at that size.
 5. Tiles: each hash is the one that the entries give.
 
@@ -23,15 +23,15 @@ from twinseal.trust.audit.entry import Entry
 from twinseal.trust.audit.log import HISTORY, LOCK, Log, no_log_error
 
 _REMEDY = (
-    "The log is evidence now: keep a copy as it is. Ask who could write to this folder; what the log says from that "
-    "entry on proves nothing."
+    "Keep a copy of the log as it is: it is evidence. Ask who could write to this folder. From that entry on, the log "
+    "proves nothing."
 )
 _LINES = 6  # of a record in `checkpoints`: origin, size, root, empty, signature, empty
 
 
 @dataclass(frozen=True)
 class VerifiedLog:
-    """What was found to hold.
+    """The result of a successful verification.
 
     Attributes:
         size: Entries, all as signed.
@@ -134,7 +134,7 @@ class _Walk:
     kept: note.Checkpoint | None
     frontier: tree.Frontier = field(default_factory=tree.Frontier)
     good: int = 0  # entries that a signed root covers
-    odd: int | None = None  # the first entry since then whose tile says otherwise
+    odd: int | None = None  # the first entry since then whose tile has another hash
     compared: int = 0
     due: note.Checkpoint | None = None
     above: list[bytes] = field(default_factory=list)  # the roots of the full tiles of level 0

@@ -1,22 +1,23 @@
-"""Keys: made, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), the curve that OMS, TUF and DSSE all take.
+"""Keys: generated, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), which OMS, TUF and DSSE all accept.
 
 A private key is named by a URI, never read at import, never in Git:
 
     file:<path>   PKCS #8 in PEM, readable by its owner alone; encrypted or not     (key_files)
     pkcs11:…      in a token, by RFC 7512; it never leaves it                       (tokens, token_uris)
 
-Where a passphrase or PIN comes from when nobody is asked: `passphrases`. The holder by whose name it is looked for is
-given by the caller, else the file's stem, or the label of the key in its token.
+`passphrases` says where a passphrase or PIN comes from when no person is asked. It is looked up by the holder's name,
+which the caller gives; else by the file's stem, or the label of the key in its token.
 
 Signatures by a key in a file are deterministic (RFC 6979): the same bytes and key give the same signature, so a stage
-that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it draws its own
-nonce, so a stage that signs with one writes other bytes each time it runs.
+that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it chooses its own
+nonce, so a stage that signs with a token writes other bytes each time it runs.
 
 Key identifiers are computed from the key (securesystemslib's default), never taken from outside: one key has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -50,6 +51,7 @@ __all__ = [
     "PrivateKey",
     "environment_name",
     "fingerprint",
+    "fingerprints",
     "generate_in_token",
     "generate_key_pair",
     "grouped_digits",
@@ -92,7 +94,7 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         self._public_key = SSlibKey.from_crypto(public)
 
     def __repr__(self) -> str:
-        return f"KeySigner({self._public_key.keyid[:12]}…)"
+        return f"KeySigner({short_fingerprint(self._public_key)}…)"
 
     @property
     def public_key(self) -> Key:
@@ -128,8 +130,9 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         passphrase = secrets_handler("passphrase").encode() if secrets_handler else None
         signer = open_signer(priv_key_uri, passphrase=passphrase)
         if signer.public_key.keyid != public_key.keyid:
-            shown = priv_key_uri.partition("?")[0]
-            raise KeyAccessError(f"{shown}: expected key {public_key.keyid[:12]}…, got {signer!r}")
+            where = priv_key_uri.partition("?")[0]
+            expected, got = short_fingerprint(public_key), short_fingerprint(signer.public_key)
+            raise KeyAccessError(f"{where}: expected the key {expected}…, got {got}…")
         return signer
 
 
@@ -168,7 +171,7 @@ def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
     key = KeySigner(private_key).public_key
     key_files.write_new(path, private_key, passphrase)
     _write_public(path.with_suffix(".pub"), key)
-    log.info("key.generated", path=str(path), keyid=key.keyid[:12], encrypted=passphrase is not None)
+    log.info("key.generated", path=str(path), key=short_fingerprint(key), encrypted=passphrase is not None)
     return key
 
 
@@ -179,7 +182,7 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
         uri: `pkcs11:…` with `object=LABEL`; without it the label is `holder`.
         public: Where the public key goes, as PEM.
         passphrase: The token's PIN; None looks where `passphrases` says.
-        holder: Whose key it will be.
+        holder: The holder of the new key.
 
     Raises:
         KeyAccessError: As `tokens.generate_key`; or there is a public key at `public` already.
@@ -191,10 +194,10 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
             f"{public}: expected no public key there yet, found one",
             remedy="Keys are never overwritten: move the old one away.",
         )
-    made = tokens.generate_key(place, _read_pin(place, passphrase, holder))
-    key = SSlibKey.from_crypto(made)
+    public_half = tokens.generate_key(place, _read_pin(place, passphrase, holder))
+    key = SSlibKey.from_crypto(public_half)
     _write_public(public, key)
-    log.info("key.generated", uri=str(place), keyid=key.keyid[:12])
+    log.info("key.generated", uri=str(place), key=short_fingerprint(key))
     return key
 
 
@@ -204,7 +207,7 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
     Args:
         uri: `file:<path>` or `pkcs11:…`.
         passphrase: For an encrypted key, or a token's PIN; None looks where `passphrases` says.
-        holder: Whose key it is: by whose name the passphrase is looked for.
+        holder: The holder of the key; the passphrase is looked up by this name.
 
     Raises:
         KeyAccessError: Unknown scheme; no such file or token; open to group or others; no private key in it, or more
@@ -222,7 +225,7 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
 
 
 def needs_passphrase(uri: str, *, holder: str | None = None) -> bool:
-    """Whether to ask a person: the key that `uri` names is locked, and nothing else has its passphrase or PIN.
+    """Whether to ask a person: the key that `uri` names needs a passphrase or PIN, and no other source has it.
 
     Raises:
         KeyAccessError: As `open_signer`, as far as it goes without opening the key.
@@ -249,8 +252,8 @@ def public_key(pem: str | bytes, where: str) -> Key:
     """The public key in `pem`, in its one form.
 
     Raises:
-        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second spelling of one key
-            would be a second key to whoever compares text.
+        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second form of one key
+            would be a second key to code that compares text.
     """
     try:
         text = pem.decode("ascii") if isinstance(pem, bytes) else pem
@@ -261,7 +264,9 @@ def public_key(pem: str | bytes, where: str) -> Key:
         raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     key = SSlibKey.from_crypto(loaded)
     if key.keyval["public"] != text:
-        raise SignatureError(f"{where}: expected the key in canonical PEM, got another spelling of {key.keyid[:12]}…")
+        raise SignatureError(
+            f"{where}: expected the key in canonical PEM, got another form of {short_fingerprint(key)}…"
+        )
     return key
 
 
@@ -306,8 +311,13 @@ def short_fingerprint(key: Key) -> str:
     return fingerprint(key)[:16]
 
 
+def fingerprints(keys: Iterable[Key] | None) -> str:
+    """Keys for a message, each by its short fingerprint; "none" when there are none."""
+    return ", ".join(f"{short_fingerprint(key)}…" for key in keys or ()) or "none"
+
+
 def grouped_digits(digest: str) -> str:
-    """A digest in groups of four, two lines of eight: how two people compare it on the telephone.
+    """A digest in groups of four, two lines of eight, so that two people can compare it by telephone.
 
     >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
     '0123 4567 89ab cdef 0123 4567 89ab cdef'
@@ -328,9 +338,9 @@ def _split_uri(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def _read_pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
-    if given:
-        return given
+def _read_pin(place: TokenUri, pin: bytes | None, holder: str | None) -> bytes:
+    if pin:
+        return pin
     if place.pin_source is not None:
         line, _, _ = key_files.read(place.pin_source, "file with a PIN").partition(b"\n")
         if not line:  # an empty one would cost a try

@@ -1,7 +1,7 @@
-"""The keyring: which keys a home has, for whom, with what powers, and what is wrong with them. No key is opened.
+"""The keyring: the keys of a home, their holders and roles, and what is wrong with them. No key is opened.
 
-A holder is listed when the anchor names one, or when `keys/` has a file of that stem. Powers are looked up by the key,
-not by the name: a file called alice.pub that holds another key than the anchor's alice has none, and is warned of.
+A holder is listed when the anchor names them, or when `keys/` has a file of that stem. Roles are looked up by the key,
+not by the name: a file alice.pub with another key than the anchor has for alice has no role, and gets a warning.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class KeyEntry:
     """One holder's key as this home knows it.
 
     Attributes:
-        holder: Whose it is.
+        holder: The name of its holder.
         key: The public half that lies in `keys/`, else the anchor's; None: this home has neither.
-        roles: What the anchor lets this key do.
+        roles: The roles that the anchor gives this key.
         private: Where the private half is: `not here`, `in a token`, or how its file is protected.
         warnings: What is wrong with it, a sentence each.
     """
@@ -42,7 +42,7 @@ def keyring(home: Home, anchor: Anchor | None) -> tuple[KeyEntry, ...]:
 
     Args:
         home: Its `keys/` is listed; key files are read up to their header, and not opened.
-        anchor: Who may do what; None: there is none yet, so nobody may do anything.
+        anchor: The keys of each role; None: there is no anchor yet, so no key has a role.
     """
     named = (
         list(dict.fromkeys(holder.name for role in anchor.roles.values() for holder in role.holders)) if anchor else []
@@ -78,7 +78,7 @@ def key_entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
 
 
 def roles_of(anchor: Anchor, key: Key) -> tuple[str, ...]:
-    """What the anchor lets `key` do: the roles that it pins, by the key's value."""
+    """The roles that the anchor gives to `key`, by its value."""
     digest = fingerprint(key)
     return tuple(name for name, role in anchor.roles.items() if digest in map(fingerprint, role.keys.values()))
 
@@ -106,7 +106,7 @@ def _describe_private_key(home: Home, holder: str, warnings: list[str]) -> str:
         warnings.append(str(error))
         return f"refused, mode {path.stat().st_mode & 0o7777:04o}"
     if found is None:
-        warnings.append("its file is not encrypted: whoever copies it can sign")
+        warnings.append("its file is not encrypted: who copies it can sign")
     elif not found.is_strong:
         warnings.append(f"its passphrase is cheap to guess ({found}): twinseal keys new writes scrypt")
     return f"{'encrypted' if found else 'in the clear'}, mode {path.stat().st_mode & 0o7777:04o}"

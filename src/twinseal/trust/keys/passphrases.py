@@ -1,4 +1,4 @@
-"""Passphrases and PINs: where one comes from when nobody is asked. They reach no log, no message, no command line.
+"""Passphrases and PINs: where one comes from when no person is asked. None is in a log, message or command line.
 
 In this order, the first that has one:
 
@@ -7,8 +7,8 @@ In this order, the first that has one:
 3. a file descriptor: `--passphrase-fd N`, or $TWINSEAL_PASSPHRASE_FD; its first line, for every key of the process
 4. $TWINSEAL_PASSPHRASE
 
-A descriptor is the one to choose for a service: what is in the environment is inherited by every child, and shown in
-/proc to whoever runs as the same user. `twinseal approve --as alice 3< <(pass show alice)` with `--passphrase-fd 3`.
+Use a descriptor for a service: the environment is inherited by every child process, and /proc shows it to every process
+of the same user. `twinseal approve --as alice 3< <(pass show alice)` with `--passphrase-fd 3`.
 
 A variable that is set and empty counts as not set: an empty passphrase protects nothing.
 """

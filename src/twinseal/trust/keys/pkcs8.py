@@ -5,9 +5,9 @@ Storage Cheat Sheet gives, and the largest memory (16 MiB) that OpenSSL's comman
 the library's own `BestAvailableEncryption`: as measured on cryptography 50 that is PBKDF2 with 2,048 rounds, half a
 millisecond a guess.
 
-The costs in a key file are read before anything is derived. Without that, a file decides how long we work: PBKDF2 with
-10^9 rounds took minutes, scrypt with N=2^20 a gigabyte, and a count of 2^63 ended in a panic that `except Exception`
-does not catch.
+The costs in a key file are read and limited before a key is derived. Otherwise the file could cost any time or memory:
+PBKDF2 with 10^9 rounds took minutes, scrypt with N=2^20 a gigabyte, and a count of 2^63 ended in a panic that `except
+Exception` does not catch.
 
     >>> from cryptography.hazmat.primitives.asymmetric import ec
     >>> pem = encrypted(ec.generate_private_key(ec.SECP256R1()), b"correct horse")

@@ -5,9 +5,9 @@ r"""The `pkcs11:` scheme of RFC 7512: which token, which key in it, by which mod
 Path attributes choose the token (token, manufacturer, model, serial, slot-id, slot-description, slot-manufacturer,
 library-description, library-manufacturer) and the key (object, id, type). Query attributes: module-path, else
 $TWINSEAL_PKCS11_MODULE; pin-source, an absolute path or a file: URI. An attribute that is unknown or given twice is
-refused: what is not understood could have chosen another key.
+refused: it could have chosen another key.
 
-`pin-value` is refused too. A URI stands in command lines, environments and logs, and a PIN must stand in none.
+`pin-value` is refused too: URIs appear in command lines, environments and logs, where a PIN must not.
 
     >>> uri = TokenUri.parse("pkcs11:token=My%20card;object=alice;id=%01%02")
     >>> (uri.token, uri.object, uri.id)
@@ -100,7 +100,7 @@ class TokenUri:
 
     @property
     def holder(self) -> str:
-        """The name by which a passphrase is looked for when nobody says whose key it is: the key's, or the token's."""
+        """The name to look a passphrase up by when the holder is not given: the key's label, else the token's."""
         return self.object or dict(self.token).get("token") or SCHEME
 
     def module_path(self) -> Path:

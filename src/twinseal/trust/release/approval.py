@@ -1,13 +1,13 @@
 """Approvals: one file for each reviewer, `approvals/<holder>.json`, over the release being decided.
 
-An approval carries the reviewer's signature over the model's TUF role: that is what counts. Approval and rejection
-alike carry a signed statement (predicate REVIEW) of the decision and the comment, so that what is shown beside a name
-is that person's. A rejection is kept and shown, never counted, and does not stand in the way of the others.
+An approval has the reviewer's signature over the model's TUF role: that is what counts. Approval and rejection both
+have a signed statement (predicate REVIEW) of the decision and the comment, so the words beside a name are really that
+person's. A rejection is kept and shown, never counted, and does not stop the other reviewers.
 
-The folder is anybody's to write to. A file that is about another release is stale; one that is forged or malformed is
-invalid. Both are reported with the reason; neither counts, and neither stops the rest.
+Anybody can write to the folder. A file about another release is stale; a forged or malformed one is invalid. Both are
+reported with the reason; neither counts, and neither stops the others.
 
-A decision is in the audit log before its file is written, and a refusal to let somebody decide is there, too.
+A decision is in the audit log before its file is written; so is the refusal of an attempt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Literal
 import structlog
 
 from twinseal.digests import canonical_json, parse_json, sha256
-from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError
+from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError, suggest
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import read_regular, write_json
 from twinseal.trust.audit import Entry, Log
@@ -69,7 +69,7 @@ class Review:
     """What one file in approvals/ says, and whether it counts.
 
     Attributes:
-        holder: Who; the file's name when it is invalid.
+        holder: The reviewer; the file's name when it is invalid.
         standing: approved (counts), rejected, stale (about another release) or invalid (forged or malformed).
         comment: The reviewer's own words; "" when invalid.
         time: When, by the reviewer's clock, RFC 3339.
@@ -232,8 +232,9 @@ def _check_reviewer(request: Request, reviewer: NamedSigner, anchor: Anchor) -> 
             f"got {short_fingerprint(reviewer.signer.public_key)}…",
             remedy=f"Sign with the key of {reviewer.holder}: --key URI. All keys: twinseal trust show",
         )
-    model = model_of(request.role_bytes)
-    check_release(parse_role(request.role_bytes, model), request.release_bytes, model)
+    with suggest("models/release/ was changed since it was submitted. Submit it again: dvc repro --force submit"):
+        model = model_of(request.role_bytes)
+        check_release(parse_role(request.role_bytes, model), request.release_bytes, model)
     if request.release.model != model:
         raise EvidenceError(f"release: expected one of {model}, whose role lists it, got {request.release.model}")
 
@@ -318,7 +319,7 @@ def _parse_review(path: Path) -> dict[str, Any]:
 
 
 def _authenticate(value: dict[str, Any], holder: str, anchor: Anchor) -> dict[str, Any]:
-    """What the reviewer signed; everything readable in the file must say the same."""
+    """What the reviewer signed; every readable field of the file must agree with it."""
     reviewers = anchor.roles["reviewer"]
     single = RoleKeys(f"reviewer {holder}", 1, tuple(item for item in reviewers.holders if item.name == holder))
     payload = verify_envelope(canonical_json(value["review"]), single, f"review by {holder}")

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.digests import is_sha256
-from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError
+from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, suggest
 from twinseal.evidence import TEST_RESULT, Statement, Subject, outcome
 from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
@@ -36,6 +36,11 @@ from twinseal.trust.release.release import MODEL, SIGNATURE, Release
 from twinseal.trust.root.anchor import Anchor
 
 RESOURCE = "https://twinseal.dev/model/"
+_CHANGED = (
+    "The files are not those that were signed. Fetch them again, or build them again: dvc repro. If refused again, "
+    "find out who changed them."
+)
+_OTHER_VERDICT = "The verdict was reached from other records. Have this candidate judged again: dvc repro assess"
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,9 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
     """
     files = _list_files(directory) if records is None else tuple(sorted(records))
     model_files = _model_subjects(files)
-    _verify_model_signature(directory, anchor, files)  # 2
-    statements = _read_statements(directory, anchor, files)  # 3
+    with suggest(_CHANGED):
+        _verify_model_signature(directory, anchor, files)  # 2
+        statements = _read_statements(directory, anchor, files)  # 3
     _require_passed(statements)  # 4
     _check_chain(statements, model_files)  # 5
     _check_verdict_subjects(statements["assess"], model_files)  # 6
@@ -101,14 +107,18 @@ def verify_release(
         GateRefusedError, SignatureError, ThresholdError, OSError: As `verify_bundle`.
     """
     files = _list_files(directory) if records is None else tuple(sorted(records))
-    _require_same_files(release.files, files)  # 1
+    with suggest(_CHANGED):
+        _require_same_files(release.files, files)  # 1
     verified = verify_bundle(directory, anchor, files)
     for what, expected, got in (  # 8
         ("model", release.model, verified.model),
         ("policy", release.policy_sha256, verified.policy_sha256),
     ):
         if expected != got:
-            raise EvidenceError(f"verdict: expected one on the {what} {expected[:64]} of the release, got {got[:64]}")
+            raise EvidenceError(
+                f"verdict: expected one on the {what} {expected[:64]} of the release, got {got[:64]}",
+                remedy="Policy or model changed after the verdict. Judge and submit again: dvc repro",
+            )
     return verified
 
 
@@ -204,7 +214,10 @@ def _read_statements(directory: Path, anchor: Anchor, files: tuple[FileRecord, .
 def _require_passed(statements: Mapping[str, Statement]) -> None:
     for stage, statement in statements.items():
         if statement.predicate_type == TEST_RESULT and outcome(statement) != "PASSED":
-            raise GateRefusedError(f"{stage}: expected the result PASSED, got {outcome(statement) or 'none'}")
+            raise GateRefusedError(
+                f"{stage}: expected the result PASSED, got {outcome(statement) or 'none'}",
+                remedy=f"The test failed, or did not end: read reports/report.html, then: dvc repro {stage}",
+            )
     verdict = outcome(statements["assess"])
     if verdict != "PASSED":
         raise GateRefusedError(
@@ -244,7 +257,10 @@ def _check_verdict_inputs(verdict: Statement, files: tuple[FileRecord, ...]) -> 
     evidence = {record.path: record.sha256 for record in files if record.path.startswith("evidence/")}
     expected = sorted(digest for path, digest in evidence.items() if path != "evidence/assess.dsse.json")
     if got != expected:
-        raise EvidenceError(f"verdict: expected one from the {len(expected)} statements of this bundle, got another")
+        raise EvidenceError(
+            f"verdict: expected one from the {len(expected)} statements of this bundle, got another",
+            remedy=_OTHER_VERDICT,
+        )
 
 
 def _named(item: object) -> object:

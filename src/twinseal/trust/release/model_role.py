@@ -1,7 +1,7 @@
 """A model's own TUF role: what reviewers sign. It lists one target, `<model>/release.json`, and nothing else.
 
-The approval *is* the threshold signature on this role's metadata. Here it is read (strictly: one target, no delegation
-of its own, SHA-256 alone) and its signatures are counted against the reviewers that the anchor has pinned.
+The approval is the threshold signature on this role's metadata. This module parses it (strictly: one target, no
+delegation, SHA-256 only) and counts its signatures against the reviewers that the anchor pins.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from twinseal.trust.root.anchor import Anchor
 
 @dataclass(frozen=True)
 class ApprovalCount:
-    """How far an approval has come.
+    """Who has approved a release, and who can still.
 
     Attributes:
         model: The model whose role it is.
-        threshold: How many reviewers it takes.
+        threshold: How many reviewers must sign.
         signed: Reviewers whose signature counts.
-        may_sign: Reviewers who have not signed yet.
+        may_sign: Reviewers who have not signed yet, and can.
     """
 
     model: str
@@ -43,7 +43,7 @@ class ApprovalCount:
 
     @property
     def missing(self) -> int:
-        """How many more it takes."""
+        """How many more must sign."""
         return max(0, self.threshold - len(self.signed))
 
     @property
@@ -53,15 +53,15 @@ class ApprovalCount:
         return f"approved by {len(self.signed)} ({self.threshold} needed): {names}"
 
     def require_complete(self) -> None:
-        """Refuse an approval that is not complete.
+        """Refuse an approval with too few signatures.
 
         Raises:
-            ThresholdError: Fewer have signed than it takes; names who still may.
+            ThresholdError: Too few have signed; names who can still sign.
         """
         if self.missing:
             raise ThresholdError(
                 f"approval of {self.model}: expected {self.threshold} reviewers, got {len(self.signed)} "
-                f"({', '.join(self.signed) or 'nobody'}); who may still sign: {', '.join(self.may_sign)}",
+                f"({', '.join(self.signed) or 'nobody'}); can still sign: {', '.join(self.may_sign)}",
                 remedy="Ask one of them to look at it and run: twinseal approve",
             )
 
@@ -117,19 +117,23 @@ def check_release(metadata: Metadata[Targets], release_bytes: bytes, model: str)
     if target.length != len(release_bytes) or target.hashes["sha256"] != got:
         raise DigestMismatchError(
             f"{target.path}: expected sha256 {target.hashes['sha256'][:12]}… ({target.length} bytes) as listed, "
-            f"got {got[:12]}… ({len(release_bytes)} bytes)"
+            f"got {got[:12]}… ({len(release_bytes)} bytes)",
+            remedy="The release was changed after the role was made for it. Submit it again: dvc repro --force submit",
         )
 
 
 def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
-    """Refuse metadata that was valid once.
+    """Refuse metadata that has expired.
 
     Raises:
         ExpiredError: It has expired at `now`.
     """
     if metadata.signed.is_expired(now):
         expired = _format_utc(metadata.signed.expires)
-        raise ExpiredError(f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}")
+        raise ExpiredError(
+            f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}",
+            remedy="It must be signed again: `twinseal trust show` says what expires, and who renews it.",
+        )
 
 
 def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
@@ -139,8 +143,8 @@ def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
         SignatureError: The bytes are no role.
     """
     metadata = parse_role(role_bytes, model_of(role_bytes))
-    made = signer.sign(signed_bytes(metadata, "role"))
-    return {"keyid": made.keyid, "sig": made.signature}
+    signature = signer.sign(signed_bytes(metadata, "role"))
+    return {"keyid": signature.keyid, "sig": signature.signature}
 
 
 def count_approvals(
@@ -148,7 +152,7 @@ def count_approvals(
 ) -> ApprovalCount:
     """How many of the reviewers whom `anchor` pins have signed exactly this role.
 
-    A signature by somebody else, over other bytes, or by a key already counted, counts for nothing.
+    A signature by another key, over other bytes, or by a key already counted, is not counted.
 
     Raises:
         SignatureError: The role or a signature is malformed.

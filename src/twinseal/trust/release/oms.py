@@ -1,9 +1,9 @@
 """OpenSSF Model Signing (OMS v1.0): the builder's signature over exactly the files of a model directory.
 
-The door to `model_signing`, which is imported inside the functions: it takes over a second, and most commands never
-need it.
+The only module that imports `model_signing`, and inside functions: the import takes over a second, and most commands do
+not need it.
 
-Verification, numbered as in the body; each closes a hole that the library leaves open (measured on 1.1.1):
+Verification, numbered as in the body; each closes a gap that the library leaves (measured on 1.1.1):
 
 1. the bundle is not too long, is JSON with each key once, and has the one shape that we write: key method, one
    signature

@@ -3,10 +3,10 @@
     metadata/   <n>.root.json  <n>.targets.json  <n>.<model>.json  <n>.snapshot.json  timestamp.json
     targets/    <model>/<sha256>.release.json
 
-`timestamp.json` is the state: what it does not lead to does not exist. Everything else is written first, under names
-that nothing refers to yet, so that an interrupted publication changes nothing and is simply run again.
+`timestamp.json` is the state: files that it does not lead to do not count. All other files are written first, under
+names that nothing refers to yet, so an interrupted publication changes nothing: run it again.
 
-Nothing here decides who is trusted: custodians do (`twinseal.trust.root.custody`), and `publish` only counts.
+Custodians decide who is trusted (`twinseal.trust.root.custody`); `publish` only counts signatures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, fingerprints
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes
 from twinseal.trust.release.model_role import (
     assemble_signed_role,
@@ -114,7 +114,7 @@ def publish(
 
     Raises:
         DigestMismatchError: The release is not the one that the role lists.
-        ThresholdError: Too few reviewers have signed; names who may.
+        ThresholdError: Too few reviewers have signed; names who can still sign.
         ExpiredError: The approval, or what the root says of a role, is too old.
         RollbackError: The role, or the release, is not the next.
         KeyAccessError: The registrar's key is not the one that the root names.
@@ -147,7 +147,7 @@ def publish(
 
 
 def renew(home: Home, *, registrar: KeySigner, roles: Roles, now: datetime) -> datetime:
-    """Say again that what is published is current: a new snapshot and timestamp. Headless; run it before they expire.
+    """Confirm that what is published is current: a new snapshot and timestamp. Run it from a timer, before they expire.
 
     Returns:
         When the new timestamp expires.
@@ -172,7 +172,12 @@ def sign_snapshot_and_timestamp(
     """
     root = _current_root(home)
     if registrar is None or registrar.public_key.keyid not in root.roles["timestamp"].keyids:
-        raise KeyAccessError(f"registrar: expected the key that the root names, got {registrar!r}")
+        expected = fingerprints(root.get_key(keyid) for keyid in root.roles["timestamp"].keyids)
+        raise KeyAccessError(
+            f"registrar: expected the key {expected} that the root names, "
+            f"got {fingerprints(registrar and [registrar.public_key])}",
+            remedy="Use the registrar's key, in $TWINSEAL_REGISTRAR_KEY or keys/registrar.pem of the home.",
+        )
     expires = roles.expiry("registrar", now)
     listing = sign_metadata(Snapshot(version=version, expires=expires, meta=meta), [registrar])
     listed = MetaFile.from_data(version, listing, ["sha256"])

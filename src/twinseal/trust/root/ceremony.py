@@ -1,14 +1,14 @@
-"""Ceremonies: what custodians come together for. Each ends in a new root, by `twinseal.trust.root.custody`.
+"""Ceremonies: what custodians do together. Each leads to a new root, through `twinseal.trust.root.custody`.
 
     init_demo, init   the first root
-    renew             the same again, as policy/roles.yaml has it now, before it expires
-    rotate            another key for one holder; the old one never counts again
-    revoke            one holder less; the key never counts again
-    finish            sign what is proposed with the keys that are here; publish it once enough have signed
+    renew             a new root with today's policy/roles.yaml, before the old one expires
+    rotate            another key for one holder; the old key never counts again
+    revoke            one holder fewer; the key never counts again
+    finish            sign the proposal with the keys on this machine; publish it once enough have signed
 
-On a demo machine all keys are made here, in the clear, and everything says so. On a real one each holder makes a key
-of their own and brings its public half (`keys/<holder>.pub`); custodians sign where their keys are, one after the
-other.
+On a demo machine all keys are made here, unencrypted, and every message says so. On a real one each holder makes a key
+and gives the public half to a custodian (`keys/<holder>.pub`). Custodians sign one after the other, each on the machine
+that has the key.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Passphrase: TypeAlias = Callable[[str, str], bytes | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far a ceremony has come.
+    """The state of a ceremony.
 
     Attributes:
         anchor: The new anchor; None while the proposal waits.
@@ -55,7 +55,7 @@ def from_environment(_uri: str, _holder: str) -> bytes | None:
 
 
 def init_demo(home: Home, roles: Roles, now: datetime) -> Anchor:
-    """Everything with throw-away keys: for a story on one machine, never for a machine that matters.
+    """A first root and throw-away keys for every role: to try things out on one machine, never for a real one.
 
     Keys that an interrupted run left are used again.
 
@@ -107,7 +107,7 @@ def init(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = fr
 
 
 def renew(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
-    """The next root, with who may do what as policy has it now: keys stay, new holders bring `keys/<holder>.pub`.
+    """The next root, with today's policy: keys stay, new holders bring `keys/<holder>.pub`.
 
     Raises:
         KeyAccessError: A new holder's public key is missing, or a private key cannot be opened.
@@ -137,12 +137,12 @@ def rotate(
     passphrase: Passphrase = from_environment,
     new_passphrase: Callable[[], bytes | None] = lambda: None,
 ) -> Outcome:
-    """Another key for `holder`, in every role that they hold; the old one never counts again.
+    """A root with another key for `holder`, in every role that they have; the old key never counts again.
 
     Args:
         home: Where.
         roles: For how long the new root holds.
-        holder: Whose.
+        holder: The holder whose key is replaced.
         now: Aware, UTC.
         public: The new public key, of a holder elsewhere; None: a pair is made here, in `keys/next/`.
         passphrase: Asked for each key of a custodian or of the registrar that is here.
@@ -158,7 +158,7 @@ def rotate(
     if public is not None and place.exists():
         raise KeyAccessError(
             f"{place}: expected no key of a rotation that was not finished, found one",
-            remedy="Delete it if nobody wants it any more, then run this again.",
+            remedy="If it is not needed any more, delete it; then run this again.",
         )
     if public is None:
         again = place.exists()  # made by a rotation that was interrupted
@@ -184,7 +184,7 @@ def rotate(
 def revoke(
     home: Home, roles: Roles, holder: str, now: datetime, *, passphrase: Passphrase = from_environment
 ) -> Outcome:
-    """One holder less, in every role that they hold; the key never counts again.
+    """A root without this holder, in every role that they had; their key never counts again.
 
     Raises:
         KeyAccessError: Nobody of that name has a role.
@@ -207,7 +207,7 @@ def revoke(
 
 
 def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
-    """Sign what is proposed with the custodians' keys that are here; publish it once enough have signed.
+    """Sign the proposal with the custodians' keys on this machine; publish it once enough have signed.
 
     Side effects: the signed proposal, or the new root; keys that it brought in take their places.
 
@@ -253,9 +253,9 @@ def _pins_after_revoking(before: Anchor, changed: dict[str, RoleKeys], old: Key,
 
 
 def _put_new_keys_in_place(home: Home, anchor: Anchor) -> None:
-    """Put keys that the new root has brought in into their places; the old ones are kept aside, and count no longer.
+    """Move keys that the new root names into their places; the old ones go to `keys/retired/`, and count no longer.
 
-    The public half first: killed in between, the next call sees by it whose the private one is.
+    The public half first: after an interruption, the next call sees from it whose the private half is.
     """
     counted = {key.keyid for role in anchor.roles.values() for key in role.keys.values()}
     for suffix in (".pub", ".pem"):
@@ -301,7 +301,9 @@ def _public_key_of(home: Home, holder: str, signer: KeySigner | None) -> Key:
     try:
         return read_public_key(path)
     except KeyAccessError as error:
-        remedy = f"Ask {holder} for the public key, compare its digest by voice, and put it at {path}."
+        remedy = (
+            f"Ask {holder} for the public key, compare its fingerprint with them by telephone, and put it at {path}."
+        )
         raise KeyAccessError(str(error), remedy=remedy) from error
 
 
@@ -317,5 +319,5 @@ def _require_no_proposal(home: Home) -> None:
     if home.proposal_dir.exists():
         raise RootError(
             f"{home.proposal_dir}: expected nothing proposed yet, found a proposal",
-            remedy="Finish it: twinseal trust sign. Or, if nobody wants it any more, delete that folder.",
+            remedy="Finish it: twinseal trust sign. Or, if it is not needed any more, delete that folder.",
         )

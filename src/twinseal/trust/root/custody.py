@@ -2,7 +2,7 @@
 
     <home>/proposal/    root.json, targets.json: what waits for signatures; carried from custodian to custodian
 
-Everything that changes who may do what goes this one way: the first ceremony, a renewal, a rotation, a revocation.
+Every change of the keys or roles goes this one way: the first ceremony, a renewal, a rotation, a revocation.
 Publication, numbered as in the body of `publish`:
 
 1. enough custodians of the old root and of the new one have signed (TUF 1.0, 5.3.4), and enough sign the delegation
@@ -36,7 +36,7 @@ from twinseal.files import read_regular, write_whole
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_TEXT
 from twinseal.trust.home import Home
-from twinseal.trust.keys.key import Key, KeySigner, fingerprint
+from twinseal.trust.keys.key import Key, KeySigner, fingerprint, fingerprints
 from twinseal.trust.metadata import MAX_METADATA_BYTES, keys_that_signed, parse, signed_bytes
 from twinseal.trust.release.model_role import check_expiry
 from twinseal.trust.release.release import target_path
@@ -108,7 +108,7 @@ def pins_of(
     revoked: Iterable[str] = (),
     demo: bool = False,
 ) -> Pins:
-    """What policy wants, with the keys of its holders.
+    """The pins that policy asks for, with the keys of its holders.
 
     Args:
         roles: policy/roles.yaml.
@@ -134,11 +134,11 @@ def pins_of(
 
 
 def propose(home: Home, pins: Pins, roles: Roles, now: datetime) -> Proposal:
-    """The next root and delegation, signed by nobody yet.
+    """The next root and delegation, without signatures.
 
     Args:
         home: Its anchor is succeeded; without one this is the first root.
-        pins: Who may do what, from now on.
+        pins: The keys of each role, from now on.
         roles: For how long root and delegation hold.
         now: Aware, UTC.
 
@@ -206,7 +206,7 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         now: Aware, UTC.
 
     Raises:
-        ThresholdError: Too few custodians have signed; names who may.
+        ThresholdError: Too few custodians have signed; names who can still sign.
         RollbackError: It is not the next.
         ExpiredError: It is too old.
         KeyAccessError: The registrar's key is not the one that the new root names.
@@ -222,14 +222,18 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
     if targets.signed.targets or targets.signed.delegations != _delegations(anchor.pins):
         raise RootError(
             f"proposal {TARGETS}: expected a delegation to the reviewers whom {ROOT} pins, and no more, got another",
-            remedy="They are of two proposals: delete both files, and propose again.",
+            remedy="The two files are from different proposals: delete both, and propose again.",
         )
     published = {} if before is None else dict(snapshot(home).meta)
     _check_next(targets, published.get(TARGETS), proposal.targets)  # 2
     for name, metadata in ((ROOT, parse(Root, proposal.root, ROOT)), (TARGETS, targets)):
         check_expiry(metadata, now, f"proposal {name}")
     if registrar is None or registrar.public_key.keyid not in anchor.roles["registrar"].keys:
-        raise KeyAccessError(f"registrar: expected the key that the new root names, got {registrar!r}")
+        raise KeyAccessError(
+            f"registrar: expected the key {fingerprints(anchor.roles['registrar'].keys.values())} that the new root "
+            f"names, got {fingerprints(registrar and [registrar.public_key])}",
+            remedy="Sign where the registrar's key is: twinseal trust sign",
+        )
     if before is not None and not log_of(home.path).path.exists():
         raise AuditError(
             f"{log_of(home.path).path}: expected the audit log that the first root began, got none",
@@ -251,23 +255,23 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
 
 
 def _audit_entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) -> list[Entry]:
-    """What this root decides: the first one, keys that count no longer, or that all goes on."""
+    """The audit entries for this root: the first one, keys that count no longer, or a renewal."""
     details = {"root": f"version {after.version}", "fingerprint": after.fingerprint}
     if before is None:
         return [Entry(now, "anchored", actor, details=details)]
-    gone = set(after.pins.revoked) - set(before.pins.revoked)
+    newly_revoked = set(after.pins.revoked) - set(before.pins.revoked)
     holders = {h.name: fingerprint(h.key) for role in before.roles.values() for h in role.holders}
     left = {h.name for role in after.roles.values() for h in role.holders}
     entries = [
         Entry(now, "rotated" if name in left else "revoked", actor, details=details | {"holder": name, "key": value})
         for name, value in holders.items()
-        if value in gone
+        if value in newly_revoked
     ]
     return entries or [Entry(now, "renewed", actor, details=details | _changes(before, after))]
 
 
 def _changes(before: Anchor, after: Anchor) -> dict[str, str]:
-    """What a renewal changed, by role: who came, who went, whose key is another, another threshold."""
+    """What a renewal changed, by role: new holders, removed holders, other keys, another threshold."""
     details = {}
     for name, role in after.roles.items():
         old = before.roles[name]
