@@ -59,7 +59,7 @@ def test_the_suite_is_the_contract_every_rule_once(pump: Contract, pumps: Fleet)
 
 
 def test_a_suite_survives_json(pump: Contract) -> None:
-    import great_expectations as gx  # the test guard_decisions behind the door
+    import great_expectations as gx  # the test looks behind the door
 
     suite = build_suite(pump, None)
     value = {key: item for key, item in suite.to_json_dict().items() if key in ("name", "expectations", "meta")}

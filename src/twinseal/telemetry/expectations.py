@@ -22,7 +22,7 @@ from twinseal.errors import DataError
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.data_docs import offline
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.reference import Reference, shares, stability
+from twinseal.telemetry.reference import Reference, bin_shares, largest_difference, smallest_share, stability_index
 from twinseal.telemetry.rules import CHECKS, Mask
 from twinseal.telemetry.screening import Finding, Rule, findings, row_rules
 
@@ -159,11 +159,11 @@ class ExpectRowsToKeepRule(MulticolumnMapExpectation):  # type: ignore[misc]  # 
         return _sentence(configuration, result, "$channel, $rule: expected $expects")
 
 
-class StabilityIndex(TableMetricProvider):  # type: ignore[misc]  # untyped
-    """The population stability index of a column against a reference's bins."""
+class BinShares(TableMetricProvider):  # type: ignore[misc]  # untyped
+    """The share of a column's values in each bin of the reference, and how many units they come from."""
 
-    metric_name = "twinseal.column.stability_index"
-    value_keys = ("column", "edges", "shares")
+    metric_name = "twinseal.column.bin_shares"
+    value_keys = ("column", "edges")
 
     @metric_value(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
     def _pandas(
@@ -172,27 +172,30 @@ class StabilityIndex(TableMetricProvider):  # type: ignore[misc]  # untyped
         metric_domain_kwargs: dict[str, Any],
         metric_value_kwargs: dict[str, Any],
         **_: Any,
-    ) -> float:
+    ) -> tuple[tuple[float, ...], int]:
         frame, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
         values = frame[metric_value_kwargs["column"]].to_numpy(dtype=np.float64)
-        return stability(metric_value_kwargs["shares"], shares(values, metric_value_kwargs["edges"]))
+        return bin_shares(values, metric_value_kwargs["edges"]), int(frame["unit"].nunique())
 
 
 class ExpectColumnStabilityIndexToBeAtMost(BatchExpectation):  # type: ignore[misc]  # untyped
-    """Expect a column to fall into the reference's bins as the reference did."""
+    """Expect a column to fill the bins of the reference as the reference did."""
 
-    metric_dependencies = ("twinseal.column.stability_index",)
-    success_keys = ("column", "edges", "shares", "most")
-    args_keys = ("column", "edges", "shares", "most")
+    metric_dependencies = ("twinseal.column.bin_shares",)
+    success_keys = ("column", "edges", "shares", "reference_units", "most")
+    args_keys = ("column", "edges", "shares", "reference_units", "most")
 
     column: str
     edges: list[float]
     shares: list[float]
+    reference_units: int
     most: float
 
     def _validate(self, metrics: dict[str, Any], **_: Any) -> dict[str, Any]:
-        index = metrics["twinseal.column.stability_index"]
-        return {"success": bool(index <= self.most), "result": {"observed_value": index}}
+        shares, units = metrics["twinseal.column.bin_shares"]
+        index = stability_index(self.shares, shares, smallest=smallest_share(self.reference_units, units))
+        details = {"largest_difference": largest_difference(self.edges, self.shares, shares)}
+        return {"success": bool(index <= self.most), "result": {"observed_value": index, "details": details}}
 
     @classmethod
     @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)  # type: ignore[untyped-decorator]
@@ -265,7 +268,12 @@ def _drift_expectations(contract: Contract, reference: Reference) -> list[Any]:
         expectations += [
             gxe.ExpectColumnMeanToBeBetween(column=name, min_value=least, max_value=most, meta=mean),
             ExpectColumnStabilityIndexToBeAtMost(
-                column=name, edges=list(known.edges), shares=list(known.shares), most=drift.max_psi, meta=index
+                column=name,
+                edges=list(known.edges),
+                shares=list(known.shares),
+                reference_units=reference.units,
+                most=drift.max_psi,
+                meta=index,
             ),
         ]
     return expectations
@@ -296,6 +304,8 @@ def _of_the_fleet(name: str, expects: str, item: Any) -> Finding:
     number = float(observed) if isinstance(observed, int | float | np.floating) and np.isfinite(observed) else None
     if item is not None and _raised(item.exception_info):
         expects = f"{expects} (it could not be evaluated)"
+    elif item is not None and "largest_difference" in item.result.get("details", {}):
+        expects = f"{expects} ({item.result['details']['largest_difference']})"
     rule, _, channel = name.partition(" ")
     return Finding("", 0, 0, channel or "all", rule, number, expects, 0)
 

@@ -17,7 +17,7 @@ test holds the two to the same rows.
     consistency  a sensor says what the others lead one to expect, over ten cycles and over the whole unit; by regime
 
 Rules: NaN breaks `missing` and nothing else; infinities break `range`. A rule that cannot be applied is named by
-`untested`, so that nobody takes it for passed.
+`untested_rules`, so that nobody takes it for passed.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
     return (*keys, *by_channel, *(_consistency_rules(contract) if units >= MIN_UNITS_FOR_CONSISTENCY else ()))
 
 
-def untested(contract: Contract, *, units: int) -> tuple[str, ...]:
+def untested_rules(contract: Contract, *, units: int) -> tuple[str, ...]:
     """The rules that say nothing about a fleet of so few units."""
     few = units < MIN_UNITS_FOR_CONSISTENCY and len(_judged(contract)) > 1
     return ("consistency",) if few else ()
