@@ -36,7 +36,7 @@ from twinseal.config import Settings, parse, read_yaml
 from twinseal.errors import ConfigError
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.rules import steps
+from twinseal.telemetry.rules import changes
 
 SMALLEST_SHARE = 1e-4  # of a bin, however many units there are
 
@@ -171,7 +171,7 @@ def bin_shares(values: npt.NDArray[Any], edges: Sequence[float]) -> tuple[float,
 def _channel_reference(fleet: Fleet, name: str) -> ChannelReference:
     values = fleet.table[name].to_numpy(dtype=np.float64)
     known = values[~np.isnan(values)]
-    change = np.abs(steps(fleet.table, name))
+    change = np.abs(changes(fleet.table, name))
     edges = sorted({_rounded(edge) for edge in np.quantile(known, np.arange(1, 10) / 10)})
     return ChannelReference(
         mean=_rounded(known.mean()),

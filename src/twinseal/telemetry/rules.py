@@ -22,7 +22,7 @@ Known = Mapping[str, Sequence[Any]]  # the contract's regimes as plain data: set
 
 
 @dataclass(frozen=True)
-class Breach:
+class RuleResult:
     """The result of a rule for every row.
 
     Attributes:
@@ -49,13 +49,13 @@ def _values(table: pd.DataFrame, name: str) -> Array:
     return table[name].to_numpy(dtype=np.float64)
 
 
-def steps(table: pd.DataFrame, name: str) -> Array:
+def changes(table: pd.DataFrame, name: str) -> Array:
     """Change from the row before, (R,) float64; NaN in the first row of a unit."""
     values = _values(table, name)
     with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN; the rule `range` finds the infinities
-        steps = np.diff(values, prepend=np.nan)
-    steps[_starts(table)] = np.nan
-    return steps
+        change = np.diff(values, prepend=np.nan)
+    change[_starts(table)] = np.nan
+    return change
 
 
 def regimes_of(table: pd.DataFrame, known: Known) -> npt.NDArray[np.int64]:
@@ -64,34 +64,34 @@ def regimes_of(table: pd.DataFrame, known: Known) -> npt.NDArray[np.int64]:
     return regimes(settings, np.array(known["points"], dtype=np.float64), np.array(known["within"], dtype=np.float64))
 
 
-def _unique(table: pd.DataFrame) -> Breach:
+def _unique(table: pd.DataFrame) -> RuleResult:
     broken = table.duplicated(["unit", "cycle"], keep=False).to_numpy()
-    return Breach(broken, _values(table, "cycle"), broken.astype(np.float64))
+    return RuleResult(broken, _values(table, "cycle"), broken.astype(np.float64))
 
 
-def _cycles(table: pd.DataFrame) -> Breach:
+def _cycles(table: pd.DataFrame) -> RuleResult:
     starts = _starts(table)
     place = np.arange(len(table)) - np.repeat(starts, _lengths(table, starts))
     cycle = _values(table, "cycle")
     away = np.abs(cycle - (place + 1))
-    return Breach(away != 0, cycle, away)
+    return RuleResult(away != 0, cycle, away)
 
 
-def _history(table: pd.DataFrame, *, least: int) -> Breach:
+def _history(table: pd.DataFrame, *, least: int) -> RuleResult:
     starts = _starts(table)
     lengths = _lengths(table, starts)
     seen = np.repeat(lengths, lengths).astype(np.float64)
-    return Breach(seen < least, seen, least - seen)
+    return RuleResult(seen < least, seen, least - seen)
 
 
-def _label(table: pd.DataFrame) -> Breach:
+def _label(table: pd.DataFrame) -> RuleResult:
     starts = _starts(table)
     lengths = _lengths(table, starts)
     last = starts + lengths - 1
     rul, censored = _values(table, "rul"), table["censored"].to_numpy()
     unknown = np.isnan(rul)
     known_somewhere = np.repeat(np.add.reduceat(~unknown, starts) > 0, lengths) if len(starts) else unknown
-    fall = steps(table, "rul") + steps(table, "cycle")  # 0 if one cycle later one cycle less remains; NaN if unknown
+    fall = changes(table, "rul") + changes(table, "cycle")  # 0 if one cycle later one less remains; NaN if unknown
     end = np.zeros(len(table), dtype=bool)
     end[last] = np.where(censored[last], rul[last] <= 0, rul[last] != 0)
     broken = (
@@ -101,10 +101,10 @@ def _label(table: pd.DataFrame) -> Breach:
         | (censored != np.repeat(censored[last], lengths))
         | end
     )
-    return Breach(broken, rul, np.nan_to_num(np.abs(fall), nan=0.0, posinf=np.inf))
+    return RuleResult(broken, rul, np.nan_to_num(np.abs(fall), nan=0.0, posinf=np.inf))
 
 
-def _missing(table: pd.DataFrame, *, channel: str, share: float) -> Breach:
+def _missing(table: pd.DataFrame, *, channel: str, share: float) -> RuleResult:
     absent = np.isnan(_values(table, channel))
     starts = _starts(table)
     lengths = _lengths(table, starts)
@@ -113,35 +113,35 @@ def _missing(table: pd.DataFrame, *, channel: str, share: float) -> Breach:
     first = np.zeros(len(table), dtype=bool)
     first[starts] = True
     broken = absent & ((shares > share) | first)
-    return Breach(broken, np.full(len(table), np.nan) if share == 0 else shares, shares)
+    return RuleResult(broken, np.full(len(table), np.nan) if share == 0 else shares, shares)
 
 
-def _range(table: pd.DataFrame, *, channel: str, minimum: float, maximum: float) -> Breach:
+def _range(table: pd.DataFrame, *, channel: str, minimum: float, maximum: float) -> RuleResult:
     column = table[channel].to_numpy()
     # Compared as float32, the type of the column: a bound of 0.1 is met by the reading 0.1.
     kind = column.dtype.type
     broken = (column < kind(minimum)) | (column > kind(maximum))
     values = column.astype(np.float64)
-    return Breach(broken, values, np.maximum(minimum - values, values - maximum))
+    return RuleResult(broken, values, np.maximum(minimum - values, values - maximum))
 
 
-def _regime(table: pd.DataFrame, *, known: Known) -> Breach:
+def _regime(table: pd.DataFrame, *, known: Known) -> RuleResult:
     absent = table[list(known["settings"])].isna().any(axis=1).to_numpy()
     broken = (regimes_of(table, known) == NOWHERE) & ~absent
     first = _values(table, known["settings"][0])
-    return Breach(broken, first, broken.astype(np.float64))
+    return RuleResult(broken, first, broken.astype(np.float64))
 
 
-def _change(table: pd.DataFrame, *, channel: str, most: float, known: Known | None = None) -> Breach:
+def _change(table: pd.DataFrame, *, channel: str, most: float, known: Known | None = None) -> RuleResult:
     if known is None:
-        change = np.abs(steps(table, channel))
-        return Breach(change > most, change, change)
+        change = np.abs(changes(table, channel))
+        return RuleResult(change > most, change, change)
     # Compared with the last row of the same regime; the allowed change applies to each cycle since then.
     groups = table[["unit", "cycle", channel]].groupby([table["unit"], regimes_of(table, known)])
     gap = np.maximum(groups["cycle"].diff().to_numpy(dtype=np.float64), 1.0)
     with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN; the rule `range` finds the infinities
         change = np.abs(groups[channel].diff().to_numpy(dtype=np.float64)) / gap
-    return Breach(change > most, change, change)
+    return RuleResult(change > most, change, change)
 
 
 def _consistency(
@@ -154,7 +154,7 @@ def _consistency(
     most_unit: float,
     least_correlation: float,
     known: Known | None = None,
-) -> Breach:
+) -> RuleResult:
     """The residual of a sensor from its linear prediction by the other channels, in units of its usual spread.
 
     1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that wild
@@ -168,7 +168,7 @@ def _consistency(
     regime = np.zeros(len(table), dtype=np.int64) if known is None else regimes_of(table, known)
     residual = _residual(table, channel, ranges, least_correlation, regime)
     if residual is None:
-        return Breach(np.zeros(len(table), dtype=bool), zeros, zeros)
+        return RuleResult(np.zeros(len(table), dtype=bool), zeros, zeros)
     starts = _starts(table)
     lengths = _lengths(table, starts)
     spread = float(np.std(residual))
@@ -178,7 +178,7 @@ def _consistency(
         np.nan_to_num(_robust_z(window, floor=0.1 * spread)) / most_window,
         np.repeat(_robust_z(unit, floor=0.1 * spread), lengths) / most_unit,
     )
-    return Breach(excess > 1, excess, excess)
+    return RuleResult(excess > 1, excess, excess)
 
 
 def _residual(
@@ -234,7 +234,7 @@ def _robust_z(values: Array, *, floor: float) -> Array:
     return scaled
 
 
-CHECKS: dict[str, Callable[..., Breach]] = {
+CHECKS: dict[str, Callable[..., RuleResult]] = {
     "unique": _unique,
     "cycles": _cycles,
     "history": _history,

@@ -32,7 +32,7 @@ import pandas as pd
 
 from twinseal.telemetry.contract import Channel, Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.rules import CHECKS, Breach, Mask
+from twinseal.telemetry.rules import CHECKS, Mask, RuleResult
 
 MIN_UNITS_FOR_CONSISTENCY = 10
 """Fewer units do not show what is usual in the fleet."""
@@ -94,7 +94,7 @@ class Rule:
     bounds: Mapping[str, Any]
     expects: str
 
-    def check(self, table: pd.DataFrame) -> Breach:
+    def check(self, table: pd.DataFrame) -> RuleResult:
         """Apply the rule to rows sorted by unit and cycle."""
         return CHECKS[self.name](table, **self.bounds)
 
@@ -112,25 +112,25 @@ def screen(fleet: Fleet, contract: Contract) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda item: (item.unit, item.rule, item.channel)))
 
 
-def findings(table: pd.DataFrame, rule: Rule, breach: Breach, broken: Mask | None = None) -> tuple[Finding, ...]:
+def findings(table: pd.DataFrame, rule: Rule, result: RuleResult, broken: Mask | None = None) -> tuple[Finding, ...]:
     """One finding for each unit that breaks `rule`.
 
     Args:
         table: The rows.
         rule: The rule.
-        breach: The result of the rule for the rows.
-        broken: Which rows break it, as Great Expectations found them; by default those of the breach.
+        result: The result of the rule for the rows.
+        broken: Which rows break it, as Great Expectations found them; by default those of the result.
     """
-    rows = np.flatnonzero(breach.broken if broken is None else broken)
+    rows = np.flatnonzero(result.broken if broken is None else broken)
     units = table["unit"].to_numpy(dtype=object)[rows]
     parts = np.split(rows, np.flatnonzero(units[1:] != units[:-1]) + 1) if len(rows) else []
-    return tuple(_finding(table, rule, breach, part) for part in parts)
+    return tuple(_finding(table, rule, result, part) for part in parts)
 
 
-def _finding(table: pd.DataFrame, rule: Rule, breach: Breach, rows: npt.NDArray[np.intp]) -> Finding:
+def _finding(table: pd.DataFrame, rule: Rule, result: RuleResult, rows: npt.NDArray[np.intp]) -> Finding:
     cycles = table["cycle"].to_numpy()[rows]
-    worst = rows[np.argmax(np.nan_to_num(breach.excess[rows], nan=-np.inf))]
-    observed = float(breach.observed[worst])
+    worst = rows[np.argmax(np.nan_to_num(result.excess[rows], nan=-np.inf))]
+    observed = float(result.observed[worst])
     return Finding(
         unit=str(table["unit"].iloc[rows[0]]),
         first_cycle=int(cycles.min()),
