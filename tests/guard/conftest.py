@@ -80,7 +80,7 @@ def watch(params: GuardParams, rows: Doubles, contract: Contract | None = None) 
     return Watched(Guard(params, contract or contract_of(), window=len(rows)), rows)
 
 
-def deaf(channels: int, **changes: object) -> GuardParams:
+def untrained_params(channels: int, **changes: object) -> GuardParams:
     """A guard that has learned nothing: it knows the contract's rules and no more."""
     values = {
         "precision": tuple(map(tuple, np.eye(channels).tolist())),

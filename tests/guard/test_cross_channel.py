@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from guard.conftest import deaf
+from guard.conftest import untrained_params
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ def covariance(seed: int, channels: int) -> np.ndarray:
 def channels_of(matrix: np.ndarray) -> CrossChannel:
     precision = np.linalg.inv(matrix)
     precision = (precision + precision.T) / 2
-    return CrossChannel(deaf(len(matrix), precision=tuple(map(tuple, precision.tolist()))))
+    return CrossChannel(untrained_params(len(matrix), precision=tuple(map(tuple, precision.tolist()))))
 
 
 @given(seed=st.integers(0, 10_000), channels=st.integers(2, 8), data=st.data())
@@ -51,6 +51,6 @@ def test_disagreement_is_the_error_of_that_regression_in_its_deviations(
 
 
 def test_a_span_longer_than_what_was_seen_says_nothing() -> None:
-    judge = CrossChannel(deaf(2, spans=(1, 5), thresholds=((1.0, 1.0), (1.0, 1.0)), falls=(1.0, 1.0)))
+    judge = CrossChannel(untrained_params(2, spans=(1, 5), thresholds=((1.0, 1.0), (1.0, 1.0)), falls=(1.0, 1.0)))
     ratios = judge.ratios(np.full((2, 2, 2), 3.0), np.array([4, 5]))
     assert ratios.tolist() == [[[3.0, 3.0], [0.0, 0.0]], [[3.0, 3.0], [3.0, 3.0]]]

@@ -98,7 +98,7 @@ def test_what_the_contract_forbids_is_replaced_by_what_the_others_expect(
     decision = guard.decide(np.array([41]), raw, (raw - 50) / 5)
     assert {"c02": rule} == flagged(decision)
     assert ("",) == decision.refusals
-    assert abs(decision.known[0, 2] - known[40, 2]) < 1.5  # the truth, as well as the others can tell
+    assert abs(decision.repaired[0, 2] - known[40, 2]) < 1.5  # the truth, as well as the others can tell
 
 
 def test_two_may_be_replaced_three_may_not(params: GuardParams) -> None:
@@ -240,8 +240,8 @@ def test_whatever_comes_what_goes_on_is_a_number(params: GuardParams, seed: int,
     guard = Guard(params, contract(), window=15)
     for cycle in range(15):
         decision = guard.decide(np.array([cycle + 1]), raw[cycle : cycle + 1], ((raw - 50) / 5)[cycle : cycle + 1])
-        assert np.isfinite(decision.known).all()
-        assert bool(decision.refusals[0]) or np.abs(decision.known).max() <= 10 + 1e-6  # the range is ±10 σ
+        assert np.isfinite(decision.repaired).all()
+        assert bool(decision.refusals[0]) or np.abs(decision.repaired).max() <= 10 + 1e-6  # the range is ±10 σ
 
 
 def test_parameters_come_back_from_plain_data(params: GuardParams) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from guard.conftest import deaf
+from guard.conftest import untrained_params
 
 from twinseal.guard.parameters import GuardParams
 from twinseal.guard.wear import WearMonitor
@@ -11,7 +11,7 @@ ROWS = 200
 
 
 def params() -> GuardParams:
-    return deaf(2, spans=SPANS, thresholds=((1e6, 1e6),) * 2, wear=(1.0, 0.0), falls=(1.0, 0.5))
+    return untrained_params(2, spans=SPANS, thresholds=((1e6, 1e6),) * 2, wear=(1.0, 0.0), falls=(1.0, 0.5))
 
 
 def fallen(wear: np.ndarray) -> np.ndarray:

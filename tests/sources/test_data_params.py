@@ -27,8 +27,8 @@ def test_each_source_is_opened_by_name(cmapss_folder: Path, pump: Contract, turb
 @pytest.mark.parametrize(
     ("params", "complaint"),
     [
-        ({"source": "simulation", "asset": "pump"}, "simulated, cmapss, table, got 'simulation'; did you mean 'simul"),
-        ({"source": "asset", "asset": "pump"}, "expected one of simulated, cmapss, table, got 'asset'"),
+        ({"source": "simulation", "asset": "pump"}, "expected one of simulated, .*, got 'simulation'; did you mean 'simulated'"),
+        ({"source": "asset", "asset": "pump"}, "expected one of simulated, .*, got 'asset'"),
         ({"source": "cmapss", "asset": "turbofan"}, "expected a file or folder"),
         ({"source": "table", "asset": "oven", "path": "ovens.csv"}, "table: expected a section of this name"),
         ({"source": "simulated"}, "asset: field required"),

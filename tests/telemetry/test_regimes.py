@@ -49,7 +49,7 @@ def test_without_settings_all_is_one_regime() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": ["none"]}, "expected a setting that is not used and never absent, got 'none'"),
+        ({"settings": ["none"]}, "expected a setting that is not used and never missing, got 'none'"),
         ({"settings": ["supply_voltage"]}, "expected a setting that is not used"),
         ({"settings": []}, "expected settings, each once"),
         ({"within": [0.0]}, "with a `within` above zero"),

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.telemetry.conftest import oven_contract, oven_table
+from twinseal.console import refuse
 from twinseal.errors import DataError
 from twinseal.evidence import Subject, test_result
 from twinseal.telemetry.contract import Contract
@@ -74,8 +75,9 @@ def test_an_empty_fleet_is_refused(oven: Contract) -> None:
 
 
 def test_a_single_unit_is_no_fleet(oven: Contract) -> None:
-    with pytest.raises(DataError, match="two units or more, got 1"):
+    with pytest.raises(DataError, match=r"meets the contract as a whole, got findings: units \(all\)") as caught:
         validate(ovens().select(["oven-0"]), oven, None, None)
+    assert ("fleet, all: units: expected two units or more, got 1",) == caught.value.findings
 
 
 def test_a_fleet_of_nothing_but_nan_is_refused(oven: Contract) -> None:
@@ -90,8 +92,61 @@ def test_a_fleet_that_drifted_is_refused(oven: Contract) -> None:
     reference = Reference.of(ovens(), oven)
     table = ovens().table
     table = table.assign(heat=table["heat"] + np.float32(2.0))
-    with pytest.raises(DataError, match="fleet, heat: drift"):
+    with pytest.raises(
+        DataError, match=r"got findings: drift-mean \(heat\); drift \(heat\)|got findings: drift \(heat\); drift-mean"
+    ) as caught:
         validate(Fleet(table), oven, reference, None)
+    assert {"drift", "drift-mean"} == {finding.split(": ")[1] for finding in caught.value.findings}
+
+
+@pytest.mark.parametrize("fleet", ["drifted", "bad units", "one unit"])
+def test_a_refusal_prints_no_finding_twice(fleet: str, oven: Contract, capsys: pytest.CaptureFixture[str]) -> None:
+    table = ovens().table.assign(heat=ovens().table["heat"] + np.float32(2.0))
+    given = {"drifted": Fleet(table), "bad units": ovens(bad=3), "one unit": ovens().select(["oven-0"])}[fleet]
+    with pytest.raises(DataError) as caught:
+        validate(given, oven, Reference.of(ovens(), oven), None)
+    refuse(caught.value)
+    printed = capsys.readouterr().err
+    assert caught.value.findings
+    assert [1] * len(caught.value.findings) == [printed.count(finding) for finding in caught.value.findings]
+
+
+# Drift, and how many units there are
+
+
+def hot_ovens(units: int, hot: int, shift: float = 0.0) -> Fleet:
+    """Ovens of ten batches; `hot` of them become much hotter in the last three."""
+    table = oven_table({f"oven-{n:03d}": 10 for n in range(units)})
+    late = table["unit"].isin([f"oven-{n:03d}" for n in range(hot)]) & (table["cycle"] > 7)
+    heat = 300.0 + 2.0 * table["cycle"] + np.where(late, 5.0 * (table["cycle"] - 7) + 8.0, 0.0) + shift
+    return Fleet.of(table.assign(heat=heat, glow=heat + 10.0))
+
+
+def test_units_of_a_rare_kind_may_be_absent_from_a_small_fleet(oven: Contract) -> None:
+    """Of the reference's rows a tenth is hot. 24 units without one were refused: the empty bin counted as 1/10,000."""
+    reference = Reference.of(hot_ovens(150, hot=50), oven)
+    assert 0.1 == pytest.approx(reference.channels["heat"].shares[-1])
+    small = validate(hot_ovens(24, hot=0), oven, reference, None)
+    assert 0.1 < small.measures["drift_max_psi"] < 0.25
+    with pytest.raises(DataError, match=r"got findings: drift \(heat, glow\)") as caught:
+        validate(hot_ovens(150, hot=0), oven, reference, None)
+    assert any("above 320.9: 10 % of the reference, 0 % of this fleet" in finding for finding in caught.value.findings)
+
+
+@pytest.mark.parametrize(("units", "hot"), [(150, 50), (60, 20), (24, 8)])
+def test_a_real_shift_is_found_in_fleets_of_every_size(units: int, hot: int, oven: Contract) -> None:
+    reference = Reference.of(hot_ovens(150, hot=50), oven)
+    assert "PASSED" == examine(hot_ovens(units, hot), oven, reference).result
+    with pytest.raises(DataError, match="drift") as caught:
+        validate(hot_ovens(units, hot, shift=0.3 * reference.spread("heat")), oven, reference, None)
+    assert caught.value.remedy.startswith("Read reports/validation")
+
+
+def test_a_refusal_of_few_units_says_that_they_are_few(oven: Contract) -> None:
+    reference = Reference.of(hot_ovens(150, hot=50), oven)
+    with pytest.raises(DataError, match="drift") as caught:
+        validate(hot_ovens(12, hot=4, shift=6.0), oven, reference, None)
+    assert "Bring 24 units or more: 12 units can differ from policy/reference.yaml by chance" in caught.value.remedy
 
 
 def test_bad_units_do_not_make_the_others_drift(oven: Contract) -> None:

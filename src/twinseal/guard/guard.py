@@ -55,14 +55,14 @@ class GuardDecision:
     """What the guard decided about one row of each of B units.
 
     Attributes:
-        known: (B, C) σ, the row, its implicated channels replaced.
+        repaired: (B, C) σ, the row with its implicated channels replaced.
         rules: (B, C), why a channel was replaced: a rule of the contract, `stuck`, `cross-channel` (it disagrees with
             the other channels), or "" if it was not.
         refusals: (B,), why no estimate may use this row; "" if one may.
         rewritten_rows: (B, C), in how many earlier rows a channel was replaced as well, after the fact.
     """
 
-    known: Doubles
+    repaired: Doubles
     rules: Names
     refusals: tuple[str, ...]
     rewritten_rows: Counts
@@ -116,7 +116,7 @@ class Guard:
         self,
         cycles: Counts,
         readings: Doubles,
-        known: Doubles,
+        scaled: Doubles,
         active: Flags | None = None,
         regimes: Counts | None = None,
     ) -> GuardDecision:
@@ -125,17 +125,17 @@ class Guard:
         Args:
             cycles: (B,), the cycle of each row, higher than that of the row before.
             readings: (B, C), each channel in its unit; NaN if it is missing.
-            known: (B, C), the same in σ.
+            scaled: (B, C), the same in σ.
             active: (B,), which units have a row; all by default.
             regimes: (B,), the regime of each row; not needed for an asset with one regime.
         """
         here = np.ones(len(readings), dtype=bool) if active is None else active
         at = (np.arange(len(readings)), np.zeros(len(readings), dtype=np.int64) if regimes is None else regimes)
         rules = self._broken_rules(cycles, readings, at, here)
-        broken, row = rules != "", np.nan_to_num(known)
+        broken, row = rules != "", np.nan_to_num(scaled)
         _shift(self._own_channel, here, np.where(broken, self._own_channel[:, -1], row))
         self._append(here, np.where(broken, self._rows[:, -1], row))
-        rewritten_rows, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
+        rewritten_rows, refusals = np.zeros(scaled.shape, dtype=np.int64), [""] * len(scaled)
         suspicious = (broken | self._distrusted).any(axis=1) | (self._rows_abstained >= 0)
         for unit in np.flatnonzero(here & (suspicious | self._units_above_threshold())):
             refusals[unit] = self._judge_unit(int(unit), rules[unit], rewritten_rows[unit])
@@ -160,12 +160,12 @@ class Guard:
 
     def fill_missing_cycle(self) -> None:
         """Repeat the newest row for a cycle that has none."""
-        everybody = np.ones(len(self._rows), dtype=bool)
+        all_units = np.ones(len(self._rows), dtype=bool)
         given, replaced = self._received[:, -1].copy(), self._rows[:, -1].copy()
-        self._append(everybody, given)
+        self._append(all_units, given)
         self._rows[:, -1] = replaced
         self._cycles_replaced = np.where(self._cycles_replaced > 0, self._cycles_replaced + 1, 0)
-        _shift(self._own_channel, everybody, self._own_channel[:, -1].copy())
+        _shift(self._own_channel, all_units, self._own_channel[:, -1].copy())
 
     def reset_window(self) -> None:
         """Empty the window after a gap as long as itself. The highest wear, and an abstention, stay."""
@@ -180,9 +180,9 @@ class Guard:
         ):
             kept[:] = 0
 
-    def _append(self, here: Flags, known: Doubles) -> None:
+    def _append(self, here: Flags, scaled: Doubles) -> None:
         for rows in (self._rows, self._received):
-            _shift(rows, here, known)
+            _shift(rows, here, scaled)
         self._row_count += here
         self._rows_abstained += here & (self._rows_abstained >= 0)
 
@@ -207,11 +207,11 @@ class Guard:
     def _check_wear(self, here: Flags, refusals: list[str]) -> None:
         """Abstain for units whose wear seems to have gone back."""
         before = self._averages(self._rows[:, : -self._longest_span])
-        fallen = self._wear.longest_open_fall(self._averages(self._rows), before, self._row_count, here)
-        for unit in np.flatnonzero(here & (fallen > 0)):
+        open_falls = self._wear.longest_open_fall(self._averages(self._rows), before, self._row_count, here)
+        for unit in np.flatnonzero(here & (open_falls > 0)):
             recovery = "expected wear that never goes back, got readings of a less worn machine"
             refusals[unit] = "; ".join(filter(None, (refusals[unit], recovery)))
-            self._abstain(int(unit), int(fallen[unit]))
+            self._abstain(int(unit), int(open_falls[unit]))
 
     def _check_estimates(self, here: Flags, rules: Names, refusals: list[str]) -> None:
         """Refuse units of which a channel that the others predict badly has been replaced for too long."""

@@ -1,20 +1,20 @@
-"""A table of the user's own: CSV or Parquet, its columns mapped to ours in params. A new kind of asset needs no code.
+"""Your own table, CSV or Parquet: params map its columns to the channels. A new kind of asset needs no code.
 
     data:
       source: table
       asset: transformer                # a contract of this name in policy/contract.yaml
       path: measurements.csv
       table:
-        unit: Trafo                     # their column: which machine
-        cycle: Tag                      # their column: 1, 2, 3, …
-        settings: {Last: load}          # theirs: ours, the names of the contract
+        unit: Trafo                     # your column that names the machine
+        cycle: Tag                      # your column that counts 1, 2, 3, …
+        settings: {Last: load}          # your column: the channel of the contract
         sensors: {Oel: oil_temperature, H2: hydrogen}
-        rul: Rest                       # their column: true remaining cycles; or null
-        ends_in_failure: false          # true: no column is needed, every history ends in the failure
+        rul: Rest                       # your column of true remaining cycles; or null
+        ends_in_failure: false          # true: no such column is needed, every history ends in the failure
 
-Rules: a column that is mapped must be there, and all of the contract's channels must be mapped; columns that nobody
-mapped are not read. When neither `rul` nor `ends_in_failure` says so, nobody knows the remaining life: every history is
-censored and every label NaN, and nothing can be trained on them. Values are not cleaned here: that is validation's.
+Rules: every mapped column must exist, and every channel of the contract must be mapped; other columns are not read.
+Without `rul` and `ends_in_failure` the remaining life is unknown: every history is censored, every label is NaN, and
+nothing can be trained on the table. Values are not cleaned here: validation judges them.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from twinseal.telemetry.fleet import Fleet
 
 
 class TableParams(SourceParams):
-    """Which of their columns is which of ours.
+    """Which column of the table holds which channel.
 
     Attributes:
-        unit: Their column that names the machine.
-        cycle: Their column that counts the cycles from 1.
-        settings: Their column → our setting.
-        sensors: Their column → our sensor.
-        rul: Their column of true remaining cycles; null when they have none.
-        ends_in_failure: Every history ends in the failure, so that the last cycle has 0 left.
+        unit: Column that names the machine.
+        cycle: Column that counts the cycles from 1.
+        settings: Column → setting of the contract.
+        sensors: Column → sensor of the contract.
+        rul: Column of true remaining cycles; null if there is none.
+        ends_in_failure: Every history ends in the failure, so that 0 cycles remain at its last row.
 
     Raises:
-        ValueError: A column is mapped twice, nothing is mapped, or `rul` and `ends_in_failure` are both given.
+        ValueError: A column or a channel is mapped twice, or both `rul` and `ends_in_failure` are given.
     """
 
     unit: str
@@ -61,10 +61,10 @@ class TableParams(SourceParams):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a mapping with two meanings."""
-        ours = [*self.settings.values(), *self.sensors.values()]
-        theirs = [self.unit, self.cycle, *self.settings, *self.sensors, *([self.rul] if self.rul else [])]
-        if len(set(ours)) != len(ours) or len(set(theirs)) != len(theirs):
-            raise ValueError("expected each column of theirs and each channel of ours mapped once")
+        channel_names = [*self.settings.values(), *self.sensors.values()]
+        own_columns = [self.unit, self.cycle, *self.settings, *self.sensors, *([self.rul] if self.rul else [])]
+        if len(set(channel_names)) != len(channel_names) or len(set(own_columns)) != len(own_columns):
+            raise ValueError("expected each column and each channel mapped once")
         if self.rul and self.ends_in_failure:
             raise ValueError("expected rul or ends_in_failure, got both")
 
@@ -74,20 +74,20 @@ class TableParams(SourceParams):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Their column → ours, for every column that is read."""
+        """Column → channel or key, for every column that is read."""
         labels = {self.rul: "rul"} if self.rul else {}
         return {self.unit: "unit", self.cycle: "cycle", **labels, **self.settings, **self.sensors}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A user's own table as a source of telemetry.
+    """The user's own table as a source of telemetry.
 
     Attributes:
         params: The mapping.
         contract: What the telemetry must be.
-        name: File name; its suffix says CSV or Parquet.
-        data: Its bytes, hashed and parsed once.
+        name: File name; its suffix tells CSV from Parquet.
+        data: Its bytes, read once and then hashed and parsed.
     """
 
     params: TableParams
@@ -100,7 +100,7 @@ class Table:
         """The source at `path`.
 
         Raises:
-            ConfigError: Nothing is there, it is neither .csv nor .parquet, or the mapping is not the contract's.
+            ConfigError: There is no file, it is neither .csv nor .parquet, or the mapping does not fit the contract.
             OSError: The file cannot be read.
         """
         if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
@@ -122,9 +122,9 @@ class Table:
         """The fleet that the table describes.
 
         Raises:
-            DataError: It is no CSV or Parquet, a mapped column is not in it, or a value cannot be what it should be.
+            DataError: It is not CSV or Parquet, a mapped column is missing, or a value has the wrong type.
         """
-        table = self._theirs().rename(columns=self.params.columns)
+        table = self._mapped_columns().rename(columns=self.params.columns)
         table["unit"] = table["unit"].map(str, na_action="ignore")
         if not self.params.rul:
             known = self.params.ends_in_failure and pd.api.types.is_numeric_dtype(table["cycle"])
@@ -132,13 +132,13 @@ class Table:
             table["rul"] = last - table["cycle"] if known else np.nan
         table["censored"] = False
         fleet = Fleet.of(table[list(self.contract.columns)])
-        return Fleet(fleet.table.assign(censored=_censored(fleet)))
+        return Fleet(fleet.table.assign(censored=_censoring(fleet)))
 
-    def _theirs(self) -> pd.DataFrame:
-        """The mapped columns, by their names."""
+    def _mapped_columns(self) -> pd.DataFrame:
+        """The mapped columns, under their own names."""
         wanted = list(self.params.columns)
         try:
-            header = self._header()
+            header = self._column_names()
             missing, twice = [n for n in wanted if n not in header], [n for n in wanted if header.count(n) > 1]
             if missing or twice:
                 raise DataError(f"{self.name}: expected the columns {wanted} once, missing {missing}, twice {twice}")
@@ -149,15 +149,15 @@ class Table:
         except (ValueError, OSError, pa.ArrowException) as error:
             raise DataError(f"{self.name}: expected a table, got something else ({str(error)[:120]})") from error
 
-    def _header(self) -> list[str]:
+    def _column_names(self) -> list[str]:
         if self.name.lower().endswith(".csv"):
-            # As a row of its own: pandas would rename a column given twice, in silence.
+            # Read as a row: pandas would rename a duplicate column without a word.
             row = pd.read_csv(io.BytesIO(self.data), header=None, nrows=1, dtype=str, keep_default_na=False)
             return [str(name) for name in row.iloc[0]]
         return [str(name) for name in pq.read_schema(io.BytesIO(self.data)).names]
 
 
-def _censored(fleet: Fleet) -> Any:
-    """For each row, whether its unit's history ends before the failure: (R,) bool. An unknown end is no failure."""
+def _censoring(fleet: Fleet) -> Any:
+    """Whether the history of each row's unit ends before the failure, (R,) bool. An unknown end is no failure."""
     last = fleet.table["rul"].to_numpy()[fleet.starts + fleet.lengths - 1]
     return np.repeat(~(last <= 0), fleet.lengths)

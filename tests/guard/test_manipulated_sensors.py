@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from guard.conftest import LOADS, NAMES, Watched, contract_of, deaf, life, watch
+from guard.conftest import LOADS, NAMES, Watched, contract_of, life, untrained_params, watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -212,7 +212,7 @@ def test_what_is_held_and_forgotten_is_so_in_the_rows_as_they_came_too(params: G
 
 def test_cycles_without_rows_count_as_guessed_where_a_channel_is_replaced() -> None:
     """MAX_ESTIMATED_CYCLES is in cycles: leaving cycles out does not let a channel be guessed for longer."""
-    guard = Guard(deaf(len(NAMES)), contract_of(), window=100)
+    guard = Guard(untrained_params(len(NAMES)), contract_of(), window=100)
     assert not step(guard, 1, row())[1]
     assert not step(guard, 2, row(a=math.nan))[1]
     for _ in range(MAX_ESTIMATED_CYCLES):
@@ -228,7 +228,7 @@ def row(**changes: float) -> np.ndarray:
 
 
 def ruled(change: float = 1.0, channels: int = len(NAMES)) -> Guard:
-    guard = Guard(deaf(channels), contract_of(NAMES[:channels], change))
+    guard = Guard(untrained_params(channels), contract_of(NAMES[:channels], change))
     assert not guard.decide(np.array([1]), row()[:, :channels], row()[:, :channels]).flagged.any()
     return guard
 
@@ -321,8 +321,8 @@ def test_whatever_comes_what_goes_on_is_finite_and_every_replacement_is_said(
         given = np.array([reading])
         with np.errstate(invalid="ignore"):
             decision = guard.decide(np.array([cycle]), given, given)
-        assert np.isfinite(decision.known).all()
+        assert np.isfinite(decision.repaired).all()
         if not decision.refusals[0]:
             kept = ~decision.flagged[0]
-            assert decision.known[0, kept].tolist() == given[0, kept].tolist()
+            assert decision.repaired[0, kept].tolist() == given[0, kept].tolist()
             assert decision.flagged.sum() <= MAX_REPLACED_CHANNELS
