@@ -82,7 +82,7 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) 
     assert found.to_dict() == written
     assert found.plain.test.windows == len(pd.read_csv(train.REPORT / "predictions.csv"))
     assert found.commissioned is not None
-    assert ["plain", "commissioned"] == list(found.intervals) == list(found.cross_validation)
+    assert {"plain", "commissioned"} == set(found.intervals) == set(found.cross_validation)
     sizes = of(PreparationMeasures, prepared)
     assert (sizes.test.windows, sizes.test.units) == (found.plain.test.windows, found.plain.test.units)
     assert [1, 2, 3, 4, 5] == pd.read_csv(train.REPORT / "history.csv")["epoch"].tolist()

@@ -113,7 +113,7 @@ def test_every_key_that_is_written_is_one_that_a_gate_may_name(result: BatteryRe
     assert set(written) - set(writable) == fixed | channels
     for path, keys in written.items():
         assert keys <= writable.get(path, keys), path
-    assert {path for path in writable if written.get(path) != set(writable[path])} == {"median_certificate"}
+    assert {path for path in writable if written.get(path, set()) != set(writable[path])} == {"median_certificate"}
 
 
 def test_a_path_with_such_a_key_is_a_measure_of_the_type(result: BatteryResult, quick: Threats) -> None:

@@ -176,7 +176,8 @@ def check_keys(gates: Gates, writable: Mapping[str, Keys], where: str) -> None:
             known = writable.get(gate.evidence, {}).get("/".join(parts[:at]))
             if known is not None and part not in known:
                 near = difflib.get_close_matches(part, sorted(known), n=1, cutoff=0.3)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; expected one of {', '.join(sorted(known))}"
+                expected = f"expected one of {', '.join(sorted(known))}" if known else "it has no entries"
+                hint = f"; did you mean '{near[0]}'?" if near else f"; {expected}"
                 raise ConfigError(
                     f"{where}: gate {gate.name}: {gate.evidence} writes no '{part}' in {gate.measure}{hint}"
                 )
