@@ -17,6 +17,7 @@ from pathlib import Path
 
 from twinseal.errors import KeyAccessError, RootError
 from twinseal.trust.keys.key import KeySigner, open_signer, variable
+from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
 
@@ -116,15 +117,20 @@ class Home:
         """
         return open_signer(self.key_uri(holder), passphrase=passphrase, holder=holder)
 
-    def role_signer(self, role: RoleKeys) -> KeySigner:
+    def role_signer(self, role: RoleKeys, *, passphrase: Passphrase = from_environment) -> KeySigner:
         """The signer of the first holder of `role` whose key is on this machine.
+
+        Args:
+            role: Whose.
+            passphrase: Asked for the passphrase of its key.
 
         Raises:
             KeyAccessError: None is; or the key here is not the one that the anchor has pinned.
         """
         for holder in role.holders:
             if self.holds(holder.name):
-                signer = self.signer(holder.name)
+                uri = self.key_uri(holder.name)
+                signer = open_signer(uri, passphrase=passphrase(uri, holder.name), holder=holder.name)
                 if signer.public_key.keyid != holder.key.keyid:
                     raise KeyAccessError(
                         f"{self.key_uri(holder.name)}: expected the key {holder.key.keyid[:12]}… that the anchor has "

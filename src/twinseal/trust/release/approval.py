@@ -187,6 +187,23 @@ def read_all(directory: Path, role_bytes: bytes, anchor: Anchor) -> Reviews:
     return Reviews(tuple(items), tuple(signatures), count(role_bytes, signatures, anchor, model))
 
 
+def is_decided(
+    directory: Path, role_bytes: bytes, anchor: Anchor, *, holder: str, decision: Decision, comment: str
+) -> bool:
+    """Whether a valid review of `holder` says this already of exactly this role: the same decision and comment.
+
+    Raises:
+        SignatureError: `holder` is no reviewer; or the role is malformed.
+    """
+    anchor.roles["reviewer"].key_of(holder)
+    path = directory / f"{holder}.json"
+    if not path.exists():
+        return False
+    review, _ = _read(path, role_bytes, model_of(role_bytes), anchor)
+    standing = "approved" if decision == "approve" else "rejected"
+    return (review.standing, review.comment) == (standing, comment[:MAX_COMMENT])
+
+
 def _open(role_bytes: bytes, release_bytes: bytes, anchor: Anchor, holder: str, signer: KeySigner) -> Release:
     """The release in question, once the role lists it and the key is the reviewer's."""
     key = anchor.roles["reviewer"].key_of(holder)

@@ -19,7 +19,7 @@ proves nothing about this model until its digests lead to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,17 @@ class Checked:
     policy_sha256: str
 
 
-def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord] | None = None) -> Checked:
+def _ignore(_step: int, _check: str) -> None:
+    pass
+
+
+def verify_bundle(
+    directory: Path,
+    anchor: Anchor,
+    records: Iterable[FileRecord] | None = None,
+    *,
+    passed: Callable[[int, str], None] = _ignore,
+) -> Checked:
     """The bundle in `directory`, once steps 2 to 8 have passed.
 
     Args:
@@ -64,6 +74,7 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
         anchor: Whose signatures count, and which evidence there must be.
         records: Its files, if the caller has hashed them itself as they streamed in; else they are listed and hashed
             here.
+        passed: Called after each step that passed, with the number of the step in docs/trust.md and what was checked.
 
     Raises:
         SignatureError, ThresholdError: A signature is absent, malformed or not by the role that answers for it.
@@ -75,14 +86,18 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
     files = inventory(directory) if records is None else tuple(sorted(records))
     model_files = _below_model(files)
     _verify_model(directory, anchor, files)  # 2
+    passed(4, f"signature: the builder signed exactly these {len(model_files)} model files")
     statements = _statements(directory, anchor, files)  # 3
+    passed(5, f"evidence: {len(statements)} records ({', '.join(statements)}), each signed by its role")
     _demand_passed(statements)  # 4
+    passed(5, "results: every test PASSED, and so did the verdict")
     _same("train's model files", model_files, _subjects(statements["train"], MODEL))  # 5
     if len(statements["train"].subjects) != len(model_files):
         raise EvidenceError("train: expected to be about the model's files alone, got more")
     _walk_back(statements)  # 6
     _about(statements, model_files)  # 7
     _verdict_inputs(statements["assess"], files)  # 8
+    passed(5, "digests: the evidence is about exactly these model files and their data")
     return Checked(files, statements, _verdict_model(statements["assess"]), _verdict_policy(statements["assess"]))
 
 
