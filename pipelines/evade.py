@@ -32,6 +32,7 @@ REPORT, LIVES = Path("reports/evade"), Path("reports/evade/lives.csv")
 @reproducible(0)
 def main() -> None:
     """Attack, measure, sign."""
+    _stage.check_signing_key("evade")
     model_files, data = candidate(), (WINDOWS / "windows.safetensors", WINDOWS / "preparation.json")
     _stage.upstream("prepare", *data)
     model, prepared, threats = read_model(CANDIDATE), Prepared.read(WINDOWS), Threats.load(THREATS)

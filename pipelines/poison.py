@@ -33,6 +33,7 @@ REPORT = Path("reports/poison")
 @reproducible(0)
 def main() -> None:
     """Poison, retrain, measure, sign."""
+    _stage.check_signing_key("poison")
     model_files = candidate()
     _stage.upstream("validate", ACCEPTED)
     contract = Contract.load(CONTRACT, _stage.params(DataParams, "data").asset)

@@ -40,6 +40,7 @@ WINDOWS, CANDIDATE, REPORT = Path("data/windows"), Path("models/candidate"), Pat
 @reproducible(0)
 def main() -> None:
     """Check, train, measure, write, sign."""
+    _stage.check_signing_key("train")
     params, data = _stage.params(TrainParams, "train"), _stage.params(DataParams, "data")
     inputs = (WINDOWS / TENSORS, WINDOWS / DESCRIPTION)
     _stage.upstream("prepare", *inputs)

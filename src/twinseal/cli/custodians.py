@@ -62,7 +62,7 @@ def init(
             return
         anchor = outcome.anchor
     out.print(f"roles: {', '.join(f'{name} {len(r.holders)}' for name, r in roles.roles)}")
-    _print_anchor(home, anchor)
+    _announce_anchor(home, anchor)
     out.print("carry it to each twin by hand, and compare the digest there: nothing else is trusted beforehand")
 
 
@@ -196,7 +196,7 @@ def _print_outcome(home: Home, outcome: Outcome) -> bool:
         _print_waiting(home, outcome)
         return False
     out.print(f"[green]published[/]  root {outcome.anchor.version}, until {outcome.anchor.expires:%Y-%m-%d}")
-    _print_anchor(home, outcome.anchor)
+    _announce_anchor(home, outcome.anchor)
     out.print("send it to the running twins: [cyan]twinseal register --renew[/]; install new twins from the anchor")
     return True
 
@@ -212,7 +212,11 @@ def _print_waiting(home: Home, outcome: Outcome) -> None:
     out.print(f"next: carry {printable(home.proposal_dir)} to them, there [cyan]twinseal trust sign[/], and back")
 
 
-def _print_anchor(home: Home, anchor: Anchor) -> None:
+def _announce_anchor(home: Home, anchor: Anchor) -> None:
+    """Print where the anchor is; DVC's stages hear of new keys by policy/signers.json."""
+    from twinseal.trust.root.signers import SIGNERS, write_signers
+
+    write_signers(SIGNERS, anchor)
     out.print(f"the anchor: {home.anchor_dir}  sha256 {anchor.fingerprint}")
 
 

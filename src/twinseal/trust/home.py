@@ -6,7 +6,8 @@
     keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
     keys/next/  keys that the proposal would bring in; keys/retired/: keys that count no longer
 
-It is $TWINSEAL_HOME, or `.twinseal` in the working directory. It is never in Git.
+It is $TWINSEAL_HOME, or `.twinseal` in the working directory (in an experiment of DVC: in the project that it is a copy
+of). It is never in Git.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from twinseal.trust.keys.key import KeySigner, open_signer, variable
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
+
+HOME = ".twinseal"
+EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC copies the project to
 
 
 @dataclass(frozen=True)
@@ -40,36 +44,48 @@ class Home:
             RootError: There is none, it holds no anchor, or others may write to it.
         """
         home = cls.intended()
-        if home.path.exists() and home.path.stat().st_mode & 0o022:
+        if not home.anchor_dir.is_dir() and not home.proposal_dir.exists():
             raise RootError(
-                f"{home.path}: expected a folder that only its owner may write to, got mode "
-                f"{home.path.stat().st_mode & 0o777:04o}",
-                remedy=f"Others may have changed what is in it. If you are sure that nobody did: chmod 700 {home.path}",
+                f"{home.path}: expected a trust anchor, got none",
+                remedy="To try it out, with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)",
             )
+        home._refuse_shared()
         if not home.anchor_dir.is_dir():
             raise RootError(
                 f"{home.path}: expected a trust anchor, got none",
-                remedy=(
-                    "A first root waits for signatures: twinseal trust sign"
-                    if home.proposal_dir.exists()
-                    else "To try it out, with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)"
-                ),
+                remedy="A first root waits for signatures: twinseal trust sign",
             )
         return home
 
     @classmethod
     def intended(cls) -> Home:
-        """Where the home of this machine is or would be: for `init`, which makes it."""
-        return cls(Path(os.environ.get("TWINSEAL_HOME") or ".twinseal"))
+        """Where the home of this machine is or would be: for `init`, which makes it.
+
+        DVC runs an experiment in a copy of the project below `.dvc/tmp/exps/`: its home is that of the project.
+        """
+        named, here = os.environ.get("TWINSEAL_HOME"), Path.cwd()
+        if not named and here.parts[-4:-1] == EXPERIMENTS:
+            return cls(here.parents[3] / HOME)
+        return cls(Path(named or HOME))
+
+    def _refuse_shared(self) -> None:
+        mode = self.path.stat().st_mode
+        if mode & 0o022:
+            raise RootError(
+                f"{self.path}: expected a folder that only its owner may write to, got mode {mode & 0o777:04o}",
+                remedy=f"Others may have changed what is in it. If you are sure that nobody did: chmod 700 {self.path}",
+            )
 
     def make_private(self) -> None:
-        """Make the folder, and the one for DVC's site cache inside it, for their owner alone.
+        """Make the folder, for its owner alone.
 
-        DVC makes its cache for everyone to write to, and loads pickles from it (CVE-2025-69872).
+        Raises:
+            RootError: It is there, others may write to it, and it is not empty.
         """
-        for folder in (self.path, self.path / "dvc-site"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+        if self.path.exists() and any(self.path.iterdir()):
+            self._refuse_shared()
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
 
     @property
     def keys(self) -> Path:
