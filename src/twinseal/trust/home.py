@@ -47,7 +47,7 @@ class Home:
         if not home.anchor_dir.is_dir() and not home.proposal_dir.exists():
             raise RootError(
                 f"{home.path}: expected a trust anchor, got none",
-                remedy="To try it out, with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)",
+                remedy="To try it out, with throw-away keys: twinseal init --demo. With real keys: docs/operating.md",
             )
         home._refuse_shared()
         if not home.anchor_dir.is_dir():
@@ -63,9 +63,10 @@ class Home:
 
         DVC runs an experiment in a copy of the project below `.dvc/tmp/exps/`: its home is that of the project.
         """
-        named, here = os.environ.get("TWINSEAL_HOME"), Path.cwd()
-        if not named and here.parts[-4:-1] == EXPERIMENTS:
-            return cls(here.parents[3] / HOME)
+        named, parts = os.environ.get("TWINSEAL_HOME"), Path.cwd().parts
+        for start in range(len(parts) - len(EXPERIMENTS)):
+            if not named and parts[start : start + len(EXPERIMENTS)] == EXPERIMENTS:
+                return cls(Path(*parts[:start], HOME))
         return cls(Path(named or HOME))
 
     def _refuse_shared(self) -> None:
