@@ -44,7 +44,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, als
 
 def examples(*lines: str) -> str:
     """The end of a help text: one example a line, each a command that can be typed."""
-    return "\n".join(("[bold]Examples[/]", *(f"  {escape(line)}" for line in lines)))
+    return "\n".join(("[bold]Examples[/]", *map(escape, lines)))
 
 
 def confirm(yes: bool, question: str) -> None:
