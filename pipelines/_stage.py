@@ -129,6 +129,21 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_whole(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.3f").encode())
 
 
+def check_signing_key(stage: str) -> None:
+    """Open the key that `stage` will sign with, before it does any work; and the key of later stages, if it is here.
+
+    Raises:
+        RootError: There is no home yet.
+        KeyAccessError: The key of this stage is not on this machine; or one that is cannot be opened.
+    """
+    home = Home.find()
+    anchor = home.anchor()
+    own = "builder" if stage == "sign" else anchor.requirement(stage).role
+    for role in (anchor.roles[name] for name in ("builder", "assessor")):
+        if role.role == own or any(home.has_key(holder.name) for holder in role.holders):
+            home.role_signer(role)
+
+
 def attest(stage: str, statement: Statement) -> None:
     """Sign `statement` with the key of the role that answers for `stage`, and leave it in reports/evidence/."""
     write_attestation(EVIDENCE / f"{stage}.dsse.json", stage, statement, Home.find())

@@ -30,6 +30,7 @@ FINDINGS = Path("data/quarantine/findings.json")
 
 def main() -> None:
     """Judge, sign, write down, say."""
+    _stage.check_signing_key("assess")
     records = evidence()
     files = tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
     model, policy = read_model(CANDIDATE), config.load(Gates, _stage.POLICY / "gates.yaml")

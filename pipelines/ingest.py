@@ -23,6 +23,7 @@ TELEMETRY, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifes
 
 def main() -> None:
     """Read, bring into the long form, write, sign."""
+    _stage.check_signing_key("ingest")
     params = _stage.params(DataParams, "data")
     contract = Contract.load(_stage.POLICY / "contract.yaml", params.asset)
     with out.status(f"reading telemetry of '{params.asset}' from the source '{params.source}'"):

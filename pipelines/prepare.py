@@ -20,6 +20,7 @@ ACCEPTED, WINDOWS = Path("data/accepted/telemetry.parquet"), Path("data/windows"
 
 def main() -> None:
     """Check, cut into windows, write, sign."""
+    _stage.check_signing_key("prepare")
     params, data = _stage.params(PrepareParams, "prepare"), _stage.params(AssetParams, "data")
     _stage.upstream("validate", ACCEPTED)
     contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)

@@ -24,6 +24,7 @@ BUNDLE = Path("models/bundle")
 
 def main() -> None:
     """Sign what passed, or say which gates it failed."""
+    _stage.check_signing_key("sign")
     home = Home.find()
     verdict = _stage.upstream("assess")
     if outcome(verdict) != "PASSED":

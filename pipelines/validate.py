@@ -27,6 +27,7 @@ CONTRACT, KNOWN = _stage.POLICY / "contract.yaml", _stage.POLICY / "reference.ya
 
 def main() -> None:
     """Check what was signed, examine, write, sign."""
+    _stage.check_signing_key("validate")
     _stage.upstream("ingest", RAW, MANIFEST)
     contract = Contract.load(CONTRACT, _stage.params(AssetParams, "data").asset)
     for stale in (ACCEPTED, REFERENCE):

@@ -70,7 +70,7 @@ def test_verify_says_what_holds_and_what_it_could_not_know(run: Run, twin: Path,
     code, out, _ = run("verify", "--state", twin)
     assert (0, True) == (code, "9 entries, 10 signed checkpoints, one history" in out)
     assert "the key was taken from beside the log" in out
-    assert "a log that was cut back is not seen" in out
+    assert "a log that was cut short is not detected" in out
     shutil.copy(twin / "log/checkpoint", tmp_path / "kept")
     shutil.copy(twin / "log/vkey", tmp_path / "vkey")
     for key in (tmp_path / "vkey", (tmp_path / "vkey").read_text().strip()):

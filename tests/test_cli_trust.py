@@ -118,13 +118,16 @@ def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, 
     own = place / ".twinseal/keys/custodian-1.pem"
     shutil.copy(place / "people/custodian-1.pem", own)
     code, said = cli("init")
-    assert 1 == code
-    assert "the new root: expected 2 custodians to sign, got 1 (custodian-1); who may still sign: custodian-2" in said
+    assert 0 == code
+    assert "signed  by custodian-1; the proposal waits for" in said
+    assert "the new root: 1 of 2 custodians have signed (custodian-1); can still sign: custodian-2" in said
     assert "twinseal trust sign" in said
     own.unlink()
     shutil.copy(place / "people/custodian-3.pem", place / ".twinseal/keys")  # the folder is at custodian-3's now
     code, said = cli("trust", "sign", "--yes")
-    assert (1, True) == (code, "expected the registrar's key (registrar), got none on this machine" in said)
+    assert (0, True) == (code, "signed  by custodian-3; the proposal waits for" in said)
+    assert "the timestamp: the registrar must sign (registrar); that key is not on this machine" in said
+    assert "custodians have signed" not in said
     assert "reviewer: 2 of alice, bruno, chiara" in said
     alice = read_public_key(place / "people/alice.pub")
     assert f"new  alice  key {fingerprint(alice)}" in said
@@ -159,7 +162,7 @@ def test_the_registrars_timer_says_what_ends_soon(
     (place / "policy/roles.yaml").write_text(roles)
     assert cli("trust", "renew", "--yes")[0] == 0
     code, said = cli("register", "--renew")
-    assert (0, True) == (code, "renewed  what is published counts until" in said)
+    assert (0, True) == (code, "renewed  what is published is valid until" in said)
     assert "root: until" in said
     assert "custodians: twinseal trust renew" in said
 

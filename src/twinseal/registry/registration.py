@@ -23,6 +23,8 @@ from twinseal.registry.submit import RunRecord, describe_candidate, submit
 from twinseal.trust.attestation import read_attestation
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.home import Home
+from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.release import approval, repository
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import ApprovalCount
@@ -107,7 +109,15 @@ def request(
 
 
 def register(
-    store: Store, home: Home, bundle: Path, directory: Path, approvals: Path, *, roles: Roles, now: datetime
+    store: Store,
+    home: Home,
+    bundle: Path,
+    directory: Path,
+    approvals: Path,
+    *,
+    roles: Roles,
+    now: datetime,
+    passphrase: Passphrase = from_environment,
 ) -> Registration:
     """Register the release that waits in `directory` if enough reviewers have signed it. Again: nothing changes.
 
@@ -126,7 +136,8 @@ def register(
     signers = ", ".join(reviews.count.signed)
     attempt = Entry.for_release(pending.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
     with log_of(home.path).log_refusal(attempt):
-        return _register(store, home, bundle, pending, reviews, attempt, roles=roles, now=now)
+        registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
+        return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
 
 
 def _register(
@@ -137,6 +148,7 @@ def _register(
     reviews: approval.Reviews,
     attempt: Entry,
     *,
+    registrar: KeySigner,
     roles: Roles,
     now: datetime,
 ) -> Registration:
@@ -148,7 +160,7 @@ def _register(
         home,
         pending,
         reviews.signatures,
-        registrar=home.role_signer(home.anchor().roles["registrar"]),
+        registrar=registrar,
         roles=roles,
         now=now,
     )
@@ -167,7 +179,9 @@ def _register(
     return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 
 
-def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
+def renew(
+    store: Store, home: Home, *, roles: Roles, now: datetime, passphrase: Passphrase = from_environment
+) -> datetime:
     """Confirm that what is published is current, also in MLflow; run from a timer. Until when it is valid.
 
     Side effects: an entry in the audit log; a new snapshot and timestamp in the repository of record, then MLflow's
@@ -179,7 +193,7 @@ def renew(store: Store, home: Home, *, roles: Roles, now: datetime) -> datetime:
         RootError: The repository is absent or damaged.
     """
     role = home.anchor().roles["registrar"]
-    registrar, until = home.role_signer(role), roles.expiry("registrar", now)
+    registrar, until = home.role_signer(role, passphrase=passphrase), roles.expiry("registrar", now)
     attempt = Entry(now, "renewed", role.holder_of(registrar.public_key.keyid), details={"until": f"{until:%Y-%m-%d}"})
     log_of(home.path).append(attempt)
     expires = repository.renew(home, registrar=registrar, roles=roles, now=now)

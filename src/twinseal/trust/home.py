@@ -6,7 +6,8 @@
     keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
     keys/next/  keys that the proposal would add; keys/retired/: keys that count no longer
 
-It is $TWINSEAL_HOME, or `.twinseal` in the working directory. It is never in Git.
+It is $TWINSEAL_HOME, or `.twinseal` in the working directory (in an experiment of DVC: in the project that it is a copy
+of). It is never in Git.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from tuf.api.metadata import Root  # type: ignore[attr-defined]  # tuf re-export
 from twinseal.errors import KeyAccessError, RootError, SignatureError
 from twinseal.files import read_regular
 from twinseal.trust.keys.key import KeySigner, environment_name, open_signer, short_fingerprint
+from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
 from twinseal.trust.root.anchor import ROOT, Anchor
 from twinseal.trust.root.pins import RoleKeys
+
+HOME = ".twinseal"
+EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC copies the project to
 
 
 @dataclass(frozen=True)
@@ -44,36 +49,49 @@ class Home:
             RootError: There is none, it holds no anchor, or others may write to it.
         """
         home = cls.default()
-        if home.path.exists() and home.path.stat().st_mode & 0o022:
+        if not home.anchor_dir.is_dir() and not home.proposal_dir.exists():
             raise RootError(
-                f"{home.path}: expected a folder that only its owner may write to, got mode "
-                f"{home.path.stat().st_mode & 0o777:04o}",
-                remedy=f"Others may have changed what is in it. If you are sure that nobody did: chmod 700 {home.path}",
+                f"{home.path}: expected a trust anchor, got none",
+                remedy="To try it out, with throw-away keys: twinseal init --demo. With real keys: docs/operating.md",
             )
+        home._refuse_shared()
         if not home.anchor_dir.is_dir():
             raise RootError(
                 f"{home.path}: expected a trust anchor, got none",
-                remedy=(
-                    "A first root waits for signatures: twinseal trust sign"
-                    if home.proposal_dir.exists()
-                    else "To try it out, with throw-away keys: twinseal init --demo   (or set $TWINSEAL_HOME)"
-                ),
+                remedy="A first root waits for signatures: twinseal trust sign",
             )
         return home
 
     @classmethod
     def default(cls) -> Home:
-        """Where the home of this machine is or would be: for `init`, which makes it."""
-        return cls(Path(os.environ.get("TWINSEAL_HOME") or ".twinseal"))
+        """Where the home of this machine is or would be: for `init`, which makes it.
+
+        DVC runs an experiment in a copy of the project below `.dvc/tmp/exps/`: its home is that of the project.
+        """
+        named, parts = os.environ.get("TWINSEAL_HOME"), Path.cwd().parts
+        for start in range(len(parts) - len(EXPERIMENTS)):
+            if not named and parts[start : start + len(EXPERIMENTS)] == EXPERIMENTS:
+                return cls(Path(*parts[:start], HOME))
+        return cls(Path(named or HOME))
+
+    def _refuse_shared(self) -> None:
+        mode = self.path.stat().st_mode
+        if mode & 0o022:
+            raise RootError(
+                f"{self.path}: expected a folder that only its owner may write to, got mode {mode & 0o777:04o}",
+                remedy=f"Others may have changed what is in it. If you are sure that nobody did: chmod 700 {self.path}",
+            )
 
     def make_private(self) -> None:
-        """Make the folder, and the one for DVC's site cache inside it, for their owner alone.
+        """Make the folder, for its owner alone.
 
-        DVC makes its cache for everyone to write to, and loads pickles from it (CVE-2025-69872).
+        Raises:
+            RootError: It is there, others may write to it, and it is not empty.
         """
-        for folder in (self.path, self.path / "dvc-site"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+        if self.path.exists() and any(self.path.iterdir()):
+            self._refuse_shared()
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
 
     @property
     def keys(self) -> Path:
@@ -149,15 +167,20 @@ class Home:
         """
         return open_signer(self.key_uri(holder), passphrase=passphrase, holder=holder)
 
-    def role_signer(self, role: RoleKeys) -> KeySigner:
+    def role_signer(self, role: RoleKeys, *, passphrase: Passphrase = from_environment) -> KeySigner:
         """The signer of the first holder of `role` whose key is on this machine.
+
+        Args:
+            role: Whose.
+            passphrase: Asked for the passphrase of its key.
 
         Raises:
             KeyAccessError: None is; or the key here is not the one that the anchor has pinned.
         """
         for holder in role.holders:
             if self.has_key(holder.name):
-                signer = self.signer(holder.name)
+                uri = self.key_uri(holder.name)
+                signer = open_signer(uri, passphrase=passphrase(uri, holder.name), holder=holder.name)
                 if signer.public_key.keyid != holder.key.keyid:
                     raise KeyAccessError(
                         f"{self.key_uri(holder.name)}: expected the key {short_fingerprint(holder.key)}… that the "

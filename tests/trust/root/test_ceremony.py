@@ -73,12 +73,11 @@ def test_a_ceremony_needs_public_keys_and_two_custodians_who_sign_one_after_the_
     assert Outcome(
         None,
         (
-            "the new root: expected 2 custodians to sign, got 1 (custodian-1); who may still sign: "
-            "custodian-2, custodian-3",
-            "the delegation: expected 2 custodians to sign, got 1 (custodian-1); who may still sign: "
-            "custodian-2, custodian-3",
-            "the timestamp: expected the registrar's key (registrar), got none on this machine",
+            "the new root: 1 of 2 custodians have signed (custodian-1); can still sign: custodian-2, custodian-3",
+            "the delegation: 1 of 2 custodians have signed (custodian-1); can still sign: custodian-2, custodian-3",
+            "the timestamp: the registrar must sign (registrar); that key is not on this machine",
         ),
+        signed=("custodian-1",),
     ) == ceremony.init(home, roles, NOW)
     assert not home.anchor_dir.exists()
     with pytest.raises(RootError, match="expected nothing proposed yet, found a proposal"):

@@ -16,12 +16,23 @@ A variable that is set and empty counts as not set: an empty passphrase protects
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeAlias
 
 from twinseal.errors import KeyAccessError
 
 COMMON = "TWINSEAL_PASSPHRASE"
 DESCRIPTOR = "TWINSEAL_PASSPHRASE_FD"
 MAX_PASSPHRASE_BYTES = 4096
+
+
+Passphrase: TypeAlias = Callable[[str, str], bytes | None]
+"""Asked for the passphrase of a key by its URI and its holder; None: look into the environment."""
+
+
+def from_environment(_uri: str, _holder: str) -> bytes | None:
+    """A `Passphrase` that asks nobody."""
+    return None
 
 
 class Descriptors:
@@ -96,7 +107,8 @@ def require_passphrase(holder: str, where: str, what: str = "passphrase for the 
     if found is None:
         raise KeyAccessError(
             f"{where}: expected a {what}, got none",
-            remedy=f"Give --passphrase-fd N, or set ${passphrase_variable(holder)}. At a terminal you are asked.",
+            remedy=f"Run the command at a terminal, which asks for it; or give --passphrase-fd N, set ${DESCRIPTOR}=N, "
+            f"or set ${passphrase_variable(holder)}.",
         )
     return found
 

@@ -20,7 +20,7 @@ Whatever is absent, empty, unknown or about something else is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,17 @@ class VerifiedBundle:
     policy_sha256: str
 
 
-def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord] | None = None) -> VerifiedBundle:
+def _ignore(_step: int, _check: str) -> None:
+    pass
+
+
+def verify_bundle(
+    directory: Path,
+    anchor: Anchor,
+    records: Iterable[FileRecord] | None = None,
+    *,
+    passed: Callable[[int, str], None] = _ignore,
+) -> VerifiedBundle:
     """The bundle in `directory`, once steps 2 to 7 have passed.
 
     Args:
@@ -68,6 +78,7 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
         anchor: Whose signatures count, and which evidence there must be.
         records: Its files, if the caller has hashed them itself as they streamed in; else they are listed and hashed
             here.
+        passed: Called after each step that passed, with the number of the step in docs/trust.md and what was checked.
 
     Raises:
         SignatureError, ThresholdError: A signature is absent, malformed or not by the role that answers for it.
@@ -80,11 +91,15 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
     model_files = _model_subjects(files)
     with suggest(_CHANGED):
         _verify_model_signature(directory, anchor, files)  # 2
+        passed(4, f"signature: the builder signed exactly these {len(model_files)} model files")
         statements = _read_statements(directory, anchor, files)  # 3
+    passed(5, f"evidence: {len(statements)} records ({', '.join(statements)}), each signed by its role")
     _require_passed(statements)  # 4
+    passed(5, "results: every test PASSED, and so did the verdict")
     _check_chain(statements, model_files)  # 5
     _check_verdict_subjects(statements["assess"], model_files)  # 6
     _check_verdict_inputs(statements["assess"], files)  # 7
+    passed(5, "digests: the evidence is about exactly these model files and their data")
     return VerifiedBundle(
         files, statements, _verdict_model(statements["assess"]), _verdict_policy(statements["assess"])
     )

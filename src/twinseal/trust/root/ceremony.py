@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeAlias
 
 import structlog
 
@@ -24,6 +23,7 @@ from twinseal.errors import KeyAccessError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.home import Home
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pair, open_signer, read_public_key
+from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root import custody
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.custody import Proposal
@@ -31,9 +31,6 @@ from twinseal.trust.root.pins import Holder, Pins, RoleKeys
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, Roles
 
 log = structlog.get_logger(__name__)
-
-Passphrase: TypeAlias = Callable[[str, str], bytes | None]
-"""Asked for the passphrase of a key by its URI and its holder; None: look into the environment."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,12 @@ class Outcome:
     Attributes:
         anchor: The new anchor; None while the proposal waits.
         missing: What it waits for, a line each.
+        signed: Custodians whose keys are on this machine; they have signed.
     """
 
     anchor: Anchor | None
     missing: tuple[str, ...] = ()
-
-
-def from_environment(_uri: str, _holder: str) -> bytes | None:
-    """A `Passphrase` that asks nobody."""
-    return None
+    signed: tuple[str, ...] = ()
 
 
 def init_demo(home: Home, roles: Roles, now: datetime) -> Anchor:
@@ -222,20 +216,23 @@ def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = 
     proposal = Proposal.read(home.proposal_dir)
     pins = proposal.pins
     named = {h.name for p in (pins, before) if p for r in ("root", "targets", "registrar") for h in p.roles[r].holders}
-    here = [signer for _, signer in _open_local_signers(home, sorted(named), passphrase)]
+    keys_here = list(_open_local_signers(home, sorted(named), passphrase))
+    here = [signer for _, signer in keys_here]
     proposal = custody.sign(proposal, here, before)
     proposal.write(home.proposal_dir)
-    waits = custody.missing_signatures(proposal, before)
+    waits = tuple(map(str, custody.missing_signatures(proposal, before)))
     keyids = pins.roles["registrar"].keys
     registrar = next((signer for signer in here if signer.public_key.keyid in keyids), None)
     if registrar is None:
         names = ", ".join(item.name for item in pins.roles["registrar"].holders)
-        waits = (*waits, f"the timestamp: expected the registrar's key ({names}), got none on this machine")
+        waits = (*waits, f"the timestamp: the registrar must sign ({names}); that key is not on this machine")
+    custodians = {keyid for p in (pins, before) if p for name in ("root", "targets") for keyid in p.roles[name].keys}
+    signed = dict.fromkeys(name for name, signer in keys_here if signer.public_key.keyid in custodians)
     if waits:
-        return Outcome(None, waits)
+        return Outcome(None, waits, tuple(signed))
     anchor = custody.publish(home, proposal, registrar=registrar, roles=roles, now=now)
     _put_new_keys_in_place(home, anchor)
-    return Outcome(anchor)
+    return Outcome(anchor, signed=tuple(signed))
 
 
 def _propose(home: Home, pins: Pins, roles: Roles, now: datetime, passphrase: Passphrase) -> Outcome:

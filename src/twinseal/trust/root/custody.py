@@ -99,6 +99,33 @@ class Proposal:
         return Pins.from_dict(parse(Root, self.root, ROOT).signed.unrecognized_fields.get(FIELD))
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A count of signatures that a proposal does not reach yet.
+
+    Attributes:
+        what: What is to be signed.
+        threshold: How many custodians it takes.
+        signed: Who has signed.
+        others: Who has not, and can.
+    """
+
+    what: str
+    threshold: int
+    signed: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        count, names = f"{len(self.signed)} of {self.threshold}", ", ".join(self.signed) or "nobody"
+        return f"{self.what}: {count} custodians have signed ({names}); can still sign: {', '.join(self.others)}"
+
+    @property
+    def refusal(self) -> str:
+        """The same as the message of an error."""
+        names = ", ".join(self.signed) or "nobody"
+        return f"{self.what}: expected {self.threshold} custodians to sign, got {len(self.signed)} ({names})"
+
+
 def pins_of(
     roles: Roles,
     keys: Mapping[str, Key],
@@ -175,8 +202,8 @@ def sign(proposal: Proposal, here: Iterable[KeySigner], before: Anchor | None) -
     return Proposal(root.to_bytes(), targets.to_bytes())
 
 
-def missing_signatures(proposal: Proposal, before: Anchor | None) -> tuple[str, ...]:
-    """Whose signatures a proposal still waits for, one line for each count that is not met; () when it is complete.
+def missing_signatures(proposal: Proposal, before: Anchor | None) -> tuple[Waiting, ...]:
+    """Whose signatures a proposal still waits for, one item for each count that is not met; () when it is complete.
 
     Raises:
         SignatureError, RootError: The proposal is malformed.
@@ -189,7 +216,8 @@ def missing_signatures(proposal: Proposal, before: Anchor | None) -> tuple[str, 
     ]
     if before is not None:
         counts.insert(0, ("the old root", root, before.roles["root"]))
-    return tuple(line for what, metadata, role in counts if (line := _missing_line(what, metadata, role)))
+    found = (_signatures(what, metadata, role) for what, metadata, role in counts)
+    return tuple(item for item in found if len(item.signed) < item.threshold)
 
 
 def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, roles: Roles, now: datetime) -> Anchor:
@@ -216,7 +244,11 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
     before = home.anchor() if home.anchor_dir.exists() else None
     waits = missing_signatures(proposal, before)  # 1
     if waits:
-        raise ThresholdError("; ".join(waits), remedy="Carry the proposal to them, and there: twinseal trust sign")
+        others = ", ".join(dict.fromkeys(name for item in waits for name in item.others))
+        raise ThresholdError(
+            "; ".join(item.refusal for item in waits),
+            remedy=f"Carry the proposal to those who can still sign ({others}), and there: twinseal trust sign",
+        )
     anchor = Anchor(proposal.root) if before is None else verified_successor(before, proposal.root)
     targets = parse(Targets, proposal.targets, TARGETS)
     if targets.signed.targets or targets.signed.delegations != _delegations(anchor.pins):
@@ -307,16 +339,11 @@ def _delegations(pins: Pins) -> Delegations:
     return Delegations(reviewers.keys, delegated)
 
 
-def _missing_line(what: str, metadata: Metadata[Any], role: RoleKeys) -> str:
-    signed = keys_that_signed(role.keys.values(), metadata.signatures, signed_bytes(metadata, what))
-    if len(signed) >= role.threshold:
-        return ""
-    names = [role.holder_of(key.keyid) for key in signed]
-    others = ", ".join(holder.name for holder in role.holders if holder.name not in names)
-    return (
-        f"{what}: expected {role.threshold} custodians to sign, got {len(names)} ({', '.join(names) or 'nobody'}); "
-        f"who may still sign: {others}"
-    )
+def _signatures(what: str, metadata: Metadata[Any], role: RoleKeys) -> Waiting:
+    found = keys_that_signed(role.keys.values(), metadata.signatures, signed_bytes(metadata, what))
+    names = tuple(role.holder_of(key.keyid) for key in found)
+    others = tuple(holder.name for holder in role.holders if holder.name not in names)
+    return Waiting(what, role.threshold, names, others)
 
 
 def _check_next(targets: Metadata[Targets], published: MetaFile | None, data: bytes) -> None:
