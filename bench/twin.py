@@ -24,7 +24,7 @@ def main(url: str, model: str, home: str, state: str, now: str) -> None:
         name: _import(name) for name in ("torch", "tuf.ngclient", "httpcore", "model_signing._signing.sign_ec_key")
     }
     imports["twinseal.twin.runtime"] = _import("twinseal.twin.runtime")
-    from twinseal.trust.home import Home
+    from twinseal.trust.root.home import Home
     from twinseal.twin import pull, runtime
     from twinseal.twin.byte_sources import RestSource
 

@@ -26,8 +26,8 @@ from twinseal.evidence import Statement, Subject, provenance
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
 from twinseal.telemetry.contract import AssetParams, Contract
-from twinseal.trust.attestation import read_attestation, write_attestation
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
+from twinseal.trust.signing.attestation import read_attestation, write_attestation
 
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")

@@ -15,8 +15,8 @@ from twinseal.console import out, run_stage
 from twinseal.errors import GateRefusedError
 from twinseal.evidence import outcome
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
 from twinseal.trust.release import candidate, oms
+from twinseal.trust.root.home import Home
 
 CANDIDATE = Path("models/candidate")
 BUNDLE = Path("models/bundle")

@@ -17,7 +17,7 @@ from twinseal.evidence import measures
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
 from twinseal.registry.submit import RunRecord
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 BUNDLE, RELEASE, REPORTS = Path("models/bundle"), Path("models/release"), Path("reports")

@@ -26,11 +26,11 @@ from twinseal.console import UNANSWERED, refusal_of
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
 from twinseal.registry.store import Store
 from twinseal.trust.audit import log_of
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import generate, read_public_key
 from twinseal.trust.release import repository
 from twinseal.trust.release.request import Request
-from twinseal.trust.root import ceremony
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[1]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from twinseal.registry.store import Store
-from twinseal.trust.home import Home
 from twinseal.trust.keys.key import fingerprint, generate_key_pair, read_public_key
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[1]
@@ -171,7 +171,7 @@ def test_a_renewal_that_leaves_something_expired_fails(
     demo: Home, cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a timer would see success while every twin refuses."""
-    from twinseal.trust import overview
+    from twinseal.trust.ceremonies import overview
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     real = overview.expiries

@@ -24,8 +24,8 @@ from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[2]

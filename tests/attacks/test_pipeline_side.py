@@ -26,10 +26,10 @@ from tests.assurance.test_assess_stage import assessed
 from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, RootError, SignatureError
 from twinseal.evidence import outcome
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.release import Release
-from twinseal.trust.root import ceremony
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 __all__ = ["assessed"]

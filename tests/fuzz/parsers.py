@@ -36,15 +36,15 @@ from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import inventory, relative_names
 from twinseal.prognostics.checkpoint import parse_model
 from twinseal.trust.audit import Entry, Log, note
-from twinseal.trust.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
-from twinseal.trust.home import Home
 from twinseal.trust.keys.key import NamedSigner
-from twinseal.trust.metadata import check_root, parse, signed_bytes
 from twinseal.trust.release import approval, oms, repository
 from twinseal.trust.release.model_role import count_approvals, parse_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.metadata import check_root, parse, signed_bytes
+from twinseal.trust.signing.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
 from twinseal.twin import runtime, telemetry_reader
 from twinseal.twin.byte_sources import METADATA_RUN, DirectorySource, RestSource
 from twinseal.twin.pull import pull

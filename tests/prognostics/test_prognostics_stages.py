@@ -21,8 +21,8 @@ from twinseal.measures.training import TrainingMeasures
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"

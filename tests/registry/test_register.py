@@ -10,8 +10,8 @@ from twinseal.errors import RegistryError, RootError
 from twinseal.registry.register import METADATA_RUN, mirror_metadata, publish
 from twinseal.registry.store import Store
 from twinseal.registry.submit import RunRecord, submit
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Role, Roles, RoleTable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

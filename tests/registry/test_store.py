@@ -7,7 +7,7 @@ import pytest
 
 from twinseal.errors import RegistryError
 from twinseal.registry.store import Store, check_model_id, connect, registry_errors, server_command, without_password
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 
 def test_default_store_is_sqlite_under_the_home(store: Store, registry_home: Home) -> None:

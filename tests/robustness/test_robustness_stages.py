@@ -23,8 +23,8 @@ from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"

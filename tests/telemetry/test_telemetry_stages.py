@@ -18,10 +18,10 @@ from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, DigestMismatchError, SignatureError
 from twinseal.evidence import PROVENANCE, TEST_RESULT, Statement, materials, measures, outcome
-from twinseal.trust.attestation import read_attestation
-from twinseal.trust.home import Home
-from twinseal.trust.root import ceremony
+from twinseal.trust.ceremonies import ceremony
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
+from twinseal.trust.signing.attestation import read_attestation
 
 Write = Callable[..., None]
 RAW, ACCEPTED = Path("data/raw/telemetry.parquet"), Path("data/accepted/telemetry.parquet")

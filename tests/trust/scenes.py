@@ -13,16 +13,16 @@ from tuf.api.metadata import Metadata, MetaFile
 
 from twinseal.digests import sha256, sha256_file
 from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
-from twinseal.trust.attestation import write_attestation
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.release import oms, repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
-from twinseal.trust.root import ceremony
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
+from twinseal.trust.signing.attestation import write_attestation
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = Path(__file__).parents[2] / "policy" / "roles.yaml"

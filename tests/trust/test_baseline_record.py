@@ -17,7 +17,7 @@ from twinseal.errors import EvidenceError, SignatureError, ThresholdError
 from twinseal.evidence import BASELINE_RECORD, REVIEW, Statement, Subject
 from twinseal.trust import baseline_record
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
-from twinseal.trust.dsse import add_signature, envelope_keyids, sign_envelope, verify_envelope
+from twinseal.trust.signing.dsse import add_signature, envelope_keyids, sign_envelope, verify_envelope
 
 COLUMNS = (("flow", "m3/s"), ("heat", "K"))
 FIRST = BaselineRecord(

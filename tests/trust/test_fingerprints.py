@@ -9,9 +9,9 @@ import pytest
 
 from tests.trust.scenes import Scene, attest, statements
 from twinseal.errors import KeyAccessError, SignatureError
-from twinseal.trust.attestation import read_attestation
-from twinseal.trust.dsse import add_signature, sign_envelope
 from twinseal.trust.keys.key import KeySigner, fingerprint, short_fingerprint
+from twinseal.trust.signing.attestation import read_attestation
+from twinseal.trust.signing.dsse import add_signature, sign_envelope
 
 SOURCE = Path(__file__).parents[2] / "src" / "twinseal"
 

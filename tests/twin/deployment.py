@@ -25,16 +25,16 @@ from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
 from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
-from twinseal.trust.attestation import write_attestation
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies.ceremony import init_demo
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.oms import sign_directory
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Role, Roles, RoleTable
+from twinseal.trust.signing.attestation import write_attestation
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL, OTHER = "pump-rul", "fan-rul"

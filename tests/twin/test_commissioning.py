@@ -27,10 +27,10 @@ from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
 from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
-from twinseal.trust.dsse import sign_envelope
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import KeySigner, NamedSigner
-from twinseal.trust.root import ceremony
 from twinseal.trust.root.roles import Roles
+from twinseal.trust.signing.dsse import sign_envelope
 from twinseal.twin import commissioner, commissioning
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations, take_first_rows

@@ -26,12 +26,12 @@ from twinseal.errors import (
 )
 from twinseal.evidence import Subject
 from twinseal.files import inventory
-from twinseal.trust.attestation import write_attestation
-from twinseal.trust.dsse import sign_envelope
-from twinseal.trust.home import Home
 from twinseal.trust.release import repository
 from twinseal.trust.release.oms import sign_directory
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
+from twinseal.trust.signing.attestation import write_attestation
+from twinseal.trust.signing.dsse import sign_envelope
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import PullResult, pull
 from twinseal.twin.runtime import current_model

@@ -15,11 +15,11 @@ from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
 from twinseal.registry.register import METADATA_RUN, publish
 from twinseal.registry.store import connect
 from twinseal.registry.submit import RunRecord, submit
-from twinseal.trust.home import Home
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
 from twinseal.twin.byte_sources import RestSource
 from twinseal.twin.pull import PullResult, pull
 from twinseal.twin.runtime import current_model

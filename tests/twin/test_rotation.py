@@ -10,7 +10,7 @@ import pytest
 
 from tests.twin.deployment import MODEL, NOW, Deployment
 from twinseal.errors import RootError, SignatureError, ThresholdError
-from twinseal.trust.root import ceremony
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import PullResult, pull

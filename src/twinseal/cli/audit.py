@@ -12,7 +12,7 @@ import typer
 from twinseal.cli.options import examples
 from twinseal.console import out, printable
 from twinseal.errors import ConfigError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.audit import Entry, Log

@@ -19,12 +19,12 @@ from twinseal.cli.options import (
 )
 from twinseal.console import err, out, printable
 from twinseal.errors import KeyAccessError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
-    from twinseal.trust.overview import Expiry
+    from twinseal.trust.ceremonies.ceremony import Outcome
+    from twinseal.trust.ceremonies.overview import Expiry
     from twinseal.trust.root.anchor import Anchor
-    from twinseal.trust.root.ceremony import Outcome
     from twinseal.trust.root.pins import Pins
 
 trust = typer.Typer(
@@ -47,7 +47,7 @@ def init(
     ] = False,
 ) -> None:
     """Make the first root of trust: the anchor that every twin is installed with."""
-    from twinseal.trust.root import ceremony
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
@@ -69,7 +69,7 @@ def init(
 @trust.command("show", epilog=examples("twinseal trust show"))
 def trust_show() -> None:
     """Show each role: its holders, their keys, how many must sign, until when. What ends soon is red."""
-    from twinseal.trust import overview
+    from twinseal.trust.ceremonies import overview
     from twinseal.trust.keys.key import fingerprint
 
     home, now = Home.find(), datetime.now(UTC)
@@ -100,7 +100,7 @@ def trust_show() -> None:
 @trust.command("renew", epilog=examples("twinseal trust renew", "twinseal trust renew --yes"))
 def trust_renew(yes: Sure = False) -> None:
     """Make the next root, with the roles as policy/roles.yaml has them now. Keys stay."""
-    from twinseal.trust.root import ceremony
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
@@ -116,8 +116,8 @@ def trust_renew(yes: Sure = False) -> None:
 )
 def trust_sign(yes: Sure = False) -> None:
     """Sign the proposed root with the custodians' keys on this machine; publish it once enough have signed."""
-    from twinseal.trust.root import ceremony
-    from twinseal.trust.root.custody import Proposal
+    from twinseal.trust.ceremonies import ceremony
+    from twinseal.trust.ceremonies.custody import Proposal
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.default(), Roles.load(ROLES)
@@ -142,8 +142,8 @@ def rotate(
     yes: Sure = False,
 ) -> None:
     """Replace the key of HOLDER, by a new root; the old key never counts again. After a theft: at once."""
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.keys.key import read_public_key
-    from twinseal.trust.root import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
@@ -164,7 +164,7 @@ def rotate(
 
 def revoke(holder: Holder, yes: Sure = False) -> None:
     """Take every role from HOLDER, by a new root; the key never counts again."""
-    from twinseal.trust.root import ceremony
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)

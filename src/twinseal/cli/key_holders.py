@@ -11,7 +11,7 @@ import typer
 from twinseal.cli.options import ask_new_passphrase, ask_passphrase, examples, warn_of_demo
 from twinseal.console import err, new_table, out, printable
 from twinseal.errors import ConfigError, KeyAccessError, RootError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.keys.key import Key

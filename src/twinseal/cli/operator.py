@@ -28,7 +28,7 @@ from twinseal.cli.options import (
 )
 from twinseal.console import UNANSWERED, err, new_table, out, print_json, printable, refusals_as_json
 from twinseal.errors import ConfigError, DataError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from twinseal.console import err
 from twinseal.errors import ConfigError, KeyAccessError, RootError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.keys.key import KeySigner

@@ -11,7 +11,7 @@ from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, ROLES, examples, pa
 from twinseal.cli.reviewers import require_bundle
 from twinseal.console import err, out, printable
 from twinseal.errors import ExpiredError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 REGISTER_EXAMPLES = examples(
     "twinseal register",
@@ -53,7 +53,7 @@ def _require_nothing_expired(home: Home, now: datetime) -> None:
     Raises:
         ExpiredError: Something has expired already: a timer must not see success while every twin refuses.
     """
-    from twinseal.trust import overview
+    from twinseal.trust.ceremonies import overview
 
     expiries = overview.expiries(home)
     for item in expiries:

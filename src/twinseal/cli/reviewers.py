@@ -22,7 +22,7 @@ from twinseal.cli.options import (
     warn_of_demo,
 )
 from twinseal.console import new_table, out, print_json, printable, refusals_as_json
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.release.approval import Reviews

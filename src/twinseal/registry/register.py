@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from twinseal.errors import RegistryError
 from twinseal.registry.store import Store, check_model_id, is_absent, registry_errors
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 log = structlog.get_logger()
 

@@ -20,9 +20,7 @@ from twinseal.registry.register import mirror_metadata
 from twinseal.registry.register import publish as offer
 from twinseal.registry.store import Store
 from twinseal.registry.submit import RunRecord, describe_candidate, submit
-from twinseal.trust.attestation import read_attestation
 from twinseal.trust.audit import Entry, log_of
-from twinseal.trust.home import Home
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.release import approval, repository
@@ -30,7 +28,9 @@ from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import ApprovalCount
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
+from twinseal.trust.signing.attestation import read_attestation
 
 APPROVE = "twinseal review show && twinseal approve --as <your name in policy/roles.yaml>"
 

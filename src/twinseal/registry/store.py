@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     import mlflow
     from mlflow.exceptions import MlflowException
 
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 log = structlog.get_logger()
 

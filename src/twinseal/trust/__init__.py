@@ -1,16 +1,14 @@
 """Trust: keys, signatures, the TUF repository, releases and approvals. Knows no machine learning.
 
-In reading order:
+In reading order, by who stands there:
 
-    keys/                private keys in files and tokens; public keys and their fingerprints
-    metadata.py, dsse.py  the two formats of what is signed: TUF metadata, and DSSE envelopes
-    root/                the root of trust: which keys count for which role, and how custodians change that
-    home.py              the one folder of a machine in which all of this lies
-    attestation.py       a pipeline stage's signed record
-    release/             from a signed model to the release that reviewers have approved
+    keys/                whoever has a key: private keys in files and tokens; public keys and their fingerprints
+    signing/             the stages of the pipeline: DSSE envelopes, and each stage's signed record
+    root/                who counts: the anchor and its pins, the policy of roles, the folder that all of this lies in
+    ceremonies/          custodians: how the root changes; what expires when
+    release/             builder, reviewers, registrar, twin: from a signed model to an approved release
     audit/               the log of every decision
-    baseline_record.py   a machine's first cycles, signed by commissioners
-    overview.py          what expires when
+    baseline_record.py   commissioners: a machine's first cycles, signed
 
 A newcomer opens `root/anchor.py` first (what a twin trusts beforehand), then `release/candidate.py` (what a model must
 pass). docs/trust.md numbers the steps.

@@ -24,10 +24,10 @@ from typing import Any
 from twinseal.digests import canonical_json, sha256
 from twinseal.errors import EvidenceError
 from twinseal.evidence import BASELINE_RECORD, Statement, Subject
-from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.release.release import MAX_VERSION
 from twinseal.trust.root.pins import RoleKeys
+from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
 
 CYCLES = 20
 MAX_RECORD_BYTES = 1 << 20  # 20 rows of 512 channels take a third of it

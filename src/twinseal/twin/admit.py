@@ -18,11 +18,11 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
 from twinseal.prognostics.checkpoint import Model, read_model
-from twinseal.trust.metadata import MAX_METADATA_BYTES
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import check_release, count_approvals, parse_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor, anchor_chain
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES
 from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State
 
 log = structlog.get_logger()

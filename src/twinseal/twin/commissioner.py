@@ -23,12 +23,13 @@ from twinseal.digests import sha256
 from twinseal.errors import TrustError, TwinsealError
 from twinseal.files import read_regular, sync_folder, write_new, write_whole
 from twinseal.telemetry.contract import Contract
-from twinseal.trust import baseline_record, dsse
+from twinseal.trust import baseline_record
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
 from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.signing import dsse
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.commissioning import (
     FOLDER,

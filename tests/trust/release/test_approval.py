@@ -25,12 +25,12 @@ from twinseal.errors import (
     TrustError,
 )
 from twinseal.trust.audit import Log
-from twinseal.trust.dsse import sign_envelope
 from twinseal.trust.keys.key import NamedSigner, fingerprint
 from twinseal.trust.release import repository
 from twinseal.trust.release.approval import Reviews, approve, read_all, reject
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.signing.dsse import sign_envelope
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_evidence_signed_by_the_builder_for_the_assessor_is_refused(scene: Scene
 
 
 def _signed_by(scene: Scene, holder: str, statement: Statement) -> bytes:
-    from twinseal.trust.dsse import sign_envelope
+    from twinseal.trust.signing.dsse import sign_envelope
 
     return sign_envelope(statement.to_bytes(), scene.signer(holder))
 

@@ -20,13 +20,13 @@ from twinseal.errors import (
     ThresholdError,
 )
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.release import repository
 from twinseal.trust.release.client import refresh
 from twinseal.trust.release.model_role import compose_role, count_approvals, sign_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
-from twinseal.trust.root import ceremony
+from twinseal.trust.root.home import Home
 
 
 @pytest.fixture

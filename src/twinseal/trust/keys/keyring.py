@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.errors import KeyAccessError, TwinsealError
-from twinseal.trust.home import Home
 from twinseal.trust.keys import key_files
 from twinseal.trust.keys.key import Key, fingerprint, read_public_key
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 
 NOT_HERE = "not here"
 

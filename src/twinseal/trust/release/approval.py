@@ -24,9 +24,7 @@ from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, Twins
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import read_regular, write_json
 from twinseal.trust.audit import Entry, Log
-from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys.key import NamedSigner, short_fingerprint
-from twinseal.trust.metadata import parse_signature
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import (
     ApprovalCount,
@@ -40,7 +38,9 @@ from twinseal.trust.release.model_role import (
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.metadata import parse_signature
 from twinseal.trust.root.pins import RoleKeys
+from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
 
 log = structlog.get_logger(__name__)
 

@@ -29,11 +29,11 @@ from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError
 from twinseal.evidence import TEST_RESULT, Statement, Subject, outcome
 from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
-from twinseal.trust.attestation import read_attestation
-from twinseal.trust.dsse import MAX_ENVELOPE_BYTES
 from twinseal.trust.release.oms import MAX_BUNDLE_BYTES, verify_directory
 from twinseal.trust.release.release import MODEL, SIGNATURE, Release
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.signing.attestation import read_attestation
+from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
 
 RESOURCE = "https://twinseal.dev/model/"
 _CHANGED = (

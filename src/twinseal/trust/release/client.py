@@ -52,10 +52,10 @@ from twinseal.errors import (
     TwinsealError,
 )
 from twinseal.files import write_whole
-from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
 from twinseal.trust.release.model_role import check_expiry, count_approvals, parse_role
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release, target_path
 from twinseal.trust.root.anchor import Anchor, anchor_chain
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,9 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 from twinseal.digests import is_sha256, sha256
 from twinseal.errors import DigestMismatchError, ExpiredError, SignatureError, ThresholdError
 from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.metadata import keys_that_signed, parse, parse_signature, signed_bytes
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.metadata import keys_that_signed, parse, parse_signature, signed_bytes
 
 
 @dataclass(frozen=True)

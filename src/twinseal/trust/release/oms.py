@@ -28,9 +28,9 @@ from securesystemslib.dsse import Envelope
 from twinseal.digests import canonical_json, parse_json, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.files import FileRecord, inventory
-from twinseal.trust.dsse import PAYLOAD_TYPE, decode_strict_base64
 from twinseal.trust.keys.key import Key, KeySigner
 from twinseal.trust.root.pins import RoleKeys
+from twinseal.trust.signing.dsse import PAYLOAD_TYPE, decode_strict_base64
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE = "https://model_signing/signature/v1.0"

@@ -6,7 +6,7 @@
 `timestamp.json` is the state: files that it does not lead to do not count. All other files are written first, under
 names that nothing refers to yet, so an interrupted publication changes nothing: run it again.
 
-Custodians decide who is trusted (`twinseal.trust.root.custody`); `publish` only counts signatures.
+Custodians decide who is trusted (`twinseal.trust.ceremonies.custody`); `publish` only counts signatures.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
 from twinseal.trust.keys.key import KeySigner, fingerprints
-from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes
 from twinseal.trust.release.model_role import (
     assemble_signed_role,
     check_expiry,
@@ -43,6 +41,8 @@ from twinseal.trust.release.model_role import (
 )
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse, signed_bytes
 from twinseal.trust.root.roles import Roles
 
 log = structlog.get_logger(__name__)

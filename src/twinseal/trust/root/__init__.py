@@ -1,12 +1,13 @@
-"""The root of trust: which keys count for which role, and the only way to change that.
+"""The root of trust: which keys count for which role. Every stage reads it; only `ceremonies` changes it.
 
 In reading order:
 
     roles.py      what policy wants: policy/roles.yaml
     pins.py       what custodians have signed: the keys of each role, and which evidence a release needs
+    metadata.py   TUF metadata as bytes from outside
     anchor.py     the TUF root that carries the pins; what a twin is installed with
-    custody.py    the next root: proposed, signed by custodians one after the other, published
-    ceremony.py   what custodians do: first root, renewal, rotation, revocation
+    home.py       the one folder of a machine in which all of this lies
+    signers.py    policy/signers.json: whose keys sign here, so that DVC sees when they change
 
 A newcomer opens `anchor.py` first.
 """

@@ -25,7 +25,7 @@ from tuf.api.metadata import Root  # type: ignore[attr-defined]  # tuf re-export
 from twinseal.digests import sha256
 from twinseal.errors import EvidenceError, ExpiredError, RootError, SignatureError
 from twinseal.files import write_whole
-from twinseal.trust.metadata import MAX_METADATA_BYTES, check_root, parse, signed_bytes
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, check_root, parse, signed_bytes
 from twinseal.trust.root.pins import FIELD, OPTIONAL, Pins, Requirement, RoleKeys
 from twinseal.trust.root.roles import TUF_ROLES
 

@@ -23,8 +23,8 @@ from twinseal.errors import KeyAccessError, RootError, SignatureError
 from twinseal.files import read_regular
 from twinseal.trust.keys.key import KeySigner, environment_name, open_signer, short_fingerprint
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
-from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
 from twinseal.trust.root.anchor import ROOT, Anchor
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
 from twinseal.trust.root.pins import RoleKeys
 
 HOME = ".twinseal"

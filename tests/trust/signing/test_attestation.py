@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.trust.scenes import STAGES, Scene, statements
 from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError
-from twinseal.trust.attestation import parse_attestation, read_attestation, write_attestation
-from twinseal.trust.dsse import sign_envelope
+from twinseal.trust.signing.attestation import parse_attestation, read_attestation, write_attestation
+from twinseal.trust.signing.dsse import sign_envelope
 
 MADE = statements("pump-rul", b"weights")
 

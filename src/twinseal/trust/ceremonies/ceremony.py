@@ -1,4 +1,4 @@
-"""Ceremonies: what custodians do together. Each leads to a new root, through `twinseal.trust.root.custody`.
+"""Ceremonies: what custodians do together. Each leads to a new root, through `twinseal.trust.ceremonies.custody`.
 
     init_demo, init   the first root
     renew             a new root with today's policy/roles.yaml, before the old one expires
@@ -21,12 +21,12 @@ import structlog
 
 from twinseal.errors import KeyAccessError, RootError, ThresholdError
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import custody
+from twinseal.trust.ceremonies.custody import Proposal
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pair, open_signer, read_public_key
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
-from twinseal.trust.root import custody
 from twinseal.trust.root.anchor import Anchor
-from twinseal.trust.root.custody import Proposal
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.pins import Holder, Pins, RoleKeys
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, Roles
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from twinseal.trust.home import Home
 from twinseal.trust.release import repository
+from twinseal.trust.root.home import Home
 
 RENEW, REGISTER, APPROVE = (
     "custodians: twinseal trust renew",

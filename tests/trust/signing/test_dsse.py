@@ -12,7 +12,7 @@ from securesystemslib.dsse import Envelope
 
 from tests.trust.scenes import Scene
 from twinseal.errors import SignatureError, ThresholdError, TwinsealError
-from twinseal.trust.dsse import sign_envelope, verify_envelope
+from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
 
 PAYLOAD = b'{"a":1}'
 

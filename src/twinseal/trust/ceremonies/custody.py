@@ -35,13 +35,13 @@ from twinseal.errors import AuditError, KeyAccessError, RollbackError, RootError
 from twinseal.files import read_regular, write_whole
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_TEXT
-from twinseal.trust.home import Home
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, fingerprints
-from twinseal.trust.metadata import MAX_METADATA_BYTES, keys_that_signed, parse, signed_bytes
 from twinseal.trust.release.model_role import check_expiry
 from twinseal.trust.release.release import target_path
 from twinseal.trust.release.repository import sign_snapshot_and_timestamp, snapshot, timestamp
 from twinseal.trust.root.anchor import ROOT, Anchor, verified_successor
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, keys_that_signed, parse, signed_bytes
 from twinseal.trust.root.pins import FIELD, REQUIRED, Holder, Pins, Requirement, RoleKeys
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, TUF_ROLES, Roles
 

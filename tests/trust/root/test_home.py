@@ -8,10 +8,10 @@ import pytest
 
 from tests.trust.scenes import NOW, Scene
 from twinseal.errors import KeyAccessError, RootError
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import fingerprint, generate_key_pair
-from twinseal.trust.root import ceremony
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 
 
 def test_home_is_where_the_environment_says_or_here(

@@ -24,18 +24,17 @@ from twinseal.errors import (
     TwinsealError,
 )
 from twinseal.files import write_whole
-from twinseal.trust import overview
 from twinseal.trust.audit import log_of
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony, custody, overview
+from twinseal.trust.ceremonies.ceremony import Outcome
 from twinseal.trust.keys.key import fingerprint, generate_key_pair, open_signer, read_public_key
 from twinseal.trust.release import repository
 from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.model_role import compose_role, sign_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
-from twinseal.trust.root import ceremony, custody
 from twinseal.trust.root.anchor import Anchor, verified_successor
-from twinseal.trust.root.ceremony import Outcome
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 MODEL = "pump-rul"

@@ -11,7 +11,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tests.trust.scenes import Scene
 from twinseal.errors import SignatureError
-from twinseal.trust.metadata import keys_that_signed, parse, parse_signature
+from twinseal.trust.root.metadata import keys_that_signed, parse, parse_signature
 
 
 def test_one_key_under_two_identifiers_counts_once(scene: Scene) -> None:

@@ -12,11 +12,11 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError, suggest
 from twinseal.evidence import Statement
 from twinseal.files import write_whole
-from twinseal.trust.dsse import MAX_ENVELOPE_BYTES, sign_envelope, verify_envelope
-from twinseal.trust.home import Home
 from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.pins import Requirement
+from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES, sign_envelope, verify_envelope
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from securesystemslib.dsse import Envelope
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, SignatureError, ThresholdError
 from twinseal.trust.keys.key import KeySigner, short_fingerprint
-from twinseal.trust.metadata import is_signed_by, parse_signature
+from twinseal.trust.root.metadata import is_signed_by, parse_signature
 from twinseal.trust.root.pins import RoleKeys
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
