@@ -346,7 +346,8 @@ def test_ctrl_c_while_a_command_works_is_an_interruption(home: Home) -> None:
 def at_a_terminal(*words: str, answers: list[bytes | signal.Signals]) -> tuple[int, str]:
     """The exit code and what a person sees who gives these answers, each when there is a question."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs)
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    process = subprocess.Popen([PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=plain)
     os.close(theirs)
     seen, waiting, deadline = b"", list(answers), time.monotonic() + 60
     try:

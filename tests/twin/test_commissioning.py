@@ -710,7 +710,10 @@ def test_a_commissioner_sees_what_he_signs_and_is_asked(
     code, said = terminal(f"{command} --yes")
     assert (1, True) == (code, "pump-1: expected no first cycles signed before, got version 1" in said)
     code, said = terminal(f"{command} --yes --replace")
-    assert (0, True) == (code, "signed pump-1 version 2 what it replaces is kept: twin/commissioned/replaced/" in said)
+    assert (0, True) == (
+        code,
+        "signed pump-1 version 2 the record that it replaces is kept: twin/commissioned/replaced/" in said,
+    )
     code, said = terminal("audit show --state twin")
     assert (0, True, True) == (code, "commissioned" in said, "unit: pump-1" in said)
 
