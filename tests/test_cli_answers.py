@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -304,13 +305,49 @@ def test_tables_do_not_cut_long_names(twin: Cli, monkeypatch: pytest.MonkeyPatch
     assert "…" not in printed
 
 
-# A person at a terminal
+# A person at a terminal, or nobody
 
 
-def at_a_terminal(*words: str, answers: list[bytes]) -> tuple[int, str]:
+@pytest.mark.parametrize("command", ["approve --as alice", "keys revoke alice", "trust renew"])
+def test_a_question_that_nobody_answers_is_a_refusal_that_says_yes(
+    home: Home, cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, errors = cli(*command.split())
+    assert 2 == code
+    assert "expected an answer, got the end of the input: nothing was signed" in errors
+    assert "--yes" in errors
+    assert "Aborted" not in errors
+
+
+@pytest.mark.parametrize("command", ["approve --as alice", "keys new me"])
+def test_ctrl_c_at_a_question_is_an_interruption(home: Home, command: str) -> None:
+    code, seen = at_a_terminal(*command.split(), answers=[signal.SIGINT])
+    assert (130, True) == (code, "interrupted: nothing was half-written" in seen), seen
+    assert "Aborted" not in seen
+    assert not Path("approvals").exists()
+    assert not (home.keys / "me.pem").exists()
+
+
+def test_ctrl_c_while_a_command_works_is_an_interruption(home: Home) -> None:
+    """It waits for a checkpoint that does not come."""
+    process = subprocess.Popen(
+        [PROGRAM, "audit", "verify", "--against", "/dev/stdin"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (130, True) == (process.returncode, "interrupted: nothing was half-written" in errors), errors
+
+
+def at_a_terminal(*words: str, answers: list[bytes | signal.Signals]) -> tuple[int, str]:
     """The exit code and what a person sees who gives these answers, each when there is a question."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs)
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    process = subprocess.Popen([PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=plain)
     os.close(theirs)
     seen, waiting, deadline = b"", list(answers), time.monotonic() + 60
     try:
@@ -321,7 +358,8 @@ def at_a_terminal(*words: str, answers: list[bytes]) -> tuple[int, str]:
                 except OSError:  # the other end is closed: it has ended
                     break
             elif waiting and seen.rstrip(b" ").endswith(b":"):
-                os.write(ours, waiting.pop(0))
+                answer = waiting.pop(0)
+                process.send_signal(answer) if isinstance(answer, signal.Signals) else os.write(ours, answer)
         return process.wait(10), seen.decode()
     finally:
         process.kill()

@@ -66,8 +66,11 @@ def exit_code(action: Callable[[], object]) -> int:
         print_refusal(error)
         return code_of(error)
     except KeyboardInterrupt:
-        err.print("[yellow]interrupted[/]: nothing was half-written; run the same command again")
-        return INTERRUPTED
+        return _print_interrupted()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        return _print_interrupted()  # typer has caught Ctrl-C
     except OSError as error:
         err.print(f"[bold red]refused[/]  {printable(_os_message(error))}")
         return REFUSED
@@ -129,6 +132,11 @@ def print_refusal(error: TwinsealError) -> None:
             err.print(f"  … and {len(others) - MAX_FINDINGS} more")
     if error.remedy:
         err.print(f"[bold]what to do[/]  {printable(error.remedy)}")
+
+
+def _print_interrupted() -> int:
+    err.print("[yellow]interrupted[/]: nothing was half-written; run the same command again")
+    return INTERRUPTED
 
 
 def _kind_of(error: TwinsealError) -> str:

@@ -695,7 +695,7 @@ def test_a_commissioner_sees_what_he_signs_and_is_asked(
     command = "commission new.csv --model pump-rul --as emil"
     code, said = terminal(command, "n\n")
     assert (2, True) == (code, "nothing was signed" in said)
-    assert "Sign as emil that this is what pump-1, рump-9 says when new and healthy?" in said
+    assert "Sign as emil that these are the readings of pump-1, рump-9 when new and healthy?" in said
     mean, low, high = (
         f"{value:.6g}" for value in (healthy()[:, 2].mean(), healthy()[:, 2].min(), healthy()[:, 2].max())
     )
@@ -712,7 +712,10 @@ def test_a_commissioner_sees_what_he_signs_and_is_asked(
     code, said = terminal(f"{command} --yes")
     assert (1, True) == (code, "pump-1: expected no earlier baseline record, got version 1" in said)
     code, said = terminal(f"{command} --yes --replace")
-    assert (0, True) == (code, "signed pump-1 version 2 what it replaces is kept: twin/commissioned/replaced/" in said)
+    assert (0, True) == (
+        code,
+        "signed pump-1 version 2 the record that it replaces is kept: twin/commissioned/replaced/" in said,
+    )
     code, said = terminal("audit show --state twin")
     assert (0, True, True) == (code, "commissioned" in said, "unit: pump-1" in said)
 
@@ -757,7 +760,7 @@ def test_what_is_not_used_is_said_at_the_start_of_a_run(
     (tmp_path / "twin/commissioned" / f"{unit_key('pump-1')}.dsse.json").write_bytes(b"{}")
     code, said = terminal(command)
     assert 0 == code
-    assert "pump-1: the baseline record is not used, its life is estimated without them:" in said
+    assert "pump-1: its baseline record is not used, its life is estimated without it:" in said
     assert "pump-9: signed" not in said
     assert ["pump-1", "pump-9"] == [json.loads(line)["unit"] for line in _lines(terminal, f"{command} --json")]
 

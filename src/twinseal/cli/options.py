@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from twinseal.trust.keys.key import KeySigner
     from twinseal.trust.keys.passphrases import Passphrase
     from twinseal.trust.root.anchor import Anchor
+
+T = TypeVar("T")
 
 RELEASE = Path("models/release")
 BUNDLE = Path("models/bundle")
@@ -51,9 +54,9 @@ def confirm(yes: bool, question: str) -> None:
     """Ask before something is signed.
 
     Raises:
-        ConfigError: The answer was no.
+        ConfigError: The answer was no; or there was none.
     """
-    if not yes and not typer.confirm(question, err=True):
+    if not yes and not _answer_to(lambda: typer.confirm(question, err=True)):
         raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
 
 
@@ -77,7 +80,8 @@ def ask_passphrase(uri: str, holder: str) -> bytes | None:
 
     if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
         return None
-    return str(typer.prompt(f"passphrase or PIN of {holder}", hide_input=True, err=True)).encode()
+    text = f"passphrase or PIN of {holder}"
+    return _answer_to(lambda: str(typer.prompt(text, hide_input=True, err=True))).encode()
 
 
 def passphrase_prompt() -> Passphrase:
@@ -103,7 +107,25 @@ def ask_new_passphrase(holder: str) -> bytes:
             "or say --no-passphrase if the key protects nothing.",
         )
     text = f"new passphrase for {holder}"
-    return str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True)).encode()
+    return _answer_to(lambda: str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True))).encode()
+
+
+def _answer_to(ask: Callable[[], T]) -> T:
+    """What a person answers.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        ConfigError: The input ended before an answer.
+    """
+    try:
+        return ask()
+    except typer.Abort as error:  # of both
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise ConfigError(
+            "question: expected an answer, got the end of the input: nothing was signed",
+            remedy="Answer at a terminal; or give --yes once you have read what is to be signed.",
+        ) from error
 
 
 def read_anchor(directory: Path | None) -> Anchor:
