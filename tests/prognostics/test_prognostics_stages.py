@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator
 
 from pipelines import _stage, prepare, train
 from twinseal.config import load
@@ -16,7 +17,7 @@ from twinseal.errors import DigestMismatchError, SignatureError
 from twinseal.evidence import materials, measures, test_result
 from twinseal.files import inventory
 from twinseal.measures.preparation import PreparationMeasures
-from twinseal.measures.stages import of
+from twinseal.measures.stages import of, schema
 from twinseal.measures.training import TrainingMeasures
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.telemetry.contract import Contract
@@ -80,6 +81,7 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) 
     assert measures(trained) == written
     found = of(TrainingMeasures, trained)
     assert found.to_dict() == written
+    Draft202012Validator(schema()).validate({"train": written, "prepare": measures(prepared)})
     assert found.plain.test.windows == len(pd.read_csv(train.REPORT / "predictions.csv"))
     assert found.commissioned is not None
     assert {"plain", "commissioned"} == set(found.intervals) == set(found.cross_validation)

@@ -127,6 +127,30 @@ def make_threats(shipped: dict[str, Any]) -> Callable[..., Threats]:
 
 
 @pytest.fixture(scope="session")
+def short(shipped: dict[str, Any]) -> dict[str, Any]:
+    """Sections of the shipped threats, all attackers that the battery tries, each short."""
+    every, asked, _ = shipped["evasion"]
+    scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
+    return {
+        "evasion": [
+            every | {"attacks": ["pgd", "strong"], "epsilon_sigma": [0.1, 0.25], "pgd_steps": 8},
+            asked | {"epsilon_sigma": [0.1, 0.25], "queries": 20},
+        ],
+        "boosting": shipped["boosting"] | {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]},
+        "adaptive": shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
+        "sensors": shipped["sensors"] | {"most": 2, "steps": 3},
+        "scenarios": scenarios[:1],
+        "theft": shipped["theft"] | {"queries": [30, 400], "rounding_cycles": [5.0], "epsilon_sigma": 0.1},
+    }
+
+
+@pytest.fixture(scope="session")
+def quick(make_threats: Callable[..., Threats], short: dict[str, Any]) -> Threats:
+    """The shipped threats, each short."""
+    return make_threats(**short)
+
+
+@pytest.fixture(scope="session")
 def threats(make_threats: Callable[..., Threats]) -> Threats:
     return make_threats()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -35,32 +34,9 @@ from twinseal.robustness.battery import BatteryResult, all_attacks, doubted_test
 from twinseal.robustness.histories import Histories
 from twinseal.robustness.methods.art import infer_membership
 from twinseal.robustness.methods.gradient import Box
-from twinseal.robustness.threats import TheftThreat, Threats
+from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-
-THEFT = TheftThreat(
-    name="t", attacker="a customer who asks", queries=(30, 400), rounding_cycles=(5.0,), epsilon_sigma=0.1
-)
-
-
-@pytest.fixture(scope="session")
-def quick(make_threats: Callable[..., Threats], shipped: dict[str, Any]) -> Threats:
-    """The shipped threats, all of them, each short."""
-    every, asked, _ = shipped["evasion"]
-    evasion = [
-        every | {"attacks": ["pgd", "strong"], "epsilon_sigma": [0.1, 0.25], "pgd_steps": 8},
-        asked | {"epsilon_sigma": [0.1, 0.25], "queries": 20},
-    ]
-    scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
-    return make_threats(
-        evasion=evasion,
-        boosting=shipped["boosting"] | {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]},
-        adaptive=shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
-        sensors=shipped["sensors"] | {"most": 2, "steps": 3},
-        scenarios=scenarios[:1],
-        theft=THEFT.model_dump(mode="json"),
-    )
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from pipelines import _stage, evade, poison
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
@@ -16,7 +17,7 @@ from twinseal.evidence import Subject, measures, outcome, provenance, test_resul
 from twinseal.files import inventory
 from twinseal.measures.poisoning import PoisoningMeasures
 from twinseal.measures.robustness import RobustnessMeasures
-from twinseal.measures.stages import of
+from twinseal.measures.stages import of, schema
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
@@ -42,6 +43,7 @@ def workspace(
     preparation: PrepareParams,
     training: TrainParams,
     make_threats: Callable[..., Threats],
+    short: dict[str, Any],
 ) -> Path:
     """As it is after train: accepted telemetry, windows, a candidate, the records of prepare, validate and train."""
     monkeypatch.chdir(tmp_path)
@@ -49,7 +51,7 @@ def workspace(
     threat = {"name": "backdoor", "attacker": "somebody who edits records", "kind": "backdoor", "shares": [0.5]}
     few = [{"name": "all-sensors", "attacker": "somebody between the sensors and the twin", "attacks": ["fgm", "pgd"]}]
     few[0] |= {"aims": ["any"], "epsilon_sigma": [0.1, 0.2], "bim_steps": 2, "pgd_steps": 5}  # type: ignore[dict-item]
-    threats = make_threats(poisoning=[threat], retrain_epochs=2, evasion=few)
+    threats = make_threats(**short | {"poisoning": [threat], "retrain_epochs": 2, "evasion": few})
     Path("policy").mkdir()
     Path("policy/roles.yaml").write_bytes(ROLES.read_bytes())
     plain = contract.model_dump(mode="json", exclude={"asset"})
@@ -93,6 +95,8 @@ def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
     assert json.loads((evade.REPORT / "measures.json").read_bytes()) == measures(signed)
     read = of(RobustnessMeasures, signed)
     assert read.to_dict() == measures(signed)
+    Draft202012Validator(schema()).validate({"evade": measures(signed)})
+    assert not Draft202012Validator(schema()).is_valid({"evade": measures(signed) | {"evasions": {}}})
     assert set(RobustnessMeasures.model_fields) == set(measures(signed))
     assert "injection/signatures/biased-interim-down" in signed.predicate["passedTests"]
     assert "evasion/attacks/all-sensors/pgd/any/eps-0.1" in signed.predicate["passedTests"]
@@ -119,6 +123,7 @@ def test_poison_signs_what_it_measured(workspace: Path, monkeypatch: pytest.Monk
     assert {*model_files(), _stage.subject(ACCEPTED)} == set(signed.subjects)
     assert json.loads((poison.REPORT / "measures.json").read_bytes()) == measures(signed)
     assert of(PoisoningMeasures, signed).to_dict() == measures(signed)
+    Draft202012Validator(schema()).validate({"poison": measures(signed)})
     assert ["backdoor/share-0.5"] == signed.predicate["passedTests"]
     assert (poison.REPORT / "attacks.csv").read_text().startswith("name,threat,share,")
 
