@@ -27,10 +27,7 @@ def test_each_source_is_opened_by_name(cmapss_folder: Path, pump: Contract, turb
 @pytest.mark.parametrize(
     ("params", "complaint"),
     [
-        (
-            {"source": "simulation", "asset": "pump"},
-            "expected one of simulated, .*, got 'simulation'; did you mean 'simulated'",
-        ),
+        ({"source": "simulation", "asset": "pump"}, "one of simulated, .*, got 'simulation'; did you mean 'simulated'"),
         ({"source": "asset", "asset": "pump"}, "expected one of simulated, .*, got 'asset'"),
         ({"source": "cmapss", "asset": "turbofan"}, "expected a file or folder"),
         ({"source": "table", "asset": "oven", "path": "ovens.csv"}, "table: expected a section of this name"),
