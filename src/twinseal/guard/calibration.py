@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import SPANS, Doubles, GuardParams
 from twinseal.telemetry.contract import Contract
 
+Number = TypeVar("Number", np.float64, np.int64)
 Regimes = NDArray[np.int64]
 History = tuple[Doubles, Regimes]
 Learned = tuple[Doubles, Doubles]  # Ω (C, C) and w (C,), see `parameters`
@@ -79,12 +81,16 @@ def fit(
     def params(learned: Learned, strays: float, heals: float) -> GuardParams:
         return _params(learned, usual * strays, falls * heals, stuck, false_alarm_share)
 
-    def alarmed(strays: float, heals: float) -> float:
-        shares = [alarms(params(learned, strays, heals), fold, contract, restore) for fold, learned in folds]
-        return float(np.mean(np.concatenate(shares)))
+    def quiet(strays: float, heals: float, share: float) -> bool:
+        left = share * len(histories)
+        for fold, learned in folds:
+            left -= alarms(params(learned, strays, heals), fold, contract, restore, most=left).sum()
+            if left < 0:
+                return False
+        return True
 
-    heals = _smallest(lambda factor: alarmed(MOST, factor) <= WEAR_SHARE * false_alarm_share)
-    strays = _smallest(lambda factor: alarmed(factor, heals) <= false_alarm_share)
+    heals = _smallest(lambda factor: quiet(MOST, factor, WEAR_SHARE * false_alarm_share))
+    strays = _smallest(lambda factor: quiet(factor, heals, false_alarm_share))
     final = params(learn(histories), strays, heals)
     return final.model_copy(
         update={"measured_false_alarm_share": float(np.mean(alarms(final, unseen, contract, restore)))}
@@ -96,17 +102,36 @@ def alarms(
     histories: Sequence[History],
     contract: Contract,
     restore: Callable[[Doubles, Regimes], Doubles],
+    *,
+    most: float = math.inf,
 ) -> Doubles:
-    """The share of each unit's rows that a guard flags or refuses, (U,)."""
+    """The share of each unit's rows that a guard flags or refuses, (U,).
+
+    Args:
+        params: The guard's.
+        histories: As `fit`.
+        contract: Of the machines.
+        restore: As `fit`.
+        most: Once the shares add up to more than this, the rest is not looked at: what is given is too little then.
+    """
     lengths = np.array([len(rows) for rows, _ in histories])
+    known, regimes = (_side_by_side(parts) for parts in zip(*histories, strict=True))  # (T, U, C), (T, U)
+    readings = restore(known.reshape(-1, known.shape[2]), regimes.reshape(-1)).reshape(known.shape)
     guard, counts = Guard(params, contract, len(histories)), np.zeros(len(histories))
     for cycle in range(lengths.max()):
-        here, at = cycle < lengths, np.minimum(cycle, lengths - 1)
-        known = np.stack([rows[i] for (rows, _), i in zip(histories, at, strict=True)])
-        regimes = np.array([regime[i] for (_, regime), i in zip(histories, at, strict=True)])
-        look = guard.decide(np.full(len(histories), cycle + 1), restore(known, regimes), known, here, regimes)
-        counts += here & (look.flagged.any(axis=1) | (np.array(look.refusals) != ""))
+        here = cycle < lengths
+        look = guard.decide(np.full(len(lengths), cycle + 1), readings[cycle], known[cycle], here, regimes[cycle])
+        alarmed = here & (look.flagged.any(axis=1) | (np.array(look.refusals) != ""))
+        counts += alarmed
+        if alarmed.any() and (counts / lengths).sum() > most:
+            break
     return np.asarray(counts / lengths)
+
+
+def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
+    """Histories (R, …) of U units beside each other, (T, U, …); a shorter one goes on with its last row."""
+    longest = max(map(len, histories))
+    return np.stack([item[np.minimum(np.arange(longest), len(item) - 1)] for item in histories], axis=1)
 
 
 def _params(learned: Learned, thresholds: Doubles, falls: Doubles, stuck: tuple[int, ...], share: float) -> GuardParams:

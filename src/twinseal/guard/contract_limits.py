@@ -49,4 +49,8 @@ class Limits:
             (readings > self.maximum + self._slack, "maximum"),
             (leaps, "change"),
         ]
-        return np.select([where for where, _ in rules], [name for _, name in rules], default="").astype("<U8")
+        found = np.zeros(readings.shape, dtype="<U8")
+        for where, name in reversed(rules):  # the first one counts
+            if where.any():
+                found[where] = name
+        return found

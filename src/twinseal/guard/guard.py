@@ -126,24 +126,26 @@ class Guard:
         """
         here = np.ones(len(readings), dtype=bool) if active is None else active
         at = (np.arange(len(readings)), np.zeros(len(readings), dtype=np.int64) if regimes is None else regimes)
-        rules = self._rules(cycles, readings, at, here)
-        absent = (rules != "") | (self._distrusted & here[:, None])
+        rules, newest = self._rules(cycles, readings, at, here), np.nan_to_num(known)
         ruled = rules != ""
-        _shift(self._own, here, np.where(ruled, self._own[:, -1], np.nan_to_num(known)))
-        self._push(here, np.where(ruled, self._rows[:, -1], np.nan_to_num(known)))
+        absent = ruled | (self._distrusted & here[:, None])
+        _shift(self._own, here, np.where(ruled, self._own[:, -1], newest))
+        self._push(here, np.where(ruled, self._rows[:, -1], newest))
         rewritten, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
         for unit in np.flatnonzero(here & (absent.any(axis=1) | (self._silent >= 0) | self._suspicious())):
             refusals[unit] = self._judge(int(unit), rules[unit], rewritten[unit])
-        self._given[:, -1] = np.where(rules != "", self._rows[:, -1], self._given[:, -1])
+        self._given[:, -1] = np.where(ruled, self._rows[:, -1], self._given[:, -1])
         self._heed_wear(here, refusals)
-        rules = np.where((rules == "") & self._distrusted & here[:, None], "others", rules)
-        self._guessed = np.where(here[:, None], np.where(rules != "", self._guessed + 1, 0), self._guessed)
+        disagreed = self._distrusted & here[:, None] & ~ruled
+        rules[disagreed] = "others"
+        flagged = ruled | disagreed
+        self._guessed = np.where(here[:, None], np.where(flagged, self._guessed + 1, 0), self._guessed)
         for unit, channel in np.argwhere(here[:, None] & self._poor & (self._guessed > MAX_HELD)):
             refusals[unit] = refusals[unit] or (
                 f"{self._names[channel]}: expected a good reading within {MAX_HELD} cycles, got none, and the other "
                 "channels tell too little of it"
             )
-        good = here[:, None] & (rules == "")
+        good = here[:, None] & ~flagged
         self._good[at] = np.where(good, readings, self._good[at])
         self._since[at] = np.where(good, cycles[:, None], self._since[at])
         return GuardDecision(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
@@ -184,8 +186,11 @@ class Guard:
         same = np.where(readings == self._last, self._same + 1, 1)
         self._same = np.where(here[:, None], same, self._same)
         self._last = np.where(here[:, None], readings, self._last)
-        rules = np.where((rules == "") & (self._same > self._stuck_after), "stuck", rules)
-        return np.where(here[:, None], rules, "")
+        stuck = self._same > self._stuck_after
+        if stuck.any():
+            rules[stuck & (rules == "")] = "stuck"
+        rules[~here] = ""
+        return rules
 
     def _averages(self, rows: Doubles) -> Doubles:
         """Rows (…, R, C), averaged over the newest of each span, (…, S, C)."""
