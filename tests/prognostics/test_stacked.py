@@ -9,7 +9,7 @@ import torch
 
 from twinseal.prognostics.course import loss
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
-from twinseal.prognostics.stacked import AdamW, Batch, PiecewiseFront, Stack, one_cycle
+from twinseal.prognostics.stacked import AdamW, Batch, Stack, one_cycle
 
 CONFIGS = {
     "two layers": NetworkConfig.for_window(4, 30, hidden=(16, 8)),
@@ -76,22 +76,6 @@ def test_one_networks_windows_reach_no_other() -> None:
         stack.descend(Batch(features, truth, shares), *goal)
         found.append(stack.gradients)
     assert [True, False, True] == [torch.equal(one, two) for one, two in zip(*found, strict=True)]
-
-
-def test_the_pieces_of_a_front_end_sum_what_its_rows_do() -> None:
-    torch.manual_seed(0)
-    front = RulNetwork(CONFIGS["two layers"]).front_end
-    weights = torch.randn(2, 5, 3, len(front))
-    weights[0, 0] = 0
-    weights[0, 1, :, 3:] = 0  # means alone: no slope anywhere
-    weights.requires_grad_()
-    expected = (weights @ front).abs().sum((2, 3))
-    expected.sum().backward()  # type: ignore[no-untyped-call]
-    found, by_weights = PiecewiseFront.of(front).absolute_sums(weights.detach())
-    torch.testing.assert_close(expected.detach(), found)
-    assert weights.grad is not None
-    torch.testing.assert_close(weights.grad[0, 1:], by_weights[0, 1:], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(weights.grad[1], by_weights[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_optimiser_is_torchs_own() -> None:

@@ -28,6 +28,7 @@ from torch.nn.functional import leaky_relu
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.piecewise import PiecewiseLinear
 
 BETAS, TINY = (0.9, 0.999), 1e-8  # of Adam
 RISE, START, END = 0.3, 25.0, 1e4  # of one cycle: the share of the steps that rises; what divides the highest rate
@@ -63,46 +64,6 @@ class _Hidden:
     before: tuple[Tensor, Tensor, Tensor]
     rows: Tensor
     half: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class PiecewiseFront:
-    """A front end (F, L) that is linear in time between its scales, as P pieces.
-
-    Row f is `begin[f, p] + slope[f, p]·j` in the j-th row of piece p, which has rows[p] of them.
-    """
-
-    begin: Tensor
-    slope: Tensor
-    rows: Tensor
-
-    @classmethod
-    def of(cls, front_end: Tensor) -> PiecewiseFront:
-        """The pieces of a front end: a new one begins where some row of it begins."""
-        length = front_end.shape[1]
-        first = (front_end != 0).int().argmax(dim=1).tolist()  # means and slopes reach back from the newest row
-        starts = sorted({0, *first})
-        rows = [b - a for a, b in pairwise([*starts, length])]
-        slopes = [
-            front_end[:, a + 1] - front_end[:, a] if n > 1 else 0 * front_end[:, a]
-            for a, n in zip(starts, rows, strict=True)
-        ]
-        return cls(front_end[:, starts], torch.stack(slopes, dim=1), torch.tensor(rows, dtype=front_end.dtype))
-
-    def absolute_sums(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of `(weights @ front_end).abs()` over I and L, (M, H), and their gradient, for weights (M, H, I, F).
-
-        In a piece the map is a line in time, `a + b·j`: its sign changes once at most, and the sums of both sides of
-        that place have closed forms.
-        """
-        a, b, n = weights @ self.begin, weights @ self.slope, self.rows
-        crossing = -a / b
-        turn = torch.where(crossing > 0, crossing.ceil().minimum(n), n)  # rows that have the sign of the first one
-        by_a, by_b = 2 * turn - n, turn * (turn - 1) - n * (n - 1) / 2
-        total = a * by_a + b * by_b
-        sign = torch.where(total < 0, -1.0, 1.0)
-        gradient = (sign * by_a) @ self.begin.T + (sign * by_b) @ self.slope.T
-        return total.abs().sum((2, 3)), gradient
 
 
 class AdamW:
@@ -156,7 +117,7 @@ class Stack:
         config = networks[0].config
         sizes = (config.width, *config.hidden, 1)
         self._shapes = [shape for a, b in pairwise(sizes) for shape in ((b, a), (b,))]
-        self._leak, self._front = config.leak, PiecewiseFront.of(networks[0].front_end)
+        self._leak, self._front = config.leak, PiecewiseLinear.of(networks[0].front_end)
         self.values = torch.stack([parameters_to_vector(network.parameters()).detach() for network in networks])
         self.gradients = torch.zeros_like(self.values)
         self._weights, self._biases = self._layers(self.values)
@@ -185,7 +146,7 @@ class Stack:
         count = batch.truth.shape[1] if defended else 0
         truth, shares = batch.truth[:, :count], batch.shares[:, :count]
         scales = self._scales() if defended else None  # (M, H, I, F)
-        radius, on_scales = (self.values[:, :0], None) if scales is None else self._front.absolute_sums(scales)
+        radius, on_scales = (self.values[:, :0], None) if scales is None else self._front.sums_and_gradient(scales)
         radius = epsilon * radius
         clean, centre, half, hidden = self._ascend(batch, count, radius)
         error, apart = clean - batch.truth, centre - truth
