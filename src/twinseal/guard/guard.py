@@ -19,6 +19,7 @@ side. Nothing is ever repaired in silence: every row says which channels were re
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,8 @@ AGREES = 10
 TRUSTED = 0.7
 # So many first suspects are tried with everybody else when the fewest liars are sought.
 SUSPECTS = 16
+# What a guard remembers, an entry a unit.
+_OF_UNITS = ("_good", "_since", "_last", "_same", "_distrusted", "_agreed", "_guessed", "_silent", "_calm", "_seen")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +105,38 @@ class Guard:
         self._poor, self._guessed = 1 / np.diag(params.matrix) > POOR, np.zeros(shape, dtype=np.int64)
         self._silent = np.full(units, -1)  # how many rows ago the guard began to abstain; -1: it does not
         self._calm = np.zeros(units, dtype=np.int64)
-        self._rows = np.zeros((units, rows, count))  # σ, replaced; the newest last
-        self._given = np.zeros((units, rows, count))  # σ, as they came, but for what broke a rule
-        self._own = np.zeros((units, rows, count))  # σ, each channel from its own readings alone
+        self._kept, self._end = rows, rows
+        # σ: what the properties below say. Rows move when the end is reached, not in every cycle.
+        self._memory = np.zeros((3, units, 2 * rows, count))
         self._seen = np.zeros(units, dtype=np.int64)
+
+    @property
+    def _newest(self) -> Doubles:
+        """(3, B, R, C) σ, the rows that are kept, in three versions; the newest last."""
+        return self._memory[:, :, self._end - self._kept : self._end]
+
+    @property
+    def _rows(self) -> Doubles:
+        """(B, R, C) σ, replaced."""
+        return np.asarray(self._newest[0])
+
+    @property
+    def _given(self) -> Doubles:
+        """(B, R, C) σ, as they came, but for what broke a rule."""
+        return np.asarray(self._newest[1])
+
+    @property
+    def _own(self) -> Doubles:
+        """(B, R, C) σ, each channel from its own readings alone."""
+        return np.asarray(self._newest[2])
+
+    def repeated(self, times: int) -> Guard:
+        """Guards that have seen what this one has, of its units again and again: unit u of copy k is k · B + u."""
+        copied = copy.copy(self)
+        for name in _OF_UNITS:
+            setattr(copied, name, np.concatenate([getattr(self, name)] * times))
+        copied._memory, copied._wear = np.concatenate([self._memory] * times, axis=1), self._wear.repeated(times)
+        return copied
 
     def decide(
         self,
@@ -129,8 +160,7 @@ class Guard:
         rules, newest = self._rules(cycles, readings, at, here), np.nan_to_num(known)
         ruled = rules != ""
         absent = ruled | (self._distrusted & here[:, None])
-        _shift(self._own, here, np.where(ruled, self._own[:, -1], newest))
-        self._push(here, np.where(ruled, self._rows[:, -1], newest))
+        self._push(here, *(np.where(ruled, rows[:, -1], newest) for rows in (self._rows, self._own)))
         rewritten, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
         for unit in np.flatnonzero(here & (absent.any(axis=1) | (self._silent >= 0) | self._suspicious())):
             refusals[unit] = self._judge(int(unit), rules[unit], rewritten[unit])
@@ -163,21 +193,27 @@ class Guard:
     def hold(self) -> None:
         """A cycle without a row: the newest one stands for it."""
         everybody = np.ones(len(self._rows), dtype=bool)
-        given, replaced = self._given[:, -1].copy(), self._rows[:, -1].copy()
-        self._push(everybody, given)
+        replaced, given, own = self._newest[:, :, -1].copy()
+        self._push(everybody, given, own)
         self._rows[:, -1] = replaced
         self._guessed = np.where(self._guessed > 0, self._guessed + 1, 0)
-        _shift(self._own, everybody, self._own[:, -1].copy())
 
     def forget(self) -> None:
         """A gap so long that no row of the window is left. How worn a unit was, and what is not answered for, stays."""
         self._seen[:] = 0
-        for kept in (self._distrusted, self._agreed, self._calm, self._rows, self._given, self._own):
+        for kept in (self._distrusted, self._agreed, self._calm, self._memory):
             kept[:] = 0
 
-    def _push(self, here: Flags, known: Doubles) -> None:
-        for rows in (self._rows, self._given):
-            _shift(rows, here, known)
+    def _push(self, here: Flags, known: Doubles, own: Doubles) -> None:
+        """Put a row behind those of the units that are `here`: `known` (B, C), and for `own` another one."""
+        if self._end == self._memory.shape[2]:
+            self._memory[:, :, : self._kept], self._end = self._newest, self._kept
+        before = self._newest
+        self._end += 1
+        self._newest[:, :, -1] = np.where(here[:, None], (known, known, own), 0.0)
+        waiting = np.flatnonzero(~here & (self._seen > 0))  # who was never here has zeros only
+        if len(waiting):
+            self._newest[:, waiting] = before[:, waiting]  # indices copy
         self._seen += here
         self._silent += here & (self._silent >= 0)
 
@@ -321,10 +357,3 @@ class Guard:
             mine = sorted(implicated)
             rows = self._rows[unit, -span:]
             rows[:, mine] = rows @ self._others.view(implicated).expected
-
-
-def _shift(rows: Doubles, here: Flags, newest: Doubles) -> None:
-    """Put the `newest` row (B, C) behind those of the units that are `here`, in place; the oldest goes."""
-    units = slice(None) if here.all() else here  # a slice moves the rows in place, a mask copies them
-    rows[units, :-1] = rows[units, 1:]
-    rows[units, -1] = newest[units]

@@ -8,6 +8,8 @@ Wear that merely goes on under a lie climbs, but does not leap; a fall that was 
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,12 @@ class Wear:
         self._spans = np.array(params.spans)
         self._highest = np.full((units, len(self._spans)), -np.inf)
         self._depth = np.zeros((units, len(self._spans)))  # of falls that are open; 0 where there is none
+
+    def repeated(self, times: int) -> Wear:
+        """Of the same units again and again, as `Guard.repeated`."""
+        copied = copy.copy(self)
+        copied._highest, copied._depth = (np.concatenate([part] * times) for part in (self._highest, self._depth))
+        return copied
 
     def fallen(self, newest: Doubles, before: Doubles, seen: NDArray[np.int64], here: NDArray[np.bool_]) -> Doubles:
         """How many rows the longest open fall of each unit is averaged over, (B,); 0 where there is none.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES, rmse_cycles
 from twinseal.prognostics.windows import Windows
-from twinseal.robustness.histories import Doubles, Histories, answers, anyway, guarded, watched
+from twinseal.robustness.histories import Doubles, Histories, Watched, answers, anyway, guarded, watched_all
 from twinseal.robustness.threats import Injection, ScenarioThreat
 
 
@@ -34,15 +34,19 @@ def experiment(model: Model, histories: Histories, injection: Injection, *, seed
     chosen = [i for i, rows in enumerate(histories.rows) if len(rows) >= injection.least_cycles]
     if not chosen:
         return {}
-    some, rng, found = histories.only(chosen), np.random.default_rng([seed, 70]), {}
+    some, rng = histories.only(chosen), np.random.default_rng([seed, 70])
     low, high = injection.guarded_random_percent or injection.random_percent
+    told = {}
     for form in ("biased", "random"):
         drawn = rng.uniform(low, high, (len(chosen), len(injection.sensors)))
         percent = np.full_like(drawn, injection.biased_percent) if form == "biased" else drawn
         for span in ("continuous", "interim"):
-            false = injected(model, some, injection, percent, interim=span == "interim")
-            found[f"{form}-{span}"] = measured(model, some, false, injection.from_cycle - 1)
-    return found
+            told[f"{form}-{span}"] = injected(model, some, injection, percent, interim=span == "interim")
+    watched = watched_all(model, some, list(told.values()))
+    return {
+        name: measured(model, some, false, injection.from_cycle - 1, seen)
+        for (name, false), seen in zip(told.items(), watched, strict=True)
+    }
 
 
 def injected(
@@ -75,6 +79,7 @@ def scenario(
     Returns:
         aim, size, and all of `measured`.
     """
+    told = []
     for aim in threat.aims:
         for size in threat.sizes:
             false = falsified(model, histories, threat, size, sensors)
@@ -82,7 +87,10 @@ def scenario(
                 other = falsified(model, histories, threat, size, sensors, healthier=False)
                 errors = [np.abs(answers(model, histories, told) - histories.truth) for told in (false, other)]
                 false = [b if d > u else a for a, b, u, d in zip(false, other, *errors, strict=True)]
-            yield {"aim": aim, "size": size} | measured(model, histories, false, -threat.rows)
+            told.append((aim, size, false))
+    watched = watched_all(model, histories, [false for _, _, false in told])
+    for (aim, size, false), seen in zip(told, watched, strict=True):
+        yield {"aim": aim, "size": size} | measured(model, histories, false, -threat.rows, seen)
 
 
 def falsified(
@@ -118,7 +126,9 @@ def towards_health(histories: Histories) -> Doubles:
     return np.asarray(np.where(early >= late, 1.0, -1.0))
 
 
-def measured(model: Model, histories: Histories, false: list[Doubles], begin: int) -> dict[str, float]:
+def measured(
+    model: Model, histories: Histories, false: list[Doubles], begin: int, watched: Watched | None = None
+) -> dict[str, float]:
     """What falsified histories come to.
 
     Args:
@@ -126,13 +136,14 @@ def measured(model: Model, histories: Histories, false: list[Doubles], begin: in
         histories: As they were.
         false: As they are told; rows before `begin` (from the end if negative) are as they were.
         begin: First falsified row.
+        watched: What the guard makes of them, where that is known already.
 
     Returns:
         rmse_cycles and missed_failure_share as they would be without the guard; the same with it, guarded_…;
         detected_share, of units flagged or refused in a falsified row of which the guard says nothing when it is true;
         abstained_share, of the last rows.
     """
-    seen, lengths = watched(model, histories, false), [len(rows) for rows in false]
+    seen, lengths = watched or watched_all(model, histories, [false])[0], [len(rows) for rows in false]
     first = [begin if begin >= 0 else max(0, length + begin) for length in lengths]
     heard = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
     pairs = zip(heard, anyway(model, histories), first, strict=True)

@@ -15,7 +15,7 @@ import torch
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attacks.falsified_histories import harm
-from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched
+from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched_all
 from twinseal.robustness.target import NetworkTarget, everyone
 
 PATTERN_ROWS = 22  # the longest average that the guard looks at, and two more
@@ -37,13 +37,13 @@ def repair_abuse(model: Model, histories: Histories, epsilon_sigma: float) -> di
     with torch.inference_mode():
         high = np.clip(network.bounds(x, context, epsilon_sigma)[1].double().numpy(), 0, model.rul_cap_cycles)
     best = answers(model, histories, histories.rows)
-    for pattern in model.guard.matrix:  # (C,), a row of Ω
-        for sign in (1.0, -1.0):
-            odd = sign * epsilon_sigma * np.sign(pattern)
-            told = [_told(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)]
-            seen = watched(model, histories, told)
-            silent = np.array([bool(refused[-1]) for refused in seen.refused])
-            best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
+    odd = [
+        sign * epsilon_sigma * np.sign(pattern) for pattern in model.guard.matrix for sign in (1.0, -1.0)
+    ]  # rows of Ω
+    versions = [[_told(rows, up, one) for rows, up in zip(histories.rows, uphill, strict=True)] for one in odd]
+    for seen in watched_all(model, histories, versions):
+        silent = np.array([bool(refused[-1]) for refused in seen.refused])
+        best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
     excess = np.maximum(best - high, 0.0)
     return {
         "epsilon_sigma": epsilon_sigma,
