@@ -22,6 +22,15 @@ def test_sound_machines_are_rarely_flagged(params: GuardParams, contract: Contra
     assert float(np.mean(shares > 0)) > 0.0, "a guard that is never alarmed hears nothing"
 
 
+def test_more_alarms_than_are_asked_about_are_not_counted_to_the_end(params: GuardParams, contract: Contract) -> None:
+    units = histories(range(50, 110))
+    whole = alarms(params, units, contract, as_given)
+    assert whole.tolist() == alarms(params, units, contract, as_given, most=float(whole.sum())).tolist()
+    part = alarms(params, units, contract, as_given, most=float(whole.sum()) / 2)
+    assert whole.sum() / 2 < part.sum() < whole.sum()
+    assert (part <= whole).all()
+
+
 def test_share_that_is_stated_is_the_one_measured_on_units_that_set_nothing(
     params: GuardParams, contract: Contract
 ) -> None:

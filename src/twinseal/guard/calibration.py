@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import SPANS, Doubles, GuardParams
 from twinseal.telemetry.contract import Contract
 
+Number = TypeVar("Number", np.float64, np.int64)
 Regimes = NDArray[np.int64]
 History = tuple[Doubles, Regimes]
 LearnedChannels = tuple[Doubles, Doubles]  # Ω (C, C) and w (C,), see `parameters`
@@ -79,15 +81,19 @@ def fit(
     def params(learned: LearnedChannels, channel_factor: float, wear_factor: float) -> GuardParams:
         return _params(learned, deviations * channel_factor, falls * wear_factor, stuck, false_alarm_share)
 
-    def alarm_share(channel_factor: float, wear_factor: float) -> float:
-        shares = [
-            alarm_shares(params(learned, channel_factor, wear_factor), fold, contract, restore)
-            for fold, learned in folds
-        ]
-        return float(np.mean(np.concatenate(shares)))
+    def is_quiet(channel_factor: float, wear_factor: float, share: float) -> bool:
+        """Whether at most this share of the rows of units that a fold did not learn from is flagged or refused."""
+        left = share * len(histories)
+        for fold, learned in folds:
+            left -= alarm_shares(
+                params(learned, channel_factor, wear_factor), fold, contract, restore, enough=left
+            ).sum()
+            if left < 0:
+                return False
+        return True
 
-    wear_factor = _smallest_factor(lambda factor: alarm_share(MAX_FACTOR, factor) <= WEAR_SHARE * false_alarm_share)
-    channel_factor = _smallest_factor(lambda factor: alarm_share(factor, wear_factor) <= false_alarm_share)
+    wear_factor = _smallest_factor(lambda factor: is_quiet(MAX_FACTOR, factor, WEAR_SHARE * false_alarm_share))
+    channel_factor = _smallest_factor(lambda factor: is_quiet(factor, wear_factor, false_alarm_share))
     final = params(learn_channels(histories), channel_factor, wear_factor)
     return final.model_copy(
         update={"measured_false_alarm_share": float(np.mean(alarm_shares(final, unseen, contract, restore)))}
@@ -99,17 +105,36 @@ def alarm_shares(
     histories: Sequence[History],
     contract: Contract,
     restore: Callable[[Doubles, Regimes], Doubles],
+    *,
+    enough: float = math.inf,
 ) -> Doubles:
-    """The share of the rows of each unit that the guard flags or refuses, (U,)."""
+    """The share of the rows of each unit that the guard flags or refuses, (U,).
+
+    Args:
+        params: Of the guard.
+        histories: As in `fit`.
+        contract: Of the machines.
+        restore: As in `fit`.
+        enough: Stop once the shares add up to more than this; the result is then a lower bound.
+    """
     lengths = np.array([len(rows) for rows, _ in histories])
+    known, regimes = (_side_by_side(parts) for parts in zip(*histories, strict=True))  # (T, U, C), (T, U)
+    readings = restore(known.reshape(-1, known.shape[2]), regimes.reshape(-1)).reshape(known.shape)
     guard, counts = Guard(params, contract, len(histories)), np.zeros(len(histories))
     for cycle in range(lengths.max()):
-        here, at = cycle < lengths, np.minimum(cycle, lengths - 1)
-        known = np.stack([rows[i] for (rows, _), i in zip(histories, at, strict=True)])
-        regimes = np.array([regime[i] for (_, regime), i in zip(histories, at, strict=True)])
-        decision = guard.decide(np.full(len(histories), cycle + 1), restore(known, regimes), known, here, regimes)
-        counts += here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+        here = cycle < lengths
+        decision = guard.decide(np.full(len(lengths), cycle + 1), readings[cycle], known[cycle], here, regimes[cycle])
+        alarmed = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+        counts += alarmed
+        if alarmed.any() and (counts / lengths).sum() > enough:
+            break
     return np.asarray(counts / lengths)
+
+
+def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
+    """Histories (R, …) of U units beside each other, (T, U, …); a shorter one goes on with its last row."""
+    longest = max(map(len, histories))
+    return np.stack([item[np.minimum(np.arange(longest), len(item) - 1)] for item in histories], axis=1)
 
 
 def _params(

@@ -49,4 +49,8 @@ class ContractLimits:
             (readings > self.maximum + self._slack, "maximum"),
             (too_fast, "change"),
         ]
-        return np.select([where for where, _ in rules], [name for _, name in rules], default="").astype("<U8")
+        found = np.zeros(readings.shape, dtype="<U8")
+        for where, name in reversed(rules):  # the first one counts
+            if where.any():
+                found[where] = name
+        return found

@@ -21,6 +21,7 @@ channels were replaced, and by which rule.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,19 @@ CYCLES_TO_REGAIN_TRUST = 10
 REGAIN_TRUST_RATIO = 0.7
 # How many first channels are tried in the search for the smallest set of wrong channels.
 MAX_FIRST_SUSPECTS = 16
+# The state of a guard that has one entry for each unit.
+_STATE_BY_UNIT = (
+    "_last_good",
+    "_last_good_cycle",
+    "_last_reading",
+    "_repeats",
+    "_distrusted",
+    "_rows_agreed",
+    "_cycles_replaced",
+    "_rows_abstained",
+    "_rows_in_agreement",
+    "_row_count",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +121,38 @@ class Guard:
         self._hard_to_estimate = 1 / np.diag(params.matrix) > MAX_UNEXPLAINED_VARIANCE
         self._rows_abstained = np.full(units, -1)  # how many rows ago the guard began to abstain; -1: it does not
         self._rows_in_agreement = np.zeros(units, dtype=np.int64)
-        self._rows = np.zeros((units, rows, count))  # σ, repaired; the newest last
-        self._received = np.zeros((units, rows, count))  # σ, as received, except readings that broke a rule
-        self._own_channel = np.zeros((units, rows, count))  # σ, each channel from its own readings only
+        self._kept, self._end = rows, rows
+        # σ: three versions of the rows, see the properties below. They move when the end is reached, not every cycle.
+        self._memory = np.zeros((3, units, 2 * rows, count))
         self._row_count = np.zeros(units, dtype=np.int64)
+
+    @property
+    def _newest(self) -> Doubles:
+        """(3, B, R, C) σ, the rows that are kept, in three versions; the newest last."""
+        return self._memory[:, :, self._end - self._kept : self._end]
+
+    @property
+    def _rows(self) -> Doubles:
+        """(B, R, C) σ, repaired."""
+        return np.asarray(self._newest[0])
+
+    @property
+    def _received(self) -> Doubles:
+        """(B, R, C) σ, as received, except readings that broke a rule."""
+        return np.asarray(self._newest[1])
+
+    @property
+    def _own_channel(self) -> Doubles:
+        """(B, R, C) σ, each channel from its own readings only."""
+        return np.asarray(self._newest[2])
+
+    def repeated(self, times: int) -> Guard:
+        """A guard of `times` copies of these units, with the same past: unit u of copy k is k · B + u."""
+        copied = copy.copy(self)
+        for name in _STATE_BY_UNIT:
+            setattr(copied, name, np.concatenate([getattr(self, name)] * times))
+        copied._memory, copied._wear = np.concatenate([self._memory] * times, axis=1), self._wear.repeated(times)
+        return copied
 
     def decide(
         self,
@@ -131,17 +173,16 @@ class Guard:
         """
         here = np.ones(len(readings), dtype=bool) if active is None else active
         at = (np.arange(len(readings)), np.zeros(len(readings), dtype=np.int64) if regimes is None else regimes)
-        rules = self._broken_rules(cycles, readings, at, here)
-        broken, row = rules != "", np.nan_to_num(scaled)
-        _shift(self._own_channel, here, np.where(broken, self._own_channel[:, -1], row))
-        self._append(here, np.where(broken, self._rows[:, -1], row))
+        rules, newest = self._broken_rules(cycles, readings, at, here), np.nan_to_num(scaled)
+        broken = rules != ""
+        suspicious = (broken | (self._distrusted & here[:, None])).any(axis=1) | (self._rows_abstained >= 0)
+        self._append(here, *(np.where(broken, rows[:, -1], newest) for rows in (self._rows, self._own_channel)))
         rewritten_rows, refusals = np.zeros(scaled.shape, dtype=np.int64), [""] * len(scaled)
-        suspicious = (broken | self._distrusted).any(axis=1) | (self._rows_abstained >= 0)
         for unit in np.flatnonzero(here & (suspicious | self._units_above_threshold())):
             refusals[unit] = self._judge_unit(int(unit), rules[unit], rewritten_rows[unit])
         self._received[:, -1] = np.where(broken, self._rows[:, -1], self._received[:, -1])
         self._check_wear(here, refusals)
-        rules = np.where(~broken & self._distrusted & here[:, None], "cross-channel", rules)
+        rules[self._distrusted & here[:, None] & ~broken] = "cross-channel"
         self._check_estimates(here, rules, refusals)
         good = here[:, None] & (rules == "")
         self._last_good[at] = np.where(good, readings, self._last_good[at])
@@ -161,28 +202,27 @@ class Guard:
     def fill_missing_cycle(self) -> None:
         """Repeat the newest row for a cycle that has none."""
         all_units = np.ones(len(self._rows), dtype=bool)
-        given, replaced = self._received[:, -1].copy(), self._rows[:, -1].copy()
-        self._append(all_units, given)
+        replaced, received, own = self._newest[:, :, -1].copy()
+        self._append(all_units, received, own)
         self._rows[:, -1] = replaced
         self._cycles_replaced = np.where(self._cycles_replaced > 0, self._cycles_replaced + 1, 0)
-        _shift(self._own_channel, all_units, self._own_channel[:, -1].copy())
 
     def reset_window(self) -> None:
         """Empty the window after a gap as long as itself. The highest wear, and an abstention, stay."""
         self._row_count[:] = 0
-        for kept in (
-            self._distrusted,
-            self._rows_agreed,
-            self._rows_in_agreement,
-            self._rows,
-            self._received,
-            self._own_channel,
-        ):
+        for kept in (self._distrusted, self._rows_agreed, self._rows_in_agreement, self._memory):
             kept[:] = 0
 
-    def _append(self, here: Flags, scaled: Doubles) -> None:
-        for rows in (self._rows, self._received):
-            _shift(rows, here, scaled)
+    def _append(self, here: Flags, scaled: Doubles, own: Doubles) -> None:
+        """Append a row (B, C) to the units that are `here`: `scaled`, and `own` to the version of own readings only."""
+        if self._end == self._memory.shape[2]:
+            self._memory[:, :, : self._kept], self._end = self._newest, self._kept
+        before = self._newest
+        self._end += 1
+        self._newest[:, :, -1] = np.where(here[:, None], (scaled, scaled, own), 0.0)
+        waiting = np.flatnonzero(~here & (self._row_count > 0))  # a unit that was never here has zeros only
+        if len(waiting):
+            self._newest[:, waiting] = before[:, waiting]  # indices copy
         self._row_count += here
         self._rows_abstained += here & (self._rows_abstained >= 0)
 
@@ -191,8 +231,11 @@ class Guard:
         same = np.where(readings == self._last_reading, self._repeats + 1, 1)
         self._repeats = np.where(here[:, None], same, self._repeats)
         self._last_reading = np.where(here[:, None], readings, self._last_reading)
-        rules = np.where((rules == "") & (self._repeats > self._stuck_after), "stuck", rules)
-        return np.where(here[:, None], rules, "")
+        stuck = self._repeats > self._stuck_after
+        if stuck.any():
+            rules[stuck & (rules == "")] = "stuck"
+        rules[~here] = ""
+        return rules
 
     def _averages(self, rows: Doubles) -> Doubles:
         """The averages of rows (…, R, C) over the newest rows of each span, (…, S, C)."""
@@ -364,10 +407,3 @@ class Guard:
             mine = sorted(implicated)
             rows = self._rows[unit, -span:]
             rows[:, mine] = rows @ self._cross_channel.leave_out(implicated).expected
-
-
-def _shift(rows: Doubles, here: Flags, newest: Doubles) -> None:
-    """Append the `newest` row (B, C) to the rows of the units that are `here`, in place; the oldest row goes."""
-    units = slice(None) if here.all() else here  # a slice moves the rows in place, a mask copies them
-    rows[units, :-1] = rows[units, 1:]
-    rows[units, -1] = newest[units]

@@ -8,6 +8,8 @@ goes on under a manipulation climbs but does not jump; a fall by chance needs al
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,12 @@ class WearMonitor:
         self._spans = np.array(params.spans)
         self._highest = np.full((units, len(self._spans)), -np.inf)
         self._depth = np.zeros((units, len(self._spans)))  # of open falls; 0 where none is open
+
+    def repeated(self, times: int) -> WearMonitor:
+        """The wear of `times` copies of these units, as `Guard.repeated`."""
+        copied = copy.copy(self)
+        copied._highest, copied._depth = (np.concatenate([part] * times) for part in (self._highest, self._depth))
+        return copied
 
     def longest_open_fall(
         self, newest: Doubles, before: Doubles, row_count: NDArray[np.int64], here: NDArray[np.bool_]
