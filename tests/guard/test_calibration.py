@@ -24,9 +24,9 @@ def test_sound_machines_are_rarely_flagged(params: GuardParams, contract: Contra
 
 def test_more_alarms_than_are_asked_about_are_not_counted_to_the_end(params: GuardParams, contract: Contract) -> None:
     units = histories(range(50, 110))
-    whole = alarms(params, units, contract, as_given)
-    assert whole.tolist() == alarms(params, units, contract, as_given, most=float(whole.sum())).tolist()
-    part = alarms(params, units, contract, as_given, most=float(whole.sum()) / 2)
+    whole = alarm_shares(params, units, contract, as_given)
+    assert whole.tolist() == alarm_shares(params, units, contract, as_given, enough=float(whole.sum())).tolist()
+    part = alarm_shares(params, units, contract, as_given, enough=float(whole.sum()) / 2)
     assert whole.sum() / 2 < part.sum() < whole.sum()
     assert (part <= whole).all()
 

@@ -31,7 +31,7 @@ from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.roles import Roles
 from twinseal.trust.signing.dsse import sign_envelope
-from twinseal.twin import commissioner, commissioning
+from twinseal.twin import commissioner, seen_records
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations, take_first_rows
 from twinseal.twin.byte_sources import DirectorySource
@@ -493,7 +493,7 @@ def test_who_may_not_write_still_uses_what_was_carried_here(
     def read_only(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(commissioning, "write_whole", read_only)
+    monkeypatch.setattr(seen_records, "write_whole", read_only)
     assert ["pump-1", "pump-9"] == sorted(commissioned.baselines())
     assert not (commissioned.twin / "commissioned.json").exists()
 

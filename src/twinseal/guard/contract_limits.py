@@ -3,7 +3,7 @@
 >>> wear = {"unit": "mm", "minimum": 0.0, "maximum": 2.0, "max_change_per_cycle": 0.1}
 >>> limits = ContractLimits([Channel(**wear)])
 >>> limits.broken_rules(np.array([[1.5]]), np.array([[0.5]]), np.array([[1.0]]))
-array([['change']], dtype='<U8')
+array([['change']], dtype='<U13')
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Doubles = NDArray[np.float64]
 
 # float32 telemetry, read as float64, may differ by this share from the bounds as they are written.
 _ROUNDING = 1e-6
+NAME_TYPE = "<U13"  # of a rule's name; "cross-channel" is the longest
 
 
 class ContractLimits:
@@ -49,7 +50,7 @@ class ContractLimits:
             (readings > self.maximum + self._slack, "maximum"),
             (too_fast, "change"),
         ]
-        found = np.zeros(readings.shape, dtype="<U8")
+        found = np.zeros(readings.shape, dtype=NAME_TYPE)
         for where, name in reversed(rules):  # the first one counts
             if where.any():
                 found[where] = name
