@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS, build
 
+from tests.assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS, build
 from twinseal.evidence import PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, Statement, Subject, materials
 from twinseal.evidence_chain import OBEYED, REQUIRED, WALK, broken_links, first_broken_link
 from twinseal.trust.root import pins

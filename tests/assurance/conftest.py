@@ -8,12 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assurance.candidate import MODEL, POLICY, build, estimates, history, lives, subject
 
+from tests.assurance.candidate import (
+    MODEL,
+    POLICY,
+    Kind,
+    build,
+    config,
+    estimates,
+    family_of,
+    history,
+    lives,
+    subject,
+)
 from twinseal.assurance.case import Case
 from twinseal.assurance.gates import Gates, judge
+from twinseal.assurance.report import model_card, page
+from twinseal.assurance.report.section import build_all
 from twinseal.config import load
 from twinseal.evidence import Statement
+from twinseal.measures.stages import StageMeasures
 
 GATES = Path(__file__).parents[2] / "policy" / "gates.yaml"
 
@@ -32,12 +46,15 @@ def policy() -> Gates:
 def case_of(policy: Gates) -> Callable[..., Case]:
     """A case around any statements; keyword arguments replace what they name."""
 
-    def make(statements: dict[str, Statement] | None = None, **changes: Any) -> Case:
-        known = build() if statements is None else statements
+    def make(statements: dict[str, Statement] | None = None, *, kind: Kind = "robust", **changes: Any) -> Case:
+        known = build(kind) if statements is None else statements
+        judged = judge(policy, known, asset="pump", family=family_of(kind), model=MODEL, policy=POLICY)
         case = Case(
             model_name="pump-rul",
             asset="pump",
-            verdict=judge(policy, known, asset="pump", family="robust", model=MODEL, policy=POLICY),
+            verdict=judged,
+            config=config(kind),
+            measures=StageMeasures.read(known),
             statements=known,
             model=MODEL,
             policy=subject("policy"),
@@ -52,3 +69,13 @@ def case_of(policy: Gates) -> Callable[..., Case]:
         return replace(case, **changes)
 
     return make
+
+
+def rendered(case: Case) -> str:
+    """The report."""
+    return page.render(case, build_all(case))
+
+
+def card(case: Case) -> str:
+    """The model card."""
+    return model_card.render(case, build_all(case))

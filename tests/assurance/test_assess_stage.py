@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from assurance.candidate import build
 
 from pipelines import _stage, assess
+from tests.assurance.candidate import build, compared
 from tests.twin.deployment import guard_without_calibration
+from twinseal.assurance import case
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError, SignatureError
 from twinseal.evidence import Statement, Subject, materials, outcome
@@ -20,8 +21,11 @@ from twinseal.files import inventory, write_whole
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
+from twinseal.prognostics.evaluation import predictions
+from twinseal.prognostics.fitting import Epoch
 from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.windows import PrepareParams, prepare
+from twinseal.robustness.example_life import LifeRow
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.trust.ceremonies.ceremony import init_demo
@@ -30,7 +34,7 @@ from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[2]
 WINDOWS = Path("data/windows")
-LIVES = b"unit,attack,cycle,true_rul,network,guarded\nunit-1,no attack,1,30,28,28\nunit-1,replay,1,30,29,\n"
+LIVES = (LifeRow("unit-1", "no attack", 1, 30.0, 28.0, 28.0), LifeRow("unit-1", "replay", 1, 30.0, 29.0, None))
 EVIDENCE = Path("reports/evidence")
 INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=30.0)
 
@@ -65,10 +69,8 @@ def contract() -> Contract:
 
 def about(statements: dict[str, Statement]) -> dict[str, Statement]:
     """The sample's statements, about the files that lie here."""
-    real = {f"model/{record.path}": record.sha256 for record in inventory(assess.CANDIDATE)}
-    real |= {
-        path.as_posix(): sha256_file(path) for path in (*WINDOWS.iterdir(), assess.LIVES, *Path("policy").iterdir())
-    }
+    real = {f"model/{record.path}": record.sha256 for record in inventory(_stage.CANDIDATE)}
+    real |= {path.as_posix(): sha256_file(path) for path in (*WINDOWS.iterdir(), case.LIVES, *Path("policy").iterdir())}
 
     def moved(item: Subject) -> Subject:
         return Subject(item.name, real.get(item.name, item.sha256))
@@ -100,17 +102,18 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         member = NetworkConfig.for_window(2, 10, hidden=(4,), rul_cap_cycles=30.0)
         networks = Networks(Architecture(plain=EnsembleConfig(members=(member,)))).eval()
         write_model(
-            assess.CANDIDATE,
+            _stage.CANDIDATE,
             Model(
                 networks, contract(), prepared.normaliser, "robust", guard_without_calibration(2), {"plain": INTERVALS}
             ),
         )
-        write_whole(assess.LIVES, LIVES)
+        _stage.write_table(case.LIVES, [asdict(row) for row in LIVES])
         for stage, statement in about(build()).items():
             _stage.attest(stage, statement)
-        write_whole(assess.PREDICTIONS, b"unit,true_rul,network,baseline\nunit-1,30,18.2,28\nunit-2,30,18.2,31\n")
-        write_whole(assess.HISTORY, b"epoch,loss,train_rmse_cycles\n1,9,3\n2,4,2\n")
-        write_whole(assess.FINDINGS, b'["unit-7: range"]')
+        rows = predictions(networks.plain, prepared.test, prepared.test.rul)
+        _stage.write_table(case.PREDICTIONS, rows)
+        _stage.write_table(case.HISTORY, [asdict(Epoch(epoch, 9.0, 3.0, 4.0, 5.0)) for epoch in (1, 2)])
+        write_whole(case.FINDINGS, b'["unit-7: range"]')
     return folder
 
 
@@ -132,13 +135,16 @@ def test_a_candidate_in_order_passes_and_the_verdict_is_signed_about_its_files(
     signed = verdict()
     assert outcome(signed) == "PASSED"
     assert {s.name: s.sha256 for s in signed.subjects} == {
-        f"model/{record.path}": record.sha256 for record in inventory(assess.CANDIDATE)
+        f"model/{record.path}": record.sha256 for record in inventory(_stage.CANDIDATE)
     }
     assert signed.predicate["resourceUri"] == "https://twinseal.dev/model/pump-rul"
     assert signed.predicate["policy"]["digest"]["sha256"] == _stage.policy().sha256
     inputs = {item["uri"]: item["digest"]["sha256"] for item in signed.predicate["inputAttestations"]}
     assert inputs == {path.as_posix(): sha256_file(path) for path in EVIDENCE.iterdir() if "assess" not in path.name}
     assert json.loads(Path("reports/verdict.json").read_bytes())["result"] == "PASSED"
+    metrics = json.loads(Path("reports/metrics.json").read_bytes())
+    assert (metrics["result"], metrics["rmse_cycles"], metrics["gates_failed"]) == ("PASSED", 8.3, 0)
+    assert len(metrics) <= 12
     assert "PASSED" in capsys.readouterr().out
 
 
@@ -148,6 +154,45 @@ def test_the_pages_and_figures_lie_where_dvc_looks(workspace: Path) -> None:
     assert {"predictions.svg", "lives.svg", "history.svg", "evasion-rmse.svg", "poisoning.svg"} <= names
     assert "unit-7: range" in Path("reports/report.html").read_text()
     assert "# Model card: pump-rul" in Path("reports/model_card.md").read_text()
+
+
+def test_the_pages_describe_the_model_that_lies_here_and_not_its_family_at_large(workspace: Path) -> None:
+    """The toy candidate has one plain network and none that reads the baseline, whatever its family usually has."""
+    assess.main()
+    text = Path("reports/model_card.md").read_text()
+    assert "The estimate is that of one network." in text
+    assert "over means and slopes of the last 10 cycles of up to 2 channels. It states at most 30 cycles." in text
+    assert "No network reads the signed baseline" in text
+
+
+def test_a_comparison_is_shown_when_it_is_of_this_very_model(workspace: Path) -> None:
+    record = EVIDENCE / "compare.dsse.json"
+    try:
+        _stage.attest("compare", compared())
+        assess.main()
+        assert "The comparison on record is of another model." in Path("reports/report.html").read_text()
+        _stage.attest("compare", compared(_stage.model_files()))
+        assess.main()
+    finally:
+        record.unlink()
+    assert outcome(verdict()) == "PASSED"
+    assert "certified against sensors" in Path("reports/report.html").read_text()
+    assert "compare" not in json.dumps(verdict().predicate["inputAttestations"])  # shown, never judged by
+
+
+@pytest.mark.attack("P")
+def test_a_comparison_that_was_edited_is_refused(workspace: Path) -> None:
+    """The optional record of the comparison is edited before the report is made."""
+    record = EVIDENCE / "compare.dsse.json"
+    _stage.attest("compare", compared(_stage.model_files()))
+    envelope = json.loads(record.read_bytes())
+    envelope["payload"] = envelope["payload"][:-8] + "AAAAAAA="
+    record.write_bytes(json.dumps(envelope).encode())
+    try:
+        with pytest.raises(SignatureError):
+            assess.main()
+    finally:
+        record.unlink()
 
 
 def test_a_record_that_is_absent_is_a_failed_verdict_and_no_error(
@@ -167,7 +212,7 @@ def test_a_record_that_is_absent_is_a_failed_verdict_and_no_error(
 @pytest.mark.attack("P")
 def test_a_candidate_that_was_changed_after_training_is_a_failed_verdict(workspace: Path) -> None:
     """The candidate is changed after training."""
-    config = assess.CANDIDATE / "config.json"
+    config = _stage.CANDIDATE / "config.json"
     kept = config.read_bytes()
     config.write_bytes(kept + b"\n")
     try:
@@ -199,10 +244,10 @@ def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspac
 @pytest.mark.attack("P")
 def test_a_life_that_is_not_the_one_on_record_is_refused(workspace: Path) -> None:
     """What the report draws of a machine's life under attack is made kinder before the verdict."""
-    kept = assess.LIVES.read_bytes()
-    assess.LIVES.write_bytes(kept.replace(b"30,29", b"30,30"))
+    kept = case.LIVES.read_bytes()
+    case.LIVES.write_bytes(kept.replace(b"30.000,29.000", b"30.000,30.000"))
     try:
         with pytest.raises(DigestMismatchError, match=r"reports/evade/lives\.csv: expected sha256"):
             assess.main()
     finally:
-        assess.LIVES.write_bytes(kept)
+        case.LIVES.write_bytes(kept)

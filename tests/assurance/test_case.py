@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from twinseal.assurance.case import (
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
 from twinseal.evidence import Statement
+from twinseal.prognostics.fitting import Epoch
+from twinseal.robustness.example_life import LifeRow
 
 
 def test_subjects_materials_and_configuration_are_all_named(statements: dict[str, Statement]) -> None:
@@ -43,7 +46,7 @@ def test_a_file_that_no_statement_names_is_read_and_an_absent_one_is_none(tmp_pa
 
 def test_estimates_are_read_and_other_columns_left_alone() -> None:
     head, rows = (
-        "unit,cycle,true_rul,network,baseline,network_low,network_high",
+        "unit,cycle,true_rul,network,boosting,network_low,network_high",
         ("pump-1,9,30,28.5,,,", "pump-2,9,12,10,11,8,13"),
     )
     data = "\n".join([head, *rows]).encode()
@@ -53,15 +56,40 @@ def test_estimates_are_read_and_other_columns_left_alone() -> None:
     )
 
 
-def test_history_leaves_empty_cells_out() -> None:
-    assert parse_history(b"epoch,loss,x\n1,2.5,\n", "h.csv") == ({"epoch": 1.0, "loss": 2.5},)
+HISTORY = b"epoch,loss,train_rmse_cycles,validation_rmse_cycles,validation_worst_rmse_cycles,more\n"
+
+
+def test_history_is_read_by_epoch_and_other_columns_are_left_alone() -> None:
+    assert parse_history(HISTORY + b"1,2.5,9,10,20,x\n", "h.csv") == (Epoch(1, 2.5, 9.0, 10.0, 20.0),)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"epoch,loss\n1,2.5\n", "missing train_rmse_cycles, validation_rmse_cycles, validation_worst_rmse_cycles"),
+        (HISTORY + b"1,,9,10,20,x\n", "expected a number, got ''"),
+        (HISTORY + b"1,nan,9,10,20,x\n", "expected a finite number, got nan"),
+    ],
+)
+def test_a_history_that_lacks_a_number_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(EvidenceError, match=r"h\.csv: ") as refusal:
+        parse_history(data, "h.csv")
+    assert message in str(refusal.value)
+
+
+def test_lives_have_the_columns_that_evade_writes() -> None:
+    """Assurance imports no robustness: here the two are held together."""
+    row = LifeRow("a", "replay", 1, 9.0, 8.0, None)
+    cells = ["" if value is None else str(value) for value in asdict(row).values()]
+    data = ",".join(asdict(row)) + "\n" + ",".join(cells) + "\n"
+    assert parse_lives(data.encode(), "l.csv") == (Life("a", "replay", (1.0,), (9.0,), (8.0,), (None,)),)
 
 
 def test_lives_are_grouped_by_attack_and_sorted_by_cycle_and_an_abstention_is_no_number() -> None:
     head = b"unit,attack,cycle,true_rul,network,guarded\n"
     data = head + b"a,none,2,8,7,6\na,none,1,9,8,8\na,replay,1,5,90,\n"
-    honest, told = Life("a", "none", (1, 2), (9, 8), (8, 7), (8, 6)), Life("a", "replay", (1,), (5,), (90,), (None,))
-    assert parse_lives(data, "l.csv") == (honest, told)
+    honest, false = Life("a", "none", (1, 2), (9, 8), (8, 7), (8, 6)), Life("a", "replay", (1,), (5,), (90,), (None,))
+    assert parse_lives(data, "l.csv") == (honest, false)
     with pytest.raises(EvidenceError, match="l.csv: expected a finite number, got nan"):
         parse_lives(head + b"a,none,1,9,8,nan\n", "l.csv")
 

@@ -6,22 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from assurance.candidate import ABOUT, MODEL, build
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.assurance.candidate import ABOUT, MODEL, build, holder
 from twinseal.assurance.gates import Bound, EvidenceResult, Gate, GateResult, Gates, Verdict, judge, observe
 from twinseal.config import parse
 from twinseal.errors import ConfigError, EvidenceError
-from twinseal.evidence import PROVENANCE, Statement
+from twinseal.evidence import Statement
 from twinseal.evidence_chain import REQUIRED
 
 LEAVES = (
     ("validate", "quarantined_share"),
-    ("train", "test/network/rmse_cycles"),
-    ("evade", "certified/eps-0.1/missed_failure_share"),
-    ("evade", "flags/raised"),
-    ("poison", "worst/unnoticed/trigger_success_share"),
+    ("train", "plain/test/rmse_cycles"),
+    ("evade", "evasion/certified/eps-0.1/missed_failure_share"),
+    ("evade", "evasion/flags/raised"),
+    ("poison", "worst_unnoticed/trigger_success_share"),
 )
 NO_NUMBER = st.one_of(
     st.sampled_from([math.nan, math.inf, -math.inf, True, False, None, "", "0", "0.0", [], [0.0], {}, {"value": 0.0}]),
@@ -33,18 +33,12 @@ NO_NUMBER = st.one_of(
 
 
 def gate(**changes: Any) -> dict[str, Any]:
-    given = {"name": "accuracy", "evidence": "evade", "measure": "clean/rmse_cycles", "at_most": 16.0}
+    given = {"name": "accuracy", "evidence": "evade", "measure": "evasion/clean/rmse_cycles", "at_most": 16.0}
     return {k: v for k, v in (given | {"unit": "cycles", "why": "because"} | changes).items() if v is not None}
 
 
 def gates(*listed: dict[str, Any]) -> Gates:
     return parse(Gates, {"gates": list(listed)}, "gates.yaml")
-
-
-def holder(statement: Statement) -> dict[str, Any]:
-    predicate = statement.predicate
-    found = predicate["runDetails"] if statement.predicate_type == PROVENANCE else predicate
-    return found["twinseal_measures"]
 
 
 def put(statements: dict[str, Statement], stage: str, path: str, value: Any) -> None:
@@ -62,7 +56,7 @@ def test_evidence_in_order_passes_every_gate(policy: Gates, statements: dict[str
 
 
 def test_a_measure_beyond_its_bound_fails_its_gate_and_the_verdict(statements: dict[str, Statement]) -> None:
-    put(statements, "evade", "clean/rmse_cycles", 16.5)
+    put(statements, "evade", "evasion/clean/rmse_cycles", 16.5)
     verdict = judge(gates(gate()), statements, asset="pump", **ABOUT)
     assert verdict.gates[0].result == "FAILED"
     assert verdict.gates[0].reason == "expected at most 16 cycles, got 16.5"
@@ -83,7 +77,7 @@ def test_a_measure_beyond_its_bound_fails_its_gate_and_the_verdict(statements: d
 def test_a_bound_belongs_to_what_it_bounds(
     statements: dict[str, Statement], relation: str, observed: float, expected: str
 ) -> None:
-    put(statements, "evade", "clean/rmse_cycles", observed)
+    put(statements, "evade", "evasion/clean/rmse_cycles", observed)
     policy = gates(gate(**{"at_most": None, relation: 16.0}))
     assert judge(policy, statements, asset="pump", **ABOUT).gates[0].result == expected
 
@@ -96,7 +90,60 @@ def test_what_is_no_finite_number_fails_its_gate(policy: Gates, place: tuple[str
     verdict = judge(policy, statements, asset="pump", **ABOUT)
     judged = {(item.evidence, item.measure): item for item in verdict.gates}[place]
     assert (judged.result, judged.observed, verdict.result) == ("FAILED", None, "FAILED")
-    assert "expected a" in judged.reason
+    assert place[1].rpartition("/")[2] in judged.reason
+
+
+SPOILT: dict[str, tuple[str, Any, str]] = {
+    "unknown key": (
+        "evasion/clean/rmse_cycle",
+        8.3,
+        "evasion.clean.rmse_cycle: unknown key; did you mean 'rmse_cycles'?",
+    ),
+    "missing key": ("evasion/clean/rmse_cycles", ..., "evasion.clean.rmse_cycles: field required"),
+    "missing group": ("repair_abuse", ..., "repair_abuse: field required"),
+    "text": ("evasion/flags/raised", "0", "evasion.flags.raised: input should be a valid integer"),
+    "truth value": ("guard/false_alarm_share", True, "guard.false_alarm_share: input should be a valid number"),
+    "fraction of a unit": (
+        "evasion/clean/failing_units",
+        20.5,
+        "evasion.clean.failing_units: input should be a valid int",
+    ),
+    "list": ("evasion/worst", [], "evasion.worst: input should be an object"),
+    "NaN": ("false_age/rise_cycles", math.nan, "false_age.rise_cycles: input should be a finite number"),
+    "infinity": ("false_age/rise_cycles", math.inf, "false_age.rise_cycles: input should be a finite number"),
+    "null": (
+        "evasion/worst/eps-0.1/missed_failure_share",
+        None,
+        "evasion/worst/eps-0.1/missed_failure_share: expected a",
+    ),
+    "odd key": ("evasion/worst/eps-x", {"rmse_cycles": 1.0}, "evasion.worst.eps-x"),
+}
+
+
+@pytest.mark.parametrize("defect", sorted(SPOILT))
+def test_a_malformed_record_of_measures_fails_the_verdict_and_names_what_is_wrong(
+    policy: Gates, statements: dict[str, Statement], defect: str
+) -> None:
+    assert judge(policy, statements, asset="pump", **ABOUT).result == "PASSED"
+    path, value, reason = SPOILT[defect]
+    if value is ...:
+        *parents, last = path.split("/")
+        found = holder(statements["evade"])
+        for key in parents:
+            found = found[key]
+        del found[last]
+    else:
+        put(statements, "evade", path, value)
+    verdict = judge(policy, statements, asset="pump", **ABOUT)
+    assert verdict.result == "FAILED"
+    assert f"record of evade: evade: measures: {reason}" in verdict.failures[0]
+    assert {gate.result for gate in verdict.gates if gate.evidence == "evade"} == {"FAILED"}
+
+
+def test_a_required_record_without_measures_fails_the_verdict(policy: Gates, statements: dict[str, Statement]) -> None:
+    statements["poison"].predicate["twinseal_measures"] = {}
+    verdict = judge(policy, statements, asset="pump", **ABOUT)
+    assert "record of poison: poison: measures: expected PoisoningMeasures, got none" in verdict.failures
 
 
 @settings(max_examples=60, deadline=None)
@@ -260,7 +307,7 @@ def test_the_policy_in_the_repository_judges_every_measured_stage(policy: Gates)
 
 def test_a_verdict_without_gates_or_records_cannot_be_built() -> None:
     records = tuple(EvidenceResult(stage) for stage in REQUIRED)
-    fine = GateResult("accuracy", "evade", "clean/rmse_cycles", 1.0, Bound(at_most=2.0), "cycles", "because")
+    fine = GateResult("accuracy", "evade", "evasion/clean/rmse_cycles", 1.0, Bound(at_most=2.0), "cycles", "because")
     assert Verdict("pump", (fine,), records).result == "PASSED"
     with pytest.raises(EvidenceError, match="expected at least one gate, got none"):
         Verdict("pump", (), records)

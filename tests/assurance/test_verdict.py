@@ -3,8 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from assurance.candidate import ABOUT, MODEL, subject
-
+from tests.assurance.candidate import ABOUT, MODEL, holder, subject
 from twinseal.assurance.gates import Gates, Verdict, judge
 from twinseal.assurance.verdict import metrics, summarise
 from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
@@ -41,12 +40,13 @@ def test_every_gate_and_every_record_is_in_the_summary(policy: Gates, statements
 
 
 def test_a_failure_is_signable_too_and_says_why(policy: Gates, statements: dict[str, Statement]) -> None:
-    statements["evade"].predicate["twinseal_measures"]["clean"]["rmse_cycles"] = math.nan
+    holder(statements["evade"])["evasion"]["clean"]["rmse_cycles"] = math.nan
     written = summary(judge(policy, statements, asset="pump", **ABOUT))
     found: dict[str, Any] = {item["name"]: item for item in written.predicate["twinseal_gates"]}
     assert outcome(written) == "FAILED"
     assert (found["accuracy"]["result"], found["accuracy"]["observed"]) == ("FAILED", None)
-    assert found["accuracy"]["reason"] == "expected a finite number at 'clean/rmse_cycles', got nan"
+    reason = "evade: measures: evasion.clean.rmse_cycles: input should be a finite number"
+    assert found["accuracy"]["reason"] == f"no evidence from evade: {reason}"
     assert written.to_bytes()
 
 

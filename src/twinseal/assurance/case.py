@@ -1,9 +1,9 @@
 """The assurance case: everything that the report and the model card are made from, read once and checked.
 
-Signed statements carry the numbers that decide. Some figures need more points than a statement should hold (one
-estimate for every test window): those come from files. A file that a statement names must be the file it names; one
-that no statement names is used and said to be unsigned, and its numbers are compared with the signed ones where both
-exist.
+Signed statements carry the numbers that decide; they are read once, strictly, into the types of `twinseal.measures`.
+Some figures need more points than a statement should hold (one estimate for every test window): those come from files.
+A file that a statement names must be the file it names. One that no statement names is used and shown as unsigned, and
+its numbers are compared with the signed ones where both exist.
 
 Names of units, channels and attacks come from telemetry and settings: text from outside, to be escaped wherever it is
 shown.
@@ -15,15 +15,21 @@ import csv
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from twinseal.assurance.candidate_config import CandidateConfig
 from twinseal.assurance.gates import Verdict
 from twinseal.digests import parse_json, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
 from twinseal.evidence import PROVENANCE, Statement, Subject, materials
+from twinseal.measures.stages import StageMeasures
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.fitting import Epoch
 
+PREDICTIONS, HISTORY = Path("reports/train/predictions.csv"), Path("reports/train/history.csv")
+LIVES, FINDINGS = Path("reports/evade/lives.csv"), Path("data/quarantine/findings.json")
 MAX_ROWS = 200_000
 MAX_CYCLES = 1e9  # beyond this nothing is a count of cycles, and squares and axes overflow
 
@@ -36,7 +42,7 @@ class Estimate:
         unit: The machine, as telemetry names it.
         true_rul: Cycles left, capped as in training.
         network: The network's estimate, in cycles.
-        baseline: The baseline's estimate, in cycles; None where it was not asked.
+        boosting: That of gradient boosting, in cycles; None where it was not kept.
         band: The lowest and highest that an attacker could make of the network's estimate, as certified; None where
             that was not kept.
     """
@@ -44,17 +50,17 @@ class Estimate:
     unit: str
     true_rul: float
     network: float
-    baseline: float | None
+    boosting: float | None
     band: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Life:
-    """The estimates over one machine's life, cycle by cycle, as one attacker tells it.
+    """The estimates over one machine's life, cycle by cycle, under one attack.
 
     Attributes:
         unit: The machine.
-        attack: Who tells it how; "no attack" for the truth.
+        attack: Its name and size; "no attack" for the truth.
         cycles: Cycles since its first, ascending.
         true_rul: Cycles left at each, capped as in training.
         network: The network's estimate at each without the guard, in cycles.
@@ -81,13 +87,15 @@ class Case:
         model_name: The name under which it would be released.
         asset: The kind of machine.
         verdict: What the policy says.
-        statements: Verified statements by stage.
+        config: What kind of model it is.
+        measures: What the stages measured, read from the statements.
+        statements: Verified statements by stage, for where everything came from.
         model: Its files, named `model/…`.
         policy: All of policy/, as one digest.
         inputs: The evidence read, by the digest of each envelope.
         time_verified: When it was judged, RFC 3339, UTC.
         estimates: One for each test window; empty when none were kept.
-        history: Training history, one mapping of column to number an epoch.
+        history: Training history of the first network, one entry an epoch.
         lives: One machine's whole life, without an attack and under each.
         findings: What validation found, one line each, as it was written.
         unsigned: Files above that no signed statement names.
@@ -96,16 +104,65 @@ class Case:
     model_name: str
     asset: str
     verdict: Verdict
+    config: CandidateConfig
+    measures: StageMeasures
     statements: Mapping[str, Statement]
     model: tuple[Subject, ...]
     policy: Subject
     inputs: tuple[Subject, ...]
     time_verified: str
     estimates: tuple[Estimate, ...] = ()
-    history: tuple[Mapping[str, float], ...] = ()
+    history: tuple[Epoch, ...] = ()
     lives: tuple[Life, ...] = ()
     findings: tuple[str, ...] = ()
     unsigned: tuple[str, ...] = ()
+
+
+def assemble(
+    verdict: Verdict,
+    statements: Mapping[str, Statement],
+    model: Model,
+    files: tuple[Subject, ...],
+    *,
+    policy: Subject,
+    inputs: tuple[Subject, ...],
+    time_verified: str,
+) -> Case:
+    """The case of a candidate, with what validate, train and evade left in the working directory to draw.
+
+    Args:
+        verdict: What the policy says.
+        statements: Verified statements by stage; optional ones too.
+        model: The candidate.
+        files: Its files, named `model/…`.
+        policy: All of policy/, as one digest.
+        inputs: The evidence that the verdict was read from.
+        time_verified: RFC 3339, UTC.
+
+    Raises:
+        DigestMismatchError: A file is not the one that a statement names.
+        EvidenceError: A file is not what it should be.
+    """
+    named = named_digests(statements)
+    kept = {path: read_named(path, named) for path in (PREDICTIONS, HISTORY, LIVES, FINDINGS)}
+    predictions, history, lives, findings = kept.values()
+    return Case(
+        model_name=model.contract.model,
+        asset=model.contract.asset,
+        verdict=verdict,
+        config=CandidateConfig.of(model, statements.get("train")),
+        measures=StageMeasures.read(statements),
+        statements=statements,
+        model=files,
+        policy=policy,
+        inputs=inputs,
+        time_verified=time_verified,
+        estimates=parse_estimates(predictions, str(PREDICTIONS)) if predictions else (),
+        history=parse_history(history, str(HISTORY)) if history else (),
+        lives=parse_lives(lives, str(LIVES)) if lives else (),
+        findings=parse_findings(findings, str(FINDINGS)) if findings else (),
+        unsigned=tuple(path.as_posix() for path, data in kept.items() if data and path.as_posix() not in named),
+    )
 
 
 def named_digests(statements: Mapping[str, Statement]) -> dict[str, set[str]]:
@@ -143,7 +200,7 @@ def read_named(path: Path, named: Mapping[str, set[str]]) -> bytes | None:
 
 
 def parse_estimates(data: bytes, where: str) -> tuple[Estimate, ...]:
-    """The rows of predictions.csv: unit, true_rul, network; baseline, network_low, network_high where they are kept.
+    """The rows of predictions.csv: unit, true_rul, network; boosting, network_low, network_high where they are kept.
 
     Raises:
         EvidenceError: A column is missing, or a number is none or not finite.
@@ -154,21 +211,22 @@ def parse_estimates(data: bytes, where: str) -> tuple[Estimate, ...]:
             row["unit"],
             _number(row["true_rul"], where),
             _number(row["network"], where),
-            _number(row["baseline"], where) if row.get("baseline") else None,
+            _number(row["boosting"], where) if row.get("boosting") else None,
             _band(row, where),
         )
         for row in rows
     )
 
 
-def parse_history(data: bytes, where: str) -> tuple[Mapping[str, float], ...]:
-    """The rows of history.csv: epoch, and whatever numbers training kept of it; empty cells are left out.
+def parse_history(data: bytes, where: str) -> tuple[Epoch, ...]:
+    """The rows of history.csv: one for each epoch, with a column for each field of `Epoch`.
 
     Raises:
-        EvidenceError: No column `epoch`, or a cell that is no finite number.
+        EvidenceError: A column is missing, or a cell is no finite number.
     """
-    rows = _rows(data, where, ("epoch",))
-    return tuple({key: _number(cell, where) for key, cell in row.items() if cell} for row in rows)
+    names = tuple(field.name for field in fields(Epoch))
+    rows = _rows(data, where, names)
+    return tuple(Epoch(int(_number(row["epoch"], where)), *(_number(row[n], where) for n in names[1:])) for row in rows)
 
 
 def parse_lives(data: bytes, where: str) -> tuple[Life, ...]:

@@ -11,7 +11,8 @@ class ValidationMeasures(Group):
 
     Attributes:
         drift_compared: 1 when the fleet was compared with a reference; 0 when there is none.
-        drift_max_psi: The largest population stability index of any channel (Siddiqi 2006); absent without a reference.
+        drift_psi: The population stability index of each channel (Siddiqi 2006); empty without a reference.
+        drift_max_psi: The largest of them; absent without a reference.
         values_filled: Missing readings that were filled from the rows before them.
     """
 
@@ -23,5 +24,6 @@ class ValidationMeasures(Group):
     expectations_failed: int = quantity("expectations", "expectations broken", "smaller")
     findings_by_rule: dict[Name, int] = quantity("findings", "findings", "smaller")
     drift_compared: int = quantity("fleets", "compared with a reference fleet", "larger")
+    drift_psi: dict[Name, float] = quantity("PSI", "drift from the reference", "smaller")
     drift_max_psi: float | None = quantity("PSI", "largest drift from it", "smaller", optional=True)
     values_filled: int = quantity("readings", "readings filled", "smaller")

@@ -150,6 +150,7 @@ def _measures(
         expectations_failed=len(first.broken),
         findings_by_rule={str(rule): by_rule.get(rule, 0) for rule in sorted({*CHECKS, *by_rule})},
         drift_compared=int(bool(last.stability)),
+        drift_psi={channel: round(index, 9) for channel, index in sorted(last.stability.items())},
         drift_max_psi=round(max(last.stability.values()), 9) if last.stability else None,
         values_filled=values_filled,
     )

@@ -5,16 +5,17 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+from tests.assurance.conftest import card
 from twinseal.assurance.case import Case
-from twinseal.assurance.report.model_card import escape, markdown, write
-from twinseal.assurance.report.tables import Table
+from twinseal.assurance.report.blocks import Table
+from twinseal.assurance.report.model_card import escape, markdown
 from twinseal.evidence import Statement
 
 CaseOf = Callable[..., Case]
 
 
 def test_the_card_has_the_headings_of_the_paper_in_order(case_of: CaseOf) -> None:
-    headings = [line[3:] for line in write(case_of()).splitlines() if line.startswith("## ")]
+    headings = [line[3:] for line in card(case_of()).splitlines() if line.startswith("## ")]
     assert headings == [
         "Model details",
         "Intended use",
@@ -30,7 +31,7 @@ def test_the_card_has_the_headings_of_the_paper_in_order(case_of: CaseOf) -> Non
 
 def test_the_front_matter_is_yaml_that_a_name_cannot_leave(case_of: CaseOf) -> None:
     name = 'x"\n---\nlicense: mit\n# <script>'
-    text = write(case_of(model_name=name))
+    text = card(case_of(model_name=name))
     front = yaml.safe_load(text.split("\n---\n")[0].removeprefix("---\n"))
     assert front["model_name"] == name
     assert "license" not in front
@@ -39,7 +40,7 @@ def test_the_front_matter_is_yaml_that_a_name_cannot_leave(case_of: CaseOf) -> N
 
 def test_a_failed_verdict_says_what_stands_against_it(case_of: CaseOf, statements: dict[str, Statement]) -> None:
     del statements["poison"]
-    text = write(case_of(statements))
+    text = card(case_of(statements))
     assert "**Verdict: FAILED**" in text
     assert "- record of poison: no record of poison" in text
 

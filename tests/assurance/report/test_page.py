@@ -5,17 +5,21 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
-from assurance.candidate import build, estimates, lives, subject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.assurance.candidate import KINDS, Kind, build, estimates, holder, lives, subject
+from tests.assurance.conftest import card, rendered
 from twinseal.assurance.case import Case
 from twinseal.assurance.gates import Bound, GateResult
 from twinseal.assurance.report import model_card, page
-from twinseal.assurance.report.figures import PALETTE, Figure, draw, plain
+from twinseal.assurance.report.blocks import Block, Content, Figure, Folded, Pair, Text
+from twinseal.assurance.report.figures import PALETTE, plain
+from twinseal.assurance.report.section import Built, all_sections, build_all
 from twinseal.evidence import Statement
 
 CaseOf = Callable[..., Case]
@@ -59,36 +63,35 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def rendered(case: Case) -> str:
-    return page.render(case, draw(case))
-
-
 def hostile(case_of: CaseOf, statements: dict[str, Statement], text: str) -> Case:
-    """A case in which everything that comes from outside is `text`."""
-    evade = statements["evade"].predicate["twinseal_measures"]
-    for item in evade["attacks"]:
-        item["name"] = item["name"] + text
-        item["threat"] = text
-    evade["injection"] = {text: {"rmse_cycles": 1.0, "note": text}}
-    evade["flags"] = {"raised": 1, "names": [text], "details": [text]}
-    poison = statements["poison"].predicate["twinseal_measures"]
-    for item in poison["attacks"]:
-        item["name"] = text
-    statements["validate"].predicate["twinseal_measures"]["findings_by_rule"] = {text: 1}
+    """A case in which everything that comes from outside is `text`, or as near to it as the types of measures allow."""
+    word = "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "_. -"))[:40]
+    name = f"x{word}"  # keys of measures are of few letters; `details` and all else may be anything
+    evade = holder(statements["evade"])
+    for group in (evade["evasion"], evade["commissioned"]):
+        group["attacks"] = {name: group["attacks"]["small-changes"]}
+        group["flags"] = {"raised": 1, "by_check": {"no-growth": 1}, "details": [text]}
+    evade["injection"]["signatures"] = {name: evade["injection"]["signatures"]["biased-interim-up"]}
+    evade["owned_sensors"]["alone"] = {name: {"rise_cycles": 1.0, "chosen_first_share": 1.0}}
+    poison = holder(statements["poison"])
+    poison["attacks"] = {name: poison["attacks"]["backdoor"]}
+    holder(statements["validate"])["findings_by_rule"] = {name: 1}
     statements["validate"].predicate["warnedTests"] = [text]
+    statements["evade"].predicate["passedTests"] = [text]
     definition = statements["train"].predicate["buildDefinition"]
     definition["externalParameters"] = {text: text}
     definition["internalParameters"] = {"machine": text, "packages": {"torch": text}}
-    return case_of(
+    case = case_of(
         statements,
         model_name=text,
         estimates=tuple(replace(item, unit=text) for item in estimates()),
         lives=lives(text, text),
-        history=({"epoch": 1.0, f"{text}rmse_cycles": 3.0}, {"epoch": 2.0, f"{text}rmse_cycles": 2.0}),
         findings=(text,),
         unsigned=(text,),
         inputs=(subject(text),),
     )
+    assert case.measures.faults == {}
+    return case
 
 
 @pytest.fixture(scope="session")
@@ -146,8 +149,8 @@ def test_the_verdict_comes_first_and_in_words(case_of: CaseOf, statements: dict[
     assert text.index("record of poison: no record of poison") < text.index("Every gate of")
 
 
-def test_a_grave_doubt_stands_with_the_verdict(case_of: CaseOf, statements: dict[str, Statement]) -> None:
-    statements["evade"].predicate["twinseal_measures"]["worst"]["eps-0.1"]["rmse_cycles"] = 99.0
+def test_a_grave_caveat_stands_with_the_verdict(case_of: CaseOf, statements: dict[str, Statement]) -> None:
+    holder(statements["evade"])["evasion"]["worst"]["eps-0.1"]["rmse_cycles"] = 99.0
     text = " ".join(Page(rendered(case_of(statements))).text)
     assert text.index("1 grave caveat") < text.index("An attack beats the certificate") < text.index("Every gate of")
 
@@ -157,7 +160,7 @@ def test_every_table_has_a_caption_and_every_figure_an_alternative(html: str) ->
     tags = [tag for tag, _ in page.elements]
     assert tags.count("table") == tags.count("caption") > 8
     figures = [a for t, a in page.elements if t == "svg" and a.get("role") == "img"]
-    assert len(figures) == tags.count("figure") == 7
+    assert len(figures) == tags.count("figure") == 8
     assert min(len(a["aria-label"]) for a in figures) > 40
 
 
@@ -179,7 +182,7 @@ def test_figures_follow_the_readers_colours(html: str) -> None:
 
 def test_the_same_case_gives_the_same_page_and_figures(case_of: CaseOf, html: str) -> None:
     assert rendered(case_of()) == html
-    assert model_card.write(case_of()) == model_card.write(case_of())
+    assert card(case_of()) == card(case_of())
 
 
 def test_the_only_time_on_the_page_is_the_verdicts(html: str) -> None:
@@ -190,6 +193,25 @@ def test_a_page_can_be_made_from_no_evidence_at_all(case_of: CaseOf) -> None:
     page = Page(rendered(case_of({}, estimates=(), history=(), lives=(), findings=(), unsigned=())))
     assert "FAILED" in page.text
     assert page.open == []
+
+
+def undrawn(built: tuple[Built, ...]) -> tuple[Built, ...]:
+    """The sections with the words of each figure in its place: drawing takes most of the time."""
+
+    def words(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        return tuple(
+            Text(block.alt)
+            if isinstance(block, Figure)
+            else replace(block, blocks=words(block.blocks))
+            if isinstance(block, Pair | Folded)
+            else block
+            for block in blocks
+        )
+
+    def bare(content: Content) -> Content:
+        return replace(content, blocks=words(content.blocks), below=words(content.below))
+
+    return tuple(replace(item, content=bare(item.content)) for item in built)
 
 
 def _spots(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -229,23 +251,25 @@ def test_no_measure_however_odd_keeps_the_page_from_being_made(case_of: CaseOf, 
         for key in parents:
             found = found[key]
         found[last] = copy.deepcopy(draw.draw(st.sampled_from(ODD)))
-    case = case_of(statements)
-    assert "<h1>" in page.render(case, ())
-    assert model_card.write(case).startswith("---")
+    built = undrawn(build_all(case := case_of(statements, estimates=(), lives=(), history=())))
+    assert "<h1>" in page.render(case, built)
+    assert model_card.render(case, built).startswith("---")
 
 
-@pytest.mark.parametrize("odd", [None, True, "x", 1e308, -1e308, 10**400, [], {}])
+@pytest.mark.parametrize("odd", [1e308, -1e308])
 def test_no_measure_however_odd_keeps_the_figures_from_being_drawn(
     case_of: CaseOf, statements: dict[str, Statement], odd: Any
 ) -> None:
-    evade, poison = (statements[stage].predicate["twinseal_measures"] for stage in ("evade", "poison"))
-    for item in evade["attacks"]:
-        item["rmse_cycles"] = odd
-    evade["worst"]["eps-0.1"] = {"rmse_cycles": odd, "missed_failure_share": odd}
-    evade["certified"] = odd
-    for item in poison["attacks"]:
-        item["rmse_increase_cycles"] = item["noticed_share"] = odd
-    assert draw(case_of(statements, estimates=(), lives=(), history=()))
+    evade, poison = (holder(statements[stage]) for stage in ("evade", "poison"))
+    evade["evasion"]["attacks"]["small-changes"]["pgd"]["any"]["eps-0.1"]["rmse_cycles"] = odd
+    evade["evasion"]["worst"]["eps-0.1"] = {"rmse_cycles": odd, "missed_failure_share": odd}
+    evade["evasion"]["certified"]["eps-0.5"] = {"rmse_cycles": odd, "missed_failure_share": odd}
+    evade["owned_sensors"]["pairs"]["a"]["b"] = odd
+    poison["attacks"]["backdoor"]["share-0.1"]["undefended"]["rmse_increase_cycles"] = odd
+    holder(statements["validate"])["drift_psi"]["flow"] = odd
+    case = case_of(statements)
+    assert case.measures.faults == {}
+    assert [figure.name for item in build_all(case) for figure in item.figures] == list(FIGURES)
 
 
 def test_digests_of_data_code_policy_and_locks_are_on_the_page(html: str) -> None:
@@ -275,14 +299,68 @@ def test_a_bar_puts_the_observed_value_on_its_side_of_the_bound() -> None:
     assert "circle" not in page.bar(nothing)
 
 
+FIGURES = ("drift", "predictions", "history", "evasion-rmse", "evasion-missed", "pairs", "lives", "poisoning")
+
+
 def test_figures_are_whole_svg_files_without_dates_or_programs(case_of: CaseOf) -> None:
-    drawn = draw(case_of())
-    names = ("predictions", "history", "lives", "pairs", "evasion-rmse", "evasion-missed", "poisoning")
-    assert tuple(figure.name for figure in drawn) == names
+    drawn = [figure for item in build_all(case_of()) for figure in item.figures]
+    assert tuple(figure.name for figure in drawn) == FIGURES
     for figure in drawn:
         assert figure.svg.startswith("<?xml")
         assert "dc:date" not in figure.svg
         assert "Matplotlib v" not in figure.svg
+
+
+def test_no_legend_is_wider_than_its_figure(case_of: CaseOf) -> None:
+    """A legend wider than its figure is cut at both sides: matplotlib writes places outside of the drawing."""
+    for figure in (figure for item in build_all(case_of()) for figure in item.figures):
+        width = float(re.search(r'viewBox="0 0 ([\d.]+) ', figure.svg)[1])  # type: ignore[index]
+        legend = figure.svg[figure.svg.index('id="legend_1"') :] if 'id="legend_1"' in figure.svg else ""
+        places = [float(x) for x in re.findall(r'(?:translate\(| x=")(-?[\d.]+)', legend)]
+        assert all(0 <= place <= width - 20 for place in places), figure.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_section_is_on_the_page_of_every_family_once_and_in_order(case_of: CaseOf, kind: Kind) -> None:
+    case = case_of(kind=kind)
+    drawn = page.render(case, undrawn(build_all(case)))
+    ids = [attributes["id"] for tag, attributes in Page(drawn).elements if tag == "section"]
+    known = [section.id for section in all_sections()]
+    assert ids == [name for name in known if name in ids]
+    assert set(known) - set(ids) == (set() if kind.startswith("certified") else {"median"})
+
+
+def test_neither_template_nor_page_nor_card_names_a_section() -> None:
+    folder = Path(page.__file__).parent
+    for name in ("report.html.j2", "page.py", "model_card.py"):
+        text = (folder / name).read_text()
+        found = [
+            s.id for s in all_sections() if re.search(rf"[\"'#]{s.id}[\"']|sections\.{s.id}|import {s.id}\b", text)
+        ]
+        assert found == [] or (name, found) == ("report.html.j2", ["gates"])  # the kind of block, not the section
+
+
+def test_the_worst_that_nothing_bounds_stands_among_the_first_numbers(html: str) -> None:
+    tiles = re.findall(r'<div class="(measured|proved|open)"><dt>(.*?)</dt><dd>(.*?)</dd><dd>(.*?)</dd>', html)
+    found = {label: (holds, value) for holds, label, value, _ in tiles}
+    assert found["Error if every reading changes by at most 0.1 σ"] == ("proved", "≤ 14.9 cycles")
+    assert found["Failures hidden if every reading changes by at most 0.1 σ"] == ("proved", "≤ 0.0 %")
+    assert found["Failing machines hidden by one sensor under the attacker&#39;s control"] == ("open", "20.0 %")
+    assert found["Failing machines hidden by an attacker who knows the guard"] == ("open", "42.0 %")
+    assert found["Error added by poisoned telemetry that screening does not notice"] == ("open", "+0.4 cycles")
+    assert all("No bound." in note for holds, _, _, note in tiles if holds == "open")
+
+
+def test_one_n_of_failures_is_on_the_whole_page(case_of: CaseOf, html: str) -> None:
+    """The gate `enough-failures`, the accuracy table, the rule of three and the tile count the same units."""
+    case, text = case_of(), " ".join(Page(html).text)
+    gate = next(gate for gate in case.verdict.gates if gate.name == "enough-failures")
+    assert (gate.observed, gate.unit) == (34.0, "units")
+    accuracy = next(item for item in build_all(case) if item.section.id == "accuracy").tables[0]
+    at = accuracy.headers.index("failing units")
+    assert {row[at] for row in accuracy.rows} == {"34"}
+    assert "No missed failure in 34 failing units still allows" in text
+    assert "34 failing units" in next(t for t in text.split("proved, not tested;") if "failing units" in t)
 
 
 def test_a_label_is_short_printable_and_one_line() -> None:
@@ -291,7 +369,17 @@ def test_a_label_is_short_printable_and_one_line() -> None:
 
 
 def test_a_figure_is_escaped_in_its_alternative_text() -> None:
-    figure = Figure("x", '<?xml version="1.0"?><svg viewBox="0 0 1 1"><g id="g"/></svg>', '"><b>', "")
+    svg = '<?xml version="1.0"?><svg viewBox="0 0 1 1"><g id="g"/></svg>'
+    figure = Figure("x", lambda: svg, '"><b>', "")
     opening, rest = page.inline(figure).split(">", 1)
-    assert opening == '<svg role="img" aria-label="&#34;&gt;&lt;b&gt;" viewBox="0 0 1 1"'
+    assert (
+        opening
+        == '<svg role="img" aria-label="&#34;&gt;&lt;b&gt;" viewBox="0 0 1 1" style="--least: 1px; max-width: 1px"'
+    )
     assert rest == '<g id="x-g"/></svg>'
+
+
+def test_text_between_backquotes_is_code_and_nothing_of_it_is_markup() -> None:
+    assert page.code("run `twinseal <b>` & `x`") == "run <code>twinseal &lt;b&gt;</code> &amp; <code>x</code>"
+    assert page.code("an odd ` stays <i>") == "an odd ` stays &lt;i&gt;"
+    assert page.code("a\u202eb") == "a\ufffdb"

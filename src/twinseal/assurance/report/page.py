@@ -1,7 +1,7 @@
 """The report: one HTML file that a reviewer reads before staking a name on a model.
 
-The verdict comes first, then what decided it, then the numbers with their caveats beside them, then where everything
-came from. The file needs nothing but itself: style and figures are inside it, there is no script, and its own
+The verdict comes first, then the few numbers that matter most, then the sections (`sections/`), each with its caveats
+beside its numbers. The file needs nothing but itself: style and figures are inside it, there is no script, and its own
 Content-Security-Policy forbids both scripts and requests. It prints, follows the reader's light or dark scheme, and
 says in words what it says in colour.
 
@@ -14,24 +14,25 @@ import re
 from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from twinseal.assurance.case import Case
 from twinseal.assurance.gates import GateResult
-from twinseal.assurance.report import beyond, caveats, measured, tables
-from twinseal.assurance.report.figures import PALETTE, Figure
-from twinseal.assurance.report.measured import group, number, of
-from twinseal.evidence_chain import REQUIRED
+from twinseal.assurance.report import tables
+from twinseal.assurance.report.blocks import Figure
+from twinseal.assurance.report.figures import PALETTE
+from twinseal.assurance.report.section import Built, all_caveats, all_tiles
 
 BAR = 160.0  # width of a gate's bar, in its own units
+LEAST, MOST = 0.72, 1.4  # pixels a point: a figure is shown no smaller and no larger, so its text can be read
 
 
-def render(case: Case, figures: tuple[Figure, ...]) -> str:
-    """The report as one HTML document. Same case and figures, same text.
+def render(case: Case, built: tuple[Built, ...]) -> str:
+    """The report as one HTML document. Same case and sections, same text.
 
     Args:
         case: What was judged.
-        figures: As `figures.draw` made them from the same case.
+        built: As `section.build_all` made them from the same case.
     """
     environment = Environment(
         loader=FunctionLoader(_resource),
@@ -41,52 +42,16 @@ def render(case: Case, figures: tuple[Figure, ...]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {
-        "bar": bar,
-        "bound": tables.bound,
-        "quantity": tables.quantity,
-        "tables": tables,
-        "beyond": beyond,
-    }
-    found = caveats.find(case)
+    environment.globals |= {"bar": bar, "bound": tables.bound, "quantity": tables.quantity, "inline": inline}
+    environment.filters["code"] = code
     return environment.get_template("report.html.j2").render(
         case=case,
         verdict=case.verdict,
-        chain=[(item, case.statements.get(item.stage)) for item in case.verdict.evidence],
-        required=tuple(REQUIRED),
-        figures={figure.name: figure for figure in figures},
-        drawn={figure.name: inline(figure) for figure in figures},
-        caveats=found,
-        grave=[caveat for caveat in found if caveat.grave],
-        glance=glance(case),
+        built=built,
+        grave=[caveat for caveat in all_caveats(built) if caveat.grave],
+        tiles=all_tiles(built),
         weights=next((item.sha256[:12] for item in case.model if item.name.endswith(".safetensors")), tables.DASH),
         style=Markup(_resource("report.css")),  # noqa: S704 - our own file, nothing of the case in it
-    )
-
-
-def glance(case: Case) -> tuple[tuple[str, str, str], ...]:
-    """The few numbers that a reviewer asks for first: label, value, and what to compare it with."""
-    epsilon, found = _first_epsilon(case), case.statements
-    network, baseline = (
-        of(found, "evade", "clean", "rmse_cycles"),
-        of(found, "train", "test", "baseline", "rmse_cycles"),
-    )
-    attacked = group(found, "evade", "worst", epsilon)
-    error, missed = (_certified(case, key, epsilon) for key in ("rmse_cycles", "missed_failure_share"))
-    hidden, at_most = (tables.shown("_share", value) for value in (attacked.get("missed_failure_share"), missed))
-    fires = of(found, "poison", "worst", "unnoticed", "trigger_success_share")
-    quarantined, total = (tables.shown("", of(found, "validate", f"units_{key}")) for key in ("quarantined", "total"))
-    within = f"within ε {epsilon.removeprefix('eps-')} σ"
-    return (
-        ("Error on unseen units", _cycles(network), f"RMSE; baseline {_cycles(baseline)}"),
-        (
-            "Error under attack",
-            _cycles(attacked.get("rmse_cycles")),
-            f"{within}; certified at most {_cycles(error)}",
-        ),
-        ("Failures an attacker hides", hidden, f"{within}; certified at most {at_most}"),
-        ("Backdoor fires, unnoticed", tables.shown("_share", fires), "worst poison that validation let through"),
-        ("Units quarantined", quarantined, f"of {total} read in"),
     )
 
 
@@ -125,10 +90,20 @@ def inline(figure: Figure) -> Markup:
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--{name})")
     opening, rest = svg.split(">", 1)
-    box = re.search(r'viewBox="([-\d. ]+)"', opening)
+    found = re.search(r'viewBox="([-\d. ]+)"', opening)
+    box = found[1] if found else "0 0 1 1"
+    width = float(box.split()[2])
     # The opening tag is written anew: no fixed size, and the alternative text, which is untrusted, escaped by format.
-    first = Markup('<svg role="img" aria-label="{}" viewBox="{}">').format(figure.alt, box[1] if box else "0 0 1 1")
-    return first + Markup(rest)  # noqa: S704 - drawn by matplotlib, which escapes the text in it
+    first = Markup('<svg role="img" aria-label="{}" viewBox="{}" style="--least: {:.0f}px; max-width: {:.0f}px">')
+    return first.format(figure.alt, box, LEAST * width, MOST * width) + Markup(rest)  # noqa: S704 - by matplotlib, which escapes the text in it
+
+
+def code(text: str) -> Markup:
+    """Text, escaped, with what stands between backquotes as code."""
+    parts = str(_visible(text)).split("`")
+    whole = parts if len(parts) % 2 else ["`".join(parts)]  # an odd backquote is only a backquote
+    shown = (Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(whole))
+    return Markup("").join(shown)
 
 
 def _visible(value: object) -> object:
@@ -140,24 +115,6 @@ def _visible(value: object) -> object:
 
 def _place(value: float, low: float, span: float) -> float:
     return BAR * (value - low) / span
-
-
-def _cycles(value: object) -> str:
-    found = number(value)
-    return tables.DASH if found is None else f"{found:.1f} cycles"
-
-
-def _certified(case: Case, measure: str, key: str) -> float | None:
-    points = {f"eps-{epsilon:g}": value for epsilon, value in measured.certified(case.statements, measure)}
-    return points.get(key)
-
-
-def _first_epsilon(case: Case) -> str:
-    """The smallest ε that was both attacked and certified: the one that training was made for; else what there is."""
-    attacked = group(case.statements, "evade", "worst")
-    bound = {f"eps-{epsilon:g}" for epsilon, _ in measured.certified(case.statements, "rmse_cycles")}
-    keys = [key for key in attacked if key in bound]
-    return min(keys, default="eps-0.1", key=lambda key: (len(key), key))
 
 
 def _resource(name: str) -> str:

@@ -1,0 +1,115 @@
+"""Data: what validation found in the telemetry, and how far the fleet has drifted from the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinseal.assurance.case import Case
+from twinseal.assurance.report.blocks import Block, Bullets, Caveat, Content, Figure, Heading, Pair, Table, Text, Tile
+from twinseal.assurance.report.figures import DANGER, LONG_DASHED, SERIES, WIDE, canvas, drawing, figure, fits, plain
+from twinseal.assurance.report.section import Section
+from twinseal.assurance.report.tables import DASH, Column, listing, measure_of, shown
+from twinseal.measures.validation import ValidationMeasures
+
+MOST_FINDINGS, MOST_WARNINGS, MOST_CHANNELS = 20, 6, 40
+COLUMNS = (
+    Column[ValidationMeasures](lambda m: m.rows_total),
+    Column[ValidationMeasures](lambda m: m.units_total),
+    Column[ValidationMeasures](lambda m: m.units_quarantined),
+    Column[ValidationMeasures](lambda m: m.quarantined_share, "share of the units"),
+    Column[ValidationMeasures](lambda m: m.expectations_total),
+    Column[ValidationMeasures](lambda m: m.expectations_failed),
+    Column[ValidationMeasures](lambda m: m.values_filled),
+    Column[ValidationMeasures](lambda m: m.drift_max_psi),
+)
+
+
+def build(case: Case) -> Content:
+    """Tables of what was looked at and found, the drift by channel, and the first findings in words."""
+    found = case.measures.validate
+    blocks: list[Block] = [
+        Text(
+            "Telemetry is checked against policy/contract.yaml before anything learns from it. Units that break the "
+            "contract are set aside with the reason; they are never dropped in silence."
+        )
+    ]
+    if found is None:
+        blocks.append(Text("There are no measures of validation on record.", muted=True))
+        return Content(tuple(blocks), caveats=caveats(case), tiles=(tile(None),))
+    blocks.append(Pair(tuple(filter(None, (listing("What validation examined", found, COLUMNS), by_rule(found))))))
+    drawn = drift(found, case.config.drift_limit_psi)
+    return Content(
+        tuple(blocks) + findings(case),
+        (drawn,) if drawn else (),
+        caveats(case),
+        (tile(found),),
+    )
+
+
+def tile(found: ValidationMeasures | None) -> Tile:
+    """How many units were set aside."""
+    if found is None:
+        return Tile("Units set aside by validation", DASH, "no record of validation", 80)
+    return Tile("Units set aside by validation", str(found.units_quarantined), f"of {found.units_total} units read", 80)
+
+
+def by_rule(found: ValidationMeasures) -> Table | None:
+    """How many findings each rule of the contract gave, most first."""
+    listed = sorted(found.findings_by_rule.items(), key=lambda item: (-item[1], item[0]))
+    rows = tuple((rule, shown(count, "findings")) for rule, count in listed)
+    return Table("Findings by rule of the contract", ("rule", "findings"), rows) if rows else None
+
+
+def findings(case: Case) -> tuple[Block, ...]:
+    """The first findings, one line each."""
+    if not case.findings:
+        return ()
+    first, rest = case.findings[:MOST_FINDINGS], len(case.findings) - MOST_FINDINGS
+    more = (Text(f"{rest} more are in data/quarantine/findings.json.", muted=True),) if rest > 0 else ()
+    return (Heading("Findings"), Bullets(first), *more)
+
+
+def caveats(case: Case) -> tuple[Caveat, ...]:
+    """Simulated telemetry, units left out, rules that were broken or could not be tested."""
+    found, said = case.measures.validate, []
+    if case.asset.startswith("pump"):
+        said.append("The telemetry is simulated (NASA ProgPy). It shows how the pipeline behaves, not a real machine.")
+    if found is not None and found.units_quarantined:
+        said.append(
+            f"{found.units_quarantined} units were left out because they break the contract. The model was never "
+            "measured on units like them."
+        )
+    if found is not None and not found.drift_compared:
+        said.append("There is no reference fleet of this asset in policy/reference.yaml: drift was not tested.")
+    warned: Any = case.statements["validate"].predicate.get("warnedTests") if "validate" in case.statements else None
+    if isinstance(warned, list) and warned:
+        said.append(f"Passed with a warning: {', '.join(map(str, warned[:MOST_WARNINGS]))}.")
+    return tuple(map(Caveat, said))
+
+
+@drawing
+def drift(found: ValidationMeasures, limit: float) -> Figure | None:
+    """A bar for each channel: how far the fleet lies from the reference."""
+    listed = sorted(found.drift_psi.items(), key=lambda item: (item[1], item[0]))[-MOST_CHANNELS:]
+    listed = [(name, value) for name, value in listed if fits(value)]
+    if not listed:
+        return None
+    whole, axes = canvas(WIDE, 1.2 + 0.21 * len(listed))
+    places = range(len(listed))
+    axes.barh(places, [value for _, value in listed], color=SERIES[0], height=0.62)
+    axes.axvline(limit, color=DANGER, linewidth=1.6, linestyle=LONG_DASHED)
+    axes.text(limit, len(listed) - 0.3, f"refused above {limit:g} ", color=DANGER, ha="right", va="bottom", fontsize=9)
+    axes.set_yticks(places, [plain(name, 28) for name, _ in listed], fontsize=8.5)
+    axes.set(xlabel="population stability index (PSI)", ylim=(-0.7, len(listed) + 0.6))
+    axes.set_xlim(0, max(limit, listed[-1][1]) * 1.08)
+    axes.grid(visible=False, axis="y")
+    label = measure_of(lambda m: m.drift_max_psi, ValidationMeasures).label
+    alt = f"Bars of the drift of {len(listed)} channels; {label} {listed[-1][1]:.3f}, in {plain(listed[-1][0])}."
+    caption = (
+        "Drift of each channel from the reference fleet. A PSI below 0.1 counts as stable, one above 0.25 as a shift "
+        "(Siddiqi 2006); the dashed line is the limit of policy/contract.yaml."
+    )
+    return figure("drift", whole, alt, caption)
+
+
+SECTION = Section("data", "Data", 10, build, in_card="evaluation data")

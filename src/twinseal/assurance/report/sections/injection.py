@@ -1,0 +1,38 @@
+"""Injection: a few sensors off by some percent (Mode, Calyam and Hoque 2020), single windows, without the guard."""
+
+from __future__ import annotations
+
+from twinseal.assurance.case import Case
+from twinseal.assurance.report.blocks import Caveat, Content, Text
+from twinseal.assurance.report.section import Section
+from twinseal.assurance.report.tables import Column, table
+from twinseal.measures.robustness import InjectionMeasures
+
+COLUMNS = (
+    Column[InjectionMeasures](lambda m: m.rmse_cycles),
+    Column[InjectionMeasures](lambda m: m.unnoticed_rmse_cycles),
+    Column[InjectionMeasures](lambda m: m.missed_failure_share),
+    Column[InjectionMeasures](lambda m: m.unnoticed_missed_failure_share),
+    Column[InjectionMeasures](lambda m: m.noticed_share),
+    Column[InjectionMeasures](lambda m: m.windows_touched_share),
+    Column[InjectionMeasures](lambda m: m.largest_shift_sigma),
+)
+
+
+def build(case: Case) -> Content:
+    """A row for each signature."""
+    intro = Text("An attacker who controls a few sensors adds a bias to them, from the start or from some cycle on.")
+    found = case.measures.evade
+    rows = list(found.injection.signatures.items()) if found is not None else []
+    signatures = table("False data injected into chosen sensors", InjectionMeasures, rows, COLUMNS, first="signature")
+    if signatures is None:
+        said = Caveat("No injection was tried on this model.")
+        return Content((intro, Text("There are no injections on record.", muted=True)), caveats=(said,))
+    said = Caveat(
+        "Measured on the network alone. “Unnoticed” leaves out what the contract's ranges and rates notice; the rest "
+        "of the twin's guard is not counted."
+    )
+    return Content((intro,), (signatures,), (said,))
+
+
+SECTION = Section("injection", "Injection", 80, build, in_card="analyses")
