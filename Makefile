@@ -11,8 +11,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
-# DVC keeps pickles in a site cache that others may write to (CVE-2025-69872): ours is private.
-export DVC_SITE_CACHE_DIR := $(CURDIR)/.twinseal/dvc-site
+# DVC keeps pickles in a site cache that others may write to (CVE-2025-69872): ours is private (see .dvc/config).
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help install demo cmapss check lint types layers test fuzz bench clean

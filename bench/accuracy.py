@@ -16,8 +16,10 @@ from typing import Any
 from bench.table import Row
 from demo.acts import FD001
 from twinseal.config import load, parse, read_yaml
+from twinseal.measures.common import WorstCase
+from twinseal.measures.keys import liars_key
 from twinseal.prognostics.ensemble import Networks
-from twinseal.prognostics.evaluation import certify, estimates
+from twinseal.prognostics.evaluation import accuracy, certify
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import reproducible
@@ -25,11 +27,11 @@ from twinseal.prognostics.median_certificates import certificates
 from twinseal.prognostics.metrics import measure as errors
 from twinseal.prognostics.training import Against, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.telemetry.cmapss import Cmapss, CmapssParams
+from twinseal.sources.cmapss import Cmapss, CmapssParams
+from twinseal.sources.data_params import DataParams
+from twinseal.sources.simulated import Simulated
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.simulated import Simulated
-from twinseal.telemetry.sources import DataParams
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -85,8 +87,8 @@ def _family(
     for mode, values in _modes(prepared, networks).items():
         label = name if mode == "plain" else f"{name}, baseline"
         if mode in unseen:
-            outside = errors(unseen[mode].estimates, unseen[mode].truth)
-            yield f"{label}: cross-validated", "cycles", outside["rmse_cycles"]
+            outside = errors(unseen[mode].estimates, unseen[mode].truth, unseen[mode].units)
+            yield f"{label}: cross-validated", "cycles", outside.rmse_cycles
         for what, unit, value in values:
             yield f"{label}: {what}", unit, value
 
@@ -94,20 +96,24 @@ def _family(
 def _modes(prepared: Prepared, networks: Networks) -> dict[str, list[tuple[str, str, float]]]:
     found: dict[str, list[tuple[str, str, float]]] = {}
     for mode, ensemble in networks.modes().items():
-        clean: dict[str, Any] = errors(estimates(ensemble, prepared.test), prepared.test.rul)
-        rows = [("clean", "cycles", clean["rmse_cycles"]), ("NASA score", "", clean["nasa_score"])]
-        rows += [("late", "%", 100 * clean["late_share"])]
+        clean = accuracy(ensemble, prepared.test)
+        rows = [("clean", "cycles", clean.rmse_cycles), ("NASA score", "", clean.nasa_score)]
+        rows += [("late", "%", 100 * clean.late_share)]
         liars = certificates(ensemble, EvaluationSet.of(prepared))
-        for r in (r for r in (1, 2, 3) if f"liars-{r}" in liars):
-            harm = liars[f"liars-{r}"]
-            rows.append((f"{r} liar{'s' if r > 1 else ''}", "cycles", harm["rmse_cycles"]))
-            rows.append((f"{r} liar{'s' if r > 1 else ''}, missed", "%", 100 * harm["missed_failure_share"]))
+        for r in (r for r in (1, 2, 3) if liars_key(r) in liars):
+            rows += _worst(f"{r} liar{'s' if r > 1 else ''}", liars[liars_key(r)])
         for epsilon in () if liars else (0.05, 0.1):
-            harm = certify(ensemble, prepared.test, epsilon)
-            rows.append((f"certified at {epsilon:g} σ", "cycles", harm["rmse_cycles"]))
-            rows.append((f"certified at {epsilon:g} σ, missed", "%", 100 * harm["missed_failure_share"]))
+            rows += _worst(f"certified at {epsilon:g} σ", certify(ensemble, prepared.test, epsilon))
         found[mode] = rows
     return found
+
+
+def _worst(what: str, harm: WorstCase) -> list[tuple[str, str, float]]:
+    missed = harm.missed_failure_share  # no share where no test window is failing
+    return [
+        (what, "cycles", harm.rmse_cycles),
+        *([(f"{what}, missed", "%", 100 * missed)] if missed is not None else []),
+    ]
 
 
 def _pumps() -> tuple[Prepared, TrainParams]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bench.table import Row, ratio
-from tests.twin.deployment import CHANNELS, contract, deaf
+from tests.twin.deployment import CHANNELS, contract, guard_without_calibration
 from twinseal.guard.guard import Guard
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
@@ -30,14 +30,14 @@ def measure(_folder: Path, repeats: int) -> list[Row]:
     networks = [RulNetwork(config).eval().requires_grad_(False) for _ in range(3)]
     x = torch.randn(WINDOWS, ROWS, 14)
     context = torch.cat([torch.full((WINDOWS, 1), 80.0), torch.zeros(WINDOWS, 14)], dim=1)
-    target, y = NetworkTarget(networks[0], context), np.full(WINDOWS, 60.0, dtype=np.float32)
-    target, up, step = ArtTarget(target, 125.0), torch.ones(WINDOWS), PGD_STEP * EPSILON / STEPS
+    network, y = NetworkTarget(networks[0], context), np.full(WINDOWS, 60.0, dtype=np.float32)
+    target, up, step = ArtTarget(network, 125.0), torch.ones(WINDOWS), PGD_STEP * EPSILON / STEPS
     goal = {"method": "pgd", "aim": "healthy-washing", "epsilon_sigma": EPSILON, "steps": STEPS}
     by_art = _timed("PGD-20 on 1,000 windows, ART", lambda: target.attacked(x.numpy(), y, **goal), repeats)  # type: ignore[arg-type]
     ours = _timed(
-        "PGD-20 on 1,000 windows, ours", lambda: ascend(target, x, up, EPSILON, steps=STEPS, step=step), repeats
+        "PGD-20 on 1,000 windows, ours", lambda: ascend(network, x, up, EPSILON, steps=STEPS, step=step), repeats
     )
-    apart = ascend(target, x, up, EPSILON, steps=STEPS, step=step).numpy()
+    apart = ascend(network, x, up, EPSILON, steps=STEPS, step=step).numpy()
     both = [target.estimates(changed) for changed in (target.attacked(x.numpy(), y, **goal), apart)]  # type: ignore[arg-type]
     difference = float(np.abs(both[0] - both[1]).max()) / (UNREACHABLE * 125.0)
     ensemble = Ensemble.of(networks)
@@ -74,7 +74,7 @@ def _answers(ensemble: Ensemble, x: torch.Tensor, context: torch.Tensor) -> None
 
 
 def _guarded() -> None:
-    guard, rng = Guard(deaf(len(CHANNELS)), contract()), np.random.default_rng(0)
+    guard, rng = Guard(guard_without_calibration(len(CHANNELS)), contract()), np.random.default_rng(0)
     for cycle in range(1, 1_001):
         row = 5 + 0.1 * rng.standard_normal((1, len(CHANNELS)))
         guard.decide(np.array([cycle]), row, (row - 5) / 2)

@@ -27,8 +27,8 @@ from tests.mlflow_server import serving
 from tests.twin.deployment import MODEL, OTHER, Deployment
 from tests.twin.test_real_server import registered
 from twinseal.registry.store import connect
-from twinseal.trust.home import Home
 from twinseal.trust.release.release import Release
+from twinseal.trust.root.home import Home
 
 STREAMED_UNITS, BESIDE_UNITS = 16_384, 8_192
 REACH_RATIO, REACH_MIB = 1.25, 200e6 / (1 << 20)

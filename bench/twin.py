@@ -24,7 +24,7 @@ def main(url: str, model: str, home: str, state: str, now: str) -> None:
         name: _import(name) for name in ("torch", "tuf.ngclient", "httpcore", "model_signing._signing.sign_ec_key")
     }
     imports["twinseal.twin.runtime"] = _import("twinseal.twin.runtime")
-    from twinseal.trust.home import Home
+    from twinseal.trust.root.home import Home
     from twinseal.twin import pull, runtime
     from twinseal.twin.byte_sources import RestSource
 
@@ -39,7 +39,7 @@ def main(url: str, model: str, home: str, state: str, now: str) -> None:
     pulled, cpu = time.perf_counter() - start, time.process_time() - cpu
     after = _memory()
     start = time.perf_counter()
-    runtime.current(Path(state), anchor, model)
+    runtime.current_model(Path(state), anchor, model)
     again = time.perf_counter() - start
     report = {
         "version": admitted.model.release.version,

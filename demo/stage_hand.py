@@ -59,7 +59,7 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
 def _environment() -> dict[str, str]:
     return os.environ | {
         "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(HOME.resolve() / "dvc-site"),
+        "DVC_SITE_CACHE_DIR": str(Path(".dvc-site").resolve()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",
         "PYTHONUNBUFFERED": "1",

@@ -25,10 +25,9 @@ from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.evidence import Statement, Subject, provenance
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
-from twinseal.telemetry.contract import Contract
-from twinseal.telemetry.sources import DataParams
-from twinseal.trust.attestation import read_attestation, write_attestation
-from twinseal.trust.home import Home
+from twinseal.telemetry.contract import AssetParams, Contract
+from twinseal.trust.root.home import Home
+from twinseal.trust.signing.attestation import read_attestation, write_attestation
 
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
@@ -62,7 +61,7 @@ def contract() -> Contract:
     Raises:
         ConfigError: There is none.
     """
-    return Contract.load(CONTRACT, params(DataParams, "data").asset)
+    return Contract.load(CONTRACT, params(AssetParams, "data").asset)
 
 
 def workers(most: int) -> int:
@@ -128,6 +127,21 @@ def replaced(folder: Path) -> Iterator[Path]:
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows as CSV, numbers to three places."""
     write_whole(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.3f").encode())
+
+
+def check_signing_key(stage: str) -> None:
+    """Open the key that `stage` will sign with, before it does any work; and the key of later stages, if it is here.
+
+    Raises:
+        RootError: There is no home yet.
+        KeyAccessError: The key of this stage is not on this machine; or one that is cannot be opened.
+    """
+    home = Home.find()
+    anchor = home.anchor()
+    own = "builder" if stage == "sign" else anchor.requirement(stage).role
+    for role in (anchor.roles[name] for name in ("builder", "assessor")):
+        if role.role == own or any(home.has_key(holder.name) for holder in role.holders):
+            home.role_signer(role)
 
 
 def attest(stage: str, statement: Statement) -> None:

@@ -13,22 +13,26 @@ from pathlib import Path
 from pipelines import _stage
 from twinseal import config
 from twinseal.assurance import case, verdict
-from twinseal.assurance.evidence_chain import REQUIRED
-from twinseal.assurance.gates import Gates, Verdict, judge
+from twinseal.assurance.gates import Gates, Verdict, check_keys, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
 from twinseal.console import out, run_stage
 from twinseal.evidence import Statement
+from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
 from twinseal.prognostics.checkpoint import read_model
+from twinseal.robustness.attacks import poisoning
+from twinseal.robustness.battery import writable_keys
+from twinseal.robustness.threats import Threats
 
 REPORTS = Path("reports")
 
 
 def main() -> None:
     """Judge, sign, write down, say."""
+    _stage.check_signing_key("assess")
     records, files, model = evidence(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
-    gates, obeyed = config.load(Gates, _stage.POLICY / "gates.yaml"), sorted(_stage.POLICY.glob("*.yaml"))
+    gates, obeyed = read_gates(), sorted(_stage.POLICY.glob("*.yaml"))
     policy = tuple(map(_stage.subject, obeyed))
     judged = judge(gates, records, asset=model.contract.asset, family=model.family, model=files, policy=policy)
     inputs = tuple(_stage.subject(_stage.EVIDENCE / f"{stage}.dsse.json") for stage in records)
@@ -42,6 +46,18 @@ def main() -> None:
     summary = verdict.summarise(judged, model_name=name, model=files, policy=whole, inputs=inputs, time_verified=now)
     _stage.attest("assess", summary)
     report(judged)
+
+
+def read_gates() -> Gates:
+    """The gates of the policy, each on a measure that the stages write under policy/threats.yaml.
+
+    Raises:
+        ConfigError: A gate names one that no stage writes.
+    """
+    path, threats = _stage.POLICY / "gates.yaml", Threats.load(_stage.THREATS)
+    gates = config.load(Gates, path)
+    check_keys(gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, str(path))
+    return gates
 
 
 def evidence(*stages: str) -> dict[str, Statement]:

@@ -27,6 +27,7 @@ REPORT, LIVES = Path("reports/evade"), Path("reports/evade/lives.csv")
 @reproducible(0)
 def main() -> None:
     """Attack, measure, sign."""
+    _stage.check_signing_key("evade")
     model_files = _stage.candidate()
     _stage.upstream("prepare", *_stage.WINDOWS)
     model, prepared = read_model(_stage.CANDIDATE), Prepared.read(_stage.WINDOWS[0].parent)

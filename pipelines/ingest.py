@@ -13,15 +13,17 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.errors import DataError
 from twinseal.files import write_json
+from twinseal.sources.data_params import DataParams, open_source
+from twinseal.sources.source import Source
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.sources import DataParams, Source, open_source
 
 TELEMETRY, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
 
 
 def main() -> None:
     """Read, bring into the long form, write, sign."""
+    _stage.check_signing_key("ingest")
     params = _stage.params(DataParams, "data")
     contract = Contract.load(_stage.POLICY / "contract.yaml", params.asset)
     with out.status(f"reading telemetry of '{params.asset}' from the source '{params.source}'"):

@@ -25,6 +25,7 @@ REPORT = Path("reports/poison")
 @reproducible(0)
 def main() -> None:
     """Poison, retrain, measure, sign."""
+    _stage.check_signing_key("poison")
     model_files = _stage.candidate()
     _stage.upstream("validate", _stage.ACCEPTED)
     contract = _stage.contract()

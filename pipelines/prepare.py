@@ -12,16 +12,16 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.measures.preparation import PreparationMeasures, SplitMeasures
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, PrepareParams, prepare
-from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.sources import DataParams
 
 ACCEPTED, WINDOWS = Path("data/accepted/telemetry.parquet"), Path("data/windows")
 
 
 def main() -> None:
     """Check, cut into windows, write, sign."""
-    params, data = _stage.params(PrepareParams, "prepare"), _stage.params(DataParams, "data")
+    _stage.check_signing_key("prepare")
+    params, data = _stage.params(PrepareParams, "prepare"), _stage.params(AssetParams, "data")
     _stage.upstream("validate", ACCEPTED)
     contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
     prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params)

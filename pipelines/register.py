@@ -14,7 +14,7 @@ from twinseal.console import out, run_stage
 from twinseal.files import write_json
 from twinseal.registry.registration import Registration, register
 from twinseal.registry.store import connect
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 BUNDLE, RELEASE, APPROVALS = Path("models/bundle"), Path("models/release"), Path("approvals")

@@ -15,8 +15,8 @@ from twinseal.console import out, run_stage
 from twinseal.errors import GateRefusedError
 from twinseal.evidence import outcome
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
 from twinseal.trust.release import candidate, oms
+from twinseal.trust.root.home import Home
 
 CANDIDATE = Path("models/candidate")
 BUNDLE = Path("models/bundle")
@@ -24,6 +24,7 @@ BUNDLE = Path("models/bundle")
 
 def main() -> None:
     """Sign what passed, or say which gates it failed."""
+    _stage.check_signing_key("sign")
     home = Home.find()
     verdict = _stage.upstream("assess")
     if outcome(verdict) != "PASSED":

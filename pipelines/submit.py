@@ -16,7 +16,8 @@ from twinseal.console import out, run_stage
 from twinseal.evidence import measures
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
-from twinseal.trust.home import Home
+from twinseal.registry.submit import RunRecord
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 BUNDLE, RELEASE, REPORTS = Path("models/bundle"), Path("models/release"), Path("reports")
@@ -33,9 +34,7 @@ def main() -> None:
         RELEASE,
         model=_model(),
         policy_sha256=_stage.policy().sha256,
-        params=config.read_yaml(_stage.PARAMS),
-        metrics=_metrics(),
-        reports=[REPORTS / name for name in SHOWN],
+        run=RunRecord(config.read_yaml(_stage.PARAMS), _metrics(), [REPORTS / name for name in SHOWN]),
         roles=Roles.load(_stage.POLICY / "roles.yaml"),
         now=datetime.now(UTC),
     )

@@ -25,6 +25,7 @@ REPORT = Path("reports/train")
 @reproducible(0)
 def main() -> None:
     """Check, train, measure, write, sign."""
+    _stage.check_signing_key("train")
     params = _stage.params(TrainParams, "train")
     _stage.upstream("prepare", *_stage.WINDOWS)
     contract, prepared = _stage.contract(), Prepared.read(_stage.WINDOWS[0].parent)

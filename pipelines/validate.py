@@ -13,10 +13,9 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.evidence import test_result
 from twinseal.files import write_json, write_whole
-from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
-from twinseal.telemetry.sources import DataParams
 from twinseal.telemetry.validation import Validation, examine
 
 RAW, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
@@ -28,8 +27,9 @@ CONTRACT, KNOWN = _stage.POLICY / "contract.yaml", _stage.POLICY / "reference.ya
 
 def main() -> None:
     """Check what was signed, examine, write, sign."""
+    _stage.check_signing_key("validate")
     _stage.upstream("ingest", RAW, MANIFEST)
-    contract = Contract.load(CONTRACT, _stage.params(DataParams, "data").asset)
+    contract = Contract.load(CONTRACT, _stage.params(AssetParams, "data").asset)
     for stale in (ACCEPTED, REFERENCE):
         stale.unlink(missing_ok=True)  # a refusal below must not leave an older fleet looking accepted
     with out.status("applying the contract's expectations"):

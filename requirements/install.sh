@@ -27,6 +27,12 @@ export UV_PYTHON=$venv/bin/python VIRTUAL_ENV=
 # Nor the certificates: what the system trusts is trusted here.
 export UV_SYSTEM_CERTS=1
 
+private_site_cache() { # DVC loads pickles from its site cache: a folder of this checkout's, by its absolute path
+  chmod 700 .dvc-site .dvc-site/repo
+  grep -qsxF "    site_cache_dir = $PWD/.dvc-site" .dvc/config.local ||
+    "$venv/bin/dvc" config --quiet --local core.site_cache_dir "$PWD/.dvc-site"
+}
+
 resolves() { # resolves BUILD: whether every file of that build's locks is to be had with the hash that its lock says
   "$uv" pip install --quiet --dry-run --reinstall --no-deps --require-hashes -r "$locks/torch-$1.lock" 2>&1
 }
@@ -49,8 +55,9 @@ if [ -z "$build" ]; then
   fi
 fi
 want=$(printf '%s\n' "$build"; cat $locks/core.lock "$locks/torch-$build.lock" pyproject.toml | sha256sum)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then private_site_cache; exit 0; fi
 say "installing the locked packages (torch: $build build)"
 "$uv" pip sync --quiet --compile-bytecode --require-hashes $locks/uv.lock $locks/core.lock "$locks/torch-$build.lock"
 "$uv" pip install --quiet --no-deps --no-build-isolation --offline --editable .
+private_site_cache
 printf '%s\n' "$want" >"$stamp"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 DOORS = {
     "art": "twinseal.robustness.methods.art",
     "great_expectations": "twinseal.telemetry.expectations",
-    "progpy": "twinseal.telemetry.simulated",
+    "progpy": "twinseal.sources.simulated",
     "mlflow": "twinseal.registry",
     "model_signing": "twinseal.trust.release.oms",
     "tlog_scales": "twinseal.trust.audit",

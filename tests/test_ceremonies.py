@@ -13,7 +13,7 @@ import pytest
 from tests.test_cli_trust import Cli, cli, place
 from tests.twin import deployment as deployments
 from twinseal.registry.store import Store
-from twinseal.trust.keys.key import generate
+from twinseal.trust.keys.key import generate_key_pair
 from twinseal.trust.root.roles import Roles
 
 __all__ = ["cli", "place"]
@@ -77,7 +77,7 @@ def operator(cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatc
     (place / ".twinseal").chmod(0o700)
     operator = Operator(cli, place)
     for holder in roles.holders:
-        generate(operator.people / f"{holder}.pem", passphrase=b"correct horse")
+        generate_key_pair(operator.people / f"{holder}.pem", passphrase=b"correct horse")
         shutil.copy(operator.people / f"{holder}.pub", place / ".twinseal/keys")
     operator.only("custodian-1")
     return operator

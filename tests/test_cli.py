@@ -28,6 +28,7 @@ COMMANDS = (
     "pull",
     "verify",
     "run",
+    "commission",
     "trust",
     "trust show",
     "trust renew",
@@ -155,20 +156,24 @@ def test_a_stage_without_a_home_says_how_to_make_one(run: Run, tmp_path: Path) -
     assert "twinseal init --demo" in done.stderr
 
 
-def test_an_encrypted_key_with_a_wrong_passphrase_is_refused(run: Run, tmp_path: Path) -> None:
-    from twinseal.trust.keys.key import generate
+@pytest.mark.parametrize("holder", ["builder", "assessor"])
+def test_a_wrong_passphrase_is_refused_before_anything_is_made(
+    run: Run, place: Path, tmp_path: Path, holder: str
+) -> None:
+    """Also that of the key which only later stages sign with."""
+    from twinseal.trust.keys.key import generate_key_pair
 
-    generate(tmp_path / "builder.pem", passphrase=b"right")
-    done = run(
-        sys.executable,
-        "-m",
-        "pipelines.ingest",
-        code=1,
-        TWINSEAL_BUILDER_KEY=f"file:{tmp_path}/builder.pem",
-        TWINSEAL_BUILDER_PASSPHRASE="wrong",
-    )
+    shutil.rmtree(place / "data/raw", ignore_errors=True)
+    generate_key_pair(tmp_path / f"{holder}.pem", passphrase=b"right")
+    wrong = {
+        f"TWINSEAL_{holder.upper()}_KEY": f"file:{tmp_path}/{holder}.pem",
+        f"TWINSEAL_{holder.upper()}_PASSPHRASE": "wrong",
+    }
+    done = run(sys.executable, "-m", "pipelines.ingest", code=1, **wrong)
     assert "refused (KeyAccess)" in done.stderr
+    assert "expected the right passphrase" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (place / "data/raw").exists()
 
 
 @pytest.mark.parametrize("after_s", [0.7, 6.0], ids=["while it imports", "while it simulates"])
@@ -198,7 +203,7 @@ def test_an_interrupted_stage_leaves_nothing_half_written(run: Run, place: Path,
 
 
 def test_a_home_that_others_may_write_to_is_refused(run: Run, place: Path) -> None:
-    """As DVC leaves it when it runs before `init`: whoever may write there can exchange the anchor."""
+    """Whoever may write there can exchange the anchor."""
     (place / ".twinseal").chmod(0o777)
     try:
         assert "only its owner may write to, got mode 0777" in run("twinseal", "review", "list", code=1).stderr
@@ -207,14 +212,13 @@ def test_a_home_that_others_may_write_to_is_refused(run: Run, place: Path) -> No
 
 
 def test_text_from_outside_cannot_repaint_the_terminal() -> None:
-    from twinseal.console import shown
+    from twinseal.console import printable
 
-    assert "\ufffd[2Jpwn \\[bold]" == shown("\x1b[2Jpwn [bold]")
+    assert "\ufffd[2Jpwn \\[bold]" == printable("\x1b[2Jpwn [bold]")
 
 
 def test_the_home_is_private(place: Path) -> None:
-    for folder in (".twinseal", ".twinseal/dvc-site"):
-        assert 0o700 == (place / folder).stat().st_mode & 0o777
+    assert 0o700 == (place / ".twinseal").stat().st_mode & 0o777
     for key in (place / ".twinseal/keys").glob("*.pem"):
         assert 0o600 == key.stat().st_mode & 0o777
 

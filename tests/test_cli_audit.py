@@ -27,7 +27,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(8):
         log_of(folder).append(Entry(NOW, "admitted", "twin", "pump-rul", number + 1, f"{number}" * 64))
     hostile = SignatureError("role \x1b[2J[bold red]\nadmitted everything \u202e")
-    log_of(folder).append(Entry(NOW, "admitted", "twin", "pump-rul", 9).refused(hostile))
+    log_of(folder).append(Entry(NOW, "admitted", "twin", "pump-rul", 9).as_refusal(hostile))
     return folder
 
 
@@ -70,7 +70,7 @@ def test_verify_says_what_holds_and_what_it_could_not_know(run: Run, twin: Path,
     code, out, _ = run("verify", "--state", twin)
     assert (0, True) == (code, "9 entries, 10 signed checkpoints, one history" in out)
     assert "the key was taken from beside the log" in out
-    assert "a log that was cut back is not seen" in out
+    assert "a log that was cut short is not detected" in out
     shutil.copy(twin / "log/checkpoint", tmp_path / "kept")
     shutil.copy(twin / "log/vkey", tmp_path / "vkey")
     for key in (tmp_path / "vkey", (tmp_path / "vkey").read_text().strip()):
@@ -85,7 +85,7 @@ def test_verify_names_the_first_bad_entry(run: Run, twin: Path) -> None:
     plain_log.write_tree(twin / "log", entries)
     code, _, err = run("verify", "--state", twin)
     assert (REFUSED, True) == (code, "refused (Audit) entry 4: expected the one that was signed, got another" in err)
-    assert "what to do The log is evidence now" in err
+    assert "what to do Keep a copy of the log as it is" in err
     assert (REFUSED, "") == run("show", "--state", twin)[:2]
 
 

@@ -21,7 +21,7 @@ from twinseal.console import exit_code
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, KeyAccessError
 from twinseal.trust.keys import passphrases
-from twinseal.trust.keys.key import fingerprint, generate, open_signer, read_aloud, read_public_key
+from twinseal.trust.keys.key import fingerprint, generate_key_pair, grouped_digits, open_signer, read_public_key
 
 PROGRAM = (
     "import sys; from twinseal.cli.key_holders import keys; from twinseal.console import exit_code; "
@@ -70,7 +70,7 @@ def test_a_new_key_is_encrypted_and_its_fingerprint_is_to_be_read_aloud(
     assert b"ENCRYPTED" in pem.read_bytes()
     key = read_public_key(public)
     assert open_signer(f"file:{pem}", passphrase=b"from the environment").public_key == key
-    first, second = read_aloud(fingerprint(key)).splitlines()
+    first, second = grouped_digits(fingerprint(key)).splitlines()
     assert first in said
     assert second in said
     assert str(public) in said
@@ -80,13 +80,13 @@ def test_a_new_key_is_encrypted_and_its_fingerprint_is_to_be_read_aloud(
 
 
 def test_the_fingerprint_is_the_one_that_openssl_gives(home: Path) -> None:
-    generate(home / "keys/alice.pem", passphrase=None)
+    generate_key_pair(home / "keys/alice.pem", passphrase=None)
     der = subprocess.run(
         ["openssl", "pkey", "-pubin", "-in", home / "keys/alice.pub", "-outform", "DER"],
         capture_output=True,
         check=True,
     ).stdout
-    first, second = read_aloud(sha256(der)).splitlines()
+    first, second = grouped_digits(sha256(der)).splitlines()
     assert f"{first}\n        {second}" in done("show", "alice")
 
 
@@ -180,7 +180,7 @@ def test_the_keys_of_a_home_and_what_they_may_do(made: Scene, home: Path) -> Non
     said = done("show")
     rows = {line.split()[0]: " ".join(line.split()) for line in said.splitlines() if line}
     key = made.anchor.roles["reviewer"].key_of("alice")
-    assert f"alice reviewer {read_aloud(fingerprint(key))[:19]} … in the clear, mode 0600" == rows["alice"]
+    assert f"alice reviewer {grouped_digits(fingerprint(key))[:19]} … in the clear, mode 0600" == rows["alice"]
     assert "builder builder" in rows["builder"]
     assert "root, targets" in rows["custodian-1"]
     assert "registrar registrar" in rows["registrar"]
@@ -189,9 +189,9 @@ def test_the_keys_of_a_home_and_what_they_may_do(made: Scene, home: Path) -> Non
 def test_what_is_wrong_with_keys_is_said(made: Scene, home: Path, tmp_path: Path) -> None:
     made.copy(home)
     folder = home / "keys"
-    generate(folder / "mallory.pem", passphrase=b"x")
+    generate_key_pair(folder / "mallory.pem", passphrase=b"x")
     (folder / "alice.pem").unlink()
-    generate(tmp_path / "alice.pem", passphrase=None)
+    generate_key_pair(tmp_path / "alice.pem", passphrase=None)
     (tmp_path / "alice.pub").replace(folder / "alice.pub")
     (folder / "bruno.pem").chmod(0o644)
     (folder / "chiara.pub").write_text("junk")
@@ -201,7 +201,7 @@ def test_what_is_wrong_with_keys_is_said(made: Scene, home: Path, tmp_path: Path
         "alice: the anchor has another key for alice:",
         "bruno.pem: expected a key that its owner alone can read, got mode 0644",
         "chiara.pub: expected a public key in PEM, got something else",
-        "registrar: its file is not encrypted: whoever copies it can sign",
+        "registrar: its file is not encrypted: who copies it can sign",
     ):
         assert warning in said
     assert "encrypted, mode 0600" in said
@@ -215,7 +215,7 @@ def test_one_key_is_shown_by_its_name_or_its_file(made: Scene, home: Path, tmp_p
     for which in ("alice", str(home / "keys/alice.pub"), f"file:{home}/keys/alice.pem"):
         assert "roles: reviewer" in done("show", which)
         assert key.keyval["public"] == done("show", which, "--pem")
-    generate(tmp_path / "mallory.pem", passphrase=None)
+    generate_key_pair(tmp_path / "mallory.pem", passphrase=None)
     assert "the anchor does not know this key" in done("show", tmp_path / "mallory.pub")
     refused(KeyAccessError, "expected a key of that name", "show", "nobody")
     refused(ConfigError, "--pem: expected one key", "show", "--pem")

@@ -69,7 +69,7 @@ PEOPLE = (
     "src/twinseal/cli",
     "src/twinseal/twin",
 )
-SOURCES = "src/twinseal/telemetry/sources"
+SOURCES = "src/twinseal/sources"
 
 
 @pytest.mark.parametrize("stage", ["ingest", "validate", "prepare", "train", "compare", "evade", "poison", "assess"])

@@ -49,7 +49,7 @@ def runner(place: Path) -> Run:
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(place / ".twinseal" / "dvc-site"),
+        "DVC_SITE_CACHE_DIR": str(place / ".dvc-site"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",

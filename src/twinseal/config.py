@@ -1,7 +1,7 @@
-"""Settings files: each parsed once into a frozen value; an unknown key is an error that names the nearest known one.
+"""Settings files: each is parsed once into a frozen value; an unknown key is an error that names the nearest known key.
 
-`params.yaml` is what an experimenter may turn; `policy/` is what an experimenter may not. The classes that they become
-live with the code that obeys them and derive from `Settings`; this module is the door to pydantic and to YAML.
+An experimenter may change `params.yaml`, but not `policy/`. The settings classes are defined beside the code that uses
+them and derive from `Settings`. Only this module imports pydantic and YAML.
 
     >>> class Optimiser(Settings):
     ...     epochs: int = 20
@@ -22,25 +22,31 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinseal.errors import ConfigError
 
-__all__ = ["Field", "Settings", "load", "parse", "read_yaml"]
+__all__ = ["Field", "PartialSettings", "Settings", "load", "parse", "read_yaml"]
 
 MAX_BYTES = 1 << 20
 
 
 class Settings(BaseModel):
-    """A frozen value read from a settings file: no unknown keys, no NaN or infinity, no silent conversion of types."""
+    """A frozen value from a settings file: no unknown keys, no NaN or infinity, no silent conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, hide_input_in_errors=True)
+
+
+class PartialSettings(Settings):
+    """Some keys of a section whose other keys another class reads and checks: these are skipped here."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 S = TypeVar("S", bound=Settings)
 
 
 def read_yaml(path: Path) -> Any:
-    """The value of a YAML file: plain data only, no tags that build objects, no key given twice, no alias.
+    """The value of a YAML file: plain data only, no tags that build objects, no duplicate keys, no aliases.
 
     Raises:
-        ConfigError: The file is absent, too long, not UTF-8, or not YAML.
+        ConfigError: The file is missing, too long, not UTF-8, or not YAML.
     """
     try:
         data = path.read_bytes()
@@ -50,31 +56,33 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(f"{path}: expected a settings file, got none ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected YAML, got something else ({_oneline(error)})") from error
+        raise ConfigError(f"{path}: expected YAML, got something else ({_one_line(error)})") from error
 
 
 def parse(kind: type[S], value: Any, where: str) -> S:
-    """The settings of `kind` that plain data stands for.
+    """The settings of the class `kind` that plain data describes.
 
     Args:
         kind: The class to build.
-        value: Plain data: what `read_yaml` or `parse_json` gave.
-        where: The file, and the place in it, for the message.
+        value: Plain data, from `read_yaml` or `parse_json`.
+        where: The file and the place in it, for the message.
 
     Raises:
-        ConfigError: A key is unknown or missing, or a value is not what it should be; names the first few.
+        ConfigError: A key is unknown or missing, or a value is not allowed; the message names the first five.
     """
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: expected keys and values, got {type(value).__name__}")
     try:
-        # Lists become tuples, whole numbers floats: YAML has no way to say either. All else is strict.
+        # Lists become tuples and whole numbers floats, which YAML cannot express. All else is strict.
         return kind.model_validate_json(_as_json(value))
     except ValidationError as error:
         items = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
-        complaints = [_complaint(kind, item) for item in items[:5]]  # finding the nearest key takes milliseconds
+        complaints = [
+            _error_message(kind, item) for item in items[:5]
+        ]  # the search for the nearest key takes milliseconds
         raise ConfigError(f"{where}: " + "; ".join(complaints)) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{where}: {_oneline(error)}") from error
+        raise ConfigError(f"{where}: {_one_line(error)}") from error
 
 
 def load(kind: type[S], path: Path, *, section: str = "") -> S:
@@ -95,7 +103,7 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, default=str, allow_nan=True)
 
 
-def _complaint(kind: type[Settings], item: Any) -> str:
+def _error_message(kind: type[Settings], item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         message = item["msg"].removeprefix("Value error, ")
@@ -106,18 +114,18 @@ def _complaint(kind: type[Settings], item: Any) -> str:
 
 
 def _known_keys(kind: type[Settings]) -> set[str]:
-    """Every key that the schema of `kind` knows, at any depth."""
+    """Every key in the schema of `kind`, at any depth."""
     schema = kind.model_json_schema()
     parts = [schema, *schema.get("$defs", {}).values()]
     return {key for part in parts for key in part.get("properties", {})}
 
 
-def _oneline(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML as plain data, each key once. YAML 1.1 lets a second key win in silence, and aliases multiply."""
+    """YAML as plain data with unique keys: in YAML 1.1 a duplicate key replaces the first, and aliases can explode."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

@@ -1,28 +1,58 @@
 """What people see at the terminal: refusals, progress, tables. The door to rich; everything else logs events.
 
-Exit codes: 0 done; 1 refused, with expected, got, where and what to do; 2 misuse; 130 interrupted.
+Exit codes: 0 done; 1 refused, with expected, got, where and what to do; 2 misuse; 3 some telemetry got no answer
+(`twinseal run`); 130 interrupted.
+
+With `--json`, standard output carries JSON and nothing else, also when the command is refused.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from twinseal.errors import ConfigError, DataError, TwinsealError
 
-DONE, REFUSED, MISUSE, INTERRUPTED = 0, 1, 2, 130
+DONE, REFUSED, MISUSE, UNANSWERED, INTERRUPTED = 0, 1, 2, 3, 130
+MAX_FINDINGS = 20
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
+# The form of every message (errors.py): "<where>: expected <what>, got <what>".
+_MESSAGE = re.compile(r"(?:(?P<where>.*?): )?expected (?P<expected>.*), got (?P<got>.*)", re.DOTALL)
 
-def shown(text: object) -> str:
+
+def printable(text: object) -> str:
     """Text from outside, safe for a terminal: no markup, and no control character that could repaint the screen."""
     return escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text)))
+
+
+def new_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """An empty table. A cell that is too wide continues on the next line: nothing is cut.
+
+    Args:
+        columns: The headings, in order.
+        numbers: Those of them with numbers, aligned to the right.
+        title: Above the table; none by default.
+    """
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return table
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One JSON object on standard output, on one line."""
+    sys.stdout.write(json.dumps(value) + "\n")
 
 
 def exit_code(action: Callable[[], object]) -> int:
@@ -33,15 +63,53 @@ def exit_code(action: Callable[[], object]) -> int:
     try:
         action()
     except TwinsealError as error:
-        refuse(error)
-        return MISUSE if isinstance(error, ConfigError) else REFUSED
+        print_refusal(error)
+        return code_of(error)
     except KeyboardInterrupt:
-        err.print("[yellow]interrupted[/]: nothing was half-written; run the same command again")
-        return INTERRUPTED
+        return _print_interrupted()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        return _print_interrupted()  # typer has caught Ctrl-C
     except OSError as error:
-        err.print(f"[bold red]refused[/]  {shown(str(error.strerror or error))}: {shown(str(error.filename or ''))}")
+        err.print(f"[bold red]refused[/]  {printable(_os_message(error))}")
         return REFUSED
     return DONE
+
+
+def code_of(error: TwinsealError | OSError) -> int:
+    """The exit code of a refusal."""
+    return MISUSE if isinstance(error, ConfigError) else REFUSED
+
+
+@contextmanager
+def refusals_as_json(wanted: bool) -> Iterator[None]:
+    """Print a refusal as a JSON object on standard output, if that is `wanted`; the exit code stays the same.
+
+    Raises:
+        SystemExit: Something was refused, and has been printed.
+    """
+    try:
+        yield
+    except (TwinsealError, OSError) as error:
+        if not wanted:
+            raise
+        print_json(refusal_of(error))
+        sys.exit(code_of(error))
+
+
+def refusal_of(error: TwinsealError | OSError) -> dict[str, object]:
+    """A refusal as a JSON object: `where`, `expected` and `got` are null where the message does not name them."""
+    message = str(error) if isinstance(error, TwinsealError) else _os_message(error)
+    parts = _MESSAGE.fullmatch(message)
+    return {
+        "result": "refused",
+        "kind": _kind_of(error) if isinstance(error, TwinsealError) else "OS",
+        "message": message,
+        **{name: parts[name] if parts else None for name in ("where", "expected", "got")},
+        "remedy": getattr(error, "remedy", "") or None,
+        "findings": list(getattr(error, "findings", ())),
+    }
 
 
 def run_stage(action: Callable[[], None]) -> None:
@@ -53,14 +121,27 @@ def run_stage(action: Callable[[], None]) -> None:
     sys.exit(exit_code(action))
 
 
-def refuse(error: TwinsealError) -> None:
+def print_refusal(error: TwinsealError) -> None:
     """Print a refusal: its kind, what was expected, what came, where, the findings if any, and what to do."""
-    kind = type(error).__name__.removesuffix("Error")
-    err.print(f"[bold red]refused[/] [red]({kind})[/]  {shown(str(error))}")
+    err.print(f"[bold red]refused[/] [red]({_kind_of(error)})[/]  {printable(str(error))}")
     if isinstance(error, DataError):
-        for finding in error.findings[:20]:
-            err.print(f"  • {shown(finding)}")
-        if len(error.findings) > 20:
-            err.print(f"  … and {len(error.findings) - 20} more")
+        others = [finding for finding in error.findings if finding not in str(error)]
+        for finding in others[:MAX_FINDINGS]:
+            err.print(f"  • {printable(finding)}")
+        if len(others) > MAX_FINDINGS:
+            err.print(f"  … and {len(others) - MAX_FINDINGS} more")
     if error.remedy:
-        err.print(f"[bold]what to do[/]  {shown(error.remedy)}")
+        err.print(f"[bold]what to do[/]  {printable(error.remedy)}")
+
+
+def _print_interrupted() -> int:
+    err.print("[yellow]interrupted[/]: nothing was half-written; run the same command again")
+    return INTERRUPTED
+
+
+def _kind_of(error: TwinsealError) -> str:
+    return type(error).__name__.removesuffix("Error")
+
+
+def _os_message(error: OSError) -> str:
+    return f"{error.strerror or error}: {error.filename or ''}".removesuffix(": ")

@@ -1,34 +1,37 @@
 """The errors of twinseal, split by who is at fault.
 
     TwinsealError
-    ├─ ConfigError        a params, policy or contract file says what cannot be    (its editor)
+    ├─ ConfigError        a params, policy or contract file is wrong               (its editor)
     ├─ DataError          telemetry breaks its contract; findings attached         (the plant, or an editor of data)
     ├─ EvidenceError      a record is malformed or about something else            (the pipeline)
     ├─ GateRefusedError   the verdict is not PASSED                                (the model)
-    ├─ TrustError         something that should be trusted is not                  (an attacker, or time)
-    │  ├─ RootError            the trust anchor is absent or not a root of trust
-    │  ├─ KeyAccessError       a private key cannot be opened: absent, wrong passphrase, readable by others
-    │  ├─ ExpiredError         valid once, too old now
-    │  ├─ RollbackError        older than what was already seen
+    ├─ TrustError         a signature, key, digest or date cannot be trusted       (an attacker, or time)
+    │  ├─ RootError            the trust anchor is missing or not a root of trust
+    │  ├─ KeyAccessError       a private key cannot be opened: missing, wrong passphrase, readable by others
+    │  ├─ ExpiredError         was valid, is too old now
+    │  ├─ RollbackError        older than what was already accepted
     │  ├─ DigestMismatchError  bytes are not the bytes that were signed
-    │  ├─ SignatureError       a signature is absent, malformed, or by another key
-    │  ├─ ThresholdError       fewer signers than the role demands
+    │  ├─ SignatureError       a signature is missing, malformed, or by another key
+    │  ├─ ThresholdError       fewer signers than the role requires
     │  └─ AuditError           the audit log cannot be written, or is not what its key signed
-    └─ RegistryError      MLflow could not be reached, or answered nonsense
+    └─ RegistryError      MLflow could not be reached, or gave an invalid answer
 
-A message has what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
-programmer stays ValueError or TypeError. Nothing foreign leaks from an adapter: each maps its library's errors.
+A message says what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
+programmer stays ValueError or TypeError. Errors of a library do not leave the module that wraps it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TwinsealError(Exception):
-    """The root of every error that twinseal raises for a reason outside the program.
+    """The base class of every error whose cause is outside the program.
 
     Args:
         message: What was refused: expected, got, where, in one sentence.
-        remedy: What the person at the terminal can do about it; empty when nothing but asking the sender helps.
+        remedy: What the person at the terminal can do; empty if only the sender can help.
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
@@ -36,8 +39,21 @@ class TwinsealError(Exception):
         self.remedy = remedy
 
 
+@contextmanager
+def suggest(remedy: str) -> Iterator[None]:
+    """Give a refusal that is raised inside this remedy, if it has none of its own.
+
+    For a caller who knows what a person can do about it, where the code that refuses does not.
+    """
+    try:
+        yield
+    except TwinsealError as error:
+        error.remedy = error.remedy or remedy
+        raise
+
+
 class ConfigError(TwinsealError):
-    """A file of settings (params, policy, contract, trust anchor) cannot be read as what it should be."""
+    """A settings file (params, policy, contract, trust anchor) is wrong or cannot be read."""
 
 
 class DataError(TwinsealError):
@@ -45,7 +61,7 @@ class DataError(TwinsealError):
 
     Args:
         message: As for TwinsealError.
-        findings: One line for each thing found wrong, naming unit, cycles, channel, observed and bound.
+        findings: One line for each finding, with unit, cycles, channel, observed value and bound.
         remedy: As for TwinsealError.
     """
 
@@ -55,7 +71,7 @@ class DataError(TwinsealError):
 
 
 class EvidenceError(TwinsealError):
-    """A record is malformed, or is about something else than the thing in hand."""
+    """A record is malformed, or about something other than expected."""
 
 
 class GateRefusedError(TwinsealError):
@@ -63,23 +79,23 @@ class GateRefusedError(TwinsealError):
 
 
 class TrustError(TwinsealError):
-    """Something that should be trusted is not."""
+    """A signature, key, digest or date cannot be trusted."""
 
 
 class RootError(TrustError):
-    """The trust anchor is absent, malformed, or not a root of trust."""
+    """The trust anchor is missing, malformed, or not a root of trust."""
 
 
 class KeyAccessError(TrustError):
-    """A private key cannot be opened: absent, wrong passphrase, wrong kind, or readable by others."""
+    """A private key cannot be opened: missing, wrong passphrase, wrong kind, or readable by others."""
 
 
 class ExpiredError(TrustError):
-    """Metadata was valid once and is too old now, or the clock runs behind the last time seen."""
+    """Metadata has expired, or the clock is behind the last time that was recorded."""
 
 
 class RollbackError(TrustError):
-    """What is offered is older than what was already seen."""
+    """What is offered is older than what was already accepted."""
 
 
 class DigestMismatchError(TrustError):
@@ -87,11 +103,11 @@ class DigestMismatchError(TrustError):
 
 
 class SignatureError(TrustError):
-    """A signature is absent, malformed, or not by the key that should have made it."""
+    """A signature is missing, malformed, or by another key than required."""
 
 
 class ThresholdError(TrustError):
-    """Fewer distinct signers have signed than the role demands."""
+    """Fewer distinct signers have signed than the role requires."""
 
 
 class AuditError(TrustError):
@@ -99,7 +115,7 @@ class AuditError(TrustError):
 
     Args:
         message: As for TwinsealError.
-        entry: Index of the first bad entry, from 0; None when it is not an entry that is bad, or none can be named.
+        entry: Index of the first bad entry, from 0; None if no single entry is bad or can be named.
         remedy: As for TwinsealError.
     """
 
@@ -109,4 +125,4 @@ class AuditError(TrustError):
 
 
 class RegistryError(TwinsealError):
-    """MLflow could not be reached, refused, or answered nonsense."""
+    """MLflow could not be reached, refused, or gave an invalid answer."""

@@ -1,18 +1,18 @@
-"""Evidence: what a stage says about the digest of what it looked at. The one language that all of twinseal shares.
+"""Evidence: what a stage states about files, identified by their digests. All of twinseal shares this one form.
 
 A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type and its
 predicate.
 Five predicate types are used:
 
-    SLSA provenance v1               ingest, prepare, train   how the subjects were made, from what
+    SLSA provenance v1               ingest, prepare, train   how the subjects were made, and from what
     in-toto test-result v0.1         validate, evade, poison  what was tested on the subjects, and how it went
-    SLSA verification summary v1     assess                   the verdict over all of the above
+    SLSA verification summary v1     assess                   the verdict on all of the above
     twinseal review v1               reviewers                a rejection or a comment; kept and shown, never counted
-    twinseal first cycles v1         commissioners            what a unit's sensors said when it was commissioned
+    twinseal first cycles v1         commissioners            a baseline record: a unit's readings when new
 
 Statements are plain JSON values. This module builds and reads them; signing them is `twinseal.trust`'s.
 
-Rule: whoever reads a statement names what it must be about. A result that is absent, empty, unknown or about something
+Rule: the reader of a statement says what it must be about. A result that is missing, empty, unknown or about something
 else is not a pass.
 """
 
@@ -29,7 +29,7 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v1"
-BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"
+BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps the name that it began with
 PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD)
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
@@ -37,10 +37,10 @@ Result = Literal["PASSED", "WARNED", "FAILED"]
 
 @dataclass(frozen=True, order=True)
 class Subject:
-    """What a statement is about, or what it was made from: a name and the SHA-256 of its bytes.
+    """What a statement is about, or what something was made from: a name and the SHA-256 of its bytes.
 
     Raises:
-        EvidenceError: The name is empty or the digest is none.
+        EvidenceError: The name is empty or the digest is malformed.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Statement:
         predicate: A JSON object as its type defines.
 
     Raises:
-        EvidenceError: No subject, a name twice, an unknown type, a predicate that is no JSON object.
+        EvidenceError: There is no subject, a name occurs twice, the type is unknown, or the predicate is not an object.
     """
 
     subjects: tuple[Subject, ...]
@@ -95,10 +95,10 @@ class Statement:
             raise EvidenceError("statement: expected a predicate, got none")
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes: what is signed.
+        """The canonical bytes, which are signed.
 
         Raises:
-            ValueError: The predicate holds NaN or an infinity: a measure that is no number is no evidence.
+            ValueError: The predicate holds NaN or an infinity, which cannot be evidence.
         """
         return canonical_json(
             {
@@ -155,9 +155,9 @@ def provenance(
         stage: Name of the DVC stage; becomes the buildType.
         builder: Who ran it; becomes builder.id.
         materials: Everything that was read: data, code, params, policy, locks.
-        parameters: The params that the stage obeyed.
+        parameters: The params that the stage used.
         environment: Python, packages, machine; never a secret.
-        measures: Numbers that the stage reports about what it made.
+        measures: Numbers that the stage measured on the subjects.
     """
     predicate: dict[str, Any] = {
         "buildDefinition": {
@@ -183,19 +183,19 @@ def test_result(
     failed: tuple[str, ...] = (),
     measures: dict[str, Any],
 ) -> Statement:
-    """An in-toto test-result: `subjects` were tested under `configuration`, and it went as `result` says.
+    """An in-toto test-result: `subjects` were tested under `configuration`, with this `result`.
 
     Args:
         subjects: What was tested.
-        result: PASSED, WARNED or FAILED. A test that measures and does not judge says PASSED when it ran to its end.
+        result: PASSED, WARNED or FAILED. A test that only measures is PASSED when it has run completely.
         configuration: What defines the test: policy files, suites, code.
         passed: Names of the single tests that passed.
-        warned: Names of those that passed with a doubt.
+        warned: Names of those that passed with a warning.
         failed: Names of those that failed.
-        measures: Every number observed, each with its unit in its name; what the gates read.
+        measures: Every measured number, with its unit in its name; the gates read them.
 
     Raises:
-        EvidenceError: PASSED with failed tests, or nothing was tested: an empty pass is not a pass.
+        EvidenceError: PASSED with failed tests, or no test at all: an empty pass is not a pass.
     """
     if result == "PASSED" and failed:
         raise EvidenceError(f"test result: expected no failed tests under PASSED, got {list(failed)}")
@@ -228,20 +228,20 @@ def verification_summary(
 ) -> Statement:
     """A SLSA verification summary: `verifier` judged `subjects` by `policy` from the evidence `inputs`.
 
-    Follows SLSA 1.0 Verification Summary Attestation; `gates` ride along under a key of ours.
+    Follows SLSA 1.0 Verification Summary Attestation; `gates` are added under our own key.
 
     Args:
         subjects: What was judged.
         verifier: Who judged, as a URI.
         time_verified: RFC 3339, UTC.
         resource: What the subjects are, as a URI.
-        policy: The policy judged by.
+        policy: The policy that was applied.
         inputs: The evidence that was read, by the digest of its envelope.
         result: PASSED or FAILED.
         gates: One object for each gate, with bound, observed value and result.
 
     Raises:
-        EvidenceError: PASSED without gates, or with one that is not PASSED.
+        EvidenceError: PASSED without gates, or with a gate that is not PASSED.
     """
     if result == "PASSED" and not (gates and all(gate.get("result") == "PASSED" for gate in gates)):
         raise EvidenceError("verdict: expected every gate PASSED under PASSED, and at least one gate")
@@ -260,9 +260,9 @@ def verification_summary(
 
 
 def outcome(statement: Statement) -> str:
-    """The result that a test-result or a verification summary states; "" when it states none.
+    """The result in a test-result or a verification summary; "" if there is none.
 
-    A caller compares with "PASSED": absent, unknown and misspelt all differ from it.
+    Callers compare it with "PASSED": a missing, unknown or misspelt result differs from it.
     """
     key = {TEST_RESULT: "result", VERIFICATION_SUMMARY: "verificationResult"}.get(statement.predicate_type, "")
     value = statement.predicate.get(key, "")
@@ -273,7 +273,7 @@ def materials(statement: Statement) -> tuple[Subject, ...]:
     """The resolved dependencies of a provenance statement.
 
     Raises:
-        EvidenceError: It is no provenance, or they are malformed.
+        EvidenceError: It is not provenance, or the dependencies are malformed.
     """
     definition = statement.predicate.get("buildDefinition")
     if statement.predicate_type != PROVENANCE or not isinstance(definition, dict):
@@ -285,7 +285,7 @@ def materials(statement: Statement) -> tuple[Subject, ...]:
 
 
 def measures(statement: Statement) -> dict[str, Any]:
-    """The numbers that a statement reports; empty when it reports none."""
+    """The measured numbers in a statement; empty if there are none."""
     holder = statement.predicate.get("runDetails") if statement.predicate_type == PROVENANCE else statement.predicate
     found = holder.get("twinseal_measures") if isinstance(holder, dict) else None
     return found if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
-"""Files: what a directory holds, exactly, and writes that are whole or absent.
+"""Files: the exact content of a directory, and writes that are complete or do not happen.
 
-An inventory lists regular files only. A link, a fifo, a device, or a name that could mean another place is refused, not
-skipped: what is left out of a list is what an attacker adds to it.
+An inventory lists regular files only. A link, a fifo, a device, or a name that could lead to another place is refused,
+not skipped: an attacker would add exactly what the list leaves out.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -25,22 +25,22 @@ from typing import Any
 from twinseal.digests import canonical_json, is_sha256, sha256, sha256_file
 from twinseal.errors import DigestMismatchError, EvidenceError
 
-# Names that mean the same on every file system: no case folds beyond ASCII, no look-alikes, no hidden files.
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
+# Names that mean the same on every file system: plain ASCII, no look-alike letters, no hidden files.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
 MAX_FILE_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, order=True)
 class FileRecord:
-    """One file of a directory: where, how long, and its digest.
+    """One file of a directory: its path, length and digest.
 
     Attributes:
-        path: Relative, POSIX, every part plain ASCII and not hidden.
-        length: Bytes.
-        sha256: Hexadecimal SHA-256 of the bytes.
+        path: Relative POSIX path; every part is plain ASCII and not hidden.
+        length: In bytes.
+        sha256: SHA-256 of the bytes, hexadecimal.
 
     Raises:
-        EvidenceError: The path could mean another place, the length is out of range, or the digest is none.
+        EvidenceError: The path could lead to another place, the length is out of range, or the digest is malformed.
     """
 
     path: str
@@ -61,10 +61,10 @@ class FileRecord:
 
     @classmethod
     def from_dict(cls, value: Any) -> FileRecord:
-        """The record that a JSON object stands for.
+        """The record that a JSON object describes.
 
         Raises:
-            EvidenceError: It is not an object of exactly path, length and sha256.
+            EvidenceError: It is not an object with exactly path, length and sha256.
         """
         if not isinstance(value, dict) or set(value) != {"path", "length", "sha256"}:
             raise EvidenceError(f"file record: expected path, length and sha256, got {str(value)[:80]}")
@@ -72,21 +72,21 @@ class FileRecord:
 
 
 def check_path(path: object) -> None:
-    """Refuse a relative path that could name another place than it seems to.
+    """Refuse a relative path that could lead to another place than it seems to.
 
     Raises:
         EvidenceError: Not a string; absolute; empty; a part that is `..`, hidden, not plain ASCII, or over 128 long.
     """
-    if not isinstance(path, str) or not path or len(path) > 512 or not all(map(_PART.match, path.split("/"))):
+    if not isinstance(path, str) or not path or len(path) > 512 or not all(map(_PLAIN_NAME.match, path.split("/"))):
         raise EvidenceError(f"file name: expected a plain relative path, got {str(path)[:80]!r}")
 
 
 def inventory(directory: Path) -> tuple[FileRecord, ...]:
-    """Every file below `directory`, sorted by path. Empty directories do not count: no bytes, no meaning.
+    """Every file below `directory`, sorted by path. Empty directories are ignored.
 
     Raises:
-        DigestMismatchError: Something in it is neither a regular file nor a directory, or its name is not plain; two
-            names differ only in case.
+        DigestMismatchError: An entry is neither a regular file nor a directory, a name is not plain, or two names
+            differ only in case.
         OSError: The directory cannot be read.
     """
     records = []
@@ -96,7 +96,9 @@ def inventory(directory: Path) -> tuple[FileRecord, ...]:
             mode = path.lstat().st_mode
             relative = path.relative_to(directory).as_posix()
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise DigestMismatchError(f"{relative}: expected a regular file, got {_kind(mode)} ({directory})")
+                raise DigestMismatchError(
+                    f"{relative}: expected a regular file, got {_kind_of_file(mode)} ({directory})"
+                )
             if stat.S_ISREG(mode):
                 records.append(_record(path, relative, directory))
     refuse_case_folds(tuple(records))
@@ -104,10 +106,10 @@ def inventory(directory: Path) -> tuple[FileRecord, ...]:
 
 
 def refuse_case_folds(records: tuple[FileRecord, ...]) -> None:
-    """Refuse names given twice, or that differ only in case: on some file systems the second replaces the first.
+    """Refuse names that are equal or differ only in case: on some file systems the second replaces the first.
 
     Raises:
-        DigestMismatchError: Two records have one name.
+        DigestMismatchError: Two records have the same name.
     """
     seen: dict[str, str] = {}
     for record in records:
@@ -117,17 +119,17 @@ def refuse_case_folds(records: tuple[FileRecord, ...]) -> None:
 
 
 def tree_digest(records: tuple[FileRecord, ...]) -> str:
-    """One digest for a set of files: SHA-256 over the canonical JSON of its records, in order of path."""
+    """One digest for a set of files: SHA-256 of the canonical JSON of its records, sorted by path."""
     return sha256(canonical_json([record.to_dict() for record in sorted(records)]))
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` so that a reader sees the old bytes or the new ones, never a part, also after a crash.
+    """Write `data` to `path` so that readers see the old bytes or the new ones, never a part, even after a crash.
 
-    Side effects: makes missing parent folders; a temporary file beside `path` while it writes.
+    Side effects: creates missing parent folders, and a temporary file beside `path` while it writes.
 
     Raises:
-        OSError: The file cannot be written; the old one stands.
+        OSError: The file cannot be written; the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -144,13 +146,13 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a new file, whole, 0600, flushed; never over an older one: a rename overwrites, a link does not.
+    """Write a new file, complete, flushed, mode 0600. It never replaces a file: a rename would, a hard link does not.
 
     Raises:
-        FileExistsError: There is one.
-        OSError: Nothing was written.
+        FileExistsError: The file exists.
+        OSError: The file cannot be written; nothing is left behind.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp's contract
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp sets mode 0600
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
@@ -162,10 +164,10 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk: a file that is flushed can still lose its name with the power.
+    """Flush the names in a folder to disk: without this, a flushed file can lose its name in a power failure.
 
     Raises:
-        OSError: They could not be.
+        OSError: The folder cannot be flushed.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -175,10 +177,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of the regular file at `path`, `limit` + 1 at most, so that too long is seen as such.
+    """The bytes of the regular file at `path`, at most `limit` + 1, so that the caller sees that a file is too long.
 
     Raises:
-        OSError: There is none, or something else lies there: a link, a fifo, a device. None of them can hang us.
+        OSError: There is no file, or it is a link, a fifo or a device; none of these can block the read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as stream:
@@ -188,18 +190,18 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value for people and programs alike: sorted, indented, whole or not at all.
+    """Write a JSON value for people and programs: sorted, indented, complete or not at all.
 
     Raises:
         ValueError, TypeError: As `canonical_json`.
         OSError: As `write_whole`.
     """
-    canonical_json(value)  # refuses what JSON has no form for
+    canonical_json(value)  # refuses what JSON cannot express
     write_whole(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
 def relative_names(records: tuple[FileRecord, ...], folder: str) -> tuple[FileRecord, ...]:
-    """The records below `folder`, their paths relative to it."""
+    """The records below `folder`, with paths relative to it."""
     prefix = f"{folder}/"
     return tuple(
         FileRecord(str(PurePosixPath(record.path).relative_to(folder)), record.length, record.sha256)
@@ -219,5 +221,5 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _kind(mode: int) -> str:
+def _kind_of_file(mode: int) -> str:
     return "a link" if stat.S_ISLNK(mode) else "a special file"

@@ -12,7 +12,7 @@ import torch
 
 from pipelines import _stage, assess
 from tests.assurance.candidate import build, compared
-from tests.twin.deployment import deaf
+from tests.twin.deployment import guard_without_calibration
 from twinseal.assurance import case
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError, SignatureError
@@ -28,8 +28,8 @@ from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.robustness.example_life import LifeRow
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[2]
@@ -95,14 +95,17 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("TWINSEAL_HOME", str(folder / "home"))
         torch.set_num_threads(1)
         Path("policy").symlink_to(ROOT / "policy")
-        init_demo(Home.intended(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
+        init_demo(Home.default(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
         prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
         prepared.write(WINDOWS)
         torch.manual_seed(0)
         member = NetworkConfig.for_window(2, 10, hidden=(4,), rul_cap_cycles=30.0)
         networks = Networks(Architecture(plain=EnsembleConfig(members=(member,)))).eval()
         write_model(
-            _stage.CANDIDATE, Model(networks, contract(), prepared.normaliser, "robust", deaf(2), {"plain": INTERVALS})
+            _stage.CANDIDATE,
+            Model(
+                networks, contract(), prepared.normaliser, "robust", guard_without_calibration(2), {"plain": INTERVALS}
+            ),
         )
         _stage.write_table(case.LIVES, [asdict(row) for row in LIVES])
         for stage, statement in about(build()).items():

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.assurance.candidate import ABOUT, MODEL, build, holder
-from twinseal.assurance.evidence_chain import REQUIRED
 from twinseal.assurance.gates import Bound, EvidenceResult, Gate, GateResult, Gates, Verdict, judge, observe
 from twinseal.config import parse
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement
+from twinseal.evidence_chain import REQUIRED
 
 LEAVES = (
     ("validate", "quarantined_share"),

@@ -21,8 +21,8 @@ from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, Deployment
 from twinseal.errors import TwinsealError
 from twinseal.trust.release.release import Release
 from twinseal.twin.byte_sources import DirectorySource, RestSource, Source
-from twinseal.twin.pull import Admitted, pull
-from twinseal.twin.runtime import current, run
+from twinseal.twin.pull import PullResult, pull
+from twinseal.twin.runtime import current_model, run
 
 LATER = NOW + timedelta(hours=1)
 UNTIL = NOW + timedelta(days=20)
@@ -51,23 +51,23 @@ class Field:
         self.candidate = self.deployment.candidate(self.release)
         self.registry = Repository(self.mirror, self.keys)
 
-    def pull(self, *, twin: Path | None = None, source: Source | None = None, now: Any = LATER) -> Admitted:
+    def pull(self, *, twin: Path | None = None, source: Source | None = None, now: Any = LATER) -> PullResult:
         chosen = DirectorySource(self.mirror) if source is None else source
         return pull(chosen, self.deployment.anchor, MODEL, self.twin if twin is None else twin, now)
 
-    def standing(self) -> tuple[int, list[float]]:
-        """The release that a restart would run, and what it says about telemetry that never changes."""
-        verified = current(self.twin, self.deployment.anchor, MODEL)
+    def installed(self) -> tuple[int, list[float]]:
+        """The release that a restart would run, and its predictions for fixed telemetry."""
+        verified = current_model(self.twin, self.deployment.anchor, MODEL)
         return verified.release.version, [prediction.rul_cycles for prediction in run(verified, ROWS)]
 
     def answers(self) -> list[float]:
         """What the installed model says."""
-        return self.standing()[1]
+        return self.installed()[1]
 
     @property
     def version(self) -> int:
         """The release that a restart would run."""
-        return current(self.twin, self.deployment.anchor, MODEL).release.version
+        return current_model(self.twin, self.deployment.anchor, MODEL).release.version
 
     def accepts(self, *, now: Any = LATER) -> int:
         """The legitimate case: the version that a copy of the twin takes. The twin itself is as it was."""
@@ -93,14 +93,15 @@ class Field:
     ) -> TwinsealError:
         """As `refuses`, where one cause leads to one of several kinds."""
         pointer, before = (self.twin / "current").read_bytes(), tree(self.twin)
-        if before not in _STANDING:  # as above; after the attack it is asked anew, always
-            _STANDING[before] = self.standing()
+        if before not in _INSTALLED:  # as above; after the attack it is asked anew, always
+            _INSTALLED[before] = self.installed()
         with pytest.raises(TwinsealError, match=message) as refusal:
             self.pull(now=now, source=source)
         assert refusal.type in errors, f"{refusal.type.__name__}: {refusal.value}"
+        assert refusal.value.remedy, f"a refusal without a remedy: {refusal.value}"
         assert len(str(refusal.value)) < 1000, "a message is for people"
         assert pointer == (self.twin / "current").read_bytes()
-        assert _STANDING[before] == self.standing()
+        assert _INSTALLED[before] == self.installed()
         assert not (self.twin / "incoming").exists()
         return refusal.value
 
@@ -135,7 +136,7 @@ def tree(folder: Path) -> str:
 
 
 _ACCEPTED: dict[tuple[str, str, Any], int] = {}
-_STANDING: dict[str, tuple[int, list[float]]] = {}
+_INSTALLED: dict[str, tuple[int, list[float]]] = {}
 
 
 def prepare(path: Path) -> None:

@@ -16,7 +16,7 @@ from tuf.api.metadata import MetaFile
 from tests.attacks.field import LATER, UNTIL, Field
 from tests.twin.deployment import MODEL, NOW
 from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TwinsealError
-from twinseal.twin.runtime import current
+from twinseal.twin.runtime import current_model
 
 SOON = NOW + timedelta(minutes=30)  # before LATER, when the twin looks
 
@@ -255,6 +255,6 @@ def test_the_pointer_is_turned_to_a_release_that_was_installed_once(field: Field
     assert 2 == field.pull().model.release.version
     (field.twin / "current").write_bytes(old)
     with pytest.raises(TwinsealError, match="expected a release, got none|expected the installed model whole"):
-        current(field.twin, field.deployment.anchor, MODEL)
+        current_model(field.twin, field.deployment.anchor, MODEL)
     assert (True, 2) == (field.pull(now=LATER).changed, field.version)
     assert not Path(field.twin / "models" / old.decode()).exists()

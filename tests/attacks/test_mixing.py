@@ -95,7 +95,10 @@ def test_one_record_of_another_candidate(field: Field, stage: str) -> None:
     if stage != "assess":
         judge(field.bundle, field.keys, verdict)
     field.release_3()
-    field.refuses(EvidenceError, f"{stage}'s model files: expected evidence about this model, got some about others")
+    expected = f"expected evidence about this model; {stage}: about something else: the files of the model differ"
+    if stage == "assess":
+        expected = "verdict: expected one about exactly these model files, got one about others"
+    field.refuses(EvidenceError, expected)
 
 
 @pytest.mark.attack(5)
@@ -105,7 +108,9 @@ def test_all_evidence_of_another_candidate(field: Field) -> None:
     other = field.path / f"deployment/bundle-1-{MODEL}/evidence"
     shutil.copytree(other, field.bundle / "evidence", dirs_exist_ok=True)
     field.release_3()
-    field.refuses(EvidenceError, "train's model files: expected evidence about this model, got some about others")
+    field.refuses(
+        EvidenceError, "expected evidence about this model; train: about something else: the files of the model"
+    )
 
 
 @pytest.mark.attack(5)

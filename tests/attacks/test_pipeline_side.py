@@ -26,10 +26,10 @@ from tests.assurance.test_assess_stage import assessed
 from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, RootError, SignatureError
 from twinseal.evidence import outcome
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.release import Release
-from twinseal.trust.root import ceremony
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 __all__ = ["assessed"]
@@ -76,9 +76,11 @@ def ovens(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ingest.main()
         validate.main()
         (folder / ".dvc").mkdir()
+        (folder / ".dvc-site").mkdir(mode=0o700)  # as Git and requirements/install.sh leave it
+        (folder / ".dvc-site/repo").mkdir(mode=0o700)
         (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         (folder / "dvc.yaml").write_text(yaml.safe_dump(TRACKED))
-        dvc("commit", "--force", site=folder / ".twinseal/dvc-site", cwd=folder)
+        dvc("commit", "--force", site=folder / ".dvc-site", cwd=folder)
     assert list((folder / ".dvc/cache/files/md5").rglob("*"))
     return folder
 
@@ -155,7 +157,7 @@ def test_an_object_of_dvcs_cache_is_swapped(kitchen: Path) -> None:
     flipped(kept)
     kept.chmod(0o444)
     ACCEPTED.unlink()
-    said = dvc("checkout", site=kitchen / ".twinseal/dvc-site", cwd=kitchen)
+    said = dvc("checkout", site=kitchen / ".dvc-site", cwd=kitchen)
     assert kept.read_bytes() == ACCEPTED.read_bytes(), said
     with pytest.raises(DigestMismatchError, match=rf"{ACCEPTED}: expected sha256 .* as validate signed it, got"):
         prepare.main()
@@ -219,7 +221,7 @@ def planted(kitchen: Path, tmp_path: Path) -> tuple[Path, Path]:
 def test_a_pickle_in_dvcs_cache_for_the_machine(kitchen: Path, planted: tuple[Path, Path]) -> None:
     """A pickle is planted in DVC's cache for the whole machine (CVE-2025-69872): loaded there, never from our 0700."""
     shared, exploded = planted
-    ours = kitchen / ".twinseal/dvc-site"
+    ours = kitchen / ".dvc-site"
     assert 0o700 == ours.stat().st_mode & 0o777
     dvc("checkout", site=ours, cwd=kitchen)
     assert not exploded.exists()
@@ -314,7 +316,7 @@ def test_the_candidate_is_changed_between_verdict_and_signature(bench: Path, cha
     else:
         name = "notes.txt" if change == "a file more" else "model.pkl"
         (candidate / name).write_bytes(pickle.dumps(Bomb(bench / "exploded")))
-    with pytest.raises((EvidenceError, DigestMismatchError), match="train's model files: expected evidence about this"):
+    with pytest.raises((EvidenceError, DigestMismatchError), match="expected evidence about this model; train: "):
         sign.main()
     assert before == Path("models/bundle/model.sig.json").read_bytes()
     assert not (bench / "exploded").exists()

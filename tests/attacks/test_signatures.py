@@ -283,14 +283,14 @@ def _loose_bits(text: str) -> str:
 SIG, KEYID = ("signatures", 0, "sig"), ("signatures", 0, "keyid")
 ENVELOPE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "stripped": (lambda e: e.update(signatures=[]), "expected a signature, got none"),
-    "the same key under two identifiers": (_second, "expected a signature by assessor .* got 000000000000"),
+    "the same key under two identifiers": (_second, "expected a signature by assessor .* got one by another key"),
     "the same signature twice": (
         lambda e: e["signatures"].append(e["signatures"][0]),
         "expected one signature by each",
     ),
     "junk second": (
         lambda e: e["signatures"].append({"keyid": "junk", "sig": "AAAA"}),
-        r"expected a signature by assessor \(assessor\), got junk",
+        r"expected a signature by assessor \(assessor\), got one by another key",
     ),
     "another payload type": (
         lambda e: e.update(payloadType="application/json"),
@@ -303,7 +303,7 @@ ENVELOPE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "base64 without its end": (_spelt(lambda t: t + "=", *SIG), "expected base64"),
     "base64 with loose bits": (
         lambda e: e.update(payload=_loose_bits(_padded(e["payload"]))),
-        "expected base64 in its one spelling, got another",
+        "expected canonical base64, got another form",
     ),
     "a field more": (lambda e: e.update(more=1), "expected a DSSE envelope"),
     "a signature's field more": (

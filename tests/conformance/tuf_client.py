@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from twinseal.errors import RegistryError
-from twinseal.trust.release.client import METADATA, TARGETS, PunctualUpdater, SourceFetcher
+from twinseal.trust.release.client import METADATA, TARGETS, SourceFetcher, UpdaterAtTime
 
 TRUSTED = "trusted-root"  # no metadata file: the suite counts those by their suffix
 
@@ -59,12 +59,12 @@ def init(metadata_dir: Path, root: Path) -> None:
     shutil.copyfile(root, metadata_dir / "root.json")
 
 
-def client(metadata_dir: Path, fetch: UrlFetch) -> PunctualUpdater:
+def client(metadata_dir: Path, fetch: UrlFetch) -> UpdaterAtTime:
     """The twin's client, by the machine's clock: the suite fakes that."""
-    return PunctualUpdater((metadata_dir / TRUSTED).read_bytes(), metadata_dir, SourceFetcher(fetch), datetime.now(UTC))
+    return UpdaterAtTime((metadata_dir / TRUSTED).read_bytes(), metadata_dir, SourceFetcher(fetch), datetime.now(UTC))
 
 
-def download(updater: PunctualUpdater, name: str, directory: Path) -> None:
+def download(updater: UpdaterAtTime, name: str, directory: Path) -> None:
     """Fetch the artifact `name`, unless it is there already.
 
     Raises:

@@ -36,17 +36,19 @@ from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import inventory, relative_names
 from twinseal.prognostics.checkpoint import parse_model
 from twinseal.trust.audit import Entry, Log, note
-from twinseal.trust.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
-from twinseal.trust.home import Home
-from twinseal.trust.metadata import check_root, parse, signed_bytes
+from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import approval, oms, repository
-from twinseal.trust.release.model_role import count, parse_role
+from twinseal.trust.release.model_role import count_approvals, parse_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.metadata import check_root, parse, signed_bytes
+from twinseal.trust.signing.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope
 from twinseal.twin import runtime, telemetry_reader
 from twinseal.twin.byte_sources import METADATA_RUN, DirectorySource, RestSource
 from twinseal.twin.pull import pull
-from twinseal.twin.state import Seen
+from twinseal.twin.state import LastSeen
 
 RUN = "0123456789abcdef" * 2
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -74,7 +76,7 @@ def _of_values(deployment: Deployment) -> list[Parser]:
     mirror = deployment.mirror
     releases = tuple(path.read_bytes() for path in (mirror / "targets").rglob("*.release.json"))
     statements = tuple(_payload(path.read_bytes()) for path in sorted(mirror.rglob("*.dsse.json")))
-    seen = Seen(MODEL, NOW, 3, sha256(b"a"))
+    seen = LastSeen(MODEL, NOW, 3, sha256(b"a"))
 
     def release(data: bytes) -> None:
         holds(Release.from_bytes(data).to_bytes() == data, "release: another spelling of it was taken")
@@ -84,8 +86,8 @@ def _of_values(deployment: Deployment) -> list[Parser]:
         holds(Statement.from_bytes(value.to_bytes()) == value, "statement: it does not go back in")
 
     def memory(data: bytes) -> None:
-        value = Seen.from_bytes(data)
-        holds(Seen.from_bytes(value.to_bytes()) == value, "seen: it does not go back in")
+        value = LastSeen.from_bytes(data)
+        holds(LastSeen.from_bytes(value.to_bytes()) == value, "seen: it does not go back in")
         value.check_clock(value.time)
 
     return [
@@ -153,7 +155,7 @@ def _of_metadata(deployment: Deployment) -> list[Parser]:
 
     def role(data: bytes) -> None:
         value = parse_role(data, MODEL)
-        tally = count(data, (), deployment.anchor, MODEL)
+        tally = count_approvals(data, (), deployment.anchor, MODEL)
         holds(set(tally.signed) <= reviewers, "role: signed by somebody else")
         if tally.signed:
             holds(signed_bytes(value, "role") in targets, "role: counted, but not what was signed")
@@ -234,22 +236,23 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
         parent_version=1,
     )
     role = repository.stage(home, release, expires=deployment.roles.expiry("reviewer", NOW))
-    place, alice = folder / "approvals", home.signer("alice")
+    waiting = Request(release, role)
+    place, alice = folder / "approvals", NamedSigner("alice", home.signer("alice"))
     log = Log(folder / "log")
-    about: dict[str, Any] = {"anchor": anchor, "holder": "alice", "signer": alice, "now": NOW, "audit": log}
-    made = approval.approve(place, role, release.to_bytes(), bundle, comment="good", **about).read_bytes()
-    no = approval.reject(place, role, release.to_bytes(), comment="bad", **about).read_bytes()
-    honest = (_said(made), _said(no))
+    options: dict[str, Any] = {"anchor": anchor, "audit": log, "now": NOW}
+    made = approval.approve(place, waiting, bundle, alice, comment="good", **options).path.read_bytes()
+    no = approval.reject(place, waiting, alice, comment="bad", **options).path.read_bytes()
+    honest = (_signed_parts(made), _signed_parts(no))
 
     def read(data: bytes) -> approval.Reviews:
         (place / "alice.json").write_bytes(data)
-        return approval.read_all(place, role, anchor)  # never refuses: one bad file must not stop the others
+        return approval.read_all(place, waiting, anchor)  # never refuses: one bad file must not stop the others
 
     def review(data: bytes) -> None:
         reviews = read(data)
         holds(len(reviews.items) == 1, "approvals: a file without a review")
         if reviews.items[0].standing in ("approved", "rejected"):
-            holds(_said(data) in honest, "approval: says what alice never signed")
+            holds(_signed_parts(data) in honest, "approval: says what alice never signed")
         repr(reviews).encode()
 
     def said(data: bytes) -> None:
@@ -258,7 +261,7 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
             raise EvidenceError("said: no object")
         statement = Statement((Subject(release.target, release.sha256),), REVIEW, predicate)
         value = {**json.loads(made), **predicate}
-        value["review"] = json.loads(sign_envelope(statement.to_bytes(), alice))
+        value["review"] = json.loads(sign_envelope(statement.to_bytes(), alice.signer))
         reviews = read(canonical_json(value))
         holds(len(reviews.items) == 1, "approvals: a file without a review")
         repr(reviews).encode()
@@ -349,12 +352,12 @@ def _of_logs(folder: Path) -> list[Parser]:
 
     def head(data: bytes) -> None:
         value = note.parse(data, "checkpoint")
-        note.check(value, key, "checkpoint")
+        note.check_signature(value, key, "checkpoint")
         holds((value.size, value.root_hash) in signed, "checkpoint: a tree that the log never signed")
 
     def verifier(data: bytes) -> None:
         text = data.decode("utf-8", "replace")
-        holds(note.text(note.parse_vkey(text)) == text, "verifier key: another spelling of it was taken")
+        holds(note.vkey_text(note.parse_vkey(text)) == text, "verifier key: another spelling of it was taken")
 
     return [
         Parser("audit_entry", tuple(item.to_bytes() for item in entries), entry),
@@ -380,7 +383,7 @@ def _canonical_signed(data: bytes) -> bytes:
     return signed_bytes(parse(Targets, data, "role"), "role")
 
 
-def _said(data: bytes) -> Any:
+def _signed_parts(data: bytes) -> Any:
     """What an approval says, less its spelling: the signed statement, and the signature that would be counted."""
     value = json.loads(data)
     statement = json.loads(_payload(canonical_json(value["review"])))

@@ -18,7 +18,7 @@ from twinseal.digests import MAX_DEPTH, MAX_NODES, canonical_json, parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError, RootError
 from twinseal.telemetry.contract import Contract
 from twinseal.twin import telemetry_reader
-from twinseal.twin.state import Seen
+from twinseal.twin.state import LastSeen
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def test_a_million_objects_are_refused_unread() -> None:
 def test_a_time_without_utc_was_never_seen(when: str) -> None:
     data = {"model": "pump-rul", "time": when, "version": 1, "sha256": "0" * 64}
     with pytest.raises(EvidenceError, match="expected what a pull has seen"):
-        Seen.from_bytes(canonical_json(data))
+        LastSeen.from_bytes(canonical_json(data))
 
 
 def test_many_unknown_keys_are_refused_as_soon_as_one() -> None:

@@ -63,11 +63,11 @@ class Watched:
     """What a guard made of one history, row by row."""
 
     def __init__(self, guard: Guard, rows: Doubles) -> None:
-        looks = [guard.decide(np.array([cycle]), row[None], row[None]) for cycle, row in enumerate(rows, 1)]
-        self.flagged = np.stack([look.flagged[0] for look in looks])  # (R, C)
-        self.rules = np.stack([look.rules[0] for look in looks])
-        self.refusals = [look.refusals[0] for look in looks]
-        self.rewritten = np.stack([look.rewritten[0] for look in looks])
+        decisions = [guard.decide(np.array([cycle]), row[None], row[None]) for cycle, row in enumerate(rows, 1)]
+        self.flagged = np.stack([decision.flagged[0] for decision in decisions])  # (R, C)
+        self.rules = np.stack([decision.rules[0] for decision in decisions])
+        self.refusals = [decision.refusals[0] for decision in decisions]
+        self.rewritten_rows = np.stack([decision.rewritten_rows[0] for decision in decisions])
         self.known = guard.window(len(rows))[0]  # (R, C)
 
     @property
@@ -80,7 +80,7 @@ def watch(params: GuardParams, rows: Doubles, contract: Contract | None = None) 
     return Watched(Guard(params, contract or contract_of(), window=len(rows)), rows)
 
 
-def deaf(channels: int, **changes: object) -> GuardParams:
+def untrained_params(channels: int, **changes: object) -> GuardParams:
     """A guard that has learned nothing: it knows the contract's rules and no more."""
     values = {
         "precision": tuple(map(tuple, np.eye(channels).tolist())),

@@ -5,7 +5,7 @@ import pytest
 from guard.conftest import LOADS, NAMES, as_given, contract_of, histories, life, watch
 
 from twinseal.errors import DataError
-from twinseal.guard.calibration import History, alarms, fit, learn, shrunk_precision
+from twinseal.guard.calibration import History, alarm_shares, fit, learn_channels, shrunk_precision
 from twinseal.guard.parameters import SPANS, GuardParams
 from twinseal.telemetry.contract import Contract
 
@@ -16,16 +16,25 @@ def brief(units: int) -> list[History]:
 
 
 def test_sound_machines_are_rarely_flagged(params: GuardParams, contract: Contract) -> None:
-    shares = alarms(params, histories(range(50, 110)), contract, as_given)  # none of them was seen in any way
+    shares = alarm_shares(params, histories(range(50, 110)), contract, as_given)  # none of them was seen in any way
     assert shares.shape == (60,)
     assert float(shares.mean()) < 0.025
     assert float(np.mean(shares > 0)) > 0.0, "a guard that is never alarmed hears nothing"
 
 
+def test_more_alarms_than_are_asked_about_are_not_counted_to_the_end(params: GuardParams, contract: Contract) -> None:
+    units = histories(range(50, 110))
+    whole = alarm_shares(params, units, contract, as_given)
+    assert whole.tolist() == alarm_shares(params, units, contract, as_given, enough=float(whole.sum())).tolist()
+    part = alarm_shares(params, units, contract, as_given, enough=float(whole.sum()) / 2)
+    assert whole.sum() / 2 < part.sum() < whole.sum()
+    assert (part <= whole).all()
+
+
 def test_share_that_is_stated_is_the_one_measured_on_units_that_set_nothing(
     params: GuardParams, contract: Contract
 ) -> None:
-    measured = float(np.mean(alarms(params, histories(range(30, 50)), contract, as_given)))
+    measured = float(np.mean(alarm_shares(params, histories(range(30, 50)), contract, as_given)))
     assert params.measured_false_alarm_share == measured
     assert params.false_alarm_share == 0.01
 
@@ -42,7 +51,7 @@ def test_same_histories_give_the_same_bytes(contract: Contract) -> None:
 
 
 def test_wear_is_learned_with_its_sign() -> None:
-    _, wear = learn(histories(range(30)))
+    _, wear = learn_channels(histories(range(30)))
     assert np.sign(LOADS).tolist() == np.sign(wear).tolist()
     rows = life(60)
     assert (rows[-10:] @ wear).mean() - (rows[:10] @ wear).mean() == pytest.approx(0.8, abs=0.3)  # of a life of 1

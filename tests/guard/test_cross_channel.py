@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from guard.conftest import deaf
+from guard.conftest import untrained_params
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,22 +14,22 @@ def covariance(seed: int, channels: int) -> np.ndarray:
     return factors @ factors.T / channels + 0.1 * np.eye(channels)
 
 
-def others(matrix: np.ndarray) -> CrossChannel:
+def channels_of(matrix: np.ndarray) -> CrossChannel:
     precision = np.linalg.inv(matrix)
     precision = (precision + precision.T) / 2
-    return CrossChannel(deaf(len(matrix), precision=tuple(map(tuple, precision.tolist()))))
+    return CrossChannel(untrained_params(len(matrix), precision=tuple(map(tuple, precision.tolist()))))
 
 
 @given(seed=st.integers(0, 10_000), channels=st.integers(2, 8), data=st.data())
 def test_what_the_rest_expects_is_the_regression_on_it(seed: int, channels: int, data: st.DataObject) -> None:
     without = data.draw(st.sets(st.integers(0, channels - 1), max_size=channels - 1))
     matrix, mine = covariance(seed, channels), sorted(without)
-    view = others(matrix).view(frozenset(without))
+    remaining = channels_of(matrix).leave_out(frozenset(without))
     rest = [i for i in range(channels) if i not in without]
     regression = np.linalg.solve(matrix[np.ix_(rest, rest)], matrix[np.ix_(rest, mine)])
-    assert rest == view.others.tolist()
-    np.testing.assert_allclose(view.expected[rest], regression, atol=1e-8)
-    np.testing.assert_array_equal(view.expected[mine], 0.0)
+    assert rest == remaining.channels.tolist()
+    np.testing.assert_allclose(remaining.expected[rest], regression, atol=1e-8)
+    np.testing.assert_array_equal(remaining.expected[mine], 0.0)
 
 
 @given(seed=st.integers(0, 10_000), channels=st.integers(2, 8), data=st.data())
@@ -38,7 +38,7 @@ def test_disagreement_is_the_error_of_that_regression_in_its_deviations(
 ) -> None:
     without = data.draw(st.sets(st.integers(0, channels - 1), max_size=channels - 2))
     matrix = covariance(seed, channels)
-    view = others(matrix).view(frozenset(without))
+    remaining = channels_of(matrix).leave_out(frozenset(without))
     row = np.random.default_rng(seed + 1).normal(size=channels)
     rest = [i for i in range(channels) if i not in without]
     for i in rest:
@@ -46,11 +46,11 @@ def test_disagreement_is_the_error_of_that_regression_in_its_deviations(
         weights = np.linalg.solve(matrix[np.ix_(known, known)], matrix[known, i])
         deviation = np.sqrt(matrix[i, i] - matrix[i, known] @ weights)
         expected = (row[i] - row[known] @ weights) / deviation
-        assert float(row @ view.scaled[:, i]) == pytest.approx(expected, abs=1e-7)
-    assert all((view.scaled[:, i] == 0).all() for i in without)
+        assert float(row @ remaining.scaled[:, i]) == pytest.approx(expected, abs=1e-7)
+    assert all((remaining.scaled[:, i] == 0).all() for i in without)
 
 
 def test_a_span_longer_than_what_was_seen_says_nothing() -> None:
-    judge = CrossChannel(deaf(2, spans=(1, 5), thresholds=((1.0, 1.0), (1.0, 1.0)), falls=(1.0, 1.0)))
+    judge = CrossChannel(untrained_params(2, spans=(1, 5), thresholds=((1.0, 1.0), (1.0, 1.0)), falls=(1.0, 1.0)))
     ratios = judge.ratios(np.full((2, 2, 2), 3.0), np.array([4, 5]))
     assert ratios.tolist() == [[[3.0, 3.0], [0.0, 0.0]], [[3.0, 3.0], [3.0, 3.0]]]

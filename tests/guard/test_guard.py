@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.guard import calibration
-from twinseal.guard.guard import AGREES, MAX_HELD, Guard, GuardDecision
+from twinseal.guard.guard import CYCLES_TO_REGAIN_TRUST, MAX_ESTIMATED_CYCLES, Guard, GuardDecision
 from twinseal.guard.parameters import GuardParams
 from twinseal.telemetry.contract import Contract
 
@@ -58,28 +58,28 @@ def params() -> GuardParams:
 
 
 def watch(params: GuardParams, known: np.ndarray, start: int = 1) -> tuple[Guard, list[GuardDecision]]:
-    guard, looks = Guard(params, contract(), window=len(known)), []
+    guard, decisions = Guard(params, contract(), window=len(known)), []
     for cycle, row in enumerate(known, start):
-        looks.append(guard.decide(np.array([cycle]), restore(row[None]), row[None]))
-    return guard, looks
+        decisions.append(guard.decide(np.array([cycle]), restore(row[None]), row[None]))
+    return guard, decisions
 
 
-def flagged(look: GuardDecision) -> dict[str, str]:
-    return {NAMES[i]: str(look.rules[0, i]) for i in np.flatnonzero(look.flagged[0])}
+def flagged(decision: GuardDecision) -> dict[str, str]:
+    return {NAMES[i]: str(decision.rules[0, i]) for i in np.flatnonzero(decision.flagged[0])}
 
 
 def test_false_alarms_are_as_rare_as_was_said(params: GuardParams) -> None:
     """On units that neither set thresholds nor measured anything."""
     fresh = [history(s) for s in range(200, 240)]
-    shares = calibration.alarms(params, fresh, contract(), restore)
+    shares = calibration.alarm_shares(params, fresh, contract(), restore)
     assert 0.0 < params.measured_false_alarm_share < 0.03
     assert 0.0 < shares.mean() < 0.03
 
 
 def test_an_honest_row_passes_unchanged(params: GuardParams) -> None:
     known, _ = history(300)
-    guard, looks = watch(params, known[:30])
-    quiet = [look for look in looks if not look.flagged.any()]
+    guard, decisions = watch(params, known[:30])
+    quiet = [decision for decision in decisions if not decision.flagged.any()]
     assert len(quiet) > 25
     np.testing.assert_allclose(known[:3], guard.window(30)[0, :3])
 
@@ -95,10 +95,10 @@ def test_what_the_contract_forbids_is_replaced_by_what_the_others_expect(
     guard, _ = watch(params, known[:40])
     raw = restore(known[40:41])
     raw[0, 2] = value
-    look = guard.decide(np.array([41]), raw, (raw - 50) / 5)
-    assert {"c02": rule} == flagged(look)
-    assert ("",) == look.refusals
-    assert abs(look.known[0, 2] - known[40, 2]) < 1.5  # the truth, as well as the others can tell
+    decision = guard.decide(np.array([41]), raw, (raw - 50) / 5)
+    assert {"c02": rule} == flagged(decision)
+    assert ("",) == decision.refusals
+    assert abs(decision.repaired[0, 2] - known[40, 2]) < 1.5  # the truth, as well as the others can tell
 
 
 def test_two_may_be_replaced_three_may_not(params: GuardParams) -> None:
@@ -107,9 +107,9 @@ def test_two_may_be_replaced_three_may_not(params: GuardParams) -> None:
         guard, _ = watch(params, known[:40])
         raw = restore(known[40:41])
         raw[0, :count] = math.nan
-        look = guard.decide(np.array([41]), raw, (raw - 50) / 5)
-        assert refused == bool(look.refusals[0])
-    assert "expected at most 2 channels that lie or are silent, got 3: c00, c01, c02" == look.refusals[0]
+        decision = guard.decide(np.array([41]), raw, (raw - 50) / 5)
+        assert refused == bool(decision.refusals[0])
+    assert "expected at most 2 faulty, manipulated or missing channels, got 3: c00, c01, c02" == decision.refusals[0]
 
 
 def test_few_channels_bear_less() -> None:
@@ -120,7 +120,11 @@ def test_few_channels_bear_less() -> None:
     known, _ = history(303, count=4)
     raw = restore(known[:1])
     raw[0, :2] = math.nan
-    assert guard.decide(np.array([1]), raw, (raw - 50) / 5).refusals[0].startswith("expected at most 1 channels")
+    assert (
+        guard.decide(np.array([1]), raw, (raw - 50) / 5)
+        .refusals[0]
+        .startswith("expected at most 1 faulty, manipulated or missing channel, got")
+    )
 
 
 @pytest.mark.parametrize("shift", [2.0, -3.0])
@@ -128,14 +132,16 @@ def test_a_sensor_that_lies_is_found_replaced_and_trusted_again(params: GuardPar
     known, _ = history(304)
     false = known.copy()
     false[50:70, 4] += shift
-    guard, looks = watch(params, false)
-    found = [i for i, look in enumerate(looks) if look.flagged[0, 4]]
+    guard, decisions = watch(params, false)
+    found = [i for i, decision in enumerate(decisions) if decision.flagged[0, 4]]
     assert found[0] <= 52
     assert set(range(53, 70)) <= set(found)
-    assert 70 + AGREES - 2 <= found[-1] <= 70 + 20 + 2 * AGREES  # the longest average must forget it first
+    assert (
+        70 + CYCLES_TO_REGAIN_TRUST - 2 <= found[-1] <= 70 + 20 + 2 * CYCLES_TO_REGAIN_TRUST
+    )  # the longest average must forget it first
     errors = guard.window(120)[0, 50:70, 4] - known[50:70, 4]
     assert float(np.sqrt(np.mean(errors**2))) < 0.5 < abs(shift)
-    assert not any(look.refusals[0] for look in looks)
+    assert not any(decision.refusals[0] for decision in decisions)
 
 
 def test_what_is_too_small_for_one_row_shows_over_twenty(params: GuardParams) -> None:
@@ -143,10 +149,10 @@ def test_what_is_too_small_for_one_row_shows_over_twenty(params: GuardParams) ->
     known, _ = history(305)
     false = known.copy()
     false[60:, 5] += 0.8
-    guard, looks = watch(params, false)
-    first = next(i for i, look in enumerate(looks) if look.flagged[0, 5])
+    guard, decisions = watch(params, false)
+    first = next(i for i, decision in enumerate(decisions) if decision.flagged[0, 5])
     assert 60 < first < 90
-    assert looks[first].rewritten[0, 5] >= 4
+    assert decisions[first].rewritten_rows[0, 5] >= 4
     rewritten = guard.window(120)[0, first - 4 : first, 5]
     assert abs(float(np.mean(rewritten - known[first - 4 : first, 5]))) < 0.5
 
@@ -156,32 +162,36 @@ def test_sensors_that_move_together_as_wear_does_are_not_flagged_but_refused(par
     known, _ = history(306)
     false = known.copy()
     false[60:] -= 1.5 * np.where(np.arange(COUNT) % 3 == 0, -1.0, 1.0) * (np.arange(COUNT) < COUNT - 1)
-    _, looks = watch(params, false)
-    assert float(np.mean([look.flagged.any() for look in looks[60:]])) < 0.2
-    assert not any(look.refusals[0] for look in looks[:60])
-    assert all("at least as worn as it was" in look.refusals[0] for look in looks[80:])
+    _, decisions = watch(params, false)
+    assert float(np.mean([decision.flagged.any() for decision in decisions[60:]])) < 0.2
+    assert not any(decision.refusals[0] for decision in decisions[:60])
+    assert all("expected wear that never goes back" in decision.refusals[0] for decision in decisions[80:])
 
 
 def test_many_liars_that_disagree_mean_silence_until_all_agree_again(params: GuardParams) -> None:
     known, _ = history(307)
     false = known.copy()
     false[50:60, 1:6] += np.array([4.0, -4.0, 4.0, -4.0, 4.0])
-    _, looks = watch(params, false)
-    silent = [i for i, look in enumerate(looks) if look.refusals[0]]
+    _, decisions = watch(params, false)
+    silent = [i for i, decision in enumerate(decisions) if decision.refusals[0]]
     assert {*range(50, 60)} <= set(silent)
-    assert 60 + AGREES <= silent[-1] + 1 <= 60 + 20 + 4 * AGREES  # the longest average must forget it first
-    back = int(looks[silent[-1] + 1].rewritten[0].max())  # what stood for the rows until then is said to be a guess
+    assert (
+        60 + CYCLES_TO_REGAIN_TRUST <= silent[-1] + 1 <= 60 + 20 + 4 * CYCLES_TO_REGAIN_TRUST
+    )  # the longest average must forget it first
+    back = int(
+        decisions[silent[-1] + 1].rewritten_rows[0].max()
+    )  # what stood for the rows until then is said to be a guess
     assert silent[-1] + 1 - back <= silent[0]
-    assert "to agree for 10 cycles after they did not" in looks[61].refusals[0]
+    assert "to agree again for 10 cycles" in decisions[61].refusals[0]
 
 
 def test_a_stuck_sensor_is_found(params: GuardParams) -> None:
     known, _ = history(308)
     false = known.copy()
     false[50:, 3] = false[49, 3]
-    _, looks = watch(params, false)
+    _, decisions = watch(params, false)
     stuck = params.stuck_cycles[3]
-    assert "stuck" in {flagged(look).get("c03") for look in looks[50 : 51 + stuck]}
+    assert "stuck" in {flagged(decision).get("c03") for decision in decisions[50 : 51 + stuck]}
 
 
 def test_a_channel_that_others_tell_nothing_of_is_guessed_for_a_few_rows_only(params: GuardParams) -> None:
@@ -192,8 +202,8 @@ def test_a_channel_that_others_tell_nothing_of_is_guessed_for_a_few_rows_only(pa
     refusals = [
         guard.decide(np.array([c + 1]), raw[c : c + 1], ((raw - 50) / 5)[c : c + 1]).refusals[0] for c in range(60)
     ]
-    assert not any(refusals[40 : 40 + MAX_HELD])
-    assert refusals[40 + MAX_HELD].startswith("c11: expected a good reading within 5 cycles, got none")
+    assert not any(refusals[40 : 40 + MAX_ESTIMATED_CYCLES])
+    assert refusals[40 + MAX_ESTIMATED_CYCLES].startswith("c11: expected a good reading within 5 cycles, got none")
 
 
 def test_change_is_allowed_for_every_cycle_since_the_last_good_reading(params: GuardParams) -> None:
@@ -201,8 +211,8 @@ def test_change_is_allowed_for_every_cycle_since_the_last_good_reading(params: G
     guard, _ = watch(params, known[:20])
     far = restore(known[20:21])
     far[0, -1] = restore(known[19:20])[0, -1] + 40.0
-    look = guard.decide(np.array([22]), far, (far - 50) / 5)
-    assert "change" not in flagged(look).values()
+    decision = guard.decide(np.array([22]), far, (far - 50) / 5)
+    assert "change" not in flagged(decision).values()
 
 
 def test_many_units_are_watched_as_each_would_be_alone(params: GuardParams) -> None:
@@ -229,9 +239,9 @@ def test_whatever_comes_what_goes_on_is_a_number(params: GuardParams, seed: int,
         raw[at] = data.draw(st.sampled_from([math.nan, -1e9, 1e9, 0.0, 100.0]))
     guard = Guard(params, contract(), window=15)
     for cycle in range(15):
-        look = guard.decide(np.array([cycle + 1]), raw[cycle : cycle + 1], ((raw - 50) / 5)[cycle : cycle + 1])
-        assert np.isfinite(look.known).all()
-        assert bool(look.refusals[0]) or np.abs(look.known).max() <= 10 + 1e-6  # the range is ±10 σ
+        decision = guard.decide(np.array([cycle + 1]), raw[cycle : cycle + 1], ((raw - 50) / 5)[cycle : cycle + 1])
+        assert np.isfinite(decision.repaired).all()
+        assert bool(decision.refusals[0]) or np.abs(decision.repaired).max() <= 10 + 1e-6  # the range is ±10 σ
 
 
 def test_parameters_come_back_from_plain_data(params: GuardParams) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guard.conftest import deaf
+from guard.conftest import untrained_params
 
 from twinseal.config import parse
 from twinseal.digests import parse_json
@@ -48,15 +48,15 @@ def test_parameters_survive_the_way_through_json(params: GuardParams) -> None:
     ],
 )
 def test_numbers_by_which_nothing_could_be_judged_are_refused(changes: dict[str, Any], message: str) -> None:
-    legitimate = deaf(2).model_dump(mode="json")
-    assert deaf(2) == parse(GuardParams, legitimate, "guard.json")
+    legitimate = untrained_params(2).model_dump(mode="json")
+    assert untrained_params(2) == parse(GuardParams, legitimate, "guard.json")
     with pytest.raises(ConfigError, match=message):
         parse(GuardParams, legitimate | changes, "guard.json")
 
 
 def test_more_channels_than_a_machine_has_are_refused() -> None:
     with pytest.raises(ValueError, match="1-512 channels"):
-        deaf(513)
+        untrained_params(513)
 
 
 def test_matrix_is_the_precision(params: GuardParams) -> None:

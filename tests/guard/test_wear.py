@@ -1,28 +1,28 @@
 from __future__ import annotations
 
 import numpy as np
-from guard.conftest import deaf
+from guard.conftest import untrained_params
 
 from twinseal.guard.parameters import GuardParams
-from twinseal.guard.wear import Wear
+from twinseal.guard.wear import WearMonitor
 
 SPANS = (1, 5)
 ROWS = 200
 
 
 def params() -> GuardParams:
-    return deaf(2, spans=SPANS, thresholds=((1e6, 1e6),) * 2, wear=(1.0, 0.0), falls=(1.0, 0.5))
+    return untrained_params(2, spans=SPANS, thresholds=((1e6, 1e6),) * 2, wear=(1.0, 0.0), falls=(1.0, 0.5))
 
 
 def fallen(wear: np.ndarray) -> np.ndarray:
     """What is open after each row of one machine that wears so; (R,) its span."""
     rows = np.stack([wear, np.zeros_like(wear)], axis=1)
-    watch, found = Wear(params(), 1), []
+    watch, found = WearMonitor(params(), 1), []
     for at in range(1, len(rows) + 1):
         newest = np.stack([rows[max(0, at - span) : at].mean(axis=0) for span in SPANS])
         old = max(1, at - SPANS[-1])
         before = np.stack([rows[max(0, old - span) : old].mean(axis=0) for span in SPANS])
-        found.append(watch.fallen(newest[None], before[None], np.array([at]), np.array([True]))[0])
+        found.append(watch.longest_open_fall(newest[None], before[None], np.array([at]), np.array([True]))[0])
     return np.array(found)
 
 
@@ -74,13 +74,13 @@ def test_fall_that_was_chance_is_forgotten() -> None:
 
 
 def test_unit_without_a_row_is_not_judged() -> None:
-    watch = Wear(params(), 2)
+    watch = WearMonitor(params(), 2)
     both, high, low = np.array([True, True]), np.full((2, 2, 2), 5.0), np.zeros((2, 2, 2))
-    assert watch.fallen(high, high, np.array([20, 20]), both).tolist() == [0, 0]
-    assert watch.fallen(low, high, np.array([21, 20]), np.array([True, False])).tolist() == [5, 0]
+    assert watch.longest_open_fall(high, high, np.array([20, 20]), both).tolist() == [0, 0]
+    assert watch.longest_open_fall(low, high, np.array([21, 20]), np.array([True, False])).tolist() == [5, 0]
 
 
 def test_gap_of_more_wear_than_machines_lose_is_said() -> None:
-    watch = Wear(params(), 1)
-    assert not watch.gap(np.array([[0.9, 9.0], [0.4, 9.0]]))
-    assert watch.gap(np.array([[0.9, 0.0], [0.6, 0.0]]))
+    watch = WearMonitor(params(), 1)
+    assert not watch.is_implausible_recovery(np.array([[0.9, 9.0], [0.4, 9.0]]))
+    assert watch.is_implausible_recovery(np.array([[0.9, 0.0], [0.6, 0.0]]))

@@ -9,8 +9,9 @@ import torch
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
+from twinseal.prognostics.course import loss
 from twinseal.prognostics.evaluation import bounds, estimates
-from twinseal.prognostics.fitting import Epoch, Recipe, fit, loss, reproducible
+from twinseal.prognostics.fitting import Epoch, Fit, Recipe, fit, fit_together, reproducible
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.training import TrainParams
@@ -43,6 +44,38 @@ def test_same_inputs_same_weights_whatever_ran_before(
     torch.rand(17)
     again, _ = fitted(toy_prepared, toy_training.robust.plain, toy_training.seed)
     assert weights(toy_network) == weights(again)
+
+
+@pytest.mark.parametrize("changes", [{}, {"epsilon_sigma": 0.1}, {"dropout": 0.5}, {"batch": 32, "epsilon_sigma": 0.1}])
+def test_networks_fitted_together_are_what_each_would_be_alone(
+    toy_prepared: Prepared, changes: dict[str, float]
+) -> None:
+    """Also where one has fewer windows than the others: its steps end earlier, and its last batch is smaller."""
+    recipe = Recipe(epochs=2, hidden=(8, 4)).model_copy(update=changes)
+    config = recipe.network(3, 20, 40.0, baseline=True)
+    few = toy_prepared.train.take(np.arange(len(toy_prepared.train) // 3))
+    fits = [Fit(windows, config, recipe, seed) for seed, windows in enumerate((toy_prepared.train, few, few))]
+    together = fit_together(fits)
+    for one, (network, history) in zip(fits, together, strict=True):
+        alone, expected = fit_together([one])[0]
+        np.testing.assert_allclose(
+            estimates(alone, toy_prepared.test), estimates(network, toy_prepared.test), atol=1e-3
+        )
+        assert [epoch.loss for epoch in expected] == pytest.approx([epoch.loss for epoch in history], rel=1e-4)
+    assert weights(together[1][0]) != weights(together[2][0])
+
+
+def test_networks_of_two_recipes_are_not_fitted_together(toy_prepared: Prepared) -> None:
+    recipes = [QUICK, QUICK.model_copy(update={"epochs": 2})]
+    fits = [Fit(toy_prepared.train, recipe.network(3, 20, 40.0), recipe, 7) for recipe in recipes]
+    with pytest.raises(ValueError, match="fit: expected networks of one shape and one recipe, got 2 kinds"):
+        fit_together(fits)
+
+
+def test_networks_that_nobody_watches_have_a_history_without_a_validation(toy_prepared: Prepared) -> None:
+    _, history = fit_together([Fit(toy_prepared.train, QUICK.network(3, 20, 40.0), QUICK, 7)])[0]
+    assert np.isnan(history[0].validation_rmse_cycles)
+    assert history[0].train_rmse_cycles > 0
 
 
 def test_another_seed_gives_other_weights(toy_prepared: Prepared) -> None:

@@ -3,17 +3,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from twinseal.prognostics.gradient_boosting import baseline, multi_scale_features
+from twinseal.prognostics.gradient_boosting import boosted_estimates, fit_boosting, multi_scale_features
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
 
 
-def test_the_baseline_learns_and_repeats_itself(toy_prepared: Prepared) -> None:
-    one, two = (baseline(toy_prepared, seed=1, rounds=30) for _ in range(2))
+def test_boosting_learns_and_repeats_itself(toy_prepared: Prepared) -> None:
+    one, two = (boosted_estimates(toy_prepared, seed=1, rounds=30) for _ in range(2))
     assert one.tolist() == two.tolist()
     guess = rmse_cycles(np.full(len(one), toy_prepared.train.rul.mean()), toy_prepared.test.rul)
     assert rmse_cycles(one, toy_prepared.test.rul) < guess / 2
+    test, predict = toy_prepared.test, fit_boosting(toy_prepared, seed=1, rounds=30)
+    assert one.tolist() == predict(test.batch(), test.context()).tolist()
 
 
 def test_it_sees_what_the_network_sees(

@@ -82,29 +82,34 @@ def test_what_is_no_question_gets_no_answer(shape: tuple[int, ...], liars: int) 
 
 
 @pytest.fixture(scope="module")
-def grouped(prepared: Prepared) -> Networks:
+def grouped(toy_prepared: Prepared) -> Networks:
     recipe = Recipe(epochs=5, batch=64, hidden=(8,))
     certified = CertifiedRecipes(sensors=Partition(parts=3, recipe=recipe))
-    return train(prepared, TrainParams(family="certified", certified=certified))[0]
+    return train(toy_prepared, TrainParams(family="certified", certified=certified))[0]
 
 
 @pytest.mark.parametrize("lie", [-1e6, -3.0, 3.0, 1e6])
 @pytest.mark.parametrize("sensor", [0, 1, 2])
 def test_sensors_of_one_group_cannot_leave_the_certificate(
-    grouped: Networks, prepared: Prepared, sensor: int, lie: float
+    grouped: Networks, toy_prepared: Prepared, sensor: int, lie: float
 ) -> None:
-    evaluation_set = EvaluationSet.of(prepared)
+    evaluation_set = EvaluationSet.of(toy_prepared)
     each = np.stack([estimates(member, evaluation_set.windows) for member in grouped.plain.members])  # type: ignore[arg-type]
     values = evaluation_set.windows.batch()
     values[:, :, sensor] = np.float32(lie)
     lied = estimates(grouped.plain, evaluation_set.windows.altered(values))
     assert bool((lowest(each, 1) <= lied + 1e-3).all()) and bool((lied <= highest(each, 1) + 1e-3).all())
-    worst = certify(evaluation_set, each, each, 1, cap_cycles=90.0)
-    assert evaluation_set.worst_case(np.clip(lied, 0, 90))["rmse_cycles"] <= worst["rmse_cycles"] + 1e-3
+    worst = certify(evaluation_set, each, each, 1, cap_cycles=toy_prepared.rul_cap_cycles)
+    assert (
+        evaluation_set.worst_case(np.clip(lied, 0, toy_prepared.rul_cap_cycles)).rmse_cycles <= worst.rmse_cycles + 1e-3
+    )
 
 
-def test_a_certificate_grows_with_the_liars_and_never_beyond_the_cap(grouped: Networks, prepared: Prepared) -> None:
-    evaluation_set = EvaluationSet.of(prepared)
+def test_a_certificate_grows_with_the_liars_and_never_beyond_the_cap(grouped: Networks, toy_prepared: Prepared) -> None:
+    evaluation_set = EvaluationSet.of(toy_prepared)
     each = np.stack([estimates(member, evaluation_set.windows) for member in grouped.plain.members])  # type: ignore[arg-type]
-    errors = [certify(evaluation_set, each, each, liars, cap_cycles=90.0)["rmse_cycles"] for liars in (0, 1, 2)]
-    assert errors[0] < errors[1] < errors[2] <= 90.0
+    errors = [
+        certify(evaluation_set, each, each, liars, cap_cycles=toy_prepared.rul_cap_cycles).rmse_cycles
+        for liars in (0, 1, 2)
+    ]
+    assert errors[0] < errors[1] < errors[2] <= toy_prepared.rul_cap_cycles

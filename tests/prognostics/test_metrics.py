@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from twinseal.measures.common import Accuracy
 from twinseal.prognostics.metrics import late_share, measure, missed_failure_share, nasa_score, rmse_cycles
 
 
@@ -31,19 +32,35 @@ def test_a_missed_failure_is_a_failing_machine_called_healthy() -> None:
 def test_no_failing_window_is_no_evidence_about_missed_failures() -> None:
     with pytest.raises(ValueError, match="expected a window within 30 cycles of failure, got none"):
         missed_failure_share([50.0], [50.0])
-    assert "missed_failure_share" not in measure([50.0], [50.0])
+    assert measure([50.0], [50.0], [0]).missed_failure_share is None
+    assert "missed_failure_share" not in measure([50.0], [50.0], [0]).to_dict()
 
 
 def test_measure_has_every_number() -> None:
-    expected = {"rmse_cycles", "nasa_score", "late_share", "missed_failure_share", "windows", "failing_windows"}
-    assert expected == set(measure([10.0, 90.0], [12.0, 80.0]))
-    assert (2, 1) == (
-        measure([10.0, 90.0], [12.0, 80.0])["windows"],
-        measure([10.0, 90.0], [12.0, 80.0])["failing_windows"],
-    )
+    found = measure([10.0, 90.0], [12.0, 80.0], [4, 7])
+    assert set(Accuracy.model_fields) == set(found.to_dict())
+    assert (2, 2, 1, 1) == (found.windows, found.units, found.failing_windows, found.failing_units)
+    assert rmse_cycles([10.0, 90.0], [12.0, 80.0]) == found.rmse_cycles
+    assert nasa_score([10.0, 90.0], [12.0, 80.0]) == found.nasa_score
+    assert (0.5, 0.0) == (found.late_share, found.missed_failure_share)
 
 
-@pytest.mark.parametrize("metric", [rmse_cycles, nasa_score, late_share, missed_failure_share, measure])
+def test_windows_of_one_machine_are_one_machine() -> None:
+    found = measure([10.0, 9.0, 8.0, 50.0], [12.0, 11.0, 10.0, 40.0], ["a", "a", "b", "c"])
+    assert (4, 3, 3, 2) == (found.windows, found.units, found.failing_windows, found.failing_units)
+
+
+def test_a_window_without_its_machine_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected one unit for each truth, got \(1,\) for \(2,\)"):
+        measure([1.0, 2.0], [1.0, 2.0], [0])
+
+
+def measure_alone(estimate: list[float], truth: list[float]) -> Accuracy:
+    """`measure`, each window of its own machine."""
+    return measure(estimate, truth, np.arange(np.size(truth)).reshape(np.shape(truth)))
+
+
+@pytest.mark.parametrize("metric", [rmse_cycles, nasa_score, late_share, missed_failure_share, measure_alone])
 @pytest.mark.parametrize(
     ("estimate", "truth", "message"),
     [

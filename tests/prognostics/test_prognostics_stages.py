@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator
 
 from pipelines import _stage, prepare, train
 from twinseal.config import load
 from twinseal.errors import DigestMismatchError, SignatureError
 from twinseal.evidence import materials, measures, test_result
 from twinseal.files import inventory
+from twinseal.measures.preparation import PreparationMeasures
+from twinseal.measures.stages import of, schema
+from twinseal.measures.training import TrainingMeasures
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
@@ -59,9 +63,9 @@ def workspace(validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) -> None:
     prepare.main()
     train.main()
-    files = inventory(train.CANDIDATE)
+    files = inventory(_stage.CANDIDATE)
     assert ["config.json", "contract.json", "guard.json", "model.safetensors"] == [record.path for record in files]
-    assert "toy-rul" == read_model(train.CANDIDATE).contract.model
+    assert "toy-rul" == read_model(_stage.CANDIDATE).contract.model
 
     prepared, trained = _stage.upstream("prepare"), _stage.upstream("train")
     assert [(f"model/{record.path}", record.sha256) for record in files] == [
@@ -73,20 +77,27 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) 
         material.name for material in materials(trained)
     }
 
-    metrics = json.loads((train.REPORT / "metrics.json").read_text())
-    assert measures(trained) == metrics
-    assert metrics["test"]["network"]["windows"] == len(pd.read_csv(train.REPORT / "predictions.csv"))
+    written = json.loads((train.REPORT / "measures.json").read_text())
+    assert measures(trained) == written
+    found = of(TrainingMeasures, trained)
+    assert found.to_dict() == written
+    Draft202012Validator(schema()).validate({"train": written, "prepare": measures(prepared)})
+    assert found.plain.test.windows == len(pd.read_csv(train.REPORT / "predictions.csv"))
+    assert found.commissioned is not None
+    assert {"plain", "commissioned"} == set(found.intervals) == set(found.cross_validation)
+    sizes = of(PreparationMeasures, prepared)
+    assert (sizes.test.windows, sizes.test.units) == (found.plain.test.windows, found.plain.test.units)
     assert [1, 2, 3, 4, 5] == pd.read_csv(train.REPORT / "history.csv")["epoch"].tolist()
 
 
 def test_running_again_gives_the_same_candidate_and_leaves_nothing_else(workspace: Path) -> None:
     prepare.main()
     train.main()
-    first = inventory(train.CANDIDATE)
-    (train.CANDIDATE / "stray.txt").write_text("left by somebody")
+    first = inventory(_stage.CANDIDATE)
+    (_stage.CANDIDATE / "stray.txt").write_text("left by somebody")
     train.main()
-    assert first == inventory(train.CANDIDATE)
-    assert ["candidate"] == [path.name for path in train.CANDIDATE.parent.iterdir()]
+    assert first == inventory(_stage.CANDIDATE)
+    assert ["candidate"] == [path.name for path in _stage.CANDIDATE.parent.iterdir()]
 
 
 def test_telemetry_changed_after_validation_is_refused(workspace: Path) -> None:
@@ -101,14 +112,14 @@ def test_telemetry_changed_after_validation_is_refused(workspace: Path) -> None:
 def test_windows_changed_after_prepare_are_refused_and_the_candidate_stands(workspace: Path) -> None:
     prepare.main()
     train.main()
-    before = inventory(train.CANDIDATE)
-    path = train.WINDOWS / "windows.safetensors"
+    before = inventory(_stage.CANDIDATE)
+    path = _stage.WINDOWS[0]
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(DigestMismatchError, match=r"windows\.safetensors: expected sha256 .* as prepare signed it"):
         train.main()
-    assert before == inventory(train.CANDIDATE)
+    assert before == inventory(_stage.CANDIDATE)
 
 
 def test_a_stage_without_its_record_upstream_is_refused(workspace: Path) -> None:

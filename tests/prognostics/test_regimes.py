@@ -18,13 +18,13 @@ from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.telemetry import cmapss
-from twinseal.telemetry.cmapss import Cmapss, CmapssParams
+from twinseal.sources import cmapss
+from twinseal.sources.cmapss import Cmapss, CmapssParams
+from twinseal.sources.simulated import DEMAND, SENSORS, SETTINGS, Simulated, SimulatedParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.simulated import DEMAND, SENSORS, SETTINGS, Simulated, SimulatedParams
 from twinseal.telemetry.validation import validate
-from twinseal.twin.baseline_rows import take
+from twinseal.twin.baseline_rows import take_first_rows
 from twinseal.twin.runtime import Prediction, _Unit
 
 POLICY = Path(__file__).parents[2] / "policy" / "contract.yaml"
@@ -113,8 +113,8 @@ def rows_of(fleet: Fleet, contract: Contract, unit: str) -> list[dict[str, Any]]
 def told(model: Model, rows: list[dict[str, Any]]) -> list[Prediction]:
     unit, answers = _Unit("engine", model, None), []
     for row in rows:
-        unit.see(row)
-        answers.append(unit.answer())
+        unit.add_row(row)
+        answers.append(unit.predict())
     return answers
 
 
@@ -164,15 +164,15 @@ def test_the_first_cycles_of_a_unit_are_judged_within_their_regimes(six: tuple[A
     fleet, contract, _, prepared, _ = six
     name = prepared.test.unit_names[0]
     rows = rows_of(fleet, contract, name)[:20]
-    assert (20, len(contract.inputs)) == take(rows, contract)[name].shape
+    assert (20, len(contract.inputs)) == take_first_rows(rows, contract)[name].shape
     speeds = [row["setting1"] for row in rows]
     again = max(at for at in range(20) if speeds[at] in speeds[:at])
     rows[again][NAMES["high_speed"]] += 15.0
     with pytest.raises(DataError, match=rf"cycle {again + 1}: {NAMES['high_speed']}: .* within a regime, got"):
-        take(rows, contract)
+        take_first_rows(rows, contract)
     rows[3]["setting1"] = 0.9
     with pytest.raises(DataError, match="cycle 4: expected settings at an operating point"):
-        take(rows, contract)
+        take_first_rows(rows, contract)
 
 
 def test_a_model_of_other_points_cannot_be_built(model: Model) -> None:

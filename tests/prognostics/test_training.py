@@ -230,8 +230,8 @@ def test_progress_is_told_of_the_first_network(toy_prepared: Prepared) -> None:
     ("wrong", "named"),
     [
         ({"family": "sturdy"}, "family"),
-        ({"seed": -1}, "seed"),
-        ({"folds": 1}, "folds"),
+        ({"family": "robust", "seed": -1}, "seed"),
+        ({"family": "robust", "folds": 1}, "folds"),
         ({"robust": {"plain": {"kapa": 0.5}}}, "did you mean 'kappa'"),
         ({"certified": {"sensors": {"parts": 2}}}, "parts: expected 3 to 32, got 2"),
         ({"epochs": 3}, "unknown key"),

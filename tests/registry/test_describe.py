@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from twinseal.evidence import Statement, Subject, verification_summary
-from twinseal.registry.describe import describe, gates_table, links
+from twinseal.registry.describe import candidate_links, describe, gates_table
 
 
 def verdict(**gate: object) -> Statement:
@@ -52,4 +52,6 @@ def test_text_from_a_gate_cannot_break_out_of_its_cell() -> None:
 
 
 def test_links_stay_on_the_server() -> None:
-    assert all(part.split(")")[0].startswith("#/experiments/1/") for part in links("1", "r", "m").split("](")[1:])
+    assert all(
+        part.split(")")[0].startswith("#/experiments/1/") for part in candidate_links("1", "r", "m").split("](")[1:]
+    )

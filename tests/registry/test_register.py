@@ -7,11 +7,11 @@ from shutil import copytree
 import pytest
 
 from twinseal.errors import RegistryError, RootError
-from twinseal.registry.register import METADATA_RUN, mirror, publish
+from twinseal.registry.register import METADATA_RUN, mirror_metadata, publish
 from twinseal.registry.store import Store
-from twinseal.registry.submit import submit
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.registry.submit import RunRecord, submit
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Role, Roles, RoleTable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def candidate(store: Store, tmp_path: Path, model: str, content: bytes = b"x") -
     folder = tmp_path / "bundle"
     folder.mkdir(exist_ok=True)
     (folder / "a.json").write_bytes(content)
-    return submit(store, folder, model=model, description_markdown="d", params={}, metrics={})
+    return submit(store, folder, model=model, description_markdown="d", run=RunRecord({}, {}))
 
 
 def carried(store: Store, model: str, tmp_path: Path) -> dict[str, bytes]:
@@ -125,7 +125,7 @@ def test_timestamp_is_copied_last(store: Store, home: Home, tmp_path: Path, monk
             copied.append(f"{folder}/{Path(path).name}")
 
     monkeypatch.setattr(type(store.client), "log_artifact", note)
-    mirror(store, home)
+    mirror_metadata(store, home)
     assert copied[-1] == "metadata/timestamp.json"
     assert sorted(copied) == sorted(record(home))
 
@@ -134,7 +134,7 @@ def test_one_timestamp_renews_every_model(store: Store, home: Home, tmp_path: Pa
     for model in ("register-all-a", "register-all-b"):
         publish(store, home, model=model, version=1, model_id=candidate(store, tmp_path, model))
     (home.repository / "metadata/9.snapshot.json").write_bytes(b"renewed")
-    assert {"register-all-a", "register-all-b"} <= set(mirror(store, home))
+    assert {"register-all-a", "register-all-b"} <= set(mirror_metadata(store, home))
     assert carried(store, "register-all-a", tmp_path) == record(home)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from twinseal.errors import RegistryError
-from twinseal.registry.store import Store, answering, check_model_id, connect, server_command, shown
-from twinseal.trust.home import Home
+from twinseal.registry.store import Store, check_model_id, connect, registry_errors, server_command, without_password
+from twinseal.trust.root.home import Home
 
 
 def test_default_store_is_sqlite_under_the_home(store: Store, registry_home: Home) -> None:
@@ -62,16 +62,16 @@ def test_database_that_is_none_is_refused(tmp_path: Path, store: Store) -> None:
 def test_every_foreign_error_becomes_ours() -> None:
     with (
         pytest.raises(RegistryError, match=r"thing: expected an answer of MLflow, got KeyError \('k'\)"),
-        answering("thing"),
+        registry_errors("thing"),
     ):
         raise KeyError("k")
-    with pytest.raises(RegistryError, match=r"^ours$"), answering("thing"):
+    with pytest.raises(RegistryError, match=r"^ours$"), registry_errors("thing"):
         raise RegistryError("ours")
 
 
 def test_password_in_an_address_is_not_shown() -> None:
-    assert shown("https://user:secret@host:1/x") == "https://host:1/x"
-    assert shown("sqlite:////home/a/mlflow.db") == "sqlite:////home/a/mlflow.db"
+    assert without_password("https://user:secret@host:1/x") == "https://host:1/x"
+    assert without_password("sqlite:////home/a/mlflow.db") == "sqlite:////home/a/mlflow.db"
 
 
 @pytest.mark.parametrize("model_id", ["", "m-", "m-" + "g" * 32, "m-" + "0" * 33, "../m-" + "0" * 32])

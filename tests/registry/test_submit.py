@@ -8,7 +8,7 @@ import pytest
 from twinseal.errors import RegistryError
 from twinseal.files import inventory
 from twinseal.registry.store import Store
-from twinseal.registry.submit import NOTE, describe_candidate, download, flatten, submit
+from twinseal.registry.submit import NOTE, RunRecord, describe_candidate, download, flatten, submit
 
 
 @pytest.fixture
@@ -26,8 +26,9 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def submitted(store: Store, bundle: Path, model: str, **changes: Any) -> str:
-    given: dict[str, Any] = {"description_markdown": "# text", "params": {}, "metrics": {}} | changes
-    return submit(store, bundle, model=model, **given)
+    given: dict[str, Any] = {"params": {}, "metrics": {}} | changes
+    text = given.pop("description_markdown", "# text")
+    return submit(store, bundle, model=model, description_markdown=text, run=RunRecord(**given))
 
 
 def test_candidate_comes_back_byte_for_byte(store: Store, bundle: Path, tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ import torch
 
 from twinseal.config import parse, read_yaml
 from twinseal.guard.calibration import fit as fit_guard
+from twinseal.measures.robustness import EvasionMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.training import RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.attacks.evasion import Evasion, evade
+from twinseal.robustness.attack import Testbed
+from twinseal.robustness.attack_checks import AttackRuns, flags
+from twinseal.robustness.attacks.evasion import attack_all, measure_runs
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -124,6 +127,30 @@ def make_threats(shipped: dict[str, Any]) -> Callable[..., Threats]:
 
 
 @pytest.fixture(scope="session")
+def short(shipped: dict[str, Any]) -> dict[str, Any]:
+    """Sections of the shipped threats, all attackers that the battery tries, each short."""
+    every, asked, _ = shipped["evasion"]
+    scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
+    return {
+        "evasion": [
+            every | {"attacks": ["pgd", "strong"], "epsilon_sigma": [0.1, 0.25], "pgd_steps": 8},
+            asked | {"epsilon_sigma": [0.1, 0.25], "queries": 20},
+        ],
+        "boosting": shipped["boosting"] | {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]},
+        "adaptive": shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
+        "sensors": shipped["sensors"] | {"most": 2, "steps": 3},
+        "scenarios": scenarios[:1],
+        "theft": shipped["theft"] | {"queries": [30, 400], "rounding_cycles": [5.0], "epsilon_sigma": 0.1},
+    }
+
+
+@pytest.fixture(scope="session")
+def quick(make_threats: Callable[..., Threats], short: dict[str, Any]) -> Threats:
+    """The shipped threats, each short."""
+    return make_threats(**short)
+
+
+@pytest.fixture(scope="session")
 def threats(make_threats: Callable[..., Threats]) -> Threats:
     return make_threats()
 
@@ -144,6 +171,18 @@ def network(networks: Networks) -> Ensemble:
 
 
 @pytest.fixture(scope="session")
-def evasion(model: Model, prepared: Prepared, threats: Threats) -> Evasion:
+def testbed(model: Model, prepared: Prepared, threats: Threats) -> Testbed:
+    """The candidate, its windows and every threat of the shipped policy."""
+    return Testbed(model, prepared, threats)
+
+
+@pytest.fixture(scope="session")
+def runs(testbed: Testbed) -> AttackRuns:
+    """Every attack of the policy on the network that answers for any unit."""
     torch.set_num_threads(1)
-    return evade(model, prepared, threats)["plain"]
+    return attack_all(testbed.model.networks.plain, testbed)
+
+
+@pytest.fixture(scope="session")
+def evasion(runs: AttackRuns, threats: Threats) -> EvasionMeasures:
+    return measure_runs(runs, flags(runs, threats.sanity))

@@ -3,14 +3,16 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from twinseal.measures.robustness import CheckName
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.windows import Windows
 from twinseal.robustness import attack_checks
-from twinseal.robustness.attack_checks import NOISE, Battery, Run, damage, flags
+from twinseal.robustness.attack_checks import NOISE, AttackRuns, Run, damage, flags
 from twinseal.robustness.threats import Sanity
 
 LIMITS = Sanity(noise_draws=1, least_effect_cycles=0.01, most_zero_gradients_share=0.1)
@@ -23,7 +25,7 @@ def run(attack: str, aim: str, epsilon: float, rise: float | None = None, change
     return Run("t", attack, aim, epsilon, estimates, epsilon if change is None else change)
 
 
-def battery(*instead: Run, flat: int = 0) -> Battery:
+def attack_runs(*instead: Run, flat: int = 0) -> AttackRuns:
     """Attacks as they should be, those in `instead` replacing their own kind."""
     runs = {(r.attack, r.aim, r.epsilon_sigma): r for r in _healthy()} | {
         (r.attack, r.aim, r.epsilon_sigma): r for r in instead
@@ -42,7 +44,7 @@ def battery(*instead: Run, flat: int = 0) -> Battery:
     )
     evaluation_set = EvaluationSet(windows, 4)
     bounds = {e: (TRUTH - np.float32(100 * e), TRUTH + np.float32(100 * e)) for e in (0.1, 0.2)}
-    return Battery(
+    return AttackRuns(
         evaluation_set, TRUTH.copy(), tuple(runs.values()), bounds, np.arange(4) < flat, TRUTH.copy(), (0.1, 5.0, 5.2)
     )
 
@@ -52,13 +54,13 @@ def _healthy() -> list[Run]:
 
 
 def test_attacks_that_work_raise_no_flag() -> None:
-    assert () == flags(battery(), LIMITS)
+    assert () == flags(attack_runs(), LIMITS)
 
 
 def test_damage_is_what_the_aim_wants() -> None:
     down = run("pgd", "any", 0.1, rise=-9.0)
-    assert 9.0 == pytest.approx(damage(down, battery()))
-    assert -9.0 == pytest.approx(damage(dataclasses.replace(down, aim="healthy-washing"), battery()))
+    assert 9.0 == pytest.approx(damage(down, attack_runs()))
+    assert -9.0 == pytest.approx(damage(dataclasses.replace(down, aim="healthy-washing"), attack_runs()))
 
 
 FLAGS = {
@@ -76,20 +78,20 @@ FLAGS = {
 
 @pytest.mark.parametrize("name", sorted(FLAGS))
 def test_each_doubt_is_flagged_by_its_name(name: str) -> None:
-    raised = flags(battery(*FLAGS[name]), LIMITS)
+    raised = flags(attack_runs(*FLAGS[name]), LIMITS)
     assert name in {flag.name for flag in raised}
     flag = next(flag for flag in raised if flag.name == name)
-    assert any(flag.about == f"{r.name} at ε {r.epsilon_sigma:g}" for r in battery(*FLAGS[name]).runs)
+    assert any(flag.about == f"{r.name}/eps-{r.epsilon_sigma:g}" for r in attack_runs(*FLAGS[name]).runs)
 
 
 @pytest.mark.parametrize("name", ["one-step-beats-many", "over-budget", "outside-certificate", "black-box-beats-white"])
 def test_a_doubt_raises_no_other(name: str) -> None:
-    assert {name} == {flag.name for flag in flags(battery(*FLAGS[name]), LIMITS)}
+    assert {name} == {flag.name for flag in flags(attack_runs(*FLAGS[name]), LIMITS)}
 
 
 def stuck(count: int, *, room: float = 100.0, share: float = 0.1) -> set[str]:
     """What is flagged when `count` of four flat windows stay where they are at the largest budget."""
-    whole = battery(flat=4)
+    whole = attack_runs(flat=4)
     held = np.arange(4) < count
     runs = tuple(
         dataclasses.replace(r, estimates=np.where(held & (r.epsilon_sigma == 0.2), TRUTH, r.estimates))
@@ -113,22 +115,22 @@ def test_flat_windows_that_the_certificate_holds_in_place_are_no_doubt() -> None
 
 
 def test_an_estimate_on_its_bound_is_within_it() -> None:
-    assert () == flags(battery(run("pgd", "any", 0.2, rise=20.0)), LIMITS)
+    assert () == flags(attack_runs(run("pgd", "any", 0.2, rise=20.0)), LIMITS)
 
 
 def test_a_budget_without_bounds_is_refused() -> None:
-    whole = battery()
+    whole = attack_runs()
     with pytest.raises(ValueError, match=r"bounds: expected some at ε 0.2, got \[0.1\]"):
         flags(dataclasses.replace(whole, bounds={0.1: whole.bounds[0.1]}), LIMITS)
 
 
 def test_more_steps_that_still_gain_are_flagged() -> None:
-    slow = dataclasses.replace(battery(), longer=(0.1, 5.0, 6.0))
+    slow = dataclasses.replace(attack_runs(), longer=(0.1, 5.0, 6.0))
     assert {"not-converged"} == {flag.name for flag in flags(slow, LIMITS)}
 
 
 def test_an_answer_that_changes_is_flagged() -> None:
-    fickle = dataclasses.replace(battery(), again=TRUTH + np.float32(0.5))
+    fickle = dataclasses.replace(attack_runs(), again=TRUTH + np.float32(0.5))
     assert {"random-output"} == {flag.name for flag in flags(fickle, LIMITS)}
 
 
@@ -137,7 +139,7 @@ def test_every_flag_stands_in_the_documents_with_when_why_and_what_to_do() -> No
     page = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text()
     lines = page.partition("| flag | raised if")[2].partition("\n\n")[0].splitlines()[2:]
     told = {row[0]: row[1:] for row in (line.strip("| ").split(" | ") for line in lines)}
-    assert raised == set(told)
+    assert raised == set(told) == set(get_args(CheckName))
     assert set(FLAGS) <= raised
     assert {3} == {len(cells) for cells in told.values()}
     assert all(len(cell) > 4 for cells in told.values() for cell in cells)

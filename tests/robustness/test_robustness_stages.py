@@ -9,23 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from pipelines import _stage, evade, poison
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.evidence import Subject, measures, outcome, provenance, test_result
 from twinseal.files import inventory
-from twinseal.prognostics.checkpoint import Model, read_model, write_model
+from twinseal.measures.poisoning import PoisoningMeasures
+from twinseal.measures.robustness import RobustnessMeasures
+from twinseal.measures.stages import of, schema
+from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.trust.home import Home
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
-WINDOW_FILES = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
+WINDOW_FILES, CANDIDATE, ACCEPTED = _stage.WINDOWS, _stage.CANDIDATE, _stage.ACCEPTED
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ def workspace(
     preparation: PrepareParams,
     training: TrainParams,
     make_threats: Callable[..., Threats],
+    short: dict[str, Any],
 ) -> Path:
     """As it is after train: accepted telemetry, windows, a candidate, the records of prepare, validate and train."""
     monkeypatch.chdir(tmp_path)
@@ -46,7 +51,7 @@ def workspace(
     threat = {"name": "backdoor", "attacker": "somebody who edits records", "kind": "backdoor", "shares": [0.5]}
     few = [{"name": "all-sensors", "attacker": "somebody between the sensors and the twin", "attacks": ["fgm", "pgd"]}]
     few[0] |= {"aims": ["any"], "epsilon_sigma": [0.1, 0.2], "bim_steps": 2, "pgd_steps": 5}  # type: ignore[dict-item]
-    threats = make_threats(poisoning=[threat], retrain_epochs=2, evasion=few)
+    threats = make_threats(**short | {"poisoning": [threat], "retrain_epochs": 2, "evasion": few})
     Path("policy").mkdir()
     Path("policy/roles.yaml").write_bytes(ROLES.read_bytes())
     plain = contract.model_dump(mode="json", exclude={"asset"})
@@ -54,13 +59,13 @@ def workspace(
     Path("policy/threats.yaml").write_text(json.dumps(threats.model_dump(mode="json")))
     sections = {"prepare": preparation.model_dump(mode="json"), "train": training.model_dump(mode="json")}
     Path("params.yaml").write_text(json.dumps({"data": {"source": "simulated", "asset": "toy"}, **sections}))
-    init_demo(Home.intended(), Roles.load(ROLES), datetime.now(UTC))
-    fleet.write(poison.ACCEPTED)
-    prepared.write(evade.WINDOWS)
-    write_model(evade.CANDIDATE, model)
+    init_demo(Home.default(), Roles.load(ROLES), datetime.now(UTC))
+    fleet.write(ACCEPTED)
+    prepared.write(WINDOW_FILES[0].parent)
+    write_model(CANDIDATE, model)
     made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
     made("train", model_files())
-    accepted = (_stage.subject(poison.ACCEPTED),)
+    accepted = (_stage.subject(ACCEPTED),)
     _stage.attest(
         "validate", test_result(accepted, result="PASSED", configuration=(), passed=("all",), measures={"rows": 1})
     )
@@ -77,7 +82,7 @@ def made(stage: str, subjects: tuple[Subject, ...]) -> None:
 
 
 def model_files() -> tuple[Subject, ...]:
-    return tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(evade.CANDIDATE))
+    return tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
 
 
 def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
@@ -87,12 +92,16 @@ def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
     signed = _stage.upstream("evade", *WINDOW_FILES)
     assert outcome(signed) == "PASSED"
     assert {*model_files(), *map(_stage.subject, (*WINDOW_FILES, evade.LIVES))} == set(signed.subjects)
-    assert json.loads((evade.REPORT / "metrics.json").read_bytes()) == measures(signed)
-    assert {"clean", "attacks", "worst", "certified", "injection", "injection_worst", "flags"} <= set(measures(signed))
-    assert {"commissioned", "sensors", "experiment", "scenarios", "guard"} <= set(measures(signed))
-    assert {"adaptive", "trees", "theft", "membership", "certificate"} <= set(measures(signed))
-    assert "injection/biased-interim-down" in signed.predicate["passedTests"]
-    assert "plain/all-sensors/pgd/any at ε 0.1" in signed.predicate["passedTests"]
+    assert json.loads((evade.REPORT / "measures.json").read_bytes()) == measures(signed)
+    read = of(RobustnessMeasures, signed)
+    assert read.to_dict() == measures(signed)
+    Draft202012Validator(schema()).validate({"evade": measures(signed)})
+    assert not Draft202012Validator(schema()).is_valid({"evade": measures(signed) | {"evasions": {}}})
+    assert set(RobustnessMeasures.model_fields) == set(measures(signed))
+    assert "injection/signatures/biased-interim-down" in signed.predicate["passedTests"]
+    assert "evasion/attacks/all-sensors/pgd/any/eps-0.1" in signed.predicate["passedTests"]
+    assert "commissioned/attacks/all-sensors/pgd/any/eps-0.1" in signed.predicate["passedTests"]
+    assert {"repair_abuse", "false_age", "membership"} <= set(signed.predicate["passedTests"])
     assert (evade.REPORT / "attacks.csv").read_text().startswith("epsilon_sigma,")
     assert "0 reasons to doubt" in capsys.readouterr().out
 
@@ -109,11 +118,13 @@ def test_evade_twice_gives_the_same_signed_bytes(workspace: Path) -> None:
 def test_poison_signs_what_it_measured(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     poison.main()
-    signed = _stage.upstream("poison", poison.ACCEPTED)
+    signed = _stage.upstream("poison", ACCEPTED)
     assert outcome(signed) == "PASSED"
-    assert {*model_files(), _stage.subject(poison.ACCEPTED)} == set(signed.subjects)
-    assert json.loads((poison.REPORT / "metrics.json").read_bytes()) == measures(signed)
-    assert ["backdoor at 0.5"] == signed.predicate["passedTests"]
+    assert {*model_files(), _stage.subject(ACCEPTED)} == set(signed.subjects)
+    assert json.loads((poison.REPORT / "measures.json").read_bytes()) == measures(signed)
+    assert of(PoisoningMeasures, signed).to_dict() == measures(signed)
+    Draft202012Validator(schema()).validate({"poison": measures(signed)})
+    assert ["backdoor/share-0.5"] == signed.predicate["passedTests"]
     assert (poison.REPORT / "attacks.csv").read_text().startswith("name,threat,share,")
 
 
@@ -121,7 +132,7 @@ def test_poison_signs_what_it_measured(workspace: Path, monkeypatch: pytest.Monk
 def test_a_file_added_to_the_candidate_after_train_is_refused_and_nothing_is_signed(
     workspace: Path, stage: Any
 ) -> None:
-    (evade.CANDIDATE / "extra.py").write_text("x")
+    (CANDIDATE / "extra.py").write_text("x")
     with pytest.raises(EvidenceError, match="expected the files that train signed"):
         stage.main()
     assert not (_stage.EVIDENCE / f"{stage.__name__.rpartition('.')[2]}.dsse.json").exists()
@@ -129,7 +140,7 @@ def test_a_file_added_to_the_candidate_after_train_is_refused_and_nothing_is_sig
 
 @pytest.mark.parametrize("stage", [evade, poison])
 def test_a_candidate_of_other_bytes_is_refused(workspace: Path, stage: Any) -> None:
-    path = evade.CANDIDATE / "contract.json"
+    path = CANDIDATE / "contract.json"
     path.write_bytes(path.read_bytes().replace(b"wears", b"bears"))
     with pytest.raises(EvidenceError, match="or other bytes"):
         stage.main()
@@ -144,7 +155,7 @@ def test_windows_edited_after_prepare_are_refused(workspace: Path) -> None:
 
 
 def test_telemetry_edited_after_validate_is_refused(workspace: Path, fleet: Fleet) -> None:
-    fleet.select(fleet.units[1:]).write(poison.ACCEPTED)
+    fleet.select(fleet.units[1:]).write(ACCEPTED)
     with pytest.raises(DigestMismatchError, match="as validate signed it"):
         poison.main()
 
@@ -158,9 +169,12 @@ def test_without_the_record_of_train_nothing_is_attacked(workspace: Path) -> Non
 def test_windows_of_another_normaliser_are_refused(
     workspace: Path, fleet: Fleet, contract: Contract, preparation: PrepareParams
 ) -> None:
-    other = prepare(fleet, contract, preparation.model_copy(update={"seed": 8}))
+    prepare(fleet, contract, preparation.model_copy(update={"seed": 8})).write(WINDOW_FILES[0].parent)
+    made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
     with pytest.raises(EvidenceError, match="expected the normaliser of the model, got another one"):
-        evade.refuse_strangers(read_model(evade.CANDIDATE), other)
-    narrow = prepare(fleet, contract, preparation.model_copy(update={"window": 10}))
+        evade.main()
+    prepare(fleet, contract, preparation.model_copy(update={"window": 10})).write(WINDOW_FILES[0].parent)
+    made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
     with pytest.raises(EvidenceError, match="expected the model's channels and window"):
-        evade.refuse_strangers(read_model(evade.CANDIDATE), narrow)
+        evade.main()
+    assert not (_stage.EVIDENCE / "evade.dsse.json").exists()

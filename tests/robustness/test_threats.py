@@ -52,6 +52,8 @@ DEFECTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "no step": (("evasion", 0, "pgd_steps"), 0, "steps, restarts: expected at least 1"),
     "nobody attacks": (("evasion", 0, "attacker"), "", "expected a name and an attacker in words"),
     "no evasion": (("evasion",), [], "evasion: expected threats"),
+    "a name that is no key": (("evasion", 0, "name"), "all: sensors", "string should match pattern"),
+    "a scenario's name twice": (("scenarios", 1, "name"), "one-sensor", "scenarios: expected threats, each name once"),
     "no poisoning": (("poisoning",), [], "poisoning: expected threats"),
     "everyone poisoned": (("poisoning", 0, "shares"), [0.5, 1.0], "shares: expected at least one, rising, between 0"),
     "nobody poisoned": (("poisoning", 0, "shares"), [], "shares: expected at least one"),

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from twinseal.telemetry.cmapss import Cmapss, CmapssParams
+from twinseal.sources.cmapss import Cmapss, CmapssParams
+from twinseal.sources.simulated import SimulatedParams, simulate
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.simulated import SimulatedParams, simulate
 
 ROOT = Path(__file__).parents[2]
 POLICY = ROOT / "policy" / "contract.yaml"

@@ -120,7 +120,7 @@ def test_an_unknown_asset_names_the_nearest_known_one() -> None:
         ("assets: []", "one key 'assets'"),
         ("pump: {}", "one key 'assets'"),
         ("assets: {oven: 3}", "got \\['oven'\\]"),
-        ("assets: {oven: {asset: pump}}", "named by its place"),
+        ("assets: {oven: {asset: pump}}", "the key above it already names the asset"),
         ("assets: {oven: {}}", "field required"),
         ("assets: {oven: {}, oven: {}}", "given twice"),
     ],

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from twinseal.telemetry.data_docs import offline
+from twinseal.telemetry.data_docs import make_offline
 
 PAGE = """<!DOCTYPE html><html><head><title>t</title>
 <link rel="stylesheet" href="https://cdn.example/x.css">
@@ -13,13 +13,13 @@ PAGE = """<!DOCTYPE html><html><head><title>t</title>
 
 
 def test_nothing_is_fetched_and_no_script_runs() -> None:
-    page = offline(PAGE)
+    page = make_offline(PAGE)
     assert [] == re.findall(r"https?:|<script|<link|<img", page, re.IGNORECASE)
     assert "default-src 'none'" in page.split("</head>")[0]
 
 
 def test_what_is_said_is_kept_and_its_links_work() -> None:
-    page = offline(PAGE)
+    page = make_offline(PAGE)
     assert ["#section-1", "suite.html"] == re.findall(r'href="([^"]*)"', page)
     assert "<p>kept</p>" in page
     assert "<title>t</title>" in page

@@ -59,7 +59,7 @@ def test_the_suite_is_the_contract_every_rule_once(pump: Contract, pumps: Fleet)
 
 
 def test_a_suite_survives_json(pump: Contract) -> None:
-    import great_expectations as gx  # the test guard_decisions behind the door
+    import great_expectations as gx  # the test looks behind the door
 
     suite = build_suite(pump, None)
     value = {key: item for key, item in suite.to_json_dict().items() if key in ("name", "expectations", "meta")}
@@ -97,7 +97,7 @@ def test_an_expectation_that_raises_counts_as_broken(oven: Contract, monkeypatch
 
 
 def test_an_expectation_without_a_result_counts_as_broken(oven: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = expectations._batch
+    real = expectations._great_expectations_batch
 
     class Forgetful:
         def __init__(self, fleet: Fleet) -> None:
@@ -108,7 +108,7 @@ def test_an_expectation_without_a_result_counts_as_broken(oven: Contract, monkey
             result.results = [item for item in result.results if item.expectation_config.meta["name"] != "label rul"]
             return result
 
-    monkeypatch.setattr(expectations, "_batch", Forgetful)
+    monkeypatch.setattr(expectations, "_great_expectations_batch", Forgetful)
     outcome = apply(OVENS, oven, None)
     assert {"label rul"} == outcome.broken
     assert ["label"] == [finding.rule for finding in outcome.fleet_findings]
@@ -118,7 +118,7 @@ def test_what_great_expectations_throws_becomes_ours(oven: Contract, monkeypatch
     def thrown(_: Fleet) -> Any:
         raise KeyError("internals")
 
-    monkeypatch.setattr(expectations, "_batch", thrown)
+    monkeypatch.setattr(expectations, "_great_expectations_batch", thrown)
     with pytest.raises(DataError, match="expected Great Expectations to answer, got KeyError"):
         apply(OVENS, oven, None)
 

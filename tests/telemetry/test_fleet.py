@@ -77,8 +77,8 @@ def test_the_bytes_hold_no_versions_of_libraries_beyond_the_writer(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"cycle": [1, 2.5, 3]}, "no whole number"),
-        ({"cycle": [1, 2, 2**32 + 3]}, "no whole number"),
+        ({"cycle": [1, 2.5, 3]}, "not a whole number"),
+        ({"cycle": [1, 2, 2**32 + 3]}, "not a whole number"),
         ({"cycle": [1, None, 3]}, "cycle: expected int32"),
         ({"cycle": ["1", "two", "3"]}, "cycle: expected int32"),
         ({"unit": ["a", None, "a"]}, "unit: expected str"),

@@ -6,12 +6,12 @@ import pytest
 
 from tests.telemetry.conftest import POLICY
 from twinseal.errors import ConfigError, DataError
+from twinseal.sources.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.expectations import apply
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.regimes import NOWHERE, regimes
 from twinseal.telemetry.screening import screen
-from twinseal.telemetry.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
 from twinseal.telemetry.validation import validate
 
 
@@ -49,7 +49,7 @@ def test_without_settings_all_is_one_regime() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": ["none"]}, "expected a setting that is not used and never absent, got 'none'"),
+        ({"settings": ["none"]}, "expected a setting that is not used and never missing, got 'none'"),
         ({"settings": ["supply_voltage"]}, "expected a setting that is not used"),
         ({"settings": []}, "expected settings, each once"),
         ({"within": [0.0]}, "with a `within` above zero"),

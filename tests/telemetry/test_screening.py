@@ -9,7 +9,7 @@ import pytest
 from tests.telemetry.conftest import oven_table
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.screening import Finding, row_rules, screen, untested
+from twinseal.telemetry.screening import Finding, row_rules, screen, untested_rules
 
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -130,8 +130,8 @@ def test_one_wild_unit_does_not_make_the_others_inconsistent(pumps: Fleet, pump:
 
 def test_a_fleet_too_small_to_say_what_is_usual_says_so(pumps: Fleet, pump: Contract) -> None:
     few = pumps.select(pumps.units[:9])
-    assert ("consistency",) == untested(pump, units=len(few.units))
-    assert () == untested(pump, units=len(pumps.units))
+    assert ("consistency",) == untested_rules(pump, units=len(few.units))
+    assert () == untested_rules(pump, units=len(pumps.units))
     assert "consistency" not in {rule.name for rule in row_rules(pump, units=9)}
 
 

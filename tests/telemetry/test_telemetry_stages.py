@@ -18,10 +18,10 @@ from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, DigestMismatchError, SignatureError
 from twinseal.evidence import PROVENANCE, TEST_RESULT, Statement, materials, measures, outcome
-from twinseal.trust.attestation import read_attestation
-from twinseal.trust.home import Home
-from twinseal.trust.root import ceremony
+from twinseal.trust.ceremonies import ceremony
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
+from twinseal.trust.signing.attestation import read_attestation
 
 Write = Callable[..., None]
 RAW, ACCEPTED = Path("data/raw/telemetry.parquet"), Path("data/accepted/telemetry.parquet")
@@ -75,7 +75,7 @@ def test_from_a_csv_to_accepted_telemetry_with_signed_evidence(workshop: Write, 
     assert sha256_file(ACCEPTED) == tested.digest_of(ACCEPTED.as_posix())
     assert sha256_file(Path("ovens.csv")) in {item.sha256 for item in materials(made)}
     assert 0.25 == measures(tested)["quarantined_share"]
-    assert measures(tested) == json.loads(Path("reports/validation/summary.json").read_text())
+    assert measures(tested) == json.loads(Path("reports/validation/measures.json").read_text())
     findings = json.loads(Path("data/quarantine/findings.json").read_text())
     assert [("oven-0", 3, "heat", "missing"), ("oven-1", 3, "heat", "missing")] == [
         (item["unit"], item["first_cycle"], item["channel"], item["rule"]) for item in findings

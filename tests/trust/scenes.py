@@ -13,15 +13,16 @@ from tuf.api.metadata import Metadata, MetaFile
 
 from twinseal.digests import sha256, sha256_file
 from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
-from twinseal.trust.attestation import write_attestation
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.release import oms, repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
-from twinseal.trust.root import ceremony
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
+from twinseal.trust.signing.attestation import write_attestation
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = Path(__file__).parents[2] / "policy" / "roles.yaml"
@@ -50,14 +51,13 @@ class Scene:
     def signatures(self, role: bytes, *holders: str) -> list[dict[str, str]]:
         return [sign_role(role, self.signer(holder)) for holder in holders]
 
-    def publish(self, release: Release, *, now: datetime = NOW) -> repository.Published:
+    def publish(self, release: Release, *, now: datetime = NOW) -> repository.Publication:
         """Stage, have two reviewers sign, publish."""
         role = repository.stage(self.home, release, expires=self.roles.expiry("reviewer", now))
         return repository.publish(
             self.home,
-            role,
+            Request(release, role),
             self.signatures(role, "alice", "bruno"),
-            release.to_bytes(),
             registrar=self.signer("registrar"),
             roles=self.roles,
             now=now,
@@ -150,7 +150,7 @@ def unchanged(statement: Statement) -> Statement:
     return statement
 
 
-def about(*changes: tuple[str, str]) -> Edit:
+def with_digests(*changes: tuple[str, str]) -> Edit:
     """An edit that puts other digests under the names of subjects."""
 
     def edit(statement: Statement) -> Statement:
@@ -162,7 +162,7 @@ def about(*changes: tuple[str, str]) -> Edit:
     return edit
 
 
-def saying(**changes: Any) -> Edit:
+def with_predicate(**changes: Any) -> Edit:
     """An edit that puts other values into the predicate."""
     return lambda statement: replace(statement, predicate=statement.predicate | changes)
 

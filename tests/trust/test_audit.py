@@ -26,7 +26,7 @@ from tests.trust import plain_log
 from twinseal.digests import canonical_json
 from twinseal.errors import AuditError, TrustError
 from twinseal.trust.audit import Entry, Log, disk, tree, verify
-from twinseal.trust.audit.entry import EVENTS, MAX_ENTRY_BYTES, SCHEMA, fit
+from twinseal.trust.audit.entry import EVENTS, MAX_ENTRY_BYTES, SCHEMA, truncate
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -154,7 +154,7 @@ def test_an_entry_from_any_bytes_is_one_or_our_error(data: bytes) -> None:
         Entry.from_bytes(data)
 
 
-def _said(**changes: Any) -> bytes:
+def _entry_bytes(**changes: Any) -> bytes:
     value = {"schema": SCHEMA, "time": "2026-03-01T12:00:00Z", "event": "approved", "actor": "alice", "model": "m"}
     value |= {"version": 1, "sha256": "", "details": {}} | changes
     return canonical_json({name: item for name, item in value.items() if item is not None})
@@ -163,42 +163,42 @@ def _said(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (_said(more=1), "expected exactly actor, details"),
-        (_said(actor=None), "expected exactly actor, details"),
-        (_said(schema="https://twinseal.dev/audit/v2"), "expected exactly"),
-        (b" " + _said(), "expected canonical JSON"),
-        (_said().replace(b'"version":1', b'"version":1,"version":1'), "a key is given twice"),
-        (_said(event="forgotten"), "expected one of anchored, submitted"),
-        (_said(event=["approved"]), "expected one of anchored, submitted"),
-        (_said(time="2026-03-01T12:00:00+00:00"), "expected a time as"),
-        (_said(time="2026-03-01T12:00:0٣Z"), "expected a time as|canonical"),
-        (_said(time=3), "expected a time as"),
-        (_said(actor=""), "expected names"),
-        (_said(actor=7), "expected names"),
-        (_said(actor="x" * 101), "expected names"),
-        (_said(version=-1), "expected a version"),
-        (_said(version=True), "expected a version"),
-        (_said(version=1.0), "expected a version"),
-        (_said(sha256="AB" * 32), "expected a SHA-256"),
-        (_said(sha256=0), "expected a SHA-256"),
-        (_said(details=[]), "expected at most 12 details"),
-        (_said(details={"comment": "x" * 501}), "expected details in words"),
-        (_said(details={"Comment": "x"}), "expected details in words"),
-        (_said(details={"comment": 1}), "expected details in words"),
-        (_said(details={f"d{number}": "" for number in range(13)}), "expected at most 12 details"),
+        (_entry_bytes(more=1), "expected exactly actor, details"),
+        (_entry_bytes(actor=None), "expected exactly actor, details"),
+        (_entry_bytes(schema="https://twinseal.dev/audit/v2"), "expected exactly"),
+        (b" " + _entry_bytes(), "expected canonical JSON"),
+        (_entry_bytes().replace(b'"version":1', b'"version":1,"version":1'), "a key is given twice"),
+        (_entry_bytes(event="forgotten"), "expected one of anchored, submitted"),
+        (_entry_bytes(event=["approved"]), "expected one of anchored, submitted"),
+        (_entry_bytes(time="2026-03-01T12:00:00+00:00"), "expected a time as"),
+        (_entry_bytes(time="2026-03-01T12:00:0٣Z"), "expected a time as|canonical"),
+        (_entry_bytes(time=3), "expected a time as"),
+        (_entry_bytes(actor=""), "expected names"),
+        (_entry_bytes(actor=7), "expected names"),
+        (_entry_bytes(actor="x" * 101), "expected names"),
+        (_entry_bytes(version=-1), "expected a version"),
+        (_entry_bytes(version=True), "expected a version"),
+        (_entry_bytes(version=1.0), "expected a version"),
+        (_entry_bytes(sha256="AB" * 32), "expected a SHA-256"),
+        (_entry_bytes(sha256=0), "expected a SHA-256"),
+        (_entry_bytes(details=[]), "expected at most 12 details"),
+        (_entry_bytes(details={"comment": "x" * 501}), "expected details in words"),
+        (_entry_bytes(details={"Comment": "x"}), "expected details in words"),
+        (_entry_bytes(details={"comment": 1}), "expected details in words"),
+        (_entry_bytes(details={f"d{number}": "" for number in range(13)}), "expected at most 12 details"),
         (b"[" * 5000, "expected JSON"),
         (b"x" * (MAX_ENTRY_BYTES + 1), "expected at most 16384 bytes"),
     ],
 )
 def test_malformed_entries_are_refused(data: bytes, says: str) -> None:
-    assert _said() == Entry.from_bytes(_said()).to_bytes()
+    assert _entry_bytes() == Entry.from_bytes(_entry_bytes()).to_bytes()
     with pytest.raises(AuditError, match=says):
         Entry.from_bytes(data)
 
 
 def test_words_from_outside_are_cut_and_lose_their_passwords() -> None:
     error = TrustError("https://user:secret@example.org/x \ud800 " + "é" * 600)
-    refused = entry(1).refused(error)
+    refused = entry(1).as_refusal(error)
     assert ("refused", "approved", "TrustError") == (
         refused.event,
         refused.details["attempted"],
@@ -207,7 +207,7 @@ def test_words_from_outside_are_cut_and_lose_their_passwords() -> None:
     assert refused.details["message"].startswith("https://example.org/x ? é")
     assert 500 == len(refused.details["message"])
     assert refused == Entry.from_bytes(refused.to_bytes())
-    assert "a…" == fit("abc", 2)
+    assert "a…" == truncate("abc", 2)
 
 
 # --- appending and proving ------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ for number in range(50):
 def test_a_log_held_by_another_is_waited_for_but_not_forever(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "LOCK_SECONDS", 0.1)
     with (
-        disk.locked(log.path / "lock", alone=True),
+        disk.lock(log.path / "lock", alone=True),
         pytest.raises(AuditError, match="expected the audit log to be free"),
     ):
         log.append(entry(7))
@@ -851,14 +851,14 @@ def test_where_there_is_no_log_it_is_said_how_one_begins(tmp_path: Path) -> None
 
 def test_the_refusal_that_cannot_be_logged_stands_and_says_so(log: Log) -> None:
     error = TrustError("version: expected 2, got 1", remedy="ask")
-    with pytest.raises(TrustError) as refusal, log.refusing(entry(7)):
+    with pytest.raises(TrustError) as refusal, log.log_refusal(entry(7)):
         raise error
     assert ("refused", "ask") == (log.read(-1)[0][1].event, refusal.value.remedy)
     (log.path / "key").unlink()
-    with pytest.raises(TrustError, match="version: expected 2, got 1") as refusal, log.refusing(entry(7)):
+    with pytest.raises(TrustError, match="version: expected 2, got 1") as refusal, log.log_refusal(entry(7)):
         raise error
     assert "ask This refusal is not in the audit log: " in refusal.value.remedy
-    with pytest.raises(OSError, match="other") as failure, log.refusing(entry(7)):
+    with pytest.raises(OSError, match="other") as failure, log.log_refusal(entry(7)):
         raise OSError("other")
     assert "This refusal is not in the audit log" in failure.value.__notes__[0]
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, saying
+from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, with_predicate
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
+from twinseal.registry.submit import RunRecord
 from twinseal.trust.audit import Log, log_of, verify
+from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import repository
-from twinseal.trust.release.approval import approve, reject
+from twinseal.trust.release.approval import RecordedDecision, approve, reject
 from twinseal.trust.release.request import Request
 
 LATER = NOW + timedelta(hours=1)
@@ -28,7 +30,7 @@ class Desk:
         self.scene, self.bundle, self.path = stage, bundle, path
         self.release = describe(bundle)
         self.role = repository.stage(stage.home, self.release, expires=stage.roles.expiry("reviewer", NOW))
-        Request(self.release, self.release.to_bytes(), self.role).write(path / "release")
+        Request(self.release, self.role).write(path / "release")
 
     @property
     def log(self) -> Log:
@@ -39,15 +41,19 @@ class Desk:
         """What was decided since the root, which is the first entry."""
         return [(item.event, item.actor, item.version, item.sha256) for _, item in self.log.read(1)]
 
-    def approve(self, holder: str, **changes: Any) -> Path:
-        said = {"anchor": self.scene.anchor, "holder": holder, "now": NOW, "audit": self.log}
-        said |= {"comment": "seen", "signer": self.scene.signer("alice" if "alice" in holder else holder)} | changes
-        return approve(self.path / "approvals", self.role, self.release.to_bytes(), self.bundle, **said)
+    @property
+    def request(self) -> Request:
+        return Request(self.release, self.role)
 
-    def reject(self, holder: str) -> Path:
-        said: dict[str, Any] = {"anchor": self.scene.anchor, "holder": holder, "signer": self.scene.signer(holder)}
-        said |= {"audit": self.log, "comment": "no", "now": NOW}
-        return reject(self.path / "approvals", self.role, self.release.to_bytes(), **said)
+    def approve(self, holder: str, **changes: Any) -> RecordedDecision:
+        reviewer = NamedSigner(holder, self.scene.signer("alice" if "alice" in holder else holder))
+        options = {"anchor": self.scene.anchor, "audit": self.log, "now": NOW, "comment": "seen"} | changes
+        return approve(self.path / "approvals", self.request, self.bundle, reviewer, **options)
+
+    def reject(self, holder: str) -> RecordedDecision:
+        reviewer = NamedSigner(holder, self.scene.signer(holder))
+        options: dict[str, Any] = {"anchor": self.scene.anchor, "audit": self.log, "now": NOW, "comment": "no"}
+        return reject(self.path / "approvals", self.request, reviewer, **options)
 
     def register(self, store: Any = None) -> registration.Registration:
         """Without a store it must be refused before MLflow is asked anything."""
@@ -55,7 +61,7 @@ class Desk:
         return registration.register(store, *places, roles=self.scene.roles, now=LATER)
 
     @property
-    def decided(self) -> list[str]:
+    def decision_files(self) -> list[str]:
         return sorted(path.name for path in (self.path / "approvals").glob("*"))
 
 
@@ -69,14 +75,14 @@ def test_the_way_of_a_release_is_in_the_log(desk: Desk) -> None:
     desk.reject("chiara")
     digest = desk.release.sha256
     assert [("approved", "alice", 1, digest), ("rejected", "chiara", 1, digest)] == desk.events
-    assert ["alice.json", "chiara.json"] == desk.decided
+    assert ["alice.json", "chiara.json"] == desk.decision_files
     assert {"comment": "seen"} == desk.log.read(1, 2)[0][1].details
     assert 3 == verify(desk.log.path).size
 
 
 def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
     desk.approve("alice")
-    judge(desk.bundle, desk.scene.home, "pump-rul", saying(verificationResult="FAILED"))
+    judge(desk.bundle, desk.scene.home, "pump-rul", with_predicate(verificationResult="FAILED"))
     desk.release = describe(desk.bundle)
     desk.role = repository.stage(desk.scene.home, desk.release, expires=desk.scene.roles.expiry("reviewer", NOW))
     with pytest.raises(GateRefusedError):
@@ -87,7 +93,34 @@ def test_a_refused_approval_is_logged_as_refused(desk: Desk) -> None:
     with pytest.raises(SignatureError):
         desk.approve("../alice")
     assert "../alice" == desk.log.read(-1)[0][1].actor
-    assert ["alice.json"] == desk.decided
+    assert ["alice.json"] == desk.decision_files
+
+
+def test_the_same_decision_again_is_reported_and_not_logged_or_written_twice(desk: Desk) -> None:
+    first = desk.approve("alice")
+    written = first.path.read_bytes()
+    again = desk.approve("alice", now=LATER)
+    assert (True, False, first.path) == (first.is_new, again.is_new, again.path)
+    assert (written, 1) == (first.path.read_bytes(), len(desk.events))
+    assert (True, False) == (desk.reject("chiara").is_new, desk.reject("chiara").is_new)
+    assert ["approved", "rejected"] == [event for event, *_ in desk.events]
+
+
+def test_another_comment_or_decision_or_a_forged_file_is_decided_anew(desk: Desk) -> None:
+    path = desk.approve("alice").path
+    assert desk.approve("alice", comment="read again").is_new
+    assert desk.reject("alice").is_new
+    assert desk.approve("alice").is_new
+    path.write_text(path.read_text().replace("seen", "sign it too"))
+    assert desk.approve("alice", comment="sign it too").is_new
+    assert ["approved", "approved", "rejected", "approved", "approved"] == [event for event, *_ in desk.events]
+
+
+def test_an_approval_that_is_there_does_not_excuse_a_bundle_that_was_changed(desk: Desk) -> None:
+    desk.approve("alice")
+    judge(desk.bundle, desk.scene.home, "pump-rul", with_predicate(verificationResult="FAILED"))
+    with pytest.raises(TwinsealError, match="assess.dsse.json: expected sha256"):
+        desk.approve("alice")
 
 
 def no_key(folder: Path) -> None:
@@ -115,7 +148,7 @@ def test_what_cannot_be_logged_is_not_approved_or_rejected(harm: Callable[[Path]
         with pytest.raises(AuditError) as refusal:
             act("bruno")
         assert "This refusal is not in the audit log" in refusal.value.remedy
-    assert ["alice.json"] == desk.decided
+    assert ["alice.json"] == desk.decision_files
 
 
 @HARMS
@@ -128,13 +161,13 @@ def test_what_cannot_be_logged_is_not_registered(harm: Callable[[Path], None], d
     with pytest.raises(AuditError):
         desk.register()
     assert before == {path: path.read_bytes() for path in desk.scene.home.repository.rglob("*.json")}
-    assert repository.current(desk.scene.home, "pump-rul") is None
+    assert repository.current_release(desk.scene.home, "pump-rul") is None
 
 
 def test_a_release_is_submitted_and_registered_in_the_log_once(store: Any, scene: Scene, tmp_path: Path) -> None:
     stage = scene.copy(tmp_path / "home")
     bundle = make_bundle(tmp_path / "bundle", stage.home)
-    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    said: dict[str, Any] = {"run": RunRecord({}, {}), "roles": stage.roles, "now": NOW}
     made = registration.request(
         store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said
     )
@@ -162,7 +195,7 @@ def test_what_cannot_be_logged_is_not_requested(store: Any, scene: Scene, tmp_pa
     bundle = make_bundle(tmp_path / "bundle", stage.home)
     shutil.rmtree(log_of(stage.home.path).path)
     log_of(stage.home.path).path.write_bytes(b"")
-    said: dict[str, Any] = {"params": {}, "metrics": {}, "reports": (), "roles": stage.roles, "now": NOW}
+    said: dict[str, Any] = {"run": RunRecord({}, {}), "roles": stage.roles, "now": NOW}
     with pytest.raises(TwinsealError, match="expected to write to the audit log, got File exists"):
         registration.request(
             store, stage.home, bundle, tmp_path / "release", model="pump-rul", policy_sha256=POLICY_SHA, **said

@@ -1,4 +1,4 @@
-"""A record of first cycles: what is signed is what is read, in one spelling, and nothing else is one."""
+"""A baseline record: what is signed is what is read, in canonical form, and nothing else is one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twinseal.errors import EvidenceError, SignatureError, ThresholdError
 from twinseal.evidence import BASELINE_RECORD, REVIEW, Statement, Subject
 from twinseal.trust import baseline_record
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
-from twinseal.trust.dsse import countersign_envelope, envelope_keys, sign_envelope, verify_envelope
+from twinseal.trust.signing.dsse import add_signature, envelope_keyids, sign_envelope, verify_envelope
 
 COLUMNS = (("flow", "m3/s"), ("heat", "K"))
 FIRST = BaselineRecord(
@@ -103,7 +103,7 @@ def test_the_honest_statement_is_taken() -> None:
         ({"version": "1"}, "expected a version from 1"),
         ({"time": "yesterday"}, "expected a time as"),
         ({"time": 1}, "expected a time as"),
-        ({"time": "2026-03-01T12:00:7Z"}, "in its one spelling"),
+        ({"time": "2026-03-01T12:00:7Z"}, "in its canonical form"),
         ({"extra": 1}, "expected exactly"),
     ],
 )
@@ -125,12 +125,12 @@ def test_not_a_number_has_no_spelling() -> None:
 
 def test_another_spelling_another_subject_or_another_kind_is_no_record() -> None:
     data = FIRST.to_bytes()
-    with pytest.raises(EvidenceError, match="one spelling"):
+    with pytest.raises(EvidenceError, match="in its canonical form"):
         BaselineRecord.from_bytes(data.replace(b'"version":1', b'"version": 1'))
-    with pytest.raises(EvidenceError, match="one spelling"):
+    with pytest.raises(EvidenceError, match="in its canonical form"):
         BaselineRecord.from_bytes(data.replace(b"303.0", b"303.00"))
     predicate = json.loads(data)["predicate"]
-    with pytest.raises(EvidenceError, match="one spelling"):
+    with pytest.raises(EvidenceError, match="in its canonical form"):
         BaselineRecord.from_bytes(
             Statement((Subject("first-cycles", "0" * 64),), BASELINE_RECORD, predicate).to_bytes()
         )
@@ -166,9 +166,9 @@ def test_signatures_are_added_one_by_one(scene: Scene) -> None:
     one = sign_envelope(payload, scene.signer("alice"))
     with pytest.raises(ThresholdError, match="expected 2"):
         verify_envelope(one, role)
-    two = countersign_envelope(one, scene.signer("bruno"))
+    two = add_signature(one, scene.signer("bruno"))
     assert payload == verify_envelope(two, role)
     keys = tuple(scene.signer(name).public_key.keyid for name in ("alice", "bruno"))
-    assert keys == envelope_keys(two)
+    assert keys == envelope_keyids(two)
     with pytest.raises(SignatureError, match="expected one signature by each key"):
-        countersign_envelope(two, scene.signer("alice"))
+        add_signature(two, scene.signer("alice"))

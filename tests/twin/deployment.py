@@ -25,15 +25,16 @@ from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
 from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
-from twinseal.trust.attestation import write_attestation
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies.ceremony import init_demo
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.oms import sign_directory
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.anchor import Anchor
-from twinseal.trust.root.ceremony import init_demo
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Role, Roles, RoleTable
+from twinseal.trust.signing.attestation import write_attestation
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL, OTHER = "pump-rul", "fan-rul"
@@ -149,9 +150,8 @@ class Deployment:
         signatures = [sign_role(role, self.home.signer(name)) for name in ("alice", "chiara")]
         repository.publish(
             self.home,
-            role,
+            Request(release, role),
             signatures,
-            release.to_bytes(),
             registrar=self.home.signer("registrar"),
             roles=self.roles,
             now=now,
@@ -183,12 +183,20 @@ def write_untrained(folder: Path, seed: int, model: str, hidden: tuple[int, ...]
     normaliser = Normaliser(np.full(width, 5.0), np.full(width, 2.0), np.zeros((1, 0)), np.zeros(0))
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
     write_model(
-        folder, Model(networks, contract(model), normaliser, "robust", deaf(len(CHANNELS)), {"plain": intervals})
+        folder,
+        Model(
+            networks,
+            contract(model),
+            normaliser,
+            "robust",
+            guard_without_calibration(len(CHANNELS)),
+            {"plain": intervals},
+        ),
     )
 
 
-def deaf(channels: int) -> GuardParams:
-    """A guard that has learned nothing: it knows the contract's rules and no more."""
+def guard_without_calibration(channels: int) -> GuardParams:
+    """A guard with the contract's limits only, not calibrated on telemetry."""
     return GuardParams(
         precision=tuple(map(tuple, np.eye(channels).tolist())),
         spans=(1,),

@@ -12,7 +12,7 @@ import pytest
 from tests import simulator
 from tests.simulator import Behaviour, Registry
 from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError, TwinsealError
-from twinseal.twin.byte_sources import Deadline, DirectorySource, RestSource, Source, within
+from twinseal.twin.byte_sources import Deadline, DirectorySource, RestSource, Source, limit_bytes
 
 ID = "m-" + "0" * 32
 TIMESTAMP, WEIGHTS = "metadata/timestamp.json", f"candidates/{ID}/model/model.safetensors"
@@ -206,16 +206,16 @@ def test_credentials_are_sent_and_not_shown(given: bool, registry: Registry, mon
 def test_deadline_counts_from_the_first_asking() -> None:
     times = iter([100.0, 100.0, 104.0, 105.0])
     deadline = Deadline(5.0, lambda: next(times))
-    assert deadline.left() == 5.0
-    assert deadline.left() == 1.0
+    assert deadline.remaining_s() == 5.0
+    assert deadline.remaining_s() == 1.0
     with pytest.raises(RegistryError, match="expected everything within 5 s, got less"):
-        deadline.left()
+        deadline.remaining_s()
 
 
 def test_surplus_is_not_handed_on() -> None:
     taken = []
     with pytest.raises(DigestMismatchError):
-        for chunk in within(iter([b"ab", b"cd"]), "x", 3):
+        for chunk in limit_bytes(iter([b"ab", b"cd"]), "x", 3):
             taken.append(chunk)
     assert taken == [b"ab"]
 

@@ -1,4 +1,4 @@
-"""First cycles of a unit: signed once, used as they were signed, and everything else said and left unused."""
+"""The baseline record of a unit: signed once, used as signed; every other record is reported and not used."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
 from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
-from twinseal.trust.dsse import sign_envelope
-from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.root import ceremony
+from twinseal.trust.ceremonies import ceremony
+from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.roles import Roles
-from twinseal.twin import commissioner, commissioning
+from twinseal.trust.signing.dsse import sign_envelope
+from twinseal.twin import commissioner, seen_records
 from twinseal.twin.admit import VerifiedModel
-from twinseal.twin.baseline_rows import breaches, take
+from twinseal.twin.baseline_rows import contract_violations, take_first_rows
 from twinseal.twin.byte_sources import DirectorySource
-from twinseal.twin.commissioner import Signed, commission
-from twinseal.twin.commissioning import Baselines, Kept, baselines, parse_memory, readings, write_memory
+from twinseal.twin.commissioner import CommissioningResult, commission
+from twinseal.twin.commissioning import Baselines, baselines, readings
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import Runtime
-from twinseal.twin.state import Seen, State
+from twinseal.twin.seen_records import SeenRecord, parse_memory, write_memory
+from twinseal.twin.state import LastSeen, State
 
 LATER = NOW + timedelta(hours=1)
 Rows = NDArray[np.float64]
@@ -71,12 +72,12 @@ class Plant:
     def key(self, holder: str) -> KeySigner:
         return self.deployment.home.signer(holder)
 
-    def commission(self, rows: Rows | None = None, unit: str = "pump-1", **options: Any) -> Signed:
+    def commission(self, rows: Rows | None = None, unit: str = "pump-1", **options: Any) -> CommissioningResult:
         holder = options.pop("holder", "emil")
         signer = options.pop("signer", None) or self.key(holder)
-        chosen: dict[str, Any] = {"holder": holder, "signer": signer, "now": LATER} | options
-        found = take(telemetry(healthy() if rows is None else rows, unit), self.verified.model.contract)
-        (signed,) = commission(self.twin, self.anchor, self.verified, found, **chosen)
+        chosen: dict[str, Any] = {"now": LATER} | options
+        found = take_first_rows(telemetry(healthy() if rows is None else rows, unit), self.verified.model.contract)
+        (signed,) = commission(self.twin, self.anchor, self.verified, found, NamedSigner(holder, signer), **chosen)
         return signed
 
     def baselines(self, now: datetime = LATER) -> Baselines:
@@ -180,7 +181,7 @@ def test_a_release_that_reads_fewer_channels_in_another_order_takes_what_it_read
     value["sensors"]["flow"]["used"] = False
     other = Contract.from_dict(value)
     expected = [CHANNELS.index(name) for name in other.inputs]
-    np.testing.assert_array_equal(healthy()[:, expected], readings(commissioned.commission().first, other))
+    np.testing.assert_array_equal(healthy()[:, expected], readings(commissioned.commission().record, other))
     assert len(CHANNELS) - 1 == len(expected)
     assert sorted(expected) != expected
 
@@ -190,7 +191,7 @@ def test_a_release_that_reads_fewer_channels_in_another_order_takes_what_it_read
 
 def test_a_unit_is_commissioned_once(commissioned: Plant) -> None:
     before = commissioned.file().read_bytes()
-    with pytest.raises(TrustError, match="pump-1: expected no first cycles signed before, got version 1") as caught:
+    with pytest.raises(TrustError, match="pump-1: expected no earlier baseline record, got version 1") as caught:
         commissioned.commission(healthy(2))
     assert "A worn machine" in caught.value.remedy
     assert before == commissioned.file().read_bytes()
@@ -201,34 +202,34 @@ def test_a_unit_is_commissioned_once(commissioned: Plant) -> None:
 def test_a_worn_machine_is_commissioned_again_after_its_record_was_deleted(commissioned: Plant) -> None:
     """The record is deleted, so that a worn machine can be commissioned as new: the twin remembers it."""
     commissioned.file().unlink()
-    commissioned.refuses("expected version 1 of its first cycles, got no record")
+    commissioned.refuses("expected version 1 of its baseline record, got none")
     with pytest.raises(TrustError, match="got version 1"):
         commissioned.commission(healthy(2))
     shutil.rmtree(commissioned.folder)
-    commissioned.refuses("expected version 1 of its first cycles, got no record")
+    commissioned.refuses("expected version 1 of its baseline record, got none")
 
 
 def test_the_same_first_cycles_stand_as_they_are(commissioned: Plant) -> None:
     before = commissioned.file().read_bytes()
     for options in ({}, {"replacing": True}, {"now": LATER + timedelta(days=1)}, {"holder": "flora"}):
         again = commissioned.commission(**options)
-        assert ("stands", 0, None) == (again.news, again.missing, again.replaced)
+        assert ("stands", 0, None) == (again.outcome, again.missing, again.replaced)
     assert before == commissioned.file().read_bytes()
 
 
 def test_what_is_replaced_is_kept_aside_and_logged(commissioned: Plant) -> None:
     before = commissioned.file().read_bytes()
     made = commissioned.commission(healthy(2), replacing=True)
-    assert ("signed", 2) == (made.news, made.first.version)
+    assert ("signed", 2) == (made.outcome, made.record.version)
     assert made.replaced is not None
     assert before == made.replaced.read_bytes()
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
     assert () == commissioned.baselines().refused
     event, said = commissioned.log()[-1]
     assert ("commissioned", "pump-1", "2", "version 1") == (event, said["unit"], said["version"], said["replaces"])
-    assert sha256(made.first.to_bytes()) == said["record"]
+    assert sha256(made.record.to_bytes()) == said["record"]
     third = commissioned.commission(healthy(3), replacing=True)
-    assert (3, 2) == (third.first.version, len(list((commissioned.folder / "replaced").iterdir())))
+    assert (3, 2) == (third.record.version, len(list((commissioned.folder / "replaced").iterdir())))
 
 
 @pytest.mark.parametrize("what", ["garbage", "link", "fifo"])
@@ -243,21 +244,22 @@ def test_something_else_in_the_place_of_a_record_is_moved_aside(what: str, plant
     }
     make[what]()
     plant.refuses("")
-    with pytest.raises(TrustError, match="expected no first cycles signed before, got a record that does not count"):
+    with pytest.raises(TrustError, match="expected no earlier baseline record, got a record that does not count"):
         plant.commission()
-    assert 1 == plant.commission(replacing=True).first.version
+    assert 1 == plant.commission(replacing=True).record.version
     assert b"{}" == target.read_bytes()
     np.testing.assert_array_equal(healthy(), plant.baselines()["pump-1"])
 
 
 def test_of_many_units_all_are_begun_with_or_none(commissioned: Plant) -> None:
     found = {unit: healthy(2) for unit in ("pump-2", "pump-1")}
-    emil: dict[str, Any] = {"holder": "emil", "signer": commissioned.key("emil"), "now": LATER}
-    with pytest.raises(TrustError, match="pump-1: expected no first cycles"):
-        commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil)
+    parts = (commissioned.twin, commissioned.anchor, commissioned.verified, found)
+    emil = NamedSigner("emil", commissioned.key("emil"))
+    with pytest.raises(TrustError, match="pump-1: expected no earlier baseline record"):
+        commission(*parts, emil, now=LATER)
     assert not commissioned.file("pump-2").exists()
-    done = commission(commissioned.twin, commissioned.anchor, commissioned.verified, found, **emil, replacing=True)
-    assert [("pump-2", 1), ("pump-1", 2)] == [(item.first.unit, item.first.version) for item in done]
+    done = commission(*parts, emil, now=LATER, replacing=True)
+    assert [("pump-2", 1), ("pump-1", 2)] == [(item.record.unit, item.record.version) for item in done]
     assert ["pump-1", "pump-2", "pump-9"] == sorted(commissioned.baselines())
 
 
@@ -271,7 +273,7 @@ def test_what_cannot_be_logged_is_not_signed(plant: Plant, monkeypatch: pytest.M
     assert not plant.file().exists()
 
 
-@pytest.mark.parametrize("killed", ["_put_aside", "write_new", "sync_folder", "keep_memory"])
+@pytest.mark.parametrize("killed", ["_move_aside", "write_new", "sync_folder", "store_memory"])
 def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
     killed: str, commissioned: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +289,7 @@ def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
     found = commissioned.baselines()
     assert "pump-9" in found
     if "pump-1" in found:
-        seed = 1 if killed == "_put_aside" else 2
+        seed = 1 if killed == "_move_aside" else 2
         np.testing.assert_array_equal(healthy(seed), found["pump-1"])
     else:
         assert ["pump-1"] == [item.unit for item in found.refused]
@@ -310,9 +312,9 @@ def test_nobody_but_a_commissioner_signs(holder: str, plant: Plant) -> None:
 
 @pytest.mark.attack(8)
 @pytest.mark.parametrize("thief", ["alice", "builder", "assessor", "registrar", "ruth"])
-def test_first_cycles_signed_by_another_role(thief: str, commissioned: Plant) -> None:
-    """First cycles are signed by a reviewer, the builder, the assessor, the registrar or a custodian."""
-    first = replace(commissioned.commission().first, version=2)
+def test_a_baseline_record_signed_by_another_role(thief: str, commissioned: Plant) -> None:
+    """A baseline record is signed by a reviewer, the builder, the assessor, the registrar or a custodian."""
+    first = replace(commissioned.commission().record, version=2)
     commissioned.forge(first, thief)
     commissioned.refuses("expected a signature by emil, flora (commissioner)")
 
@@ -332,7 +334,7 @@ def test_the_commissioners_key_is_revoked(change: Callable[..., Any], commission
     assert ["pump-1", "pump-9"] == sorted(item.unit for item in found.refused)
     assert all("expected a signature by" in item.reason for item in found.refused)
     made = commissioned.commission(holder="flora", replacing=True)  # from the telemetry that was kept
-    assert 2 == made.first.version
+    assert 2 == made.record.version
     np.testing.assert_array_equal(healthy(), commissioned.baselines()["pump-1"])
 
 
@@ -340,7 +342,7 @@ def test_the_commissioners_key_is_revoked(change: Callable[..., Any], commission
 def test_a_revoked_commissioner_signs_on(commissioned: Plant) -> None:
     """A revoked commissioner signs a newer version of a record, and tries to commission."""
     deployment = commissioned.deployment
-    key, first = commissioned.key("emil"), commissioned.commission().first
+    key, first = commissioned.key("emil"), commissioned.commission().record
     ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
     deployment.update_mirror()
     commissioned.verified = commissioned.pull()
@@ -384,9 +386,9 @@ def test_the_pins_of_the_commissioners_have_expired(commissioned: Plant) -> None
         (said,) = (item for item in commissioned.baselines(late).refused if item.unit == unit)
         assert refusal in said.reason
     state = State(commissioned.twin)
-    seen = state.seen(MODEL)
+    seen = state.last_seen(MODEL)
     assert seen is not None
-    state.remember(Seen(MODEL, late, seen.version, seen.sha256))
+    state.remember(LastSeen(MODEL, late, seen.version, seen.sha256))
     assert {} == dict(commissioned.baselines(LATER))
     with pytest.raises(TrustError, match=refusal):
         commissioned.commission(healthy(4), "pump-4", now=LATER)
@@ -405,13 +407,13 @@ def two_must_sign(plant: Plant) -> None:
 def test_two_commissioners_sign_one_after_the_other(plant: Plant) -> None:
     two_must_sign(plant)
     one = plant.commission()
-    assert ("signed", 1) == (one.news, one.missing)
+    assert ("signed", 1) == (one.outcome, one.missing)
     plant.refuses("expected 2 of emil, flora to sign, got emil")
-    assert ("stands", 1) == (plant.commission().news, plant.commission().missing)  # the same person twice
-    with pytest.raises(TrustError, match="expected no first cycles signed before, got version 1"):
+    assert ("stands", 1) == (plant.commission().outcome, plant.commission().missing)  # the same person twice
+    with pytest.raises(TrustError, match="expected no earlier baseline record, got version 1"):
         plant.commission(healthy(2), holder="flora")  # another measurement is not the same record
     two = plant.commission(holder="flora", now=LATER + timedelta(hours=1))
-    assert ("countersigned", 0, one.first) == (two.news, two.missing, two.first)
+    assert ("countersigned", 0, one.record) == (two.outcome, two.missing, two.record)
     np.testing.assert_array_equal(healthy(), plant.baselines()["pump-1"])
     assert ["commissioned"] * 2 == [event for event, _ in plant.log() if event == "commissioned"]
 
@@ -432,8 +434,8 @@ def test_another_units_record_is_renamed(commissioned: Plant) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": OTHER}, "pump-1: expected first cycles for pump-rul of a pump, got some for fan-rul of a pump"),
-        ({"asset": "fan"}, "got some for pump-rul of a fan"),
+        ({"model": OTHER}, "pump-1: expected a baseline record for pump-rul of a pump, got one for fan-rul of a pump"),
+        ({"asset": "fan"}, "got one for pump-rul of a fan"),
         ({"columns": tuple((name, "psi") for name in CHANNELS)}, "expected readings of speed in 1"),
         ({"columns": tuple((f"x{name}", "1") for name in CHANNELS)}, "expected readings of speed in 1"),
         ({"rows": ((99.0,) * 8,) * CYCLES}, "cycle 1: speed: expected 0 to 10 1, got 99"),
@@ -446,12 +448,12 @@ def test_a_thief_of_a_commissioners_key_signs_what_cannot_be(
     changes: dict[str, Any], message: str, commissioned: Plant
 ) -> None:
     """A thief of a commissioner's key signs for another model, other units of measure, readings that cannot be."""
-    first = commissioned.commission().first
+    first = commissioned.commission().record
     commissioned.forge(replace(first, **({"version": 2, "time": NOW} | changes)))
     commissioned.refuses(message)
-    made = commissioned.commission(healthy(2), replacing=True)  # the twin is not deaf to the honest next one
+    made = commissioned.commission(healthy(2), replacing=True)  # the twin still takes the honest next one
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
-    assert made.first.version <= 3
+    assert made.record.version <= 3
 
 
 @pytest.mark.attack(8)
@@ -461,7 +463,7 @@ def test_an_old_record_is_put_back_after_a_newer_one(commissioned: Plant) -> Non
     assert made.replaced is not None
     newer = commissioned.file().read_bytes()
     shutil.copy(made.replaced, commissioned.file())
-    commissioned.refuses("expected first cycles of version >= 2, as seen before, got 1")
+    commissioned.refuses("expected a baseline record of version >= 2, as seen before, got 1")
     commissioned.file().write_bytes(newer)
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
 
@@ -480,7 +482,7 @@ def test_a_record_that_was_carried_here_is_remembered(plant: Plant, tmp_path: Pa
         plant.file().write_bytes(data)
         np.testing.assert_array_equal(healthy(seed), plant.baselines()["pump-1"])
     plant.file().write_bytes(old)
-    plant.refuses("expected first cycles of version >= 2, as seen before, got 1")
+    plant.refuses("expected a baseline record of version >= 2, as seen before, got 1")
 
 
 def test_who_may_not_write_still_uses_what_was_carried_here(
@@ -491,7 +493,7 @@ def test_who_may_not_write_still_uses_what_was_carried_here(
     def read_only(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(commissioning, "write_whole", read_only)
+    monkeypatch.setattr(seen_records, "write_whole", read_only)
     assert ["pump-1", "pump-9"] == sorted(commissioned.baselines())
     assert not (commissioned.twin / "commissioned.json").exists()
 
@@ -516,14 +518,14 @@ def test_a_record_is_cut_short_or_one_bit_is_flipped(commissioned: Plant) -> Non
 @pytest.mark.attack(8)
 def test_a_signed_record_of_something_else(commissioned: Plant) -> None:
     """A commissioner's signature is over a statement with 21 rows, without readings, or over no statement at all."""
-    payload = json.loads(commissioned.commission().first.to_bytes())
+    payload = json.loads(commissioned.commission().record.to_bytes())
     rows = payload["predicate"]["rows"]
     key = commissioned.key("emil")
     for changed in ([*rows, rows[0]], rows[:-1], [[None] * 8] * CYCLES):
         payload["predicate"]["rows"] = changed
         payload["predicate"]["version"] = 2
         commissioned.file().write_bytes(sign_envelope(json.dumps(payload).encode(), key))
-        commissioned.refuses("first cycles: expected")
+        commissioned.refuses("baseline record: expected")
     for data in (b"{}", b"", b"NaN", b"[" * 100_000):
         commissioned.file().write_bytes(sign_envelope(data, key))
         commissioned.refuses("expected")
@@ -536,8 +538,8 @@ def test_a_folder_that_others_may_write_to(mode: int, commissioned: Plant) -> No
     commissioned.folder.chmod(mode)
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
-    assert "expected a folder of this user's that nobody else may write to" in found.refused[0].reason
-    with pytest.raises(TrustError, match="nobody else may write to"):
+    assert "expected a folder of this user that no one else can write to" in found.refused[0].reason
+    with pytest.raises(TrustError, match="no one else can write to"):
         commissioned.commission(healthy(4), "pump-4")
 
 
@@ -548,7 +550,7 @@ def test_a_link_in_the_place_of_the_folder(commissioned: Plant, tmp_path: Path) 
     commissioned.folder.symlink_to(tmp_path / "elsewhere")
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
-    with pytest.raises(TrustError, match="nobody else may write to"):
+    with pytest.raises(TrustError, match="no one else can write to"):
         commissioned.commission(healthy(4), "pump-4")
 
 
@@ -573,7 +575,7 @@ def test_a_broken_memory_is_no_reason_to_trust_anything(commissioned: Plant) -> 
 
 
 def test_a_memory_reads_back_as_itself() -> None:
-    memory = {unit_key(unit): Kept(unit, 3, "0" * 64) for unit in ("a", "b", "рump")}
+    memory = {unit_key(unit): SeenRecord(unit, 3, "0" * 64) for unit in ("a", "b", "рump")}
     assert memory == parse_memory(write_memory(memory))
     one = write_memory({unit_key("a"): memory[unit_key("a")]})
     with pytest.raises(EvidenceError, match="expected each unit once"):
@@ -589,10 +591,10 @@ def test_rows_are_taken_as_they_are_and_only_those(plant: Plant) -> None:
         row | {"cycle": row["cycle"] + CYCLES} for row in telemetry(99 * healthy())
     ]  # later cycles are not looked at
     for rows in (given, given[::-1], pd.DataFrame(given), iter(given)):
-        found = take(rows, contract())
+        found = take_first_rows(rows, contract())
         assert {"pump-1", "b"} == set(found)
         np.testing.assert_array_equal(healthy(), found["pump-1"])
-    assert ["b"] == list(take(given, contract(), ["b"]))
+    assert ["b"] == list(take_first_rows(given, contract(), ["b"]))
 
 
 def changed(at: int, /, **values: Any) -> list[dict[str, Any]]:
@@ -625,32 +627,32 @@ def changed(at: int, /, **values: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_first_cycles_that_are_not_whole_and_healthy_are_refused(rows: list[dict[str, Any]], finding: str) -> None:
-    assert 1 == len(take(telemetry(healthy()), contract()))
+    assert 1 == len(take_first_rows(telemetry(healthy()), contract()))
     with pytest.raises(
-        DataError, match="expected cycles 1 to 20 of each unit, whole and within the contract"
+        DataError, match="expected cycles 1 to 20 of each unit, complete and within the contract"
     ) as caught:
-        take(rows, contract())
+        take_first_rows(rows, contract())
     assert any(finding in item for item in caught.value.findings), caught.value.findings
 
 
 def test_a_unit_that_was_asked_for_must_be_there() -> None:
     with pytest.raises(DataError, match="pump-2: expected cycles 1 to 20, got none of 1, 2"):
-        take(telemetry(healthy()), contract(), ["pump-1", "pump-2"])
+        take_first_rows(telemetry(healthy()), contract(), ["pump-1", "pump-2"])
     with pytest.raises(DataError, match="expected rows of a unit, got none"):
-        take([{"a": 1}], contract())
+        take_first_rows([{"a": 1}], contract())
 
 
 def test_bounds_belong_to_what_they_bound() -> None:
     rows = np.tile(np.linspace(0.0, 10.0, CYCLES)[:, None], (1, len(CHANNELS)))
-    assert () == breaches(rows, contract())
-    assert () == breaches(rows.astype(np.float32).astype(np.float64), contract())
-    assert 8 == len(breaches(rows + 0.001, contract()))
+    assert () == contract_violations(rows, contract())
+    assert () == contract_violations(rows.astype(np.float32).astype(np.float64), contract())
+    assert 8 == len(contract_violations(rows + 0.001, contract()))
 
 
 @pytest.mark.parametrize("unit", ["pump-1", 7, np.int64(7), "007", "рump"])
 def test_a_unit_has_the_name_that_the_runtime_gives_it(unit: Any, plant: Plant) -> None:
-    (name,) = take(telemetry(healthy(), unit), contract())
-    assert name == Runtime(plant.verified).step(telemetry(healthy(), unit)[0]).unit
+    (name,) = take_first_rows(telemetry(healthy(), unit), contract())
+    assert name == Runtime(plant.verified).predict(telemetry(healthy(), unit)[0]).unit
     assert isinstance(name, str)
 
 
@@ -693,14 +695,14 @@ def test_a_commissioner_sees_what_he_signs_and_is_asked(
     command = "commission new.csv --model pump-rul --as emil"
     code, said = terminal(command, "n\n")
     assert (2, True) == (code, "nothing was signed" in said)
-    assert "Sign as emil that this is what pump-1, рump-9 says when new and healthy?" in said
+    assert "Sign as emil that these are the readings of pump-1, рump-9 when new and healthy?" in said
     mean, low, high = (
         f"{value:.6g}" for value in (healthy()[:, 2].mean(), healthy()[:, 2].min(), healthy()[:, 2].max())
     )
     sigma = (healthy()[:, 2].mean() - 5.0) / 2.0  # the deployment's normaliser
     assert f"flow {mean} {low} {high} 0 to 10 1 {sigma:+.2f}" in said
     assert "рump-9 ('\\u0440ump-9'), cycles 1 to 20" in said  # a Cyrillic р shows itself
-    assert "without first cycles the model gives it" in said
+    assert "without a baseline the model gives it" in said
     assert not Path("twin/commissioned").exists()
     code, said = terminal(command, "y\n")
     assert (0, True) == (code, "signed pump-1 version 1 signed рump-9 version 1" in said)
@@ -708,9 +710,12 @@ def test_a_commissioner_sees_what_he_signs_and_is_asked(
     assert (0, True, True) == (code, "stands pump-1 version 1" in said, "commissioned before: version 1" in said)
     pd.DataFrame(telemetry(healthy(2))).to_csv("new.csv", index=False)
     code, said = terminal(f"{command} --yes")
-    assert (1, True) == (code, "pump-1: expected no first cycles signed before, got version 1" in said)
+    assert (1, True) == (code, "pump-1: expected no earlier baseline record, got version 1" in said)
     code, said = terminal(f"{command} --yes --replace")
-    assert (0, True) == (code, "signed pump-1 version 2 what it replaces is kept: twin/commissioned/replaced/" in said)
+    assert (0, True) == (
+        code,
+        "signed pump-1 version 2 the record that it replaces is kept: twin/commissioned/replaced/" in said,
+    )
     code, said = terminal("audit show --state twin")
     assert (0, True, True) == (code, "commissioned" in said, "unit: pump-1" in said)
 
@@ -755,7 +760,7 @@ def test_what_is_not_used_is_said_at_the_start_of_a_run(
     (tmp_path / "twin/commissioned" / f"{unit_key('pump-1')}.dsse.json").write_bytes(b"{}")
     code, said = terminal(command)
     assert 0 == code
-    assert "pump-1: signed first cycles are not used, its life is estimated without them:" in said
+    assert "pump-1: its baseline record is not used, its life is estimated without it:" in said
     assert "pump-9: signed" not in said
     assert ["pump-1", "pump-9"] == [json.loads(line)["unit"] for line in _lines(terminal, f"{command} --json")]
 

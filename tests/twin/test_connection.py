@@ -31,37 +31,37 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield registry
 
 
-def says(uri: Any) -> Behaviour:
+def candidate_answer(uri: Any) -> Behaviour:
     """MLflow's answer about a candidate whose artifacts are at `uri`."""
     return simulator.serve(json.dumps({"model": {"info": {"artifact_uri": uri}}}).encode())
 
 
-def fetched(registry: Registry, limit: int = len(DATA), **options: Any) -> bytes:
+def fetch_weights(registry: Registry, limit: int = len(DATA), **options: Any) -> bytes:
     with RestSource(registry.url, "m", **options) as source:
         return b"".join(source.open(WEIGHTS, limit))
 
 
 def test_large_file_comes_the_streaming_way_where_the_server_has_it(registry: Registry) -> None:
     registry.misbehave = {
-        f"2.0/{ABOUT}": says(f"mlflow-artifacts:/1/models/{ID}/artifacts"),
+        f"2.0/{ABOUT}": candidate_answer(f"mlflow-artifacts:/1/models/{ID}/artifacts"),
         STREAMED: simulator.serve(OTHER),  # other bytes, to see whence they come; the digest is the twin's to check
     }
-    assert OTHER == fetched(registry)
+    assert OTHER == fetch_weights(registry)
     assert f"/api/2.0/{STREAMED}1/models/{ID}/artifacts/model/model.safetensors" == registry.asked[-1]
 
 
 @pytest.mark.parametrize(
     "behaviour",
     [
-        says(f"file:///srv/{ID}/artifacts"),
-        says(f"s3://bucket/{ID}"),
-        says("mlflow-artifacts:/../../etc"),
-        says("mlflow-artifacts://elsewhere:80/1"),
-        says("mlflow-artifacts:/"),
-        says("mlflow-artifacts:/1/a?b=c"),
-        says("http:/elsewhere/1"),
-        says(None),
-        says(7),
+        candidate_answer(f"file:///srv/{ID}/artifacts"),
+        candidate_answer(f"s3://bucket/{ID}"),
+        candidate_answer("mlflow-artifacts:/../../etc"),
+        candidate_answer("mlflow-artifacts://elsewhere:80/1"),
+        candidate_answer("mlflow-artifacts:/"),
+        candidate_answer("mlflow-artifacts:/1/a?b=c"),
+        candidate_answer("http:/elsewhere/1"),
+        candidate_answer(None),
+        candidate_answer(7),
         simulator.serve(b""),
         simulator.serve(b"[]"),
         simulator.serve(b'{"model": []}'),
@@ -75,26 +75,29 @@ def test_large_file_comes_the_streaming_way_where_the_server_has_it(registry: Re
 )
 def test_odd_hint_leads_the_way_that_always_works_and_nowhere_else(behaviour: Behaviour, registry: Registry) -> None:
     registry.misbehave = {f"2.0/{ABOUT}": behaviour}
-    assert DATA == fetched(registry)
+    assert DATA == fetch_weights(registry)
     assert [f"/api/2.0/{ABOUT}", WEIGHTS] == registry.asked
 
 
 @pytest.mark.parametrize("behaviour", [simulator.status(404), simulator.status(500), simulator.status(503)])
 def test_streaming_way_that_is_shut_leads_to_the_other(behaviour: Behaviour, registry: Registry) -> None:
-    registry.misbehave = {f"2.0/{ABOUT}": says(f"mlflow-artifacts:/1/{ID}"), STREAMED: behaviour}
-    assert DATA == fetched(registry)
+    registry.misbehave = {f"2.0/{ABOUT}": candidate_answer(f"mlflow-artifacts:/1/{ID}"), STREAMED: behaviour}
+    assert DATA == fetch_weights(registry)
     assert WEIGHTS == registry.asked[-1]
 
 
 def test_streaming_way_that_gives_too_much_is_refused_at_once(registry: Registry) -> None:
-    registry.misbehave = {f"2.0/{ABOUT}": says(f"mlflow-artifacts:/1/{ID}"), STREAMED: simulator.serve(DATA + b"x")}
+    registry.misbehave = {
+        f"2.0/{ABOUT}": candidate_answer(f"mlflow-artifacts:/1/{ID}"),
+        STREAMED: simulator.serve(DATA + b"x"),
+    }
     with pytest.raises(DigestMismatchError, match=f"expected at most {len(DATA)} bytes, got a length"):
-        fetched(registry)
+        fetch_weights(registry)
 
 
 def test_small_file_asks_for_no_faster_way(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes(DATA[:100])
-    assert DATA[:100] == fetched(registry, LARGE_BYTES - 1)
+    assert DATA[:100] == fetch_weights(registry, LARGE_BYTES - 1)
     assert [WEIGHTS] == registry.asked
 
 
@@ -124,7 +127,7 @@ def test_large_file_that_ends_early_is_refused_at_once(kept: float, registry: Re
     registry.misbehave = {WEIGHTS: hang_up}
     start = time.monotonic()
     with pytest.raises(RegistryError, match="expected an answer of the registry, got none"):
-        fetched(registry)
+        fetch_weights(registry)
     assert time.monotonic() - start < 5
 
 
@@ -136,7 +139,7 @@ def test_large_file_that_stalls_is_refused_with_the_deadline(registry: Registry)
     registry.misbehave = {WEIGHTS: stall}
     start = time.monotonic()
     with pytest.raises(RegistryError, match="expected everything within 1 s, got less"):
-        fetched(registry, deadline_s=1.0)
+        fetch_weights(registry, deadline_s=1.0)
     assert time.monotonic() - start < 5
 
 

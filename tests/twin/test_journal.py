@@ -14,7 +14,7 @@ from twinseal.errors import AuditError, DigestMismatchError, RegistryError, Roll
 from twinseal.trust.audit import Entry, log_of, verify
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
-from twinseal.twin.runtime import current
+from twinseal.twin.runtime import current_model
 
 LATER = NOW + timedelta(hours=1)
 
@@ -92,7 +92,7 @@ def test_a_release_that_cannot_be_logged_is_not_installed(
     with pytest.raises(AuditError) as refusal:
         fetch(deployment, twin)
     assert "This refusal is not in the audit log" in refusal.value.remedy
-    assert 1 == current(twin, deployment.anchor, MODEL).release.version
+    assert 1 == current_model(twin, deployment.anchor, MODEL).release.version
     assert 1 == len(list((twin / "models").iterdir()))
 
 
@@ -102,4 +102,4 @@ def test_a_refusal_that_cannot_be_logged_stands(deployment: Deployment, twin: Pa
     with pytest.raises(RegistryError) as refusal:
         fetch(deployment, twin)
     assert "This refusal is not in the audit log" in refusal.value.remedy
-    assert 1 == current(twin, deployment.anchor, MODEL).release.version
+    assert 1 == current_model(twin, deployment.anchor, MODEL).release.version

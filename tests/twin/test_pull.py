@@ -26,15 +26,15 @@ from twinseal.errors import (
 )
 from twinseal.evidence import Subject
 from twinseal.files import inventory
-from twinseal.trust.attestation import write_attestation
-from twinseal.trust.dsse import sign_envelope
-from twinseal.trust.home import Home
 from twinseal.trust.release import repository
 from twinseal.trust.release.oms import sign_directory
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
+from twinseal.trust.signing.attestation import write_attestation
+from twinseal.trust.signing.dsse import sign_envelope
 from twinseal.twin.byte_sources import DirectorySource
-from twinseal.twin.pull import Admitted, pull
-from twinseal.twin.runtime import current
+from twinseal.twin.pull import PullResult, pull
+from twinseal.twin.runtime import current_model
 
 LATER = NOW + timedelta(hours=1)
 
@@ -45,14 +45,14 @@ class Twin:
     def __init__(self, deployment: Deployment, path: Path) -> None:
         self.deployment, self.path = deployment, path
 
-    def pull(self, now: object = LATER, **options: bool) -> Admitted:
+    def pull(self, now: object = LATER, **options: bool) -> PullResult:
         source = DirectorySource(self.deployment.mirror)
         return pull(source, self.deployment.anchor, MODEL, self.path, now, **options)  # type: ignore[arg-type]
 
     @property
     def version(self) -> int:
         """The release that a restart would run."""
-        return current(self.path, self.deployment.anchor, MODEL).release.version
+        return current_model(self.path, self.deployment.anchor, MODEL).release.version
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_damaged_installation_is_refused_at_the_start_and_mended_by_the_next_pul
     """A file of the installed model is damaged on the disk."""
     flip(twin.path, "models/*/bundle/model/model.safetensors")
     with pytest.raises(DigestMismatchError, match="model/model.safetensors: expected sha256"):
-        current(twin.path, twin.deployment.anchor, MODEL)
+        current_model(twin.path, twin.deployment.anchor, MODEL)
     assert (twin.pull().changed, twin.version) == (True, 1)
 
 
@@ -290,7 +290,7 @@ ATTACKS: list[tuple[Callable[[Deployment], None], type[TwinsealError], str]] = [
     (a_test_that_failed, GateRefusedError, "evade: expected the result PASSED, got FAILED"),
     (a_verdict_that_failed, GateRefusedError, "verdict: expected PASSED, got FAILED"),
     (a_verdict_without_a_result, GateRefusedError, "verdict: expected PASSED, got none"),
-    (evidence_of_another_candidate, EvidenceError, "evade's model files: expected evidence about this model"),
+    (evidence_of_another_candidate, EvidenceError, "about this model; evade: about something else: the files of the"),
     (evidence_signed_by_the_builder, SignatureError, "evade"),
     (a_verdict_from_another_policy, EvidenceError, "expected one on the policy .* got 000000"),
     (a_verdict_on_another_model, EvidenceError, f"expected one on the model {MODEL} .* got {OTHER}"),
@@ -417,7 +417,7 @@ def test_state_of_one_model_is_not_used_for_another(twin: Twin) -> None:
     with pytest.raises(EvidenceError, match=f"expected the state of {OTHER}, got that of {MODEL}"):
         pull(DirectorySource(deployment.mirror), deployment.anchor, OTHER, twin.path, LATER)
     with pytest.raises(EvidenceError, match=f"expected {OTHER}, got {MODEL}"):
-        current(twin.path, deployment.anchor, OTHER)
+        current_model(twin.path, deployment.anchor, OTHER)
 
 
 def test_empty_mirror_is_refused(deployment: Deployment, tmp_path: Path) -> None:
@@ -441,12 +441,12 @@ def test_installed_model_needs_its_reviewers_also_offline(twin: Twin) -> None:
     value["signatures"] = value["signatures"][:1]
     role.write_text(json.dumps(value))
     with pytest.raises(TwinsealError, match="expected 2 reviewers, got 1"):
-        current(twin.path, twin.deployment.anchor, MODEL)
+        current_model(twin.path, twin.deployment.anchor, MODEL)
 
 
 def test_twin_without_a_model_says_how_to_get_one(deployment: Deployment, tmp_path: Path) -> None:
     with pytest.raises(TwinsealError, match="expected an installed model, got none") as refusal:
-        current(tmp_path / "none", deployment.anchor, MODEL)
+        current_model(tmp_path / "none", deployment.anchor, MODEL)
     assert refusal.value.remedy == "Fetch one: twinseal pull"
 
 
@@ -456,7 +456,7 @@ def test_edited_state_is_refused(content: bytes, twin: Twin) -> None:
     """The twin's pointer or its memory is overwritten with something else."""
     (twin.path / "current").write_bytes(content)
     with pytest.raises(EvidenceError, match="expected an installed release, got"):
-        current(twin.path, twin.deployment.anchor, MODEL)
+        current_model(twin.path, twin.deployment.anchor, MODEL)
     (twin.path / "last_seen.json").write_bytes(content)
     with pytest.raises(EvidenceError, match=r"last_seen\.json: expected"):
         twin.pull()

@@ -14,29 +14,29 @@ from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
 from twinseal.registry.register import METADATA_RUN, publish
 from twinseal.registry.store import connect
-from twinseal.registry.submit import submit
-from twinseal.trust.home import Home
+from twinseal.registry.submit import RunRecord, submit
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
 from twinseal.twin.byte_sources import RestSource
-from twinseal.twin.pull import Admitted, pull
-from twinseal.twin.runtime import current
+from twinseal.twin.pull import PullResult, pull
+from twinseal.twin.runtime import current_model
 
 
 def registered(store: Any, deployment: Deployment, version: int, model: str, write: Writer | None = None) -> Release:
     """Submit, approve, register: as the pipeline and the reviewers do."""
     bundle = deployment.bundle(version, model, write=write)
-    model_id = submit(store, bundle, model=model, description_markdown="d", params={}, metrics={})
+    model_id = submit(store, bundle, model=model, description_markdown="d", run=RunRecord({}, {}))
     release = Release.describe(
         bundle, model=model, version=version, policy_sha256=POLICY.sha256, mlflow_model_id=model_id, parent_version=None
     )
     role = repository.stage(deployment.home, release, expires=NOW + timedelta(days=20))
     repository.publish(
         deployment.home,
-        role,
+        Request(release, role),
         [sign_role(role, deployment.home.signer(name)) for name in ("alice", "bruno")],
-        release.to_bytes(),
         registrar=deployment.home.signer("registrar"),
         roles=deployment.roles,
         now=NOW,
@@ -52,7 +52,7 @@ def beside(store: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, D
     return store, deployment, registered(store, deployment, 1, MODEL)
 
 
-def pulled(deployment: Deployment, server: str, model: str, tmp_path: Path) -> Admitted:
+def pulled(deployment: Deployment, server: str, model: str, tmp_path: Path) -> PullResult:
     with RestSource(server, model) as source:
         return pull(source, deployment.anchor, model, tmp_path / "twin", NOW)
 
@@ -103,7 +103,7 @@ def test_release_is_pulled_and_a_changed_byte_in_the_store_is_refused(
     weights.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
     with pytest.raises(DigestMismatchError, match=r"model/model\.safetensors: expected sha256 .* release 2 of"):
         pulled(deployment, server, model, tmp_path)
-    assert current(tmp_path / "twin", deployment.anchor, model).release == release
+    assert current_model(tmp_path / "twin", deployment.anchor, model).release == release
 
     weights.write_bytes(honest)
     assert pulled(deployment, server, model, tmp_path).model.release == second
@@ -126,7 +126,7 @@ def test_replayed_registry_is_refused(store: Any, server: str, registry_home: Ho
     store.client.set_registered_model_alias(model, "champion", "1")
     with pytest.raises(RollbackError):
         pulled(deployment, server, model, tmp_path)
-    assert current(tmp_path / "twin", deployment.anchor, model).release == second
+    assert current_model(tmp_path / "twin", deployment.anchor, model).release == second
 
 
 def large(folder: Path, _seed: int, model: str) -> None:
@@ -176,7 +176,7 @@ def test_everything_in_mlflow_points_elsewhere(store: Any, server: str, registry
         DigestMismatchError, match=r"evidence/.*: expected (sha256 .* as signed|at most \d+ bytes), got"
     ):
         pulled(deployment, server, model, tmp_path)
-    assert current(tmp_path / "twin", deployment.anchor, model).release.version == 1
+    assert current_model(tmp_path / "twin", deployment.anchor, model).release.version == 1
 
     shutil.rmtree(here)
     (tmp_path / "held").rename(here)
@@ -184,7 +184,7 @@ def test_everything_in_mlflow_points_elsewhere(store: Any, server: str, registry
     store.client.set_registered_model_tag(model, METADATA_RUN, "0" * 32)
     with pytest.raises(RegistryError):
         pulled(deployment, server, model, tmp_path)
-    assert current(tmp_path / "twin", deployment.anchor, model).release.version == 1
+    assert current_model(tmp_path / "twin", deployment.anchor, model).release.version == 1
 
     store.client.set_registered_model_tag(model, METADATA_RUN, run)  # the alias still says 1: it means nothing
     assert pulled(deployment, server, model, tmp_path).model.release == second

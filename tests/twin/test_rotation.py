@@ -10,11 +10,11 @@ import pytest
 
 from tests.twin.deployment import MODEL, NOW, Deployment
 from twinseal.errors import RootError, SignatureError, ThresholdError
-from twinseal.trust.root import ceremony
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.byte_sources import DirectorySource
-from twinseal.twin.pull import Admitted, pull
-from twinseal.twin.runtime import current
+from twinseal.twin.pull import PullResult, pull
+from twinseal.twin.runtime import current_model
 
 LATER = NOW + timedelta(hours=1)
 
@@ -26,12 +26,12 @@ class Installed:
         self.deployment, self.path, self.anchor = deployment, path, deployment.anchor
         self.pull()
 
-    def pull(self) -> Admitted:
+    def pull(self) -> PullResult:
         return pull(DirectorySource(self.deployment.mirror), self.anchor, MODEL, self.path, LATER)
 
     @property
     def version(self) -> int:
-        return current(self.path, self.anchor, MODEL).release.version
+        return current_model(self.path, self.anchor, MODEL).release.version
 
 
 @pytest.fixture

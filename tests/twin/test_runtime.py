@@ -71,8 +71,8 @@ def test_repaired_value_is_said_as_long_as_it_is_in_the_window(verified: Verifie
 
 def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> None:
     runtime = Runtime(verified)
-    runtime.step(row(1))
-    answer = runtime.step(row(2, heat=99.0, flow=99.0, noise=None))
+    runtime.predict(row(1))
+    answer = runtime.predict(row(2, heat=99.0, flow=99.0, noise=None))
     assert answer == Prediction(
         "pump-1",
         2,
@@ -82,21 +82,21 @@ def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> 
         "refused",
         ("flow", "heat", "noise"),
         False,
-        "inspect now: expected at most 2 channels that lie or are silent, got 3: flow, heat, noise",
+        "inspect now: expected at most 2 faulty, manipulated or missing channels, got 3: flow, heat, noise",
     )
-    assert runtime.step(row(3)).readings == "degraded"
+    assert runtime.predict(row(3)).readings == "degraded"
 
 
 @pytest.mark.parametrize("cycle", [None, "7", 0, -1, 1.5, math.nan, math.inf, True, 2**31, 10**400, [1]])
 def test_row_without_a_cycle_is_refused(cycle: Any, verified: VerifiedModel) -> None:
-    answer = Runtime(verified).step(row(cycle))
+    answer = Runtime(verified).predict(row(cycle))
     assert (answer.readings, answer.cycle, answer.rul_cycles) == ("refused", 0, 0.0)
     assert answer.advice.startswith("inspect now: expected a cycle after 0, got ")
 
 
 @pytest.mark.parametrize("unit", [None, "", math.nan, 1.5, True, ["a"]])
 def test_row_without_a_unit_is_refused(unit: Any, verified: VerifiedModel) -> None:
-    answer = Runtime(verified).step(row(1, unit))
+    answer = Runtime(verified).predict(row(1, unit))
     assert (answer.readings, answer.unit) == ("refused", "")
     assert answer.advice == "inspect now: expected the name of a unit, got none"
 
@@ -109,11 +109,11 @@ def test_row_that_is_no_row_is_refused(verified: VerifiedModel) -> None:
 def test_cycle_seen_before_is_refused_and_does_not_count(verified: VerifiedModel) -> None:
     runtime, other = Runtime(verified), Runtime(verified)
     for cycle in (1, 2, 3):
-        runtime.step(row(cycle, speed=5.0 + cycle / 10))
-        other.step(row(cycle, speed=5.0 + cycle / 10))
-    assert runtime.step(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
-    assert runtime.step(row(1)).readings == "refused"
-    assert runtime.step(row(4)) == other.step(row(4))
+        runtime.predict(row(cycle, speed=5.0 + cycle / 10))
+        other.predict(row(cycle, speed=5.0 + cycle / 10))
+    assert runtime.predict(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
+    assert runtime.predict(row(1)).readings == "refused"
+    assert runtime.predict(row(4)) == other.predict(row(4))
 
 
 def aged(verified: VerifiedModel, oldest: int) -> Runtime:
@@ -134,30 +134,30 @@ def test_attack_of_an_age_that_no_machine_had_in_training_is_refused_and_shuts_n
     """Far beyond the oldest machine a network says anything at all; one such number must not end the history either."""
     runtime, other = aged(verified, 50), aged(verified, 50)
     for cycle in (1, 2, 3):
-        assert runtime.step(row(cycle)) == other.step(row(cycle))
-    answer = runtime.step(row(1_003))
+        assert runtime.predict(row(cycle)) == other.predict(row(cycle))
+    answer = runtime.predict(row(1_003))
     assert ("refused", 0.0, 1_003) == (answer.readings, answer.rul_cycles, answer.cycle)
     assert "inspect now: expected an age of at most 50 cycles, as in training, got 1003" == answer.advice
-    assert runtime.step(row(4)) == other.step(row(4))
+    assert runtime.predict(row(4)) == other.predict(row(4))
 
 
 def test_names_that_begin_alike_are_not_one_unit(verified: VerifiedModel) -> None:
     runtime, long = Runtime(verified), "x" * 200
-    assert long == runtime.step(row(1, long)).unit
-    answer = runtime.step(row(1, long + "a"))
+    assert long == runtime.predict(row(1, long)).unit
+    answer = runtime.predict(row(1, long + "a"))
     assert ("", "inspect now: expected the name of a unit, got none") == (answer.unit, answer.advice)
-    assert "refused" != runtime.step(row(2, long)).readings
+    assert "refused" != runtime.predict(row(2, long)).readings
 
 
 def test_numbers_as_a_csv_brings_them_are_understood(verified: VerifiedModel) -> None:
-    assert Runtime(verified).step(row(1.0, 7)).unit == "7"
-    assert Runtime(verified).step(row(np.int64(3), np.int64(7))).cycle == 3
+    assert Runtime(verified).predict(row(1.0, 7)).unit == "7"
+    assert Runtime(verified).predict(row(np.int64(3), np.int64(7))).cycle == 3
 
 
 def test_missing_cycles_are_held_and_said(verified: VerifiedModel) -> None:
     runtime = Runtime(verified)
     rows = [row(cycle, speed=5.0 + cycle / 10) for cycle in (1, 2, 3, 6)]
-    answer = [runtime.step(r) for r in rows][-1]
+    answer = [runtime.predict(r) for r in rows][-1]
     held = np.array([[r[name] for name in CHANNELS] for r in (*rows[:3], rows[2], rows[2], rows[3])])
     assert answer.rul_cycles == verified.model.predict(held, 6)
     assert answer.advice.endswith("2 of the last 6 cycles were repaired")
@@ -166,10 +166,10 @@ def test_missing_cycles_are_held_and_said(verified: VerifiedModel) -> None:
 def test_after_a_long_silence_the_history_starts_again(verified: VerifiedModel) -> None:
     runtime = Runtime(verified)
     for cycle in (1, 2, 3, 4):
-        runtime.step(row(cycle))
-    answer = runtime.step(row(4 + WINDOW + 1))
+        runtime.predict(row(cycle))
+    answer = runtime.predict(row(4 + WINDOW + 1))
     assert answer.advice.endswith("a history of 1 cycles, fewer than 3")
-    assert answer.rul_cycles == Runtime(verified).step(row(4 + WINDOW + 1)).rul_cycles
+    assert answer.rul_cycles == Runtime(verified).predict(row(4 + WINDOW + 1)).rul_cycles
 
 
 def test_only_a_verified_model_runs(verified: VerifiedModel, first: Path) -> None:

@@ -17,8 +17,8 @@ from tests.twin.deployment import MODEL, NOW, Deployment
 from twinseal.errors import EvidenceError, TrustError, TwinsealError
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
-from twinseal.twin.runtime import current
-from twinseal.twin.state import Seen, State
+from twinseal.twin.runtime import current_model
+from twinseal.twin.state import LastSeen, State
 
 OPERATIONS = ("replace", "rename", "unlink", "rmdir", "fsync")
 
@@ -65,7 +65,7 @@ def test_killed_between_any_two_operations_a_twin_has_the_old_model_or_the_new(
         shutil.copytree(tmp_path / "start", twin)
         with killed_before(operation, monkeypatch) as done:
             pull(source, anchor, MODEL, twin, NOW)
-        found.append(current(twin, anchor, MODEL).release.version)
+        found.append(current_model(twin, anchor, MODEL).release.version)
         if "killed" not in done:
             break
         if operation % 7 == 0:  # whatever was left, the next pull gets to the end
@@ -88,7 +88,7 @@ def test_killed_while_the_first_model_is_pulled_leaves_none_or_all_of_it(
         with killed_before(operation, monkeypatch) as done:
             pull(source, anchor, MODEL, twin, NOW)
         try:
-            assert current(twin, anchor, MODEL).release.version == 1
+            assert current_model(twin, anchor, MODEL).release.version == 1
         except TwinsealError as error:
             assert "expected an installed model, got none" in str(error)
         assert pull(source, anchor, MODEL, twin, NOW).model.release.version == 1
@@ -114,14 +114,14 @@ def test_disk_that_fails_leaves_the_old_model(
         patch.setattr(os, operation, fails)
         with pytest.raises((OSError, TwinsealError), match="No space left on device"):
             pull(source, anchor, MODEL, tmp_path / "twin", NOW)
-    assert current(tmp_path / "twin", anchor, MODEL).release.version == 1
+    assert current_model(tmp_path / "twin", anchor, MODEL).release.version == 1
 
 
 def test_two_pulls_do_not_run_at_once(tmp_path: Path) -> None:
     state = State(tmp_path)
-    with state.locked(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
+    with state.write_lock(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    with state.shared(), state.shared(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
+    with state.read_lock(), state.read_lock(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -137,15 +137,15 @@ times = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=zones
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 
 
-@given(st.builds(Seen, st.text(max_size=20), times, st.integers(1, 2**40), digests))
-def test_memory_round_trips(seen: Seen) -> None:
-    assert Seen.from_bytes(seen.to_bytes()) == seen
+@given(st.builds(LastSeen, st.text(max_size=20), times, st.integers(1, 2**40), digests))
+def test_memory_round_trips(seen: LastSeen) -> None:
+    assert LastSeen.from_bytes(seen.to_bytes()) == seen
 
 
 @given(st.binary(max_size=200))
 def test_memory_from_any_bytes_is_a_value_or_our_error(data: bytes) -> None:
     with pytest.raises(EvidenceError):
-        Seen.from_bytes(data)
+        LastSeen.from_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_memory_from_any_bytes_is_a_value_or_our_error(data: bytes) -> None:
 )
 def test_malformed_memory_is_refused(text: str) -> None:
     with pytest.raises(EvidenceError, match=r"last_seen\.json: expected what a pull has seen"):
-        Seen.from_bytes(text.encode())
+        LastSeen.from_bytes(text.encode())
 
 
 @pytest.mark.attack(7)
@@ -173,11 +173,11 @@ def test_a_folder_that_others_may_write_to_is_refused(deployment: Deployment, tm
     pull(source, anchor, MODEL, twin, NOW)
     for mode in (0o777, 0o770, 0o702):
         twin.chmod(mode)
-        for act in (lambda: pull(source, anchor, MODEL, twin, NOW), lambda: current(twin, anchor, MODEL)):
-            with pytest.raises(TrustError, match="expected a folder of this user's that nobody else may write to"):
+        for act in (lambda: pull(source, anchor, MODEL, twin, NOW), lambda: current_model(twin, anchor, MODEL)):
+            with pytest.raises(TrustError, match="expected a folder of this user that no one else can write to"):
                 act()
     twin.chmod(0o755)
-    assert 1 == current(twin, anchor, MODEL).release.version
+    assert 1 == current_model(twin, anchor, MODEL).release.version
 
 
 @pytest.mark.attack(7)

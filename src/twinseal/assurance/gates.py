@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from twinseal.assurance.evidence_chain import HANGS, REQUIRED, broken_links
 from twinseal.config import Field, Settings
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement, Subject, measures
+from twinseal.evidence_chain import DEPENDS_ON, REQUIRED, broken_links
 from twinseal.measures.quantity import resolve
 from twinseal.measures.stages import STAGES, StageMeasures
 from twinseal.prognostics.families import FAMILIES, Family
@@ -176,7 +176,8 @@ def check_keys(gates: Gates, writable: Mapping[str, Keys], where: str) -> None:
             known = writable.get(gate.evidence, {}).get("/".join(parts[:at]))
             if known is not None and part not in known:
                 near = difflib.get_close_matches(part, sorted(known), n=1, cutoff=0.3)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; expected one of {', '.join(sorted(known))}"
+                expected = f"expected one of {', '.join(sorted(known))}" if known else "it has no entries"
+                hint = f"; did you mean '{near[0]}'?" if near else f"; {expected}"
                 raise ConfigError(
                     f"{where}: gate {gate.name}: {gate.evidence} writes no '{part}' in {gate.measure}{hint}"
                 )
@@ -268,7 +269,9 @@ class Verdict:
     @property
     def failures(self) -> tuple[str, ...]:
         """Everything that stands against the candidate, one line each; of broken links, the first break first."""
-        broken = sorted((item for item in self.evidence if item.reason), key=lambda item: item.reason.startswith(HANGS))
+        broken = sorted(
+            (item for item in self.evidence if item.reason), key=lambda item: item.reason.startswith(DEPENDS_ON)
+        )
         records = tuple(f"record of {item.stage}: {item.reason}" for item in broken)
         gates = tuple(f"{gate.name}: {gate.reason}" for gate in self.gates if gate.result == "FAILED")
         return (*records, *gates, *(f"policy: no gate looks at {stage}" for stage in self.unjudged))

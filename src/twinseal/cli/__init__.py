@@ -1,16 +1,16 @@
-"""The command line: a table of contents of what people do here, by who does it.
+"""The command line: one module for each role, one function for each command. Begin with `reviewers`.
 
-    options.py      what commands share: options, places, what is asked of a person
+    options.py      what commands share: options, places, examples, questions to a person
     custodians.py   init, trust show|renew|sign, keys rotate|revoke
-    key_holders.py         keys new|show
+    key_holders.py  keys new|show
     reviewers.py    review list|show, approve, reject
     registrar.py    register
     operator.py     pull, verify, run, commission
     audit.py        audit show|verify|prove
 
-Each command reads, calls one verb, and says what came. Exit codes are `twinseal.console`'s. The machine learning that
-a command needs is imported when the command runs: `--help` and the reviewer's commands start without torch, and the
-twin's without MLflow.
+Each command reads, calls one verb, and prints the result. Exit codes are those of `twinseal.console`. The machine
+learning that a command needs is imported when the command runs: `--help` and the commands of reviewers start without
+torch, and those of the twin without MLflow.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ import typer
 
 from twinseal import __version__
 from twinseal.cli import audit, custodians, key_holders, operator, registrar, reviewers
+from twinseal.cli.options import examples
 from twinseal.console import exit_code, out
 
 app = typer.Typer(
     name="twinseal",
     help="What a predictive-maintenance model must pass before a digital twin will load it.",
-    epilog="Exit codes: 0 done · 1 refused, with the reason and what to do · 2 misuse. Start: twinseal init --demo",
+    epilog=examples("twinseal init --demo", "twinseal review show", "twinseal --install-completion")
+    + "\n\nExit codes: 0 done · 1 refused, with the reason and what to do · 2 misuse · 3 telemetry was refused",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -41,14 +42,14 @@ EVERYONE = "Everyone"
 
 
 @app.callback(invoke_without_command=True)
-def about(
-    version: Annotated[bool, typer.Option("--version", help="Say the version, and stop.")] = False,
+def configure(
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and stop.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event, as JSON, to stderr.")] = False,
     passphrase_fd: Annotated[
         int | None, typer.Option(metavar="N", help="Read passphrases and PINs from this file descriptor.")
     ] = None,
 ) -> None:
-    """Set the log up; say the version."""
+    """Configure the log; print the version."""
     if passphrase_fd is not None:
         from twinseal.trust.keys.passphrases import descriptors
 
@@ -63,20 +64,20 @@ def about(
         raise typer.Exit
 
 
-app.command(rich_help_panel=CUSTODIAN)(custodians.init)
+app.command(rich_help_panel=CUSTODIAN, epilog=custodians.INIT_EXAMPLES)(custodians.init)
 app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
-key_holders.keys.command()(custodians.rotate)
-key_holders.keys.command()(custodians.revoke)
+key_holders.keys.command(epilog=custodians.ROTATE_EXAMPLES)(custodians.rotate)
+key_holders.keys.command(epilog=custodians.REVOKE_EXAMPLES)(custodians.revoke)
 app.add_typer(key_holders.keys, name="keys", rich_help_panel=EVERYONE)
 app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
-app.command(rich_help_panel=REVIEWER)(reviewers.approve)
-app.command(rich_help_panel=REVIEWER)(reviewers.reject)
-app.command(rich_help_panel=REGISTRAR)(registrar.register)
-app.command(rich_help_panel=OPERATOR)(operator.pull)
-app.command(rich_help_panel=OPERATOR)(operator.verify)
-app.command(rich_help_panel=OPERATOR)(operator.run)
-app.command(rich_help_panel=COMMISSIONER)(operator.commission)
+app.command(rich_help_panel=REVIEWER, epilog=reviewers.APPROVE_EXAMPLES)(reviewers.approve)
+app.command(rich_help_panel=REVIEWER, epilog=reviewers.REJECT_EXAMPLES)(reviewers.reject)
+app.command(rich_help_panel=REGISTRAR, epilog=registrar.REGISTER_EXAMPLES)(registrar.register)
+app.command(rich_help_panel=OPERATOR, epilog=operator.PULL_EXAMPLES)(operator.pull)
+app.command(rich_help_panel=OPERATOR, epilog=operator.VERIFY_EXAMPLES)(operator.verify)
+app.command(rich_help_panel=OPERATOR, epilog=operator.RUN_EXAMPLES)(operator.run)
+app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(operator.commission)
 
 
 def main() -> None:

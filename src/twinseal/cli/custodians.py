@@ -4,113 +4,150 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.tree import Tree
 
-from twinseal.cli.options import ROLES, agree, asking, new_passphrase, warn_of_demo
-from twinseal.console import err, out, shown
-from twinseal.errors import ThresholdError
-from twinseal.trust.home import Home
+from twinseal.cli.options import (
+    ROLES,
+    ask_new_passphrase,
+    confirm,
+    examples,
+    passphrase_prompt,
+    warn_of_demo,
+)
+from twinseal.console import err, out, printable
+from twinseal.errors import KeyAccessError
+from twinseal.trust.root.home import Home
 
-trust = typer.Typer(help="Who may do what, until when; and how that changes.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from twinseal.trust.ceremonies.ceremony import Outcome
+    from twinseal.trust.ceremonies.overview import Expiry
+    from twinseal.trust.root.anchor import Anchor
+    from twinseal.trust.root.pins import Pins
 
-Holder = Annotated[str, typer.Argument(metavar="HOLDER", help="Whose key, as policy/roles.yaml names them.")]
+trust = typer.Typer(
+    help="Which key has which role, until when; and how that changes.",
+    epilog=examples("twinseal trust show", "twinseal trust sign"),
+    no_args_is_help=True,
+)
+
+INIT_EXAMPLES = examples("twinseal init --demo", "TWINSEAL_HOME=/srv/twinseal/home twinseal init")
+ROTATE_EXAMPLES = examples("twinseal keys rotate alice", "twinseal keys rotate alice --public alice.pub")
+REVOKE_EXAMPLES = examples("twinseal keys revoke chiara")
+
+Holder = Annotated[str, typer.Argument(metavar="HOLDER", help="Whose key; a name in policy/roles.yaml.")]
 Sure = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def init(
     demo: Annotated[
-        bool, typer.Option("--demo", help="Throw-away keys for everyone, all here: to try it out.")
+        bool, typer.Option("--demo", help="Throw-away keys for everyone, all on this machine: to try it out.")
     ] = False,
 ) -> None:
     """Make the first root of trust: the anchor that every twin is installed with."""
-    from twinseal.trust.root import ceremony
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
-    home, roles, now = Home.intended(), Roles.load(ROLES), datetime.now(UTC)
+    home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
     home.make_private()
     if demo:
         anchor = ceremony.init_demo(home, roles, now)
         out.print("[bold yellow]DEMO KEYS[/]: unencrypted, all on one machine. They protect nothing; never use them.")
     else:
-        anchor = _ended(home, ceremony.init(home, roles, now, passphrase=asking()))
-    out.print(f"who may do what: {', '.join(f'{name} {len(r.holders)}' for name, r in roles.roles)}")
-    _say_anchor(home, anchor)
+        outcome = ceremony.init(home, roles, now, passphrase=passphrase_prompt())
+        if outcome.anchor is None:
+            _print_waiting(home, outcome)
+            return
+        anchor = outcome.anchor
+    out.print(f"roles: {', '.join(f'{name} {len(r.holders)}' for name, r in roles.roles)}")
+    _announce_anchor(home, anchor)
     out.print("carry it to each twin by hand, and compare the digest there: nothing else is trusted beforehand")
 
 
-@trust.command("show")
+@trust.command("show", epilog=examples("twinseal trust show"))
 def trust_show() -> None:
-    """Who may do what, with which key, how many it takes, and until when; what is near its end is red."""
-    from twinseal.trust import overview
+    """Show each role: its holders, their keys, how many must sign, until when. What ends soon is red."""
+    from twinseal.trust.ceremonies import overview
     from twinseal.trust.keys.key import fingerprint
 
     home, now = Home.find(), datetime.now(UTC)
     anchor = home.anchor()
-    left = {item.what: item for item in overview.expiries(home)}
+    expiries = {item.what: item for item in overview.expiries(home)}
     tree = Tree(f"[bold]root {anchor.version}[/]  sha256 {anchor.fingerprint}")
     for name, role in anchor.roles.items():
-        branch = tree.add(f"[bold]{name}[/]  {role.threshold} of {len(role.holders)}  {_left(left.get(name), now)}")
+        time_left = _time_left(expiries.get(name), now)
+        branch = tree.add(f"[bold]{name}[/]  {role.threshold} of {len(role.holders)}  {time_left}")
         for holder in role.holders:
-            branch.add(f"{shown(holder.name)}  key {fingerprint(holder.key)[:16]}")
+            branch.add(f"{printable(holder.name)}  key {fingerprint(holder.key)[:16]}")
     models = tree.add("[bold]models[/]")
     for model in anchor.models:
-        models.add(f"{model}  {_model(home, model)}{_left(left.get(model), now)}")
+        models.add(f"{model}  {_model_state(home, model)}{_time_left(expiries.get(model), now)}")
     if anchor.pins.revoked:
-        gone = tree.add("[bold]revoked[/]  keys that never count again")
+        revoked = tree.add("[bold]revoked[/]  keys that never count again")
         for value in anchor.pins.revoked:
-            gone.add(f"key {value[:16]}")
+            revoked.add(f"key {value[:16]}")
     out.print(tree)
-    for item in left.values():
-        if item.urgent(now):
-            err.print(f"[red]{shown(item.what)}: {item.left(now)}[/]; {item.remedy}")
+    for item in expiries.values():
+        if item.is_urgent(now):
+            err.print(f"[red]{printable(item.what)}: {item.time_left(now)}[/]; {item.remedy}")
     if home.proposal_dir.exists():
         err.print("[yellow]a new root is proposed and waits for signatures: twinseal trust sign[/]")
     warn_of_demo(anchor)
 
 
-@trust.command("renew")
+@trust.command("renew", epilog=examples("twinseal trust renew", "twinseal trust renew --yes"))
 def trust_renew(yes: Sure = False) -> None:
-    """The next root, with who may do what as policy/roles.yaml has it now; keys stay."""
-    from twinseal.trust.root import ceremony
+    """Make the next root, with the roles as policy/roles.yaml has them now. Keys stay."""
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
-    agree(yes, "Sign a new root of trust by policy/roles.yaml?")
-    _say_root(home, _ended(home, ceremony.renew(home, roles, datetime.now(UTC), passphrase=asking())))
+    confirm(yes, "Sign a new root of trust, with the roles of policy/roles.yaml?")
+    _print_outcome(home, ceremony.renew(home, roles, datetime.now(UTC), passphrase=passphrase_prompt()))
 
 
-@trust.command("sign")
+@trust.command(
+    "sign",
+    epilog=examples(
+        "twinseal trust sign", "TWINSEAL_CUSTODIAN_2_KEY=file:/media/me/custodian-2.pem twinseal trust sign"
+    ),
+)
 def trust_sign(yes: Sure = False) -> None:
-    """Sign the root that is proposed with the custodians' keys that are here; once enough have, publish it."""
-    from twinseal.trust.root import ceremony
-    from twinseal.trust.root.custody import Proposal
+    """Sign the proposed root with the custodians' keys on this machine; publish it once enough have signed."""
+    from twinseal.trust.ceremonies import ceremony
+    from twinseal.trust.ceremonies.custody import Proposal
     from twinseal.trust.root.roles import Roles
 
-    home, roles = Home.intended(), Roles.load(ROLES)
-    _show_proposed(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
-    agree(yes, "Sign that this is who may do what?")
-    _say_root(home, _ended(home, ceremony.finish(home, roles, datetime.now(UTC), passphrase=asking())))
+    home, roles = Home.default(), Roles.load(ROLES)
+    _print_proposal(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
+    confirm(yes, "Sign this root, with these roles and keys?")
+    outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt())
+    if outcome.anchor is None and not outcome.signed:
+        raise KeyAccessError(
+            f"{home.proposal_dir}: expected the key of a custodian on this machine, got none: nothing was signed",
+            remedy="; ".join(outcome.missing),
+        )
+    _print_outcome(home, outcome)
 
 
 def rotate(
     holder: Holder,
     public: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The new public key, of a holder elsewhere; else a pair is made here."),
+        typer.Option(metavar="FILE", help="The new public key of a holder elsewhere. Default: a pair is made here."),
     ] = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave a new key unencrypted.")] = False,
     yes: Sure = False,
 ) -> None:
-    """Another key for HOLDER, by a new root; the old one never counts again. The same after a theft, at once."""
+    """Replace the key of HOLDER, by a new root; the old key never counts again. After a theft: at once."""
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.keys.key import read_public_key
-    from twinseal.trust.root import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
-    agree(yes, f"Replace the key of {holder}, for good?")
+    confirm(yes, f"Replace the key of {holder}, for good?")
     demo = home.anchor().demo
     outcome = ceremony.rotate(
         home,
@@ -118,75 +155,86 @@ def rotate(
         holder,
         datetime.now(UTC),
         public=read_public_key(public) if public else None,
-        passphrase=asking(),
-        new_passphrase=lambda: None if no_passphrase or demo else new_passphrase(holder),
+        passphrase=passphrase_prompt(),
+        new_passphrase=lambda: None if no_passphrase or demo else ask_new_passphrase(holder),
     )
-    _say_root(home, _ended(home, outcome))
-    out.print(f"what only the old key of {holder} had signed counts no longer: docs/operating.md says what to redo")
+    if _print_outcome(home, outcome):
+        out.print(f"what only the old key of {holder} had signed no longer counts: docs/operating.md says what to redo")
 
 
 def revoke(holder: Holder, yes: Sure = False) -> None:
-    """One holder less, by a new root; the key never counts again."""
-    from twinseal.trust.root import ceremony
+    """Take every role from HOLDER, by a new root; the key never counts again."""
+    from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
-    agree(yes, f"Take every role from {holder}, for good?")
-    outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=asking())
-    _say_root(home, _ended(home, outcome))
-    out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
+    confirm(yes, f"Take every role from {holder}, for good?")
+    outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt())
+    if _print_outcome(home, outcome):
+        out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
 
 
-def _show_proposed(pins: Any, before: Any) -> None:
-    """Who would do what, and every key that the root before did not have: that is what a custodian signs."""
+def _print_proposal(pins: Pins, before: Pins | None) -> None:
+    """Each role with its holders, and every key that the root before did not have: that is what a custodian signs."""
     from twinseal.trust.keys.key import fingerprint
 
     known = {fingerprint(h.key) for role in before.roles.values() for h in role.holders} if before else set()
     for name, role in pins.roles.items():
-        out.print(f"  {name}: {role.threshold} of {', '.join(shown(holder.name) for holder in role.holders)}")
+        out.print(f"  {name}: {role.threshold} of {', '.join(printable(holder.name) for holder in role.holders)}")
         for holder in role.holders:
             if fingerprint(holder.key) not in known:
-                out.print(f"    [yellow]new[/]  {shown(holder.name)}  key {fingerprint(holder.key)}")
+                out.print(f"    [yellow]new[/]  {printable(holder.name)}  key {fingerprint(holder.key)}")
     for value in sorted(set(pins.revoked) - set(before.revoked if before else ())):
         out.print(f"    [yellow]revoked for good[/]  key {value}")
     out.print(f"  models: {', '.join(pins.models)}")
     out.print("compare each new key with its holder, by voice")
 
 
-def _ended(home: Home, outcome: Any) -> Any:
-    """The new anchor; or a refusal that says what the proposal waits for."""
+def _print_outcome(home: Home, outcome: Outcome) -> bool:
+    """Print what a ceremony led to; whether the new root is published."""
     if outcome.anchor is None:
-        raise ThresholdError(
-            "; ".join(outcome.missing),
-            remedy=f"It is kept: carry {home.proposal_dir} to who is missing, there: twinseal trust sign; and back.",
-        )
-    return outcome.anchor
+        _print_waiting(home, outcome)
+        return False
+    out.print(f"[green]published[/]  root {outcome.anchor.version}, until {outcome.anchor.expires:%Y-%m-%d}")
+    _announce_anchor(home, outcome.anchor)
+    out.print("send it to the running twins: [cyan]twinseal register --renew[/]; install new twins from the anchor")
+    return True
 
 
-def _say_root(home: Home, anchor: Any) -> None:
-    out.print(f"[green]published[/]  root {anchor.version}, until {anchor.expires:%Y-%m-%d}")
-    _say_anchor(home, anchor)
-    out.print("hand it to the twins that run: [cyan]twinseal register --renew[/]; install new ones from the anchor")
+def _print_waiting(home: Home, outcome: Outcome) -> None:
+    """Print whose signatures the proposal has, and whose it waits for."""
+    if outcome.signed:
+        out.print(f"[green]signed[/]  by {', '.join(outcome.signed)}; the proposal waits for")
+    else:
+        out.print("[yellow]proposed[/]  no custodian's key is on this machine; the proposal waits for")
+    for line in outcome.missing:
+        out.print(f"  {printable(line)}")
+    out.print(f"next: carry {printable(home.proposal_dir)} to them, there [cyan]twinseal trust sign[/], and back")
 
 
-def _say_anchor(home: Home, anchor: Any) -> None:
+def _announce_anchor(home: Home, anchor: Anchor) -> None:
+    """Print where the anchor is; DVC's stages hear of new keys by policy/signers.json."""
+    from twinseal.trust.root.signers import SIGNERS, write_signers
+
+    write_signers(SIGNERS, anchor)
     out.print(f"the anchor: {home.anchor_dir}  sha256 {anchor.fingerprint}")
 
 
-def _model(home: Home, model: str) -> str:
+def _model_state(home: Home, model: str) -> str:
+    """Its current release, and whether its approvals still count."""
     from twinseal.trust.release import repository
-    from twinseal.trust.release.model_role import count
+    from twinseal.trust.release.model_role import count_approvals
 
-    role, release = repository.role_of(home, model), repository.current(home, model)
+    role, release = repository.role_of(home, model), repository.current_release(home, model)
     if role is None or release is None:
         return "nothing registered"
-    tally = count(role.to_bytes(), (), home.anchor(), model)
+    tally = count_approvals(role.to_bytes(), (), home.anchor(), model)
     lacks = "" if not tally.missing else f"[red], {tally.missing} more needed: approve it again[/]"
     return f"release {release.version}, approved by {', '.join(tally.signed) or 'nobody'}{lacks}  "
 
 
-def _left(item: Any, now: datetime) -> str:
+def _time_left(item: Expiry | None, now: datetime) -> str:
     if item is None:
         return ""
-    colour = "red" if item.urgent(now) else "yellow" if item.expires - now < 3 * item.near else "green"
-    return f"[{colour}]{item.left(now)}[/]"
+    colour = "red" if item.is_urgent(now) else "yellow" if item.expires - now < 3 * item.near else "green"
+    return f"[{colour}]{item.time_left(now)}[/]"

@@ -4,47 +4,85 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from twinseal.cli.options import AnchorDir, As, Key, State, agree, passphrase, trusted, warn_of_demo
-from twinseal.console import err, out, shown
+from twinseal.cli.options import (
+    AnchorDir,
+    As,
+    AsJson,
+    KeyUri,
+    StateDir,
+    ask_passphrase,
+    confirm,
+    examples,
+    read_anchor,
+    warn_of_demo,
+)
+from twinseal.console import UNANSWERED, err, new_table, out, print_json, printable, refusals_as_json
 from twinseal.errors import ConfigError, DataError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from twinseal.trust.root.anchor import Anchor
+    from twinseal.twin.admit import VerifiedModel
+    from twinseal.twin.commissioner import CommissioningResult
+    from twinseal.twin.pull import PullResult
+    from twinseal.twin.runtime import Prediction
+
+PULL_EXAMPLES = examples(
+    "twinseal pull --from http://mlflow.example:5000 --model pump-rul --anchor anchor",
+    "twinseal pull --from /media/usb/mirror --model pump-rul --anchor anchor --state twin --json",
+)
+VERIFY_EXAMPLES = examples(
+    "twinseal verify models/bundle", "twinseal verify models/bundle --anchor anchor --json | jq .steps"
+)
+RUN_EXAMPLES = examples(
+    "twinseal run telemetry.csv --model pump-rul --anchor anchor",
+    "twinseal run telemetry.parquet --model pump-rul --last --limit 5",
+    "tail -f readings.jsonl | twinseal run - --model pump-rul --json",
+)
+COMMISSION_EXAMPLES = examples(
+    "twinseal commission new.csv --model pump-rul --as emil",
+    "twinseal commission new.csv --model pump-rul --as emil --unit pump-001 --unit pump-002 --yes",
+)
+
+NOT_IN_A_BUNDLE = (1, 2, 3, 6, 7)  # steps of docs/trust.md that only a pull can check
+MAX_NAMED = 10  # units in one line
 
 
 def pull(
     source: Annotated[str, typer.Option("--from", metavar="URL|DIR", help="MLflow's address, or a mirror on a disk.")],
     model: Annotated[str, typer.Option(help="Which model, e.g. pump-rul.")],
     anchor: AnchorDir = None,
-    state: State = Path("twin"),
+    state: StateDir = Path("twin"),
+    as_json: AsJson = False,
 ) -> None:
     """Fetch the current release and verify all of it; only then does it replace the model that runs."""
-    from twinseal.twin.byte_sources import DirectorySource, RestSource
-    from twinseal.twin.pull import pull as fetch
-
-    pinned = trusted(anchor)
-    now = datetime.now(UTC)
-    by_mlflow = source.startswith(("http://", "https://"))
-    if not by_mlflow and not Path(source).is_dir():
-        raise ConfigError(
-            f"--from {source}: expected http://…, https://…, or a folder, got neither",
-            remedy="Give MLflow's address, or the folder of a mirror.",
-        )
-    if by_mlflow:
-        with closing(RestSource(source, model)) as served:
-            admitted = fetch(served, pinned, model, state, now)
-    else:
-        admitted = fetch(DirectorySource(Path(source)), pinned, model, state, now)
+    with refusals_as_json(as_json):
+        pinned = read_anchor(anchor)
+        admitted = _fetch(source, pinned, model, state)
     release = admitted.model.release
-    news = "admitted" if admitted.changed else "current, and still whole"
-    out.print(f"[green]{news}[/]  {release.model} release {release.version}: {len(release.files)} files")
+    if as_json:
+        result = "admitted" if admitted.changed else "current"
+        names = {"model": release.model, "release": release.version, "release_sha256": release.sha256}
+        print_json({"result": result, **names, "files": len(release.files), "demo": pinned.demo})
+        return
+    name, files = f"{release.model} release {release.version}", len(release.files)
+    if admitted.changed:
+        out.print(f"[green]admitted[/]  {name}: {files} files")
+    else:
+        out.print(f"[green]already up to date[/]  {name}: all {files} files verified")
     out.print(f"verified: root, clock, metadata, approval, files, signature, {len(pinned.evidence)} records, contents")
     warn_of_demo(pinned)
 
@@ -52,18 +90,36 @@ def pull(
 def verify(
     directory: Annotated[Path, typer.Argument(help="A signed bundle: model/, model.sig.json, evidence/.")],
     anchor: AnchorDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Verify a signed directory offline: signature, evidence, verdict. Says nothing of approval or freshness."""
+    """Verify a signed directory offline: signature, evidence, verdict. It cannot show approval or freshness.
+
+    The steps have the numbers of docs/trust.md.
+    """
     from twinseal.trust.release.candidate import verify_bundle
 
-    if not directory.is_dir():
-        raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
-    pinned = trusted(anchor)
-    checked = verify_bundle(directory, pinned)
-    out.print(
-        f"[green]verified[/]  {checked.model}: {len(checked.files)} files, {len(checked.statements)} records, PASSED"
-    )
-    out.print("approval and freshness are not in a directory: they are checked by twinseal pull")
+    steps: list[dict[str, object]] = []
+
+    def passed(step: int, check: str) -> None:
+        steps.append({"step": step, "check": check})
+        if not as_json:
+            out.print(f"  [green]{step}[/]  {printable(check)}")
+
+    with refusals_as_json(as_json):
+        if not directory.is_dir():
+            raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
+        pinned = read_anchor(anchor)
+        passed(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
+        bundle = verify_bundle(directory, pinned, passed=passed)
+    if as_json:
+        names = {"model": bundle.model, "files": len(bundle.files), "records": list(bundle.statements)}
+        unchecked = list(NOT_IN_A_BUNDLE)
+        print_json({"result": "verified", **names, "steps": steps, "not_checked": unchecked, "demo": pinned.demo})
+        return
+    counts = f"{len(bundle.files)} files, {len(bundle.statements)} records, PASSED"
+    out.print(f"[green]verified[/]  {bundle.model}: {counts}")
+    numbers = ", ".join(map(str, NOT_IN_A_BUNDLE))
+    out.print(f"not checked: steps {numbers} (approval, freshness, transport, contents); twinseal pull checks them")
     warn_of_demo(pinned)
 
 
@@ -71,34 +127,42 @@ def run(
     telemetry: Annotated[Path, typer.Argument(help="CSV, Parquet, or JSON lines ('-': JSON lines from stdin).")],
     model: Annotated[str, typer.Option(help="Which model, e.g. pump-rul.")],
     anchor: AnchorDir = None,
-    state: State = Path("twin"),
+    state: StateDir = Path("twin"),
     last: Annotated[bool, typer.Option("--last", help="Only each unit's newest cycle.")] = False,
     limit: Annotated[
-        int, typer.Option(min=0, help="At most so many lines, the most urgent first. 0: all, in order.")
+        int, typer.Option(min=0, help="Show at most so many lines, the most urgent first. 0: all, in order.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")] = False,
 ) -> None:
-    """Predict remaining life with the admitted model; the guard stands before every prediction."""
+    """Estimate remaining life with the admitted model; its guard checks every reading first.
+
+    Exit code 3: some telemetry was refused and got no estimate; the units are named.
+    """
     from twinseal.twin import commissioning, runtime, telemetry_reader
 
-    pinned = trusted(anchor)
-    verified = runtime.current(state, pinned, model)
-    first = commissioning.baselines(state, pinned, verified, datetime.now(UTC))
-    for refusal in first.refused:
+    pinned = read_anchor(anchor)
+    verified = runtime.current_model(state, pinned, model)
+    baselines = commissioning.baselines(state, pinned, verified, datetime.now(UTC))
+    for refusal in baselines.refused:
         err.print(
-            f"[yellow]{shown(refusal.unit)}: signed first cycles are not used[/], its life is estimated without them: "
-            f"{shown(refusal.reason)}"
+            f"[yellow]{printable(refusal.unit)}: its baseline record is not used[/], its life is estimated "
+            f"without it: {printable(refusal.reason)}"
         )
-    made = runtime.run(verified, telemetry_reader.read(telemetry), baselines=first, last_only=last)
+    unanswered: Counter[str] = Counter()
+    rows = telemetry_reader.read(telemetry)
+    answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
     if as_json:
-        for item in made:  # as they come: a stream is answered row by row
+        for item in answers:  # as they come: a stream is answered row by row
             sys.stdout.write(json.dumps(asdict(item)) + "\n")
             sys.stdout.flush()
-        return
-    rows = sorted(made, key=lambda item: item.rul_cycles) if limit else list(made)
-    if not rows:
-        raise DataError(f"{telemetry}: expected rows of telemetry, got none", remedy="Ask why nothing was sent.")
-    _show_predictions(rows[:limit] if limit else rows, model, verified.release.version)
+    else:
+        shown = sorted(answers, key=lambda item: item.rul_cycles) if limit else list(answers)
+        if not shown:
+            raise DataError(f"{telemetry}: expected rows of telemetry, got none", remedy="Ask why nothing was sent.")
+        _print_predictions(shown[:limit] if limit else shown, model, verified.release.version)
+    if unanswered:
+        _print_unanswered(unanswered)
+        raise typer.Exit(UNANSWERED)
 
 
 def commission(
@@ -106,100 +170,129 @@ def commission(
     model: Annotated[str, typer.Option(help="Which model, e.g. pump-rul.")],
     holder: As,
     units: Annotated[
-        list[str] | None, typer.Option("--unit", metavar="UNIT", help="Which unit; again for more. Else all.")
+        list[str] | None, typer.Option("--unit", metavar="UNIT", help="Which unit; repeat it for more. Default: all.")
     ] = None,
     anchor: AnchorDir = None,
-    state: State = Path("twin"),
-    key: Key = None,
+    state: StateDir = Path("twin"),
+    key: KeyUri = None,
     replacing: Annotated[
-        bool, typer.Option("--replace", help="Also units that were commissioned before. Only if they are as new.")
+        bool, typer.Option("--replace", help="Also units that were commissioned before; only if they are as new.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: I have compared the values.")] = False,
 ) -> None:
-    """Sign what new machines say in their first 20 cycles, so that nobody can move it later."""
+    """Sign the first 20 cycles of new machines, so that nobody can alter this reference later."""
     from twinseal.trust.baseline_record import unit_key
-    from twinseal.trust.keys.key import open_signer
+    from twinseal.trust.keys.key import NamedSigner, open_signer
     from twinseal.twin import baseline_rows, commissioner, commissioning, runtime, telemetry_reader
+    from twinseal.twin.seen_records import read_memory
     from twinseal.twin.state import State as TwinState
 
     if str(telemetry) == "-":
         raise ConfigError("-: expected a file, got the standard input", remedy="What is signed must be there to keep.")
-    pinned, now = trusted(anchor), datetime.now(UTC)
-    verified = runtime.current(state, pinned, model)
-    root = commissioning.newest(TwinState(state), pinned)
-    root.roles[commissioning.ROLE].key_of(holder)  # says who they are, before a key is looked for
-    found = baseline_rows.take(telemetry_reader.read(telemetry), verified.model.contract, units or ())
-    kept = commissioning.read_memory(TwinState(state))
+    pinned, now = read_anchor(anchor), datetime.now(UTC)
+    verified = runtime.current_model(state, pinned, model)
+    root = commissioning.newest_root(TwinState(state), pinned)
+    root.roles[commissioning.ROLE].key_of(holder)  # names the commissioners before a key is looked for
+    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry), verified.model.contract, units or ())
+    memory = read_memory(TwinState(state))
     for unit, rows in found.items():
-        _show_first_cycles(unit, rows, verified)
-        before = kept.get(unit_key(unit))
+        _print_baseline_rows(unit, rows, verified)
+        before = memory.get(unit_key(unit))
         if before is not None:
             out.print(f"[yellow]it was commissioned before[/]: version {before.version}")
     names = ", ".join(found) if len(found) <= 3 else f"{len(found)} units"
-    agree(yes, f"Sign as {holder} that this is what {names} says when new and healthy?")
-    place = key or Home.intended().key_uri(holder)
-    signer = open_signer(place, passphrase=passphrase(place, holder), holder=holder)
-    done = commissioner.commission(
-        state, pinned, verified, found, holder=holder, signer=signer, now=now, replacing=replacing
+    confirm(yes, f"Sign as {holder} that these are the readings of {names} when new and healthy?")
+    place = key or Home.default().key_uri(holder)
+    signer = open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder)
+    signed = commissioner.commission(
+        state, pinned, verified, found, NamedSigner(holder, signer), now=now, replacing=replacing
     )
-    _say_commissioned(done, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
+    _print_commissioned(signed, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
     warn_of_demo(pinned)
 
 
-def _show_first_cycles(unit: str, rows: Any, verified: Any) -> None:
-    """What is about to be signed: each mean beside what the contract allows and what the fleet said over its life."""
+def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
+    """Pull from MLflow's address, or from the folder of a mirror."""
+    from twinseal.twin import pull as puller
+    from twinseal.twin.byte_sources import DirectorySource, RestSource
+
+    now = datetime.now(UTC)
+    if source.startswith(("http://", "https://")):
+        with closing(RestSource(source, model)) as served:
+            return puller.pull(served, anchor, model, state, now)
+    if not Path(source).is_dir():
+        raise ConfigError(
+            f"--from {source}: expected http://…, https://…, or a folder, got neither",
+            remedy="Give MLflow's address, or the folder of a mirror.",
+        )
+    return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
+
+
+def _count_refused(answers: Iterable[Prediction], unanswered: Counter[str]) -> Iterator[Prediction]:
+    """The answers as they come; those that were refused are counted in `unanswered`, by unit."""
+    for item in answers:
+        if item.readings == "refused":
+            unanswered[item.unit or "(no name)"] += 1
+        yield item
+
+
+def _print_unanswered(unanswered: Counter[str]) -> None:
+    units = [printable(unit) for unit in unanswered]
+    names = ", ".join(units[:MAX_NAMED]) + (f" and {len(units) - MAX_NAMED} more" if len(units) > MAX_NAMED else "")
+    rows = "1 row" if unanswered.total() == 1 else f"{unanswered.total()} rows"
+    err.print(f"[red]no estimate[/] for {rows} of {names}: the telemetry was refused; inspect these machines now")
+
+
+def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: VerifiedModel) -> None:
+    """What is about to be signed: each channel's mean beside the contract's range and the mean of the fleet."""
     from twinseal.twin import runtime
 
     contract = verified.model.contract
     sigma = dict(zip(contract.channels, verified.model.normaliser.apply(rows).mean(axis=0), strict=True))
     name = unit if unit.isascii() else f"{unit} ({unit!a})"  # a look-alike letter shows itself
-    table = Table(title=f"{shown(name)}, cycles 1 to {len(rows)}", title_justify="left", box=None, pad_edge=False)
-    for column in ("channel", "mean", "lowest", "highest", "contract", "unit", "σ from the fleet's mean"):
-        table.add_column(column, justify="left" if column in ("channel", "unit") else "right")
+    distance = "σ from the fleet's mean"
+    columns = ("channel", "mean", "lowest", "highest", "contract", "unit", distance)
+    numbers = ("mean", "lowest", "highest", "contract", distance)
+    table = new_table(*columns, numbers=numbers, title=f"{printable(name)}, cycles 1 to {len(rows)}")
     for channel, values in zip(contract.inputs, rows.T, strict=True):
         limit = contract.all_channels[channel]
-        numbers = (f"{value:.6g}" for value in (values.mean(), values.min(), values.max()))
-        apart = f"{sigma[channel]:+.2f}" if channel in sigma else ""
-        table.add_row(channel, *numbers, f"{limit.minimum:g} to {limit.maximum:g}", shown(limit.unit), apart)
+        values_of = (f"{value:.6g}" for value in (values.mean(), values.min(), values.max()))
+        offset = f"{sigma[channel]:+.2f}" if channel in sigma else ""
+        table.add_row(channel, *values_of, f"{limit.minimum:g} to {limit.maximum:g}", printable(limit.unit), offset)
     out.print(table)
     values = (dict(zip(contract.inputs, row, strict=True)) for row in rows)
-    told = [{"unit": unit, "cycle": cycle, **said} for cycle, said in enumerate(values, start=1)]
-    (answer,) = runtime.run(verified, told, last_only=True)
+    telemetry = [{"unit": unit, "cycle": cycle, **row} for cycle, row in enumerate(values, start=1)]
+    (answer,) = runtime.run(verified, telemetry, last_only=True)
     out.print(
-        f"without first cycles the model gives it {answer.rul_cycles:.0f} of at most "
-        f"{contract.rul_cap_cycles:.0f} cycles: {shown(answer.advice)}"
+        f"without a baseline the model gives it {answer.rul_cycles:.0f} of at most "
+        f"{contract.rul_cap_cycles:.0f} cycles: {printable(answer.advice)}"
     )
 
 
-def _say_commissioned(done: Any, holders: str) -> None:
+def _print_commissioned(signed: Iterable[CommissioningResult], holders: str) -> None:
     colours = {"signed": "green", "countersigned": "green", "stands": "yellow"}
-    for item in done:
+    for item in signed:
         waits = f"; {item.missing} more of {holders} must sign it: the same command, as them" if item.missing else ""
-        first = item.first
-        out.print(f"[{colours[item.news]}]{item.news}[/]  {shown(first.unit)} version {first.version}{waits}")
+        record = item.record
+        out.print(
+            f"[{colours[item.outcome]}]{item.outcome}[/]  {printable(record.unit)} version {record.version}{waits}"
+        )
         if item.replaced:
-            out.print(f"what it replaces is kept: {shown(item.replaced)}")
+            out.print(f"the record that it replaces is kept: {printable(item.replaced)}")
     out.print("they count from the next start of [cyan]twinseal run[/]")
 
 
-def _show_predictions(made: Any, model: str, version: int) -> None:
-    table = Table(title=f"{model} release {version}", title_justify="left", box=None, pad_edge=False)
-    for column, justify in (
-        ("unit", "left"),
-        ("cycle", "right"),
-        ("RUL, cycles", "right"),
-        ("90 % between", "right"),
-        ("readings", "left"),
-        ("advice", "left"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+def _print_predictions(predictions: list[Prediction], model: str, version: int) -> None:
+    """The answers as a table. `ok` is about the telemetry that came in, so its column says so."""
+    columns = ("unit", "cycle", "RUL, cycles", "90 % interval", "telemetry", "advice")
+    table = new_table(*columns, numbers=columns[1:4], title=f"{model} release {version}")
     colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
-    for item in made:
-        readings = f"[{colours[item.readings]}]{item.readings}[/]"
-        between = "–" if item.readings == "refused" else f"{item.low_cycles:.0f} and {item.high_cycles:.0f}"
-        mark = "*" if item.commissioned else ""
-        life = f"{item.rul_cycles:.1f}{mark}"
-        table.add_row(shown(item.unit), str(item.cycle), life, between, readings, shown(item.advice))
-    if any(item.commissioned for item in made):
-        table.caption = "* with the unit's signed first cycles"
+    for item in predictions:
+        telemetry = f"[{colours[item.readings]}]{item.readings}[/]"
+        interval = "–" if item.readings == "refused" else f"{item.low_cycles:.0f} to {item.high_cycles:.0f}"
+        life = f"{item.rul_cycles:.1f}{'*' if item.commissioned else ''}"
+        table.add_row(printable(item.unit), str(item.cycle), life, interval, telemetry, printable(item.advice))
+    notes = ["telemetry: whether the readings can be used; it does not say that the machine is healthy"]
+    notes += ["* with the unit's baseline record"] if any(item.commissioned for item in predictions) else []
+    table.caption, table.caption_justify = "\n".join(notes), "left"
     out.print(table)

@@ -1,48 +1,67 @@
-"""What commands share: the options, the places that they read, and what is asked of a person."""
+"""What commands share: the options, the places that they read, the examples in their help, questions to a person."""
 
 from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from rich.markup import escape
 
 from twinseal.console import err
 from twinseal.errors import ConfigError, KeyAccessError, RootError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
+
+if TYPE_CHECKING:
+    from twinseal.trust.keys.key import KeySigner
+    from twinseal.trust.keys.passphrases import Passphrase
+    from twinseal.trust.root.anchor import Anchor
+
+T = TypeVar("T")
 
 RELEASE = Path("models/release")
 BUNDLE = Path("models/bundle")
 APPROVALS = Path("approvals")
 ROLES = Path("policy/roles.yaml")
 
-As = Annotated[str, typer.Option("--as", metavar="HOLDER", help="Who you are, as policy/roles.yaml names you.")]
-Key = Annotated[
+As = Annotated[str, typer.Option("--as", metavar="HOLDER", help="Your name in policy/roles.yaml.")]
+KeyUri = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. Else that of the home."),
+    typer.Option(
+        "--key", metavar="URI", help="Your private key, e.g. file:/media/me/key.pem. Default: the key in the home."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: I have read the report.")]
 AnchorDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The trust anchor: the folder of root.json. Else that of the home."),
+    typer.Option("--anchor", metavar="DIR", help="The folder with root.json. Default: the anchor of the home."),
 ]
-State = Annotated[Path, typer.Option(metavar="DIR", help="Where the twin keeps its model, and what it saw last.")]
+StateDir = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="Where the twin keeps its model and what it saw last.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for a refusal.")]
 
 
-def agree(yes: bool, question: str) -> None:
+def examples(*lines: str) -> str:
+    """The end of a help text: one example a line, each a command that can be typed."""
+    return "\n".join(("[bold]Examples[/]", *map(escape, lines)))
+
+
+def confirm(yes: bool, question: str) -> None:
     """Ask before something is signed.
 
     Raises:
-        ConfigError: The answer was no.
+        ConfigError: The answer was no; or there was none.
     """
-    if not yes and not typer.confirm(question, err=True):
+    if not yes and not _answer_to(lambda: typer.confirm(question, err=True)):
         raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
 
 
-def signer(uri: str | None, holder: str) -> Any:
-    """The signer of a reviewer, by the key that `uri` names, else by the home's.
+def open_reviewer_key(uri: str | None, holder: str) -> KeySigner:
+    """The signer of a reviewer, by the key that `uri` names; by the key of the home if it is None.
 
     Raises:
         SignatureError: The anchor knows no such reviewer.
@@ -50,63 +69,82 @@ def signer(uri: str | None, holder: str) -> Any:
     """
     from twinseal.trust.keys.key import open_signer
 
-    Home.find().anchor().roles["reviewer"].key_of(holder)  # says who the reviewers are, before a key is looked for
+    Home.find().anchor().roles["reviewer"].key_of(holder)  # names the reviewers before a key is looked for
     place = uri or Home.find().key_uri(holder)
-    return open_signer(place, passphrase=passphrase(place, holder), holder=holder)
+    return open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder)
 
 
-def passphrase(uri: str, holder: str) -> bytes | None:
+def ask_passphrase(uri: str, holder: str) -> bytes | None:
     """The passphrase of a key, asked for at the terminal if nothing else has it; None: the environment may have it."""
     from twinseal.trust.keys.key import needs_passphrase
 
     if not needs_passphrase(uri, holder=holder) or not sys.stdin.isatty():
         return None
-    return str(typer.prompt(f"passphrase or PIN of {holder}", hide_input=True, err=True)).encode()
+    text = f"passphrase or PIN of {holder}"
+    return _answer_to(lambda: str(typer.prompt(text, hide_input=True, err=True))).encode()
 
 
-def asking() -> Any:
-    """A `ceremony.Passphrase` that asks a person once for each key."""
-    return functools.cache(passphrase)
+def passphrase_prompt() -> Passphrase:
+    """A `Passphrase` that asks a person once for each key."""
+    return functools.cache(ask_passphrase)
 
 
-def new_passphrase(holder: str) -> bytes:
-    """The passphrase of a new key: from descriptor or environment, else asked for twice.
+def ask_new_passphrase(holder: str) -> bytes:
+    """The passphrase of a new key: from descriptor or environment; else asked for twice.
 
     Raises:
         KeyAccessError: There is none, and nobody to ask.
     """
     from twinseal.trust.keys import passphrases
 
-    found = passphrases.find(holder)
+    found = passphrases.find_passphrase(holder)
     if found is not None:
         return found
     if not sys.stdin.isatty():
         raise KeyAccessError(
             f"{holder}: expected a passphrase for the new key, got none",
-            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.own_variable(holder)}, "
+            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.passphrase_variable(holder)}, "
             "or say --no-passphrase if the key protects nothing.",
         )
     text = f"new passphrase for {holder}"
-    return str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True)).encode()
+    return _answer_to(lambda: str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True))).encode()
 
 
-def trusted(directory: Path | None) -> Any:
-    """The trust anchor in `directory`, else that of the home.
+def _answer_to(ask: Callable[[], T]) -> T:
+    """What a person answers.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        ConfigError: The input ended before an answer.
+    """
+    try:
+        return ask()
+    except typer.Abort as error:  # of both
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise ConfigError(
+            "question: expected an answer, got the end of the input: nothing was signed",
+            remedy="Answer at a terminal; or give --yes once you have read what is to be signed.",
+        ) from error
+
+
+def read_anchor(directory: Path | None) -> Anchor:
+    """The trust anchor in `directory`; of the home if it is None.
 
     Raises:
         RootError: There is none.
     """
-    from twinseal.trust.root.anchor import Anchor as TrustAnchor
+    from twinseal.trust.root.anchor import Anchor
 
-    if directory is None and not Home.intended().anchor_dir.is_dir():
+    if directory is None and not Home.default().anchor_dir.is_dir():
         raise RootError(
             "trust anchor: expected one, got none",
-            remedy="Give --anchor the folder that was carried here by hand: it holds root.json.",
+            remedy="Give --anchor the folder with root.json that was carried here by hand.",
         )
-    return TrustAnchor.read(directory) if directory else Home.find().anchor()
+    return Anchor.read(directory) if directory else Home.find().anchor()
 
 
-def warn_of_demo(anchor: Any) -> None:
-    """Say so when throw-away keys are all that stands behind a result."""
+def warn_of_demo(anchor: Anchor) -> None:
+    """Print a warning when only throw-away keys stand behind a result."""
     if anchor.demo:
         err.print("[yellow]demo keys: throw-away, all on one machine; what they sign proves nothing[/]")

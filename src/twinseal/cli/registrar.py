@@ -7,41 +7,61 @@ from typing import Annotated
 
 import typer
 
-from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, ROLES
-from twinseal.console import err, out, shown
+from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, ROLES, examples, passphrase_prompt
+from twinseal.cli.reviewers import require_bundle
+from twinseal.console import err, out, printable
 from twinseal.errors import ExpiredError
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
+
+REGISTER_EXAMPLES = examples(
+    "twinseal register",
+    "twinseal register --renew",
+    "twinseal --passphrase-fd 3 register --renew 3< /etc/twinseal/passphrase",
+)
 
 
 def register(
     renew: Annotated[
-        bool, typer.Option("--renew", help="Only say again that what is published is current: from a timer, daily.")
+        bool, typer.Option("--renew", help="Only sign again that what is published is current. Run it daily.")
     ] = False,
 ) -> None:
-    """Publish the release that k of n reviewers have signed: TUF metadata, MLflow's version, the alias champion."""
+    """Publish the release that enough reviewers have signed: TUF metadata, MLflow's version, the alias champion."""
     from twinseal.registry import registration
     from twinseal.registry.store import connect
-    from twinseal.trust import overview
     from twinseal.trust.root.roles import Roles
 
     home, roles, now = Home.find(), Roles.load(ROLES), datetime.now(UTC)
     if renew:
-        until = registration.renew(connect(home), home, roles=roles, now=now)
-        out.print(f"[green]renewed[/]  what is published counts until {until:%Y-%m-%d %H:%M} UTC")
-        ends = overview.expiries(home)
-        for item in ends:
-            if item.urgent(now):
-                err.print(f"[red]{shown(item.what)}: {item.left(now)}[/]; {item.remedy}")
-        over = [item.what for item in ends if now >= item.expires]
-        if over:
-            raise ExpiredError(
-                f"{', '.join(over)}: expected all that twins check to be valid, got some that has expired",
-                remedy="The timestamp is fresh; twins refuse all the same until those named above have signed.",
-            )
+        until = registration.renew(connect(home), home, roles=roles, now=now, passphrase=passphrase_prompt())
+        out.print(f"[green]renewed[/]  what is published is valid until {until:%Y-%m-%d %H:%M} UTC")
+        _require_nothing_expired(home, now)
         return
-    done = registration.register(connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=now)
-    if done.status == "pending":
-        done.count.demand()
-    again = " (it had been: nothing changed)" if done.status == "published" else ""
-    out.print(f"[green]registered[/]  {done.release.model} release {done.release.version}{again}")
-    out.print(f"MLflow: version {done.mlflow_version} is champion. Twins get it by: twinseal pull")
+    require_bundle(home)
+    result = registration.register(
+        connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=now, passphrase=passphrase_prompt()
+    )
+    if result.status == "pending":
+        result.count.require_complete()
+    again = " (it was registered before: nothing changed)" if result.status == "published" else ""
+    out.print(f"[green]registered[/]  {result.release.model} release {result.release.version}{again}")
+    out.print(f"MLflow: version {result.mlflow_version} is champion. Twins fetch it with: twinseal pull")
+
+
+def _require_nothing_expired(home: Home, now: datetime) -> None:
+    """Warn of what expires soon.
+
+    Raises:
+        ExpiredError: Something has expired already: a timer must not see success while every twin refuses.
+    """
+    from twinseal.trust.ceremonies import overview
+
+    expiries = overview.expiries(home)
+    for item in expiries:
+        if item.is_urgent(now):
+            err.print(f"[red]{printable(item.what)}: {item.time_left(now)}[/]; {item.remedy}")
+    expired = [item.what for item in expiries if now >= item.expires]
+    if expired:
+        raise ExpiredError(
+            f"{', '.join(expired)}: expected all that twins check to be valid, got some that has expired",
+            remedy="The timestamp is fresh; twins refuse all the same until those named above have signed.",
+        )

@@ -1,170 +1,257 @@
-"""What reviewers do: look at what waits, approve it or reject it."""
+"""What reviewers do: look at the release that waits, approve it or reject it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from twinseal.cli.options import APPROVALS, BUNDLE, RELEASE, As, Key, Yes, agree, signer, warn_of_demo
-from twinseal.console import out, shown
-from twinseal.trust.home import Home
+from twinseal.cli.options import (
+    APPROVALS,
+    BUNDLE,
+    RELEASE,
+    As,
+    AsJson,
+    KeyUri,
+    Yes,
+    confirm,
+    examples,
+    open_reviewer_key,
+    warn_of_demo,
+)
+from twinseal.console import new_table, out, print_json, printable, refusals_as_json
+from twinseal.trust.root.home import Home
 
-review = typer.Typer(help="What waits for a decision, and what speaks for and against it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from twinseal.trust.release.approval import Reviews
+    from twinseal.trust.release.request import Request
+    from twinseal.trust.root.anchor import Anchor
+
+EVIDENCE = Path("reports/evidence")
+
+review = typer.Typer(
+    help="The release that waits for a decision, its gates, evidence and reviews.",
+    epilog=examples("twinseal review list", "twinseal review show"),
+    no_args_is_help=True,
+)
+
+APPROVE_EXAMPLES = examples(
+    "twinseal approve --as alice",
+    "twinseal approve --as alice --comment 'report read, gates plausible' --key file:/media/me/alice.pem",
+    "twinseal --passphrase-fd 3 approve --as alice --yes 3< <(pass show alice)",
+)
+REJECT_EXAMPLES = examples("twinseal reject --as bruno --comment 'too few failures in the test set'")
 
 
-@review.command("list")
-def review_list() -> None:
-    """The release that waits for a decision, and what is registered."""
-    from twinseal.trust.release import repository
-
-    home = Home.find()
-    anchor = home.anchor()
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "release", "state", "approved by", "who may still sign"):
-        table.add_column(column)
-    for model in anchor.models:
-        current = repository.current(home, model)
-        if current is not None:
-            table.add_row(model, str(current.version), "[green]registered[/]", "", "")
-    waiting = _waiting()
-    if waiting is not None:
-        published = repository.current(home, waiting.release.model)
-        if published is None or published.version < waiting.release.version:
-            tally = _reviews(waiting)
-            row = (", ".join(tally.count.signed), ", ".join(tally.count.may_sign))
-            state = "[yellow]waits[/]" if tally.count.missing else "[green]approved[/]: twinseal register"
-            table.add_row(waiting.release.model, str(waiting.release.version), state, *row)
-    if table.row_count:
+@review.command("list", epilog=examples("twinseal review list", "twinseal review list --json"))
+def review_list(as_json: AsJson = False) -> None:
+    """List the registered releases, and the one that waits for a decision."""
+    with refusals_as_json(as_json):
+        anchor = Home.find().anchor()
+        releases = _releases(anchor)
+    if as_json:
+        print_json({"releases": releases, "demo": anchor.demo})
+        return
+    table = new_table("model", "release", "state", "approved by", "can still sign")
+    states = {"registered": "[green]registered[/]", "waits": "[yellow]waits[/]"}
+    states["approved"] = "[green]approved[/]: twinseal register"
+    for item in releases:
+        names = (", ".join(item[key]) for key in ("approved_by", "can_still_sign"))
+        table.add_row(printable(item["model"]), str(item["release"]), states[item["state"]], *names)
+    if releases:
         out.print(table)
     else:
         out.print("nothing is registered and nothing waits; make a candidate: dvc repro")
     warn_of_demo(anchor)
 
 
-@review.command("show")
-def review_show() -> None:
-    """The release that waits: its verdict, its gates, its evidence, and who has signed. All of it verified first."""
+@review.command("show", epilog=examples("twinseal review show", "twinseal review show --json | jq .gates"))
+def review_show(as_json: AsJson = False) -> None:
+    """Verify the release that waits; show its verdict, gates, evidence, and who has signed."""
     from twinseal.trust.release.candidate import verify_release
     from twinseal.trust.release.request import Request
 
-    anchor = Home.find().anchor()
-    waiting = Request.read(RELEASE)
-    checked = verify_release(BUNDLE, waiting.release, anchor)
-    release, tally = waiting.release, _reviews(waiting)
-    out.print(f"[bold]{release.model}[/] release {release.version}  candidate {release.mlflow_model_id}")
-    out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
-    _show_gates(checked.statements["assess"].predicate["twinseal_gates"])
-    for item in anchor.evidence:
-        out.print(
-            f"  evidence [cyan]{item.name}[/], signed by the {item.role}: {BUNDLE}/evidence/{item.name}.dsse.json"
-        )
-    for seen in tally.items:
-        out.print(f"  {seen.standing:8} {shown(seen.holder)} {shown(seen.time)}  {shown(seen.comment or seen.reason)}")
-    out.print(
-        f"approved by {len(tally.count.signed)} of {tally.count.threshold}: {', '.join(tally.count.signed) or 'nobody'}"
-    )
-    out.print("the report to read: [cyan]reports/report.html[/]")
-    if tally.count.may_sign:
-        out.print(
-            "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]"
-        )
+    with refusals_as_json(as_json):
+        home = Home.find()
+        require_bundle(home)
+        anchor, request = home.anchor(), Request.read(RELEASE)
+        bundle = verify_release(BUNDLE, request.release, anchor)
+        gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], _read_reviews(request)
+    if as_json:
+        print_json(_request_as_json(request, reviews, gates, anchor))
+        return
+    _print_request(request, reviews, gates, anchor)
     warn_of_demo(anchor)
 
 
 def approve(
     holder: As,
-    key: Key = None,
+    key: KeyUri = None,
     comment: Annotated[str, typer.Option(help="Your own words; they are signed and shown.")] = "",
     yes: Yes = False,
 ) -> None:
     """Verify the release that waits as a twin would, and sign it."""
     from twinseal.trust.audit import log_of
+    from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.release import approval
     from twinseal.trust.release.request import Request
 
-    anchor = Home.find().anchor()
-    waiting = Request.read(RELEASE)
-    release = waiting.release
-    agree(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
-    path = approval.approve(
-        APPROVALS,
-        waiting.role_bytes,
-        waiting.release_bytes,
-        BUNDLE,
-        anchor=anchor,
-        holder=holder,
-        signer=signer(key, holder),
-        now=datetime.now(UTC),
-        audit=log_of(Home.find().path),
-        comment=comment,
+    home = Home.find()
+    anchor = home.anchor()
+    require_bundle(home)
+    request = Request.read(RELEASE)
+    release = request.release
+    confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
+    reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
+    now, audit = datetime.now(UTC), log_of(home.path)
+    done = approval.approve(APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
+    line = (
+        "[green]approved[/]" if done.is_new else "[yellow]already approved, with the same comment; nothing changed:[/]"
     )
-    _say_standing(waiting, f"[green]approved[/] by {holder}: {path}")
+    _print_standing(request, f"{line} by {holder}: {done.path}")
 
 
 def reject(
     holder: As,
     comment: Annotated[str, typer.Option(help="Why not; it is signed and shown.")],
-    key: Key = None,
+    key: KeyUri = None,
     yes: Yes = False,
 ) -> None:
-    """Say no, with a reason that is signed and kept. An approval of yours no longer counts then."""
+    """Reject the release that waits, with a reason that is signed and kept. It ends an approval of yours."""
     from twinseal.trust.audit import log_of
+    from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.release import approval
     from twinseal.trust.release.request import Request
 
-    anchor = Home.find().anchor()
-    waiting = Request.read(RELEASE)
-    agree(yes, f"Reject {waiting.release.model} release {waiting.release.version} as {holder}?")
-    path = approval.reject(
-        APPROVALS,
-        waiting.role_bytes,
-        waiting.release_bytes,
-        anchor=anchor,
-        holder=holder,
-        signer=signer(key, holder),
-        now=datetime.now(UTC),
-        audit=log_of(Home.find().path),
-        comment=comment,
-    )
-    out.print(f"[yellow]rejected[/] by {holder}: {path}")
-    out.print("it is shown beside the release; it is not counted, and stops nobody else")
+    home = Home.find()
+    anchor, request = home.anchor(), Request.read(RELEASE)
+    confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
+    reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
+    now, audit = datetime.now(UTC), log_of(home.path)
+    done = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
+    line = "rejected" if done.is_new else "already rejected, with the same comment; nothing changed:"
+    out.print(f"[yellow]{line}[/] by {holder}: {done.path}")
+    out.print("it is shown beside the release; it is not counted, and does not stop the other reviewers")
 
 
-def _show_gates(gates: list[dict[str, Any]]) -> None:
+def require_bundle(home: Home) -> None:
+    """Refuse when a candidate was judged and not signed: then there is a verdict, and no bundle.
+
+    Raises:
+        GateRefusedError: Its verdict is not PASSED; names the failed gates.
+        SignatureError, ThresholdError, EvidenceError: The verdict is not what the assessor signed.
+    """
+    from twinseal.trust.release import candidate
+
+    candidate.require_bundle(BUNDLE, EVIDENCE / "assess.dsse.json", home.anchor())
+
+
+def _releases(anchor: Anchor) -> list[dict[str, Any]]:
+    """One JSON object for each release: those registered, then the one that waits or is approved."""
+    from twinseal.trust.release import repository
+    from twinseal.trust.release.request import Request
+
+    home, found = Home.find(), []
+    current = {model: repository.current_release(home, model) for model in anchor.models}
+    for model, release in current.items():
+        if release is not None:
+            found.append(_release_item(model, release.version, "registered"))
+    if not (RELEASE / "release.json").exists():
+        return found
+    request = Request.read(RELEASE)
+    model, version = request.release.model, request.release.version
+    published = current.get(model)
+    if published is None or published.version < version:
+        count = _read_reviews(request).count
+        found.append(
+            _release_item(model, version, "waits" if count.missing else "approved", count.signed, count.may_sign)
+        )
+    return found
+
+
+def _release_item(
+    model: str, version: int, state: str, signed: tuple[str, ...] = (), others: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "release": version,
+        "state": state,
+        "approved_by": list(signed),
+        "can_still_sign": list(others),
+    }
+
+
+def _request_as_json(
+    request: Request, reviews: Reviews, gates: list[dict[str, Any]], anchor: Anchor
+) -> dict[str, object]:
+    release, count = request.release, reviews.count
+    state = "waits" if count.missing else "approved"
+    fields = ("holder", "standing", "time", "comment", "reason")
+    return {
+        **_release_item(release.model, release.version, state, count.signed, count.may_sign),
+        "threshold": count.threshold,
+        "candidate": release.mlflow_model_id,
+        "release_sha256": release.sha256,
+        "policy_sha256": release.policy_sha256,
+        "gates": gates,
+        "evidence": [
+            {"name": item.name, "role": item.role, "path": _evidence_path(item.name)} for item in anchor.evidence
+        ],
+        "reviews": [{name: getattr(item, name) for name in fields} for item in reviews.items],
+        "report": "reports/report.html",
+        "demo": anchor.demo,
+    }
+
+
+def _print_request(request: Request, reviews: Reviews, gates: list[dict[str, Any]], anchor: Anchor) -> None:
+    release, count = request.release, reviews.count
+    out.print(f"[bold]{release.model}[/] release {release.version}  candidate {release.mlflow_model_id}")
+    out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
+    _print_gates(gates)
+    for item in anchor.evidence:
+        out.print(f"  evidence [cyan]{item.name}[/], signed by the {item.role}: {_evidence_path(item.name)}")
+    for entry in reviews.items:
+        words = printable(entry.comment or entry.reason)
+        out.print(f"  {entry.standing:8} {printable(entry.holder)} {printable(entry.time)}  {words}")
+    names = ", ".join(count.signed) or "nobody"
+    out.print(f"approved by {names}: {len(count.signed)} signed, {count.threshold} are needed")
+    out.print("the report to read: [cyan]reports/report.html[/]")
+    if count.may_sign:
+        out.print(
+            "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]"
+        )
+
+
+def _print_gates(gates: list[dict[str, Any]]) -> None:
     from twinseal.registry.describe import SIGNS
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("gate", "observed", "bound", "unit", "result"):
-        table.add_column(column, justify="right" if column in ("observed", "bound") else "left")
+    table = new_table("gate", "observed", "bound", "unit", "result", numbers=("observed", "bound"))
     for gate in gates:
-        passed = gate.get("result") == "PASSED"
         observed = gate.get("observed")
         number = f"{observed:.4g}" if isinstance(observed, int | float) else str(observed)
-        result = f"[{'green' if passed else 'red'}]{gate.get('result')}[/]"
+        colour = "green" if gate.get("result") == "PASSED" else "red"
         bound = f"{SIGNS.get(str(gate.get('relation')), '')} {gate.get('bound'):g}"
-        table.add_row(str(gate.get("name")), number, bound, str(gate.get("unit")), result)
+        result = f"[{colour}]{printable(gate.get('result'))}[/]"
+        table.add_row(printable(gate.get("name")), number, bound, printable(gate.get("unit")), result)
     out.print(table)
 
 
-def _waiting() -> Any:
-    from twinseal.trust.release.request import Request
-
-    return Request.read(RELEASE) if (RELEASE / "release.json").exists() else None
+def _evidence_path(name: str) -> str:
+    return f"{BUNDLE}/evidence/{name}.dsse.json"
 
 
-def _reviews(waiting: Any) -> Any:
+def _read_reviews(request: Request) -> Reviews:
     from twinseal.trust.release import approval
 
-    return approval.read_all(APPROVALS, waiting.role_bytes, Home.find().anchor())
+    return approval.read_all(APPROVALS, request, Home.find().anchor())
 
 
-def _say_standing(waiting: Any, done: str) -> None:
-    tally = _reviews(waiting).count
-    out.print(done)
-    if tally.missing:
-        out.print(f"{tally.missing} more of {', '.join(tally.may_sign)} must sign before it can be registered")
+def _print_standing(request: Request, first_line: str) -> None:
+    count = _read_reviews(request).count
+    out.print(first_line)
+    if count.missing:
+        out.print(f"{count.missing} more of {', '.join(count.may_sign)} must sign before it can be registered")
     else:
         out.print("enough have signed; register it: [cyan]dvc repro[/]  or  [cyan]twinseal register[/]")

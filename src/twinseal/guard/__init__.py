@@ -1,10 +1,14 @@
-"""The guard: stands before every prediction and asks each channel whether a machine could have said that.
+"""The guard: before every prediction it checks each sensor against the contract, the other sensors, and earlier wear.
 
-    parameters   what was learned of how channels go together; travels with the model
-    fitting      learns it from accepted telemetry, at a stated false-alarm rate
-    rules        what the contract alone says: missing, range, change a cycle
-    guard        looks at every row, flags, repairs, abstains
+It repairs what it can, and says so; where it cannot, it abstains. In reading order; open `guard` first:
 
-Numpy and the contract only: it runs in the twin. What it does not find is said in docs/robustness.md: small coherent
-shifts, and whoever knows it. No gate counts it as protection there.
+    guard            the guard at work: judges every row, replaces channels, abstains; a GuardDecision for each row
+    contract_limits  the rules of the contract for one reading: missing, out of range, too fast
+    cross_channel    how far a channel disagrees with the others, and what the others predict for it
+    wear             no machine becomes less worn: finds a manipulation of all channels together
+    parameters       what was learned, as plain numbers; travels with the model as guard.json
+    calibration      learns it from accepted telemetry, for a chosen share of false alarms; the twin does not import it
+
+The guard needs numpy and the contract only, so it runs in the twin. What it cannot find is in docs/robustness.md: small
+shifts of all sensors together, and attackers who know the guard. No gate counts it as protection against these.
 """

@@ -1,15 +1,15 @@
-"""Learning the guard: how the channels of sound machines go together, how they wear, and how far they stray.
+"""Learning the guard: how the channels of healthy machines go together, how they wear, and how far they deviate.
 
 The precision is that of the training rows in σ, shrunk towards independence (Ledoit & Wolf, A Well-Conditioned
 Estimator for Large-Dimensional Covariance Matrices, 2004) with a small ridge, so that no channel is ever explained
-without a rest. The wear is the ridge regression of the share of its life that a machine has behind it on its rows.
+completely. The wear is a ridge regression: from the rows of a machine to the share of its life that has passed.
 
-The thresholds control a risk as conformal prediction does (Angelopoulos et al., Conformal Risk Control, 2024): units
-are divided into folds, each is watched by a guard that has learned from the others, and two factors, one for all falls
-of wear and one for all channels and spans, are the smallest at which, of the rows of such units, at most a share α is
-flagged or refused, hysteresis and all. Units are what is exchangeable, rows of one unit are not, so each unit counts
-the same. That paper's correction for n units, 1 / (n + 1), is left out: with 81 units it alone is more than the one per
-cent asked for. What the guard does on units that set nothing is measured instead, and said.
+The thresholds control a risk as in conformal prediction (Angelopoulos et al., Conformal Risk Control, 2024). Units are
+divided into folds; the guard of each fold has learned from the other folds. Two factors, one for all falls of wear and
+one for all channels and spans, are the smallest at which at most a share α of the rows is flagged or refused,
+hysteresis included. Units are exchangeable, rows of one unit are not, so each unit counts the same. The paper's
+correction for n units, 1 / (n + 1), is left out: with 81 units it alone is more than the one per cent asked for.
+Instead, the share of false alarms is measured on units that set nothing, and stored.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +27,21 @@ from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import SPANS, Doubles, GuardParams
 from twinseal.telemetry.contract import Contract
 
+Number = TypeVar("Number", np.float64, np.int64)
 Regimes = NDArray[np.int64]
 History = tuple[Doubles, Regimes]
-Learned = tuple[Doubles, Doubles]  # Ω (C, C) and w (C,), see `parameters`
+LearnedChannels = tuple[Doubles, Doubles]  # Ω (C, C) and w (C,), see `parameters`
 
 RIDGE = 0.02
 FOLDS = 5
-LEAST_UNITS = 5
-# A repaired answer rests on a guess of the others: its interval is this much wider. Measured, see docs/robustness.md.
-WIDEN = 1.25
-# Falls of wear find what nothing else does, all channels that lie together: they get almost half of the false alarms.
+MIN_UNITS = 5
+# A replaced channel is an estimate, so the interval of the answer is this much wider. Measured: docs/robustness.md.
+REPAIR_WIDENING = 1.25
+# Only falls of wear reveal a manipulation of all channels together: they get almost half of the false alarms.
 WEAR_SHARE = 0.4
-USUAL = 0.99  # the quantile that thresholds are multiples of
-TINY = 1e-6
-MOST = 10.0  # times what is usual: beyond, nothing is found any more
+TYPICAL_QUANTILE = 0.99  # thresholds are multiples of this quantile of the deviations
+MIN_THRESHOLD = 1e-6
+MAX_FACTOR = 10.0  # times the typical deviation; with a larger factor the guard finds nothing any more
 
 
 def fit(
@@ -54,62 +56,90 @@ def fit(
     """The guard's parameters.
 
     Args:
-        histories: Of each training unit the rows (R, C) in σ, in order of their cycles, without gaps, and the regime of
+        histories: For each training unit its rows (R, C) in σ, in order of cycle and without gaps, and the regime of
             each row (R,).
-        unseen: Likewise of other units; they set nothing, the false alarms are measured on them.
-        contract: Of the machines.
+        unseen: The same for other units. They set nothing; the false alarms are measured on them.
+        contract: The contract of the machines.
         restore: Rows (B, C) in σ and their regimes (B,) → rows in the channels' units.
         false_alarm_share: α.
-        seed: Of the division into folds.
+        seed: Seed of the division into folds.
 
     Raises:
-        DataError: Too few units, none to measure on, or all of them short.
+        DataError: There are too few units, none to measure on, or all histories are short.
     """
-    if len(histories) < LEAST_UNITS or not unseen:
+    if len(histories) < MIN_UNITS or not unseen:
         raise DataError(
-            f"guard: expected at least {LEAST_UNITS} training units and one more, got {len(histories)}, {len(unseen)}",
+            f"guard: expected at least {MIN_UNITS} training units and one more, got {len(histories)}, {len(unseen)}",
             remedy="Bring more units that ran to failure.",
         )
     order = np.random.default_rng([seed, 50]).permutation(len(histories))
     parts = [[histories[i] for i in order[k::FOLDS]] for k in range(FOLDS)]
-    folds = [(part, learn([unit for other in parts if other is not part for unit in other])) for part in parts]
-    usual, falls = _usual(folds)
-    stuck = tuple(int(n) for n in _longest_run(histories))
+    folds = [(part, learn_channels([unit for other in parts if other is not part for unit in other])) for part in parts]
+    deviations, falls = _typical_deviations(folds)
+    stuck = tuple(int(n) for n in _stuck_limits(histories))
 
-    def params(learned: Learned, strays: float, heals: float) -> GuardParams:
-        return _params(learned, usual * strays, falls * heals, stuck, false_alarm_share)
+    def params(learned: LearnedChannels, channel_factor: float, wear_factor: float) -> GuardParams:
+        return _params(learned, deviations * channel_factor, falls * wear_factor, stuck, false_alarm_share)
 
-    def alarmed(strays: float, heals: float) -> float:
-        shares = [alarms(params(learned, strays, heals), fold, contract, restore) for fold, learned in folds]
-        return float(np.mean(np.concatenate(shares)))
+    def is_quiet(channel_factor: float, wear_factor: float, share: float) -> bool:
+        """Whether at most this share of the rows of units that a fold did not learn from is flagged or refused."""
+        left = share * len(histories)
+        for fold, learned in folds:
+            left -= alarm_shares(
+                params(learned, channel_factor, wear_factor), fold, contract, restore, enough=left
+            ).sum()
+            if left < 0:
+                return False
+        return True
 
-    heals = _smallest(lambda factor: alarmed(MOST, factor) <= WEAR_SHARE * false_alarm_share)
-    strays = _smallest(lambda factor: alarmed(factor, heals) <= false_alarm_share)
-    final = params(learn(histories), strays, heals)
+    wear_factor = _smallest_factor(lambda factor: is_quiet(MAX_FACTOR, factor, WEAR_SHARE * false_alarm_share))
+    channel_factor = _smallest_factor(lambda factor: is_quiet(factor, wear_factor, false_alarm_share))
+    final = params(learn_channels(histories), channel_factor, wear_factor)
     return final.model_copy(
-        update={"measured_false_alarm_share": float(np.mean(alarms(final, unseen, contract, restore)))}
+        update={"measured_false_alarm_share": float(np.mean(alarm_shares(final, unseen, contract, restore)))}
     )
 
 
-def alarms(
+def alarm_shares(
     params: GuardParams,
     histories: Sequence[History],
     contract: Contract,
     restore: Callable[[Doubles, Regimes], Doubles],
+    *,
+    enough: float = math.inf,
 ) -> Doubles:
-    """The share of each unit's rows that a guard flags or refuses, (U,)."""
+    """The share of the rows of each unit that the guard flags or refuses, (U,).
+
+    Args:
+        params: Of the guard.
+        histories: As in `fit`.
+        contract: Of the machines.
+        restore: As in `fit`.
+        enough: Stop once the shares add up to more than this; the result is then a lower bound.
+    """
     lengths = np.array([len(rows) for rows, _ in histories])
+    known, regimes = (_side_by_side(parts) for parts in zip(*histories, strict=True))  # (T, U, C), (T, U)
+    readings = restore(known.reshape(-1, known.shape[2]), regimes.reshape(-1)).reshape(known.shape)
     guard, counts = Guard(params, contract, len(histories)), np.zeros(len(histories))
     for cycle in range(lengths.max()):
-        here, at = cycle < lengths, np.minimum(cycle, lengths - 1)
-        known = np.stack([rows[i] for (rows, _), i in zip(histories, at, strict=True)])
-        regimes = np.array([regime[i] for (_, regime), i in zip(histories, at, strict=True)])
-        look = guard.decide(np.full(len(histories), cycle + 1), restore(known, regimes), known, here, regimes)
-        counts += here & (look.flagged.any(axis=1) | (np.array(look.refusals) != ""))
+        here = cycle < lengths
+        decision = guard.decide(np.full(len(lengths), cycle + 1), readings[cycle], known[cycle], here, regimes[cycle])
+        alarmed = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+        counts += alarmed
+        if alarmed.any() and (counts / lengths).sum() > enough:
+            break
     return np.asarray(counts / lengths)
 
 
-def _params(learned: Learned, thresholds: Doubles, falls: Doubles, stuck: tuple[int, ...], share: float) -> GuardParams:
+def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
+    """Histories (R, …) of U units beside each other, (T, U, …); a shorter one goes on with its last row."""
+    longest = max(map(len, histories))
+    return np.stack([item[np.minimum(np.arange(longest), len(item) - 1)] for item in histories], axis=1)
+
+
+def _params(
+    learned: LearnedChannels, thresholds: Doubles, falls: Doubles, stuck: tuple[int, ...], share: float
+) -> GuardParams:
     precision, wear = learned
     return GuardParams(
         precision=tuple(map(tuple, precision.tolist())),
@@ -120,48 +150,48 @@ def _params(learned: Learned, thresholds: Doubles, falls: Doubles, stuck: tuple[
         stuck_cycles=stuck,
         false_alarm_share=share,
         measured_false_alarm_share=0.0,
-        widen=WIDEN,
+        widen=REPAIR_WIDENING,
     )
 
 
-def learn(histories: Sequence[History]) -> Learned:
-    """How the channels of these machines go together, and how they wear."""
+def learn_channels(histories: Sequence[History]) -> LearnedChannels:
+    """How the channels of these machines go together (Ω), and how they wear (w)."""
     rows = [rows.astype(np.float64) for rows, _ in histories]
-    return shrunk_precision(np.concatenate(rows)), _wear_of(rows)
+    return shrunk_precision(np.concatenate(rows)), _wear_weights(rows)
 
 
-def _usual(folds: Sequence[tuple[list[History], Learned]]) -> tuple[Doubles, Doubles]:
-    """How far each channel strays, (S, C), and wear falls, (S,), in one row of a hundred of units not learned from."""
-    strayed: list[list[Doubles]] = [[] for _ in SPANS]
-    fallen: list[list[Doubles]] = [[] for _ in SPANS]
+def _typical_deviations(folds: Sequence[tuple[list[History], LearnedChannels]]) -> tuple[Doubles, Doubles]:
+    """Deviation of each channel, (S, C), and fall of wear, (S,), that one row in a hundred of a new unit exceeds."""
+    deviations: list[list[Doubles]] = [[] for _ in SPANS]
+    depths: list[list[Doubles]] = [[] for _ in SPANS]
     steps = []
     for fold, (precision, wear) in folds:
         for rows, _ in fold:
             z = rows.astype(np.float64) @ (precision / np.sqrt(np.diag(precision)))
             steps.append(np.diff(rows @ wear))
             for k, span in enumerate(SPANS):
-                strayed[k].append(np.abs(_averages(z, span)))
+                deviations[k].append(np.abs(_averages(z, span)))
                 averages = _averages(rows.astype(np.float64) @ wear, span)
-                fallen[k].append(np.maximum.accumulate(averages)[: -SPANS[-1]] - averages[SPANS[-1] :])
-    if not sum(map(len, fallen[-1])):
+                depths[k].append(np.maximum.accumulate(averages)[: -SPANS[-1]] - averages[SPANS[-1] :])
+    if not sum(map(len, depths[-1])):
         raise DataError(f"guard: expected histories of {2 * SPANS[-1]} cycles or more, got none")
-    strays = np.stack([np.quantile(np.concatenate(parts), USUAL, axis=0) for parts in strayed])
-    falls = np.array([np.quantile(np.concatenate(parts), USUAL) for parts in fallen])
-    # A machine that is quiet never falls, and a channel may never stray: neither noise nor rounding is an alarm.
-    noise = np.concatenate(steps).std() / np.sqrt(2)  # of one row's wear
+    typical = np.stack([np.quantile(np.concatenate(parts), TYPICAL_QUANTILE, axis=0) for parts in deviations])
+    falls = np.array([np.quantile(np.concatenate(parts), TYPICAL_QUANTILE) for parts in depths])
+    # Wear may never have fallen, and a channel may never have deviated: noise and rounding must raise no alarm.
+    noise = np.concatenate(steps).std() / np.sqrt(2)  # standard deviation of one row's wear
     floor = 3 * np.sqrt(2 / np.array(SPANS)) * noise  # three standard deviations of the difference of two averages
-    return np.maximum(strays, TINY), np.maximum(np.maximum(falls, floor), TINY)
+    return np.maximum(typical, MIN_THRESHOLD), np.maximum(np.maximum(falls, floor), MIN_THRESHOLD)
 
 
 def _averages(values: Doubles, span: int) -> Doubles:
-    """The averages of (R, …) over each `span` rows on end, (R - span + 1, …); none where there are fewer."""
+    """The averages of (R, …) over every `span` consecutive rows, (R - span + 1, …)."""
     sums = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
     return np.asarray((sums[span:] - sums[:-span]) / span)
 
 
-def _smallest(enough: Callable[[float], bool]) -> float:
-    """The smallest factor, to a fiftieth of itself, that is enough; MOST where none is."""
-    low, high = 0.5, MOST
+def _smallest_factor(enough: Callable[[float], bool]) -> float:
+    """The smallest factor that is enough, to 2 %; MAX_FACTOR if none is."""
+    low, high = 0.5, MAX_FACTOR
     while high > 1.02 * low:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -182,16 +212,16 @@ def shrunk_precision(rows: Doubles) -> Doubles:
     return np.asarray((precision + precision.T) / 2)
 
 
-def _wear_of(histories: Sequence[Doubles]) -> Doubles:
-    """The ridge regression (C,) of the share of its life that a machine has behind it on its rows."""
+def _wear_weights(histories: Sequence[Doubles]) -> Doubles:
+    """The ridge regression (C,) from the rows of a machine to the share of its life that has passed."""
     rows = np.concatenate(list(histories))
     shares = np.concatenate([np.arange(1, len(unit) + 1) / len(unit) for unit in histories])
     gram = rows.T @ rows / len(rows) + RIDGE * np.eye(rows.shape[1])
     return np.asarray(np.linalg.solve(gram, rows.T @ (shares - shares.mean()) / len(rows)))
 
 
-def _longest_run(histories: Sequence[History]) -> Regimes:
-    """For how many rows on end each channel showed the same value, at most, and two more; at least 3."""
+def _stuck_limits(histories: Sequence[History]) -> Regimes:
+    """For each channel, the longest run of one value in consecutive rows, plus two; at least 3."""
     longest = np.ones(histories[0][0].shape[1], dtype=np.int64)
     for rows, _ in histories:
         run = np.ones(rows.shape[1], dtype=np.int64)

@@ -1,9 +1,9 @@
-"""What the contract alone says of a reading: whether it is there, within the range, and not too fast for the machine.
+"""The rules of the contract for one reading: it is present, in range, and has not changed too fast.
 
 >>> wear = {"unit": "mm", "minimum": 0.0, "maximum": 2.0, "max_change_per_cycle": 0.1}
->>> limits = Limits([Channel(**wear)])
->>> limits.broken(np.array([[1.5]]), np.array([[0.5]]), np.array([[1.0]]))
-array([['change']], dtype='<U8')
+>>> limits = ContractLimits([Channel(**wear)])
+>>> limits.broken_rules(np.array([[1.5]]), np.array([[0.5]]), np.array([[1.0]]))
+array([['change']], dtype='<U13')
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from twinseal.telemetry.contract import Channel
 
 Doubles = NDArray[np.float64]
 
-# float32 telemetry, read back as float64, may differ by this much from what the bounds were written as.
+# float32 telemetry, read as float64, may differ by this share from the bounds as they are written.
 _ROUNDING = 1e-6
+NAME_TYPE = "<U13"  # of a rule's name; "cross-channel" is the longest
 
 
-class Limits:
+class ContractLimits:
     """The bounds of C channels, for many units at once.
 
     Args:
-        channels: In the order of the readings.
+        channels: The channels, in the order of the readings.
     """
 
     def __init__(self, channels: Sequence[Channel]) -> None:
@@ -34,19 +35,23 @@ class Limits:
         self.change = np.array([channel.max_change_per_cycle for channel in channels])
         self._slack = _ROUNDING * np.maximum(np.abs(self.minimum), np.abs(self.maximum))
 
-    def broken(self, readings: Doubles, good: Doubles, gap: Doubles) -> NDArray[np.str_]:
+    def broken_rules(self, readings: Doubles, last_good: Doubles, cycles_since: Doubles) -> NDArray[np.str_]:
         """Which rule each reading breaks, (B, C): `missing`, `minimum`, `maximum`, `change`, or "" for none.
 
         Args:
-            readings: (B, C), each channel in its unit; NaN where one is missing.
-            good: (B, C), the last good readings; NaN where there is none yet.
-            gap: (B, C), cycles since then: in each of them a channel may have changed by as much as it can.
+            readings: (B, C), each channel in its unit; NaN if it is missing.
+            last_good: (B, C), the last good readings; NaN if there is none yet.
+            cycles_since: (B, C), cycles since then; the allowed change applies to each of them.
         """
-        leaps = np.abs(readings - good) > self.change * gap + self._slack  # NaN: False
+        too_fast = np.abs(readings - last_good) > self.change * cycles_since + self._slack  # NaN: False
         rules = [
             (np.isnan(readings), "missing"),
             (readings < self.minimum - self._slack, "minimum"),
             (readings > self.maximum + self._slack, "maximum"),
-            (leaps, "change"),
+            (too_fast, "change"),
         ]
-        return np.select([where for where, _ in rules], [name for _, name in rules], default="").astype("<U8")
+        found = np.zeros(readings.shape, dtype=NAME_TYPE)
+        for where, name in reversed(rules):  # the first one counts
+            if where.any():
+                found[where] = name
+        return found

@@ -1,13 +1,14 @@
-"""What the channels of one machine say about each other, also when some of them are left out.
+"""What the channels of one machine say about each other, with or without some of them.
 
-With Ω the precision of all channels, that of the channels o without f is `Ω_oo - Ω_of Ω_ff⁻¹ Ω_fo`, and what o lead one
-to expect of f is `-Ω_ff⁻¹ Ω_fo x_o` (Lauritzen, Graphical Models, 1996, section 5.1.3 and appendix C).
+With Ω the precision of all channels, the precision of the channels o without f is `Ω_oo - Ω_of Ω_ff⁻¹ Ω_fo`, and the
+channels o predict f as `-Ω_ff⁻¹ Ω_fo x_o` (Lauritzen, Graphical Models, 1996, section 5.1.3 and appendix C).
 
     >>> params = {"precision": ((2.0, -1.0), (-1.0, 2.0)), "thresholds": ((3.0, 3.0),), "spans": (1,)}
     >>> rest = {"wear": (0.1, 0.1), "falls": (1.0,), "stuck_cycles": (9, 9), "widen": 1.0}
     >>> alarms = {"false_alarm_share": 0.01, "measured_false_alarm_share": 0.01}
-    >>> others = CrossChannel(GuardParams(**params, **rest, **alarms))
-    >>> (np.array([[4.0, 0.0]]) @ others.view(frozenset({1})).expected).tolist()  # what 4 σ say of the second channel
+    >>> channels = CrossChannel(GuardParams(**params, **rest, **alarms))
+    >>> remaining = channels.leave_out(frozenset({1}))
+    >>> (np.array([[4.0, 0.0]]) @ remaining.expected).tolist()  # 4 σ in the first channel predict 2 σ in the second
     [[2.0]]
 """
 
@@ -21,56 +22,56 @@ from numpy.typing import NDArray
 
 from twinseal.guard.parameters import Doubles, GuardParams
 
-NOBODY: frozenset[int] = frozenset()
+NO_CHANNELS: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """The channels o without some others f.
+class RemainingChannels:
+    """The channels o that remain when the channels f are left out.
 
     Attributes:
-        others: (O,), the indices o.
+        channels: (O,), the indices o.
         scaled: (C, C), rows → z, the disagreement of each of o with the rest of o; 0 in the columns of f.
-        expected: (C, F), rows → what o lead one to expect of f, in rising order.
+        expected: (C, F), rows → what o predict for f, in order of index.
     """
 
-    others: NDArray[np.int64]
+    channels: NDArray[np.int64]
     scaled: Doubles
     expected: Doubles
 
 
 class CrossChannel:
-    """How far channels disagree, averaged over spans, against what is ordinary.
+    """How far channels disagree, averaged over spans, compared with the learned thresholds.
 
     Args:
-        params: What was learned.
+        params: The learned parameters.
     """
 
     def __init__(self, params: GuardParams) -> None:
         self._precision, self._thresholds = params.matrix, np.array(params.thresholds)  # (C, C), (S, C)
         self._channels, self._spans = len(self._precision), np.array(params.spans)
-        self.view = lru_cache(maxsize=256)(self._view)  # the same channels are implicated again and again
+        self.leave_out = lru_cache(maxsize=256)(self._leave_out)  # the same channels are left out again and again
 
-    def ratios(self, averages: Doubles, seen: NDArray[np.int64], without: frozenset[int] = NOBODY) -> Doubles:
-        """|z| against its threshold, (…, S, C); 0 for who is left out, and for spans longer than what was seen.
+    def ratios(self, averages: Doubles, row_count: NDArray[np.int64], without: frozenset[int] = NO_CHANNELS) -> Doubles:
+        """|z| as a share of its threshold, (…, S, C); 0 for channels left out, and for spans longer than the history.
 
         Args:
             averages: (…, S, C), rows in σ averaged over each span.
-            seen: (…,), how many rows there were at all.
+            row_count: (…,), how many rows there have been.
             without: Channels that are left out.
         """
-        z = np.abs(averages @ self.view(without).scaled)
-        return np.where((seen[..., None] >= self._spans)[..., None], z / self._thresholds, 0.0)
+        z = np.abs(averages @ self.leave_out(without).scaled)
+        return np.where((row_count[..., None] >= self._spans)[..., None], z / self._thresholds, 0.0)
 
-    def _view(self, without: frozenset[int]) -> View:
-        mine = np.array(sorted(without), dtype=np.int64)
-        others = np.array([i for i in range(self._channels) if i not in without], dtype=np.int64)
-        rest = self._precision[np.ix_(others, others)]
-        scaled, expected = np.zeros((self._channels, self._channels)), np.zeros((self._channels, len(mine)))
-        if len(mine):
-            cross = self._precision[np.ix_(mine, others)]
-            weights = np.linalg.solve(self._precision[np.ix_(mine, mine)], cross)  # (F, O)
+    def _leave_out(self, without: frozenset[int]) -> RemainingChannels:
+        left_out = np.array(sorted(without), dtype=np.int64)
+        remaining = np.array([i for i in range(self._channels) if i not in without], dtype=np.int64)
+        rest = self._precision[np.ix_(remaining, remaining)]
+        scaled, expected = np.zeros((self._channels, self._channels)), np.zeros((self._channels, len(left_out)))
+        if len(left_out):
+            cross = self._precision[np.ix_(left_out, remaining)]
+            weights = np.linalg.solve(self._precision[np.ix_(left_out, left_out)], cross)  # (F, O)
             rest = rest - cross.T @ weights
-            expected[others] = -weights.T
-        scaled[np.ix_(others, others)] = rest / np.sqrt(np.diag(rest))
-        return View(others, scaled, expected)
+            expected[remaining] = -weights.T
+        scaled[np.ix_(remaining, remaining)] = rest / np.sqrt(np.diag(rest))
+        return RemainingChannels(remaining, scaled, expected)

@@ -1,33 +1,36 @@
 """The guard at work: row after row, for any number of units at once.
 
-For each row, and each unit:
+For each row of each unit:
 
-1. what the contract's rules flag, and what has been stuck for too long, counts as absent
-2. the disagreement of each remaining channel with the others is averaged over the newest rows (`parameters`)
-3. while some average is beyond its threshold, the channel without which the rest agrees best is implicated too; where
-   that implicates too many, the fewest channels are sought without which the rest agrees
-4. implicated channels are replaced by what the others lead one to expect (`others`); one implicated by an average is
-   replaced in all rows of that average
-5. too many implicated before the rest agrees, one that the others hardly tell anything of for longer than MAX_HELD
-   rows, two accounts of who lies, or a machine that heals (`wear`): no honest repair. The guard abstains, and says why
+1. A reading that breaks a rule of the contract, or that has not changed for too long, counts as missing.
+2. The disagreement of each remaining channel with the others is averaged over the newest rows (see `parameters`).
+3. While an average is above its threshold, the channel whose removal makes the rest agree best is implicated too. If
+   this implicates too many, the guard looks for the smallest set of channels whose removal makes the rest agree.
+4. Implicated channels are replaced by what the other channels predict (see `cross_channel`). A channel that an average
+   implicated is replaced in all rows of that average.
+5. The guard abstains, and says why, when no honest repair is possible: too many channels are implicated; a channel that
+   the others predict badly has been replaced for more than MAX_ESTIMATED_CYCLES; there are two explanations of which
+   sensors are wrong; or the machine seems to become less worn (see `wear`).
 
-An implicated channel is trusted again once it has agreed with its reconstruction for AGREES rows on end, better than
-what is just ordinary. A unit about which the guard abstained is answered for again once all its channels have agreed
-for as long, and it is as worn as it was; for the rows of that time stands what came after them, which errs to the safe
-side. Nothing is ever repaired in silence: every row says which channels were replaced, and by which rule.
+An implicated channel is trusted again after it has agreed with its prediction for CYCLES_TO_REGAIN_TRUST rows in a row,
+and more closely than the threshold asks. After an abstention, a unit is answered for again once all its channels have
+agreed for as long and it is as worn as before. The rows of the abstention are then replaced by the rows that came after
+them: these are more worn, so the error is on the safe side. No repair is silent: for every row the guard says which
+channels were replaced, and by which rule.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.guard.contract_limits import Limits
-from twinseal.guard.cross_channel import NOBODY, CrossChannel
+from twinseal.guard.contract_limits import ContractLimits
+from twinseal.guard.cross_channel import NO_CHANNELS, CrossChannel
 from twinseal.guard.parameters import Doubles, GuardParams
-from twinseal.guard.wear import Wear
+from twinseal.guard.wear import WearMonitor
 from twinseal.telemetry.contract import Contract
 
 Flags = NDArray[np.bool_]
@@ -36,290 +39,371 @@ Counts = NDArray[np.int64]
 
 # Three implicated channels are no longer a broken sensor: repairing three informative ones made estimates worse when
 # it was measured (RMSE 22.3 to 29.5 on C-MAPSS FD001), so the guard abstains.
-MAX_FLAGGED = 2
-# A channel of which the others leave more than this share of the variance open is a guess once it is replaced: a few
-# rows may be guessed, more would show a machine that has stopped wearing.
-POOR, MAX_HELD = 0.5, 5
-AGREES = 10
-# Of a threshold: whoever strayed must come nearer than that, or a lie just above it would be trusted every other row.
-TRUSTED = 0.7
-# So many first suspects are tried with everybody else when the fewest liars are sought.
-SUSPECTS = 16
+MAX_REPLACED_CHANNELS = 2
+# If the other channels leave more than this share of a channel's variance unexplained, its replacement is a guess.
+# A few rows may be guessed; more would show a machine that has stopped wearing.
+MAX_UNEXPLAINED_VARIANCE, MAX_ESTIMATED_CYCLES = 0.5, 5
+CYCLES_TO_REGAIN_TRUST = 10
+# Share of a threshold. A channel must come below it to be trusted again: otherwise a manipulation just above the
+# threshold would be trusted in every other row.
+REGAIN_TRUST_RATIO = 0.7
+# How many first channels are tried in the search for the smallest set of wrong channels.
+MAX_FIRST_SUSPECTS = 16
+# The state of a guard that has one entry for each unit.
+_STATE_BY_UNIT = (
+    "_last_good",
+    "_last_good_cycle",
+    "_last_reading",
+    "_repeats",
+    "_distrusted",
+    "_rows_agreed",
+    "_cycles_replaced",
+    "_rows_abstained",
+    "_rows_in_agreement",
+    "_row_count",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class GuardDecision:
-    """What the guard made of one row of each of B units.
+    """What the guard decided about one row of each of B units.
 
     Attributes:
-        known: (B, C) σ, the row with implicated channels replaced.
-        rules: (B, C) why a channel was replaced: a contract's rule, `stuck`, `others` (it disagrees with them), or "".
-        refusals: (B,) why no estimate may rest on this row; "" when one may.
-        rewritten: (B, C), in how many rows before this one a channel was replaced as well.
+        repaired: (B, C) σ, the row with its implicated channels replaced.
+        rules: (B, C), why a channel was replaced: a rule of the contract, `stuck`, `cross-channel` (it disagrees with
+            the other channels), or "" if it was not.
+        refusals: (B,), why no estimate may use this row; "" if one may.
+        rewritten_rows: (B, C), in how many earlier rows a channel was replaced as well, after the fact.
     """
 
-    known: Doubles
+    repaired: Doubles
     rules: Names
     refusals: tuple[str, ...]
-    rewritten: Counts
+    rewritten_rows: Counts
 
     @property
     def flagged(self) -> Flags:
-        """(B, C), what was replaced."""
+        """Which channels were replaced, (B, C)."""
         return np.asarray(self.rules != "")
 
 
 class Guard:
-    """The guard of B units. It remembers, of each, the newest rows and which channels it does not trust.
+    """The guard of B units. It keeps the newest rows of each unit and the channels that it does not trust.
 
     Args:
-        params: What was learned.
-        contract: Of the machines; its channels are those of the rows.
+        params: The learned parameters.
+        contract: The contract of the machines; the rows have its channels.
         units: B.
-        window: Rows that are kept, for `window`; at least as many as twice the longest span.
+        window: How many rows to keep for `window`; never fewer than twice the longest span.
 
     Raises:
-        ValueError: The parameters are of another number of channels.
+        ValueError: The parameters are for another number of channels.
     """
 
     def __init__(self, params: GuardParams, contract: Contract, units: int = 1, window: int = 0) -> None:
         self._names, count = contract.channels, len(contract.channels)
         if len(params.stuck_cycles) != count:
             raise ValueError(f"guard: expected parameters of {count} channels, got {len(params.stuck_cycles)}")
-        self._limits = Limits([contract.all_channels[name] for name in self._names])
-        self._others, self._wear = CrossChannel(params), Wear(params, units)
-        self._stuck_after, self._longest = np.array(params.stuck_cycles), params.spans[-1]
-        ages = np.arange(self._longest, 0, -1)  # of the rows, the newest 1
-        self._means = np.stack([(ages <= span) / span for span in params.spans])  # (S, longest)
-        # A machine with four channels has lost half of what it says when two are replaced.
-        self._most = min(MAX_FLAGGED, max(1, count // 4))
-        shape, rows = (units, count), max(window, 2 * self._longest)
+        self._limits = ContractLimits([contract.all_channels[name] for name in self._names])
+        self._cross_channel, self._wear = CrossChannel(params), WearMonitor(params, units)
+        self._stuck_after, self._longest_span = np.array(params.stuck_cycles), params.spans[-1]
+        ages = np.arange(self._longest_span, 0, -1)  # of the rows, the newest 1
+        self._averaging = np.stack([(ages <= span) / span for span in params.spans])  # (S, longest)
+        # With four channels, two replaced ones would be half of all that is measured.
+        self._max_replaced = min(MAX_REPLACED_CHANNELS, max(1, count // 4))
+        shape, rows = (units, count), max(window, 2 * self._longest_span)
         regimes = len(contract.regimes.points) if contract.regimes else 1
-        self._good = np.full((units, regimes, count), np.nan)  # last good reading of each regime, and its cycle
-        self._since = np.zeros((units, regimes, count))
-        self._last, self._same = np.full(shape, np.nan), np.ones(shape, dtype=np.int64)
-        self._distrusted, self._agreed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.int64)
-        self._poor, self._guessed = 1 / np.diag(params.matrix) > POOR, np.zeros(shape, dtype=np.int64)
-        self._silent = np.full(units, -1)  # how many rows ago the guard began to abstain; -1: it does not
-        self._calm = np.zeros(units, dtype=np.int64)
-        self._rows = np.zeros((units, rows, count))  # σ, replaced; the newest last
-        self._given = np.zeros((units, rows, count))  # σ, as they came, but for what broke a rule
-        self._own = np.zeros((units, rows, count))  # σ, each channel from its own readings alone
-        self._seen = np.zeros(units, dtype=np.int64)
+        self._last_good = np.full((units, regimes, count), np.nan)  # last good reading in each regime, and its cycle
+        self._last_good_cycle = np.zeros((units, regimes, count))
+        self._last_reading, self._repeats = np.full(shape, np.nan), np.ones(shape, dtype=np.int64)
+        self._distrusted, self._rows_agreed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.int64)
+        self._cycles_replaced = np.zeros(shape, dtype=np.int64)
+        self._hard_to_estimate = 1 / np.diag(params.matrix) > MAX_UNEXPLAINED_VARIANCE
+        self._rows_abstained = np.full(units, -1)  # how many rows ago the guard began to abstain; -1: it does not
+        self._rows_in_agreement = np.zeros(units, dtype=np.int64)
+        self._kept, self._end = rows, rows
+        # σ: three versions of the rows, see the properties below. They move when the end is reached, not every cycle.
+        self._memory = np.zeros((3, units, 2 * rows, count))
+        self._row_count = np.zeros(units, dtype=np.int64)
+
+    @property
+    def _newest(self) -> Doubles:
+        """(3, B, R, C) σ, the rows that are kept, in three versions; the newest last."""
+        return self._memory[:, :, self._end - self._kept : self._end]
+
+    @property
+    def _rows(self) -> Doubles:
+        """(B, R, C) σ, repaired."""
+        return np.asarray(self._newest[0])
+
+    @property
+    def _received(self) -> Doubles:
+        """(B, R, C) σ, as received, except readings that broke a rule."""
+        return np.asarray(self._newest[1])
+
+    @property
+    def _own_channel(self) -> Doubles:
+        """(B, R, C) σ, each channel from its own readings only."""
+        return np.asarray(self._newest[2])
+
+    def repeated(self, times: int) -> Guard:
+        """A guard of `times` copies of these units, with the same past: unit u of copy k is k · B + u."""
+        copied = copy.copy(self)
+        for name in _STATE_BY_UNIT:
+            setattr(copied, name, np.concatenate([getattr(self, name)] * times))
+        copied._memory, copied._wear = np.concatenate([self._memory] * times, axis=1), self._wear.repeated(times)
+        return copied
 
     def decide(
         self,
         cycles: Counts,
         readings: Doubles,
-        known: Doubles,
+        scaled: Doubles,
         active: Flags | None = None,
         regimes: Counts | None = None,
     ) -> GuardDecision:
         """Judge one row of each unit; rows come in order of their cycles.
 
         Args:
-            cycles: (B,) the rows' cycles, above those of the rows before.
-            readings: (B, C) each channel in its unit; NaN where one is missing.
-            known: (B, C) the same in σ, NaN likewise.
-            active: (B,) which units have a row at all; all by default.
-            regimes: (B,) the regime of each row; where there is only one, none need be given.
+            cycles: (B,), the cycle of each row, higher than that of the row before.
+            readings: (B, C), each channel in its unit; NaN if it is missing.
+            scaled: (B, C), the same in σ.
+            active: (B,), which units have a row; all by default.
+            regimes: (B,), the regime of each row; not needed for an asset with one regime.
         """
         here = np.ones(len(readings), dtype=bool) if active is None else active
         at = (np.arange(len(readings)), np.zeros(len(readings), dtype=np.int64) if regimes is None else regimes)
-        rules = self._rules(cycles, readings, at, here)
-        absent = (rules != "") | (self._distrusted & here[:, None])
-        ruled = rules != ""
-        _shift(self._own, here, np.where(ruled, self._own[:, -1], np.nan_to_num(known)))
-        self._push(here, np.where(ruled, self._rows[:, -1], np.nan_to_num(known)))
-        rewritten, refusals = np.zeros(known.shape, dtype=np.int64), [""] * len(known)
-        for unit in np.flatnonzero(here & (absent.any(axis=1) | (self._silent >= 0) | self._suspicious())):
-            refusals[unit] = self._judge(int(unit), rules[unit], rewritten[unit])
-        self._given[:, -1] = np.where(rules != "", self._rows[:, -1], self._given[:, -1])
-        self._heed_wear(here, refusals)
-        rules = np.where((rules == "") & self._distrusted & here[:, None], "others", rules)
-        self._guessed = np.where(here[:, None], np.where(rules != "", self._guessed + 1, 0), self._guessed)
-        for unit, channel in np.argwhere(here[:, None] & self._poor & (self._guessed > MAX_HELD)):
-            refusals[unit] = refusals[unit] or (
-                f"{self._names[channel]}: expected a good reading within {MAX_HELD} cycles, got none, and the other "
-                "channels tell too little of it"
-            )
+        rules, newest = self._broken_rules(cycles, readings, at, here), np.nan_to_num(scaled)
+        broken = rules != ""
+        suspicious = (broken | (self._distrusted & here[:, None])).any(axis=1) | (self._rows_abstained >= 0)
+        self._append(here, *(np.where(broken, rows[:, -1], newest) for rows in (self._rows, self._own_channel)))
+        rewritten_rows, refusals = np.zeros(scaled.shape, dtype=np.int64), [""] * len(scaled)
+        for unit in np.flatnonzero(here & (suspicious | self._units_above_threshold())):
+            refusals[unit] = self._judge_unit(int(unit), rules[unit], rewritten_rows[unit])
+        self._received[:, -1] = np.where(broken, self._rows[:, -1], self._received[:, -1])
+        self._check_wear(here, refusals)
+        rules[self._distrusted & here[:, None] & ~broken] = "cross-channel"
+        self._check_estimates(here, rules, refusals)
         good = here[:, None] & (rules == "")
-        self._good[at] = np.where(good, readings, self._good[at])
-        self._since[at] = np.where(good, cycles[:, None], self._since[at])
-        return GuardDecision(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten)
+        self._last_good[at] = np.where(good, readings, self._last_good[at])
+        self._last_good_cycle[at] = np.where(good, cycles[:, None], self._last_good_cycle[at])
+        return GuardDecision(self._rows[:, -1].copy(), rules, tuple(refusals), rewritten_rows)
 
     def window(self, rows: int, *, repaired: bool = True) -> Doubles:
         """The newest rows of each unit in σ, (B, rows, C); zeros before the first.
 
         Args:
             rows: How many.
-            repaired: With all that was replaced. Else as they came, and for a reading that broke a rule the last one of
-                its own channel that did not: nothing in a channel is then another's word.
+            repaired: With replaced channels. Otherwise as received; a reading that broke a rule is replaced by the
+                last good one of its own channel, so that no channel depends on another.
         """
-        return (self._rows if repaired else self._own)[:, -rows:].copy()
+        return (self._rows if repaired else self._own_channel)[:, -rows:].copy()
 
-    def hold(self) -> None:
-        """A cycle without a row: the newest one stands for it."""
-        everybody = np.ones(len(self._rows), dtype=bool)
-        given, replaced = self._given[:, -1].copy(), self._rows[:, -1].copy()
-        self._push(everybody, given)
+    def fill_missing_cycle(self) -> None:
+        """Repeat the newest row for a cycle that has none."""
+        all_units = np.ones(len(self._rows), dtype=bool)
+        replaced, received, own = self._newest[:, :, -1].copy()
+        self._append(all_units, received, own)
         self._rows[:, -1] = replaced
-        self._guessed = np.where(self._guessed > 0, self._guessed + 1, 0)
-        _shift(self._own, everybody, self._own[:, -1].copy())
+        self._cycles_replaced = np.where(self._cycles_replaced > 0, self._cycles_replaced + 1, 0)
 
-    def forget(self) -> None:
-        """A gap so long that no row of the window is left. How worn a unit was, and what is not answered for, stays."""
-        self._seen[:] = 0
-        for kept in (self._distrusted, self._agreed, self._calm, self._rows, self._given, self._own):
+    def reset_window(self) -> None:
+        """Empty the window after a gap as long as itself. The highest wear, and an abstention, stay."""
+        self._row_count[:] = 0
+        for kept in (self._distrusted, self._rows_agreed, self._rows_in_agreement, self._memory):
             kept[:] = 0
 
-    def _push(self, here: Flags, known: Doubles) -> None:
-        for rows in (self._rows, self._given):
-            _shift(rows, here, known)
-        self._seen += here
-        self._silent += here & (self._silent >= 0)
+    def _append(self, here: Flags, scaled: Doubles, own: Doubles) -> None:
+        """Append a row (B, C) to the units that are `here`: `scaled`, and `own` to the version of own readings only."""
+        if self._end == self._memory.shape[2]:
+            self._memory[:, :, : self._kept], self._end = self._newest, self._kept
+        before = self._newest
+        self._end += 1
+        self._newest[:, :, -1] = np.where(here[:, None], (scaled, scaled, own), 0.0)
+        waiting = np.flatnonzero(~here & (self._row_count > 0))  # a unit that was never here has zeros only
+        if len(waiting):
+            self._newest[:, waiting] = before[:, waiting]  # indices copy
+        self._row_count += here
+        self._rows_abstained += here & (self._rows_abstained >= 0)
 
-    def _rules(self, cycles: Counts, readings: Doubles, at: tuple[Counts, Counts], here: Flags) -> Names:
-        rules = self._limits.broken(readings, self._good[at], cycles[:, None] - self._since[at])
-        same = np.where(readings == self._last, self._same + 1, 1)
-        self._same = np.where(here[:, None], same, self._same)
-        self._last = np.where(here[:, None], readings, self._last)
-        rules = np.where((rules == "") & (self._same > self._stuck_after), "stuck", rules)
-        return np.where(here[:, None], rules, "")
+    def _broken_rules(self, cycles: Counts, readings: Doubles, at: tuple[Counts, Counts], here: Flags) -> Names:
+        rules = self._limits.broken_rules(readings, self._last_good[at], cycles[:, None] - self._last_good_cycle[at])
+        same = np.where(readings == self._last_reading, self._repeats + 1, 1)
+        self._repeats = np.where(here[:, None], same, self._repeats)
+        self._last_reading = np.where(here[:, None], readings, self._last_reading)
+        stuck = self._repeats > self._stuck_after
+        if stuck.any():
+            rules[stuck & (rules == "")] = "stuck"
+        rules[~here] = ""
+        return rules
 
     def _averages(self, rows: Doubles) -> Doubles:
-        """Rows (…, R, C), averaged over the newest of each span, (…, S, C)."""
-        return np.asarray(self._means @ rows[..., -self._longest :, :])
+        """The averages of rows (…, R, C) over the newest rows of each span, (…, S, C)."""
+        return np.asarray(self._averaging @ rows[..., -self._longest_span :, :])
 
-    def _suspicious(self) -> Flags:
-        """Units some of whose averages are beyond their thresholds, every channel trusted, (B,): most never are."""
-        return np.asarray((self._others.ratios(self._averages(self._rows), self._seen) > 1).any(axis=(1, 2)))
+    def _units_above_threshold(self) -> Flags:
+        """Which units have an average above its threshold, with every channel trusted, (B,). Most never have."""
+        return np.asarray(
+            (self._cross_channel.ratios(self._averages(self._rows), self._row_count) > 1).any(axis=(1, 2))
+        )
 
-    def _heed_wear(self, here: Flags, refusals: list[str]) -> None:
-        """Abstain for units that have healed."""
-        before = self._averages(self._rows[:, : -self._longest])
-        fallen = self._wear.fallen(self._averages(self._rows), before, self._seen, here)
-        for unit in np.flatnonzero(here & (fallen > 0)):
-            healed = "expected a machine at least as worn as it was, got readings of a younger one"
-            refusals[unit] = "; ".join(filter(None, (refusals[unit], healed)))
-            self._abstain(int(unit), int(fallen[unit]))
+    def _check_wear(self, here: Flags, refusals: list[str]) -> None:
+        """Abstain for units whose wear seems to have gone back."""
+        before = self._averages(self._rows[:, : -self._longest_span])
+        open_falls = self._wear.longest_open_fall(self._averages(self._rows), before, self._row_count, here)
+        for unit in np.flatnonzero(here & (open_falls > 0)):
+            recovery = "expected wear that never goes back, got readings of a less worn machine"
+            refusals[unit] = "; ".join(filter(None, (refusals[unit], recovery)))
+            self._abstain(int(unit), int(open_falls[unit]))
 
-    def _judge(self, unit: int, rules: Names, rewritten: Counts) -> str:
-        """Implicate, replace and release the channels of one unit's newest row; why no estimate may rest on it."""
-        ruled = frozenset(np.flatnonzero(rules != "").tolist())
-        if self._silent[unit] >= 0:
-            silent, refusal = int(self._silent[unit]), self._listen(unit, ruled)
-            rewritten[:] = 0 if refusal else silent  # what stood for them was guessed, up to the rows that agreed
+    def _check_estimates(self, here: Flags, rules: Names, refusals: list[str]) -> None:
+        """Refuse units of which a channel that the others predict badly has been replaced for too long."""
+        replaced = np.where(rules != "", self._cycles_replaced + 1, 0)
+        self._cycles_replaced = np.where(here[:, None], replaced, self._cycles_replaced)
+        too_long = here[:, None] & self._hard_to_estimate & (self._cycles_replaced > MAX_ESTIMATED_CYCLES)
+        for unit, channel in np.argwhere(too_long):
+            refusals[unit] = refusals[unit] or (
+                f"{self._names[channel]}: expected a good reading within {MAX_ESTIMATED_CYCLES} cycles, got none; "
+                "the other channels are not enough to estimate it"
+            )
+
+    def _judge_unit(self, unit: int, rules: Names, rewritten_rows: Counts) -> str:
+        """Implicate, replace and trust the channels of one unit's newest row.
+
+        Returns:
+            Why no estimate may use this row; "" if one may.
+        """
+        broken = frozenset(np.flatnonzero(rules != "").tolist())
+        if self._rows_abstained[unit] >= 0:
+            abstained, refusal = int(self._rows_abstained[unit]), self._wait_for_agreement(unit, broken)
+            rewritten_rows[:] = 0 if refusal else abstained  # their readings were guessed, up to the rows that agreed
             return refusal
-        implicated = ruled | frozenset(np.flatnonzero(self._distrusted[unit]).tolist())
-        if len(implicated) <= self._most:  # more broken rules than can be replaced need no further judgement
-            self._replace(unit, implicated, 1)
-            implicated = ruled | self._release(unit, implicated - ruled)
-            worst, span = self._worst(self._rows[unit], unit, implicated)
-            while worst > 1 and len(implicated) <= self._most:
-                chosen = self._suspects(self._rows[unit], unit, implicated)[0]
-                implicated |= {chosen}
-                self._distrusted[unit, chosen], self._agreed[unit, chosen] = True, 0
-                rewritten[chosen] = span - 1
-                self._replace(unit, implicated, span)
-                worst, span = self._worst(self._rows[unit], unit, implicated)
-            if len(implicated) > self._most and len(ruled) < self._most:
-                implicated = self._fewest(unit, ruled, rewritten) or implicated
-        if len(implicated) <= self._most:
-            if self._younger(unit) and self._rival(unit, ruled, implicated - ruled):
-                self._abstain(unit, self._longest)
-                names = ", ".join(self._names[i] for i in sorted(implicated))
-                return f"expected one account of who lies, got two: without {names} the machine would be younger"
-            return ""
-        if implicated != ruled:  # more than broken rules, which are seen in every row by themselves
-            self._abstain(unit, self._longest)
+        implicated = broken | frozenset(np.flatnonzero(self._distrusted[unit]).tolist())
+        if len(implicated) <= self._max_replaced:  # with more broken rules the answer is clear
+            implicated = self._implicate(unit, broken, implicated, rewritten_rows)
         names = ", ".join(self._names[i] for i in sorted(implicated))
-        return f"expected at most {self._most} channels that lie or are silent, got {len(implicated)}: {names}"
+        if len(implicated) > self._max_replaced:
+            if implicated != broken:  # broken rules alone are seen in every row, without memory
+                self._abstain(unit, self._longest_span)
+            noun = "channel" if self._max_replaced == 1 else "channels"
+            most = f"expected at most {self._max_replaced} faulty, manipulated or missing {noun}"
+            return f"{most}, got {len(implicated)}: {names}"
+        if self._repair_reduces_wear(unit) and self._has_other_explanation(unit, broken, implicated - broken):
+            self._abstain(unit, self._longest_span)
+            one = "expected one explanation of which sensors are faulty or manipulated"
+            return f"{one}, got two: without {names} the machine would look less worn"
+        return ""
 
-    def _suspects(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> list[int]:
-        """The others, first the one without which the rest agrees best."""
+    def _implicate(
+        self, unit: int, broken: frozenset[int], implicated: frozenset[int], rewritten_rows: Counts
+    ) -> frozenset[int]:
+        """Trust channels again or implicate more, until the rest agrees or too many are implicated; returns them."""
+        self._replace(unit, implicated, 1)
+        implicated = broken | self._restore_trust(unit, implicated - broken)
+        worst, span = self._worst_disagreement(self._rows[unit], unit, implicated)
+        while worst > 1 and len(implicated) <= self._max_replaced:
+            chosen = self._rank_suspects(self._rows[unit], unit, implicated)[0]
+            implicated |= {chosen}
+            self._distrusted[unit, chosen], self._rows_agreed[unit, chosen] = True, 0
+            rewritten_rows[chosen] = span - 1
+            self._replace(unit, implicated, span)
+            worst, span = self._worst_disagreement(self._rows[unit], unit, implicated)
+        if len(implicated) > self._max_replaced and len(broken) < self._max_replaced:
+            return self._fewest_channels(unit, broken, rewritten_rows) or implicated
+        return implicated
+
+    def _rank_suspects(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> list[int]:
+        """The other channels, in the order of how well the rest agrees without each."""
         rest = [i for i in range(len(self._names)) if i not in implicated]
-        return sorted(rest, key=lambda i: self._worst(rows, unit, implicated | {i})[0])
+        return sorted(rest, key=lambda i: self._worst_disagreement(rows, unit, implicated | {i})[0])
 
-    def _fewest(self, unit: int, ruled: frozenset[int], rewritten: Counts) -> frozenset[int]:
-        """The fewest channels, also those trusted until now, without which all agree as they came; none if too many."""
-        given = self._given[unit]
-        firsts = [ruled | {i} for i in self._suspects(given, unit, ruled)]
-        tried = [first for first in firsts[:1] if self._worst(given, unit, first)[0] <= 1]
-        if not tried and len(ruled) + 2 <= self._most:
-            tried = [first | {self._suspects(given, unit, first)[0]} for first in firsts[:SUSPECTS]]
-        fits = [(self._worst(given, unit, implicated)[0], sorted(implicated)) for implicated in tried]
+    def _fewest_channels(self, unit: int, broken: frozenset[int], rewritten_rows: Counts) -> frozenset[int]:
+        """Replace the smallest set of channels without which the received rows agree; returns it, or an empty one.
+
+        Channels that were not trusted before are trusted again if they are not in it.
+        """
+        given = self._received[unit]
+        firsts = [broken | {i} for i in self._rank_suspects(given, unit, broken)]
+        candidates = [first for first in firsts[:1] if self._worst_disagreement(given, unit, first)[0] <= 1]
+        if not candidates and len(broken) + 2 <= self._max_replaced:
+            candidates = [first | {self._rank_suspects(given, unit, first)[0]} for first in firsts[:MAX_FIRST_SUSPECTS]]
+        fits = [(self._worst_disagreement(given, unit, implicated)[0], sorted(implicated)) for implicated in candidates]
         worst, found = min(fits, default=(np.inf, []))
         if worst > 1:
-            return NOBODY
-        self._rows[unit, -self._longest :] = given[-self._longest :]
-        mine = [i for i in found if i not in ruled]
+            return NO_CHANNELS
+        self._rows[unit, -self._longest_span :] = given[-self._longest_span :]
+        mine = [i for i in found if i not in broken]
         self._distrusted[unit] = np.isin(np.arange(len(self._names)), mine)
-        self._agreed[unit], rewritten[mine] = 0, self._longest - 1
-        self._replace(unit, frozenset(found), self._longest)
+        self._rows_agreed[unit], rewritten_rows[mine] = 0, self._longest_span - 1
+        self._replace(unit, frozenset(found), self._longest_span)
         return frozenset(found)
 
-    def _younger(self, unit: int) -> bool:
-        """Whether what was replaced makes a machine younger than it says itself, by more than a machine ever heals."""
-        return self._wear.gap(self._averages(self._given[unit]) - self._averages(self._rows[unit]))
+    def _repair_reduces_wear(self, unit: int) -> bool:
+        """Whether the repair makes the machine less worn than its own readings do, by more than chance explains."""
+        received, repaired = self._averages(self._received[unit]), self._averages(self._rows[unit])
+        return self._wear.is_implausible_recovery(received - repaired)
 
-    def _rival(self, unit: int, ruled: frozenset[int], implicated: frozenset[int]) -> bool:
-        """Whether it could as well be others who lie, one more at most: all agree as they came but for those."""
-        given, blamed = self._given[unit], ruled
+    def _has_other_explanation(self, unit: int, broken: frozenset[int], implicated: frozenset[int]) -> bool:
+        """Whether other channels, at most one more of them, would explain the received rows as well."""
+        given, suspected = self._received[unit], broken
         for _ in range(len(implicated) + 1):
-            suspects = [i for i in self._suspects(given, unit, blamed) if i not in implicated]
+            suspects = [i for i in self._rank_suspects(given, unit, suspected) if i not in implicated]
             if not suspects:
                 return False
-            blamed |= {suspects[0]}
-            if self._worst(given, unit, blamed)[0] <= 1:
+            suspected |= {suspects[0]}
+            if self._worst_disagreement(given, unit, suspected)[0] <= 1:
                 return True
         return False
 
     def _abstain(self, unit: int, span: int) -> None:
-        """From here on, and for the last `span` rows as well, nobody knows who lied."""
-        self._silent[unit] = max(int(self._silent[unit]), span - 1)
-        self._distrusted[unit], self._calm[unit] = False, 0
+        """Abstain from now on; the last `span` rows are not reliable either."""
+        self._rows_abstained[unit] = max(int(self._rows_abstained[unit]), span - 1)
+        self._distrusted[unit], self._rows_in_agreement[unit] = False, 0
 
-    def _listen(self, unit: int, ruled: frozenset[int]) -> str:
-        """Wait until all agree again; for the rows until then stand the rows that agreed."""
-        self._rows[unit, -1] = self._given[unit, -1]
-        calm = not ruled and self._worst(self._given[unit], unit, NOBODY)[0] <= TRUSTED
-        self._calm[unit] = self._calm[unit] + 1 if calm else 0
-        if self._calm[unit] < AGREES:
-            return f"expected all channels to agree for {AGREES} cycles after they did not, got {self._calm[unit]}"
-        lost = slice(max(0, self._rows.shape[1] - 1 - int(self._silent[unit])), -AGREES)
-        self._rows[unit, lost] = self._rows[unit, -AGREES:].mean(axis=0)
-        self._silent[unit] = -1
+    def _wait_for_agreement(self, unit: int, broken: frozenset[int]) -> str:
+        """Count rows in which all channels agree; after enough of them, replace the rows of the abstention.
+
+        Returns:
+            Why no estimate may use this row; "" if the abstention has ended.
+        """
+        self._rows[unit, -1] = self._received[unit, -1]
+        agree = (
+            not broken and self._worst_disagreement(self._received[unit], unit, NO_CHANNELS)[0] <= REGAIN_TRUST_RATIO
+        )
+        self._rows_in_agreement[unit] = self._rows_in_agreement[unit] + 1 if agree else 0
+        if self._rows_in_agreement[unit] < CYCLES_TO_REGAIN_TRUST:
+            return (
+                f"expected all channels to agree again for {CYCLES_TO_REGAIN_TRUST} cycles, "
+                f"got {self._rows_in_agreement[unit]}"
+            )
+        abstained = slice(max(0, self._rows.shape[1] - 1 - int(self._rows_abstained[unit])), -CYCLES_TO_REGAIN_TRUST)
+        self._rows[unit, abstained] = self._rows[unit, -CYCLES_TO_REGAIN_TRUST:].mean(axis=0)
+        self._rows_abstained[unit] = -1
         return ""
 
-    def _release(self, unit: int, distrusted: frozenset[int]) -> frozenset[int]:
-        """Of channels that are not trusted, those that still are not after this row."""
+    def _restore_trust(self, unit: int, distrusted: frozenset[int]) -> frozenset[int]:
+        """Trust channels that have agreed for long enough; return those that are still not trusted after this row."""
         for index in distrusted:
             rows = self._rows[unit].copy()
-            rows[:, index] = self._given[unit, :, index]
+            rows[:, index] = self._received[unit, :, index]
             averages = self._averages(rows)
-            ratios = self._others.ratios(averages, self._seen[unit], distrusted - {index})[:, index]  # (S,)
-            self._agreed[unit, index] = self._agreed[unit, index] + 1 if ratios.max() <= TRUSTED else 0
-            if self._agreed[unit, index] >= AGREES:
+            ratios = self._cross_channel.ratios(averages, self._row_count[unit], distrusted - {index})[:, index]  # (S,)
+            self._rows_agreed[unit, index] = (
+                self._rows_agreed[unit, index] + 1 if ratios.max() <= REGAIN_TRUST_RATIO else 0
+            )
+            if self._rows_agreed[unit, index] >= CYCLES_TO_REGAIN_TRUST:
                 self._distrusted[unit, index] = False
-                self._rows[unit, -1, index] = self._given[unit, -1, index]
+                self._rows[unit, -1, index] = self._received[unit, -1, index]
         return frozenset(index for index in distrusted if self._distrusted[unit, index])
 
-    def _worst(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> tuple[float, int]:
-        """The largest average disagreement among the others, against its threshold, and the span that it is over."""
-        ratios = self._others.ratios(self._averages(rows), self._seen[unit], implicated).max(axis=1)  # (S,)
+    def _worst_disagreement(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> tuple[float, int]:
+        """The largest average disagreement of the other channels, as a share of its threshold, and its span in rows."""
+        ratios = self._cross_channel.ratios(self._averages(rows), self._row_count[unit], implicated).max(axis=1)  # (S,)
         at = int(np.argmax(ratios))
-        return float(ratios[at]), round(1 / self._means[at, -1])
+        return float(ratios[at]), round(1 / self._averaging[at, -1])
 
     def _replace(self, unit: int, implicated: frozenset[int], span: int) -> None:
         if implicated:
             mine = sorted(implicated)
             rows = self._rows[unit, -span:]
-            rows[:, mine] = rows @ self._others.view(implicated).expected
-
-
-def _shift(rows: Doubles, here: Flags, newest: Doubles) -> None:
-    """Put the `newest` row (B, C) behind those of the units that are `here`, in place; the oldest goes."""
-    units = slice(None) if here.all() else here  # a slice moves the rows in place, a mask copies them
-    rows[units, :-1] = rows[units, 1:]
-    rows[units, -1] = newest[units]
+            rows[:, mine] = rows @ self._cross_channel.leave_out(implicated).expected

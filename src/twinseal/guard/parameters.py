@@ -1,13 +1,13 @@
-"""What the guard has learned, as plain numbers. Shipped beside the weights, and read as if an enemy had written it.
+"""What the guard has learned, as plain numbers. It ships beside the weights and is read as untrusted input.
 
-The channels of a machine go together. Were the rows x (C,) in σ drawn from a normal distribution with precision Ω, then
-what the others lead one to expect of channel i has the error (Ωx)_i / Ω_ii, with the standard deviation 1 / √Ω_ii
-(Lauritzen, Graphical Models, 1996, section 5.1.3). So `z_i = (Ωx)_i / √Ω_ii` says by how many standard deviations a
-channel disagrees with all others. Averages of z over the last rows find what is too small to see in one.
+The channels of a machine go together. If the rows x (C,) in σ have a normal distribution with precision Ω, then the
+other channels predict channel i with the error (Ωx)_i / Ω_ii, whose standard deviation is 1 / √Ω_ii (Lauritzen,
+Graphical Models, 1996, section 5.1.3). So `z_i = (Ωx)_i / √Ω_ii` is the disagreement of a channel with all others in
+standard deviations. Averages of z over the newest rows reveal what is too small to see in one row.
 
-Lies that go together disagree with nobody. Against those stands what no machine does: heal. The wear `w·x` is a line
-through the rows that says best which share of its life a machine has behind it; its average may not fall far below the
-highest that it ever was.
+A manipulation of all channels together creates no disagreement. The wear `w·x` reveals it: a linear estimate of the
+share of its life that a machine has behind it. No machine becomes less worn, so the average of the wear may not fall
+far below its highest value so far.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Doubles = NDArray[np.float64]
 
 
 class GuardParams(Settings):
-    """How the channels of a machine go together and wear, and from where on they do not.
+    """How the channels of a machine go together and wear, and the thresholds for deviations.
 
     Attributes:
-        precision: Ω, (C, C), of rows in σ.
-        spans: Over how many of the newest rows disagreement and wear are averaged.
-        thresholds: (S, C), the largest average disagreement that is still ordinary, for each span and channel.
-        wear: w, (C,), shares of a life for each σ of a channel.
-        falls: (S,), by how much an average wear may fall below the highest before it, in shares of a life.
-        stuck_cycles: (C,), for how many cycles on end a channel may show the very same value.
-        false_alarm_share: α, the share of rows of sound machines that may be flagged, by which the thresholds were set.
-        measured_false_alarm_share: The share that was, on units that set nothing.
-        widen: By what factor the interval of an answer grows when a channel had to be repaired.
+        precision: Ω, (C, C), the precision of rows in σ.
+        spans: (S,), over how many of the newest rows disagreement and wear are averaged.
+        thresholds: (S, C), the largest average disagreement that is allowed, for each span and channel.
+        wear: w, (C,), share of a life per σ of each channel.
+        falls: (S,), how far an average of the wear may fall below its highest earlier value, in shares of a life.
+        stuck_cycles: (C,), for how many consecutive cycles a channel may show exactly the same value.
+        false_alarm_share: α, the share of rows of healthy machines that may be flagged; the thresholds were set for it.
+        measured_false_alarm_share: The share that was flagged or refused, on units that set nothing.
+        widen: Factor by which the interval of an answer grows if a channel was repaired.
 
     Law: `parse(GuardParams, params.model_dump(mode="json"), …) == params`.
 
     Raises:
-        ValueError: The shapes disagree, or a number is none that could be.
+        ValueError: The shapes disagree, or a number is out of its range.
     """
 
     precision: tuple[tuple[float, ...], ...]
@@ -56,7 +56,7 @@ class GuardParams(Settings):
     widen: float
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse numbers by which nothing could be judged."""
+        """Refuse numbers that cannot be thresholds, weights or a precision."""
         count, spans = len(self.stuck_cycles), list(self.spans)
         rows = [*self.precision, *self.thresholds, self.wear]
         if not 1 <= count <= MAX_CHANNELS or {len(row) for row in rows} != {count} or len(self.precision) != count:
@@ -82,7 +82,7 @@ class GuardParams(Settings):
 
 
 def _positive(matrix: Doubles) -> bool:
-    """Whether a symmetric matrix is positive definite, by more than a rounding."""
+    """Whether a symmetric matrix is positive definite by more than a rounding error."""
     with np.errstate(all="ignore"):
         try:
             values = np.linalg.eigvalsh(matrix)

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from twinseal.config import Field
 
-_NUMBER = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+_NUMBER = r"(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?"  # no last 0 after the point: a number has one key
 _COUNT = r"(?:0|[1-9][0-9]*)"
 
 Epsilon = Annotated[str, Field(pattern=rf"^eps-{_NUMBER}$")]  # ε in σ
@@ -61,7 +62,7 @@ def share_key(share: float) -> str:
 
 
 def number_of(key: str) -> float:
-    """The number in a key that one of the functions above made.
+    """The number in a key that one of the functions above made. Law: `number_of(epsilon_key(e)) == e`.
 
     Raises:
         ValueError: There is none in it.
@@ -70,12 +71,13 @@ def number_of(key: str) -> float:
 
 
 def _plain(number: float) -> str:
-    """Without an exponent: 1e-05 would be another form of key.
+    """Exactly this number without an exponent: 1e-05 would be another form of key.
 
     Raises:
-        ValueError: Below zero or not finite.
+        ValueError: Neither 0 nor within 1e-9 and 1e15.
     """
-    if not 0 <= number < 1e15:
-        raise ValueError(f"key: expected a number from 0 on, got {number}")
-    text = f"{number:.12f}".rstrip("0").rstrip(".")
-    return text or "0"
+    if number != 0 and not 1e-9 <= number < 1e15:
+        raise ValueError(f"key: expected 0, or a number from 1e-9 to 1e15, got {number}")
+    whole, _, decimals = f"{Decimal(repr(float(number) + 0.0)):f}".partition(".")  # + 0.0: -0.0 is 0
+    decimals = decimals.rstrip("0")
+    return f"{whole}.{decimals}" if decimals else whole

@@ -12,6 +12,7 @@ twinseal.errors.EvidenceError: train: measures: rmse_cycle: unknown key; did you
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -213,13 +214,25 @@ def _quantity_of(kind: type[Group], field: str) -> Quantity:
 
 def _nearest(path: Path, known: tuple[Leaf, ...]) -> str:
     """The measure that `path` is closest to, its own keys kept where they fit."""
-    shown = {}
-    for leaf in known:
-        patterns = iter(leaf.patterns)
-        filled = []
-        for index, part in enumerate(leaf.path):
-            own = path[index] if index < len(path) else ""
-            filled.append(own if part == "*" and re.fullmatch(next(patterns), own) else part)
-        shown["/".join(filled)] = leaf
-    near = difflib.get_close_matches("/".join(path), list(shown), n=1, cutoff=0.5)
-    return near[0] if near else ""
+    shown = [_with_keys_of(path, leaf) for leaf in known]
+    near = max(shown, key=lambda name: _similarity(path, name), default=())
+    return "/".join(near) if near and _similarity(path, near) >= 0.5 else ""
+
+
+def _with_keys_of(path: Path, leaf: Leaf) -> Path:
+    """The path of a measure, with the keys that `path` has at its places where they have the right form."""
+    patterns, filled = iter(leaf.patterns), []
+    for part, own in itertools.zip_longest(leaf.path, path[: len(leaf.path)], fillvalue=""):
+        filled.append(own if part == "*" and re.fullmatch(next(patterns), own) else part)
+    return tuple(filled)
+
+
+def _similarity(one: Path, other: Path) -> float:
+    """0 to 1: of paths of one length part by part, any key being half right; of others the whole text, for less."""
+    if len(one) != len(other):
+        return 0.75 * _alike("/".join(one), "/".join(other))
+    return sum(0.5 if b == "*" else _alike(a, b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def _alike(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

@@ -75,7 +75,10 @@ class StageMeasures:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of every stage's measures; units, labels and directions stand beside each number."""
+    """The JSON Schema (2020-12) of every stage's measures; units, labels and directions stand beside each number.
+
+    Law: what it accepts is what `read` accepts.
+    """
     definitions: dict[str, Any] = {}
     properties = {}
     for stage, kind in STAGES.items():
@@ -90,8 +93,21 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "$defs": dict(sorted(definitions.items())),
+        "$defs": {name: _as_read(definition) for name, definition in sorted(definitions.items())},
     }
+
+
+def _as_read(node: Any) -> Any:
+    """A part of pydantic's schema, as strict as `read`: what is absent is not null, and every key has its form."""
+    if isinstance(node, list):
+        return [_as_read(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {name: _as_read(item) for name, item in node.items() if not (name == "default" and item is None)}
+    if "patternProperties" in kept:
+        kept["additionalProperties"] = False
+    (only,) = [option for option in kept.pop("anyOf", [{}]) if option != {"type": "null"}]
+    return kept | only
 
 
 def schema_text() -> str:

@@ -1,6 +1,16 @@
-"""Prognostics: from a fleet to windows, to a network that estimates the remaining useful life, to its checkpoint.
+"""Prognostics: from a fleet to windows, to networks that estimate the remaining useful life, to their checkpoint.
 
-Importing this package imports nothing else: the twin takes `network` and `checkpoint` and never sees scikit-learn.
+    splitting, normaliser, raw_rows, windows    from telemetry to windows; each unit in one split by its name
+    network, ensemble, families                 one network; a mean or a median of several; what a model is built for
+    fitting, training, processes, candidate     one network fitted; a family trained; the whole candidate
+    crown, rounding, median_certificates        the proofs: bounds that no attack within ε can leave
+    conformal                                   prediction intervals
+    metrics, evaluation, evaluation_set         how good estimates are, clean and at the worst end of their bounds
+    gradient_boosting, comparison               what the networks are compared with; all families side by side
+    weights, checkpoint                         the model as files, read as if an enemy had written them
+
+Open `network` first: the model fits on one page. Importing this package imports nothing else: the twin takes `network`
+and `checkpoint` and never sees scikit-learn.
 """
 
 import os

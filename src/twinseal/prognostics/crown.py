@@ -16,13 +16,14 @@ Everything is done in float64, so that rounding is far below what `rounding` all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 Layer = tuple[Tensor, Tensor]
 Box = tuple[Tensor, Tensor]
+Reach = Callable[[Tensor], Tensor]
 LARGEST = 1_024  # units of a hidden layer; above, intervals only: the linear bounds would take its square times D
 _CHUNK_BYTES = 64 << 20
 
@@ -41,24 +42,37 @@ def crown(layers: Sequence[Layer], centre: Tensor, *, leak: float, through: Tens
     Returns:
         Lowest and highest output, (B,) each, of the type of `centre`.
     """
-    stack = [(weight.detach().double(), bias.detach().double()) for weight, bias in layers]
     moved, reach = through.detach().double(), epsilon.double()
-    wide = max(moved.shape[0], *(len(bias) for _, bias in stack))
-    size = max(1, _CHUNK_BYTES // (8 * wide * moved.shape[1]))
-    parts = [_bounds(stack, part, leak, moved, reach) for part in torch.split(centre.detach().double(), size)]
+    return crown_within(layers, centre, leak=leak, reach=lambda slopes: (slopes @ moved).abs() @ reach)
+
+
+def crown_within(layers: Sequence[Layer], centre: Tensor, *, leak: float, reach: Reach) -> Box:
+    """As `crown`, for any set of changes of which `reach` is known.
+
+    Args:
+        layers: As `crown`.
+        centre: As `crown`.
+        leak: As `crown`.
+        reach: Slopes (…, H) float64 of linear functions of the first layer → by how much the attacker can raise each,
+            (…); he can lower it by as much.
+    """
+    stack = [(weight.detach().double(), bias.detach().double()) for weight, bias in layers]
+    wide = max(centre.shape[1], *(len(bias) for _, bias in stack))
+    size = max(1, _CHUNK_BYTES // (8 * wide * wide * 4))
+    parts = [_bounds(stack, part, leak, reach) for part in torch.split(centre.detach().double(), size)]
     low, high = (
         (torch.cat([part[side] for part in parts]) for side in (0, 1)) if parts else (centre[:, 0], centre[:, 0])
     )
     return low.to(centre.dtype), high.to(centre.dtype)
 
 
-def _bounds(stack: list[Layer], centre: Tensor, leak: float, through: Tensor, epsilon: Tensor) -> Box:
-    radius = through.abs() @ epsilon
+def _bounds(stack: list[Layer], centre: Tensor, leak: float, reach: Reach) -> Box:
+    radius = reach(torch.eye(centre.shape[1], dtype=centre.dtype))
     boxes = [(centre - radius, centre + radius)]  # of each hidden layer's pre-activations, (B, H)
     for depth, (weight, bias) in enumerate(stack, start=1):
         low, high = _interval(boxes[-1], weight, bias, leak)
         if max(len(bias), *(box[0].shape[1] for box in boxes)) <= LARGEST:
-            lower, upper = (_linear(stack[:depth], boxes, centre, leak, through, epsilon, sign) for sign in (1.0, -1.0))
+            lower, upper = (_linear(stack[:depth], boxes, centre, leak, reach, sign) for sign in (1.0, -1.0))
             low, high = torch.maximum(low, lower), torch.minimum(high, -upper)
         boxes.append((low, high))
     low, high = boxes[-1]
@@ -71,9 +85,7 @@ def _interval(box: Box, weight: Tensor, bias: Tensor, leak: float) -> Box:
     return centre - radius, centre + radius
 
 
-def _linear(
-    stack: list[Layer], boxes: list[Box], centre: Tensor, leak: float, through: Tensor, epsilon: Tensor, sign: float
-) -> Tensor:
+def _linear(stack: list[Layer], boxes: list[Box], centre: Tensor, leak: float, reach: Reach, sign: float) -> Tensor:
     """A lower bound (B, O) of `sign` times the last layer of `stack`."""
     weight, bias = stack[-1]
     slopes = (sign * weight).expand(len(centre), *weight.shape)  # (B, O, H): of the units under the layer at hand
@@ -87,7 +99,7 @@ def _linear(
             weight, bias = stack[depth - 1]
             constant = constant + slopes @ bias
             slopes = slopes @ weight
-    return constant + (slopes * centre[:, None]).sum(2) - (slopes @ through).abs() @ epsilon
+    return constant + (slopes * centre[:, None]).sum(2) - reach(slopes)
 
 
 def _lines(low: Tensor, high: Tensor, leak: float) -> tuple[Tensor, Tensor, Tensor]:

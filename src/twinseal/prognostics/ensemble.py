@@ -96,7 +96,10 @@ class Ensemble(nn.Module):
 
     def each(self, windows: Tensor, context: Tensor) -> Tensor:
         """Estimates of every member, (M, B) float32 in cycles."""
-        return torch.stack([member(windows, context) for member in self.networks])
+        members, groups = self.networks, self._same_features()
+        features = [members[group[0]].features(windows, context) for group in groups]
+        made = {at: made for group, made in zip(groups, features, strict=True) for at in group}
+        return torch.stack([member.from_features(made[at]) for at, member in enumerate(members)])
 
     def bounds(
         self, windows: Tensor, context: Tensor, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float = 0.0
@@ -118,6 +121,15 @@ class Ensemble(nn.Module):
     def networks(self) -> list[RulNetwork]:
         """The members."""
         return cast("list[RulNetwork]", list(self.members))
+
+    def _same_features(self) -> list[list[int]]:
+        """Members by what they make of a window before any weight: those of one group make the same features."""
+        groups: dict[object, list[int]] = {}
+        for at, member in enumerate(self.networks):
+            config = member.config
+            same = config.model_copy(update={"hidden": (1,), "leak": 0.0})
+            groups.setdefault(at if config.components else same, []).append(at)
+        return list(groups.values())
 
     def _together(self, estimates: Tensor) -> Tensor:
         """(M, B) → (B,)."""

@@ -1,8 +1,6 @@
 """Fitting: one network from some windows, hardened against small false readings; same inputs, same bytes.
 
-Robust training minimises `(1-κ)·(ŷ-y)² + κ·max((high-y)², (low-y)²)`, where low and high bound the estimate over every
-change of up to ε σ of every reading (Gowal et al. 2018, eq. 12, for squared error). ε and κ grow over the first half.
-The weights kept are a moving average over the steps. The front end is fixed, so features are made once.
+How is in `course`, what is computed in a step in `stacked`.
 
 Determinism: one thread, deterministic kernels, a seed of its own; the caller's random state and settings are restored.
 The same inputs give the same bytes on one kind of machine with the locked packages; another processor may round
@@ -11,20 +9,17 @@ otherwise.
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from twinseal.config import Settings
-from twinseal.errors import DataError
+from twinseal.prognostics.course import Course, Together
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.stacked import Stack
 from twinseal.prognostics.windows import Windows
 
 
@@ -124,11 +119,27 @@ class Epoch:
 
 
 @dataclass(frozen=True, eq=False)
-class _Data:
-    """Features (N, W) and labels (N,) in cycles."""
+class Fit:
+    """One network to be fitted.
 
-    features: Tensor
-    rul: Tensor
+    Attributes:
+        windows: To learn from.
+        config: The architecture.
+        recipe: How to train.
+        seed: Of the first weights, the order of the windows, the noise and the dropout.
+        watched: For the history, of which they are; they choose nothing. Without, there is no history.
+    """
+
+    windows: Windows
+    config: NetworkConfig
+    recipe: Recipe
+    seed: int
+    watched: Windows | None = None
+
+    @property
+    def kind(self) -> tuple[NetworkConfig, Recipe]:
+        """What must be the same in networks that are fitted together."""
+        return self.config.model_copy(update={"oldest_cycles": 1}), self.recipe
 
 
 def fit(
@@ -156,21 +167,55 @@ def fit(
     Raises:
         DataError: There are no windows to learn from, or training did not stay finite.
     """
-    if not len(windows):
-        raise DataError("training: expected windows, got none")
-    with reproducible(seed):
-        network = RulNetwork(config)
-        if config.components:
-            network.projection.copy_(_components(windows, config))
-        fitted, seen = _data(network, windows), _data(network, watched)
-        _fit_scale(network, fitted.features)
-        history = tuple(_epochs(network, fitted, seen, recipe, progress))
-    return network.eval().requires_grad_(False), history
+    return fit_together([Fit(windows, config, recipe, seed, watched)], progress)[0]
+
+
+def fit_together(
+    fits: Sequence[Fit], progress: Callable[[Epoch], None] | None = None
+) -> list[tuple[RulNetwork, tuple[Epoch, ...]]]:
+    """Networks of one shape by one recipe, fitted at the same time; each is what it would be alone, but for rounding.
+
+    Args:
+        fits: Their configs differ in `oldest_cycles` at most, their recipes not at all.
+        progress: Told of every epoch of those that are watched.
+
+    Returns:
+        As `fit`, in the order of `fits`.
+
+    Raises:
+        ValueError: They differ in more.
+        DataError: As `fit`.
+    """
+    kinds = {one.kind for one in fits}
+    if len(kinds) != 1:
+        raise ValueError(f"fit: expected networks of one shape and one recipe, got {len(kinds)} kinds")
+    histories: list[list[Epoch]] = [[] for _ in fits]
+    with _deterministic(), torch.no_grad():
+        courses = [Course.of(one) for one in fits]
+        together = Together(courses, fits[0].recipe)
+        for step in range(max(course.steps for course in courses)):
+            together.step(step)
+            for at in (at for at, course in enumerate(courses) if course.ends_epoch(step)):
+                number = len(histories[at]) + 1
+                histories[at].append(Epoch(number, *together.end_epoch(at, number)))
+                if progress and fits[at].watched is not None:
+                    progress(histories[at][-1])
+        Stack.write(together.averages, [course.network for course in courses])
+    networks = [course.network.eval().requires_grad_(False) for course in courses]
+    return list(zip(networks, map(tuple, histories), strict=True))
 
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Torch on one thread, with deterministic kernels and `seed`; everything is put back afterwards.
+    """Torch on one thread, with deterministic kernels and `seed`; everything is put back afterwards."""
+    with _deterministic(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Torch on one thread, with deterministic kernels.
 
     Two threads divide a sum otherwise when the machine is busy (MKL_DYNAMIC): what is signed is measured on one.
     """
@@ -178,139 +223,7 @@ def reproducible(seed: int) -> Iterator[None]:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
+        yield
     finally:
         torch.use_deterministic_algorithms(strict)
         torch.set_num_threads(threads)
-
-
-def loss(
-    network: RulNetwork, features: Tensor, rul: Tensor, epsilon_sigma: float, kappa: float, dropout: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """The robust loss and its clean part, both means in cycles².
-
-    Args:
-        network: What is being trained.
-        features: (B, W) float32.
-        rul: (B,) float32, cycles.
-        epsilon_sigma: ε, in σ of the readings.
-        kappa: κ.
-        dropout: Share of the hidden units left out of the clean part.
-    """
-    clean = (network.from_features(features, dropout) - rul).square().mean()
-    if not epsilon_sigma or not kappa:
-        return clean, clean
-    low, high = network.interval_bounds(features, epsilon_sigma)
-    worst = torch.maximum((high - rul).square(), (low - rul).square()).mean()
-    return (1 - kappa) * clean + kappa * worst, clean
-
-
-def _components(windows: Windows, config: NetworkConfig) -> Tensor:
-    """The directions (K, I) in which the newest rows of the windows vary most; each points where it is largest."""
-    rows = windows.rows[windows.ends - 1][:, list(config.inputs)].astype(np.float64)  # (N, I): no padding among them
-    _, directions = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True))
-    chosen = directions[:, ::-1][:, : config.components].T
-    at = np.abs(chosen).argmax(axis=1)
-    signs = np.sign(chosen[np.arange(len(chosen)), at])
-    return torch.from_numpy((chosen * signs[:, None]).astype(np.float32))
-
-
-def _data(network: RulNetwork, windows: Windows) -> _Data:
-    """The windows' features, made a thousand windows at a time: the windows themselves would be 100 times the rows."""
-    starts, context = range(0, len(windows), 1_000), torch.from_numpy(windows.context())
-    parts = [
-        network.features(torch.from_numpy(windows.batch(slice(start, start + 1_000))), context[start : start + 1_000])
-        for start in starts
-    ]
-    empty = network.feature_mean.new_zeros((0, len(network.feature_mean)))
-    return _Data(torch.cat(parts) if parts else empty, torch.from_numpy(windows.rul))
-
-
-def _fit_scale(network: RulNetwork, features: Tensor) -> None:
-    std = features.std(dim=0, correction=0)
-    network.feature_mean.copy_(features.mean(dim=0))
-    # A feature that never moves carries nothing: leave it at its own scale rather than blow it up.
-    network.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
-
-
-def _epochs(
-    network: RulNetwork, fitted: _Data, watched: _Data, recipe: Recipe, progress: Callable[[Epoch], None] | None
-) -> Iterator[Epoch]:
-    """Train epoch by epoch; leaves the averaged weights in `network`."""
-    count = len(fitted.rul)
-    steps = -(-count // recipe.batch)
-    epochs = max(recipe.epochs, -(-recipe.least_steps // steps))
-    training = _Training(network, recipe, total_steps=epochs * steps)
-    for number in range(1, epochs + 1):
-        total, clean_total = 0.0, 0.0
-        for chosen in torch.split(torch.randperm(count), recipe.batch):
-            shown = _with_noise(network, fitted.features[chosen], recipe.baseline_noise)
-            robust, clean = training.step(shown, fitted.rul[chosen])
-            total, clean_total = total + robust * len(chosen), clean_total + clean * len(chosen)
-        if not math.isfinite(total):
-            raise DataError(
-                f"training: expected a finite loss, got {total} in epoch {number}",
-                remedy="Lower the learning_rate of the family in params.yaml.",
-            )
-        watch = _watch(training.averaged(), watched, recipe.epsilon_sigma)
-        epoch = Epoch(number, total / count, math.sqrt(clean_total / count), *watch)
-        if progress:
-            progress(epoch)
-        yield epoch
-    network.load_state_dict(training.averaged().state_dict())
-
-
-def _with_noise(network: RulNetwork, features: Tensor, noise: float) -> Tensor:
-    """Features (B, W) with noise on those of the baseline, the last ones; as they are where none is read."""
-    tracks = network.config.tracks
-    if not network.config.baseline or not noise:
-        return features
-    drawn = noise * network.feature_std[-tracks:] * torch.randn(len(features), tracks)
-    return torch.cat([features[:, :-tracks], features[:, -tracks:] + drawn], dim=1)
-
-
-class _Training:
-    """The state of a training in progress: optimiser, schedules, averaged weights."""
-
-    def __init__(self, network: RulNetwork, recipe: Recipe, total_steps: int) -> None:
-        self._network, self._recipe, self._total, self._done = network, recipe, total_steps, 0
-        self._average = copy.deepcopy(network)
-        self._optimiser = torch.optim.AdamW(
-            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        # One step more than there are: its first and last learning rates are near 0, and one step alone must learn too.
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, recipe.learning_rate, total_steps=total_steps + 1, cycle_momentum=False
-        )
-
-    def step(self, features: Tensor, rul: Tensor) -> tuple[float, float]:
-        """One step on (B, W) features and (B,) RULs; gives the loss and its clean part, cycles²."""
-        ramp, recipe = min(1.0, 2 * self._done / self._total), self._recipe
-        whole, clean = loss(
-            self._network, features, rul, ramp * recipe.epsilon_sigma, ramp * recipe.kappa, recipe.dropout
-        )
-        self._optimiser.zero_grad()
-        (whole / self._network.config.rul_cap_cycles**2).backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        self._schedule.step()
-        self._done += 1
-        # The average forgets its start: early on it follows the weights closely.
-        share = min(recipe.averaging, self._done / (self._done + 10))
-        with torch.no_grad():
-            for kept, weight in zip(self._average.parameters(), self._network.parameters(), strict=True):
-                kept.lerp_(weight, 1 - share)
-        return whole.item(), clean.item()
-
-    def averaged(self) -> RulNetwork:
-        """The network of averaged weights."""
-        return self._average
-
-
-def _watch(network: RulNetwork, data: _Data, epsilon_sigma: float) -> tuple[float, float]:
-    """RMSE, clean and at the worst end of the interval bounds, in cycles; NaN without windows to watch."""
-    with torch.no_grad():
-        _, clean = loss(network, data.features, data.rul, 0.0, 0.0)
-        worst, _ = loss(network, data.features, data.rul, epsilon_sigma, 1.0)
-    return math.sqrt(clean.item()), math.sqrt(worst.item())

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from twinseal.config import Settings
-from twinseal.prognostics.crown import crown
+from twinseal.prognostics.crown import Reach, crown_within
+from twinseal.prognostics.piecewise import PiecewiseLinear
 from twinseal.prognostics.rounding import EXTRA, gamma, outward, through_layers, through_sums
 
 MEANS, SLOPES = (3, 10, 30, 100), (10, 30, 100)
@@ -183,9 +184,9 @@ class RulNetwork(nn.Module):
         features = self.features(windows, context)
         first, *rest = self._stack
         centre = first((features - self.feature_mean) / self.feature_std)  # (B, H)
-        through, reach = self._reach(epsilon_sigma, baseline_epsilon_sigma)
         stack = [(layer.weight, layer.bias) for layer in rest]
-        low, high = crown(stack, centre, leak=self.config.leak, through=through, epsilon=reach)
+        reach = self._reach(epsilon_sigma, baseline_epsilon_sigma)
+        low, high = crown_within(stack, centre, leak=self.config.leak, reach=reach)
         # Twice: the twin's arithmetic may err, and that of the centre here as well.
         slack = ROUNDING_CYCLES + 2 * self._rounding(windows, context, epsilon_sigma, baseline_epsilon_sigma)
         cap = self.config.rul_cap_cycles
@@ -224,24 +225,36 @@ class RulNetwork(nn.Module):
         cap = self.config.rul_cap_cycles
         return (centre - radius).squeeze(1) * cap, (centre + radius).squeeze(1) * cap
 
-    def _through(self, kind: torch.dtype = torch.float32) -> Tensor:
-        """Front end and first layer as one map of the readings, (H, L, I)."""
+    def _scales(self, kind: torch.dtype) -> Tensor:
+        """The first layer's weights of each mean and slope of each input, (H, F, I)."""
         weight, tracks = self._stack[0].weight.to(kind) / self.feature_std.to(kind), self.config.tracks
         scales = weight[:, : len(self.front_end) * tracks].reshape(len(weight), -1, tracks)  # (H, F, K)
-        if self.config.components:
-            scales = scales @ self.projection.to(kind)
-        return torch.einsum("hfi,fl->hli", scales, self.front_end.to(kind))
+        return scales @ self.projection.to(kind) if self.config.components else scales
 
-    def _reach(self, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float) -> tuple[Tensor, Tensor]:
-        """What the attacker moves: (H, D) weights into the first layer, and by how much each may move, (D,)."""
-        config = self.config
-        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float64).expand(config.window, config.channels)
-        through, reach = self._through(torch.float64).flatten(1), epsilon[:, self._inputs].flatten()
-        if config.baseline and baseline_epsilon_sigma:
-            weight = self._stack[0].weight.double() / self.feature_std.double()
-            through = torch.cat([through, weight[:, -config.tracks :] @ self.projection.double()], dim=1)
-            reach = torch.cat([reach, torch.full((len(self._inputs),), baseline_epsilon_sigma, dtype=torch.float64)])
-        return through, reach
+    def _through(self) -> Tensor:
+        """Front end and first layer as one map of the readings, (H, L, I)."""
+        return torch.einsum("hfi,fl->hli", self._scales(torch.float32), self.front_end)
+
+    def _reach(self, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float) -> Reach:
+        """By how much the attacker can raise linear functions of the first layer; see `crown_within`."""
+        config, weight = self.config, self._stack[0].weight.detach().double() / self.feature_std.double()
+        front, scales = self.front_end.double(), self._scales(torch.float64).detach().mT.flatten(1)  # (H, I·F)
+        by_baseline = weight[:, -config.tracks :] @ self.projection.double()
+        pieces, shape = PiecewiseLinear.of(self.front_end.double()), (len(self._inputs), len(self.front_end))
+        epsilon = torch.as_tensor(epsilon_sigma, dtype=torch.float64)
+        each = epsilon.expand(config.window, config.channels)[:, self._inputs].T  # (I, L)
+
+        def reach(slopes: Tensor) -> Tensor:
+            by_scales = (slopes @ scales).reshape(*slopes.shape[:-1], *shape)  # (…, I, F)
+            if epsilon.ndim:
+                raised = ((by_scales @ front).abs() * each).sum((-2, -1))
+            else:
+                raised = epsilon * pieces.sums(by_scales).sum(-1)
+            if config.baseline and baseline_epsilon_sigma:
+                raised = raised + baseline_epsilon_sigma * (slopes @ by_baseline).abs().sum(-1)
+            return raised
+
+        return reach
 
 
 def _front_end(config: NetworkConfig) -> Tensor:

@@ -12,7 +12,8 @@ inputs, same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,10 +26,9 @@ from twinseal.errors import DataError
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.families import Family
-from twinseal.prognostics.fitting import Epoch, Recipe, fit
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.fitting import Epoch, Fit, Recipe, fit_together, reproducible
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.normaliser import F32, Normaliser, pad
-from twinseal.prognostics.processes import processes
 from twinseal.prognostics.raw_rows import RawRows
 from twinseal.prognostics.windows import I64, Prepared, Windows
 
@@ -36,6 +36,7 @@ log = structlog.get_logger()
 
 Against = Literal["sensors", "units"]
 MODES = ("plain", "commissioned")
+TOGETHER = 5  # networks that are fitted together at most: more no longer fit a core's cache
 
 
 class RobustRecipes(Settings):
@@ -145,17 +146,17 @@ class OutOfFold:
 class _Task:
     """One network to fit, and the windows to ask it about afterwards.
 
-    Where it has a normaliser of its `own`, it is fitted on rows in that one's σ, and answers for rows in the `common`.
+    Where it has a normaliser of its `own`, it is fitted on rows in that one's σ, and answers for rows in the `common`;
+    and it is fitted alone, so that no other part's units are in the same computation.
     """
 
-    windows: Windows
-    watched: Windows
-    config: NetworkConfig
-    recipe: Recipe
-    seed: int
+    fit: Fit
     asked: Windows | None = None
     own: Normaliser | None = None
     common: Normaliser | None = None
+
+
+_Fitted = tuple[RulNetwork, F32, tuple[Epoch, ...]]
 
 
 def train(
@@ -176,7 +177,7 @@ def train(
         family: Which; that of the params when left out.
         against: Of the certified family; likewise.
         modes: Which of its ensembles, `plain` among them.
-        workers: Processes that fit at the same time.
+        workers: Threads that fit at the same time; the numbers do not depend on it.
         progress: Told of every epoch of the first network.
 
     Returns:
@@ -195,18 +196,16 @@ def train(
             f"units: expected training units in each of {expected} parts, got them in {len(plan['plain'])}",
             remedy="Bring more units that ran to failure, or lower train.certified.units.parts.",
         )
-    with processes(workers) as mapped:
-        fitted = list(mapped(_fit, [task for tasks in plan.values() for task in tasks]))
-    histories, networks, taken = [history for _, history, _ in fitted], {}, 0
+    tasks = [task for tasks in plan.values() for task in tasks]
+    tasks[0] = replace(tasks[0], fit=replace(tasks[0].fit, watched=prepared.validation))
+    fitted = _fit_all(tasks, workers, progress)
+    networks, taken = {}, 0
     for mode, tasks in plan.items():
         members = [network for network, _, _ in fitted[taken : taken + len(tasks)]]
         networks[mode] = Ensemble.of(members, "median" if chosen.family == "certified" else "mean").eval()
         taken += len(tasks)
-    if progress:
-        for epoch in histories[0]:
-            progress(epoch)
     log.info("networks.trained", family=chosen.family, networks=len(fitted))
-    return Networks.of(networks["plain"], networks.get("commissioned")), histories[0]
+    return Networks.of(networks["plain"], networks.get("commissioned")), fitted[0][2]
 
 
 def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1) -> dict[str, OutOfFold]:
@@ -240,8 +239,7 @@ def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1)
         for mode in plan
         for task in plan[mode]
     ]
-    with processes(workers) as mapped:
-        said = iter([estimates for _, _, estimates in mapped(_fit, tasks)])
+    said = iter([estimates for _, estimates, _ in _fit_all(tasks, workers)])
     found: dict[str, F32] = {mode: np.zeros(len(windows), dtype=np.float32) for mode in plans[0]}
     for k, plan in enumerate(plans):
         for mode in plan:
@@ -288,7 +286,7 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
     def task(recipe: Recipe, at: int, windows: Windows = windows, **others: object) -> _Task:
         oldest = int(windows.cycles.max(initial=1))
         config = recipe.network(channels, prepared.window, cap, oldest_cycles=oldest, **others)
-        return _Task(windows, prepared.validation, config, recipe, (params.seed + at) % 2**32)
+        return _Task(Fit(windows, config, recipe, (params.seed + at) % 2**32))
 
     if params.family == "accurate":
         return {"plain": [task(params.accurate, at) for at in range(params.accurate.members)]}
@@ -352,9 +350,38 @@ def _parts(windows: Windows, parts: int) -> I64:
     return np.array([unit_part(name, parts) for name in windows.unit_names], dtype=np.int64)
 
 
-def _fit(task: _Task) -> tuple[RulNetwork, tuple[Epoch, ...], F32]:
-    network, history = fit(task.windows, task.watched, task.config, task.recipe, seed=task.seed)
-    if task.own and task.common:
-        network = _translated(network, task.own, task.common)
+def _fit_all(tasks: Sequence[_Task], workers: int, progress: Callable[[Epoch], None] | None = None) -> list[_Fitted]:
+    """Each task's network, its history, and its estimates, in order. What is fitted together is the tasks' own matter.
+
+    Threads will do: nearly all of the time torch computes, without Python's lock, and each network has a generator of
+    its own.
+    """
+    groups = _groups(tasks)
+    with reproducible(0), ThreadPoolExecutor(max(1, min(workers, len(groups)))) as pool:
+        fitted = pool.map(lambda group: _fit_group([tasks[at] for at in group], progress), groups)
+        found = {
+            at: result
+            for group, results in zip(groups, fitted, strict=True)
+            for at, result in zip(group, results, strict=True)
+        }
+    return [found[at] for at in range(len(tasks))]
+
+
+def _groups(tasks: Sequence[_Task]) -> list[list[int]]:
+    """Which tasks are fitted together, by index: those of one shape and recipe; one that is to be alone is alone."""
+    kinds: dict[object, list[int]] = {}
+    for at, task in enumerate(tasks):
+        kinds.setdefault(at if task.own else task.fit.kind, []).append(at)
+    return [kind[begin : begin + TOGETHER] for kind in kinds.values() for begin in range(0, len(kind), TOGETHER)]
+
+
+def _fit_group(tasks: Sequence[_Task], progress: Callable[[Epoch], None] | None) -> list[_Fitted]:
+    fitted = fit_together([task.fit for task in tasks], progress)
+    return [(*_finished(task, network), history) for task, (network, history) in zip(tasks, fitted, strict=True)]
+
+
+def _finished(task: _Task, fitted: RulNetwork) -> tuple[RulNetwork, F32]:
+    """The network as it is shipped, and its estimates of what it is asked about."""
+    network = _translated(fitted, task.own, task.common) if task.own and task.common else fitted
     asked = np.zeros(0, dtype=np.float32) if task.asked is None else estimates(network, task.asked)
-    return network, history, asked
+    return network, asked

@@ -1,16 +1,26 @@
-"""The one door to MLflow: candidates go in, releases and their metadata are shown and served.
+"""The registry: the only package that imports MLflow. It puts candidates in, and shows and serves releases.
 
-MLflow carries bytes. Its tags, aliases, versions and descriptions are for people and are never trusted inputs: whoever
-writes to the server, its database or its disk can keep a model from the twin, and no more.
+In reading order:
 
-Importing this package is cheap; its modules import MLflow, which takes seconds. MLflow reads the settings below while
-it is being imported, so they are made here, before any of the modules. What the user has set stands.
+    registration.py   what the pipeline and the command line call: request a review, register a release, renew
+    submit.py         a signed bundle becomes a candidate in MLflow
+    register.py       a published release becomes a model version in MLflow, with the metadata that twins fetch
+    describe.py       the description that people read in MLflow
+    store.py          the connection to MLflow; its errors become ours
+
+A newcomer opens `registration.py` first.
+
+MLflow carries bytes. Its tags, aliases, versions and descriptions are for people, and no decision rests on them:
+whoever controls the server, its database or its disk can keep a model from the twin, and can do no more.
+
+Importing this package takes no time; its modules import MLflow, which takes seconds. MLflow reads the settings below
+while it is imported, so they are set here, before any of the modules. What the user has set stays.
 """
 
 import os
 
 for _name, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is told what runs here
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # no usage data leaves this machine
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # the terminal belongs to twinseal.console
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default asks an unreachable server for four minutes

@@ -1,7 +1,7 @@
 """What people read in MLflow about a candidate: Markdown made from evidence that was verified elsewhere.
 
-Pure functions from values to text. All of it can be edited by whoever may write to MLflow, so it says so itself, and
-nothing ever reads it back.
+Pure functions from values to text. Everyone who can write to MLflow can edit the text; it says so itself, and no code
+reads it back.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def describe(
     parts += ["## Gates", gates_table(verdict)]
     parts += ["## To approve", f"```\n{approve_command}\n```"] if approve_command else []
     parts += ["## Evidence", _evidence_table(evidence)]
-    parts += ["*This page can be edited by anyone who may write to MLflow. What decides are the signatures.*"]
+    parts += ["*Anyone who can write to MLflow can edit this page. Only the signatures count.*"]
     return "\n\n".join(parts)
 
 
@@ -57,7 +57,7 @@ def gates_table(verdict: Statement) -> str:
     return "\n".join(lines)
 
 
-def links(experiment: str, run: str, model_id: str) -> str:
+def candidate_links(experiment: str, run: str, model_id: str) -> str:
     """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server."""
     place = f"#/experiments/{experiment}"
     return (

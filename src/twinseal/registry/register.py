@@ -19,8 +19,8 @@ import structlog
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from twinseal.errors import RegistryError
-from twinseal.registry.store import Store, absent, answering, check_model_id
-from twinseal.trust.home import Home
+from twinseal.registry.store import Store, check_model_id, is_absent, registry_errors
+from twinseal.trust.root.home import Home
 
 log = structlog.get_logger()
 
@@ -53,13 +53,13 @@ def publish(
     check_model_id(model_id)
     if model not in home.anchor().models:
         raise RegistryError(f"model: expected one of {', '.join(home.anchor().models)}, got {model[:60]!r}")
-    with answering(f"candidate {model_id}"):
+    with registry_errors(f"candidate {model_id}"):
         source_run = store.client.get_logged_model(model_id).source_run_id
     _ensure_model(store, model)
-    mirror(store, home)
+    mirror_metadata(store, home)
     source = {"source": f"models:/{model_id}", "model_id": model_id, "run_id": source_run}
     number = _ensure_version(store, model, source | {"description": description_markdown or None}, version)
-    with answering(f"alias {CHAMPION} of {model}"):
+    with registry_errors(f"alias {CHAMPION} of {model}"):
         store.client.set_registered_model_alias(model, CHAMPION, number)
         # For people: MLflow's page of the candidate shows where it is registered, and the version which release it is.
         shown = json.dumps([{"name": model, "version": int(number)}])
@@ -69,10 +69,10 @@ def publish(
     return number
 
 
-def mirror(store: Store, home: Home) -> tuple[str, ...]:
-    """Copy the repository of record to every registered model of the anchor that carries it; their names.
+def mirror_metadata(store: Store, home: Home) -> tuple[str, ...]:
+    """Copy the repository of record to every registered model that serves it; the names of these models.
 
-    All of them, because one timestamp speaks for all: a model left behind would expire while the others live. Call it
+    To all of them, because they share one timestamp: a model that is left out would expire. Call it
     after `trust.release.repository.renew`.
 
     Raises:
@@ -82,12 +82,12 @@ def mirror(store: Store, home: Home) -> tuple[str, ...]:
     files = _repository_files(home.repository)
     carriers = {}
     for name in home.anchor().models:
-        with answering(f"registered model {name}"):
+        with registry_errors(f"registered model {name}"):
             found = _get_model(store, name)
         if found is not None and found.tags.get(METADATA_RUN):
             carriers[name] = found.tags[METADATA_RUN]
     for name, run in carriers.items():
-        with answering(f"metadata of {name}"):
+        with registry_errors(f"metadata of {name}"):
             for path in files:
                 folder = str(Path(path).parent.as_posix())
                 store.client.log_artifact(run, str(home.repository / path), folder)
@@ -108,7 +108,7 @@ def _repository_files(repository: Path) -> list[str]:
 
 
 def _ensure_model(store: Store, model: str) -> None:
-    with answering(f"registered model {model}"):
+    with registry_errors(f"registered model {model}"):
         found = _get_model(store, model)
         if found is None:
             found = store.client.create_registered_model(model, description="Served to twins by twinseal.")
@@ -124,7 +124,7 @@ def _get_model(store: Store, model: str) -> Any:
     try:
         return store.client.get_registered_model(model)
     except Exception as error:
-        if absent(error):
+        if is_absent(error):
             return None
         raise
 
@@ -133,20 +133,20 @@ def _is_active(store: Store, run: str) -> bool:
     try:
         return bool(store.client.get_run(run).info.lifecycle_stage == "active")
     except Exception as error:
-        if absent(error):
+        if is_absent(error):
             return False
         raise
 
 
-def _ensure_version(store: Store, model: str, wanted: dict[str, Any], version: int) -> str:
-    with answering(f"version of {model}"):
+def _ensure_version(store: Store, model: str, attributes: dict[str, Any], version: int) -> str:
+    with registry_errors(f"version of {model}"):
         found = store.client.search_model_versions(f"name = '{model}'")
-        same = [item for item in found if item.source == wanted["source"] and item.status == "READY"]
+        same = [item for item in found if item.source == attributes["source"] and item.status == "READY"]
         if same:  # an earlier call was interrupted, or the same bytes are released anew
             number = str(same[0].version)
             store.client.set_model_version_tag(model, number, RELEASE_VERSION, str(version))
-            if wanted["description"]:  # MLflow refuses an update that says nothing
-                store.client.update_model_version(model, number, description=wanted["description"])
+            if attributes["description"]:  # MLflow refuses an update that says nothing
+                store.client.update_model_version(model, number, description=attributes["description"])
             return number
-        made = store.client.create_model_version(model, tags={RELEASE_VERSION: str(version)}, **wanted)
-        return str(made.version)
+        created = store.client.create_model_version(model, tags={RELEASE_VERSION: str(version)}, **attributes)
+        return str(created.version)

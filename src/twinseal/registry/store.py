@@ -1,7 +1,8 @@
-"""The store: where MLflow keeps its bytes, and the one place where its errors become ours.
+"""The store: the connection to MLflow, and the one place where its errors become ours.
 
 By default a SQLite file and a folder under the deployment's home, with no server at all; a server when the tracking URI
-names one (`MLFLOW_TRACKING_URI`). Over the same SQLite file `mlflow server` shows it all to people and to the twin;
+names one
+(`MLFLOW_TRACKING_URI`). `mlflow server` over the same SQLite file shows it to people and serves it to the twin;
 `server_command` says how.
 
 Example:
@@ -27,12 +28,12 @@ import structlog
 from twinseal.errors import RegistryError, TwinsealError
 
 with warnings.catch_warnings():
-    # MLflow's own imports warn of each other's deprecations; none of it is news to who runs this.
+    # MLflow's own imports warn of each other's deprecations; the user cannot change that.
     warnings.simplefilter("ignore")
     import mlflow
     from mlflow.exceptions import MlflowException
 
-from twinseal.trust.home import Home
+from twinseal.trust.root.home import Home
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class Store:
         Raises:
             RegistryError: MLflow could not be reached, refused, or the experiment was deleted by hand.
         """
-        with answering(f"experiment {name}"):
+        with registry_errors(f"experiment {name}"):
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 place = None if self.artifacts is None else (self.artifacts / name).as_uri()
@@ -87,9 +88,9 @@ def connect(home: Home, tracking_uri: str | None = None) -> Store:
     artifacts = artifacts_folder(home.path) if uri.startswith("sqlite:") else None
     if artifacts is not None:
         artifacts.mkdir(parents=True, exist_ok=True)
-    with answering(f"MLflow at {shown(uri)}"), warnings.catch_warnings():
+    with registry_errors(f"MLflow at {without_password(uri)}"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SQLAlchemy warns of MLflow's mappers when they are first set up
-        with _same_environment():
+        with _restore_environment():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -129,14 +130,14 @@ def check_model_id(model_id: str) -> None:
         raise RegistryError(f"candidate: expected an MLflow model id like m-0123…, got {model_id[:80]!r}")
 
 
-def shown(uri: str) -> str:
+def without_password(uri: str) -> str:
     """`uri` without what may be a password in it."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 @contextmanager
-def answering(what: str) -> Iterator[None]:
+def registry_errors(what: str) -> Iterator[None]:
     """Map whatever MLflow raises, inside, to RegistryError: `what` was being asked of it.
 
     Everything is mapped on purpose: behind MLflow stand SQLAlchemy, alembic, requests, urllib3 and the file system, and
@@ -155,7 +156,7 @@ def answering(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _same_environment() -> Iterator[None]:
+def _restore_environment() -> Iterator[None]:
     """Undo what MLflow writes into the environment: the next `connect`, for another home, would obey it."""
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     try:
@@ -167,8 +168,8 @@ def _same_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def absent(error: Exception) -> bool:
-    """Whether MLflow said that there is no such thing."""
+def is_absent(error: Exception) -> bool:
+    """Whether MLflow answered that there is no such thing."""
     return isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 

@@ -10,6 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +21,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from twinseal.errors import RegistryError
 from twinseal.files import inventory, tree_digest
-from twinseal.registry.describe import links
-from twinseal.registry.store import Store, answering, check_model_id
+from twinseal.registry.describe import candidate_links
+from twinseal.registry.store import Store, check_model_id, registry_errors
 
 log = structlog.get_logger()
 
@@ -34,29 +35,40 @@ _METRICS, _PARAMS, _VALUE, _NOTE_LENGTH = 1000, 100, 6000, 8000
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """What MLflow shows of how a candidate was made. For people; nothing reads it back.
+
+    Attributes:
+        params: What the run was made with; nested keys are joined by dots.
+        metrics: What was measured; nested keys are joined by slashes, numbers are kept and all else is left out.
+        reports: Files and folders to show beside the run.
+    """
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    reports: Sequence[Path] = ()
+
+
 def submit(
     store: Store,
     bundle: Path,
     *,
     model: str,
     description_markdown: str,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    reports: Sequence[Path] = (),
+    run: RunRecord,
 ) -> str:
     """Put the signed directory at `bundle` into MLflow as a candidate for `model`; its id.
 
     The same bytes twice are one candidate: when MLflow still has it, byte for byte, its id is returned and its
-    description renewed. Tags say where to look, the bytes decide.
+    description renewed. Tags say where to look; the comparison of bytes decides.
 
     Args:
         store: Where to.
         bundle: The signed directory: model, signature, evidence.
         model: Name of the model, and of MLflow's experiment.
         description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it.
-        params: What the run was made with; nested keys are joined by dots.
-        metrics: What was measured; nested keys are joined by slashes, numbers are kept and all else is left out.
-        reports: Files and folders to show beside the run.
+        run: How it was made, for people.
 
     Raises:
         RegistryError: MLflow could not be reached or refused; a report is missing. A candidate that was begun stays
@@ -68,15 +80,20 @@ def submit(
         raise RegistryError(f"{bundle}: expected signed files and no MLmodel, got {[r.path for r in records]}")
     digest = tree_digest(records)
     experiment = store.experiment(model)
-    known = _same(store, experiment, digest, bundle)
+    known = _find_same_candidate(store, experiment, digest, bundle)
     if known is not None:
         describe_candidate(store, known, description_markdown)
         log.info("candidate.known", model=model, model_id=known)
         return known
-    run = _run(store, experiment, model, params, reports)
-    about = {"experiment_id": experiment, "source_run_id": run, "name": f"{model}-candidate", "tags": {BUNDLE: digest}}
-    model_id = _candidate(store, bundle, about)
-    _measures(store, run, model_id, metrics)
+    run_id = _create_run(store, experiment, model, run)
+    about = {
+        "experiment_id": experiment,
+        "source_run_id": run_id,
+        "name": f"{model}-candidate",
+        "tags": {BUNDLE: digest},
+    }
+    model_id = _create_candidate(store, bundle, about)
+    _log_metrics(store, run_id, model_id, run.metrics)
     describe_candidate(store, model_id, description_markdown)
     log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
     return model_id
@@ -89,10 +106,10 @@ def describe_candidate(store: Store, model_id: str, markdown: str) -> None:
         RegistryError: MLflow has no such candidate, could not be reached, or refused.
     """
     check_model_id(model_id)
-    with answering(f"candidate {model_id}"):
+    with registry_errors(f"candidate {model_id}"):
         found = store.client.get_logged_model(model_id)
         run = found.source_run_id or ""
-        tail = links(str(found.experiment_id), run, model_id)
+        tail = candidate_links(str(found.experiment_id), run, model_id)
         note = markdown[: _NOTE_LENGTH - len(tail) - 2] + "\n\n" + tail
         store.client.set_logged_model_tags(model_id, {NOTE: note})
         if run:
@@ -109,7 +126,7 @@ def download(store: Store, model_id: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise RegistryError(f"{directory}: expected an empty folder to fetch {model_id} into, got one with files")
-    with answering(f"candidate {model_id}"):
+    with registry_errors(f"candidate {model_id}"):
         # Straight from where the bytes lie: a download by `models:/…` may add files to what it brings.
         place = store.client.get_logged_model(model_id).artifact_location
         get_artifact_repository(place, tracking_uri=store.tracking_uri).download_artifacts("", str(directory))
@@ -131,14 +148,14 @@ def flatten(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     return flat
 
 
-def _same(store: Store, experiment: str, digest: str, bundle: Path) -> str | None:
-    with answering("candidates"):
+def _find_same_candidate(store: Store, experiment: str, digest: str, bundle: Path) -> str | None:
+    with registry_errors("candidates"):
         found = store.client.search_logged_models([experiment], filter_string=f"tags.`{BUNDLE}` = '{digest}'")
         ready = [str(item.model_id) for item in found if str(item.status) == "READY"]
-    return next((model_id for model_id in ready if _equal(store, model_id, bundle)), None)
+    return next((model_id for model_id in ready if _has_same_files(store, model_id, bundle)), None)
 
 
-def _equal(store: Store, model_id: str, bundle: Path) -> bool:
+def _has_same_files(store: Store, model_id: str, bundle: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
         try:
             download(store, model_id, Path(folder))
@@ -147,13 +164,13 @@ def _equal(store: Store, model_id: str, bundle: Path) -> bool:
         return inventory(Path(folder)) == inventory(bundle)
 
 
-def _run(store: Store, experiment: str, model: str, params: Mapping[str, Any], reports: Sequence[Path]) -> str:
-    with answering(f"run for {model}"):
+def _create_run(store: Store, experiment: str, model: str, record: RunRecord) -> str:
+    with registry_errors(f"run for {model}"):
         run = str(store.client.create_run(experiment, run_name=f"{model} candidate").info.run_id)
-        texts = {_key(key): str(value)[:_VALUE] for key, value in flatten(params).items()}
+        texts = {_key(key): str(value)[:_VALUE] for key, value in flatten(record.params).items()}
         for chunk in _chunks([Param(key, value) for key, value in sorted(texts.items())], _PARAMS):
             store.client.log_batch(run, params=chunk)
-        for report in reports:
+        for report in record.reports:
             if report.is_dir():
                 store.client.log_artifacts(run, str(report), f"reports/{report.name}")
             else:
@@ -161,8 +178,8 @@ def _run(store: Store, experiment: str, model: str, params: Mapping[str, Any], r
     return run
 
 
-def _candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
-    with answering(str(about["name"])):
+def _create_candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
+    with registry_errors(str(about["name"])):
         model_id = str(store.client.create_logged_model(model_type=MODEL_TYPE, **about).model_id)
         try:
             store.client.log_model_artifacts(model_id, str(bundle))
@@ -173,11 +190,11 @@ def _candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
     return model_id
 
 
-def _measures(store: Store, run: str, model_id: str, metrics: Mapping[str, Any]) -> None:
-    now = int(time.time() * 1000)  # when MLflow was told; nothing is decided by it
+def _log_metrics(store: Store, run: str, model_id: str, metrics: Mapping[str, Any]) -> None:
+    now = int(time.time() * 1000)  # for display; no decision rests on it
     numbers = {_key(key): float(value) for key, value in flatten(metrics, "/").items() if _is_number(value)}
     entries = [Metric(key, value, now, 0, model_id=model_id) for key, value in sorted(numbers.items())]
-    with answering(f"run {run}"):
+    with registry_errors(f"run {run}"):
         for chunk in _chunks(entries, _METRICS):
             store.client.log_batch(run, metrics=chunk)
         store.client.log_batch(run, tags=[RunTag("twinseal.candidate", model_id)])

@@ -1,11 +1,15 @@
-"""Robustness: the attackers of policy/threats.yaml, let loose on a candidate, and an honest count of what they did.
+"""Robustness: the attackers of policy/threats.yaml, run on a candidate, and an honest measurement of what they did.
 
-    threats       who attacks, with what budget                (policy/threats.yaml)
-    evasion       small changes to every reading               (through art_adapter, the only door to ART)
-    injection     a few sensors off by a percentage            (Mode, Calyam & Hoque 2020)
-    poisoning     the training data changed, and retrained
-    evaluation_set         the windows that all of this is measured on
-    sanity        reasons to doubt the numbers above
+    threats        who attacks, with which budget: policy/threats.yaml as values
+    attack         what an attack is, and what every attack is given
+    battery        which attacks run: every file in `attacks`; their measures, tests and keys
+    attacks/       one file an attack
+    methods/       how attacks search: gradients, questions, ART; not who attacks
+    target         a model as attackers see it
+    histories      whole lives of units, and what the guard and the twin make of them
+    attack_checks  checks that the attacks worked
+    example_life   one unit's life under each attack, to draw
 
-Imports nothing here, so that reading the threats needs neither torch nor ART.
+Open `attack`, then `attacks/false_age.py`: a whole attack on one page. Nothing is imported here, so that reading the
+threats needs neither torch nor ART.
 """

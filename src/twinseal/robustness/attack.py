@@ -84,7 +84,7 @@ class Attack:
         field: The field of `RobustnessMeasures` that the result fills.
         run: The attack. It is called with torch's seed set and on one thread.
         keys: Which keys the mappings of its measures can have under a policy, by the path of each mapping.
-        tests: The path, below the field, of the mapping whose entries are single tests; "" for the whole field.
+        tests: The mapping of the result whose entries are single tests; "" for all mappings that it has.
         seconds: Roughly how long it takes on one core: the battery starts long ones first.
     """
 
@@ -95,13 +95,9 @@ class Attack:
     seconds: float = 1.0
 
     def names(self, result: Result) -> tuple[str, ...]:
-        """The single tests that `result` is of, by path; the field itself where there is only one."""
-        found = [path for path, _ in _results(result)]
-        within = tuple("/".join((self.field, *path)) for path in found if "/".join(path).startswith(self.tests))
-        return within or ((self.field,) if result is not None else ())
-
-
-def _results(result: Result) -> list[tuple[tuple[str, ...], Group]]:
-    if isinstance(result, Group):
-        return list(groups_by_key(result))
-    return [((key,), group) for key, group in (result or {}).items()]
+        """The single tests that `result` is of, by path: of mappings, one for each entry; else the field itself."""
+        if isinstance(result, Group):
+            found = [path for path, _ in groups_by_key(result)]
+            within = tuple("/".join((self.field, *path)) for path in found if self.tests in ("", path[0]))
+            return within or (() if self.tests else (self.field,))
+        return tuple(f"{self.field}/{key}" for key in result or ())

@@ -30,18 +30,19 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.measures.keys import epsilon_key
-from twinseal.measures.robustness import CheckName
+from twinseal.measures.keys import Aim, epsilon_key
+from twinseal.measures.robustness import AttackName, CheckName
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.robustness.threats import Sanity
 
 Floats = NDArray[np.float32]
 
-NOISE = "noise"
+NOISE: Final = "noise"
 BLACK_BOX = ("square", "transfer")
 GAIN_SLACK = 0.1  # of the damage, that twice the steps may add
 STEP_SLACK = 0.01  # of FGM's damage: on a nearly linear network both end in the same corner, PGD a step short of it
@@ -54,7 +55,7 @@ class Run:
 
     Attributes:
         threat: Name of the threat.
-        attack: fgm, bim, pgd or noise.
+        attack: What was run, noise among it.
         aim: any or healthy-washing.
         epsilon_sigma: The budget, σ.
         estimates: (N,) float32, cycles, under attack.
@@ -62,8 +63,8 @@ class Run:
     """
 
     threat: str
-    attack: str
-    aim: str
+    attack: AttackName
+    aim: Aim
     epsilon_sigma: float
     estimates: Floats
     largest_change_sigma: float

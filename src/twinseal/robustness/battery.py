@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
-from twinseal.measures.robustness import EvasionMeasures, RobustnessMeasures
+from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.measures.training import GuardMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.fitting import reproducible
@@ -78,10 +78,9 @@ def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: 
     fields = {field: result for field, result in results.items() if result is not None}
     guard = GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share)
     measures = RobustnessMeasures.model_validate(fields | {"guard": guard})
-    names = [name for attack in attacks for name in attack.names(results[attack.field])]
-    doubted = _doubted_tests(measures)
-    warned = tuple(name for name in names if name in doubted)
-    return BatteryResult(measures, tuple(name for name in names if name not in doubted), warned, lives)
+    names = tuple(name for attack in attacks for name in attack.names(results[attack.field]))
+    warned = doubted_tests(names, measures)
+    return BatteryResult(measures, tuple(name for name in names if name not in warned), warned, lives)
 
 
 def _run_share(task: tuple[Testbed, list[str], bool]) -> tuple[dict[str, Result], list[LifeRow]]:
@@ -106,14 +105,16 @@ def _divide(attacks: Iterable[Attack], workers: int) -> list[list[Attack]]:
     return [share for share in shares if share]
 
 
-def _doubted_tests(measures: RobustnessMeasures) -> set[str]:
-    """The names of the tests that a check of `attack_checks` found a fault in."""
-    networks = {"evasion": measures.evasion, "commissioned": measures.commissioned}
-    return {
-        f"{field}/{test}" for field, found in networks.items() if found is not None for test in _doubted_within(found)
-    }
+def doubted_tests(names: tuple[str, ...], measures: RobustnessMeasures) -> tuple[str, ...]:
+    """Those of the tests called `names` in which a check of `attack_checks` found a fault.
 
-
-def _doubted_within(measures: EvasionMeasures) -> set[str]:
-    """By the details of the flags: `check: test: what was seen`."""
-    return {f"attacks/{line.split(': ')[1]}" for line in measures.flags.details}
+    A fault says what it is about by parts of the name, `threat/attack/aim/eps-0.1` or fewer. One that is about no
+    single test, as a network without gradients is, puts every test of that network in doubt.
+    """
+    doubted: set[str] = set()
+    for field, found in {"evasion": measures.evasion, "commissioned": measures.commissioned}.items():
+        own = [name for name in names if name.startswith(f"{field}/")]
+        for line in found.flags.details if found else ():
+            about = set(line.split(": ")[1].split("/"))
+            doubted |= {name for name in own if about <= set(name.split("/"))} or set(own)
+    return tuple(name for name in names if name in doubted)

@@ -20,6 +20,8 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+LARGEST = 1_000  # units that a guard hears side by side: more would be slower, for they no longer fit a cache
+
 
 @dataclass(frozen=True, eq=False)
 class Histories:
@@ -50,6 +52,15 @@ class Histories:
         rows, regimes = [self.rows[i] for i in chosen], [self.regimes[i] for i in chosen]
         return Histories(rows, regimes, self.baselines[chosen], self.truth[chosen])
 
+    def repeated(self, times: int) -> Histories:
+        """The units again and again."""
+        return Histories(
+            self.rows * times,
+            self.regimes * times,
+            np.concatenate([self.baselines] * times),
+            np.concatenate([self.truth] * times),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Watched:
@@ -70,19 +81,58 @@ class Watched:
 
 def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched:
     """What the guard makes of `histories` as they are told, `false`: in the twin, row by row."""
-    lengths = [len(rows) for rows in false]
-    guard, longest = model.guard_of(len(false), window=model.window), max(lengths)
-    seen = list(guard_decisions(guard, model, histories, false))
-    flagged = np.stack([look.flagged.any(axis=1) for look in seen], axis=1)  # (U, longest)
-    refused = np.stack([np.array(look.refusals) != "" for look in seen], axis=1)
-    both = (guard.window(model.window, repaired=which) for which in (True, False))
-    repaired, given = ([rows[-min(n, model.window) :] for rows, n in zip(w, lengths, strict=True)] for w in both)
-    return Watched(
-        repaired,
-        given,
-        [rows[longest - n :] for rows, n in zip(flagged, lengths, strict=True)],
-        [rows[longest - n :] for rows, n in zip(refused, lengths, strict=True)],
+    return watched_all(model, histories, [false])[0]
+
+
+def watched_all(model: Model, histories: Histories, versions: list[list[Doubles]]) -> list[Watched]:
+    """As `watched` of each of several versions of the same histories.
+
+    Up to the first row in which any version differs, all are heard as one; from there on, side by side.
+    """
+    begin = min(_first_difference(histories.rows, false) for false in versions)
+    guard = model.guard_of(len(histories.rows), window=model.window)
+    before = _alarms(guard_decisions(guard, model, histories, histories.rows, slice(begin)))
+    several = max(1, LARGEST // len(histories.rows))
+    chunks = [versions[at : at + several] for at in range(0, len(versions), several)]
+    return [seen for chunk in chunks for seen in _watched_on(guard, before, begin, model, histories, chunk)]
+
+
+def _watched_on(
+    guard: Guard,
+    before: tuple[list[Flags], list[Flags]],
+    begin: int,
+    model: Model,
+    histories: Histories,
+    versions: list[list[Doubles]],
+) -> list[Watched]:
+    """Of a guard that was alarmed so up to a cycle, how it goes on with each version."""
+    units, guard = len(histories.rows), guard.repeated(len(versions))
+    told = [rows for false in versions for rows in false]
+    lengths, longest = [len(rows) for rows in told], max(map(len, told))
+    after = _alarms(guard_decisions(guard, model, histories.repeated(len(versions)), told, slice(begin, None)))
+    flagged, refused = (
+        np.stack([*(np.tile(row, len(versions)) for row in early), *late], axis=1)  # (V·U, longest)
+        for early, late in zip(before, after, strict=True)
     )
+    both = (guard.window(model.window, repaired=which) for which in (True, False))
+    parts = [[rows[-min(n, model.window) :] for rows, n in zip(w, lengths, strict=True)] for w in both]
+    parts += [[rows[longest - n :] for rows, n in zip(kind, lengths, strict=True)] for kind in (flagged, refused)]
+    return [Watched(*(part[at : at + units] for part in parts)) for at in range(0, len(told), units)]
+
+
+def _alarms(decisions: Iterator[GuardDecision]) -> tuple[list[Flags], list[Flags]]:
+    """After each cycle, of which units the guard flags a channel, and about which it abstains, (U,) each."""
+    seen = [(np.asarray(d.flagged.any(axis=1)), np.array([bool(why) for why in d.refusals])) for d in decisions]
+    return [flagged for flagged, _ in seen], [refused for _, refused in seen]
+
+
+def _first_difference(true: list[Doubles], false: list[Doubles]) -> int:
+    """The first cycle, of as many as the longest unit has, in which a history is told otherwise; all end together."""
+    longest, found = max(map(len, true)), []
+    for rows, told in zip(true, false, strict=True):
+        differs = (rows != told).any(axis=1)
+        found.append(longest - len(rows) + (int(differs.argmax()) if differs.any() else len(rows)))
+    return min(found)
 
 
 @lru_cache(maxsize=4)
@@ -105,13 +155,16 @@ def guard_decisions(
         steps: Which of as many cycles as the longest unit has.
     """
     lengths = np.array([len(rows) for rows in false])
-    longest = int(lengths.max())
-    for step in range(longest)[steps]:
-        at = np.maximum(step - (longest - lengths), 0)
-        known = np.stack([rows[i] for rows, i in zip(false, at, strict=True)])
-        regimes = np.array([regime[i] for regime, i in zip(histories.regimes, at, strict=True)])
-        here = step >= longest - lengths
-        yield guard.decide(at + 1, model.normaliser.restore(known, regimes), known, here, regimes)
+    chosen = np.arange(int(lengths.max()))[steps]
+    waits = lengths.max() - lengths  # (U,)
+    known = np.stack([rows[np.maximum(chosen - wait, 0)] for rows, wait in zip(false, waits, strict=True)], axis=1)
+    regimes = np.stack(
+        [item[np.maximum(chosen - wait, 0)] for item, wait in zip(histories.regimes, waits, strict=True)], axis=1
+    )
+    readings = model.normaliser.restore(known, regimes)  # (T, U, C)
+    for at, step in enumerate(chosen):
+        cycles = np.maximum(step - waits, 0) + 1
+        yield guard.decide(cycles, readings[at], known[at], step >= waits, regimes[at])
 
 
 def answers(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from twinseal.config import Settings, load
 from twinseal.errors import ConfigError
+from twinseal.measures.keys import Name
 
 Method = Literal["fgm", "bim", "pgd"]
 AttackName = Literal["fgm", "bim", "pgd", "pgd-smoothed", "strong", "square", "transfer"]
@@ -28,11 +29,11 @@ class Attacker(Settings):
     """Somebody who attacks.
 
     Attributes:
-        name: Short, for tables.
+        name: Short, for tables; a key of the measures.
         attacker: Who this is, in words.
     """
 
-    name: str
+    name: Name
     attacker: str
 
     def model_post_init(self, _context: Any, /) -> None:
@@ -350,6 +351,7 @@ class Threats(Settings):
             ValueError: A list is empty or names something twice; a number is not positive.
         """
         _say(_distinct([threat.name for threat in self.evasion]), "evasion: expected threats, each name once")
+        _say(_distinct([threat.name for threat in self.scenarios]), "scenarios: expected threats, each name once")
         _say(_distinct([threat.name for threat in self.poisoning]), "poisoning: expected threats, each name once")
         _say(self.seed >= 0 and self.retrain_epochs >= 1, "expected seed >= 0 and retrain_epochs >= 1")
 

@@ -1,11 +1,11 @@
-"""The contract: what a channel may say, how fast it may change, how much may be missing. One for each kind of asset.
+"""The contract: the range of each channel, how fast it may change, how much may be missing. One for each kind of asset.
 
-Three readers obey the same contract: the validation of training data, the network (which channels it reads, and in
-which order), and the twin's guard before every prediction. It lives in `policy/contract.yaml`, which an experimenter
-may not turn, and travels with the model as plain JSON. Light on purpose: no numpy, no pandas.
+Three readers use the same contract: the validation of training data, the network (which channels it reads, in which
+order), and the twin's guard before every prediction. It is in `policy/contract.yaml`, which an experimenter may not
+change, and travels with the model as plain JSON. Light on purpose: no numpy, no pandas.
 
-Rules: an absent channel, NaN where nothing may be missing, and a value outside the bounds are refused; a bound belongs
-to what it bounds (`minimum <= value <= maximum`).
+Rules: a missing channel, NaN where no value may be missing, and a value outside the bounds are refused. The bounds are
+inclusive: `minimum <= value <= maximum`.
 
     >>> wear = Channel(unit="mm", minimum=0.0, maximum=2.0, max_change_per_cycle=0.1)
     >>> wear.admits(0.5), wear.admits(2.5), wear.admits(float("nan"))
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import Settings, parse, read_yaml
+from twinseal.config import PartialSettings, Settings, parse, read_yaml
 from twinseal.errors import ConfigError
 
 KEYS = ("unit", "cycle", "censored", "rul")
@@ -31,15 +31,28 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 
 
+class AssetParams(PartialSettings):
+    """The asset that the section `data` of params.yaml names.
+
+    Stages after ingest read only this key. The rest of the section belongs to `twinseal.sources`, which they do not
+    import: a new source changes nothing for them.
+
+    Attributes:
+        asset: The contract in policy/contract.yaml that the telemetry must meet.
+    """
+
+    asset: str
+
+
 class Channel(Settings):
     """One setting or sensor.
 
     Attributes:
-        unit: Physical unit, in words for people; "1" for a ratio.
+        unit: Physical unit, for people; "1" for a ratio.
         minimum: Smallest value that the machine can show.
         maximum: Largest value that the machine can show.
         max_change_per_cycle: Largest change from one cycle to the next.
-        missing_share: Largest share of a unit's cycles at which the value may be absent.
+        missing_share: Largest share of a unit's cycles in which the value may be missing.
         used: Whether the network reads it.
         description: What it measures.
 
@@ -56,7 +69,7 @@ class Channel(Settings):
     description: str = ""
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a channel that nothing could satisfy."""
+        """Refuse a channel that no value can meet."""
         if not self.unit.strip():
             raise ValueError("unit: expected a physical unit, got none")
         if self.minimum > self.maximum:
@@ -67,12 +80,12 @@ class Channel(Settings):
             raise ValueError(f"missing_share: expected 0 <= share < 1, got {self.missing_share}")
 
     def admits(self, value: float) -> bool:
-        """Whether `value` is within the bounds. NaN is within none."""
+        """Whether `value` is within the bounds; NaN never is."""
         return self.minimum <= value <= self.maximum
 
 
 class Drift(Settings):
-    """How far the fleet may move away from the reference before the stage fails.
+    """How far a fleet may drift away from the reference before it is refused.
 
     Attributes:
         max_psi: Largest population stability index of a channel over the reference's bins. Siddiqi (2006) calls less
@@ -84,19 +97,19 @@ class Drift(Settings):
     max_mean_shift_sigma: float = 0.5
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse bounds that nothing could satisfy."""
+        """Refuse bounds that no fleet can meet."""
         if self.max_psi <= 0 or self.max_mean_shift_sigma <= 0:
             raise ValueError("drift: expected bounds above zero")
 
 
 class Consistency(Settings):
-    """How far a sensor may stray from what the others lead one to expect; see `screening` for how it is computed.
+    """How far a sensor may deviate from what the other sensors predict; `rules` has the formula.
 
     Attributes:
-        window_cycles: Residuals are averaged over so many cycles.
+        window_cycles: Over how many cycles residuals are averaged.
         max_window_sigma: Largest such average, in robust standard deviations over the fleet.
         max_unit_sigma: Largest median residual of a unit, in robust standard deviations over the fleet's units.
-        min_correlation: A sensor that correlates less with every other channel is not judged: nothing speaks about it.
+        min_correlation: A sensor that correlates less than this with every other channel is not compared.
     """
 
     window_cycles: int = 10
@@ -105,7 +118,7 @@ class Consistency(Settings):
     min_correlation: float = 0.5
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse bounds that nothing could satisfy."""
+        """Refuse bounds that no fleet can meet."""
         if self.window_cycles < 1 or min(self.max_window_sigma, self.max_unit_sigma) <= 0:
             raise ValueError("consistency: expected at least one cycle, and bounds above zero")
         if not 0 < self.min_correlation < 1:
@@ -116,12 +129,12 @@ class Regimes(Settings):
     """The points at which the asset is operated; see `telemetry.regimes`.
 
     Attributes:
-        settings: Names of the S settings that tell them apart.
-        within: How far from its point each of them may lie, in its unit.
+        settings: Names of the S settings that define a point.
+        within: How far each setting may be from its point, in its unit.
         points: The K operating points, each with S values.
 
     Raises:
-        ValueError: There are fewer than two points, they are of another length, or two of them cannot be told apart.
+        ValueError: There are fewer than two points, one has another length, or two are too close together.
     """
 
     settings: tuple[str, ...]
@@ -129,7 +142,7 @@ class Regimes(Settings):
     points: tuple[tuple[float, ...], ...]
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse points that nothing tells apart."""
+        """Refuse points that cannot be told apart."""
         count = len(self.settings)
         if not count or len(set(self.settings)) != count or len(self.within) != count or min(self.within) <= 0:
             raise ValueError("regimes: expected settings, each once and with a `within` above zero")
@@ -148,21 +161,21 @@ class Contract(Settings):
         model: Name of the model that is trained on it, e.g. `turbofan-rul`.
         description: What the asset is, for people.
         cycle: What one cycle is, for people.
-        rul_cap_cycles: Remaining lives above this are all called this: early wear does not show.
-        min_cycles: Fewest cycles that a unit must have been seen.
+        rul_cap_cycles: Longer remaining lives count as this many cycles: early wear does not show.
+        min_cycles: Fewest cycles that the history of a unit must have.
         max_quarantined_share: Largest share of units that may be quarantined before validation fails.
         settings: The operating conditions, by name, in the order of the columns.
         sensors: The measurements, by name, in the order of the columns; they follow the settings.
         drift: Bounds on the shift of the fleet away from the reference.
         consistency: Bounds on the disagreement of sensors.
-        regimes: The points at which the asset is operated; none where there is only one. Of each regime the change from
-            cycle to cycle is bounded by itself, and so is the disagreement of sensors.
+        regimes: The points at which the asset is operated; none if there is only one. Each regime has its own bounds on
+            the change per cycle and on the disagreement of sensors.
 
-    Law: `Contract.from_dict(contract.to_dict()) == contract`, the order of the channels included, also by way of JSON.
+    Law: `Contract.from_dict(contract.to_dict()) == contract`, with the order of the channels, also through JSON.
 
     Raises:
         ValueError: A name is not plain, is given twice or is a key column; no channel is used; a bound cannot be met; a
-            regime is told by what is no setting, may be absent, or is read by the network.
+            channel that defines a regime is not a setting, may be missing, or is read by the network.
     """
 
     asset: str
@@ -179,7 +192,7 @@ class Contract(Settings):
     regimes: Regimes | None = None
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a contract that cannot be obeyed."""
+        """Refuse a contract that no telemetry can meet."""
         names = [*self.settings, *self.sensors]
         odd = [name for name in [*names, self.asset] if not _NAME.match(name) or name in KEYS]
         if odd or len(set(names)) != len(names):
@@ -197,10 +210,10 @@ class Contract(Settings):
 
     def _check_regimes(self, regimes: Regimes) -> None:
         for name, values in zip(regimes.settings, zip(*regimes.points, strict=True), strict=True):
-            told = self.settings.get(name)
-            if told is None or told.used or told.missing_share:
-                raise ValueError(f"regimes: expected a setting that is not used and never absent, got '{name}'")
-            if not all(map(told.admits, values)):
+            setting = self.settings.get(name)
+            if setting is None or setting.used or setting.missing_share:
+                raise ValueError(f"regimes: expected a setting that is not used and never missing, got '{name}'")
+            if not all(map(setting.admits, values)):
                 raise ValueError(f"regimes: expected points within the bounds of '{name}', got {values}")
 
     @property
@@ -215,7 +228,7 @@ class Contract(Settings):
 
     @property
     def regime_settings(self) -> tuple[str, ...]:
-        """Names of the settings that tell the operating regime; none where there is only one."""
+        """Names of the settings that define the operating regime; none if there is only one regime."""
         return self.regimes.settings if self.regimes else ()
 
     @property
@@ -229,15 +242,15 @@ class Contract(Settings):
         return (*KEYS, *self.settings, *self.sensors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON. The order of the channels is said apart: canonical JSON sorts keys."""
+        """Plain data, for JSON. `order` holds the order of the channels: canonical JSON sorts keys."""
         return {**self.model_dump(mode="json"), "order": list(self.all_channels)}
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "contract") -> Contract:
-        """The contract that plain data stands for; without `order`, its channels stand in the order given.
+        """The contract that plain data describes; without `order`, its channels are in the given order.
 
         Raises:
-            ConfigError: It stands for none.
+            ConfigError: It describes no contract.
         """
         if not isinstance(value, Mapping) or "order" not in value:
             return parse(cls, value, where)
@@ -255,7 +268,7 @@ class Contract(Settings):
         """The contract for `asset` in the policy file at `path`.
 
         Raises:
-            ConfigError: The file is not a policy of contracts, or knows no such asset; names the nearest known one.
+            ConfigError: The file does not hold contracts, or none for this asset; names the nearest known asset.
         """
         value = read_yaml(path)
         if not isinstance(value, Mapping) or set(value) != {"assets"} or not isinstance(value["assets"], Mapping):
@@ -269,5 +282,5 @@ class Contract(Settings):
                 remedy="Write a contract for it under 'assets', or set data.asset in params.yaml.",
             )
         if "asset" in known[asset]:
-            raise ConfigError(f"{path}: assets.{asset}.asset: unknown key; the contract is named by its place")
+            raise ConfigError(f"{path}: assets.{asset}.asset: unknown key; the key above it already names the asset")
         return parse(cls, {"asset": asset, **known[asset]}, f"{path}: assets.{asset}")

@@ -1,11 +1,11 @@
-"""Great Expectations' pages made safe to open anywhere: no scripts, nothing fetched, nothing sent.
+"""Great Expectations' pages, made safe to open offline: no scripts, no requests.
 
-As they come, Data Docs load styles and scripts from nine content networks, and a logo with the time of the visit. A
-page that a reviewer opens to judge telemetry must work without a network, tell nobody, and run no code: whoever names
-a unit puts text on it. So all of that is cut out, the page's own policy forbids what might be left, and a small
-style sheet takes the place of Bootstrap's.
+The original Data Docs load styles and scripts from nine content networks, and a logo with the time of the visit. A page
+on which a reviewer judges telemetry must work without a network, send nothing, and run no code: the names of units on
+it come from outside. So these parts are removed, the page's content security policy forbids the rest, and a small style
+sheet replaces Bootstrap's.
 
-    >>> offline('<head><script src="https://a.b/c.js"></script></head><body>ok</body>').count("https")
+    >>> make_offline('<head><script src="https://a.b/c.js"></script></head><body>ok</body>').count("https")
     0
 """
 
@@ -46,8 +46,8 @@ body > .navbar, .card:has(input), .fixed-bottom { display: none; }
 """
 
 
-def offline(page: str) -> str:
-    """`page` without scripts, links to style sheets, pictures and addresses elsewhere, with a policy and a style."""
+def make_offline(page: str) -> str:
+    """`page` without scripts, style sheets, pictures and links from elsewhere; with a policy and a style of its own."""
     for pattern in _CUT:
         page = pattern.sub("", page)
     page = _SUITE.sub('href="suite.html"', page)

@@ -1,11 +1,11 @@
-"""The contract as a suite of Great Expectations, applied. The door to great_expectations; its exceptions end here.
+"""The contract as a suite of Great Expectations, and its application. Only this module imports great_expectations.
 
-The suite is made from the contract, never written by hand. About the fleet as a whole: the schema, the types, that
-there are rows and units at all, and that it has not drifted from the reference. About rows: the rules of `screening`,
-judged by Great Expectations' own expectations where it has one, and by one of ours where it has none.
+The suite is made from the contract, never written by hand. For the fleet as a whole it checks the schema, the types,
+that there are rows and units, and drift from the reference. For rows it checks the rules of `screening`: with Great
+Expectations' own expectation where there is one, otherwise with one of ours.
 
-Rules: an empty frame passes "not null" and "unique", and NaN passes "between": so rows are counted, and every range is
-accompanied by a rule on missing values.
+Rules: an empty frame passes "not null" and "unique", and NaN passes "between". So rows are counted, and every range has
+a rule on missing values beside it. Exceptions of Great Expectations become ours here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import pandas as pd
 
 from twinseal.errors import DataError
 from twinseal.telemetry.contract import Contract
-from twinseal.telemetry.data_docs import offline
+from twinseal.telemetry.data_docs import make_offline
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.reference import Reference, shares, stability
+from twinseal.telemetry.reference import Reference, bin_shares, largest_difference, smallest_share, stability_index
 from twinseal.telemetry.rules import CHECKS, Mask
 from twinseal.telemetry.screening import Finding, Rule, findings, row_rules
 
@@ -51,12 +51,12 @@ _TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
 
 
 def build_suite(contract: Contract, reference: Reference | None, *, units: int = 1_000) -> gx.ExpectationSuite:
-    """The contract as a suite: one expectation a rule, its name in `meta["name"]`.
+    """The contract as a suite: one expectation for each rule, its name in `meta["name"]`.
 
     Args:
         contract: What telemetry must be.
-        reference: What it is compared with; None leaves drift out.
-        units: How many units the fleet has: a few are too few for some rules.
+        reference: What the fleet is compared with; None leaves drift out.
+        units: How many units the fleet has; some rules need a minimum.
     """
     expectations = [*_fleet_expectations(contract), *_row_expectations(contract, units)]
     if reference is not None:
@@ -66,13 +66,13 @@ def build_suite(contract: Contract, reference: Reference | None, *, units: int =
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one application of the suite said.
+    """The result of one application of the suite.
 
     Attributes:
         names: Every expectation of the suite.
-        broken: Those that do not hold, could not be evaluated, or gave no result.
-        row_findings: What is wrong with rows, by unit.
-        fleet_findings: What is wrong with the fleet as a whole.
+        broken: Those that are not met, could not be evaluated, or gave no result.
+        row_findings: Findings about rows, by unit.
+        fleet_findings: Findings about the fleet as a whole.
         stability: The population stability index of each channel that was compared with a reference.
         pages: The Data Docs, file name → HTML.
     """
@@ -88,33 +88,33 @@ class Outcome:
 def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outcome:
     """Apply the suite to `fleet`.
 
-    An expectation that gave no result, or could not be evaluated, counts as broken by the fleet.
+    An expectation that gave no result, or could not be evaluated, counts as broken by the fleet as a whole.
 
     Raises:
-        DataError: Great Expectations did not do its work.
+        DataError: Great Expectations raised an exception.
     """
     units = len(fleet.units)
     suite = build_suite(contract, reference, units=units)
     try:
-        result = _batch(fleet).validate(suite, result_format="COMPLETE")
+        result = _great_expectations_batch(fleet).validate(suite, result_format="COMPLETE")
         results = {item.expectation_config.meta["name"]: item for item in result.results}
         expected = frozenset(item.meta["name"] for item in suite.expectations)
         rows = {name: item.result.pop("unexpected_index_list", None) for name, item in results.items()}
-        pages = _pages(suite, result)
-    except Exception as error:  # nothing of Great Expectations' is to fly further
+        pages = _data_docs(suite, result)
+    except Exception as error:  # no exception of Great Expectations leaves this module
         raise DataError(
             f"validation: expected Great Expectations to answer, got {type(error).__name__}: {error}"
         ) from error
-    rules = {_name(rule): rule for rule in row_rules(contract, units=units)}
+    rules = {_rule_name(rule): rule for rule in row_rules(contract, units=units)}
     by_row: list[Finding] = []
-    by_fleet = [_of_the_fleet(name, "an answer", None) for name in sorted(expected - set(results))]
+    by_fleet = [_fleet_finding(name, "an answer", None) for name in sorted(expected - set(results))]
     for name, item in results.items():
         if item.success:
             continue
-        if name in rules and rows[name] and not _raised(item.exception_info):
-            by_row += _of_rows(fleet, rules[name], rows[name])
+        if name in rules and rows[name] and not _has_error(item.exception_info):
+            by_row += _row_findings(fleet, rules[name], rows[name])
         else:
-            by_fleet.append(_of_the_fleet(name, item.expectation_config.meta.get("expects", name), item))
+            by_fleet.append(_fleet_finding(name, item.expectation_config.meta.get("expects", name), item))
     return Outcome(
         names=expected,
         broken=frozenset(name for name in expected if name not in results or not results[name].success),
@@ -130,7 +130,7 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
 
 
 class RuleCondition(MulticolumnMapMetricProvider):  # type: ignore[misc]  # untyped
-    """Which rows keep a rule of `twinseal.telemetry.rules`."""
+    """Which rows meet a rule of `twinseal.telemetry.rules`."""
 
     condition_metric_name = "twinseal.rows.keep_rule"
     condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
@@ -142,7 +142,7 @@ class RuleCondition(MulticolumnMapMetricProvider):  # type: ignore[misc]  # unty
 
 
 class ExpectRowsToKeepRule(MulticolumnMapExpectation):  # type: ignore[misc]  # untyped
-    """Expect every row to keep a rule about itself and the rows of the same unit before it."""
+    """Expect every row to meet a rule about itself and the earlier rows of the same unit."""
 
     map_metric = "twinseal.rows.keep_rule"
     success_keys = ("rule", "bounds", "mostly")
@@ -156,14 +156,14 @@ class ExpectRowsToKeepRule(MulticolumnMapExpectation):  # type: ignore[misc]  # 
     @classmethod
     @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)  # type: ignore[untyped-decorator]
     def _prescriptive_renderer(cls, configuration: Any = None, result: Any = None, **_: Any) -> list[Any]:
-        return _sentence(configuration, result, "$channel, $rule: expected $expects")
+        return _rule_sentence(configuration, result, "$channel, $rule: expected $expects")
 
 
-class StabilityIndex(TableMetricProvider):  # type: ignore[misc]  # untyped
-    """The population stability index of a column against a reference's bins."""
+class BinShares(TableMetricProvider):  # type: ignore[misc]  # untyped
+    """The share of a column's values in each bin of the reference, and how many units they come from."""
 
-    metric_name = "twinseal.column.stability_index"
-    value_keys = ("column", "edges", "shares")
+    metric_name = "twinseal.column.bin_shares"
+    value_keys = ("column", "edges")
 
     @metric_value(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
     def _pandas(
@@ -172,36 +172,39 @@ class StabilityIndex(TableMetricProvider):  # type: ignore[misc]  # untyped
         metric_domain_kwargs: dict[str, Any],
         metric_value_kwargs: dict[str, Any],
         **_: Any,
-    ) -> float:
+    ) -> tuple[tuple[float, ...], int]:
         frame, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
         values = frame[metric_value_kwargs["column"]].to_numpy(dtype=np.float64)
-        return stability(metric_value_kwargs["shares"], shares(values, metric_value_kwargs["edges"]))
+        return bin_shares(values, metric_value_kwargs["edges"]), int(frame["unit"].nunique())
 
 
 class ExpectColumnStabilityIndexToBeAtMost(BatchExpectation):  # type: ignore[misc]  # untyped
-    """Expect a column to fall into the reference's bins as the reference did."""
+    """Expect a column to fill the bins of the reference as the reference did."""
 
-    metric_dependencies = ("twinseal.column.stability_index",)
-    success_keys = ("column", "edges", "shares", "most")
-    args_keys = ("column", "edges", "shares", "most")
+    metric_dependencies = ("twinseal.column.bin_shares",)
+    success_keys = ("column", "edges", "shares", "reference_units", "most")
+    args_keys = ("column", "edges", "shares", "reference_units", "most")
 
     column: str
     edges: list[float]
     shares: list[float]
+    reference_units: int
     most: float
 
     def _validate(self, metrics: dict[str, Any], **_: Any) -> dict[str, Any]:
-        index = metrics["twinseal.column.stability_index"]
-        return {"success": bool(index <= self.most), "result": {"observed_value": index}}
+        shares, units = metrics["twinseal.column.bin_shares"]
+        index = stability_index(self.shares, shares, smallest=smallest_share(self.reference_units, units))
+        details = {"largest_difference": largest_difference(self.edges, self.shares, shares)}
+        return {"success": bool(index <= self.most), "result": {"observed_value": index, "details": details}}
 
     @classmethod
     @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)  # type: ignore[untyped-decorator]
     def _prescriptive_renderer(cls, configuration: Any = None, result: Any = None, **_: Any) -> list[Any]:
-        return _sentence(configuration, result, "$column, drift: expected a stability index of at most $most")
+        return _rule_sentence(configuration, result, "$column, drift: expected a stability index of at most $most")
 
 
-def _sentence(configuration: Any, result: Any, template: str) -> list[Any]:
-    """What the Data Docs say of an expectation of ours."""
+def _rule_sentence(configuration: Any, result: Any, template: str) -> list[Any]:
+    """The sentence in the Data Docs for an expectation of ours."""
     known = (configuration or result.expectation_config).kwargs
     words = {name: str(known.get(name, "")) for name in ("channel", "rule", "expects", "column", "most")}
     return [RenderedStringTemplateContent(string_template={"template": template, "params": words})]
@@ -231,8 +234,8 @@ def _row_expectations(contract: Contract, units: int) -> list[Any]:
 
 
 def _row_expectation(rule: Rule) -> Any:
-    """Great Expectations' own expectation where it has one; ours where it has none."""
-    meta = {"name": _name(rule), "expects": rule.expects}
+    """Great Expectations' own expectation if there is one; otherwise ours."""
+    meta = {"name": _rule_name(rule), "expects": rule.expects}
     if rule.name == "unique":
         return gxe.ExpectCompoundColumnsToBeUnique(column_list=list(rule.columns), ignore_row_if="never", meta=meta)
     if rule.name == "missing" and rule.bounds["share"] == 0:
@@ -251,7 +254,7 @@ def _row_expectation(rule: Rule) -> Any:
     )
 
 
-def _name(rule: Rule) -> str:
+def _rule_name(rule: Rule) -> str:
     return f"{rule.name} {rule.channel}"
 
 
@@ -265,43 +268,50 @@ def _drift_expectations(contract: Contract, reference: Reference) -> list[Any]:
         expectations += [
             gxe.ExpectColumnMeanToBeBetween(column=name, min_value=least, max_value=most, meta=mean),
             ExpectColumnStabilityIndexToBeAtMost(
-                column=name, edges=list(known.edges), shares=list(known.shares), most=drift.max_psi, meta=index
+                column=name,
+                edges=list(known.edges),
+                shares=list(known.shares),
+                reference_units=reference.units,
+                most=drift.max_psi,
+                meta=index,
             ),
         ]
     return expectations
 
 
-def _batch(fleet: Fleet) -> Any:
+def _great_expectations_batch(fleet: Fleet) -> Any:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("telemetry").add_dataframe_asset("fleet")
     return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": fleet.table})
 
 
-def _raised(info: Any) -> bool:
-    """Whether an expectation could not be evaluated: Great Expectations says so in one of two forms."""
+def _has_error(info: Any) -> bool:
+    """Whether an expectation could not be evaluated; Great Expectations reports this in one of two forms."""
     if not isinstance(info, dict):
         return False
-    return bool(info.get("raised_exception")) or any(_raised(item) for item in info.values())
+    return bool(info.get("raised_exception")) or any(_has_error(item) for item in info.values())
 
 
-def _of_rows(fleet: Fleet, rule: Rule, rows: list[int]) -> tuple[Finding, ...]:
+def _row_findings(fleet: Fleet, rule: Rule, rows: list[int]) -> tuple[Finding, ...]:
     broken: Mask = np.zeros(len(fleet), dtype=bool)
     broken[np.asarray(rows, dtype=np.intp)] = True
     return findings(fleet.table, rule, rule.check(fleet.table), broken)
 
 
-def _of_the_fleet(name: str, expects: str, item: Any) -> Finding:
+def _fleet_finding(name: str, expects: str, item: Any) -> Finding:
     observed = item.result.get("observed_value") if item is not None else None
     number = float(observed) if isinstance(observed, int | float | np.floating) and np.isfinite(observed) else None
-    if item is not None and _raised(item.exception_info):
+    if item is not None and _has_error(item.exception_info):
         expects = f"{expects} (it could not be evaluated)"
+    elif item is not None and "largest_difference" in item.result.get("details", {}):
+        expects = f"{expects} ({item.result['details']['largest_difference']})"
     rule, _, channel = name.partition(" ")
     return Finding("", 0, 0, channel or "all", rule, number, expects, 0)
 
 
-def _pages(suite: Any, result: Any) -> dict[str, str]:
-    """The Data Docs: the results, and the suite. The same findings, the same bytes: no times, no random ids."""
+def _data_docs(suite: Any, result: Any) -> dict[str, str]:
+    """The Data Docs: results and suite. The same findings give the same bytes: no times, no random ids."""
     result.meta.update({"run_id": {"run_name": "validate", "run_time": ""}, "validation_time": ""})
     result.meta.pop("batch_markers", None)
     for item in result.results:
@@ -309,6 +319,6 @@ def _pages(suite: Any, result: Any) -> dict[str, str]:
             item.result.pop(every_row, None)
     view = DefaultJinjaPageView()
     return {
-        "index.html": offline(view.render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))),
-        "suite.html": offline(view.render(ExpectationSuitePageRenderer().render(suite))),
+        "index.html": make_offline(view.render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))),
+        "suite.html": make_offline(view.render(ExpectationSuitePageRenderer().render(suite))),
     }

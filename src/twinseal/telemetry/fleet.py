@@ -3,12 +3,12 @@
     unit      str      which machine
     cycle     int32    1, 2, 3, … without gaps
     censored  bool     True: the history ends before the machine fails (a test unit)
-    rul       float32  true remaining cycles at this row; NaN when nobody knows
+    rul       float32  true remaining cycles at this row; NaN if unknown
     …         float32  settings, then sensors, in the order of the contract
 
 A fleet guarantees the form (columns, types, order of rows) and nothing about the content: a raw fleet holds whatever
-the plant sent, so that `twinseal.telemetry.expectations` can say what is wrong with it. The same table always gives the
-same bytes of Parquet.
+the plant sent, and `twinseal.telemetry.expectations` finds what is wrong with it. The same table always gives the same
+bytes of Parquet.
 
     >>> fleet = Fleet.of({"unit": ["b", "a"], "cycle": [1, 1], "censored": False, "rul": 0.0, "heat": [1.0, 2.0]})
     >>> fleet.units, fleet.channels
@@ -42,7 +42,7 @@ class Trajectory:
 
     Attributes:
         unit: Its name.
-        frame: A view of its rows in the fleet's table, all columns.
+        frame: Its rows in the table of the fleet, all columns.
     """
 
     unit: str
@@ -63,7 +63,7 @@ class Trajectory:
 
     @property
     def rul_cycles(self) -> npt.NDArray[np.float32]:
-        """True remaining cycles, (L,) float32, NaN when unknown."""
+        """True remaining cycles, (L,) float32; NaN if unknown."""
         return self.frame["rul"].to_numpy()
 
     def rows(self, channels: Collection[str]) -> npt.NDArray[np.float32]:
@@ -79,7 +79,7 @@ class Fleet:
         table: The rows, sorted by unit and cycle, index 0 … R-1. Treat it as read-only.
 
     Raises:
-        DataError: The columns, their types, or the order of the rows are not those of the long form.
+        DataError: The columns, their types, or the order of the rows do not fit the long form.
     """
 
     table: pd.DataFrame
@@ -96,10 +96,10 @@ class Fleet:
 
     @classmethod
     def of(cls, columns: pd.DataFrame | Mapping[str, Any]) -> Fleet:
-        """The fleet of these columns, brought into the long form: types set, rows sorted (stable), channels in order.
+        """The fleet with these columns, in the long form: types set, rows sorted (stable), keys first.
 
         Raises:
-            DataError: A key column is missing, or a value cannot be what its column holds.
+            DataError: A key column is missing, or a value does not fit the type of its column.
         """
         table = pd.DataFrame(columns)
         missing = [name for name in KEYS if name not in table.columns]
@@ -114,7 +114,7 @@ class Fleet:
         """The fleet in the Parquet file at `path`.
 
         Raises:
-            DataError: It is no Parquet, or its columns are not those of the contract.
+            DataError: It is not Parquet, or it has other columns than the contract.
             OSError: The file cannot be read.
         """
         data = path.read_bytes()
@@ -126,7 +126,7 @@ class Fleet:
             raise DataError(
                 f"{path}: expected the columns of the contract for '{contract.asset}' {contract.columns}, "
                 f"got {tuple(map(str, table.columns))}",
-                remedy="The contract changed, or the file is another asset's: run `dvc repro ingest`.",
+                remedy="The contract has changed, or the file belongs to another asset: run `dvc repro ingest`.",
             )
         return cls(table)
 
@@ -139,7 +139,7 @@ class Fleet:
         arrays = {name: pa.array(self.table[name], from_pandas=False) for name in self.table.columns}
         arrays["unit"] = pa.array(self.table["unit"].tolist(), pa.string())
         stream = io.BytesIO()
-        # No pandas metadata: it holds the versions of libraries, which have no say in what the data are.
+        # No pandas metadata: it holds versions of libraries, and the bytes must depend on the data only.
         pq.write_table(pa.table(arrays), stream, compression="zstd", version="2.6", row_group_size=1 << 20)
         write_whole(path, stream.getvalue())
 
@@ -163,11 +163,11 @@ class Fleet:
 
     @property
     def lengths(self) -> npt.NDArray[np.intp]:
-        """Rows of each unit, (units,) intp."""
+        """Number of rows of each unit, (units,) intp."""
         return np.diff(np.append(self._starts, len(self.table)))
 
     def trajectories(self) -> Iterator[Trajectory]:
-        """Each unit's rows, in order of name."""
+        """The rows of each unit, in order of name."""
         for unit, start, length in zip(self.units, self._starts, self.lengths, strict=True):
             yield Trajectory(unit, self.table.iloc[start : start + length])
 
@@ -184,12 +184,12 @@ class Fleet:
         return Trajectory(unit, self.table.iloc[self._starts[at] : self._starts[at] + self.lengths[at]])
 
     def select(self, units: Collection[str]) -> Fleet:
-        """The fleet of those of its units that are among `units`."""
+        """The part of the fleet with these units."""
         chosen = frozenset(units)
         return Fleet(self.table[self.table["unit"].isin(chosen)].reset_index(drop=True))
 
     def without(self, units: Collection[str]) -> Fleet:
-        """The fleet of those of its units that are not among `units`."""
+        """The part of the fleet without these units."""
         return self.select(frozenset(self.units) - frozenset(units))
 
 
@@ -217,14 +217,14 @@ def _cast(column: pd.Series[Any], name: str) -> pd.Series[Any]:
             raise ValueError("a value is missing")
         if name == "cycle":
             _refuse_fractions(column)
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which validation finds
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and validation finds it
             return column.astype(kind)  # type: ignore[call-overload, no-any-return]
     except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"fleet: {name}: expected {kind}, got something else ({str(error)[:120]})") from error
 
 
 def _refuse_fractions(cycle: pd.Series[Any]) -> None:
-    # astype would cut 1.5 to 1, and 2**32 + 1 to 1, in silence.
+    # astype would turn 1.5 into 1, and 2**32 + 1 into 1, without a word.
     number = pd.to_numeric(cycle).to_numpy(dtype=np.float64)
     if np.any(number != np.floor(number)) or np.any(np.abs(number) > np.iinfo(np.int32).max):
-        raise ValueError("a cycle is no whole number below 2**31")
+        raise ValueError("a cycle is not a whole number below 2**31")

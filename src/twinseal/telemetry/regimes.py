@@ -1,8 +1,8 @@
-"""Regimes: at which of the contract's operating points a row was taken.
+"""Regimes: the operating point of the contract at which a row was taken.
 
-A machine that is operated at several points (an aircraft engine at several altitudes, speeds and throttles) says other
-things at each of them. The contract names the points, so that the validation of training data, the normaliser and the
-twin's guard tell them alike, and a row taken at none of them is refused: it is not the nearest one's.
+A machine with several operating points (an aircraft engine at several altitudes, speeds and throttles) has other sensor
+levels at each of them. The contract names the points, so that the validation of training data, the normaliser and the
+twin's guard decide in the same way. A row at none of the points is refused; it is not assigned to the nearest one.
 
     >>> points, within = np.array([[0.0, 100.0], [35.0, 60.0]]), np.array([0.05, 0.1])
     >>> regimes(np.array([[0.01, 100.0], [35.0, 60.05], [20.0, 80.0]]), points, within).tolist()
@@ -23,9 +23,9 @@ def regimes(
     """The regime of each row, (R,) int64: the number of its operating point, or NOWHERE.
 
     Args:
-        settings: (R, S), each in its unit; a row in which one is missing was taken nowhere.
-        points: (K, S), the operating points, further apart than twice `within`; without settings all is one regime.
-        within: (S,), how far from its point a setting may lie.
+        settings: (R, S), each in its unit; a row with a missing setting is at no operating point.
+        points: (K, S), the operating points, further apart than twice `within`; without settings there is one regime.
+        within: (S,), how far a setting may be from its point.
     """
     near = np.abs(settings.astype(np.float64)[:, None] - points) <= within  # (R, K, S); NaN is near nothing
     here: NDArray[np.bool_] = np.asarray(near.all(axis=2))

@@ -1,7 +1,7 @@
 """How each row rule is checked: pure functions of rows (sorted by unit and cycle) and of the bounds of the rule.
 
-Both judges use them: `screening` directly, and `expectations` from inside Great Expectations for the rules that it has
-no expectation of its own for. What the rules mean stands in `screening`.
+`screening` calls them directly; `expectations` calls them from inside Great Expectations, for the rules that Great
+Expectations does not have itself. The meaning of each rule is in `screening`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Known = Mapping[str, Sequence[Any]]  # the contract's regimes as plain data: set
 
 
 @dataclass(frozen=True)
-class Breach:
-    """What a rule says of every row.
+class RuleResult:
+    """The result of a rule for every row.
 
     Attributes:
         broken: Which rows break it, (R,) bool.
-        observed: What is reported of a row, (R,) float64.
-        excess: How badly a row breaks it, (R,) float64; the worst row's value is reported.
+        observed: The value to report for each row, (R,) float64.
+        excess: How far each row is beyond the bound, (R,) float64; the worst row is reported.
     """
 
     broken: Mask
@@ -49,13 +49,13 @@ def _values(table: pd.DataFrame, name: str) -> Array:
     return table[name].to_numpy(dtype=np.float64)
 
 
-def steps(table: pd.DataFrame, name: str) -> Array:
-    """Change from the row before, (R,) float64; NaN in a unit's first row."""
+def changes(table: pd.DataFrame, name: str) -> Array:
+    """Change from the row before, (R,) float64; NaN in the first row of a unit."""
     values = _values(table, name)
-    with np.errstate(invalid="ignore"):  # ∞ - ∞: NaN, and a matter for `range`
-        steps = np.diff(values, prepend=np.nan)
-    steps[_starts(table)] = np.nan
-    return steps
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN; the rule `range` finds the infinities
+        change = np.diff(values, prepend=np.nan)
+    change[_starts(table)] = np.nan
+    return change
 
 
 def regimes_of(table: pd.DataFrame, known: Known) -> npt.NDArray[np.int64]:
@@ -64,34 +64,34 @@ def regimes_of(table: pd.DataFrame, known: Known) -> npt.NDArray[np.int64]:
     return regimes(settings, np.array(known["points"], dtype=np.float64), np.array(known["within"], dtype=np.float64))
 
 
-def _unique(table: pd.DataFrame) -> Breach:
+def _unique(table: pd.DataFrame) -> RuleResult:
     broken = table.duplicated(["unit", "cycle"], keep=False).to_numpy()
-    return Breach(broken, _values(table, "cycle"), broken.astype(np.float64))
+    return RuleResult(broken, _values(table, "cycle"), broken.astype(np.float64))
 
 
-def _cycles(table: pd.DataFrame) -> Breach:
+def _cycles(table: pd.DataFrame) -> RuleResult:
     starts = _starts(table)
     place = np.arange(len(table)) - np.repeat(starts, _lengths(table, starts))
     cycle = _values(table, "cycle")
     away = np.abs(cycle - (place + 1))
-    return Breach(away != 0, cycle, away)
+    return RuleResult(away != 0, cycle, away)
 
 
-def _history(table: pd.DataFrame, *, least: int) -> Breach:
+def _history(table: pd.DataFrame, *, least: int) -> RuleResult:
     starts = _starts(table)
     lengths = _lengths(table, starts)
     seen = np.repeat(lengths, lengths).astype(np.float64)
-    return Breach(seen < least, seen, least - seen)
+    return RuleResult(seen < least, seen, least - seen)
 
 
-def _label(table: pd.DataFrame) -> Breach:
+def _label(table: pd.DataFrame) -> RuleResult:
     starts = _starts(table)
     lengths = _lengths(table, starts)
     last = starts + lengths - 1
     rul, censored = _values(table, "rul"), table["censored"].to_numpy()
     unknown = np.isnan(rul)
     known_somewhere = np.repeat(np.add.reduceat(~unknown, starts) > 0, lengths) if len(starts) else unknown
-    fall = steps(table, "rul") + steps(table, "cycle")  # 0 where one cycle on is one cycle less; NaN where unknown
+    fall = changes(table, "rul") + changes(table, "cycle")  # 0 if one cycle later one less remains; NaN if unknown
     end = np.zeros(len(table), dtype=bool)
     end[last] = np.where(censored[last], rul[last] <= 0, rul[last] != 0)
     broken = (
@@ -101,10 +101,10 @@ def _label(table: pd.DataFrame) -> Breach:
         | (censored != np.repeat(censored[last], lengths))
         | end
     )
-    return Breach(broken, rul, np.nan_to_num(np.abs(fall), nan=0.0, posinf=np.inf))
+    return RuleResult(broken, rul, np.nan_to_num(np.abs(fall), nan=0.0, posinf=np.inf))
 
 
-def _missing(table: pd.DataFrame, *, channel: str, share: float) -> Breach:
+def _missing(table: pd.DataFrame, *, channel: str, share: float) -> RuleResult:
     absent = np.isnan(_values(table, channel))
     starts = _starts(table)
     lengths = _lengths(table, starts)
@@ -113,35 +113,35 @@ def _missing(table: pd.DataFrame, *, channel: str, share: float) -> Breach:
     first = np.zeros(len(table), dtype=bool)
     first[starts] = True
     broken = absent & ((shares > share) | first)
-    return Breach(broken, np.full(len(table), np.nan) if share == 0 else shares, shares)
+    return RuleResult(broken, np.full(len(table), np.nan) if share == 0 else shares, shares)
 
 
-def _range_check(table: pd.DataFrame, *, channel: str, minimum: float, maximum: float) -> Breach:
+def _range(table: pd.DataFrame, *, channel: str, minimum: float, maximum: float) -> RuleResult:
     column = table[channel].to_numpy()
     # Compared as float32, the type of the column: a bound of 0.1 is met by the reading 0.1.
     kind = column.dtype.type
     broken = (column < kind(minimum)) | (column > kind(maximum))
     values = column.astype(np.float64)
-    return Breach(broken, values, np.maximum(minimum - values, values - maximum))
+    return RuleResult(broken, values, np.maximum(minimum - values, values - maximum))
 
 
-def _regime(table: pd.DataFrame, *, known: Known) -> Breach:
+def _regime(table: pd.DataFrame, *, known: Known) -> RuleResult:
     absent = table[list(known["settings"])].isna().any(axis=1).to_numpy()
     broken = (regimes_of(table, known) == NOWHERE) & ~absent
     first = _values(table, known["settings"][0])
-    return Breach(broken, first, broken.astype(np.float64))
+    return RuleResult(broken, first, broken.astype(np.float64))
 
 
-def _change(table: pd.DataFrame, *, channel: str, most: float, known: Known | None = None) -> Breach:
+def _change(table: pd.DataFrame, *, channel: str, most: float, known: Known | None = None) -> RuleResult:
     if known is None:
-        change = np.abs(steps(table, channel))
-        return Breach(change > most, change, change)
-    # From the last row of the same regime: in each cycle since then it may have changed by as much as it can.
+        change = np.abs(changes(table, channel))
+        return RuleResult(change > most, change, change)
+    # Compared with the last row of the same regime; the allowed change applies to each cycle since then.
     groups = table[["unit", "cycle", channel]].groupby([table["unit"], regimes_of(table, known)])
     gap = np.maximum(groups["cycle"].diff().to_numpy(dtype=np.float64), 1.0)
-    with np.errstate(invalid="ignore"):  # ∞ - ∞: NaN, and a matter for `range`
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN; the rule `range` finds the infinities
         change = np.abs(groups[channel].diff().to_numpy(dtype=np.float64)) / gap
-    return Breach(change > most, change, change)
+    return RuleResult(change > most, change, change)
 
 
 def _consistency(
@@ -154,31 +154,31 @@ def _consistency(
     most_unit: float,
     least_correlation: float,
     known: Known | None = None,
-) -> Breach:
-    """The residual of a sensor from the linear prediction by the others, in its own usual spread.
+) -> RuleResult:
+    """The residual of a sensor from its linear prediction by the other channels, in units of its usual spread.
 
-    1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that no wild
-       value bends them.
+    1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that wild
+       values have no influence.
     2. The residual is (P z)_i / P_ii, P the inverse of the covariance of the z-scores plus 0.02·I: the distance from
        the conditional mean of a Gaussian (Lauritzen, Graphical Models, 1996, appendix C), shrunk.
     3. Its mean over the last `cycles` rows, and its median over the unit, each in robust standard deviations (1.4826 ×
-       median absolute deviation) from the median over the fleet. Reported as a share of the bound: above 1 is broken.
+       median absolute deviation) from the median over the fleet. Reported as a share of its bound; above 1 is broken.
     """
-    quiet = np.zeros(len(table))
+    zeros = np.zeros(len(table))
     regime = np.zeros(len(table), dtype=np.int64) if known is None else regimes_of(table, known)
     residual = _residual(table, channel, ranges, least_correlation, regime)
     if residual is None:
-        return Breach(np.zeros(len(table), dtype=bool), quiet, quiet)
+        return RuleResult(np.zeros(len(table), dtype=bool), zeros, zeros)
     starts = _starts(table)
     lengths = _lengths(table, starts)
     spread = float(np.std(residual))
     window = _rolling_mean(residual, starts, lengths, cycles)
     unit = np.array([np.median(part) for part in np.split(residual, starts[1:])])
-    over = np.maximum(
+    excess = np.maximum(
         np.nan_to_num(_robust_z(window, floor=0.1 * spread)) / most_window,
         np.repeat(_robust_z(unit, floor=0.1 * spread), lengths) / most_unit,
     )
-    return Breach(over > 1, over, over)
+    return RuleResult(excess > 1, excess, excess)
 
 
 def _residual(
@@ -188,14 +188,14 @@ def _residual(
     least_correlation: float,
     regime: npt.NDArray[np.int64],
 ) -> Array | None:
-    """The residual of `channel`, (R,) float64, 0 where a value is missing; None when the others say nothing of it."""
+    """The residual of `channel`, (R,) float64, 0 where a value is missing; None if the others cannot predict it."""
     names = list(ranges)
     values = table[names].to_numpy(dtype=np.float64)  # (R, C)
     low, high = np.array([ranges[name] for name in names], dtype=np.float64).T
     usual = ((values >= low) & (values <= high)).all(axis=1) & (regime != NOWHERE)
     at = names.index(channel)
-    fewest = min((int((usual & (regime == k)).sum()) for k in np.unique(regime[usual])), default=0)
-    if fewest < 10 * len(names):
+    smallest_regime = min((int((usual & (regime == k)).sum()) for k in np.unique(regime[usual])), default=0)
+    if smallest_regime < 10 * len(names):
         return None
     scores, moving = np.zeros_like(values), np.ones(len(names), dtype=bool)
     for k in np.unique(regime[usual]):
@@ -217,7 +217,7 @@ def _residual(
 
 
 def _rolling_mean(values: Array, starts: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp], cycles: int) -> Array:
-    """Mean over the last `cycles` rows of the same unit, (R,) float64; NaN where there are fewer."""
+    """Mean over the last `cycles` rows of the same unit, (R,) float64; NaN if there are fewer rows."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     row = np.arange(len(values))
     means: Array = (total[row + 1] - total[np.maximum(row + 1 - cycles, 0)]) / cycles
@@ -234,15 +234,15 @@ def _robust_z(values: Array, *, floor: float) -> Array:
     return scaled
 
 
-CHECKS: dict[str, Callable[..., Breach]] = {
+CHECKS: dict[str, Callable[..., RuleResult]] = {
     "unique": _unique,
     "cycles": _cycles,
     "history": _history,
     "label": _label,
     "missing": _missing,
-    "range": _range_check,
+    "range": _range,
     "regime": _regime,
     "change": _change,
     "consistency": _consistency,
 }
-"""Rule name → how it is checked. Pure functions of rows and bounds."""
+"""Rule name → its check."""

@@ -1,23 +1,23 @@
 """The row rules of the contract, in numpy: which rows of which unit break which rule, without Great Expectations.
 
-`twinseal.telemetry.expectations` makes a suite of the same rules and lets Great Expectations apply them; here they are
-applied directly, for those who ask often (would validation have noticed this poisoned unit?) or cannot wait seconds for
-an import. Ranges, missing values and duplicates are judged by Great Expectations' own code there and by ours here; a
-test holds the two to the same rows.
+`twinseal.telemetry.expectations` turns the same rules into a suite for Great Expectations. Here they are applied
+directly, for callers that ask often (would validation have noticed this poisoned unit?) or cannot wait seconds for an
+import. There, Great Expectations' own code checks ranges, missing values and duplicates; a test compares the rows that
+both find.
 
     unique       (unit, cycle) occurs once
     cycles       a unit's cycles are 1, 2, 3, … without gaps
-    history      a unit has been seen for `min_cycles` or more
-    label        rul falls by one a cycle; to 0 in a unit that failed, to more than 0 in a censored one; or is unknown
-                 throughout a censored one
-    missing      a value is there, or absent no more often than the contract allows, and never in the first cycle
+    history      a unit has `min_cycles` rows or more
+    label        rul falls by one a cycle; to 0 in a unit that failed, to more than 0 in a censored one; or it is
+                 unknown in every row of a censored unit
+    missing      a value is present; it may be missing as often as the contract allows, but not in the first cycle
     range        minimum <= value <= maximum
-    regime       where the contract knows several operating points: the row was taken at one of them
-    change       |value - value before| <= max_change_per_cycle; before: in the same regime, and so much a cycle
-    consistency  a sensor says what the others lead one to expect, over ten cycles and over the whole unit; by regime
+    regime       if the contract has several operating points: the row was taken at one of them
+    change       |value - previous value| <= max_change_per_cycle for each cycle in between; within one regime
+    consistency  a sensor agrees with the others, over ten cycles and over the whole unit; within one regime
 
-Rules: NaN breaks `missing` and nothing else; infinities break `range`. A rule that cannot be applied is named by
-`untested`, so that nobody takes it for passed.
+Rules: NaN breaks `missing` and nothing else; infinities break `range`. `untested_rules` names the
+rules that cannot be applied, so that they do not count as passed.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ import pandas as pd
 
 from twinseal.telemetry.contract import Channel, Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.rules import CHECKS, Breach, Mask
+from twinseal.telemetry.rules import CHECKS, Mask, RuleResult
 
 MIN_UNITS_FOR_CONSISTENCY = 10
-"""With fewer, nobody can say what is usual among them."""
+"""Fewer units do not show what is usual in the fleet."""
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One rule broken by one channel of one unit; or, with no unit, by the fleet.
+    """One rule broken by one channel of one unit, or by the fleet as a whole.
 
     Attributes:
-        unit: Which machine; "" when it is the fleet's.
-        first_cycle: Cycle of the first row that breaks the rule; 0 when it is the fleet's.
-        last_cycle: Cycle of the last one.
+        unit: Which machine; "" for the fleet as a whole.
+        first_cycle: Cycle of the first row that breaks the rule; 0 for the fleet as a whole.
+        last_cycle: Cycle of the last such row.
         channel: Which channel, or key column.
         rule: Which rule.
-        observed: The worst value seen; None when there was none.
+        observed: The worst value; None if there is none.
         bound: What was expected, in words, with its unit.
         rows: How many rows break the rule.
     """
@@ -65,11 +65,11 @@ class Finding:
     def __str__(self) -> str:
         """One line for people: where, expected, got."""
         if not self.unit:
-            return f"fleet, {self.channel}: {self.rule}: expected {self.bound}, got {_number(self.observed)}"
+            return f"fleet, {self.channel}: {self.rule}: expected {self.bound}, got {_number_in_words(self.observed)}"
         cycles = f"cycle {self.first_cycle}" if self.rows == 1 else f"cycles {self.first_cycle}–{self.last_cycle}"
         count = "" if self.rows == 1 else f" ({self.rows} rows)"
         where = f"{self.unit}, {cycles}, {self.channel}"
-        return f"{where}: {self.rule}: expected {self.bound}, got {_number(self.observed)}{count}"
+        return f"{where}: {self.rule}: expected {self.bound}, got {_number_in_words(self.observed)}{count}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -82,9 +82,9 @@ class Rule:
 
     Attributes:
         name: One of CHECKS.
-        channel: What a finding names.
-        columns: The columns that it reads.
-        bounds: Its numbers, plain data.
+        channel: The channel that a finding names.
+        columns: The columns that the rule reads.
+        bounds: The numbers of the rule, as plain data.
         expects: The bound in words, with its unit.
     """
 
@@ -94,15 +94,15 @@ class Rule:
     bounds: Mapping[str, Any]
     expects: str
 
-    def check(self, table: pd.DataFrame) -> Breach:
-        """Apply it to rows sorted by unit and cycle."""
+    def check(self, table: pd.DataFrame) -> RuleResult:
+        """Apply the rule to rows sorted by unit and cycle."""
         return CHECKS[self.name](table, **self.bounds)
 
 
 def screen(fleet: Fleet, contract: Contract) -> tuple[Finding, ...]:
-    """Everything that breaks a row rule of the contract, by unit.
+    """Every finding of a row rule of the contract, by unit.
 
-    Law: `expectations.examine(fleet, contract).findings` names the same, besides what is about the fleet as a whole.
+    Law: `expectations.apply(fleet, contract, None).row_findings` are the same.
     """
     found = [
         finding
@@ -112,25 +112,25 @@ def screen(fleet: Fleet, contract: Contract) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda item: (item.unit, item.rule, item.channel)))
 
 
-def findings(table: pd.DataFrame, rule: Rule, breach: Breach, broken: Mask | None = None) -> tuple[Finding, ...]:
+def findings(table: pd.DataFrame, rule: Rule, result: RuleResult, broken: Mask | None = None) -> tuple[Finding, ...]:
     """One finding for each unit that breaks `rule`.
 
     Args:
         table: The rows.
         rule: The rule.
-        breach: What it says of them.
-        broken: Which rows break it, when somebody else (Great Expectations) judged; else the breach's own.
+        result: The result of the rule for the rows.
+        broken: Which rows break it, as Great Expectations found them; by default those of the result.
     """
-    rows = np.flatnonzero(breach.broken if broken is None else broken)
+    rows = np.flatnonzero(result.broken if broken is None else broken)
     units = table["unit"].to_numpy(dtype=object)[rows]
     parts = np.split(rows, np.flatnonzero(units[1:] != units[:-1]) + 1) if len(rows) else []
-    return tuple(_finding(table, rule, breach, part) for part in parts)
+    return tuple(_finding(table, rule, result, part) for part in parts)
 
 
-def _finding(table: pd.DataFrame, rule: Rule, breach: Breach, rows: npt.NDArray[np.intp]) -> Finding:
+def _finding(table: pd.DataFrame, rule: Rule, result: RuleResult, rows: npt.NDArray[np.intp]) -> Finding:
     cycles = table["cycle"].to_numpy()[rows]
-    worst = rows[np.argmax(np.nan_to_num(breach.excess[rows], nan=-np.inf))]
-    observed = float(breach.observed[worst])
+    worst = rows[np.argmax(np.nan_to_num(result.excess[rows], nan=-np.inf))]
+    observed = float(result.observed[worst])
     return Finding(
         unit=str(table["unit"].iloc[rows[0]]),
         first_cycle=int(cycles.min()),
@@ -144,7 +144,7 @@ def _finding(table: pd.DataFrame, rule: Rule, breach: Breach, rows: npt.NDArray[
 
 
 def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
-    """Every row rule of the contract, in the order of reading, that can be applied to a fleet of `units`."""
+    """Every row rule of the contract that can be applied to a fleet of so many units, in reading order."""
     least = contract.min_cycles
     keys: tuple[Rule, ...] = (
         Rule("unique", "cycle", ("unit", "cycle"), {}, "each cycle once"),
@@ -169,9 +169,9 @@ def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
     return (*keys, *by_channel, *(_consistency_rules(contract) if units >= MIN_UNITS_FOR_CONSISTENCY else ()))
 
 
-def untested(contract: Contract, *, units: int) -> tuple[str, ...]:
-    """The rules that say nothing about a fleet of so few units."""
-    few = units < MIN_UNITS_FOR_CONSISTENCY and len(_judged(contract)) > 1
+def untested_rules(contract: Contract, *, units: int) -> tuple[str, ...]:
+    """The rules that cannot be applied to a fleet of so few units."""
+    few = units < MIN_UNITS_FOR_CONSISTENCY and len(_compared_channels(contract)) > 1
     return ("consistency",) if few else ()
 
 
@@ -185,13 +185,13 @@ def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) ->
     allowed = f"missing in at most {share:.1%} of a unit's cycles, and not in the first" if share else "a value"
     return (
         Rule("missing", name, ("unit", "cycle", name), {"channel": name, "share": share}, allowed),
-        Rule("range", name, (name,), {"channel": name, "minimum": least, "maximum": most}, _range(channel)),
+        Rule("range", name, (name,), {"channel": name, "minimum": least, "maximum": most}, _range_in_words(channel)),
         Rule(
             "change",
             name,
             _columns(("unit", "cycle", name), known),
             {"channel": name, "most": change} | ({"known": known} if known else {}),
-            f"a change of at most {_measured(change, channel)} a cycle" + (" within a regime" if known else ""),
+            f"a change of at most {_with_unit(change, channel)} a cycle" + (" within a regime" if known else ""),
         ),
     )
 
@@ -201,11 +201,11 @@ def _columns(columns: tuple[str, ...], known: dict[str, Any] | None) -> tuple[st
 
 
 def _consistency_rules(contract: Contract) -> tuple[Rule, ...]:
-    judged, bounds = _judged(contract), contract.consistency
-    if len(judged) < 2:
+    compared, bounds = _compared_channels(contract), contract.consistency
+    if len(compared) < 2:
         return ()
     shared = {
-        "ranges": {name: [channel.minimum, channel.maximum] for name, channel in judged.items()},
+        "ranges": {name: [channel.minimum, channel.maximum] for name, channel in compared.items()},
         "cycles": bounds.window_cycles,
         "most_window": bounds.max_window_sigma,
         "most_unit": bounds.max_unit_sigma,
@@ -215,27 +215,27 @@ def _consistency_rules(contract: Contract) -> tuple[Rule, ...]:
     if known:
         shared["known"] = known
     expects = (
-        f"what the other sensors say, within {bounds.max_window_sigma:g} σ over {bounds.window_cycles} cycles "
-        f"and {bounds.max_unit_sigma:g} σ over the unit (got: σ over the bound of its kind)"
+        f"agreement with the other sensors, within {bounds.max_window_sigma:g} σ over {bounds.window_cycles} cycles "
+        f"and {bounds.max_unit_sigma:g} σ over the unit (got: σ as a share of its bound)"
     )
     return tuple(
-        Rule("consistency", name, _columns(("unit", "cycle", *judged), known), {"channel": name, **shared}, expects)
-        for name in judged
+        Rule("consistency", name, _columns(("unit", "cycle", *compared), known), {"channel": name, **shared}, expects)
+        for name in compared
         if name in contract.sensors
     )
 
 
-def _judged(contract: Contract) -> dict[str, Channel]:
+def _compared_channels(contract: Contract) -> dict[str, Channel]:
     return {name: channel for name, channel in contract.all_channels.items() if channel.used}
 
 
-def _range(channel: Channel) -> str:
-    return f"{channel.minimum:g} … {_measured(channel.maximum, channel)}"
+def _range_in_words(channel: Channel) -> str:
+    return f"{channel.minimum:g} … {_with_unit(channel.maximum, channel)}"
 
 
-def _measured(value: float, channel: Channel) -> str:
+def _with_unit(value: float, channel: Channel) -> str:
     return f"{value:g}" if channel.unit == "1" else f"{value:g} {channel.unit}"
 
 
-def _number(value: float | None) -> str:
+def _number_in_words(value: float | None) -> str:
     return "none" if value is None else f"{value:.7g}"

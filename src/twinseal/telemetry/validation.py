@@ -1,12 +1,12 @@
-"""Who is let in: bad units are set aside with their reason, a bad fleet is refused, the rest is accepted.
+"""Which units are accepted: bad units go to quarantine with their reason, a bad fleet is refused, the rest is accepted.
 
 How a fleet is examined:
 
 1. The whole suite is applied to it.
-2. Units with a finding are set aside and the suite is applied to the others, until it finds nothing more. Whatever is
-   accepted has passed all of it, by itself.
-3. Values that the contract lets be absent are filled with the last one before: what the twin's guard does too.
-4. Findings about the fleet, too many bad units, or nobody left: refused.
+2. Units with a finding go to quarantine, and the suite is applied to the other units, until there are no more findings.
+   The accepted units have passed the whole suite by themselves.
+3. Missing values that the contract allows are filled with the last value before, as the guard in the twin does.
+4. The fleet is refused if there are findings about the fleet as a whole, too many bad units, or no unit is left.
 
 Rules: nothing is dropped in silence; a rule that could not be tested is a warning, never a pass.
 """
@@ -24,27 +24,28 @@ from twinseal.measures.validation import ValidationMeasures
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.expectations import Outcome, apply
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.reference import Reference
+from twinseal.telemetry.reference import FEW_UNITS, Reference
 from twinseal.telemetry.rules import CHECKS
-from twinseal.telemetry.screening import Finding, untested
+from twinseal.telemetry.screening import Finding, untested_rules
 
 MAX_ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """What an examination found.
+    """The result of an examination.
 
     Attributes:
-        accepted: The units that passed everything; values that may be absent are filled.
-        quarantined: The units that did not, as they came.
-        findings: Everything found wrong, by unit; those about the fleet first.
+        accepted: The units that passed everything; missing values that the contract allows are filled.
+        quarantined: The units that did not, unchanged.
+        findings: All findings, by unit; those about the fleet as a whole come first.
         measures: Every number, for the gates.
-        passed: Names of the expectations that held for the whole fleet.
-        warned: Names of those that held only after units were set aside, and of rules that could not be tested.
-        failed: Names of those that do not hold for the fleet as a whole.
+        passed: Names of the expectations that the whole fleet meets.
+        warned: Names of those met only without the quarantined units, and of rules that could not be tested.
+        failed: Names of those that the fleet does not meet.
         pages: The Data Docs, file name → HTML.
-        refusal: Why the fleet is refused; "" when it is not.
+        refusal: Why the fleet is refused; "" if it is not.
+        remedy: What to do about a refusal.
     """
 
     accepted: Fleet
@@ -56,35 +57,32 @@ class Validation:
     failed: tuple[str, ...]
     pages: dict[str, str]
     refusal: str
+    remedy: str = ""
 
     @property
     def result(self) -> Literal["PASSED", "FAILED"]:
-        """The outcome, as a test-result says it."""
+        """The outcome, in the words of a test-result."""
         return "FAILED" if self.refusal else "PASSED"
 
     def require(self) -> Validation:
-        """Itself, when the fleet is not refused.
+        """This validation, if the fleet is accepted.
 
         Raises:
-            DataError: It is; the findings are attached.
+            DataError: It is refused; the findings are attached.
         """
         if self.refusal:
-            raise DataError(
-                self.refusal,
-                findings=tuple(map(str, self.findings)),
-                remedy="Read reports/validation, mend the source, or have the contract's owners change it.",
-            )
+            raise DataError(self.refusal, findings=tuple(map(str, self.findings)), remedy=self.remedy)
         return self
 
 
 def validate(fleet: Fleet, contract: Contract, reference: Reference | None, docs_dir: Path | None) -> Validation:
-    """Examine `fleet`, and refuse it or let it in.
+    """Examine `fleet`, and accept or refuse it.
 
     Args:
-        fleet: What ingest made.
+        fleet: The telemetry from ingest.
         contract: What it must be.
-        reference: What it is compared with; None when there is none.
-        docs_dir: Where the Data Docs are written, also of a refused fleet; None writes none.
+        reference: What it is compared with; None if there is no reference.
+        docs_dir: Where the Data Docs are written, also for a refused fleet; None writes none.
 
     Raises:
         DataError: The fleet is refused; the findings are attached.
@@ -97,7 +95,7 @@ def validate(fleet: Fleet, contract: Contract, reference: Reference | None, docs
 
 
 def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None) -> Validation:
-    """Apply the suite to `fleet`; says what is wrong, and does not raise for it. See the module for the steps.
+    """Apply the suite to `fleet`. Findings are returned, not raised. The steps are numbered in the module's docstring.
 
     Raises:
         DataError: Great Expectations did not do its work.
@@ -114,7 +112,7 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
     accepted = accepted.without({finding.unit for finding in last.row_findings})
     quarantined = fleet.without(accepted.units)
     filled, count = fill(accepted, contract)  # 3
-    not_tested = (*untested(contract, units=len(fleet.units)), *(() if reference else ("drift",)))
+    not_tested = (*untested_rules(contract, units=len(fleet.units)), *(() if reference else ("drift",)))
     return Validation(
         accepted=filled,
         quarantined=quarantined,
@@ -125,11 +123,12 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
         failed=tuple(sorted(last.broken)),
         pages=first.pages,
         refusal=_refusal(fleet, accepted, contract, last),  # 4
+        remedy=_remedy(accepted, last),
     )
 
 
 def fill(fleet: Fleet, contract: Contract) -> tuple[Fleet, int]:
-    """The fleet with absent values of channels that may be absent replaced by the last one before; and how many."""
+    """The fleet with allowed missing values replaced by the last value before, and how many were replaced."""
     names = [name for name, channel in contract.all_channels.items() if channel.missing_share]
     absent = int(fleet.table[names].isna().to_numpy().sum()) if names else 0
     if not absent:
@@ -167,5 +166,26 @@ def _refusal(fleet: Fleet, accepted: Fleet, contract: Contract, last: Outcome) -
     if last.row_findings:
         return f"telemetry of '{contract.asset}': expected no more findings after {MAX_ROUNDS} rounds, got some"
     if last.fleet_findings:
-        return f"telemetry of '{contract.asset}': {last.fleet_findings[0]}"
+        broken = _by_rule(last.fleet_findings)
+        whole = "expected a fleet that meets the contract as a whole"
+        return f"telemetry of '{contract.asset}': {whole}, got findings: {broken}"
     return ""
+
+
+def _by_rule(findings: tuple[Finding, ...]) -> str:
+    """The broken rules and their channels in one line; the findings themselves are shown below it."""
+    channels: dict[str, list[str]] = {}
+    for finding in findings:
+        channels.setdefault(finding.rule, []).append(finding.channel)
+    return "; ".join(f"{rule} ({', '.join(names)})" for rule, names in channels.items())
+
+
+def _remedy(accepted: Fleet, last: Outcome) -> str:
+    advice = "Read reports/validation, correct the source, or ask the owners of the contract to change it."
+    drifted = any(finding.rule.startswith("drift") for finding in last.fleet_findings)
+    if drifted and len(accepted.units) < FEW_UNITS:
+        return (
+            f"Bring {FEW_UNITS} units or more: {len(accepted.units)} units can differ from policy/reference.yaml by "
+            f"chance alone. If more units differ too: {advice[:1].lower()}{advice[1:]}"
+        )
+    return advice

@@ -1,14 +1,17 @@
-"""First cycles: what a unit's sensors said in its first cycles, as commissioners have signed it. Bytes, and back.
+"""The baseline record: the readings of a unit's first cycles, signed by commissioners; to bytes and from bytes.
 
-When a machine is commissioned it is healthy, and people stand beside it. What it says then is signed, so that a model
-may later compare with it: whoever controls today's telemetry cannot move it. A record is an in-toto Statement (twinseal
-first cycles v1) in a DSSE envelope, and binds all that it could be mistaken for: the unit, the kind of asset, the
-model, each column with its unit of measure, the rows themselves, and a version that only grows.
+When a machine is commissioned it is healthy, and people stand beside it. Its readings are signed then, so that a model
+can compare with them later: whoever controls the telemetry of later days cannot change them. A baseline record is an
+in-toto Statement in a DSSE envelope. It binds everything by which two records could be confused: the unit, the kind of
+asset, the model, each column with its unit of measure, the rows themselves, and a version that only grows.
 
-The rows are signed and not their means: what a model makes of them (which it normalises, by regimes or not) is its own,
-and another release of it may make something else.
+The rows are signed, not their means: each model normalises them in its own way, and its next release may do it in
+another.
 
-Nothing here is about what a machine can show: the contract is the twin's to ask (`twinseal.twin.commissioning`).
+This module does not know which values a machine can have: `twinseal.twin.commissioning` compares with the contract.
+
+The signed format keeps its first name: the predicate type `https://twinseal.dev/first-cycles/v1` and the subject
+`first-cycles` are under signatures that exist, so they do not follow the names in the code.
 """
 
 from __future__ import annotations
@@ -21,37 +24,37 @@ from typing import Any
 from twinseal.digests import canonical_json, sha256
 from twinseal.errors import EvidenceError
 from twinseal.evidence import BASELINE_RECORD, Statement, Subject
-from twinseal.trust.dsse import sign_envelope, verify_envelope
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.release.release import MAX_VERSION
 from twinseal.trust.root.pins import RoleKeys
+from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
 
 CYCLES = 20
 MAX_RECORD_BYTES = 1 << 20  # 20 rows of 512 channels take a third of it
 MAX_UNIT = 200  # characters; the runtime looks at no more
 _MAX_COLUMNS = 1024
-_SUBJECT = "first-cycles"
+_SUBJECT = "first-cycles"  # signed format: not renamed, see above
 _FIELDS = frozenset(("unit", "asset", "model", "version", "columns", "rows", "time"))
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
 class BaselineRecord:
-    """The first cycles of one unit.
+    """The signed first cycles of one unit.
 
-    Law: `BaselineRecord.from_bytes(first.to_bytes()) == first`.
+    Law: `BaselineRecord.from_bytes(record.to_bytes()) == record`.
 
     Attributes:
         unit: Its name, as telemetry has it.
         asset: What kind of machine it is, as the contract names it.
-        model: Name of the model that they are for.
-        version: From 1; of two records of one unit the greater counts.
+        model: Name of the model that the rows are for.
+        version: From 1; of two records of one unit the one with the greater version counts.
         columns: I names, each with its unit of measure, as the contract has them.
         rows: CYCLES rows of I finite readings, cycle 1 first, each in its column's unit.
         time: When they were signed, by the clock of whoever did; aware, UTC, whole seconds. For people.
 
     Raises:
-        EvidenceError: Some of it is none of that.
+        EvidenceError: A part does not fit this description.
     """
 
     unit: str
@@ -66,22 +69,24 @@ class BaselineRecord:
         check_unit(self.unit)
         if not all(isinstance(name, str) and 0 < len(name) <= MAX_UNIT for name in (self.asset, self.model)):
             raise EvidenceError(
-                f"first cycles: expected an asset and a model, got {self.asset!r:.60}, {self.model!r:.60}"
+                f"baseline record: expected an asset and a model, got {self.asset!r:.60}, {self.model!r:.60}"
             )
         if type(self.version) is not int or not 1 <= self.version <= MAX_VERSION:
-            raise EvidenceError(f"first cycles: expected a version from 1 to {MAX_VERSION}, got {self.version!r:.40}")
+            raise EvidenceError(
+                f"baseline record: expected a version from 1 to {MAX_VERSION}, got {self.version!r:.40}"
+            )
         names = [name for name, _ in self.columns]
         if not 1 <= len(names) <= _MAX_COLUMNS or len(set(names)) != len(names):
-            raise EvidenceError(f"first cycles: expected columns of one name each, got {str(names)[:80]}")
+            raise EvidenceError(f"baseline record: expected columns of one name each, got {str(names)[:80]}")
         if len(self.rows) != CYCLES or any(len(row) != len(names) for row in self.rows):
             raise EvidenceError(
-                f"first cycles: expected {CYCLES} rows of {len(names)} readings, got {len(self.rows)} of "
+                f"baseline record: expected {CYCLES} rows of {len(names)} readings, got {len(self.rows)} of "
                 f"{sorted({len(row) for row in self.rows})}"
             )
         if not all(type(value) is float and math.isfinite(value) for row in self.rows for value in row):
-            raise EvidenceError("first cycles: expected finite readings, got something else")
+            raise EvidenceError("baseline record: expected finite readings, got something else")
         if self.time.tzinfo != UTC or self.time.microsecond:
-            raise EvidenceError(f"first cycles: expected a time in UTC and whole seconds, got {self.time!r}")
+            raise EvidenceError(f"baseline record: expected a time in UTC and whole seconds, got {self.time!r}")
 
     @property
     def key(self) -> str:
@@ -102,32 +107,32 @@ class BaselineRecord:
         return Statement((_subject(predicate["rows"]),), BASELINE_RECORD, predicate).to_bytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str = "first cycles") -> BaselineRecord:
-        """The record whose statement `data` is.
+    def from_bytes(cls, data: bytes, where: str = "baseline record") -> BaselineRecord:
+        """The record that `data` is the statement of.
 
         Raises:
-            EvidenceError: It is no such statement, or another spelling of one.
+            EvidenceError: It is no such statement, or not in canonical form.
         """
         statement = Statement.from_bytes(data, where)
-        said = statement.predicate
+        predicate = statement.predicate
         if statement.predicate_type != BASELINE_RECORD:
             raise EvidenceError(f"{where}: expected {BASELINE_RECORD}, got {statement.predicate_type}")
-        if set(said) != _FIELDS:
-            raise EvidenceError(f"{where}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(said)[:80]}")
-        columns, rows = _table(said["columns"], where), _table(said["rows"], where)
+        if set(predicate) != _FIELDS:
+            raise EvidenceError(f"{where}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(predicate)[:80]}")
+        columns, rows = _table(predicate["columns"], where), _table(predicate["rows"], where)
         if not all(len(column) == 2 and all(isinstance(text, str) for text in column) for column in columns):
             raise EvidenceError(f"{where}: expected columns of name and unit, got {str(columns)[:80]}")
-        made = cls(**{**said, "columns": columns, "rows": rows, "time": _read_time(said["time"], where)})
-        if made.to_bytes() != data:  # also: the subject is the digest of the rows
-            raise EvidenceError(f"{where}: expected a record of first cycles in its one spelling, got another")
-        return made
+        record = cls(**{**predicate, "columns": columns, "rows": rows, "time": _read_time(predicate["time"], where)})
+        if record.to_bytes() != data:  # also: the subject is the digest of the rows
+            raise EvidenceError(f"{where}: expected a baseline record in its canonical form, got another")
+        return record
 
 
 def check_unit(unit: object) -> str:
-    """The name of a unit, if a person can read it and tell it from others.
+    """The name of a unit, if it can be printed and told apart from others.
 
     Raises:
-        EvidenceError: No text, empty, longer than MAX_UNIT, with blanks around it or something that does not print.
+        EvidenceError: Not text, empty, longer than MAX_UNIT, with blanks around it, or not printable.
     """
     if not isinstance(unit, str) or not 0 < len(unit) <= MAX_UNIT or unit != unit.strip() or not unit.isprintable():
         raise EvidenceError(f"unit: expected a name of 1 to {MAX_UNIT} printable characters, got {unit!a:.80}")
@@ -135,21 +140,21 @@ def check_unit(unit: object) -> str:
 
 
 def unit_key(unit: str) -> str:
-    """One file name for each name of a unit: its SHA-256. No path, no case, no look-alike can be hidden in it."""
+    """A file name for a unit: the SHA-256 of its name. It cannot hide a path, a case or a look-alike letter."""
     return sha256(check_unit(unit).encode())
 
 
-def sign(first: BaselineRecord, signer: KeySigner) -> bytes:
-    """The envelope of `first` under one signature."""
-    return sign_envelope(first.to_bytes(), signer)
+def sign(record: BaselineRecord, signer: KeySigner) -> bytes:
+    """The envelope of `record` with one signature."""
+    return sign_envelope(record.to_bytes(), signer)
 
 
-def verify(data: bytes, role: RoleKeys, where: str = "first cycles") -> BaselineRecord:
+def verify(data: bytes, role: RoleKeys, where: str = "baseline record") -> BaselineRecord:
     """The record in an envelope, once enough commissioners, and nobody else, have signed it.
 
     Raises:
         SignatureError, ThresholdError: As `dsse.verify_envelope`.
-        EvidenceError: What they have signed is no record of first cycles.
+        EvidenceError: What they have signed is no baseline record.
     """
     return BaselineRecord.from_bytes(verify_envelope(data, role, where), where)
 

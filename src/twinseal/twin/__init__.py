@@ -1,4 +1,23 @@
-"""The twin: pull what the registry offers, admit what the evidence allows, run it behind a guard.
+"""The twin: fetch what a registry offers, admit what the evidence allows, run it behind a guard.
 
-Light on purpose: no MLflow, no attacks, no training, no batch validation. Importing this package imports nothing else.
+In reading order:
+
+    pull.py               the whole way of a release into the twin, in numbered steps
+    byte_sources.py       where bytes come from: an MLflow server, or a folder; never trusted
+    connection.py         TCP with one deadline for everything
+    fetch.py              one signed file, hashed while it streams in
+    admit.py              from files on the disk to a VerifiedModel: the only way to make one
+    state.py              the twin's folder: what it has seen, what it has installed
+    journal.py            what the twin writes into its audit log
+    runtime.py            predictions, row by row
+    telemetry_reader.py   telemetry from files and streams
+    rows.py               what a unit, a cycle and a reading are
+    commissioner.py       signs the baseline record of a new machine
+    commissioning.py      decides which baseline records count
+    seen_records.py       the newest baseline record seen of each unit; an older one is refused
+    baseline_rows.py      takes the rows of a baseline record out of telemetry
+
+A newcomer opens `pull.py` first, then `runtime.py`.
+
+Small on purpose: no MLflow, no attacks, no training, no batch validation. Importing this package imports nothing else.
 """

@@ -1,4 +1,4 @@
-"""Admission: from untrusted bytes on a private disk to a model that may run. The only maker of a VerifiedModel.
+"""Admission: from untrusted bytes on a private disk to a model that may run. Only `admit` makes a VerifiedModel.
 
 Steps 4 to 6 of the twin's way (0 to 3 are `twinseal.twin.pull`'s):
 
@@ -18,11 +18,11 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
 from twinseal.prognostics.checkpoint import Model, read_model
-from twinseal.trust.metadata import MAX_METADATA_BYTES
 from twinseal.trust.release.candidate import verify_release
-from twinseal.trust.release.model_role import check_release, count, parse_role
+from twinseal.trust.release.model_role import check_release, count_approvals, parse_role
 from twinseal.trust.release.release import Release
-from twinseal.trust.root.anchor import Anchor, chain
+from twinseal.trust.root.anchor import Anchor, anchor_chain
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES
 from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class VerifiedModel:
         demo: Admitted under an anchor of throw-away keys.
 
     Raises:
-        TypeError: Somebody else tries to make one.
+        TypeError: Other code tries to make one.
     """
 
     release: Release
@@ -59,7 +59,7 @@ def admit(
     """The model in the bundle at `directory`, once it is all that `release` and `anchor` demand.
 
     Args:
-        directory: The bundle; private, so that nobody changes it between a check and its use.
+        directory: The bundle; private, so that no other user can change it between check and use.
         release: What reviewers have approved, authenticated already (steps 1 and 2).
         anchor: The pinned trust.
         records: The files, if they were hashed as they streamed in; else they are listed and hashed here.
@@ -79,12 +79,12 @@ def admit(
     return VerifiedModel(release, model, anchor.demo, _SEAL)
 
 
-def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
+def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     """The model that `state` has installed, verified once more, offline; the caller holds the lock.
 
-    Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
-    it, that the evidence says what it must, and that no byte has changed since, does. Whose signatures count is what
-    the root said when it was admitted: a key that was revoked since stops the next model, not the one that runs.
+    Expiry is not checked here: a twin that cannot reach its registry keeps its model. Checked are the reviewers'
+    signatures, the evidence, and every byte. The keys that count are those of the root at its admission: a key that was
+    revoked since then stops the next model, not the one that runs.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
@@ -96,8 +96,8 @@ def readmit(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     try:
         with (folder / ROLE).open("rb") as stream:
             role = stream.read(MAX_METADATA_BYTES + 1)
-        pinned = chain(anchor, folder / ROOTS)[-1]
-        count(role, (), pinned, model).demand()
+        pinned = anchor_chain(anchor, folder / ROOTS)[-1]
+        count_approvals(role, (), pinned, model).require_complete()
         check_release(parse_role(role, model), release.to_bytes(), model)
         return admit(folder / BUNDLE, release, pinned)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""First rows: the readings of units' first cycles, taken from telemetry whole or not at all, and held to the contract.
+"""Baseline rows: the readings of units' first cycles, taken complete and within the contract, or refused.
 
-What is taken here is signed and trusted for the life of a machine. So nothing is repaired, filled or passed over: a
-cycle that is missing or there twice, a reading that is absent, out of range, or changed faster than the machine can,
-and nobody signs.
+What is taken here is signed and trusted for the life of a machine. So nothing is repaired, filled or skipped. One cycle
+that is missing or there twice, one reading that is absent, out of range, or changed faster than the machine can, is
+enough: then nothing is signed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Rows = NDArray[np.float64]
 _ROUNDING = 1e-6
 
 
-def take(
+def take_first_rows(
     telemetry: Iterable[Mapping[str, Any]] | pd.DataFrame, contract: Contract, units: Collection[str] = ()
 ) -> dict[str, Rows]:
     """The first cycles of each unit: (CYCLES, I) float64, the contract's inputs in raw units, cycle 1 first.
 
     Args:
         telemetry: Rows with `unit`, `cycle` and the contract's inputs, in any order.
-        contract: What they must keep.
-        units: Whose; all that there are when empty.
+        contract: The limits for the readings.
+        units: Which units; every unit of the telemetry when empty.
 
     Raises:
-        DataError: A unit's first cycles are not whole, or do not keep the contract; with a finding for each.
+        DataError: A unit's first cycles are incomplete or outside the contract; with a finding for each.
     """
     seen: dict[str, dict[int, list[list[float]]]] = {unit: {} for unit in units}
     for row in records(telemetry):
@@ -52,16 +52,16 @@ def take(
     findings = [f"{unit}: {text}" for unit, cycles in seen.items() for text in _findings(unit, cycles, contract)]
     if findings:
         raise DataError(
-            f"telemetry: expected cycles 1 to {CYCLES} of each unit, whole and within the contract, got "
+            f"telemetry: expected cycles 1 to {CYCLES} of each unit, complete and within the contract, got "
             f"{len(findings)} that are not ({findings[0]})",
             findings=tuple(findings),
             remedy="Name the units that can be commissioned with --unit; for the others, find out why.",
         )
-    return {unit: _stacked(cycles) for unit, cycles in seen.items()}
+    return {unit: _stack_rows(cycles) for unit, cycles in seen.items()}
 
 
-def breaches(rows: Rows, contract: Contract) -> tuple[str, ...]:
-    """What in a unit's first cycles, (R, I) raw units, does not keep the contract: a line for each reading."""
+def contract_violations(rows: Rows, contract: Contract) -> tuple[str, ...]:
+    """What in a unit's first cycles, (R, I) raw units, is outside the contract: a line for each reading."""
     limits = [contract.all_channels[name] for name in contract.inputs]
     low, high = (np.array([getattr(item, name) for item in limits]) for name in ("minimum", "maximum"))
     slack = _ROUNDING * np.maximum(np.abs(low), np.abs(high))  # (I,)
@@ -122,8 +122,8 @@ def _findings(unit: str, cycles: Mapping[int, list[list[float]]], contract: Cont
     if twice:
         yield f"expected each cycle once, got {', '.join(twice)} more often"
     if not missing and not twice:
-        yield from breaches(_stacked(cycles), contract)
+        yield from contract_violations(_stack_rows(cycles), contract)
 
 
-def _stacked(cycles: Mapping[int, list[list[float]]]) -> Rows:
+def _stack_rows(cycles: Mapping[int, list[list[float]]]) -> Rows:
     return np.array([cycles[cycle][0] for cycle in range(1, CYCLES + 1)], dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Sources: where the twin's bytes come from. Nothing that comes through here is trusted.
+"""Sources: where the twin's bytes come from. None of them is trusted.
 
-A source opens paths of one small tree, however it is kept:
+A source opens paths of one small tree:
 
     metadata/timestamp.json, metadata/3.snapshot.json, …     TUF metadata
     targets/<model>/<hash>.release.json                       the release
@@ -33,7 +33,7 @@ import httpcore
 from twinseal.digests import parse_json
 from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError, TwinsealError
 from twinseal.files import check_path
-from twinseal.twin.connection import CHUNK, LARGE_BYTES, SOCKET_S, Deadline, Gathering, PunctualBackend
+from twinseal.twin.connection import CHUNK, LARGE_BYTES, SOCKET_S, Deadline, DeadlineBackend, ReceiveBatching
 
 METADATA_RUN = "twinseal.metadata_run"  # the registered model's tag that names the run which carries the metadata
 _ANSWER_LIMIT = 1 << 20
@@ -78,7 +78,7 @@ class DirectorySource:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise RegistryError(f"{path}: expected a regular file in the mirror, got something else")
-        return within(_read(descriptor), path, limit)
+        return limit_bytes(_read(descriptor), path, limit)
 
     def _open_beneath(self, path: str) -> int:
         """Open one part after the other, so that no part can be a link. Non-blocking: a fifo must not hang us."""
@@ -141,7 +141,7 @@ class RestSource:
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=2,
-            network_backend=PunctualBackend(self._deadline),
+            network_backend=DeadlineBackend(self._deadline),
         )
 
     def open(self, path: str, limit: int) -> Iterator[bytes]:
@@ -149,9 +149,9 @@ class RestSource:
         check_path(path)
         kind, _, rest = path.partition("/")
         if kind == "candidates":
-            return within(self._candidate(rest, path, limit), path, limit)
+            return limit_bytes(self._candidate(rest, path, limit), path, limit)
         url = f"{self._base}/get-artifact?run_uuid={self._metadata_run()}&path={quote(path, safe='')}"
-        return within(self._get(url, path, limit), path, limit)
+        return limit_bytes(self._get(url, path, limit), path, limit)
 
     def __enter__(self) -> RestSource:
         return self
@@ -171,7 +171,7 @@ class RestSource:
             try:
                 return self._get(f"{self._base}/api/2.0/mlflow-artifacts/artifacts/{place}/{file}", path, limit)
             except (FileNotFoundError, RegistryError):
-                pass  # it said so and does not; the other way decides
+                pass  # the server offered it and failed; use the other route
         query = f"artifact_file_path={quote(file, safe='')}"
         url = f"{self._base}/ajax-api/2.0/mlflow/logged-models/{quote(model_id, safe='')}/artifacts/files?{query}"
         return self._get(url, path, limit)
@@ -181,7 +181,7 @@ class RestSource:
         where = f"logged model {model_id}"
         try:
             url = f"{self._base}/api/2.0/mlflow/logged-models/{quote(model_id, safe='')}"
-            data = b"".join(within(self._get(url, where, _ANSWER_LIMIT), where, _ANSWER_LIMIT))
+            data = b"".join(limit_bytes(self._get(url, where, _ANSWER_LIMIT), where, _ANSWER_LIMIT))
             scheme, _, place = str(parse_json(data, where)["model"]["info"]["artifact_uri"]).partition(":/")
             check_path(place)
         except (TwinsealError, FileNotFoundError, KeyError, TypeError):
@@ -194,7 +194,7 @@ class RestSource:
             url = f"{self._base}/api/2.0/mlflow/registered-models/get?name={quote(self._model, safe='')}"
             where = f"registered model {self._model}"
             try:
-                data = b"".join(within(self._get(url, where, _ANSWER_LIMIT), where, _ANSWER_LIMIT))
+                data = b"".join(limit_bytes(self._get(url, where, _ANSWER_LIMIT), where, _ANSWER_LIMIT))
                 tags = parse_json(data, where)["registered_model"].get("tags", [])
                 self._run = {tag["key"]: tag.get("value", "") for tag in tags}[METADATA_RUN]
             except FileNotFoundError as error:
@@ -208,7 +208,7 @@ class RestSource:
         return self._run
 
     def _get(self, url: str, what: str, limit: int) -> Iterator[bytes]:
-        with _answering(what):
+        with _registry_errors(what):
             request = httpcore.Request("GET", url, headers=self._headers, extensions={"timeout": _timeouts()})
             try:
                 response = self._pool.handle_request(request)
@@ -216,14 +216,14 @@ class RestSource:
                 # A connection that was kept, and that the server has closed meanwhile: once more, on a fresh one.
                 response = self._pool.handle_request(request)
         try:
-            _check(response, what, limit)
+            _check_response(response, what, limit)
         except BaseException:
             response.close()
             raise
         return _body(response, what)
 
 
-def within(chunks: Iterator[bytes], path: str, limit: int) -> Iterator[bytes]:
+def limit_bytes(chunks: Iterator[bytes], path: str, limit: int) -> Iterator[bytes]:
     """`chunks`, as long as they come to no more than `limit` bytes.
 
     Raises:
@@ -248,7 +248,7 @@ def _read(descriptor: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _check(response: httpcore.Response, what: str, limit: int) -> None:
+def _check_response(response: httpcore.Response, what: str, limit: int) -> None:
     headers = {key.lower(): value for key, value in response.headers}
     if response.status == 404:
         raise FileNotFoundError(f"{what}: no such file in the registry")
@@ -264,17 +264,17 @@ def _check(response: httpcore.Response, what: str, limit: int) -> None:
 
 def _body(response: httpcore.Response, what: str) -> Iterator[bytes]:
     try:
-        with _answering(what):
-            gathering = Gathering(response)
+        with _registry_errors(what):
+            gathering = ReceiveBatching(response)
             for chunk in response.iter_stream():
-                gathering.came(len(chunk))
+                gathering.count_bytes(len(chunk))
                 yield chunk
     finally:
         response.close()
 
 
 @contextmanager
-def _answering(what: str) -> Iterator[None]:
+def _registry_errors(what: str) -> Iterator[None]:
     """Map what the network raises to RegistryError: `what` was being fetched."""
     try:
         yield

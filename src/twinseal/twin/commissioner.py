@@ -1,11 +1,11 @@
-"""The commissioner: signs the first cycles of units, and keeps them where the twin reads them.
+"""The commissioner: signs baseline records of units, and stores them where the twin reads them.
 
-What may be signed, what may be replaced, and what is left as it is, is decided for all units before anything is
-written; a decision is in the twin's audit log before it takes effect. Nothing is ever overwritten: a record that is
-replaced is moved aside first, so whoever is killed in between leaves the unit without a baseline, which the twin says.
+For all units it is decided first whether to sign, to replace, or to leave the record as it is; then the files are
+written. A decision is in the twin's audit log before it takes effect. Nothing is overwritten: a record that is replaced
+is moved aside first. If the process is killed in between, the unit has no baseline record, and the twin reports that.
 
-A role of more than one signature is met one after the other: each commissioner signs on the same command and the same
-telemetry, and every one after the first signs what the first has signed.
+Where the role needs more than one signature, commissioners sign one after the other: each runs the same command on the
+same telemetry, and adds a signature to what the first one signed.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from twinseal.digests import sha256
 from twinseal.errors import TrustError, TwinsealError
 from twinseal.files import read_regular, sync_folder, write_new, write_whole
 from twinseal.telemetry.contract import Contract
-from twinseal.trust import baseline_record, dsse
+from twinseal.trust import baseline_record
 from twinseal.trust.audit import Entry, log_of
-from twinseal.trust.audit.entry import MAX_NAME, fit
+from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.signing import dsse
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.commissioning import (
     FOLDER,
     MAX_LEAP,
     SUFFIX,
     BaselineVerifier,
-    Kept,
     Rows,
     columns_of,
-    keep_memory,
     private_folder,
     readings,
 )
+from twinseal.twin.seen_records import SeenRecord, store_memory
 from twinseal.twin.state import State
 
 log = structlog.get_logger()
@@ -50,18 +50,18 @@ REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
-class Signed:
-    """What became of one unit.
+class CommissioningResult:
+    """What was done for one unit.
 
     Attributes:
-        first: Its record.
-        news: `signed`; `countersigned`: one signature more under what others had signed; or `stands`: it is there.
+        record: Its baseline record.
+        outcome: `signed`; `countersigned`: a signature was added to the record of others; `stands`: nothing to do.
         missing: How many commissioners must still sign before it counts.
         replaced: Where the record before it was put; None when there was none.
     """
 
-    first: BaselineRecord
-    news: str
+    record: BaselineRecord
+    outcome: str
     missing: int
     replaced: Path | None = None
 
@@ -71,16 +71,15 @@ def commission(
     anchor: Anchor,
     verified: VerifiedModel,
     found: Mapping[str, Rows],
+    commissioner: NamedSigner,
     *,
-    holder: str,
-    signer: KeySigner,
     now: datetime,
     replacing: bool = False,
-) -> tuple[Signed, ...]:
-    """Sign the first cycles of units, as `holder`, and keep them where the twin reads them.
+) -> tuple[CommissioningResult, ...]:
+    """Sign the baseline records of units, and store them where the twin reads them.
 
-    All units or none are begun with: whatever is wrong with one is found before anything is signed. A record that
-    others have signed, and that says the same, gets one signature more; one that has all it needs is left as it is.
+    If something is wrong with one unit, nothing is signed for any. A record with the same content that others have
+    signed gets one more signature; a record with enough signatures is left as it is.
 
     Side effects: entries in the twin's audit log, `commissioned` or `refused`; then `commissioned/` and its memory.
 
@@ -88,113 +87,124 @@ def commission(
         state_dir: The twin's own directory, with a model installed.
         anchor: The root that it was installed with.
         verified: That model.
-        found: As `first_rows.take` gave them, by unit.
-        holder: Who signs.
-        signer: With which key.
+        found: As `baseline_rows.take_first_rows` gave them, by unit.
+        commissioner: Who signs.
         now: Aware, UTC.
-        replacing: Also where there is a record already, that says something else.
+        replacing: Replace records that are there already and have other content.
 
     Raises:
-        SignatureError: `holder` is no commissioner by the newest root that the twin has.
-        KeyAccessError: The key is not the one that the root has for `holder`.
+        SignatureError: The holder is no commissioner by the newest root that the twin has.
+        KeyAccessError: The key is not the one that the root has for the holder.
         ExpiredError: The commissioners' keys are pinned no longer.
         TrustError: A unit has a record already; or the folder is not this user's alone.
-        DataError: Rows do not keep the contract.
+        DataError: Rows are not within the contract.
         AuditError: It cannot be logged: nothing was signed.
         OSError: It cannot be written.
     """
     state, audit = State(state_dir), log_of(state_dir)
     units = ", ".join(found)
-    attempt = Entry(now, "commissioned", fit(holder, MAX_NAME), verified.release.model, details={"units": fit(units)})
-    with audit.refusing(attempt), state.locked():
-        court = BaselineVerifier.of(state, anchor, verified, now)
-        court.check_signer(holder, signer)
+    attempt = Entry(
+        now,
+        "commissioned",
+        truncate(commissioner.holder, MAX_NAME),
+        verified.release.model,
+        details={"units": truncate(units)},
+    )
+    with audit.log_refusal(attempt), state.write_lock():
+        verifier = BaselineVerifier.of(state, anchor, verified, now)
+        verifier.check_signer(commissioner)
         folder = private_folder(state.path / FOLDER, make=True)
         drafts = [
-            _draft(court, folder, _record(unit, rows, verified.model.contract, now), signer, replacing)
+            _draft(verifier, folder, _record(unit, rows, verified.model.contract, now), commissioner.signer, replacing)
             for unit, rows in found.items()
         ]
         audit.append(*(_entry(attempt, draft) for draft in drafts if draft.data))
         done = tuple(draft.write() for draft in drafts)
-        keep_memory(state, {**court.memory, **{item.first.key: Kept.of(item.first) for item in done}})
-    log.info("units.commissioned", units=len(done), holder=holder)
+        store_memory(state, {**verifier.memory, **{item.record.key: SeenRecord.of(item.record) for item in done}})
+    log.info("units.commissioned", units=len(done), holder=commissioner.holder)
     return done
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """What is about to be written for one unit; `data` is None when all of it is there."""
+    """What is to be written for one unit; `data` is None when nothing is."""
 
     path: Path
-    first: BaselineRecord
+    record: BaselineRecord
     data: bytes | None
-    news: str
+    outcome: str
     missing: int
     replaces: int = 0  # the version that it replaces; 0: none
 
-    def write(self) -> Signed:
+    def write(self) -> CommissioningResult:
         if self.data is None:
-            return Signed(self.first, self.news, self.missing)
-        if self.news == "countersigned":
+            return CommissioningResult(self.record, self.outcome, self.missing)
+        if self.outcome == "countersigned":
             write_whole(self.path, self.data, mode=0o600)
-            return Signed(self.first, self.news, self.missing)
-        aside = _put_aside(self.path) if os.path.lexists(self.path) else None
+            return CommissioningResult(self.record, self.outcome, self.missing)
+        aside = _move_aside(self.path) if os.path.lexists(self.path) else None
         write_new(self.path, self.data)
         sync_folder(self.path.parent)
-        return Signed(self.first, self.news, self.missing, aside)
+        return CommissioningResult(self.record, self.outcome, self.missing, aside)
 
 
-def _draft(court: BaselineVerifier, folder: Path, first: BaselineRecord, signer: KeySigner, replacing: bool) -> _Draft:
-    path, threshold = folder / f"{first.key}{SUFFIX}", court.role.threshold
-    kept, standing = court.memory.get(first.key), _standing(court, path)
-    if standing is not None:
-        data, old = standing
-        same = replace(first, version=old.version, time=old.time) == old
-        if same and (kept is None or kept == Kept.of(old)):
-            keys = dsse.envelope_keys(data)
+def _draft(
+    verifier: BaselineVerifier, folder: Path, record: BaselineRecord, signer: KeySigner, replacing: bool
+) -> _Draft:
+    path, threshold = folder / f"{record.key}{SUFFIX}", verifier.role.threshold
+    remembered, existing = verifier.memory.get(record.key), _existing_record(verifier, path)
+    if existing is not None:
+        data, old = existing
+        same = replace(record, version=old.version, time=old.time) == old
+        if same and (remembered is None or remembered == SeenRecord.of(old)):
+            keys = dsse.envelope_keyids(data)
             if signer.public_key.keyid in keys or len(keys) >= threshold:
                 return _Draft(path, old, None, "stands", max(0, threshold - len(keys)))
-            more = dsse.countersign_envelope(data, signer)
+            more = dsse.add_signature(data, signer)
             return _Draft(path, old, more, "countersigned", threshold - len(keys) - 1)
-    before = kept.version if kept else 0
-    if standing is not None and standing[1].version <= before + MAX_LEAP:
-        before = max(before, standing[1].version)
+    before = remembered.version if remembered else 0
+    if existing is not None and existing[1].version <= before + MAX_LEAP:
+        before = max(before, existing[1].version)
     if (before or os.path.lexists(path)) and not replacing:
         what = f"version {before}" if before else "a record that does not count"
         raise TrustError(
-            f"{first.unit}: expected no first cycles signed before, got {what}",
+            f"{record.unit}: expected no earlier baseline record, got {what}",
             remedy="A worn machine that is commissioned again would pass for new. If this one is as new: --replace",
         )
-    first = replace(first, version=before + 1)
-    return _Draft(path, first, baseline_record.sign(first, signer), "signed", threshold - 1, before)
+    record = replace(record, version=before + 1)
+    return _Draft(path, record, baseline_record.sign(record, signer), "signed", threshold - 1, before)
 
 
-def _standing(court: BaselineVerifier, path: Path) -> tuple[bytes, BaselineRecord] | None:
-    """The record that lies at `path`, if commissioners have signed it, be they too few; None for anything else."""
+def _existing_record(verifier: BaselineVerifier, path: Path) -> tuple[bytes, BaselineRecord] | None:
+    """The record at `path`, if at least one commissioner has signed it; None otherwise."""
     with suppress(TwinsealError, OSError):
         data = read_regular(path, MAX_RECORD_BYTES)
-        first = baseline_record.verify(data, replace(court.role, threshold=1), path.name)
-        if f"{first.key}{SUFFIX}" == path.name:
-            return data, first
+        record = baseline_record.verify(data, replace(verifier.role, threshold=1), path.name)
+        if f"{record.key}{SUFFIX}" == path.name:
+            return data, record
     return None
 
 
 def _record(unit: str, rows: Rows, contract: Contract, now: datetime) -> BaselineRecord:
-    said = tuple(tuple(map(float, row)) for row in rows)
+    values = tuple(tuple(map(float, row)) for row in rows)
     time = now.replace(microsecond=0)
-    first = BaselineRecord(unit, contract.asset, contract.model, 1, columns_of(contract), said, time)
-    readings(first, contract)
-    return first
+    record = BaselineRecord(unit, contract.asset, contract.model, 1, columns_of(contract), values, time)
+    readings(record, contract)
+    return record
 
 
 def _entry(attempt: Entry, draft: _Draft) -> Entry:
-    said = {"unit": draft.first.unit, "version": str(draft.first.version), "record": sha256(draft.first.to_bytes())}
-    said |= {"replaces": f"version {draft.replaces}"} if draft.replaces else {}
-    return replace(attempt, details={name: fit(text) for name, text in said.items()})
+    details = {
+        "unit": draft.record.unit,
+        "version": str(draft.record.version),
+        "record": sha256(draft.record.to_bytes()),
+    }
+    details |= {"replaces": f"version {draft.replaces}"} if draft.replaces else {}
+    return replace(attempt, details={name: truncate(text) for name, text in details.items()})
 
 
-def _put_aside(path: Path) -> Path:
-    """Move what lies at `path` to the replaced ones, under a name of its own."""
+def _move_aside(path: Path) -> Path:
+    """Move the file at `path` to `replaced/`, under a new name."""
     folder = private_folder(path.parent / REPLACED, make=True)
     stem, number = path.name.removesuffix(SUFFIX), 1
     while os.path.lexists(aside := folder / f"{stem}.{number}{SUFFIX}"):

@@ -1,10 +1,10 @@
 """Fetching: one signed file streamed from a source into the twin's private folder, hashed once, on the way.
 
-A block is hashed and written by another thread while this one waits for the network: hashing, writing and receiving all
-let go of the interpreter. One block is in the making and one in the thread's hands, never more, so the
-memory is bounded whatever the file's size, and an interruption ends within a block. Nothing of what was written counts
-before it was compared with the signed record; durability is not traded for speed: the file is on the disk when `fetch`
-returns, and to make that wait short the disk is set to work while the network still delivers.
+Another thread hashes and writes a block while this one waits for the network: hashing, writing and receiving all
+release the interpreter's lock. At most one block is being filled and one being written, so the memory is bounded for
+files of any size, and an interruption takes effect within a block. The written bytes count only after the comparison
+with the signed record. The file is on the disk when `fetch` returns; to keep that wait short, writing to the disk
+starts while the network still delivers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fetch(source: Source, release: Release, record: FileRecord, bundle: Path) ->
 
     Raises:
         DigestMismatchError: The bytes are not those of the record.
-        RegistryError: There is no such file in the registry, or it could not be had.
+        RegistryError: There is no such file in the registry, or it could not be fetched.
         OSError: It cannot be written.
     """
     target = bundle / record.path
@@ -50,7 +50,7 @@ def fetch(source: Source, release: Release, record: FileRecord, bundle: Path) ->
     except FileNotFoundError as error:
         raise RegistryError(f"{record.path}: expected this file of release {release.version}, got none") from error
     with target.open("xb") as stream:
-        got = _take(chunks, record, stream)
+        got = _hash_and_write(chunks, record, stream)
     if got != record:
         raise DigestMismatchError(
             f"{record.path}: expected sha256 {record.sha256[:12]}… ({record.length} bytes) as signed, "
@@ -60,7 +60,7 @@ def fetch(source: Source, release: Release, record: FileRecord, bundle: Path) ->
     return got
 
 
-def _take(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> FileRecord:
+def _hash_and_write(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> FileRecord:
     """Hash and write what comes, as long as it is within the signed length; flushed to the disk."""
     digest, length = hashlib.sha256(), 0
     before: Future[None] | None = None
@@ -71,7 +71,7 @@ def _take(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> File
                 before.result()  # raises what went wrong there: a full disk, say
             if length > record.length:
                 break  # a source that does not keep to its limit; the comparison refuses it
-            before = other.submit(_keep, block, digest, stream)
+            before = other.submit(_write_block, block, digest, stream)
         if before is not None:
             before.result()
     stream.flush()
@@ -79,8 +79,8 @@ def _take(chunks: Iterable[bytes], record: FileRecord, stream: BinaryIO) -> File
     return FileRecord(record.path, length, digest.hexdigest())
 
 
-def _keep(block: list[bytes], digest: hashlib._Hash, stream: BinaryIO) -> None:
-    """Hash and write a block; now and then wait for the disk, which the network's pace hides."""
+def _write_block(block: list[bytes], digest: hashlib._Hash, stream: BinaryIO) -> None:
+    """Hash and write a block; wait for the disk now and then, while the network delivers."""
     start = stream.tell()
     for chunk in block:
         digest.update(chunk)

@@ -1,7 +1,7 @@
 """The twin's journal: what it admitted and what it refused, in an audit log of its own (`<state>/log/`).
 
-Admission is logged before the model becomes current: what cannot be logged does not run. A refusal is logged as well;
-where that fails, the refusal stands, and says so.
+Admission is logged before the model becomes current: a model whose admission cannot be logged does not run. A refusal
+is logged as well; if that fails, the model is refused all the same, and the error says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from twinseal.trust.audit import Entry, log_of
-from twinseal.trust.audit.entry import MAX_NAME, fit
+from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.release.release import Release
 
 ACTOR = "twin"
@@ -29,21 +29,23 @@ class Journal:
         self._log, self._model, self._now = log_of(state_dir), model, now
         self._offered: Release | None = None
 
-    def offered(self, release: Release) -> None:
+    def remember_offer(self, release: Release) -> None:
         """Remember what the registry offers, authenticated: a refusal from here on is about this release."""
         self._offered = release
 
-    def admitted(self, release: Release) -> None:
+    def log_admission(self, release: Release) -> None:
         """Log that `release` is about to become the model that runs.
 
         Raises:
             AuditError: It cannot be logged, and must not become it.
         """
-        self._log.append(Entry.about(release, "admitted", ACTOR, self._now, mlflow_model_id=release.mlflow_model_id))
+        self._log.append(
+            Entry.for_release(release, "admitted", ACTOR, self._now, mlflow_model_id=release.mlflow_model_id)
+        )
 
-    def refused(self, error: Exception) -> None:
+    def log_refusal(self, error: Exception) -> None:
         """Log a refusal. Never raises; when it cannot be logged, the error says so."""
-        attempt = Entry(self._now, "admitted", ACTOR, fit(self._model, MAX_NAME))
+        attempt = Entry(self._now, "admitted", ACTOR, truncate(self._model, MAX_NAME))
         if self._offered is not None:
-            attempt = Entry.about(self._offered, "admitted", ACTOR, self._now)
-        self._log.refuse(attempt, error)
+            attempt = Entry.for_release(self._offered, "admitted", ACTOR, self._now)
+        self._log.append_refusal(attempt, error)

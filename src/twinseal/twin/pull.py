@@ -1,4 +1,4 @@
-"""Pulling: from what a registry offers to the model that runs, or to a refusal that changes nothing.
+"""Pulling: from a registry's offer to the model that runs, or to a refusal that changes nothing.
 
 Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 
@@ -9,8 +9,8 @@ Numbered as in the body of `pull`; 4 to 6 are `twinseal.twin.admit`'s:
 4. – 6. admission
 7. installed, made current in one step, last
 
-A refusal says expected, got, where; leaves the model that was running in place; and is in the twin's audit log. An
-admission is there before step 7: what cannot be logged is not installed.
+A refusal says what was expected, what was got, and where; the model that was running stays; the refusal is in the
+twin's audit log. An admission is logged before step 7: a model whose admission cannot be logged is not installed.
 
 Example:
     with RestSource(url, "pump-rul") as source:
@@ -25,27 +25,31 @@ from pathlib import Path
 
 import structlog
 
-from twinseal.errors import TwinsealError
+from twinseal.errors import TwinsealError, suggest
 from twinseal.files import write_whole
-from twinseal.trust.release.client import anchors, refresh
+from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor
-from twinseal.twin.admit import VerifiedModel, admit, readmit
+from twinseal.twin.admit import VerifiedModel, admit, admit_installed
 from twinseal.twin.byte_sources import Source
 from twinseal.twin.fetch import fetch
 from twinseal.twin.journal import Journal
-from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, Seen, State
+from twinseal.twin.state import BUNDLE, RELEASE, ROLE, ROOTS, LastSeen, State
 
 log = structlog.get_logger()
 
+_REMEDY = (
+    "Nothing was installed; the twin keeps its model. Ask whoever runs the registry what it offers, and who changed it."
+)
+
 
 @dataclass(frozen=True)
-class Admitted:
-    """What a pull led to.
+class PullResult:
+    """The result of a pull.
 
     Attributes:
         model: The model that is current now.
-        changed: Whether it was installed by this pull; False when it was current before, whole and verified again.
+        changed: Whether this pull installed it; False when it was current before, and all files were verified again.
     """
 
     model: VerifiedModel
@@ -54,7 +58,7 @@ class Admitted:
 
 def pull(
     source: Source, anchor: Anchor, model: str, state_dir: Path, now: datetime, *, fetch_again: bool = False
-) -> Admitted:
+) -> PullResult:
     """Fetch the current release of `model`, admit it, and make it the twin's.
 
     Side effects: writes below `state_dir`, nowhere else.
@@ -74,30 +78,30 @@ def pull(
     """
     state, journal = State(state_dir), Journal(state_dir, model, now)
     try:
-        with state.locked():
+        with suggest(_REMEDY), state.write_lock():
             return _pull(source, anchor, model, state, now, fetch_again, journal)
     except (TwinsealError, OSError) as error:
         log.warning("pull.refused", model=model, kind=type(error).__name__, reason=str(error))
-        journal.refused(error)
+        journal.log_refusal(error)
         raise
 
 
 def _pull(
     source: Source, anchor: Anchor, model: str, state: State, now: datetime, fetch_again: bool, journal: Journal
-) -> Admitted:
-    seen = state.seen(model)
+) -> PullResult:
+    seen = state.last_seen(model)
     if seen is not None:
         seen.check_clock(now)  # 0
     release = refresh(anchor, state.metadata, source.open, model, now)  # 1
-    journal.offered(release)
-    pinned = anchors(anchor, state.metadata)
+    journal.remember_offer(release)
+    pinned = known_anchors(anchor, state.metadata)
     if seen is not None:
         seen.check_release(release)  # 2
-    state.remember(Seen(model, now, release.version, release.sha256))
+    state.remember(LastSeen(model, now, release.version, release.sha256))
     if not fetch_again:
-        standing = _standing(state, release, anchor)
-        if standing is not None:
-            return Admitted(standing, changed=False)
+        installed = _installed_model(state, release, anchor)
+        if installed is not None:
+            return PullResult(installed, changed=False)
     folder = state.new_folder()
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
     admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
@@ -105,18 +109,18 @@ def _pull(
     write_whole(folder / ROLE, (state.metadata / f"{model}.json").read_bytes(), mode=0o600)
     for newer in pinned[1:]:
         write_whole(folder / ROOTS / f"{newer.version}.root.json", newer.root, mode=0o600)
-    journal.admitted(release)
+    journal.log_admission(release)
     state.install(folder, release.sha256)  # 7
     log.info("release.installed", model=model, version=release.version, files=len(records))
-    return Admitted(admitted, changed=True)
+    return PullResult(admitted, changed=True)
 
 
-def _standing(state: State, release: Release, anchor: Anchor) -> VerifiedModel | None:
-    """The model that is current, if it is `release` and still whole; a damaged one is fetched again."""
+def _installed_model(state: State, release: Release, anchor: Anchor) -> VerifiedModel | None:
+    """The model that is current, if it is `release` and all its files verify; a damaged one is fetched again."""
     try:
-        if not state.points() or state.current()[0] != release.sha256:
+        if not state.has_current() or state.current()[0] != release.sha256:
             return None
-        return readmit(state, anchor, release.model)
+        return admit_installed(state, anchor, release.model)
     except (TwinsealError, OSError) as error:
         log.warning("release.damaged", model=release.model, version=release.version, reason=str(error))
         return None

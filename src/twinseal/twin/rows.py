@@ -1,4 +1,4 @@
-"""Rows as they come, from a table or from lines of JSON: what a unit, a cycle and a reading are, and what is none.
+"""Rows from a table or from lines of JSON: how a unit, a cycle and a reading are read, and what is not one.
 
 >>> cycle_of(3.0), cycle_of("3"), number_of(True), name_of(7)
 (3, 0, nan, '7')
@@ -26,20 +26,20 @@ def records(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterable[Mappin
 
 
 def name_of(value: Any) -> str:
-    """The unit's name; "" for what is none."""
+    """The unit's name; "" for a value that is no name."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))
     return value if isinstance(value, str) else ""
 
 
 def cycle_of(value: Any) -> int:
-    """The cycle, from 1; 0 for what is none. A whole number may come as a float, as it does from CSV with gaps."""
+    """The cycle, from 1; 0 for a value that is no cycle. A whole number may be a float, as from CSV with gaps."""
     number = number_of(value)
     return int(number) if 1 <= number <= MAX_CYCLE and number.is_integer() else 0
 
 
 def number_of(value: Any) -> float:
-    """A float; NaN for what is missing, infinite, or no number. Truth values are no numbers here."""
+    """A float; NaN for a value that is missing, infinite, or no number. Booleans are no numbers here."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return math.nan
     try:

@@ -1,11 +1,11 @@
 """The runtime: an admitted model, behind its guard, fed row by row.
 
 It keeps the newest rows of each unit, behind its guard (`twinseal.guard`), and gives a Prediction for each row: never
-an exception for bad telemetry, never silence. A prediction whose readings are `refused` carries the conservative
-answer, no remaining life at all: whoever compares it with a threshold sends somebody to look.
+an exception for bad telemetry, and never no answer. A prediction whose readings are `refused` has the conservative
+answer, a remaining life of 0: a threshold on it leads to an inspection.
 
-    ok         the estimate rests on what the machine said
-    degraded   a reading is repaired now, or many of the window's were, or the history is short
+    ok         the estimate rests on the readings of the machine
+    degraded   a reading is repaired now, or many in the window were, or the history is short
     refused    no estimate: inspect now
 """
 
@@ -25,14 +25,14 @@ from twinseal.errors import DataError
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
 from twinseal.trust.root.anchor import Anchor
-from twinseal.twin.admit import VerifiedModel, readmit
+from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.rows import cycle_of, name_of, number_of, records
 from twinseal.twin.state import State
 
-# Of a window's rows so many may be repaired before the answer is called degraded: one in a hundred is by mistake.
+# Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
 MAX_NAME = 200  # letters
-MAX_UNITS = 10_000  # a fleet; more would only be a way to ask the model as often as one likes
+MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Prediction:
     """One answer.
 
     Attributes:
-        unit: Whose.
+        unit: The unit.
         cycle: After which cycle; 0 when the row named none.
         rul_cycles: Remaining useful life in cycles, from 0 to the contract's cap; 0 when refused.
-        low_cycles: In nine cases of ten the truth is not below this; wider where readings were repaired.
-        high_cycles: Likewise not above this.
-        readings: Whether the rows that it is made from are `ok`, `degraded`, or `refused`; says nothing of the machine.
+        low_cycles: Lower end of the 90 % interval; the interval is wider where readings were repaired.
+        high_cycles: Upper end of the 90 % interval.
+        readings: State of the rows that it is made from: `ok`, `degraded`, or `refused`; not the state of the machine.
         flagged: Channels of this row that the guard replaced.
-        commissioned: Whether the network answered that reads the unit's signed baseline.
+        commissioned: Whether the answer is by the network that reads the unit's signed baseline.
         advice: For people.
     """
 
@@ -62,18 +62,18 @@ class Prediction:
     advice: str
 
 
-def current(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
+def current_model(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
     """The model that the twin at `state_dir` has installed, verified once more, offline.
 
-    Expiry does not count here: a twin that cannot reach its registry keeps the model it had. That the reviewers signed
-    it, that the evidence says what it must, and that no byte has changed since, does.
+    Expiry is not checked here: a twin that cannot reach its registry keeps its model. Checked are the reviewers'
+    signatures, the evidence, and every byte.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
     """
     state = State(state_dir)
-    with state.shared():
-        return readmit(state, anchor, model)
+    with state.read_lock():
+        return admit_installed(state, anchor, model)
 
 
 def run(
@@ -96,11 +96,11 @@ def run(
     """
     runtime = Runtime(verified, baselines)
     if not last_only:
-        yield from map(runtime.step, records(rows))
+        yield from map(runtime.predict, records(rows))
         return
     for row in records(rows):
-        runtime.see(row)
-    yield from runtime.answers()
+        runtime.add_row(row)
+    yield from runtime.predictions()
 
 
 class Runtime:
@@ -123,30 +123,30 @@ class Runtime:
         apply = self._model.normaliser.apply
         self._baselines = {unit: baseline_of(apply(rows)) for unit, rows in (baselines or {}).items()}
 
-    def step(self, row: Mapping[str, Any]) -> Prediction:
+    def predict(self, row: Mapping[str, Any]) -> Prediction:
         """The prediction after one more row."""
-        return self.see(row).answer()
+        return self.add_row(row).predict()
 
-    def see(self, row: Mapping[str, Any]) -> _Unit:
-        """Take in one more row, without estimating."""
+    def add_row(self, row: Mapping[str, Any]) -> _Unit:
+        """Store one more row, without a prediction."""
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
         unit = name_of(row.get("unit"))
         unit = unit if len(unit) <= MAX_NAME else ""
         if unit not in self._units:
             if len(self._units) >= MAX_UNITS:
-                unit = ""  # somebody makes up names: nobody is answered under a new one
+                unit = ""  # more names than any fleet has: new ones get no window of their own
             self._units.setdefault(unit, _Unit(unit, self._model, self._baselines.get(unit)))
-        self._units[unit].see(row)
+        self._units[unit].add_row(row)
         return self._units[unit]
 
-    def answers(self) -> Iterator[Prediction]:
+    def predictions(self) -> Iterator[Prediction]:
         """The prediction of each unit after its last row."""
-        return (unit.answer() for unit in self._units.values())
+        return (unit.predict() for unit in self._units.values())
 
 
 class _Unit:
-    """What the twin knows of one unit: its newest rows behind its guard, which of them were repaired, its baseline."""
+    """One unit's state: its newest rows behind its guard, which of them were repaired, and its baseline."""
 
     def __init__(self, name: str, model: Model, baseline: F32 | None) -> None:
         self._name, self._model, self._baseline = name, model, baseline
@@ -159,65 +159,69 @@ class _Unit:
         self._refusal = "expected a row, got none yet"
         self._shown = 0
 
-    def see(self, row: Mapping[str, Any]) -> None:
+    def add_row(self, row: Mapping[str, Any]) -> None:
         cycle = cycle_of(row.get("cycle"))
         self._shown, self._flagged, self._rules = cycle, (), ()
         if not self._name:
             self._refusal = "expected the name of a unit, got none"
         elif cycle <= self._cycle:
             self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
-        elif cycle > self._model.oldest_cycles:  # not taken in: one false number must not shut out those that follow
+        elif (
+            cycle > self._model.oldest_cycles
+        ):  # not stored: one false cycle number must not exclude the rows that follow
             self._refusal = (
                 f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
             )
         else:
-            self._take(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
+            self._guard_row(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
 
-    def _take(self, cycle: int, raw: NDArray[np.float64]) -> None:
+    def _guard_row(self, cycle: int, raw: NDArray[np.float64]) -> None:
         model, settings = self._model, self._model.normaliser.settings
         try:
             known = model.normaliser.scaled(raw)  # (1, C) σ
-        except DataError as error:  # no row: the next one finds a gap, and that is held and said
+        except DataError as error:  # not a row: the next row finds a gap, which is filled and reported
             self._refusal = str(error)
             return
         gap = cycle - self._cycle - 1 if self._cycle else 0
         if gap >= model.window:  # nothing of the window would be left
-            self._guard.forget()
+            self._guard.reset_window()
             self._repaired.clear()
             self._count = gap = 0
         for _ in range(gap):  # the network counts cycles by rows: a cycle that is missing is held, and said to be
-            self._guard.hold()
+            self._guard.fill_missing_cycle()
             self._repaired.append(True)
-        look = self._guard.decide(np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw))
-        self._repaired.append(bool(look.flagged.any()))
-        for back in range(1, min(int(look.rewritten.max()), len(self._repaired) - 1) + 1):
+        decision = self._guard.decide(
+            np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw)
+        )
+        self._repaired.append(bool(decision.flagged.any()))
+        for back in range(1, min(int(decision.rewritten_rows.max()), len(self._repaired) - 1) + 1):
             self._repaired[-1 - back] = True
-        flagged = np.flatnonzero(look.flagged[0])
+        flagged = np.flatnonzero(decision.flagged[0])
         self._flagged = tuple(model.channels[at] for at in flagged)
-        self._rules = tuple(str(look.rules[0, at]) for at in flagged)
-        self._refusal, self._cycle, self._count = look.refusals[0], cycle, self._count + gap + 1
+        self._rules = tuple(str(decision.rules[0, at]) for at in flagged)
+        self._refusal, self._cycle, self._count = decision.refusals[0], cycle, self._count + gap + 1
 
-    def answer(self) -> Prediction:
+    def predict(self) -> Prediction:
         if self._refusal:
-            return self._refused(self._refusal)
+            return self._refused_prediction(self._refusal)
         count = min(self._count, self._model.window)
         repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
         try:
             rul = self._model.guarded(repaired, given, self._cycle, self._baseline)
         except DataError as error:
-            return self._refused(str(error))
-        doubts, fewest = self._doubts(), self._model.contract.min_cycles
+            return self._refused_prediction(str(error))
+        doubts, fewest = self._caveats(), self._model.contract.min_cycles
         mode = "plain" if self._baseline is None or self._model.networks.commissioned is None else "commissioned"
         widen = self._model.guard.widen if any(self._repaired) else 1.0
         low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
-        advice = "; ".join([_plan(rul, self._model.rul_cap_cycles), *doubts])
+        advice = "; ".join([_maintenance_advice(rul, self._model.rul_cap_cycles), *doubts])
         weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
         readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
         return Prediction(
             self._name, self._shown, rul, low, high, readings, self._flagged, mode == "commissioned", advice
         )
 
-    def _doubts(self) -> list[str]:
+    def _caveats(self) -> list[str]:
         doubts = []
         repaired, fewest = sum(self._repaired), self._model.contract.min_cycles
         if repaired:
@@ -230,12 +234,12 @@ class _Unit:
             doubts.append(f"a history of {self._count} cycles, fewer than {fewest}")
         return doubts
 
-    def _refused(self, reason: str) -> Prediction:
+    def _refused_prediction(self, reason: str) -> Prediction:
         advice = f"inspect now: {reason}"
         return Prediction(self._name, self._shown, 0.0, 0.0, 0.0, "refused", self._flagged, False, advice)
 
 
-def _plan(rul: float, cap: float) -> str:
+def _maintenance_advice(rul: float, cap: float) -> str:
     if rul >= cap:
         return f"no maintenance due within {cap:.0f} cycles"
     return f"maintain within {int(rul)} cycles"

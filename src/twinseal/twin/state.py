@@ -8,9 +8,9 @@
     current                  the name of the folder below models/ that is current
     lock                     one pull at a time; readers share it
 
-Rules: an installed folder is never written to again. `current` is replaced in one step, last, after all that it points
-to is on the disk; so whoever is killed between any two operations leaves the old model or the new one, whole. What was
-seen only grows. One directory serves one model.
+Rules: an installed folder is never changed. `current` is replaced in one step, last, after everything that it points
+to is on the disk; so a process that is killed between any two operations leaves the old model or the new one,
+complete. What was seen only grows. One directory serves one model.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _REMEDY = "Somebody changed the twin's state. Find out who; then empty the folde
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the twin has seen, and will not go back behind.
+class LastSeen:
+    """The newest release and time that the twin has seen; older ones are refused.
 
-    Law: `Seen.from_bytes(seen.to_bytes()) == seen`.
+    Law: `LastSeen.from_bytes(seen.to_bytes()) == seen`.
 
     Attributes:
         model: Name of the model.
@@ -50,7 +50,7 @@ class Seen:
         sha256: Its digest.
 
     Raises:
-        EvidenceError: Some of it is none of that.
+        EvidenceError: A part does not fit this description.
     """
 
     model: str
@@ -69,11 +69,11 @@ class Seen:
         return canonical_json({"model": self.model, "time": time, "version": self.version, "sha256": self.sha256})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Seen:
+    def from_bytes(cls, data: bytes) -> LastSeen:
         """The value that `to_bytes` gave.
 
         Raises:
-            EvidenceError: It is no such value.
+            EvidenceError: It is not such a value.
         """
         value = parse_json(data, "last_seen.json", limit=4096)
         try:
@@ -87,7 +87,7 @@ class Seen:
             ) from error
 
     def check_clock(self, now: datetime) -> None:
-        """Refuse a clock that runs behind what was seen: it would make old metadata fresh.
+        """Refuse a clock that is earlier than the last time seen: it would make old metadata valid again.
 
         Raises:
             ExpiredError: `now` is earlier.
@@ -132,15 +132,15 @@ class State:
         return self.path / "tuf"
 
     def check_private(self) -> None:
-        """Refuse a directory that somebody else may write to: he could change what was verified before it is used.
+        """Refuse a directory that other users can write to: they could change files between verification and use.
 
         Raises:
-            TrustError: It is, or belongs to somebody else; or a link lies where a folder of it should be.
+            TrustError: Others can write to it, it belongs to another user, or a link is in the place of a folder of it.
         """
         found = self.path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
             raise TrustError(
-                f"{self.path}: expected a folder of this user's that nobody else may write to, got "
+                f"{self.path}: expected a folder of this user that no one else can write to, got "
                 f"{stat.filemode(found.st_mode)} of user {found.st_uid}",
                 remedy=f"Others may have changed what is in it: empty it, chmod 700 {self.path}, and pull again.",
             )
@@ -150,8 +150,8 @@ class State:
                 raise TrustError(f"{below}: expected a folder, got a link", remedy=_REMEDY)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Pull alone: a second pull waits, and so does a start.
+    def write_lock(self) -> Iterator[None]:
+        """Lock for one pull: a second pull waits, and so does a start of the twin.
 
         Side effects: makes the directory; before and after, removes all but the current model.
 
@@ -168,26 +168,26 @@ class State:
                 self._tidy()  # of what was refused, or replaced
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Read while nobody pulls.
+    def read_lock(self) -> Iterator[None]:
+        """Lock for reading: waits while a pull runs.
 
         Raises:
             TrustError: Nothing was ever pulled into this directory; or as `check_private`.
         """
         if not (self.path / "lock").is_file():
-            raise _nothing(self.path)
+            raise _no_model_error(self.path)
         self.check_private()
         with _lock(self.path / "lock", os.O_RDONLY, fcntl.LOCK_SH):
             yield
 
-    def seen(self, model: str) -> Seen | None:
+    def last_seen(self, model: str) -> LastSeen | None:
         """What was seen of `model`; None before the first pull.
 
         Raises:
             EvidenceError: The memory is of another model, is malformed, or is gone while a model is installed.
         """
         try:
-            seen = Seen.from_bytes(read_regular(self.path / "last_seen.json", 4096))
+            seen = LastSeen.from_bytes(read_regular(self.path / "last_seen.json", 4096))
         except FileNotFoundError:
             if (self.path / "current").exists():
                 raise EvidenceError(
@@ -201,7 +201,7 @@ class State:
             )
         return seen
 
-    def remember(self, seen: Seen) -> None:
+    def remember(self, seen: LastSeen) -> None:
         """Keep what was seen.
 
         Raises:
@@ -215,7 +215,7 @@ class State:
         incoming.mkdir(mode=0o700, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=incoming))
 
-    def points(self) -> bool:
+    def has_current(self) -> bool:
         """Whether anything is current."""
         return (self.path / "current").exists()
 
@@ -229,7 +229,7 @@ class State:
         try:
             name = read_regular(self.path / "current", 200).decode("ascii", "replace")
         except FileNotFoundError:
-            raise _nothing(self.path) from None
+            raise _no_model_error(self.path) from None
         if not _FOLDER.match(name):
             raise EvidenceError(
                 f"{self.path / 'current'}: expected an installed release, got {name!r:.80}", remedy=_REMEDY
@@ -271,10 +271,10 @@ class State:
         _write(self.path / "current", place.name.encode())  # the switch
 
     def _tidy(self) -> None:
-        """Remove what is not current; nothing of the models if nobody can say which one is."""
+        """Remove what is not current; no model, if it cannot be read which one is current."""
         shutil.rmtree(self.path / "incoming", ignore_errors=True)
         try:
-            keep = self.current()[1].name if self.points() else ""
+            keep = self.current()[1].name if self.has_current() else ""
         except EvidenceError:
             return
         for folder in (self.path / "models").glob("*"):
@@ -297,5 +297,5 @@ def _lock(path: Path, flags: int, kind: int) -> Iterator[None]:
         os.close(descriptor)  # and with it the lock
 
 
-def _nothing(path: Path) -> TrustError:
+def _no_model_error(path: Path) -> TrustError:
     return TrustError(f"{path}: expected an installed model, got none", remedy="Fetch one: twinseal pull")

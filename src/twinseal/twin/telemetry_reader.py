@@ -1,4 +1,4 @@
-"""The feed: rows of telemetry from a file or a stream, as they came, for the runtime and its guard to judge.
+"""The telemetry reader: unchanged rows from a file or a stream, for the runtime and its guard.
 
 .csv                  a header with unit, cycle and the contract's channels
 .parquet              the same as columns
@@ -43,7 +43,7 @@ def read(path: Path) -> Rows:
 
 
 def lines(stream: BinaryIO, where: str) -> Iterator[Mapping[str, Any]]:
-    """One row for each line of JSON in `stream`, as it comes; blank lines are passed over.
+    """One row for each line of JSON in `stream`, as it comes; blank lines are skipped.
 
     Raises:
         DataError: A line is longer than MAX_LINE_BYTES, or no JSON object; names the line.

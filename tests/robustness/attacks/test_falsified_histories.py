@@ -10,16 +10,23 @@ import pytest
 from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.windows import Prepared
+from twinseal.robustness.attack import Testbed
 from twinseal.robustness.attacks.falsified_histories import (
     experiment,
     falsified,
-    harm,
-    informative,
     injected,
+    run,
     scenario,
     towards_health,
 )
-from twinseal.robustness.histories import Histories, answers, guard_decisions, watched
+from twinseal.robustness.histories import (
+    Histories,
+    answers,
+    guard_decisions,
+    informative_channels,
+    watched,
+    worst_answers,
+)
 from twinseal.robustness.threats import ScenarioThreat, Threats
 
 ROWS = 15
@@ -52,7 +59,7 @@ def test_histories_are_the_units_up_to_their_newest_window(histories: Histories,
 
 
 def test_channels_that_tell_of_wear_are_told_from_those_that_do_not(prepared: Prepared) -> None:
-    assert {"heat", "hum"} == {prepared.channels[i] for i in informative(prepared.train)}
+    assert {"heat", "hum"} == {prepared.channels[i] for i in informative_channels(prepared.train)}
 
 
 def test_wear_raises_heat_and_hum_so_health_is_lower(histories: Histories, prepared: Prepared) -> None:
@@ -93,18 +100,22 @@ def test_any_goes_where_it_hurts_more_than_towards_health(model: Model, historie
     """Of a machine that has its whole life before it, the worse error is to call it worn."""
     held = [model.channels.index("heat"), model.channels.index("hum")]
     young = replace(histories, truth=np.full_like(histories.truth, 90.0))
-    one, other = scenario(model, young, threat("shift", 0.4, aims=("any", "healthy-washing")), held)
-    assert ("any", "healthy-washing", 0.4) == (one["aim"], other["aim"], one["size"])
-    assert one["rmse_cycles"] > other["rmse_cycles"]
+    found = scenario(model, young, threat("shift", 0.4, aims=("any", "healthy-washing")), held)
+    assert [("any", ["size-0.4"]), ("healthy-washing", ["size-0.4"])] == [(k, list(v)) for k, v in found.items()]
+    one, other = found["any"]["size-0.4"], found["healthy-washing"]["size-0.4"]
+    assert one.rmse_cycles > other.rmse_cycles
 
 
 def test_attack_replay_is_found_and_no_failure_is_missed(model: Model, histories: Histories) -> None:
     every = list(range(len(model.channels)))
-    (found,) = scenario(model, histories, threat("replay"), every)
-    clean = harm(answers(model, histories, histories.rows), histories.truth)
-    assert found["rmse_cycles"] > clean["rmse_cycles"] + 5
-    assert found["detected_share"] > 0.5
-    assert found["guarded_missed_failure_share"] <= found["missed_failure_share"]
+    (by_size,) = scenario(model, histories, threat("replay"), every).values()
+    (found,) = by_size.values()
+    clean = worst_answers(answers(model, histories, histories.rows), histories.truth)
+    assert found.rmse_cycles > clean.rmse_cycles + 5
+    assert found.detected_share > 0.5
+    assert found.guarded_missed_failure_share is not None and found.missed_failure_share is not None
+    assert found.guarded_missed_failure_share <= found.missed_failure_share
+    assert len(histories.rows) == found.units
 
 
 def test_the_injection_scales_its_sensors_from_its_cycle_on(
@@ -131,6 +142,19 @@ def test_the_experiment_has_four_signatures_or_none(model: Model, histories: His
     assert {} == experiment(model, histories, injection.model_copy(update={"least_cycles": 10_000}), seed=1)
 
 
+def test_every_scenario_of_the_policy_and_the_experiment_are_run(testbed: Testbed) -> None:
+    few = tuple(
+        threat.model_copy(update={"rows": 5, "sizes": threat.sizes[:1]}) for threat in testbed.threats.scenarios
+    )
+    short = replace(testbed, threats=testbed.threats.model_copy(update={"scenarios": few}))
+    found, injection = run(short), short.threats.asset("toy").injection
+    assert [threat.name for threat in few] == list(found.scenarios)
+    for threat in few:
+        sensors = short.channels[threat.sensors]
+        assert scenario(short.model, short.histories, threat, sensors) == found.scenarios[threat.name]
+    assert experiment(short.model, short.histories, injection, seed=short.threats.seed) == found.experiment
+
+
 def test_units_watched_together_are_what_each_is_alone(model: Model, histories: Histories) -> None:
     """Law: watched(units)[i] == watched([unit i]), whatever their lengths, with what was answered afterwards."""
     every = list(range(len(model.channels)))
@@ -148,5 +172,5 @@ def test_units_watched_together_are_what_each_is_alone(model: Model, histories: 
 
 
 def test_harm_without_a_failing_unit_says_nothing_of_missed_failures() -> None:
-    assert {"rmse_cycles": 10.0} == harm(np.array([60.0]), np.array([50.0], dtype=np.float32))
-    assert 1.0 == harm(np.array([61.0]), np.array([30.0], dtype=np.float32))["missed_failure_share"]
+    assert {"rmse_cycles": 10.0} == worst_answers(np.array([60.0]), np.array([50.0], dtype=np.float32)).to_dict()
+    assert 1.0 == worst_answers(np.array([61.0]), np.array([30.0], dtype=np.float32)).missed_failure_share

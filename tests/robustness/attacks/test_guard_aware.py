@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.attacks.guard_aware import GuardReplay, adapted, adaptive
+from twinseal.robustness.attack import Testbed
+from twinseal.robustness.attacks.guard_aware import GuardReplay, falsify, measure_guard_aware, run
 from twinseal.robustness.histories import Histories, answers, watched
 from twinseal.robustness.methods.stealth_constraints import StealthConstraints, room
 from twinseal.robustness.threats import AdaptiveThreat, Threats
@@ -37,7 +40,7 @@ def replay(model: Model, histories: Histories) -> GuardReplay:
 
 @pytest.fixture(scope="session")
 def told(model: Model, histories: Histories, threat: AdaptiveThreat, replay: GuardReplay) -> list[list[np.ndarray]]:
-    return adapted(model, model.networks.plain, histories, threat, replay)
+    return falsify(model, model.networks.plain, histories, threat, replay)
 
 
 def alarms(model: Model, histories: Histories, rows: list[np.ndarray]) -> list[np.ndarray]:
@@ -75,12 +78,37 @@ def test_whoever_does_not_know_the_guard_is_noticed_at_the_same_size(
     assert float(np.mean(replay.unnoticed(loud))) < 0.5
 
 
-def test_the_measures_say_so(model: Model, histories: Histories, threat: AdaptiveThreat) -> None:
-    found = adaptive(model, histories, threat)
-    assert [0.1, 0.4] == [item["epsilon_sigma"] for item in found]
-    assert {1.0} == {item["unnoticed_share"] for item in found}
-    assert found[0]["commissioned_rise_cycles"] < found[1]["commissioned_rise_cycles"]
-    assert {0.0} == {item["detected_share"] for item in found}
+def test_the_measures_say_so(
+    model: Model, histories: Histories, threat: AdaptiveThreat, told: list[list[np.ndarray]]
+) -> None:
+    found = measure_guard_aware(model, histories, threat)
+    assert ["eps-0.1", "eps-0.4"] == list(found)
+    assert {1.0} == {item.unnoticed_share for item in found.values()}
+    small, large = (item.commissioned for item in found.values())
+    assert small is not None and large is not None and small.rise_cycles < large.rise_cycles
+    assert {0.0} == {item.detected_share for item in found.values()}
+    clean = answers(model, histories, histories.rows)
+    rises = [float(np.mean(answers(model, histories, rows) - clean)) for rows in told]
+    assert rises == [item.rise_cycles for item in found.values()]
+
+
+def test_the_battery_runs_it_at_every_budget_of_the_policy(
+    testbed: Testbed, histories: Histories, threat: AdaptiveThreat
+) -> None:
+    short = threat.model_copy(update={"rounds": 1, "steps": 5})
+    policy = replace(testbed, threats=testbed.threats.model_copy(update={"adaptive": short}))
+    assert measure_guard_aware(testbed.model, histories, short) == run(policy)
+
+
+def test_a_model_without_commissioned_network_has_no_rise_of_one(
+    model: Model, histories: Histories, threat: AdaptiveThreat
+) -> None:
+    plain = Networks.of(model.networks.plain)
+    alone = replace(model, networks=plain, intervals={"plain": model.intervals["plain"]})
+    short = threat.model_copy(update={"epsilon_sigma": (0.1,), "rounds": 1, "steps": 5})
+    (found,) = measure_guard_aware(alone, histories, short).values()
+    assert found.commissioned is None
+    assert "commissioned" not in found.to_dict()
 
 
 def test_the_ear_hears_what_the_whole_guard_hears(model: Model, histories: Histories, replay: GuardReplay) -> None:

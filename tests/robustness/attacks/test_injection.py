@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from twinseal.errors import ConfigError
+from twinseal.measures.robustness import InjectionMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.attacks.injection import Case, cases, factors, inject, worst
+from twinseal.robustness.attack import Testbed
+from twinseal.robustness.attacks.injection import Case, cases, factors, inject, run
 from twinseal.robustness.threats import Injection, Threats
 from twinseal.telemetry.contract import Contract
 
@@ -22,11 +25,13 @@ def injection(threats: Threats) -> Injection:
 
 
 @pytest.fixture(scope="module")
-def measured(network: Ensemble, prepared: Prepared, contract: Contract, injection: Injection) -> dict[str, dict]:
+def measured(
+    network: Ensemble, prepared: Prepared, contract: Contract, injection: Injection
+) -> dict[str, InjectionMeasures]:
     return inject(network, prepared, contract, injection, DIRECTIONS, seed=3)
 
 
-def test_the_four_signatures_are_tried_both_ways(measured: dict[str, dict]) -> None:
+def test_the_four_signatures_are_tried_both_ways(measured: dict[str, InjectionMeasures]) -> None:
     expected = {f"{f}-{s}-{d}" for f in ("biased", "random") for s in ("continuous", "interim") for d in DIRECTIONS}
     assert expected == set(measured) == {case.name for case in cases(DIRECTIONS)}
 
@@ -75,13 +80,13 @@ def test_random_is_drawn_once_for_each_unit_and_sensor_within_its_limits(
 
 
 def test_readings_are_scaled_before_they_are_normalised(
-    measured: dict[str, dict], prepared: Prepared, injection: Injection
+    measured: dict[str, InjectionMeasures], prepared: Prepared, injection: Injection
 ) -> None:
     """2 % of the heat is 6 K, several σ: a percentage of the normalised value would be next to nothing."""
     windows, at = EvaluationSet.of(prepared).windows, prepared.channels.index("heat")
     hottest = (windows.batch()[:, -5:, at] * prepared.normaliser.std[0, at] + prepared.normaliser.mean[0, at]).max()
     expected = float(0.02 * hottest / prepared.normaliser.std[0, at])
-    assert expected == pytest.approx(measured["biased-interim-up"]["largest_shift_sigma"], rel=1e-5)
+    assert expected == pytest.approx(measured["biased-interim-up"].largest_shift_sigma, rel=1e-5)
     assert expected > 0.5
 
 
@@ -91,8 +96,9 @@ def test_sensors_that_read_too_cool_make_the_machine_look_healthy(
     strong = injection.model_copy(update={"biased_percent": 8.0, "random_percent": (7.0, 9.0)})
     measured = inject(network, prepared, contract, strong, DIRECTIONS, seed=3)
     for name in ("biased-interim", "random-interim"):
-        assert 0.0 == measured[f"{name}-up"]["missed_failure_share"]
-        assert 0.2 < measured[f"{name}-down"]["missed_failure_share"]
+        assert 0.0 == measured[f"{name}-up"].missed_failure_share
+        hidden = measured[f"{name}-down"].missed_failure_share
+        assert hidden is not None and 0.2 < hidden
 
 
 def test_a_leap_beyond_the_contract_is_noticed_and_a_small_one_is_not(
@@ -102,18 +108,25 @@ def test_a_leap_beyond_the_contract_is_noticed_and_a_small_one_is_not(
     large = injection.model_copy(update={"biased_percent": 20.0, "random_percent": (20.0, 20.0)})
     quiet = inject(network, prepared, contract, small, DIRECTIONS, seed=3)
     loud = inject(network, prepared, contract, large, DIRECTIONS, seed=3)
-    assert all(case["noticed_share"] <= 0.05 for case in quiet.values())
-    assert {1.0} == {case["noticed_share"] for name, case in loud.items() if "interim" in name}
-    clean = quiet["biased-interim-up"]["rmse_cycles"]
-    assert clean == pytest.approx(loud["biased-interim-up"]["unnoticed_rmse_cycles"], abs=0.5)
-    assert clean + 5.0 < loud["biased-interim-up"]["rmse_cycles"]
+    assert all(case.noticed_share <= 0.05 for case in quiet.values())
+    assert {1.0} == {case.noticed_share for name, case in loud.items() if "interim" in name}
+    clean = quiet["biased-interim-up"].rmse_cycles
+    assert clean == pytest.approx(loud["biased-interim-up"].unnoticed_rmse_cycles, abs=0.5)
+    assert clean + 5.0 < loud["biased-interim-up"].rmse_cycles
 
 
-def test_the_worst_signature_is_the_highest_of_each_number(measured: dict[str, dict]) -> None:
-    highest = worst(measured)
-    assert max(case["rmse_cycles"] for case in measured.values()) == highest["undefended"]["rmse_cycles"]
-    expected = max(case["unnoticed_missed_failure_share"] for case in measured.values())
-    assert expected == highest["unnoticed"]["missed_failure_share"]
+def test_the_worst_signature_is_the_highest_of_each_number(
+    measured: dict[str, InjectionMeasures], testbed: Testbed
+) -> None:
+    found = run(replace(testbed, threats=testbed.threats.model_copy(update={"seed": 3})))
+    assert measured == found.signatures
+    undefended, unnoticed = found.worst_undefended, found.worst_unnoticed
+    cases = list(measured.values())
+    assert max(case.rmse_cycles for case in cases) == undefended.rmse_cycles
+    assert max(case.missed_failure_share or 0.0 for case in cases) == undefended.missed_failure_share
+    assert max(case.unnoticed_rmse_cycles for case in cases) == unnoticed.rmse_cycles
+    expected = max(case.unnoticed_missed_failure_share or 0.0 for case in cases)
+    assert expected == unnoticed.missed_failure_share
 
 
 def test_a_sensor_that_the_network_does_not_read_is_refused(

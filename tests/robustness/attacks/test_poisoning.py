@@ -8,9 +8,12 @@ import pytest
 
 from twinseal.digests import canonical_json
 from twinseal.errors import ConfigError
+from twinseal.measures.poisoning import PoisoningMeasures
+from twinseal.measures.quantity import read
+from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.attacks.poisoning import Poisoning, poison, poisoned, stamped
+from twinseal.robustness.attacks.poisoning import curve, keys, names_of, poison, poisoned, stamped
 from twinseal.robustness.threats import PoisonKind, Threats, Trigger
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -100,14 +103,8 @@ def threat(name: str, *shares: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def result(
-    fleet: Fleet,
-    contract: Contract,
-    make_threats: Callable[..., Threats],
-    preparation: PrepareParams,
-    training: TrainParams,
-) -> Poisoning:
-    policy = make_threats(
+def policy(make_threats: Callable[..., Threats]) -> Threats:
+    return make_threats(
         poisoning=[
             threat("label-healthy-washing", 0.1, 0.5),
             threat("prolonged-history", 0.5),
@@ -115,11 +112,17 @@ def result(
         ],
         retrain_epochs=25,
     )
+
+
+@pytest.fixture(scope="module")
+def result(
+    fleet: Fleet, contract: Contract, policy: Threats, preparation: PrepareParams, training: TrainParams
+) -> PoisoningMeasures:
     return poison(fleet, contract, policy, preparation=preparation, training=training)
 
 
-def test_a_prolonged_history_harms_unnoticed(result: Poisoning) -> None:
-    prolonged = result.attacks[-2]
+def test_a_prolonged_history_harms_unnoticed(result: PoisoningMeasures) -> None:
+    prolonged = result.attacks["prolonged-history"]["share-0.5"]
     assert prolonged.undefended.rmse_cycles > result.clean.rmse_cycles + 5.0
 
 
@@ -138,47 +141,81 @@ def test_the_numbers_do_not_depend_on_how_many_workers_there_are(
     assert alone == together
 
 
-def test_every_threat_is_run_at_every_share_of_the_training_units(result: Poisoning) -> None:
+def test_every_threat_is_run_at_every_share_of_the_training_units(result: PoisoningMeasures) -> None:
     expected = [("label-healthy-washing", 1), ("label-healthy-washing", 5), ("prolonged-history", 5), ("backdoor", 5)]
-    assert expected == [(attack.threat, attack.units_poisoned) for attack in result.attacks]
+    ran = [(name, found.units_poisoned) for name, by_share in result.attacks.items() for found in by_share.values()]
+    assert expected == ran
+    names = [f"label-healthy-washing/share-{share}" for share in (0.1, 0.5)]
+    assert (*names, "prolonged-history/share-0.5", "backdoor/share-0.5") == names_of(result)
 
 
-def test_a_backdoor_that_nobody_stops_opens_and_a_clean_network_does_not_know_it(result: Poisoning) -> None:
-    backdoor = result.attacks[-1]
+def test_every_key_that_is_written_can_be_named_by_a_gate(result: PoisoningMeasures, policy: Threats) -> None:
+    writable = keys(policy)
+    assert writable == {
+        "attacks": frozenset(result.attacks),
+        **{f"attacks/{threat}": frozenset(by_share) for threat, by_share in result.attacks.items()},
+    }
+
+
+def test_a_backdoor_that_nobody_stops_opens_and_a_clean_network_does_not_know_it(result: PoisoningMeasures) -> None:
+    backdoor = result.attacks["backdoor"]["share-0.5"]
     assert result.clean.trigger_success_share == 0.0
     assert backdoor.undefended.trigger_success_share is not None
     assert backdoor.undefended.trigger_success_share > 0.5
 
 
-def test_label_washing_of_half_the_units_ruins_the_estimate(result: Poisoning) -> None:
-    few, many = result.attacks[:2]
+def test_label_washing_of_half_the_units_ruins_the_estimate(result: PoisoningMeasures) -> None:
+    few, many = result.attacks["label-healthy-washing"].values()
     assert many.undefended.rmse_cycles > few.undefended.rmse_cycles + 5.0
     assert many.undefended.rmse_cycles > result.clean.rmse_cycles + 10.0
 
 
-def test_screening_notices_labels_that_contradict_the_history_and_not_a_history_told_anew(result: Poisoning) -> None:
-    noticed = {attack.threat: attack.noticed_share for attack in result.attacks}
-    assert {"label-healthy-washing": 1.0, "prolonged-history": 0.0, "backdoor": 1.0} == noticed
+def test_screening_notices_labels_that_contradict_the_history_and_not_a_history_told_anew(
+    result: PoisoningMeasures,
+) -> None:
+    noticed = {name: {found.noticed_share for found in by_share.values()} for name, by_share in result.attacks.items()}
+    assert {"label-healthy-washing": {1.0}, "prolonged-history": {0.0}, "backdoor": {1.0}} == noticed
 
 
-def test_what_is_noticed_never_trains(result: Poisoning) -> None:
-    backdoor, prolonged = result.attacks[-1], result.attacks[-2]
-    assert result.clean == backdoor.screened
-    assert prolonged.undefended == prolonged.screened
+def test_what_is_noticed_never_trains(result: PoisoningMeasures) -> None:
+    backdoor, prolonged = result.attacks["backdoor"]["share-0.5"], result.attacks["prolonged-history"]["share-0.5"]
+    assert result.clean == backdoor.after_screening
+    assert prolonged.undefended == prolonged.after_screening
 
 
-def test_the_measures_say_the_worst_with_and_without_screening(result: Poisoning) -> None:
-    measures = result.measures()
-    assert canonical_json(measures)
-    assert (
-        max(a["rmse_increase_cycles"] for a in measures["attacks"])
-        == (measures["worst"]["undefended"]["rmse_increase_cycles"])
-    )
-    screened = [a["after_screening"]["rmse_increase_cycles"] for a in measures["attacks"]]
-    assert max(screened) == measures["worst"]["unnoticed"]["rmse_increase_cycles"]
-    assert 0.0 == measures["worst"]["unnoticed"]["trigger_success_share"]
-    assert {"epochs": 25, "trigger_windows": result.windows} == measures["schedule"]
-    assert [a["name"] for a in measures["attacks"]] == [row["threat"] for row in result.curve()]
+def test_an_attack_without_trigger_says_nothing_of_one_also_where_only_clean_data_trained(
+    result: PoisoningMeasures,
+) -> None:
+    for found in (*result.attacks["label-healthy-washing"].values(), *result.attacks["prolonged-history"].values()):
+        assert (None, None) == (
+            found.undefended.trigger_success_share,
+            found.after_screening.trigger_success_share,
+        )
+
+
+def test_the_measures_say_the_worst_with_and_without_screening(result: PoisoningMeasures, prepared: Prepared) -> None:
+    assert canonical_json(result.to_dict())
+    assert result == read(PoisoningMeasures, result.to_dict(), "poison")
+    found = [item for by_share in result.attacks.values() for item in by_share.values()]
+    undefended = [item.undefended for item in found]
+    assert max(a.rmse_increase_cycles for a in undefended) == result.worst_undefended.rmse_increase_cycles
+    assert max(a.rmse_cycles for a in undefended) == result.worst_undefended.rmse_cycles
+    screened = [item.after_screening for item in found]
+    assert max(a.rmse_increase_cycles for a in screened) == result.worst_unnoticed.rmse_increase_cycles
+    assert 0.0 == result.worst_unnoticed.trigger_success_share
+    failing = int(EvaluationSet.of(prepared).failing.sum())
+    assert (25, failing) == (result.retraining.epochs, result.retraining.trigger_windows)
+
+
+def test_the_curve_has_a_row_for_each_attack(result: PoisoningMeasures) -> None:
+    rows = curve(result)
+    expected = [(threat, share) for threat, by_share in result.attacks.items() for share in by_share]
+    assert expected == [(row["threat"], f"share-{row['share']:g}") for row in rows]
+    assert ["label-healthy-washing 10%", "label-healthy-washing 50%"] == [row["name"] for row in rows[:2]]
+    backdoor, found = rows[-1], result.attacks["backdoor"]["share-0.5"]
+    assert found.noticed_share == backdoor["noticed_share"]
+    assert found.undefended.trigger_success_share == backdoor["trigger_success_share"]
+    assert found.after_screening.rmse_cycles == backdoor["screened_rmse_cycles"]
 
 
 def test_a_trigger_on_a_channel_that_the_network_does_not_read_is_refused(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from twinseal.prognostics.ensemble import Ensemble
-from twinseal.prognostics.gradient_boosting import predictor
+from twinseal.prognostics.gradient_boosting import fit_boosting
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attacks.owned_sensors import fewest, hold
 from twinseal.robustness.methods.art import PGD_STEP, UNREACHABLE, ArtTarget
@@ -42,14 +42,14 @@ def test_the_same_settings_give_what_art_gives(
     network: Ensemble, prepared: Prepared, method: str, aim: str, steps: int
 ) -> None:
     x, y, epsilon = prepared.test.batch(), prepared.test.rul, 0.2
-    target = NetworkTarget.of(network, prepared.test)
-    target = ArtTarget(target, prepared.rul_cap_cycles)
+    attacked = NetworkTarget.of(network, prepared.test)
+    target = ArtTarget(attacked, prepared.rul_cap_cycles)
     by_art = target.attacked(x, y, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)  # type: ignore[arg-type]
     step = epsilon / steps * (PGD_STEP if method == "pgd" else 1.0)
     goal = UNREACHABLE * prepared.rul_cap_cycles
     direction = torch.from_numpy(target.estimates(x) - y if aim == "any" else np.full_like(y, goal)).sign()
-    ours = ascend(target, torch.from_numpy(x), direction, epsilon, steps=steps, step=step)
-    assert float(np.abs(target.estimates(by_art) - estimates(target, ours.numpy())).max()) < 1e-4 * 125
+    ours = ascend(attacked, torch.from_numpy(x), direction, epsilon, steps=steps, step=step)
+    assert float(np.abs(target.estimates(by_art) - estimates(attacked, ours.numpy())).max()) < 1e-4 * 125
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -125,7 +125,7 @@ def test_more_sensors_than_there_are_cannot_be_owned() -> None:
 
 def test_trees_are_attacked_by_asking(prepared: Prepared) -> None:
     """Gradient boosting has no gradient: questions find what moves it, and more questions find more."""
-    predict = predictor(prepared, seed=1, rounds=20)
+    predict = fit_boosting(prepared, seed=1, rounds=20)
     test = prepared.test
     target = PredictorTarget(predict, test.context())
     x, box = test.batch(), Box.around(torch.from_numpy(test.batch()), 0.3)

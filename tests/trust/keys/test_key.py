@@ -10,12 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinseal.errors import KeyAccessError, SignatureError, TwinsealError
-from twinseal.trust.keys.key import fingerprint, generate, needs_passphrase, open_signer, public_key, read_public_key
+from twinseal.trust.keys.key import (
+    fingerprint,
+    generate_key_pair,
+    needs_passphrase,
+    open_signer,
+    public_key,
+    read_public_key,
+    short_fingerprint,
+)
 
 
 @pytest.fixture
 def pem(tmp_path: Path) -> Path:
-    generate(tmp_path / "keys" / "alice.pem", passphrase=None)
+    generate_key_pair(tmp_path / "keys" / "alice.pem", passphrase=None)
     return tmp_path / "keys" / "alice.pem"
 
 
@@ -23,7 +31,7 @@ def pem(tmp_path: Path) -> Path:
 def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("TWINSEAL_PASSPHRASE", "TWINSEAL_ALICE_PASSPHRASE"):
         monkeypatch.delenv(name, raising=False)
-    generate(tmp_path / "alice.pem", passphrase=b"right")
+    generate_key_pair(tmp_path / "alice.pem", passphrase=b"right")
     return tmp_path / "alice.pem"
 
 
@@ -50,13 +58,13 @@ def test_the_same_bytes_and_key_give_the_same_signature(pem: Path) -> None:
 
 def test_a_signer_shows_which_key_and_never_the_key(pem: Path) -> None:
     signer = open_signer(f"file:{pem}")
-    assert f"KeySigner({signer.public_key.keyid[:12]}…)" == repr(signer)
+    assert f"KeySigner({short_fingerprint(signer.public_key)}…)" == repr(signer)
 
 
 def test_a_key_is_never_overwritten(pem: Path) -> None:
     before = pem.read_bytes()
     with pytest.raises(KeyAccessError, match="expected no key there yet, found one"):
-        generate(pem, passphrase=None)
+        generate_key_pair(pem, passphrase=None)
     assert before == pem.read_bytes()
 
 

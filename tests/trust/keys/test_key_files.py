@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from twinseal.errors import KeyAccessError
 from twinseal.trust.keys import key_files, pkcs8
-from twinseal.trust.keys.key import generate, open_signer
+from twinseal.trust.keys.key import generate_key_pair, open_signer
 
 AES = bytes.fromhex("060960864801650304012a")
 PBES2, PBKDF2, SCRYPT = (bytes.fromhex(x) for x in ("06092a864886f70d01050d", "06092a864886f70d01050c", "06092b06010401da47040b"))  # fmt: skip  # noqa: E501
@@ -26,7 +26,7 @@ PBES2, PBKDF2, SCRYPT = (bytes.fromhex(x) for x in ("06092a864886f70d01050d", "0
 
 @pytest.fixture
 def pem(tmp_path: Path) -> Path:
-    generate(tmp_path / "keys" / "alice.pem", passphrase=None)
+    generate_key_pair(tmp_path / "keys" / "alice.pem", passphrase=None)
     return tmp_path / "keys" / "alice.pem"
 
 
@@ -48,7 +48,7 @@ def test_a_key_in_a_folder_that_others_may_write_to_is_refused(pem: Path, mode: 
     pem.parent.chmod(mode)
     assert "chmod go-w" in refused(pem, f"only its owner can exchange a key, got mode {mode:04o}").remedy
     with pytest.raises(KeyAccessError, match="only its owner can exchange a key"):
-        generate(pem.with_name("bruno.pem"), passphrase=None)
+        generate_key_pair(pem.with_name("bruno.pem"), passphrase=None)
     assert ["alice.pem", "alice.pub"] == sorted(path.name for path in pem.parent.iterdir())
 
 
@@ -89,7 +89,7 @@ def test_a_key_swapped_between_check_and_use_is_not_the_one_that_signs(
     pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = open_signer(f"file:{pem}").public_key
-    generate(tmp_path / "mallory.pem", passphrase=None)
+    generate_key_pair(tmp_path / "mallory.pem", passphrase=None)
     check, swaps = key_files._check_file, []
 
     def check_then_swap(path: Path, found: os.stat_result) -> None:
@@ -107,7 +107,7 @@ def test_a_folder_swapped_between_check_and_use_is_not_the_one_that_is_read(
 ) -> None:
     honest = open_signer(f"file:{pem}").public_key
     evil = pem.parent.with_name("evil")
-    generate(evil / "alice.pem", passphrase=None)
+    generate_key_pair(evil / "alice.pem", passphrase=None)
     check = key_files._check_folder
 
     def check_then_swap(path: Path, found: os.stat_result) -> None:
@@ -128,7 +128,7 @@ def test_a_huge_file_is_refused_and_not_read_to_its_end(tmp_path: Path) -> None:
 
 def test_two_keys_or_anything_beside_a_key_are_refused(pem: Path, tmp_path: Path) -> None:
     one = pem.read_bytes()
-    generate(tmp_path / "other.pem", passphrase=None)
+    generate_key_pair(tmp_path / "other.pem", passphrase=None)
     for content in (one + (tmp_path / "other.pem").read_bytes(), b"comment\n" + one, one + b"x", one + one):
         refused(put(tmp_path / "alice.pem", content), "expected a PKCS #8 private key in PEM, and nothing beside it")
 
@@ -196,21 +196,21 @@ def test_the_dearest_passphrase_that_is_taken_ends_in_seconds(
 
 
 def test_keys_are_encrypted_so_that_a_guess_is_dear(tmp_path: Path) -> None:
-    generate(tmp_path / "alice.pem", passphrase=b"right")
-    ours = pkcs8.derivation((tmp_path / "alice.pem").read_bytes())
+    generate_key_pair(tmp_path / "alice.pem", passphrase=b"right")
+    ours = pkcs8.read_derivation((tmp_path / "alice.pem").read_bytes())
     assert pkcs8.KeyDerivation("scrypt", (16384, 8, 5)) == ours
-    assert ours.strong
+    assert ours.is_strong
     key, form = ec.generate_private_key(ec.SECP256R1()), serialization.PrivateFormat.PKCS8
-    librarys = pkcs8.derivation(
+    librarys = pkcs8.read_derivation(
         key.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"x"))
     )
-    assert ("PBKDF2", False) == (librarys.name, librarys.strong)
+    assert ("PBKDF2", False) == (librarys.name, librarys.is_strong)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs OpenSSL's command line")
 @pytest.mark.parametrize("how", [["-scrypt"], ["-v2", "aes-256-cbc", "-iter", "600000"], ["-v1", "PBE-SHA1-3DES"]])
 def test_openssl_reads_our_keys_and_we_read_its(tmp_path: Path, how: list[str]) -> None:
-    generate(tmp_path / "ours.pem", passphrase=b"right")
+    generate_key_pair(tmp_path / "ours.pem", passphrase=b"right")
     theirs, keep = tmp_path / "theirs.pem", ["-passin", "pass:right", "-passout", "pass:right"]
     subprocess.run(
         ["openssl", "pkcs8", "-topk8", *how, "-in", tmp_path / "ours.pem", "-out", theirs, *keep], check=True
@@ -229,7 +229,7 @@ def test_a_key_opens_with_the_passphrase_that_it_was_encrypted_with(passphrase: 
     key = ec.generate_private_key(ec.SECP256R1())
     pkcs8_costs, pkcs8.SCRYPT_COSTS = pkcs8.SCRYPT_COSTS, (2, 1, 1)  # what is tested is the form, not its price
     try:
-        pem = pkcs8.encrypted(key, passphrase)
+        pem = pkcs8.encrypt_key(key, passphrase)
     finally:
         pkcs8.SCRYPT_COSTS = pkcs8_costs
     opened = serialization.load_pem_private_key(pem, passphrase)
@@ -241,16 +241,16 @@ def test_any_bytes_are_a_derivation_or_a_value_error(data: bytes) -> None:
     text = base64.b64encode(data) or b"A"
     pem = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + text + b"\n-----END ENCRYPTED PRIVATE KEY-----\n"
     with pytest.raises(ValueError, match="a |an |costs|at most|Incorrect|Invalid|number of data"):
-        pkcs8.derivation(pem)
+        pkcs8.read_derivation(pem)
 
 
 def test_no_passphrase_in_a_refusal(tmp_path: Path) -> None:
-    generate(tmp_path / "alice.pem", passphrase=b"right")
+    generate_key_pair(tmp_path / "alice.pem", passphrase=b"right")
     error = refused(tmp_path / "alice.pem", "right passphrase", passphrase=b"hunter2-secret")
     assert "hunter2" not in "".join(traceback.format_exception(error)) + error.remedy
 
 
 def test_a_private_key_cannot_be_called_as_its_public_half(tmp_path: Path) -> None:
     with pytest.raises(KeyAccessError, match="expected another name for a private key"):
-        generate(tmp_path / "alice.pub", passphrase=None)
+        generate_key_pair(tmp_path / "alice.pub", passphrase=None)
     assert [] == list(tmp_path.iterdir())

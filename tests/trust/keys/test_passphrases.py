@@ -10,7 +10,7 @@ import pytest
 
 from twinseal.errors import KeyAccessError
 from twinseal.trust.keys import passphrases
-from twinseal.trust.keys.key import generate, needs_passphrase, open_signer
+from twinseal.trust.keys.key import generate_key_pair, needs_passphrase, open_signer
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def pipe(data: bytes) -> int:
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[list[str]]:
     for holder in ("alice", "bruno"):
-        generate(tmp_path / f"{holder}.pem", passphrase=b"right")
+        generate_key_pair(tmp_path / f"{holder}.pem", passphrase=b"right")
     return [f"file:{tmp_path}/{holder}.pem" for holder in ("alice", "bruno")]
 
 
@@ -67,25 +67,25 @@ def test_the_number_of_a_descriptor_that_is_read_may_mean_another_file_later(
 def test_the_command_lines_descriptor_comes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINSEAL_PASSPHRASE_FD", "999")
     passphrases.descriptors.choose(pipe(b"chosen\n"))
-    assert b"chosen" == passphrases.find("alice")
+    assert b"chosen" == passphrases.find_passphrase("alice")
     assert "chosen" not in repr(passphrases.descriptors)
 
 
 def test_the_order_is_the_holders_own_then_the_descriptors_then_the_common_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (None, False) == (passphrases.find("alice"), passphrases.available("alice"))
+    assert (None, False) == (passphrases.find_passphrase("alice"), passphrases.is_available("alice"))
     monkeypatch.setenv("TWINSEAL_PASSPHRASE", "common")
-    assert b"common" == passphrases.find("alice")
+    assert b"common" == passphrases.find_passphrase("alice")
     passphrases.descriptors.choose(pipe(b"line"))
-    assert b"line" == passphrases.find("alice")
+    assert b"line" == passphrases.find_passphrase("alice")
     monkeypatch.setenv("TWINSEAL_ALICE_PASSPHRASE", "own")
-    assert [b"own", b"line"] == [passphrases.find(holder) for holder in ("alice", "bruno")]
+    assert [b"own", b"line"] == [passphrases.find_passphrase(holder) for holder in ("alice", "bruno")]
     monkeypatch.setenv("TWINSEAL_ALICE_PASSPHRASE", "")
-    assert b"line" == passphrases.find("alice")
+    assert b"line" == passphrases.find_passphrase("alice")
 
 
 def test_a_passphrase_that_is_no_text_is_taken_as_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environb, b"TWINSEAL_PASSPHRASE", b"p\xff\xfe")
-    assert b"p\xff\xfe" == passphrases.find("alice")
+    assert b"p\xff\xfe" == passphrases.find_passphrase("alice")
 
 
 @pytest.mark.parametrize("number", ["999", "1", "2", "-1", "x", "3.0", "hunter2-secret", "9" * 30, "³"])
@@ -104,11 +104,11 @@ def test_a_descriptor_without_a_line_or_with_an_endless_one_or_of_a_folder_is_re
         descriptors = passphrases.Descriptors()
         descriptors.choose(pipe(data))
         with pytest.raises(KeyAccessError, match=said):
-            descriptors.line()
+            descriptors.read_line()
     folder, descriptors = os.open(tmp_path, os.O_RDONLY), passphrases.Descriptors()
     descriptors.choose(folder)
     with pytest.raises(KeyAccessError, match="Is a directory"):
-        descriptors.line()
+        descriptors.read_line()
     os.close(folder)
 
 
@@ -117,6 +117,6 @@ def test_what_follows_the_line_is_left_for_others() -> None:
     copy = os.dup(number)
     descriptors = passphrases.Descriptors()
     descriptors.choose(number)
-    assert b"right" == descriptors.line()
+    assert b"right" == descriptors.read_line()
     assert b"yes\n" == os.read(copy, 99)
     os.close(copy)

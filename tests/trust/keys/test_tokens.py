@@ -135,11 +135,11 @@ def test_others_tools_accept_what_a_token_signed(scene: Scene, tmp_path: Path) -
 
 
 def test_a_reviewers_signature_by_token_counts_for_the_role(scene: Scene, tmp_path: Path) -> None:
-    from twinseal.trust.release.model_role import count
+    from twinseal.trust.release.model_role import count_approvals
 
     release = describe(make_bundle(tmp_path / "bundle", scene.home))
     role = repository.stage(scene.home, release, expires=scene.roles.expiry("reviewer", NOW))
-    tally = count(role, scene.signatures(role, "alice"), scene.anchor, "pump-rul")
+    tally = count_approvals(role, scene.signatures(role, "alice"), scene.anchor, "pump-rul")
     assert (("alice",), 1) == (tally.signed, tally.missing)
 
 
@@ -175,7 +175,7 @@ def test_every_error_that_has_a_meaning_is_one_of_the_librarys(name: str) -> Non
     error = getattr(pkcs11, name)
     assert issubclass(error, pkcs11.PKCS11Error)
     expected, got, remedy = tokens._MEANINGS[name]
-    explained = tokens._explained(TokenUri.parse("pkcs11:token=x"), error("details"))
+    explained = tokens._translate_error(TokenUri.parse("pkcs11:token=x"), error("details"))
     assert (f"pkcs11:token=x: expected {expected}, got {got}", remedy) == (str(explained), explained.remedy)
 
 

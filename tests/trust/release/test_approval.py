@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -24,10 +25,12 @@ from twinseal.errors import (
     TrustError,
 )
 from twinseal.trust.audit import Log
-from twinseal.trust.dsse import sign_envelope
+from twinseal.trust.keys.key import NamedSigner, fingerprint
 from twinseal.trust.release import repository
 from twinseal.trust.release.approval import Reviews, approve, read_all, reject
 from twinseal.trust.release.release import Release
+from twinseal.trust.release.request import Request
+from twinseal.trust.signing.dsse import sign_envelope
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,11 @@ def role(scene: Scene, release: Release) -> bytes:
     return repository.stage(scene.home, release, expires=scene.roles.expiry("reviewer", NOW))
 
 
+@pytest.fixture(scope="module")
+def waiting(release: Release, role: bytes) -> Request:
+    return Request(release, role)
+
+
 @pytest.fixture
 def approvals(tmp_path: Path) -> Path:
     return tmp_path / "approvals"
@@ -50,22 +58,16 @@ def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "log")
 
 
-Act = Callable[..., Path]
+Act = Callable[..., Path]  # of the file that it wrote
 
 
 @pytest.fixture
 def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bundle: Path, log: Log) -> Act:
-    def act(holder: str, /, **more: Any) -> Path:
-        said = {
-            "holder": holder,
-            "signer": scene.signer(holder),
-            "now": NOW,
-            "comment": "seen",
-            "anchor": scene.anchor,
-            "audit": log,
-        }
-        bundle = more.pop("bundle", honest_bundle)
-        return approve(approvals, role, more.pop("release_bytes", release.to_bytes()), bundle, **said | more)
+    def act(key: str, /, **more: Any) -> Path:
+        reviewer = NamedSigner(more.pop("holder", key), scene.signer(key))
+        request = Request(more.pop("release", release), role)
+        options = {"anchor": scene.anchor, "audit": log, "now": NOW, "comment": "seen"}
+        return approve(approvals, request, more.pop("bundle", honest_bundle), reviewer, **options | more).path
 
     return act
 
@@ -73,15 +75,9 @@ def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bun
 @pytest.fixture
 def no(scene: Scene, release: Release, role: bytes, approvals: Path, log: Log) -> Act:
     def act(holder: str, /, **more: Any) -> Path:
-        said = {
-            "holder": holder,
-            "signer": scene.signer(holder),
-            "now": NOW,
-            "comment": "no",
-            "anchor": scene.anchor,
-            "audit": log,
-        }
-        return reject(approvals, role, release.to_bytes(), **said | more)
+        reviewer = NamedSigner(holder, scene.signer(holder))
+        options = {"anchor": scene.anchor, "audit": log, "now": NOW, "comment": "no"}
+        return reject(approvals, Request(release, role), reviewer, **options | more).path
 
     return act
 
@@ -91,23 +87,22 @@ def standings(reviews: Reviews) -> dict[str, str]:
 
 
 def test_approvals_add_up_to_a_publication(
-    stage: Scene, role: bytes, release: Release, approvals: Path, yes: Act, no: Act
+    stage: Scene, waiting: Request, release: Release, approvals: Path, yes: Act, no: Act
 ) -> None:
-    none = read_all(approvals, role, stage.anchor)
+    none = read_all(approvals, waiting, stage.anchor)
     assert (len(none.items), none.count.missing) == (0, 2)
     yes("alice")
-    assert 1 == read_all(approvals, role, stage.anchor).count.missing
+    assert 1 == read_all(approvals, waiting, stage.anchor).count.missing
     no("chiara", comment="the pump was never in the fleet")
     yes("bruno")
-    reviews = read_all(approvals, role, stage.anchor)
+    reviews = read_all(approvals, waiting, stage.anchor)
     assert {"alice": "approved", "bruno": "approved", "chiara": "rejected"} == standings(reviews)
     assert ["seen", "seen", "the pump was never in the fleet"] == [item.comment for item in reviews.items]
     assert {"2026-03-01T12:00:00Z"} == {item.time for item in reviews.items}
     published = repository.publish(
         stage.home,
-        role,
+        waiting,
         reviews.signatures,
-        release.to_bytes(),
         registrar=stage.signer("registrar"),
         roles=stage.roles,
         now=NOW,
@@ -116,14 +111,14 @@ def test_approvals_add_up_to_a_publication(
 
 
 def test_a_rejection_is_never_counted_and_takes_an_approval_back(
-    scene: Scene, role: bytes, approvals: Path, yes: Act, no: Act
+    scene: Scene, waiting: Request, approvals: Path, yes: Act, no: Act
 ) -> None:
     yes("alice")
     no("alice")
-    reviews = read_all(approvals, role, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor)
     assert ({"alice": "rejected"}, (), ()) == (standings(reviews), reviews.signatures, reviews.count.signed)
     with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
-        reviews.count.demand()
+        reviews.count.require_complete()
 
 
 def test_an_approval_runs_every_check_of_the_twin_first(bundle: Path, approvals: Path, yes: Act) -> None:
@@ -145,14 +140,17 @@ def test_whoever_is_no_reviewer_cannot_approve(scene: Scene, approvals: Path, ye
 @pytest.mark.attack("P")
 def test_a_reviewer_cannot_sign_as_another(scene: Scene, approvals: Path, yes: Act) -> None:
     """A reviewer signs under another's name."""
-    with pytest.raises(KeyAccessError, match="bruno: expected the key .* that the anchor has, got KeySigner"):
+    shown = {item.name: fingerprint(item.key)[:16] for item in scene.anchor.roles["reviewer"].holders}
+    with pytest.raises(
+        KeyAccessError, match=f"bruno: expected the key {shown['bruno']}… that the anchor has, got {shown['alice']}…"
+    ):
         yes("alice", holder="bruno")
     assert not approvals.exists()
 
 
 def test_another_release_than_the_staged_one_is_not_approved(release: Release, approvals: Path, yes: Act) -> None:
     with pytest.raises(DigestMismatchError, match="pump-rul/release.json: expected sha256"):
-        yes("alice", release_bytes=replace(release, version=2).to_bytes())
+        yes("alice", release=replace(release, version=2))
     assert not approvals.exists()
 
 
@@ -174,7 +172,7 @@ def test_an_approval_of_an_earlier_release_is_stale_and_no_error(
     yes("alice")
     following = replace(release, version=2, parent_version=1)
     role = repository.stage(scene.home, following, expires=NOW + timedelta(days=9))
-    reviews = read_all(approvals, role, scene.anchor)
+    reviews = read_all(approvals, Request(following, role), scene.anchor)
     assert ({"alice": "stale"}, 2) == (standings(reviews), reviews.count.missing)
     assert "about another release (version 1 of pump-rul)" in reviews.items[0].reason
 
@@ -210,6 +208,11 @@ def _folder(approvals: Path) -> None:
     (approvals / "alice.json").mkdir()
 
 
+def _fifo(approvals: Path) -> None:
+    (approvals / "alice.json").unlink()
+    os.mkfifo(approvals / "alice.json")
+
+
 @pytest.mark.attack("P")
 @pytest.mark.parametrize(
     ("attack", "reason"),
@@ -231,59 +234,64 @@ def _folder(approvals: Path) -> None:
         (_junk, "expected JSON"),
         (_endless, "expected at most 262144 bytes"),
         (_folder, "expected a review, got none"),
+        (_fifo, "expected a review, got none"),
     ],
 )
 def test_a_forged_approval_is_shown_as_invalid_and_stops_nobody(
-    scene: Scene, role: bytes, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str
+    scene: Scene, waiting: Request, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str
 ) -> None:
     """A forged approval lies among the approvals."""
     yes("alice")
-    assert ("alice",) == read_all(approvals, role, scene.anchor).count.signed
+    assert ("alice",) == read_all(approvals, waiting, scene.anchor).count.signed
     attack(approvals)
     yes("chiara")
-    reviews = read_all(approvals, role, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor)
     forged = reviews.items[0]
     assert ("invalid", "", "") == (forged.standing, forged.comment, forged.time)
     assert reason in forged.reason
     assert (("chiara",), 1) == (reviews.count.signed, len(reviews.signatures))
 
 
-def test_a_reviewer_who_signs_anothers_name_is_invalid(scene: Scene, role: bytes, approvals: Path, yes: Act) -> None:
+def test_a_reviewer_who_signs_anothers_name_is_invalid(
+    scene: Scene, waiting: Request, approvals: Path, yes: Act
+) -> None:
     """Alice's own key, Alice's own file, and all of it signed: but it says that Bruno decided."""
     value = json.loads(yes("alice").read_bytes())
     said = json.loads(base64.b64decode(value["review"]["payload"]))
     said["predicate"]["holder"] = value["holder"] = "bruno"
     value["review"] = json.loads(sign_envelope(canonical_json(said), scene.signer("alice")))
     (approvals / "alice.json").write_text(json.dumps(value))
-    reviews = read_all(approvals, role, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor)
     assert (standings(reviews), reviews.count.signed) == ({"alice": "invalid"}, ())
 
 
 @pytest.mark.attack("P")
-def test_one_reviewers_signature_in_two_files_counts_once(scene: Scene, role: bytes, approvals: Path, yes: Act) -> None:
+def test_one_reviewers_signature_in_two_files_counts_once(
+    scene: Scene, waiting: Request, approvals: Path, yes: Act
+) -> None:
     """One reviewer's signature lies in two approvals."""
     data = yes("alice").read_bytes()
     (approvals / "alice2.json").write_bytes(data)
-    reviews = read_all(approvals, role, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor)
     assert ({"alice": "approved", "alice2": "invalid"}, 1) == (standings(reviews), reviews.count.missing)
 
 
-def test_no_folder_is_no_approval(scene: Scene, role: bytes, tmp_path: Path) -> None:
-    assert () == read_all(tmp_path / "none", role, scene.anchor).items
+def test_no_folder_is_no_approval(scene: Scene, waiting: Request, tmp_path: Path) -> None:
+    assert () == read_all(tmp_path / "none", waiting, scene.anchor).items
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200))
 def test_hostile_bytes_in_approvals_are_reported_and_nothing_else(
-    scene: Scene, role: bytes, tmp_path: Path, data: bytes
+    scene: Scene, waiting: Request, tmp_path: Path, data: bytes
 ) -> None:
     (tmp_path / "alice.json").write_bytes(data)
-    assert {"alice": "invalid"} == standings(read_all(tmp_path, role, scene.anchor))
+    assert {"alice": "invalid"} == standings(read_all(tmp_path, waiting, scene.anchor))
 
 
 @given(data=st.binary(max_size=200))
 def test_hostile_bytes_in_place_of_a_role_are_refused(
-    scene: Scene, tmp_path_factory: pytest.TempPathFactory, data: bytes
+    scene: Scene, release: Release, tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
     with pytest.raises(TrustError):
-        read_all(tmp_path_factory.getbasetemp(), data, scene.anchor)
+        read_all(tmp_path_factory.getbasetemp(), Request(release, data), scene.anchor)

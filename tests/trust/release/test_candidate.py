@@ -12,20 +12,20 @@ from tests.trust.scenes import (
     POLICY_SHA,
     Edit,
     Scene,
-    about,
     attest,
     describe,
     judge,
     make_bundle,
-    saying,
     statements,
     unchanged,
+    with_digests,
+    with_predicate,
 )
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, SignatureError, TrustError
 from twinseal.evidence import Statement, Subject
 from twinseal.files import inventory
-from twinseal.trust.release.candidate import verify_bundle, verify_release
+from twinseal.trust.release.candidate import require_bundle, verify_bundle, verify_release
 from twinseal.trust.release.oms import sign_directory
 
 OTHER = sha256(b"other")
@@ -148,7 +148,7 @@ def test_evidence_signed_by_the_builder_for_the_assessor_is_refused(scene: Scene
 
 
 def _signed_by(scene: Scene, holder: str, statement: Statement) -> bytes:
-    from twinseal.trust.dsse import sign_envelope
+    from twinseal.trust.signing.dsse import sign_envelope
 
     return sign_envelope(statement.to_bytes(), scene.signer(holder))
 
@@ -163,11 +163,11 @@ def test_missing_evidence_is_refused(scene: Scene, bundle: Path, stage: str) -> 
 def test_evidence_of_one_stage_in_the_place_of_another_is_refused(scene: Scene, bundle: Path) -> None:
     shutil.copy(bundle / "evidence/poison.dsse.json", bundle / "evidence/evade.dsse.json")
     judge(bundle, scene.home, "pump-rul", unchanged)
-    with pytest.raises(EvidenceError, match="windows that evade ran on"):
+    with pytest.raises(EvidenceError, match="evade: about something else: no windows it ran on on record"):
         verify_bundle(bundle, scene.anchor)
 
 
-# Steps 4 to 8: what the statements say. Each is signed by the right role: an honest key, a statement that does not fit.
+# Steps 4 to 7: what the statements say. Each is signed by the right role: an honest key, a statement that does not fit.
 
 
 def _without_subjects(*prefixes: str) -> Edit:
@@ -204,6 +204,7 @@ def _less_materials(prefix: str) -> Edit:
 
 
 RAW, ACCEPTED = "data/raw/telemetry.parquet", "data/accepted/telemetry.parquet"
+ELSE = "about something else"
 WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
 
 
@@ -212,54 +213,85 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
     ("stage", "edit", "error", "message"),
     [
         # 4
-        ("validate", saying(result="WARNED"), GateRefusedError, "validate: expected the result PASSED, got WARNED"),
-        ("evade", saying(result="FAILED"), GateRefusedError, "evade: expected the result PASSED, got FAILED"),
-        ("poison", saying(result="passed"), GateRefusedError, "poison: expected the result PASSED, got passed"),
-        ("poison", saying(result=None), GateRefusedError, "poison: expected the result PASSED, got none"),
-        ("poison", saying(result=["PASSED"]), GateRefusedError, "poison: expected the result PASSED, got none"),
-        ("assess", saying(verificationResult="FAILED"), GateRefusedError, "verdict: expected PASSED, got FAILED"),
-        ("assess", saying(verificationResult=""), GateRefusedError, "verdict: expected PASSED, got none"),
-        ("assess", saying(verificationResult=True), GateRefusedError, "verdict: expected PASSED, got none"),
-        # 5
-        ("train", about((WEIGHTS, OTHER)), EvidenceError, "train's model files: expected evidence about this model"),
-        ("train", _with_subject("model/more.bin"), EvidenceError, "train's model files"),
         (
-            "train",
-            _with_subject("other/more.bin"),
-            EvidenceError,
-            "train: expected to be about the model's files alone",
+            "validate",
+            with_predicate(result="WARNED"),
+            GateRefusedError,
+            "validate: expected the result PASSED, got WARNED",
         ),
-        ("train", _without_subjects("model/config"), EvidenceError, "train's model files"),
+        ("evade", with_predicate(result="FAILED"), GateRefusedError, "evade: expected the result PASSED, got FAILED"),
+        ("poison", with_predicate(result="passed"), GateRefusedError, "poison: expected the result PASSED, got passed"),
+        ("poison", with_predicate(result=None), GateRefusedError, "poison: expected the result PASSED, got none"),
+        ("poison", with_predicate(result=["PASSED"]), GateRefusedError, "poison: expected the result PASSED, got none"),
+        (
+            "assess",
+            with_predicate(verificationResult="FAILED"),
+            GateRefusedError,
+            "verdict: expected PASSED, got FAILED",
+        ),
+        ("assess", with_predicate(verificationResult=""), GateRefusedError, "verdict: expected PASSED, got none"),
+        ("assess", with_predicate(verificationResult=True), GateRefusedError, "verdict: expected PASSED, got none"),
+        # 5
+        ("train", with_digests((WEIGHTS, OTHER)), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _with_subject("model/more.bin"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _with_subject("other/more.bin"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _without_subjects("model/config"), EvidenceError, f"train: {ELSE}: the files of the model differ"),
+        ("train", _other_materials("data/windows"), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("train", _less_materials("data/windows"), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", _less_materials(WINDOWS), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("train", _materials(lambda listed: listed + listed), EvidenceError, "train read differ .one is there twice"),
+        ("train", _materials(lambda _: []), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", with_predicate(buildDefinition={}), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", with_predicate(buildDefinition=7), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("prepare", with_digests((WINDOWS, OTHER)), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
+        ("prepare", _without_subjects("data/windows/prep"), EvidenceError, f"prepare: {ELSE}: no windows that train"),
+        ("prepare", _other_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: the telemetry that prepare"),
+        ("prepare", _less_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: no telemetry that prepare"),
+        (
+            "validate",
+            with_digests((ACCEPTED, OTHER)),
+            EvidenceError,
+            f"validate: {ELSE}: the telemetry that prepare read",
+        ),
+        ("validate", with_digests((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
+        ("validate", _without_subjects("data/raw"), EvidenceError, f"ingest: {ELSE}: no telemetry that validate read"),
+        ("ingest", with_digests((RAW, OTHER)), EvidenceError, f"ingest: {ELSE}: the telemetry that validate read"),
+        ("evade", with_digests((WEIGHTS, OTHER)), EvidenceError, f"evade: {ELSE}: the files of the model differ"),
+        ("evade", with_digests((WINDOWS, OTHER)), EvidenceError, f"evade: {ELSE}: the windows it ran on differ"),
+        ("evade", _without_subjects("data/"), EvidenceError, f"evade: {ELSE}: no windows it ran on"),
+        ("evade", _without_subjects("model/"), EvidenceError, f"evade: {ELSE}: no files of the model"),
+        ("poison", with_digests((WEIGHTS, OTHER)), EvidenceError, f"poison: {ELSE}: the files of the model differ"),
+        ("poison", with_digests((ACCEPTED, OTHER)), EvidenceError, f"poison: {ELSE}: the telemetry it ran on differ"),
         # 6
-        ("train", _other_materials("data/windows"), EvidenceError, "windows that train read"),
-        ("train", _less_materials("data/windows"), EvidenceError, "windows that train read"),
-        ("train", _less_materials(WINDOWS), EvidenceError, "windows that train read"),
-        ("train", _materials(lambda listed: listed + listed), EvidenceError, "windows that train read"),
-        ("train", _materials(lambda _: []), EvidenceError, "windows that train read"),
-        ("train", saying(buildDefinition={}), EvidenceError, "expected a list of resolvedDependencies"),
-        ("train", saying(buildDefinition=7), EvidenceError, "statement: expected"),
-        ("prepare", about((WINDOWS, OTHER)), EvidenceError, "windows that train read"),
-        ("prepare", _without_subjects("data/windows/prep"), EvidenceError, "expected data/windows/preparation.json, "),
-        ("prepare", _other_materials("data/accepted"), EvidenceError, "telemetry that prepare read"),
-        ("prepare", _less_materials("data/accepted"), EvidenceError, "telemetry that prepare read"),
-        ("validate", about((ACCEPTED, OTHER)), EvidenceError, "telemetry that prepare read"),
-        ("validate", about((RAW, OTHER)), EvidenceError, "telemetry that validate looked at"),
-        ("validate", _without_subjects("data/raw"), EvidenceError, "telemetry that validate looked at"),
-        ("ingest", about((RAW, OTHER)), EvidenceError, "telemetry that validate looked at"),
+        (
+            "assess",
+            with_digests((WEIGHTS, OTHER)),
+            EvidenceError,
+            "verdict: expected one about exactly these model files",
+        ),
+        ("assess", _with_subject("model/more"), EvidenceError, "verdict: expected one about exactly these model files"),
+        (
+            "assess",
+            _without_subjects("model/config"),
+            EvidenceError,
+            "verdict: expected one about exactly these model files",
+        ),
         # 7
-        ("evade", about((WEIGHTS, OTHER)), EvidenceError, "evade's model files"),
-        ("evade", about((WINDOWS, OTHER)), EvidenceError, "windows that evade ran on"),
-        ("evade", _without_subjects("data/"), EvidenceError, "windows that evade ran on"),
-        ("evade", _without_subjects("model/"), EvidenceError, "evade's model files"),
-        ("poison", about((WEIGHTS, OTHER)), EvidenceError, "poison's model files"),
-        ("poison", about((ACCEPTED, OTHER)), EvidenceError, "telemetry that poison ran on"),
-        ("assess", about((WEIGHTS, OTHER)), EvidenceError, "assess's model files"),
-        # 8
-        ("assess", saying(inputAttestations=[]), EvidenceError, "verdict: expected one from the 6 statements"),
-        ("assess", saying(inputAttestations=None), EvidenceError, "verdict: expected one from the 6 statements"),
-        ("assess", saying(inputAttestations=["x"]), EvidenceError, "subject: expected a name and a digest"),
-        ("assess", saying(resourceUri=None), EvidenceError, "verdict: expected one on https://twinseal.dev/model/"),
-        ("assess", saying(policy="gates.yaml"), EvidenceError, "verdict: expected the digest of a policy"),
+        ("assess", with_predicate(inputAttestations=[]), EvidenceError, "verdict: expected one from the 6 statements"),
+        (
+            "assess",
+            with_predicate(inputAttestations=None),
+            EvidenceError,
+            "verdict: expected one from the 6 statements",
+        ),
+        ("assess", with_predicate(inputAttestations=["x"]), EvidenceError, "subject: expected a name and a digest"),
+        (
+            "assess",
+            with_predicate(resourceUri=None),
+            EvidenceError,
+            "verdict: expected one on https://twinseal.dev/model/",
+        ),
+        ("assess", with_predicate(policy="gates.yaml"), EvidenceError, "verdict: expected the digest of a policy"),
     ],
 )
 def test_evidence_that_does_not_hold_together_is_refused(
@@ -283,7 +315,7 @@ def test_evidence_that_does_not_hold_together_is_refused(
 def test_evidence_replaced_after_the_verdict_is_refused(scene: Scene, bundle: Path) -> None:
     """A record is replaced after the verdict."""
     made = statements("pump-rul", b"weights")["evade"]
-    attest(bundle, scene.home, "evade", saying(twinseal_measures={"n": 2})(made))
+    attest(bundle, scene.home, "evade", with_predicate(twinseal_measures={"n": 2})(made))
     with pytest.raises(EvidenceError, match="verdict: expected one from the 6 statements of this bundle, got another"):
         verify_bundle(bundle, scene.anchor)
 
@@ -293,11 +325,13 @@ def test_evidence_of_another_candidate_is_refused(scene: Scene, bundle: Path, tm
     """All evidence is of another candidate."""
     other = make_bundle(tmp_path / "other", scene.home, weights=b"better")
     shutil.copytree(other / "evidence", bundle / "evidence", dirs_exist_ok=True)
-    with pytest.raises(EvidenceError, match="train's model files: expected evidence about this model"):
+    with pytest.raises(
+        EvidenceError, match="expected evidence about this model; train: about something else: the files of the model"
+    ):
         verify_bundle(bundle, scene.anchor)
 
 
-# Step 9: the verdict and the release.
+# Step 8: the verdict and the release.
 
 
 def test_the_verdict_on_another_model_is_refused(scene: Scene, honest_bundle: Path) -> None:
@@ -312,3 +346,61 @@ def test_the_verdict_by_another_policy_is_refused(scene: Scene, honest_bundle: P
     release = replace(describe(honest_bundle), policy_sha256=OTHER)
     with pytest.raises(EvidenceError, match=f"expected one on the policy {OTHER} of the release, got {POLICY_SHA}"):
         verify_release(honest_bundle, release, scene.anchor)
+
+
+# Where a gate failed there is no bundle at all: whoever asks for it learns why.
+
+
+def _judged(folder: Path, scene: Scene, edit: Edit) -> Path:
+    """The signed verdict as `assess` leaves it, beside no bundle."""
+    made = make_bundle(folder / "made", scene.home, edits={"assess": edit})
+    return made / "evidence/assess.dsse.json"
+
+
+def test_a_failed_gate_is_named_where_the_bundle_would_be(scene: Scene, tmp_path: Path) -> None:
+    gates = [{"name": "rmse", "result": "PASSED"}, {"name": "accuracy", "result": "FAILED"}, {"name": "hidden"}]
+    verdict = _judged(tmp_path, scene, with_predicate(verificationResult="FAILED", twinseal_gates=gates))
+    with pytest.raises(
+        GateRefusedError, match=r"bundle: expected a signed candidate, got none: its verdict is FAILED "
+    ):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+    with pytest.raises(GateRefusedError, match=r"\(failed gates: accuracy, hidden\)") as refusal:
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+    assert "reports/report.html" in refusal.value.remedy
+
+
+def test_a_candidate_that_passed_and_was_not_signed_is_told_apart(scene: Scene, tmp_path: Path) -> None:
+    verdict = _judged(tmp_path, scene, unchanged)
+    with pytest.raises(GateRefusedError, match="it PASSED, and was not signed"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+
+
+def test_a_verdict_that_somebody_edited_is_not_quoted(scene: Scene, tmp_path: Path) -> None:
+    verdict = _judged(tmp_path, scene, with_predicate(verificationResult="FAILED"))
+    verdict.write_bytes(_signed_by(scene, "builder", statements("pump-rul", b"weights")["train"]))
+    with pytest.raises(SignatureError, match="expected a signature by assessor"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)
+
+
+def test_a_bundle_that_is_there_and_a_verdict_that_is_not_are_left_to_others(
+    scene: Scene, honest_bundle: Path, tmp_path: Path
+) -> None:
+    require_bundle(honest_bundle, tmp_path / "none", scene.anchor)
+    require_bundle(tmp_path / "bundle", tmp_path / "none", scene.anchor)
+
+
+def test_no_bundle_is_a_refusal_with_a_remedy_and_no_file_not_found(
+    scene: Scene, honest_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EvidenceError, match=r"bundle: expected a signed bundle .* got no such folder") as refusal:
+        verify_release(tmp_path / "bundle", describe(honest_bundle), scene.anchor)
+    assert "dvc repro" in refusal.value.remedy
+    with pytest.raises(EvidenceError, match="got no such folder"):
+        verify_bundle(tmp_path / "bundle", scene.anchor)
+
+
+@pytest.mark.parametrize("gates", [None, 7, ["x"], [{"result": "PASSED"}]])
+def test_a_verdict_that_names_no_failed_gate_names_none(scene: Scene, tmp_path: Path, gates: object) -> None:
+    verdict = _judged(tmp_path, scene, with_predicate(verificationResult="FAILED", twinseal_gates=gates))
+    with pytest.raises(GateRefusedError, match="failed gates: none named"):
+        require_bundle(tmp_path / "bundle", verdict, scene.anchor)

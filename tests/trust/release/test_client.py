@@ -376,8 +376,8 @@ def test_metadata_that_is_too_old_is_refused(
 
 def _with_lifetimes(path: Path, days: dict[str, int]) -> Scene:
     from tests.trust.scenes import POLICY, make_scene
-    from twinseal.trust.home import Home
-    from twinseal.trust.root import ceremony
+    from twinseal.trust.ceremonies import ceremony
+    from twinseal.trust.root.home import Home
 
     if not days:
         return make_scene(path)

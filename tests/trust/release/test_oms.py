@@ -282,8 +282,8 @@ def test_the_same_model_signed_by_another_process_is_the_same_bundle(scene: Scen
     program = f"""
 import sys
 from pathlib import Path
-from twinseal.trust.keys import open_signer
-from twinseal.trust.oms import sign_directory
+from twinseal.trust.keys.key import open_signer
+from twinseal.trust.release.oms import sign_directory
 sys.stdout.buffer.write(sign_directory(Path({str(model)!r}), open_signer({scene.home.key_uri("builder")!r})))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

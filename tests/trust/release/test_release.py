@@ -101,7 +101,7 @@ def test_a_release_that_cannot_be_is_refused(honest_bundle: Path, field: str, va
 
 @pytest.mark.parametrize("change", [b" ", b"\n"])
 def test_a_second_spelling_of_a_release_is_refused(honest_bundle: Path, change: bytes) -> None:
-    with pytest.raises(EvidenceError, match="expected the canonical bytes of a release, got another spelling"):
+    with pytest.raises(EvidenceError, match="expected the canonical bytes of a release, got another form"):
         Release.from_bytes(describe(honest_bundle).to_bytes() + change)
 
 

@@ -20,12 +20,13 @@ from twinseal.errors import (
     ThresholdError,
 )
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.release import repository
 from twinseal.trust.release.client import refresh
-from twinseal.trust.release.model_role import compose, count, sign_role
+from twinseal.trust.release.model_role import compose_role, count_approvals, sign_role
 from twinseal.trust.release.release import Release
-from twinseal.trust.root import ceremony
+from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def publish(
 ) -> object:
     arguments = {"registrar": scene.signer("registrar"), "roles": scene.roles, "now": NOW, **more}
     signatures = scene.signatures(role, *signers)
-    return repository.publish(scene.home, role, signatures, release.to_bytes(), **arguments)  # type: ignore[arg-type]
+    return repository.publish(scene.home, Request(release, role), signatures, **arguments)  # type: ignore[arg-type]
 
 
 def staged(scene: Scene, release: Release) -> bytes:
@@ -50,11 +51,11 @@ def staged(scene: Scene, release: Release) -> bytes:
 
 
 def test_k_of_n_reviewers_publish_a_release(stage: Scene, release: Release) -> None:
-    assert repository.current(stage.home, "pump-rul") is None
+    assert repository.current_release(stage.home, "pump-rul") is None
     published = stage.publish(release)
     assert (release, 1, True) == (published.release, published.role_version, published.changed)
-    assert release == repository.current(stage.home, "pump-rul")
-    assert repository.current(stage.home, "turbofan-rul") is None
+    assert release == repository.current_release(stage.home, "pump-rul")
+    assert repository.current_release(stage.home, "turbofan-rul") is None
 
 
 def test_publishing_again_changes_nothing(stage: Scene, release: Release) -> None:
@@ -62,7 +63,7 @@ def test_publishing_again_changes_nothing(stage: Scene, release: Release) -> Non
     publish(stage, role, release)
     before = state(stage.home)
     again = publish(stage, role, release, now=NOW + timedelta(days=400))
-    assert repository.Published(release, 1, changed=False) == again
+    assert repository.Publication(release, 1, changed=False) == again
     assert before == state(stage.home)
 
 
@@ -94,14 +95,14 @@ def test_a_plain_python_tuf_client_reads_the_repository(released: Scene, release
 def test_too_few_reviewers_publish_nothing(stage: Scene, release: Release, signers: list[str]) -> None:
     """Too few reviewers have signed, and the registrar publishes."""
     before, role = state(stage.home), staged(stage, release)
-    with pytest.raises(ThresholdError, match=r"expected 2 reviewers, got [01] .*who may still sign: .*bruno, chiara"):
+    with pytest.raises(ThresholdError, match=r"expected 2 reviewers, got [01] .*can still sign: .*bruno, chiara"):
         publish(stage, role, release, signers)
     assert before == state(stage.home)
 
 
 def test_who_signed_and_who_may_still(stage: Scene, release: Release) -> None:
     role = staged(stage, release)
-    tally = count(role, stage.signatures(role, "bruno", "builder"), stage.anchor, "pump-rul")
+    tally = count_approvals(role, stage.signatures(role, "bruno", "builder"), stage.anchor, "pump-rul")
     assert ("pump-rul", 2, ("bruno",), ("alice", "chiara"), 1) == (
         tally.model,
         tally.threshold,
@@ -121,10 +122,10 @@ def test_approvals_of_one_version_do_not_count_for_the_next(stage: Scene, releas
     role = staged(stage, following)
     with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
         repository.publish(
-            stage.home, role, old, following.to_bytes(), registrar=stage.signer("registrar"), roles=stage.roles, now=NOW
+            stage.home, Request(following, role), old, registrar=stage.signer("registrar"), roles=stage.roles, now=NOW
         )
     publish(stage, role, following)
-    assert following == repository.current(stage.home, "pump-rul")
+    assert following == repository.current_release(stage.home, "pump-rul")
 
 
 def test_another_release_under_the_signed_role_is_refused(stage: Scene, release: Release) -> None:
@@ -141,14 +142,14 @@ def test_an_older_or_an_equal_release_is_not_staged(released: Scene, release: Re
 @pytest.mark.parametrize("version", [1, 3])
 def test_a_role_that_is_not_the_next_is_refused(released: Scene, release: Release, version: int) -> None:
     following = replace(release, version=5)
-    role = compose(following, version=version, expires=NOW + timedelta(days=9))
+    role = compose_role(following, version=version, expires=NOW + timedelta(days=9))
     with pytest.raises(RollbackError, match=f"role pump-rul: expected version 2, the next, got {version}"):
         publish(released, role, following)
 
 
 def test_an_older_release_in_a_newer_role_is_refused(released: Scene, release: Release) -> None:
     old = replace(release, mlflow_model_id="m-" + "1" * 32)
-    role = compose(old, version=2, expires=NOW + timedelta(days=9))
+    role = compose_role(old, version=2, expires=NOW + timedelta(days=9))
     with pytest.raises(RollbackError, match="release version: expected > 1, got 1"):
         publish(released, role, old)
 
@@ -163,9 +164,11 @@ def test_an_approval_that_has_expired_is_refused(stage: Scene, release: Release)
 
 def test_a_registrar_that_the_root_does_not_name_is_refused(stage: Scene, release: Release) -> None:
     role = staged(stage, release)
-    with pytest.raises(KeyAccessError, match="registrar: expected the key that the root names, got KeySigner"):
+    with pytest.raises(
+        KeyAccessError, match="registrar: expected the key [0-9a-f]{16}… that the root names, got [0-9a-f]{16}…"
+    ):
         publish(stage, role, release, registrar=stage.signer("alice"))
-    assert repository.current(stage.home, "pump-rul") is None
+    assert repository.current_release(stage.home, "pump-rul") is None
 
 
 def _second_target(role: Targets) -> None:
@@ -210,7 +213,7 @@ def test_reviewers_whom_the_custodians_revoked_publish_nothing(released: Scene, 
         publish(released, role, following)
     assert before == state(released.home)
     publish(released, role, following, ["bruno", "chiara"])
-    assert following == repository.current(released.home, "pump-rul")
+    assert following == repository.current_release(released.home, "pump-rul")
 
 
 @pytest.mark.parametrize("killed_at", range(1, 5))
@@ -230,7 +233,7 @@ def test_a_publication_that_is_interrupted_anywhere_is_finished_by_the_next(
         patched.setattr(repository, "write_whole", dying)
         with pytest.raises(KeyboardInterrupt):
             publish(stage, role, release)
-    assert repository.current(stage.home, "pump-rul") is None
+    assert repository.current_release(stage.home, "pump-rul") is None
     publish(stage, role, release, now=NOW + timedelta(hours=1))
     assert release == refresh(stage.anchor, tmp_path / "cache", Disk.of(stage.home), "pump-rul", NOW)
 
@@ -257,3 +260,18 @@ def test_an_anchor_is_never_overwritten(stage: Scene) -> None:
     with pytest.raises(RootError, match="expected no anchor yet, found one"):
         ceremony.init_demo(stage.home, stage.roles, NOW)
     assert before == state(stage.home)
+
+
+@pytest.mark.parametrize(
+    ("holders", "summary"),
+    [
+        ((), "approved by 0 (2 needed): nobody"),
+        (("bruno",), "approved by 1 (2 needed): bruno"),
+        (("alice", "bruno", "chiara"), "approved by 3 (2 needed): alice, bruno, chiara"),
+    ],
+)
+def test_how_many_have_signed_and_how_many_are_needed_in_one_line(
+    stage: Scene, release: Release, holders: tuple[str, ...], summary: str
+) -> None:
+    role = staged(stage, release)
+    assert summary == count_approvals(role, stage.signatures(role, *holders), stage.anchor, "pump-rul").summary

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from twinseal.measures.common import WorstCase
-from twinseal.measures.keys import Epsilon, epsilon_key, number_of
+from twinseal.measures.keys import Epsilon, Name, epsilon_key, number_of
 from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, FlagMeasures, RobustnessMeasures
+from twinseal.measures.robustness import AttackName as MeasuredAttack
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import bounds
-from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.fitting import Recipe, fit
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
@@ -54,6 +54,11 @@ def run_commissioned(testbed: Testbed) -> EvasionMeasures | None:
     return None if network is None else evade(network, testbed)
 
 
+def keys_plain(threats: Threats) -> Keys:
+    """As `keys`; a network that reads no signed baseline has no certificate of a moved one."""
+    return {**keys(threats), "certified_baseline_moved": frozenset()}
+
+
 def keys(threats: Threats) -> Keys:
     """Which threats, attacks, aims and ε its measures have."""
     everything = frozenset(map(epsilon_key, _budgets(threats)))
@@ -64,8 +69,9 @@ def keys(threats: Threats) -> Keys:
         "certified_baseline_moved": everything,
     }
     for threat in threats.evasion:
-        found[f"attacks/{threat.name}"] = frozenset((*threat.attacks, NOISE))
-        for attack in (*threat.attacks, NOISE):
+        attacks = (*threat.attacks, NOISE) if _beside_noise(threat) else threat.attacks
+        found[f"attacks/{threat.name}"] = frozenset(attacks)
+        for attack in attacks:
             found[f"attacks/{threat.name}/{attack}"] = frozenset(threat.aims)
             for aim in threat.aims:
                 found[f"attacks/{threat.name}/{attack}/{aim}"] = frozenset(map(epsilon_key, threat.epsilon_sigma))
@@ -79,19 +85,19 @@ def evade(network: Ensemble, testbed: Testbed) -> EvasionMeasures:
         EvidenceError: An estimate is not finite, or ART cannot attack this network.
         ValueError: There is no test window.
     """
-    threats = testbed.threats
-    runs = attack_all(network, _surrogate(testbed.prepared, threats.seed), testbed.prepared, threats)
-    found = flags(runs, threats.sanity)
+    runs = attack_all(network, testbed)
+    found = flags(runs, testbed.threats.sanity)
     for flag in found:
         log.warning("evasion.doubt", name=flag.name, about=flag.about, observed=flag.observed)
-    return measure_runs(runs, found, certify_moved_baseline(network, testbed.evaluation_set, threats))
+    return measure_runs(runs, found, certify_moved_baseline(network, testbed))
 
 
 def measure_runs(
     runs: AttackRuns, found: tuple[Flag, ...], moved: dict[Epsilon, WorstCase] | None = None
 ) -> EvasionMeasures:
     """The numbers for the evidence: clean, attacks, worst, certified, flags."""
-    evaluation_set, attacks = runs.evaluation_set, {}  # type: ignore[var-annotated]
+    evaluation_set = runs.evaluation_set
+    attacks: dict[Name, dict[MeasuredAttack, dict[Aim, dict[Epsilon, AttackMeasures]]]] = {}
     for run in runs.runs:
         by_aim = attacks.setdefault(run.threat, {}).setdefault(run.attack, {}).setdefault(run.aim, {})
         by_aim[epsilon_key(run.epsilon_sigma)] = AttackMeasures(
@@ -156,28 +162,26 @@ def worst_at(runs: AttackRuns, epsilon_sigma: float) -> WorstCase:
     return runs.evaluation_set.worst_case(tried.min(axis=0), tried.max(axis=0))
 
 
-def certify_moved_baseline(
-    network: Ensemble, evaluation_set: EvaluationSet, threats: Threats
-) -> dict[Epsilon, WorstCase] | None:
+def certify_moved_baseline(network: Ensemble, testbed: Testbed) -> dict[Epsilon, WorstCase] | None:
     """What is certified where the attacker moves the signed baseline by ε as well: what the trust in it is worth."""
     if not network.config.baseline:
         return None
-    windows = evaluation_set.windows
-    return {epsilon_key(e): evaluation_set.worst_case(*bounds(network, windows, e, e)) for e in _budgets(threats)}
+    evaluation_set, tried = testbed.evaluation_set, _budgets(testbed.threats)
+    return {epsilon_key(e): evaluation_set.worst_case(*bounds(network, evaluation_set.windows, e, e)) for e in tried}
 
 
 def _budgets(threats: Threats) -> tuple[float, ...]:
     return tuple(sorted({epsilon for threat in threats.evasion for epsilon in threat.epsilon_sigma}))
 
 
-def attack_all(network: Ensemble, other: RulNetwork, prepared: Prepared, threats: Threats) -> AttackRuns:
-    """Every attack, and all that its numbers are measured against."""
-    evaluation_set = EvaluationSet.of(prepared)
+def attack_all(network: Ensemble, testbed: Testbed) -> AttackRuns:
+    """Every attack of the policy on one network, and all that its numbers are measured against."""
+    evaluation_set, prepared, threats = testbed.evaluation_set, testbed.prepared, testbed.threats
     x = evaluation_set.windows.batch()
     targets = _Targets(
         NetworkTarget.of(network, evaluation_set.windows),
         NetworkTarget.of(smoothed(network), evaluation_set.windows),
-        NetworkTarget.of(other, evaluation_set.windows),
+        NetworkTarget.of(_surrogate(prepared, threats.seed), evaluation_set.windows),
         prepared.rul_cap_cycles,
     )
     clean = estimates(targets.network, x)
@@ -217,12 +221,17 @@ def _runs(targets: _Targets, x: Floats, y: Floats, threat: EvasionThreat, threat
                 changed = _attacked(targets, x, y, threat, attack, aim, epsilon, threats.seed)
                 furthest = float(np.abs(changed.astype(np.float64) - x).max())
                 yield Run(threat.name, attack, aim, epsilon, estimates(targets.network, changed), furthest)
-        if threat.attacks[0] not in ("fgm", "bim", "pgd", "pgd-smoothed", "strong"):
+        if not _beside_noise(threat):
             continue
         under = np.stack([estimates(targets.network, x + change) for change in _noise(x.shape, epsilon, threats)])
         for aim in threat.aims:  # (D, N)
             pick = np.abs(under - y).argmax(axis=0) if aim == "any" else under.argmax(axis=0)  # (N,)
             yield Run(threat.name, NOISE, aim, epsilon, np.take_along_axis(under, pick[None], axis=0)[0], epsilon)
+
+
+def _beside_noise(threat: EvasionThreat) -> bool:
+    """Whether random noise at the same ε is tried beside the attacks: beside those that follow the gradient."""
+    return threat.attacks[0] in ("fgm", "bim", "pgd", "pgd-smoothed", "strong")
 
 
 def _attacked(
@@ -283,6 +292,6 @@ def _noise(shape: tuple[int, ...], epsilon: float, threats: Threats) -> Iterator
 
 
 ATTACKS = (
-    Attack("evasion", run_plain, keys, tests="attacks", seconds=60),
+    Attack("evasion", run_plain, keys_plain, tests="attacks", seconds=60),
     Attack("commissioned", run_commissioned, keys, tests="attacks", seconds=61),
 )

@@ -18,7 +18,18 @@ from twinseal.measures.robustness import FalsifiedHistories, FalsifiedHistory
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.robustness.attack import Attack, Keys, Testbed
-from twinseal.robustness.histories import Doubles, Histories, answers, guarded, true_alarms, watched, worst_answers
+from twinseal.robustness.attacks.injection import FORMS, SPANS
+from twinseal.robustness.histories import (
+    Doubles,
+    Histories,
+    Watched,
+    answers,
+    guarded,
+    true_alarms,
+    watched,
+    watched_all,
+    worst_answers,
+)
 from twinseal.robustness.threats import Injection, ScenarioThreat, Threats
 
 
@@ -36,9 +47,11 @@ def run(testbed: Testbed) -> FalsifiedHistories:
 
 
 def keys(threats: Threats) -> Keys:
-    """Which scenarios and sizes its measures have."""
-    found = {"scenarios": frozenset(threat.name for threat in threats.scenarios)}
+    """Which signatures, scenarios, aims and sizes its measures have."""
+    signatures = frozenset(f"{form}-{span}" for form in FORMS for span in SPANS)
+    found = {"experiment": signatures, "scenarios": frozenset(threat.name for threat in threats.scenarios)}
     for threat in threats.scenarios:
+        found[f"scenarios/{threat.name}"] = frozenset(threat.aims)
         for aim in threat.aims:
             found[f"scenarios/{threat.name}/{aim}"] = frozenset(map(size_key, threat.sizes))
     return found
@@ -54,15 +67,18 @@ def experiment(model: Model, histories: Histories, injection: Injection, *, seed
     if not chosen:
         return {}
     some, rng = histories.only(chosen), np.random.default_rng([seed, 70])
-    found: dict[Name, FalsifiedHistory] = {}
     low, high = injection.guarded_random_percent or injection.random_percent
-    for form in ("biased", "random"):
+    versions: dict[Name, list[Doubles]] = {}
+    for form in FORMS:
         drawn = rng.uniform(low, high, (len(chosen), len(injection.sensors)))
         percent = np.full_like(drawn, injection.biased_percent) if form == "biased" else drawn
-        for span in ("continuous", "interim"):
-            false = injected(model, some, injection, percent, interim=span == "interim")
-            found[f"{form}-{span}"] = measure_falsified(model, some, false, injection.from_cycle - 1)
-    return found
+        for span in SPANS:
+            versions[f"{form}-{span}"] = injected(model, some, injection, percent, interim=span == "interim")
+    seen = watched_all(model, some, list(versions.values()))
+    return {
+        name: measure_falsified(model, some, false, injection.from_cycle - 1, one)
+        for (name, false), one in zip(versions.items(), seen, strict=True)
+    }
 
 
 def injected(
@@ -92,16 +108,19 @@ def scenario(
         threat: What is done.
         sensors: Channels that the attacker controls, by index.
     """
-    found: dict[Aim, dict[Size, FalsifiedHistory]] = {}
+    versions: list[tuple[Aim, Size, list[Doubles]]] = []
     for aim in threat.aims:
-        found[aim] = {}
         for size in threat.sizes:
             false = falsified(model, histories, threat, size, sensors)
             if aim == "any":  # whoever knows the network goes where each estimate ends further from the truth
                 other = falsified(model, histories, threat, size, sensors, healthier=False)
                 errors = [np.abs(answers(model, histories, rows) - histories.truth) for rows in (false, other)]
                 false = [b if d > u else a for a, b, u, d in zip(false, other, *errors, strict=True)]
-            found[aim][size_key(size)] = measure_falsified(model, histories, false, -threat.rows)
+            versions.append((aim, size_key(size), false))
+    found: dict[Aim, dict[Size, FalsifiedHistory]] = {aim: {} for aim in threat.aims}
+    seen = watched_all(model, histories, [false for _, _, false in versions])
+    for (aim, key, false), one in zip(versions, seen, strict=True):
+        found[aim][key] = measure_falsified(model, histories, false, -threat.rows, one)
     return found
 
 
@@ -131,7 +150,9 @@ def towards_health(histories: Histories) -> Doubles:
     return np.asarray(np.where(early >= late, 1.0, -1.0))
 
 
-def measure_falsified(model: Model, histories: Histories, false: list[Doubles], begin: int) -> FalsifiedHistory:
+def measure_falsified(
+    model: Model, histories: Histories, false: list[Doubles], begin: int, seen: Watched | None = None
+) -> FalsifiedHistory:
     """The estimates of falsified histories, without the guard and with it.
 
     Args:
@@ -139,8 +160,9 @@ def measure_falsified(model: Model, histories: Histories, false: list[Doubles], 
         histories: As they were.
         false: As they are reported; rows before `begin` (from the end if negative) are as they were.
         begin: First falsified row.
+        seen: What the guard makes of them, where that is known already.
     """
-    seen, lengths = watched(model, histories, false), [len(rows) for rows in false]
+    seen, lengths = seen or watched(model, histories, false), [len(rows) for rows in false]
     first = [begin if begin >= 0 else max(0, length + begin) for length in lengths]
     alarms = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
     pairs = zip(alarms, true_alarms(model, histories), first, strict=True)

@@ -16,7 +16,7 @@ from twinseal.measures.robustness import RepairAbuseMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Attack, Testbed
-from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched, worst_answers
+from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched_all, worst_answers
 from twinseal.robustness.target import NetworkTarget, everyone
 
 PATTERN_ROWS = 22  # the longest average that the guard looks at, and two more
@@ -38,13 +38,13 @@ def abuse_repair(model: Model, histories: Histories, epsilon_sigma: float) -> Re
     with torch.inference_mode():
         high = np.clip(network.bounds(x, context, epsilon_sigma)[1].double().numpy(), 0, model.rul_cap_cycles)
     best = answers(model, histories, histories.rows)
-    for pattern in model.guard.matrix:  # (C,), a row of Ω
-        for sign in (1.0, -1.0):
-            odd = sign * epsilon_sigma * np.sign(pattern)
-            false = [_with_pattern(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)]
-            seen = watched(model, histories, false)
-            silent = np.array([bool(refused[-1]) for refused in seen.refused])
-            best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
+    rows_of_omega = [sign * epsilon_sigma * np.sign(pattern) for pattern in model.guard.matrix for sign in (1.0, -1.0)]
+    versions = [
+        [_with_pattern(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)] for odd in rows_of_omega
+    ]
+    for seen in watched_all(model, histories, versions):
+        silent = np.array([bool(refused[-1]) for refused in seen.refused])
+        best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
     excess = np.maximum(best - high, 0.0)
     harm = worst_answers(best, histories.truth)
     return RepairAbuseMeasures(

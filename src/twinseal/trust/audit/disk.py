@@ -1,7 +1,7 @@
-"""The log's files: reads that no hostile file can hang or swell, writes that survive a loss of power, one writer.
+"""The log's files: bounded reads that cannot block, writes that survive a loss of power, one writer at a time.
 
-What tlog-scales leaves to its caller, or gets wrong, is done here. (Its own `atomic_write` takes a short write, which
-is what a full disk gives first, for a whole one, and would put half a checkpoint in the place of a good one.)
+tlog-scales leaves this to its caller. (Its own `atomic_write` accepts a short write, as a full disk gives first, and
+would replace a good checkpoint with half of one.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read(path: Path, limit: int, *, private: bool = False) -> bytes | None:
     """The bytes of a regular file; None when there is none.
 
     Args:
-        path: Which; a link is not followed.
+        path: The file; a link is not followed.
         limit: The most bytes that it may have.
         private: Refuse one that its group or others may read.
 
@@ -49,7 +49,7 @@ def read(path: Path, limit: int, *, private: bool = False) -> bytes | None:
 
 
 def tail(path: Path, most: int) -> bytes:
-    """The last bytes of a file, at most `most`; none when there is no file.
+    """The last bytes of a file, at most `most`; empty when there is no file.
 
     Raises:
         AuditError: It is no regular file.
@@ -80,7 +80,7 @@ def open_regular(path: Path) -> BinaryIO | None:
     raise AuditError(f"{path}: expected a regular file, got something else")
 
 
-def put(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole, in place of an older one; it and its name are on the disk when this returns.
 
     Raises:
@@ -91,8 +91,8 @@ def put(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def put_new(path: Path, data: bytes) -> None:
-    """As `put`, but never over an older file.
+def create_file(path: Path, data: bytes) -> None:
+    """As `replace_file`, but never over an older file.
 
     Raises:
         FileExistsError: There is one.
@@ -103,7 +103,7 @@ def put_new(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def extend(path: Path, data: bytes) -> None:
+def append_bytes(path: Path, data: bytes) -> None:
     """Add `data` to the end of a file; on the disk when this returns.
 
     Raises:
@@ -118,7 +118,7 @@ def extend(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def cut(path: Path, length: int) -> None:
+def truncate(path: Path, length: int) -> None:
     """Keep the first `length` bytes of a file."""
     with path.open("r+b") as stream:
         os.ftruncate(stream.fileno(), length)
@@ -126,7 +126,7 @@ def cut(path: Path, length: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a private folder, and those above it, each entered in its parent for good."""
+    """Make a private folder, and those above it; each is on the disk when this returns."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -134,8 +134,8 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the lock file at `path`, alone to write, or with other readers. A reader of a copy without one needs none.
+def lock(path: Path, *, alone: bool) -> Iterator[None]:
+    """Lock the file at `path`, alone to write, or shared with other readers. A copy of a log without one needs no lock.
 
     Raises:
         AuditError: Others have held it for 30 s.
@@ -147,13 +147,13 @@ def locked(path: Path, *, alone: bool) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT if alone else os.O_RDONLY
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
     try:
-        _take(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, path)
+        _acquire(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, path)
         yield
     finally:
         os.close(descriptor)  # and with it the lock
 
 
-def _take(descriptor: int, kind: int, path: Path) -> None:
+def _acquire(descriptor: int, kind: int, path: Path) -> None:
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:

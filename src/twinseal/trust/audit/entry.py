@@ -1,6 +1,6 @@
-"""An entry: one decision. Its bytes have one form, canonical JSON; what is hashed and what is read cannot differ.
+"""An entry: one decision. Its bytes are canonical JSON, so what is hashed and what is read cannot differ.
 
-No secret belongs here. Words from outside are cut to 500 characters, and an address loses its user and password.
+No secret belongs here. Text from outside is cut to 500 characters; user and password are taken out of addresses.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"  # RFC 3339, UTC, whole seconds: the order of entri
 
 @dataclass(frozen=True)
 class Entry:
-    """One decision.
+    """One decision, as the log keeps it.
 
     Law: `Entry.from_bytes(entry.to_bytes()) == entry`.
 
     Attributes:
-        time: When, by the clock of whoever decided; aware; kept in UTC and whole seconds.
+        time: When, by the clock of the machine that decided; aware; kept in UTC and whole seconds.
         event: What was decided.
         actor: Who: a holder of policy/roles.yaml, or "twin".
-        model: About which model; "" when about none, as for a rotated key.
-        version: About which release; 0 when about none, or not known.
-        sha256: Digest of its release.json; "" likewise.
+        model: The model; "" when the decision is about none, as for a rotated key.
+        version: Of the release; 0 when there is none, or it is not known.
+        sha256: Digest of its release.json; "" when there is none, or it is not known.
         details: More, by name; texts of at most 500 characters.
 
     Raises:
-        AuditError: A part is none of that.
+        AuditError: A part does not fit this description.
     """
 
     time: datetime
@@ -81,14 +81,22 @@ class Entry:
         _check_details(self.details)
 
     @classmethod
-    def about(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
-        """The entry of a decision about `release`; actor and details are made to fit."""
-        return cls(now, event, fit(actor, MAX_NAME), release.model, release.version, release.sha256, _fit_all(details))
+    def for_release(cls, release: Release, event: Event, actor: str, now: datetime, **details: object) -> Entry:
+        """The entry of a decision about `release`; actor and details are shortened where they are too long."""
+        return cls(
+            now,
+            event,
+            truncate(actor, MAX_NAME),
+            release.model,
+            release.version,
+            release.sha256,
+            _truncate_details(details),
+        )
 
-    def refused(self, error: Exception) -> Entry:
-        """The refusal that this decision met instead, with the error's kind and message."""
-        said = {"attempted": self.event, "error": type(error).__name__, "message": error}
-        return replace(self, event="refused", details=_fit_all({**said, **dict(self.details), **said}))
+    def as_refusal(self, error: Exception) -> Entry:
+        """The entry for a refusal of this decision, with the error's kind and message."""
+        refusal = {"attempted": self.event, "error": type(error).__name__, "message": error}
+        return replace(self, event="refused", details=_truncate_details({**refusal, **dict(self.details), **refusal}))
 
     def to_bytes(self) -> bytes:
         """Canonical JSON.
@@ -108,7 +116,7 @@ class Entry:
         """The entry that `data` stands for.
 
         Raises:
-            AuditError: It is no entry, has a field that is unknown or missing, or is not in its one byte form.
+            AuditError: It is no entry, has a field that is unknown or missing, or is not canonical.
         """
         try:
             value: Any = parse_json(data, where, limit=MAX_ENTRY_BYTES)
@@ -116,21 +124,21 @@ class Entry:
             raise AuditError(str(error)) from error
         if not isinstance(value, dict) or set(value) != _FIELDS or value["schema"] != SCHEMA:
             raise AuditError(f"{where}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(value)[:80]}")
-        said = {name: value[name] for name in _FIELDS - {"schema", "time"}}
-        entry = cls(time=_read_time(value["time"], where), **said)
+        fields = {name: value[name] for name in _FIELDS - {"schema", "time"}}
+        entry = cls(time=_read_time(value["time"], where), **fields)
         if entry.to_bytes() != data:
             raise AuditError(f"{where}: expected canonical JSON, got another form of it")
         return entry
 
 
-def fit(text: object, most: int = MAX_TEXT) -> str:
-    """`text` as an entry can hold it: Unicode, at most `most` characters, no password in an address."""
+def truncate(text: object, most: int = MAX_TEXT) -> str:
+    """`text` for an entry: Unicode, at most `most` characters, without the password of an address."""
     clean = _USERINFO.sub("://", str(text)).encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
-def _fit_all(details: Mapping[str, object]) -> dict[str, str]:
-    return {name: fit(text) for name, text in list(details.items())[:MAX_DETAILS]}
+def _truncate_details(details: Mapping[str, object]) -> dict[str, str]:
+    return {name: truncate(text) for name, text in list(details.items())[:MAX_DETAILS]}
 
 
 def _check_details(details: object) -> None:

@@ -1,4 +1,4 @@
-"""The log on disk: appended to by one writer at a time, read by anybody, proven to whoever keeps its verifier key.
+"""The log on disk: one writer appends at a time, anybody reads, and its verifier key is enough to check a proof.
 
     key, vkey        the log's own Ed25519 key (0600), made at first use; and what verifiers need of it
     checkpoint       the newest signed size and root
@@ -6,9 +6,9 @@
     tile/            the entries and their tree (`twinseal.trust.audit.tree`)
     lock             one writer at a time; readers share it
 
-Appending, in this order, each step on the disk before the next: the tiles; `checkpoints`; `checkpoint`. A process that
-is killed in between leaves the old log, or (once `checkpoints` has it) the new one, which the next append then
-completes: a log must never sign two trees of one size (C2SP tlog-checkpoint), so what was signed stands.
+An append writes in this order, each step to the disk before the next: the tiles; `checkpoints`; `checkpoint`. A process
+that is killed in between leaves the old log, or (once `checkpoints` has it) the new one, which the next append then
+completes. A log must never sign two trees of one size (C2SP tlog-checkpoint), so a signed checkpoint is kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOT_LOGGED = "Nothing was done, because it could not be logged. Mend the log's 
 
 @dataclass(frozen=True)
 class Head:
-    """Where the log stands.
+    """The size and root of the log.
 
     Attributes:
         size: How many entries.
@@ -68,30 +68,30 @@ class Log:
 
         Raises:
             AuditError: They cannot be written (disk, rights, a lost key), or the log is not the one that its key
-                signed. What was to be logged must not be done then.
+                signed. Then the decision must not take effect.
         """
         leaves = [entry.to_bytes() for entry in entries]
-        with self._writing():
+        with self._write_lock():
             signer = self._signer()
-            size = self._settle(signer).size
+            size = self._recover(signer).size
             if not leaves:
                 return size
-            made, root = tree.grow(tree.on_disk(self.path), size, leaves)
-            for name, data in made.items():
-                disk.put(self.path / name, data)
+            new_tiles, root = tree.grow(tree.tile_reader(self.path), size, leaves)
+            for name, data in new_tiles.items():
+                disk.replace_file(self.path / name, data)
             self._commit(note.sign(signer, size + len(leaves), root))
-            for folder in tree.superseded(size + len(leaves)):
+            for folder in tree.superseded_folders(size + len(leaves)):
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         logger.info("audit.appended", index=size, entries=len(leaves))
         return size
 
     def head(self) -> Head:
-        """Where the log stands, by its newest checkpoint, which the verifier key beside it has signed.
+        """Size and root by the newest checkpoint, signed by the verifier key beside it.
 
         Raises:
             AuditError: There is no log, or the checkpoint is not signed by its key.
         """
-        with self._reading():
+        with self._read_lock():
             return self._head()
 
     def read(self, start: int = 0, stop: int | None = None) -> list[tuple[int, Entry]]:
@@ -104,10 +104,10 @@ class Log:
         Raises:
             AuditError: As `head`; or an entry is not what was signed.
         """
-        with self._reading():
+        with self._read_lock():
             head = self._head()
             first, end, _ = slice(start, stop).indices(head.size)
-            tiles = tree.on_disk(self.path)
+            tiles = tree.tile_reader(self.path)
             _check_root(tiles, head)
             return [
                 (index, Entry.from_bytes(leaf, f"entry {index}")) for index, leaf in _leaves(tiles, head, first, end)
@@ -119,15 +119,15 @@ class Log:
         Raises:
             AuditError: As `head`; there is no such entry; or it is not what was signed.
         """
-        with self._reading():
-            head, tiles = self._head(), tree.on_disk(self.path)
+        with self._read_lock():
+            head, tiles = self._head(), tree.tile_reader(self.path)
             if not 0 <= index < head.size:
                 raise AuditError(f"entry: expected one from 0 to {head.size - 1}, got {index}")
             ((_, leaf),) = _leaves(tiles, head, index, index + 1)
             hashes = tree.inclusion(tiles, index, head.size)
             tree.check_inclusion(leaf, index, head.size, hashes, head.root)
-        said = {"entry": leaf.decode("utf-8"), "leaf_index": index, "tree_size": head.size}
-        return _proof("inclusion", head, said, hashes)
+        claim = {"entry": leaf.decode("utf-8"), "leaf_index": index, "tree_size": head.size}
+        return _proof("inclusion", head, claim, hashes)
 
     def prove_consistency(self, old_size: int) -> dict[str, Any]:
         """The proof that the log still begins with the `old_size` entries it had (RFC 9162, 2.1.4), as a JSON object.
@@ -135,64 +135,64 @@ class Log:
         Raises:
             AuditError: As `head`; the log never was of that size; or the tiles are not what was signed.
         """
-        with self._reading():
-            head, tiles = self._head(), tree.on_disk(self.path)
+        with self._read_lock():
+            head, tiles = self._head(), tree.tile_reader(self.path)
             if not 0 <= old_size <= head.size:
                 raise AuditError(f"size: expected one from 0 to {head.size}, got {old_size}")
             old_root = tree.root(tiles, old_size)
             hashes = tree.consistency(tiles, old_size, head.size)
             tree.check_consistency(old_size, old_root, head.size, hashes, head.root)
-        said = {"old_size": old_size, "old_root": old_root.hex(), "tree_size": head.size}
-        return _proof("consistency", head, said, hashes)
+        claim = {"old_size": old_size, "old_root": old_root.hex(), "tree_size": head.size}
+        return _proof("consistency", head, claim, hashes)
 
     @contextmanager
-    def refusing(self, attempt: Entry) -> Iterator[None]:
-        """Log the refusal of `attempt` when what is inside is refused; the refusal goes on its way in any case."""
+    def log_refusal(self, attempt: Entry) -> Iterator[None]:
+        """Log the refusal of `attempt` when the block raises one; the error is raised in any case."""
         try:
             yield
         except (TwinsealError, OSError) as error:
-            self.refuse(attempt, error)
+            self.append_refusal(attempt, error)
             raise
 
-    def refuse(self, attempt: Entry, error: Exception) -> None:
-        """Log that `attempt` was refused with `error`. Never raises: a refusal stands, and says if it is not logged."""
+    def append_refusal(self, attempt: Entry, error: Exception) -> None:
+        """Log that `attempt` was refused with `error`. Never raises; if it cannot be logged, the error says so."""
         try:
-            self.append(attempt.refused(error))
+            self.append(attempt.as_refusal(error))
         except AuditError as failure:
             logger.error("audit.refusal_not_logged", reason=str(failure))
-            said = f"This refusal is not in the audit log: {failure}."
+            notice = f"This refusal is not in the audit log: {failure}."
             if isinstance(error, TwinsealError):
-                error.remedy = f"{error.remedy} {said}".strip()
+                error.remedy = f"{error.remedy} {notice}".strip()
             else:
-                error.add_note(said)
+                error.add_note(notice)
 
     def _signer(self) -> note.Signer:
         if any((self.path / name).exists() for name in (note.KEY, note.VKEY, CHECKPOINT, HISTORY, tree.TILE)):
             return note.open_key(self.path)
         return note.make_key(self.path)
 
-    def _settle(self, signer: note.Signer) -> Head:
-        """Where the log stands, once what a killed append left is completed or taken away."""
+    def _recover(self, signer: note.Signer) -> Head:
+        """Size and root, after an interrupted append was completed or removed."""
         if disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES) is None:
-            return self._begin(signer)
-        head, newer, torn = self.standing(signer.vkey)
-        tiles = tree.on_disk(self.path)
+            return self._commit_empty_tree(signer)
+        head, newer, torn = self.committed_state(signer.vkey)
+        tiles = tree.tile_reader(self.path)
         _check_root(tiles, head)
         if torn:
-            disk.cut(self.path / HISTORY, (self.path / HISTORY).stat().st_size - len(torn))
+            disk.truncate(self.path / HISTORY, (self.path / HISTORY).stat().st_size - len(torn))
         if newer is None:
             return head
         _check_root(tiles, newer)
-        disk.put(self.path / CHECKPOINT, newer.checkpoint.encode())
+        disk.replace_file(self.path / CHECKPOINT, newer.checkpoint.encode())
         logger.warning("audit.completed", size=newer.size)
         return newer
 
-    def standing(self, vkey: note.Vkey) -> tuple[Head, Head | None, bytes]:
-        """Where `checkpoint` says the log stands, and what a killed append left after it in `checkpoints`.
+    def committed_state(self, vkey: note.Vkey) -> tuple[Head, Head | None, bytes]:
+        """The head that `checkpoint` signs, and what an interrupted append left after it in `checkpoints`.
 
         Returns:
             The head; the newer one that was signed but not yet put in its place, if any; and the part of a record that
-            was not written to its end, if any: nobody was ever shown it.
+            was not written to its end, if any: it was never shown to anyone.
 
         Raises:
             AuditError: There is no checkpoint; it is not signed by `vkey`; or `checkpoints` does not end with it.
@@ -214,30 +214,30 @@ class Log:
             raise AuditError(f"{HISTORY}: expected more than {head.size} entries, got {newer.size}", remedy=_TAMPERED)
         return head, newer, b""
 
-    def _begin(self, signer: note.Signer) -> Head:
+    def _commit_empty_tree(self, signer: note.Signer) -> Head:
         """The checkpoint of the empty tree. Ed25519 is deterministic: begun again, it is the same."""
         text = note.sign(signer, 0, tree.EMPTY_ROOT)
         begun = disk.tail(self.path / HISTORY, note.MAX_NOTE_BYTES)
         if (self.path / tree.TILE).exists() or not (text + "\n").encode().startswith(begun):
             raise AuditError(f"{self.path / CHECKPOINT}: expected the newest checkpoint, got none", remedy=_TAMPERED)
         if begun:
-            disk.cut(self.path / HISTORY, 0)
+            disk.truncate(self.path / HISTORY, 0)
         self._commit(text)
-        return Head(0, tree.EMPTY_ROOT, text, note.text(signer.vkey))
+        return Head(0, tree.EMPTY_ROOT, text, note.vkey_text(signer.vkey))
 
     def _commit(self, text: str) -> None:
-        disk.extend(self.path / HISTORY, text.encode() + b"\n")
-        disk.put(self.path / CHECKPOINT, text.encode())
+        disk.append_bytes(self.path / HISTORY, text.encode() + b"\n")
+        disk.replace_file(self.path / CHECKPOINT, text.encode())
 
     def _head(self) -> Head:
         data = disk.read(self.path / CHECKPOINT, note.MAX_NOTE_BYTES)
-        vkey = note.stored_vkey(self.path)
+        vkey = note.read_vkey(self.path)
         if data is None or vkey is None:
-            raise nothing(self.path)
+            raise no_log_error(self.path)
         return _read_head(data, vkey)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _write_lock(self) -> Iterator[None]:
         try:
             disk.make_folder(self.path)
             if self.path.stat().st_mode & 0o022:
@@ -245,7 +245,7 @@ class Log:
                     f"{self.path}: expected a folder that only its owner may write to, got one that others may",
                     remedy=f"If you are sure that nobody has changed what is in it: chmod 700 {self.path}",
                 )
-            with disk.locked(self.path / LOCK, alone=True):
+            with disk.lock(self.path / LOCK, alone=True):
                 yield
         except OSError as error:
             raise AuditError(
@@ -253,9 +253,9 @@ class Log:
             ) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _read_lock(self) -> Iterator[None]:
         try:
-            with disk.locked(self.path / LOCK, alone=False):
+            with disk.lock(self.path / LOCK, alone=False):
                 yield
         except OSError as error:
             raise AuditError(f"{self.path}: expected to read the audit log, got {error.strerror or error}") from error
@@ -266,15 +266,15 @@ def log_of(folder: Path) -> Log:
     return Log(folder / FOLDER)
 
 
-def nothing(path: Path) -> AuditError:
-    """The refusal where there is no log."""
+def no_log_error(path: Path) -> AuditError:
+    """The error where there is no log."""
     return AuditError(f"{path}: expected an audit log, got none", remedy="It begins with the first decision made here.")
 
 
 def _read_head(data: bytes, vkey: note.Vkey) -> Head:
     checkpoint = note.parse(data, CHECKPOINT)
-    note.check(checkpoint, vkey, CHECKPOINT)
-    return Head(checkpoint.size, checkpoint.root_hash, data.decode("utf-8"), note.text(vkey))
+    note.check_signature(checkpoint, vkey, CHECKPOINT)
+    return Head(checkpoint.size, checkpoint.root_hash, data.decode("utf-8"), note.vkey_text(vkey))
 
 
 def _check_root(tiles: tree.Read, head: Head) -> None:
@@ -305,10 +305,10 @@ def _check_bundle(tiles: tree.Read, head: Head, index: int, leaves: list[bytes])
     try:
         tree.check_inclusion(leaves[0], first, head.size, tree.inclusion(read, first, head.size), head.root)
     except AuditError as error:
-        said = f"entries {first} to {first + len(leaves) - 1}: expected those that were signed, got others"
-        raise AuditError(said, remedy=_TAMPERED) from error
+        message = f"entries {first} to {first + len(leaves) - 1}: expected those that were signed, got others"
+        raise AuditError(message, remedy=_TAMPERED) from error
 
 
-def _proof(kind: str, head: Head, said: dict[str, Any], hashes: list[bytes]) -> dict[str, Any]:
+def _proof(kind: str, head: Head, claim: dict[str, Any], hashes: list[bytes]) -> dict[str, Any]:
     common = {"hashes": [item.hex() for item in hashes], "checkpoint": head.checkpoint, "vkey": head.vkey}
-    return {"schema": PROOF, "proof": kind, **said, **common}
+    return {"schema": PROOF, "proof": kind, **claim, **common}

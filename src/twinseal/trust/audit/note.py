@@ -1,7 +1,7 @@
 """The log's key and its checkpoints: a tree's size and root, signed with Ed25519 (C2SP signed-note, tlog-checkpoint).
 
 The log's origin is made from its key, so two logs never share one: `twinseal.dev/log/<16 digits of the key's SHA-256>`.
-The package that reads these is lenient (`int(" 1_0")`, any base64): a text counts only if it comes back out the same.
+The package that reads these is lenient (`int(" 1_0")`, any base64): a text counts only if writing it gives it back.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
     "Checkpoint",
     "Signer",
     "Vkey",
-    "check",
+    "check_signature",
     "make_key",
     "open_key",
     "parse",
     "parse_vkey",
+    "read_vkey",
     "sign",
-    "stored_vkey",
-    "text",
+    "vkey_text",
 ]
 
 
@@ -52,7 +52,7 @@ def make_key(folder: Path) -> Signer:
     """
     private = Ed25519PrivateKey.generate()
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    disk.put_new(folder / KEY, private.private_bytes(*form))
+    disk.create_file(folder / KEY, private.private_bytes(*form))
     return open_key(folder)
 
 
@@ -76,16 +76,16 @@ def open_key(folder: Path) -> Signer:
     if not isinstance(private, Ed25519PrivateKey):
         raise AuditError(f"{folder / KEY}: expected an Ed25519 key, got {type(private).__name__}")
     signer = Signer(f"twinseal.dev/log/{sha256(private.public_key().public_bytes_raw())[:16]}", private)
-    stored = stored_vkey(folder)
+    stored = read_vkey(folder)
     if stored is None:
-        disk.put(folder / VKEY, (text(signer.vkey) + "\n").encode())
-    elif text(stored) != text(signer.vkey):
-        said = f"expected the key of {text(stored)}, got that of {text(signer.vkey)}"
-        raise AuditError(f"{folder / KEY}: {said}", remedy=_SWAPPED)
+        disk.replace_file(folder / VKEY, (vkey_text(signer.vkey) + "\n").encode())
+    elif vkey_text(stored) != vkey_text(signer.vkey):
+        text = f"expected the key of {vkey_text(stored)}, got that of {vkey_text(signer.vkey)}"
+        raise AuditError(f"{folder / KEY}: {text}", remedy=_SWAPPED)
     return signer
 
 
-def stored_vkey(folder: Path) -> Vkey | None:
+def read_vkey(folder: Path) -> Vkey | None:
     """The verifier key beside the log; None when there is none.
 
     Raises:
@@ -95,23 +95,23 @@ def stored_vkey(folder: Path) -> Vkey | None:
     return None if data is None else parse_vkey(data.decode("utf-8", "replace").removesuffix("\n"), str(folder / VKEY))
 
 
-def parse_vkey(said: str, where: str = "verifier key") -> Vkey:
+def parse_vkey(text: str, where: str = "verifier key") -> Vkey:
     """The verifier key that is written `<name>+<key id>+<base64>`.
 
     Raises:
-        AuditError: It is none, is not Ed25519, or its id is not that of its key.
+        AuditError: It is not in that form, is not Ed25519, or its id is not that of its key.
     """
     try:
-        vkey = Vkey.from_string(said)
+        vkey = Vkey.from_string(text)
         whole = vkey.sig_type == _ED25519 and len(vkey.pubkey) == 32 and _ORIGIN.match(vkey.name) is not None
-        if whole and text(Vkey(vkey.name, None, vkey.sig_type, vkey.pubkey)) == said:  # the id recomputed
+        if whole and vkey_text(Vkey(vkey.name, None, vkey.sig_type, vkey.pubkey)) == text:  # the id recomputed
             return vkey
     except (ValueError, IndexError):
         pass
-    raise AuditError(f"{where}: expected an Ed25519 verifier key, name+id+base64, got {said[:80]!r}")
+    raise AuditError(f"{where}: expected an Ed25519 verifier key, name+id+base64, got {text[:80]!r}")
 
 
-def text(vkey: Vkey) -> str:
+def vkey_text(vkey: Vkey) -> str:
     """A verifier key as it is written."""
     return str(vkey.serialize())  # type: ignore[no-untyped-call]  # the package forgot to say that it is text
 
@@ -125,20 +125,20 @@ def parse(data: bytes, where: str) -> Checkpoint:
     """The checkpoint that `data` is, unverified.
 
     Raises:
-        AuditError: It is none, or not in its one form. Extension lines are not taken: they cannot be audited.
+        AuditError: It is no checkpoint, or not canonical. Extension lines are refused: they cannot be audited.
     """
     try:
-        said = data.decode("utf-8")
-        checkpoint = Checkpoint.from_text(said)
+        text = data.decode("utf-8")
+        checkpoint = Checkpoint.from_text(text)
         whole = _ORIGIN.match(checkpoint.origin) and 0 <= checkpoint.size < 2**63 and len(checkpoint.root_hash) == 32
-        if whole and checkpoint.serialize() == said:
+        if whole and checkpoint.serialize() == text:
             return checkpoint
     except (ValueError, IndexError, OverflowError):  # a UnicodeDecodeError and binascii's are ValueErrors
         pass
     raise AuditError(f"{where}: expected a checkpoint (origin, size, root, signature), got {data[:60]!r}")
 
 
-def check(checkpoint: Checkpoint, vkey: Vkey, where: str) -> None:
+def check_signature(checkpoint: Checkpoint, vkey: Vkey, where: str) -> None:
     """Refuse a checkpoint that the log's key has not signed.
 
     Raises:
@@ -151,4 +151,6 @@ def check(checkpoint: Checkpoint, vkey: Vkey, where: str) -> None:
     try:
         checkpoint.verify(vkey)
     except (InvalidSignature, RuntimeError, ValueError) as error:  # RuntimeError: no line is by this key
-        raise AuditError(f"{where}: expected the signature of {text(vkey)}, got another", remedy=_SWAPPED) from error
+        raise AuditError(
+            f"{where}: expected the signature of {vkey_text(vkey)}, got another", remedy=_SWAPPED
+        ) from error

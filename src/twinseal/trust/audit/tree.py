@@ -35,7 +35,7 @@ Read = Callable[[int, int, int], bytes]
 """The bytes of a tile by level, index and width (0 for a full one); b"" when there is none."""
 
 
-def on_disk(folder: Path) -> Read:
+def tile_reader(folder: Path) -> Read:
     """Tiles below `folder`, none longer than it can be.
 
     Raises, when read:
@@ -124,14 +124,14 @@ def grow(read: Read, size: int, leaves: Sequence[bytes]) -> tuple[dict[str, byte
         AuditError: The rightmost tiles are gone, or the newest bundle does not hash to its tile.
     """
     _check_edge(read, size)
-    made: dict[tuple[int, int, int], bytes] = {}
-    _widen(made, read, ENTRIES, size, [len(leaf).to_bytes(2, "big") + leaf for leaf in leaves])
+    new_tiles: dict[tuple[int, int, int], bytes] = {}
+    _extend_level(new_tiles, read, ENTRIES, size, [len(leaf).to_bytes(2, "big") + leaf for leaf in leaves])
     hashes, level, count = [leaf_hash(leaf) for leaf in leaves], 0, size
     while hashes:
-        full = _widen(made, read, level, count, hashes)
+        full = _extend_level(new_tiles, read, level, count, hashes)
         hashes, level, count = [_tile_root(tile) for tile in full], level + 1, count // WIDTH
-    found = root(lambda *tile: made.get(tile) or read(*tile), size + len(leaves))
-    return {path_of(*tile): data for tile, data in made.items()}, found
+    found = root(lambda *tile: new_tiles.get(tile) or read(*tile), size + len(leaves))
+    return {path_of(*tile): data for tile, data in new_tiles.items()}, found
 
 
 def root(read: Read, size: int) -> bytes:
@@ -140,7 +140,7 @@ def root(read: Read, size: int) -> bytes:
     Raises:
         AuditError: A tile is gone, or too short.
     """
-    with _mapped():
+    with _translate_errors():
         return _reader(read, size).mth(0, size)
 
 
@@ -150,7 +150,7 @@ def inclusion(read: Read, index: int, size: int) -> list[bytes]:
     Raises:
         AuditError: As `root`.
     """
-    with _mapped():
+    with _translate_errors():
         return list(_reader(read, size).get_inclusion_proof(index, size).node_hashes)
 
 
@@ -160,7 +160,7 @@ def consistency(read: Read, old: int, size: int) -> list[bytes]:
     Raises:
         AuditError: As `root`.
     """
-    with _mapped():
+    with _translate_errors():
         return list(_reader(read, size).get_consistency_proof(old, size).node_hashes) if old else []
 
 
@@ -188,7 +188,7 @@ def check_consistency(old: int, old_root: bytes, size: int, proof: list[bytes], 
         raise AuditError(f"log of {size} entries: expected one that begins with the {old} of before") from error
 
 
-def superseded(size: int) -> Iterator[str]:
+def superseded_folders(size: int) -> Iterator[str]:
     """Folders of partial tiles that a full tile has replaced, as the tree reaches `size`: they may go."""
     level, count = 0, size
     while count and count % WIDTH == 0:
@@ -198,19 +198,19 @@ def superseded(size: int) -> Iterator[str]:
         level, count = level + 1, count // WIDTH
 
 
-def _widen(
-    made: dict[tuple[int, int, int], bytes], read: Read, level: int, count: int, elements: list[bytes]
+def _extend_level(
+    new_tiles: dict[tuple[int, int, int], bytes], read: Read, level: int, count: int, elements: list[bytes]
 ) -> list[bytes]:
     """Put `elements` into `made` after the `count` that the level has; the tiles that are full now."""
-    index, held = divmod(count, WIDTH)
-    before, full = read(level, index, held) if held else b"", []
+    index, filled = divmod(count, WIDTH)
+    before, full = read(level, index, filled) if filled else b"", []
     while elements:
-        here, elements = elements[: WIDTH - held], elements[WIDTH - held :]
+        here, elements = elements[: WIDTH - filled], elements[WIDTH - filled :]
         tile = before + b"".join(here)
-        width = (held + len(here)) % WIDTH
-        made[(level, index, width)] = tile
+        width = (filled + len(here)) % WIDTH
+        new_tiles[(level, index, width)] = tile
         full += [] if width else [tile]
-        before, held, index = b"", 0, index + 1
+        before, filled, index = b"", 0, index + 1
     return full
 
 
@@ -220,8 +220,8 @@ def _check_edge(read: Read, size: int) -> None:
     if not width:
         return
     where = path_of(ENTRIES, index, width)
-    held = b"".join(map(leaf_hash, split(read(ENTRIES, index, width), where)))
-    if held != read(0, index, width) or len(held) != width * HASH:
+    hashes = b"".join(map(leaf_hash, split(read(ENTRIES, index, width), where)))
+    if hashes != read(0, index, width) or len(hashes) != width * HASH:
         raise AuditError(
             f"{where}: expected the {width} entries that its tile has the hashes of, got others",
             remedy="Somebody changed the audit log. Find the first bad entry: twinseal audit verify",
@@ -258,7 +258,7 @@ def _reader(read: Read, size: int) -> TilesReader:
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, IndexError) as error:  # a tile that is gone, torn, or too short

@@ -1,10 +1,10 @@
 """The whole log, read once, against every checkpoint that was ever signed.
 
-1. The key: `vkey` is the one that is pinned elsewhere, if one is; the private key, where it lies here, is its half.
+1. The key: `vkey` is the one that was kept elsewhere, if one was; the private key, if it is here, belongs to it.
 2. `checkpoint` is signed by it, and so is each of `checkpoints`, larger than the one before, the newest last. One more
-   may follow: what an append signed that was then killed counts, and all of its entries must be there.
+   may follow: an interrupted append signed it; it counts, and all of its entries must be there.
 3. Entries: each parses strictly. The tree over them, recomputed, has the signed root at every signed size: the first
-   size at which it has not is where the first bad entry is.
+   size with another root shows where the first bad entry is.
 4. A checkpoint kept elsewhere: the log has not become shorter, and had that root at that size.
 5. Tiles: each hash is the one that the entries give.
 
@@ -20,18 +20,18 @@ from pathlib import Path
 from twinseal.errors import AuditError
 from twinseal.trust.audit import disk, note, tree
 from twinseal.trust.audit.entry import Entry
-from twinseal.trust.audit.log import HISTORY, LOCK, Log, nothing
+from twinseal.trust.audit.log import HISTORY, LOCK, Log, no_log_error
 
 _REMEDY = (
-    "The log is evidence now: keep a copy as it is. Ask who could write to this folder; what the log says from that "
-    "entry on proves nothing."
+    "Keep a copy of the log as it is: it is evidence. Ask who could write to this folder. From that entry on, the log "
+    "proves nothing."
 )
 _LINES = 6  # of a record in `checkpoints`: origin, size, root, empty, signature, empty
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was found to hold.
+class VerifiedLog:
+    """The result of a successful verification.
 
     Attributes:
         size: Entries, all as signed.
@@ -50,7 +50,7 @@ class Verified:
     kept_size: int | None
 
 
-def verify(path: Path, *, vkey: str | None = None, against: bytes | None = None) -> Verified:
+def verify(path: Path, *, vkey: str | None = None, against: bytes | None = None) -> VerifiedLog:
     """Verify the log in the folder `path`.
 
     Args:
@@ -62,42 +62,42 @@ def verify(path: Path, *, vkey: str | None = None, against: bytes | None = None)
         AuditError: Something does not hold; `entry` is the index of the first bad entry, where one can be named.
     """
     try:
-        with disk.locked(path / LOCK, alone=False):
+        with disk.lock(path / LOCK, alone=False):
             return _verify(path, vkey, against)
     except OSError as error:
         raise AuditError(f"{path}: expected to read the audit log, got {error.strerror or error}") from error
 
 
-def _verify(path: Path, pinned: str | None, against: bytes | None) -> Verified:
+def _verify(path: Path, pinned: str | None, against: bytes | None) -> VerifiedLog:
     vkey = _key(path, pinned)  # 1
-    head, newer, _ = Log(path).standing(vkey)  # 2
+    head, newer, _ = Log(path).committed_state(vkey)  # 2
     newest = newer or head
-    kept = None if against is None else _kept(against, vkey, newest.size)
-    walk = _Walk(tree.on_disk(path), _history(path, vkey), kept)
+    kept = None if against is None else _check_kept_checkpoint(against, vkey, newest.size)
+    walk = _Walk(tree.tile_reader(path), _history(path, vkey), kept)
     for index in range(-(-newest.size // tree.WIDTH)):
         walk.bundle(index, newest.size)  # 3, 4, 5
     walk.end(newest.size)
     kept_size = None if kept is None else kept.size
-    return Verified(newest.size, walk.compared, newest.checkpoint, newest.vkey, pinned is not None, kept_size)
+    return VerifiedLog(newest.size, walk.compared, newest.checkpoint, newest.vkey, pinned is not None, kept_size)
 
 
 def _key(path: Path, pinned: str | None) -> note.Vkey:
-    stored = note.stored_vkey(path)
+    stored = note.read_vkey(path)
     if stored is None:
-        raise nothing(path)
-    if pinned is not None and note.text(note.parse_vkey(pinned)) != note.text(stored):
-        raise _tampered(f"{path / note.VKEY}: expected the key {pinned}, got {note.text(stored)}")
+        raise no_log_error(path)
+    if pinned is not None and note.vkey_text(note.parse_vkey(pinned)) != note.vkey_text(stored):
+        raise _tampering_error(f"{path / note.VKEY}: expected the key {pinned}, got {note.vkey_text(stored)}")
     if (path / note.KEY).exists():  # a copy of the log need not bring it
         note.open_key(path)
     return stored
 
 
-def _kept(data: bytes, vkey: note.Vkey, size: int) -> note.Checkpoint:
+def _check_kept_checkpoint(data: bytes, vkey: note.Vkey, size: int) -> note.Checkpoint:
     kept = note.parse(data, "kept checkpoint")
-    note.check(kept, vkey, "kept checkpoint")
+    note.check_signature(kept, vkey, "kept checkpoint")
     if kept.size > size:
-        said = f"expected at least {kept.size} entries, as when the checkpoint was kept, got {size}"
-        raise _tampered(f"log: {said}: the end was cut off", entry=size)
+        message = f"expected at least {kept.size} entries, as when the checkpoint was kept, got {size}"
+        raise _tampering_error(f"log: {message}: the end was cut off", entry=size)
     return kept
 
 
@@ -106,9 +106,9 @@ def _history(path: Path, vkey: note.Vkey) -> Iterator[note.Checkpoint]:
     size = -1
     for record in _records(path / HISTORY):
         checkpoint = note.parse(record, HISTORY)
-        note.check(checkpoint, vkey, HISTORY)
+        note.check_signature(checkpoint, vkey, HISTORY)
         if checkpoint.size <= size:
-            raise _tampered(f"{HISTORY}: expected a size over {size}, got {checkpoint.size}", entry=max(size, 0))
+            raise _tampering_error(f"{HISTORY}: expected a size over {size}, got {checkpoint.size}", entry=max(size, 0))
         size = checkpoint.size
         yield checkpoint
 
@@ -134,7 +134,7 @@ class _Walk:
     kept: note.Checkpoint | None
     frontier: tree.Frontier = field(default_factory=tree.Frontier)
     good: int = 0  # entries that a signed root covers
-    odd: int | None = None  # the first entry since then whose tile says otherwise
+    odd: int | None = None  # the first entry since then whose tile has another hash
     compared: int = 0
     due: note.Checkpoint | None = None
     above: list[bytes] = field(default_factory=list)  # the roots of the full tiles of level 0
@@ -155,11 +155,11 @@ class _Walk:
                 self._leaf(leaf, hashes[place * tree.HASH : (place + 1) * tree.HASH])
                 within.push(tree.leaf_hash(leaf))
         except AuditError as error:
-            raise error if error.remedy else _tampered(str(error), entry=self.frontier.size) from error
+            raise error if error.remedy else _tampering_error(str(error), entry=self.frontier.size) from error
         if within.size != count:
-            raise _tampered(f"{where}: expected {count} entries, got {within.size}", entry=self.frontier.size)
+            raise _tampering_error(f"{where}: expected {count} entries, got {within.size}", entry=self.frontier.size)
         if len(hashes) != count * tree.HASH:
-            raise _tampered(f"{tree.path_of(0, index, width)}: expected the hashes of its entries, got others")
+            raise _tampering_error(f"{tree.path_of(0, index, width)}: expected the hashes of its entries, got others")
         if not width:
             self.above.append(within.root)
 
@@ -168,7 +168,9 @@ class _Walk:
         if size == 0:
             self._compare()
         if self.good != size or self.due is not None:
-            raise _tampered(f"log: expected {size} entries under a signed checkpoint, got {self.good}", entry=self.good)
+            raise _tampering_error(
+                f"log: expected {size} entries under a signed checkpoint, got {self.good}", entry=self.good
+            )
         self._check_above()
 
     def _leaf(self, leaf: bytes, hashed: bytes) -> None:
@@ -179,7 +181,7 @@ class _Walk:
         try:
             Entry.from_bytes(leaf, f"entry {index}")
         except AuditError as error:
-            raise _tampered(str(error), entry=index if self.odd is None else self.odd) from error
+            raise _tampering_error(str(error), entry=index if self.odd is None else self.odd) from error
         self.frontier.push(digest)
         self._compare()
 
@@ -191,13 +193,15 @@ class _Walk:
         while self.due is not None and self.due.size == size:
             if self.due.root_hash != self.frontier.root:
                 bad = self.good if self.odd is None else self.odd
-                raise _tampered(f"entry {bad}: expected the one that was signed, got another", entry=bad)
+                raise _tampering_error(f"entry {bad}: expected the one that was signed, got another", entry=bad)
             if self.odd is not None:
                 tile = tree.path_of(0, self.odd // tree.WIDTH, 0)
-                raise _tampered(f"{tile}: expected the hash of entry {self.odd} as signed, got another", entry=self.odd)
+                raise _tampering_error(
+                    f"{tile}: expected the hash of entry {self.odd} as signed, got another", entry=self.odd
+                )
             self.good, self.compared, self.due = size, self.compared + 1, next(self.history, None)
         if self.kept is not None and self.kept.size == size and self.kept.root_hash != self.frontier.root:
-            raise _tampered(
+            raise _tampering_error(
                 f"log: expected to begin with the {size} entries of the kept checkpoint, got others: it is a fork",
             )
 
@@ -210,7 +214,7 @@ class _Walk:
                 part = hashes[index * tree.WIDTH : (index + 1) * tree.WIDTH]
                 if self.tiles(level, index, len(part) % tree.WIDTH) != b"".join(part):
                     where = tree.path_of(level, index, len(part) % tree.WIDTH)
-                    raise _tampered(f"{where}: expected the roots of the tiles below it, got others")
+                    raise _tampering_error(f"{where}: expected the roots of the tiles below it, got others")
                 if len(part) == tree.WIDTH:
                     full = tree.Frontier()
                     for item in part:
@@ -219,6 +223,6 @@ class _Walk:
             level, hashes = level + 1, above
 
 
-def _tampered(message: str, *, entry: int | None = None) -> AuditError:
+def _tampering_error(message: str, *, entry: int | None = None) -> AuditError:
     first = "" if entry is None or message.startswith("entry ") else f"entry {entry} is the first bad one: "
     return AuditError(first + message, entry=entry, remedy=_REMEDY)

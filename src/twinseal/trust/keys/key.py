@@ -1,22 +1,24 @@
-"""Keys: made, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), the curve that OMS, TUF and DSSE all take.
+"""Keys: generated, opened by URI, compared by value. ECDSA on P-256 (FIPS 186-5), which OMS, TUF and DSSE all accept.
 
 A private key is named by a URI, never read at import, never in Git:
 
     file:<path>   PKCS #8 in PEM, readable by its owner alone; encrypted or not     (key_files)
     pkcs11:…      in a token, by RFC 7512; it never leaves it                       (tokens, token_uris)
 
-Where a passphrase or PIN comes from when nobody is asked: `passphrases`. The holder by whose name it is looked for is
-given by the caller, else the file's stem, or the label of the key in its token.
+`passphrases` says where a passphrase or PIN comes from when no person is asked. It is looked up by the holder's name,
+which the caller gives; else by the file's stem, or the label of the key in its token.
 
 Signatures by a key in a file are deterministic (RFC 6979): the same bytes and key give the same signature, so a stage
-that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it draws its own
-nonce, so a stage that signs with one writes other bytes each time it runs.
+that signs is reproducible, and no bad random number can leak the key. Signatures by a token are not: it chooses its own
+nonce, so a stage that signs with a token writes other bytes each time it runs.
 
 Key identifiers are computed from the key (securesystemslib's default), never taken from outside: one key has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -31,7 +33,7 @@ from twinseal.errors import KeyAccessError, SignatureError
 from twinseal.files import write_whole
 from twinseal.trust.keys import key_files, passphrases, tokens
 from twinseal.trust.keys.key_files import MAX_PEM_BYTES
-from twinseal.trust.keys.passphrases import variable
+from twinseal.trust.keys.passphrases import environment_name
 from twinseal.trust.keys.token_uris import TokenUri
 
 log = structlog.get_logger(__name__)
@@ -45,17 +47,20 @@ __all__ = [
     "SCHEMES",
     "Key",
     "KeySigner",
+    "NamedSigner",
     "PrivateKey",
+    "environment_name",
     "fingerprint",
-    "generate",
+    "fingerprints",
     "generate_in_token",
+    "generate_key_pair",
+    "grouped_digits",
     "needs_passphrase",
     "open_signer",
     "public_key",
     "public_key_in_token",
-    "read_aloud",
     "read_public_key",
-    "variable",
+    "short_fingerprint",
 ]
 
 
@@ -84,12 +89,12 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
     def __init__(self, private_key: PrivateKey) -> None:
         public = private_key.public_key()
         if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
-            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind(private_key)}")
+            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind_name(private_key)}")
         self._private_key = private_key
         self._public_key = SSlibKey.from_crypto(public)
 
     def __repr__(self) -> str:
-        return f"KeySigner({self._public_key.keyid[:12]}…)"
+        return f"KeySigner({short_fingerprint(self._public_key)}…)"
 
     @property
     def public_key(self) -> Key:
@@ -125,12 +130,26 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
         passphrase = secrets_handler("passphrase").encode() if secrets_handler else None
         signer = open_signer(priv_key_uri, passphrase=passphrase)
         if signer.public_key.keyid != public_key.keyid:
-            shown = priv_key_uri.partition("?")[0]
-            raise KeyAccessError(f"{shown}: expected key {public_key.keyid[:12]}…, got {signer!r}")
+            where = priv_key_uri.partition("?")[0]
+            expected, got = short_fingerprint(public_key), short_fingerprint(signer.public_key)
+            raise KeyAccessError(f"{where}: expected the key {expected}…, got {got}…")
         return signer
 
 
-def generate(path: Path, *, passphrase: bytes | None) -> Key:
+@dataclass(frozen=True)
+class NamedSigner:
+    """Who signs: a holder of a role, and the signer with that holder's key.
+
+    Attributes:
+        holder: The name, as in policy/roles.yaml.
+        signer: Signs with the key. Whether it is the holder's, each verb compares with the root.
+    """
+
+    holder: str
+    signer: KeySigner
+
+
+def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
     """Make a key pair: the private key at `path`, the public one beside it with the suffix .pub.
 
     Side effects: makes the folder (0700) if missing; never overwrites a key, and leaves no half of one.
@@ -152,7 +171,7 @@ def generate(path: Path, *, passphrase: bytes | None) -> Key:
     key = KeySigner(private_key).public_key
     key_files.write_new(path, private_key, passphrase)
     _write_public(path.with_suffix(".pub"), key)
-    log.info("key.generated", path=str(path), keyid=key.keyid[:12], encrypted=passphrase is not None)
+    log.info("key.generated", path=str(path), key=short_fingerprint(key), encrypted=passphrase is not None)
     return key
 
 
@@ -163,22 +182,22 @@ def generate_in_token(uri: str, public: Path, *, passphrase: bytes | None = None
         uri: `pkcs11:…` with `object=LABEL`; without it the label is `holder`.
         public: Where the public key goes, as PEM.
         passphrase: The token's PIN; None looks where `passphrases` says.
-        holder: Whose key it will be.
+        holder: The holder of the new key.
 
     Raises:
         KeyAccessError: As `tokens.generate_key`; or there is a public key at `public` already.
     """
     place = TokenUri.parse(uri)
-    place = place.labelled(holder) if holder and place.object is None else place
+    place = place.with_label(holder) if holder and place.object is None else place
     if public.exists():
         raise KeyAccessError(
             f"{public}: expected no public key there yet, found one",
             remedy="Keys are never overwritten: move the old one away.",
         )
-    made = tokens.generate_key(place, _pin(place, passphrase, holder))
-    key = SSlibKey.from_crypto(made)
+    public_half = tokens.generate_key(place, _read_pin(place, passphrase, holder))
+    key = SSlibKey.from_crypto(public_half)
     _write_public(public, key)
-    log.info("key.generated", uri=str(place), keyid=key.keyid[:12])
+    log.info("key.generated", uri=str(place), key=short_fingerprint(key))
     return key
 
 
@@ -188,36 +207,36 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
     Args:
         uri: `file:<path>` or `pkcs11:…`.
         passphrase: For an encrypted key, or a token's PIN; None looks where `passphrases` says.
-        holder: Whose key it is: by whose name the passphrase is looked for.
+        holder: The holder of the key; the passphrase is looked up by this name.
 
     Raises:
         KeyAccessError: Unknown scheme; no such file or token; open to group or others; no private key in it, or more
             than one; not P-256; the passphrase is missing or wrong.
     """
-    scheme, rest = _split(uri)
+    scheme, rest = _split_uri(uri)
     if scheme == "pkcs11":
         place = TokenUri.parse(uri)
-        return KeySigner(tokens.open_key(place, _pin(place, passphrase, holder)))
+        return KeySigner(tokens.open_key(place, _read_pin(place, passphrase, holder)))
     path, name = Path(rest), holder or Path(rest).stem
-    loaded: Any = key_files.load(path, lambda: passphrase or passphrases.demand(name, str(path)))
+    loaded: Any = key_files.load(path, lambda: passphrase or passphrases.require_passphrase(name, str(path)))
     if not hasattr(loaded, "public_key"):  # Diffie-Hellman parameters and their like
-        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind(loaded)}")
+        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind_name(loaded)}")
     return KeySigner(loaded)
 
 
 def needs_passphrase(uri: str, *, holder: str | None = None) -> bool:
-    """Whether to ask a person: the key that `uri` names is locked, and nothing else has its passphrase or PIN.
+    """Whether to ask a person: the key that `uri` names needs a passphrase or PIN, and no other source has it.
 
     Raises:
         KeyAccessError: As `open_signer`, as far as it goes without opening the key.
     """
-    scheme, rest = _split(uri)
+    scheme, rest = _split_uri(uri)
     if scheme == "pkcs11":
         place = TokenUri.parse(uri)
-        return place.pin_source is None and not passphrases.available(holder or place.holder)
+        return place.pin_source is None and not passphrases.is_available(holder or place.holder)
     path = Path(rest)
     locked = key_files.protection(path, key_files.read(path)) is not None
-    return locked and not passphrases.available(holder or path.stem)
+    return locked and not passphrases.is_available(holder or path.stem)
 
 
 def public_key_in_token(uri: str) -> Key:
@@ -233,8 +252,8 @@ def public_key(pem: str | bytes, where: str) -> Key:
     """The public key in `pem`, in its one form.
 
     Raises:
-        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second spelling of one key
-            would be a second key to whoever compares text.
+        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second form of one key
+            would be a second key to code that compares text.
     """
     try:
         text = pem.decode("ascii") if isinstance(pem, bytes) else pem
@@ -242,10 +261,12 @@ def public_key(pem: str | bytes, where: str) -> Key:
     except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"{where}: expected a public key in PEM, got something else") from error
     if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
-        raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind(loaded)}")
+        raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     key = SSlibKey.from_crypto(loaded)
     if key.keyval["public"] != text:
-        raise SignatureError(f"{where}: expected the key in canonical PEM, got another spelling of {key.keyid[:12]}…")
+        raise SignatureError(
+            f"{where}: expected the key in canonical PEM, got another form of {short_fingerprint(key)}…"
+        )
     return key
 
 
@@ -276,13 +297,27 @@ def fingerprint(key: Key) -> str:
     except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise SignatureError("key: expected a public key in PEM, got something else") from error
     if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
-        raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind(loaded)}")
+        raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return sha256(loaded.public_bytes(serialization.Encoding.DER, form))
 
 
-def read_aloud(digest: str) -> str:
-    """A digest in groups of four, two lines of eight: how two people compare it on the telephone.
+def short_fingerprint(key: Key) -> str:
+    """The first 16 digits of a key's fingerprint, as messages, logs and `twinseal trust show` print it.
+
+    Raises:
+        SignatureError: As `fingerprint`.
+    """
+    return fingerprint(key)[:16]
+
+
+def fingerprints(keys: Iterable[Key] | None) -> str:
+    """Keys for a message, each by its short fingerprint; "none" when there are none."""
+    return ", ".join(f"{short_fingerprint(key)}…" for key in keys or ()) or "none"
+
+
+def grouped_digits(digest: str) -> str:
+    """A digest in groups of four, two lines of eight, so that two people can compare it by telephone.
 
     >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
     '0123 4567 89ab cdef 0123 4567 89ab cdef'
@@ -291,7 +326,7 @@ def read_aloud(digest: str) -> str:
     return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
 
 
-def _split(uri: str) -> tuple[str, str]:
+def _split_uri(uri: str) -> tuple[str, str]:
     scheme, colon, rest = uri.partition(":")
     scheme = scheme.lower()  # RFC 3986 section 3.1
     if not colon or scheme not in SCHEMES or not rest:
@@ -303,15 +338,15 @@ def _split(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def _pin(place: TokenUri, given: bytes | None, holder: str | None) -> bytes:
-    if given:
-        return given
+def _read_pin(place: TokenUri, pin: bytes | None, holder: str | None) -> bytes:
+    if pin:
+        return pin
     if place.pin_source is not None:
         line, _, _ = key_files.read(place.pin_source, "file with a PIN").partition(b"\n")
         if not line:  # an empty one would cost a try
             raise KeyAccessError(f"{place.pin_source}: expected a PIN in its first line, got none")
         return line
-    return passphrases.demand(holder or place.holder, str(place), "PIN for the token")
+    return passphrases.require_passphrase(holder or place.holder, str(place), "PIN for the token")
 
 
 def _write_public(path: Path, key: Key) -> None:
@@ -321,6 +356,6 @@ def _write_public(path: Path, key: Key) -> None:
         raise KeyAccessError(f"{path}: cannot write the public key there ({error.strerror})") from error
 
 
-def _kind(key: object) -> str:
+def _kind_name(key: object) -> str:
     curve = getattr(getattr(key, "curve", None), "name", "")
     return f"curve {curve}" if curve else type(key).__name__

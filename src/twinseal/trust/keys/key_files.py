@@ -1,14 +1,14 @@
-"""Private keys in files: the `file:` scheme. PKCS #8 in PEM, for its owner's eyes alone, encrypted or not.
+"""Private keys in files: the `file:` scheme. PKCS #8 in PEM, readable by its owner only, encrypted or not.
 
 A file is refused, before a passphrase is asked for, when
 
 - group or others may read or write it, or it belongs to neither this user nor root
 - group or others may put another file in its place: its folder, and the folder of each link on the way to it, is
-  writable for them without the sticky bit. Folders above those are not looked at: many people's home folder belongs to
-  a group that is theirs alone
-- it is no regular file, is too long, holds anything beside one key, or a key whose passphrase costs out of reason
+  writable for them without the sticky bit. Folders above those are not checked: the home folder of many users belongs
+  to a group of one member
+- it is no regular file, is too long, has anything beside one key, or its key derivation costs too much
 
-What is checked is what is read: the folder and the file are opened once, and asked through their descriptors.
+Folder and file are opened once and checked through their descriptors, so what is checked is what is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twinseal import files
 from twinseal.errors import KeyAccessError
 from twinseal.trust.keys import pkcs8
-from twinseal.trust.keys.passphrases import variable
+from twinseal.trust.keys.passphrases import environment_name
 
 MAX_PEM_BYTES = 64 << 10
 MAX_LINKS = 8
@@ -51,7 +51,13 @@ def load(path: Path, passphrase: Callable[[], bytes]) -> object:
         return serialization.load_pem_private_key(pem, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
         what = "the right passphrase" if secret is not None else "a PKCS #8 private key in PEM"
-        raise KeyAccessError(f"{path}: expected {what}, got something else") from error
+        raise KeyAccessError(
+            f"{path}: expected {what}, got something else",
+            remedy=f"Run it again with the passphrase of {path.stem}. A passphrase that is lost cannot be recovered: "
+            f"custodians then replace the key: twinseal keys rotate {path.stem}"
+            if secret is not None
+            else "Make a key: twinseal keys new HOLDER",
+        ) from error
 
 
 def protection(path: Path, pem: bytes) -> pkcs8.KeyDerivation | None:
@@ -61,7 +67,7 @@ def protection(path: Path, pem: bytes) -> pkcs8.KeyDerivation | None:
         KeyAccessError: It is not one PKCS #8 key, or encrypted in a way or at a cost that we do not take.
     """
     try:
-        return pkcs8.derivation(pem)
+        return pkcs8.read_derivation(pem)
     except ValueError as error:
         raise KeyAccessError(
             f"{path}: expected {error}, got something else",
@@ -82,7 +88,7 @@ def read(path: Path, what: str = "private key") -> bytes:
     except OSError as error:
         raise KeyAccessError(
             f"{path}: expected a {what}, got none ({error.strerror})",
-            remedy=f"Put the {what} there; a private key may be named in $TWINSEAL_{variable(path.stem)}_KEY.",
+            remedy=f"Put the {what} there; a private key may be named in $TWINSEAL_{environment_name(path.stem)}_KEY.",
         ) from error
     if len(data) > MAX_PEM_BYTES:
         raise KeyAccessError(f"{path}: expected a {what} of at most {MAX_PEM_BYTES} bytes, got more")
@@ -101,7 +107,7 @@ def write_new(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | N
         clear = serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, clear)
     else:
-        pem = pkcs8.encrypted(key, passphrase)
+        pem = pkcs8.encrypt_key(key, passphrase)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_folder(path.parent, path.parent.stat())

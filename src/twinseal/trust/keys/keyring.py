@@ -1,7 +1,7 @@
-"""The keyring: which keys a home has, for whom, with what powers, and what is wrong with them. No key is opened.
+"""The keyring: the keys of a home, their holders and roles, and what is wrong with them. No key is opened.
 
-A holder is listed when the anchor names one, or when `keys/` has a file of that stem. Powers are looked up by the key,
-not by the name: a file called alice.pub that holds another key than the anchor's alice has none, and is warned of.
+A holder is listed when the anchor names them, or when `keys/` has a file of that stem. Roles are looked up by the key,
+not by the name: a file alice.pub with another key than the anchor has for alice has no role, and gets a warning.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.errors import KeyAccessError, TwinsealError
-from twinseal.trust.home import Home
 from twinseal.trust.keys import key_files
 from twinseal.trust.keys.key import Key, fingerprint, read_public_key
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 
 NOT_HERE = "not here"
 
@@ -23,9 +23,9 @@ class KeyEntry:
     """One holder's key as this home knows it.
 
     Attributes:
-        holder: Whose it is.
+        holder: The name of its holder.
         key: The public half that lies in `keys/`, else the anchor's; None: this home has neither.
-        roles: What the anchor lets this key do.
+        roles: The roles that the anchor gives this key.
         private: Where the private half is: `not here`, `in a token`, or how its file is protected.
         warnings: What is wrong with it, a sentence each.
     """
@@ -42,7 +42,7 @@ def keyring(home: Home, anchor: Anchor | None) -> tuple[KeyEntry, ...]:
 
     Args:
         home: Its `keys/` is listed; key files are read up to their header, and not opened.
-        anchor: Who may do what; None: there is none yet, so nobody may do anything.
+        anchor: The keys of each role; None: there is no anchor yet, so no key has a role.
     """
     named = (
         list(dict.fromkeys(holder.name for role in anchor.roles.values() for holder in role.holders)) if anchor else []
@@ -52,21 +52,21 @@ def keyring(home: Home, anchor: Anchor | None) -> tuple[KeyEntry, ...]:
         if home.keys.is_dir()
         else []
     )
-    return tuple(entry(home, anchor, holder) for holder in dict.fromkeys([*named, *found]))
+    return tuple(key_entry(home, anchor, holder) for holder in dict.fromkeys([*named, *found]))
 
 
-def entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
+def key_entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
     """What `home` knows of the key of `holder`."""
     warnings: list[str] = []
     public = home.keys / f"{holder}.pub"
-    pinned = _pinned(anchor, holder)
+    pinned = _key_in_anchor(anchor, holder)
     key = pinned
     if public.exists():
         try:
             key = read_public_key(public)
         except TwinsealError as error:
             warnings.append(str(error))
-    private = _private(home, holder, warnings)
+    private = _describe_private_key(home, holder, warnings)
     if key is None:
         warnings.append(f"its public half is not here: {public}")
     elif anchor is not None:
@@ -78,12 +78,12 @@ def entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
 
 
 def roles_of(anchor: Anchor, key: Key) -> tuple[str, ...]:
-    """What the anchor lets `key` do: the roles that it pins, by the key's value."""
+    """The roles that the anchor gives to `key`, by its value."""
     digest = fingerprint(key)
     return tuple(name for name, role in anchor.roles.items() if digest in map(fingerprint, role.keys.values()))
 
 
-def _pinned(anchor: Anchor | None, holder: str) -> Key | None:
+def _key_in_anchor(anchor: Anchor | None, holder: str) -> Key | None:
     for role in anchor.roles.values() if anchor else ():
         for item in role.holders:
             if item.name == holder:
@@ -91,7 +91,7 @@ def _pinned(anchor: Anchor | None, holder: str) -> Key | None:
     return None
 
 
-def _private(home: Home, holder: str, warnings: list[str]) -> str:
+def _describe_private_key(home: Home, holder: str, warnings: list[str]) -> str:
     """Where the private half is, and how it is protected; what is wrong with it goes to `warnings`."""
     uri = home.key_uri(holder)
     scheme, _, rest = uri.partition(":")
@@ -106,7 +106,7 @@ def _private(home: Home, holder: str, warnings: list[str]) -> str:
         warnings.append(str(error))
         return f"refused, mode {path.stat().st_mode & 0o7777:04o}"
     if found is None:
-        warnings.append("its file is not encrypted: whoever copies it can sign")
-    elif not found.strong:
+        warnings.append("its file is not encrypted: who copies it can sign")
+    elif not found.is_strong:
         warnings.append(f"its passphrase is cheap to guess ({found}): twinseal keys new writes scrypt")
     return f"{'encrypted' if found else 'in the clear'}, mode {path.stat().st_mode & 0o7777:04o}"

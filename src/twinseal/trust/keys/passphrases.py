@@ -1,4 +1,4 @@
-"""Passphrases and PINs: where one comes from when nobody is asked. They reach no log, no message, no command line.
+"""Passphrases and PINs: where one comes from when no person is asked. None is in a log, message or command line.
 
 In this order, the first that has one:
 
@@ -7,8 +7,8 @@ In this order, the first that has one:
 3. a file descriptor: `--passphrase-fd N`, or $TWINSEAL_PASSPHRASE_FD; its first line, for every key of the process
 4. $TWINSEAL_PASSPHRASE
 
-A descriptor is the one to choose for a service: what is in the environment is inherited by every child, and shown in
-/proc to whoever runs as the same user. `twinseal approve --as alice 3< <(pass show alice)` with `--passphrase-fd 3`.
+Use a descriptor for a service: the environment is inherited by every child process, and /proc shows it to every process
+of the same user. `twinseal approve --as alice 3< <(pass show alice)` with `--passphrase-fd 3`.
 
 A variable that is set and empty counts as not set: an empty passphrase protects nothing.
 """
@@ -16,12 +16,23 @@ A variable that is set and empty counts as not set: an empty passphrase protects
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeAlias
 
 from twinseal.errors import KeyAccessError
 
 COMMON = "TWINSEAL_PASSPHRASE"
 DESCRIPTOR = "TWINSEAL_PASSPHRASE_FD"
 MAX_PASSPHRASE_BYTES = 4096
+
+
+Passphrase: TypeAlias = Callable[[str, str], bytes | None]
+"""Asked for the passphrase of a key by its URI and its holder; None: look into the environment."""
+
+
+def from_environment(_uri: str, _holder: str) -> bytes | None:
+    """A `Passphrase` that asks nobody."""
+    return None
 
 
 class Descriptors:
@@ -38,11 +49,11 @@ class Descriptors:
         """Take the passphrase from descriptor `number`, whatever the environment says. It is read when a key asks."""
         self._chosen = number
 
-    def named(self) -> bool:
+    def has_descriptor(self) -> bool:
         """Whether there is one to read."""
         return self._chosen is not None or bool(os.environ.get(DESCRIPTOR))
 
-    def line(self) -> bytes | None:
+    def read_line(self) -> bytes | None:
         """The first line of the descriptor, without its end; None: no descriptor is named.
 
         Side effects: reads to the end of the line, no further, and closes it; standard input stays open.
@@ -50,73 +61,71 @@ class Descriptors:
         Raises:
             KeyAccessError: It is not open for reading, or its first line is empty or endless.
         """
-        if not self.named():
+        if not self.has_descriptor():
             return None
-        number = self._chosen if self._chosen is not None else _number(os.environ[DESCRIPTOR])
+        number = self._chosen if self._chosen is not None else _parse_number(os.environ[DESCRIPTOR])
         if number not in self._lines:  # once: it is closed then, and its number may mean another file
-            self._lines[number] = _first_line(number)
+            self._lines[number] = _read_first_line(number)
         return self._lines[number]
 
 
 descriptors = Descriptors()
 
 
-def variable(holder: str) -> str:
+def environment_name(holder: str) -> str:
     """A holder's name as part of an environment variable's."""
     return "".join(letter if letter.isalnum() else "_" for letter in holder).upper()
 
 
-def own_variable(holder: str) -> str:
+def passphrase_variable(holder: str) -> str:
     """The variable with the passphrase of one holder."""
-    return f"TWINSEAL_{variable(holder)}_PASSPHRASE"
+    return f"TWINSEAL_{environment_name(holder)}_PASSPHRASE"
 
 
-def available(holder: str) -> bool:
+def is_available(holder: str) -> bool:
     """Whether environment or descriptor are to give the passphrase of `holder`. Nothing is read."""
-    return descriptors.named() or any(os.environ.get(name) for name in (own_variable(holder), COMMON))
+    return descriptors.has_descriptor() or any(os.environ.get(name) for name in (passphrase_variable(holder), COMMON))
 
 
-def find(holder: str) -> bytes | None:
+def find_passphrase(holder: str) -> bytes | None:
     """The passphrase of `holder` by the order above; None: nothing has one.
 
     Raises:
         KeyAccessError: A descriptor is named, and cannot be read.
     """
-    for candidate in (_environment(own_variable(holder)), descriptors.line, _environment(COMMON)):
-        found = candidate() if callable(candidate) else candidate
-        if found:
-            return found
-    return None
+    own = _read_environment(passphrase_variable(holder))
+    return own or descriptors.read_line() or _read_environment(COMMON)
 
 
-def demand(holder: str, where: str, what: str = "passphrase for the encrypted key") -> bytes:
+def require_passphrase(holder: str, where: str, what: str = "passphrase for the encrypted key") -> bytes:
     """The passphrase of `holder`, without which the key at `where` does not open.
 
     Raises:
-        KeyAccessError: Nothing has one; or as `find`.
+        KeyAccessError: Nothing has one; or as `find_passphrase`.
     """
-    found = find(holder)
+    found = find_passphrase(holder)
     if found is None:
         raise KeyAccessError(
             f"{where}: expected a {what}, got none",
-            remedy=f"Give --passphrase-fd N, or set ${own_variable(holder)}; reviewers and custodians are also asked.",
+            remedy=f"Run the command at a terminal, which asks for it; or give --passphrase-fd N, set ${DESCRIPTOR}=N, "
+            f"or set ${passphrase_variable(holder)}.",
         )
     return found
 
 
-def _environment(name: str) -> bytes | None:
+def _read_environment(name: str) -> bytes | None:
     value = os.environ.get(name)
     return os.fsencode(value) if value else None
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         # Not shown: who confuses the two variables has put the passphrase into this one.
         raise KeyAccessError(f"${DESCRIPTOR}: expected the number of a file descriptor, got something else")
     return int(text)
 
 
-def _first_line(number: int) -> bytes:
+def _read_first_line(number: int) -> bytes:
     if number in (1, 2) or number < 0:
         raise KeyAccessError(f"file descriptor {number}: expected one to read a passphrase from, got an output")
     line = bytearray()

@@ -5,9 +5,9 @@ Storage Cheat Sheet gives, and the largest memory (16 MiB) that OpenSSL's comman
 the library's own `BestAvailableEncryption`: as measured on cryptography 50 that is PBKDF2 with 2,048 rounds, half a
 millisecond a guess.
 
-The costs in a key file are read before anything is derived. Without that, a file decides how long we work: PBKDF2 with
-10^9 rounds took minutes, scrypt with N=2^20 a gigabyte, and a count of 2^63 ended in a panic that `except Exception`
-does not catch.
+The costs in a key file are read and limited before a key is derived. Otherwise the file could cost any time or memory:
+PBKDF2 with 10^9 rounds took minutes, scrypt with N=2^20 a gigabyte, and a count of 2^63 ended in a panic that `except
+Exception` does not catch.
 
     >>> from cryptography.hazmat.primitives.asymmetric import ec
     >>> pem = encrypted(ec.generate_private_key(ec.SECP256R1()), b"correct horse")
@@ -58,7 +58,7 @@ class KeyDerivation:
     costs: tuple[int, ...]
 
     @property
-    def strong(self) -> bool:
+    def is_strong(self) -> bool:
         """Whether a guess costs at least what OWASP asks for."""
         if self.name == "scrypt":
             n, r, p = self.costs
@@ -71,7 +71,7 @@ class KeyDerivation:
         return f"PBKDF2 {self.costs[0]} rounds"
 
 
-def encrypted(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
+def encrypt_key(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
     """The PEM of `key` under `passphrase`.
 
     Law: `load_pem_private_key(encrypted(key, passphrase), passphrase)` is `key`.
@@ -83,7 +83,7 @@ def encrypted(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
     padder = padding.PKCS7(128).padder()
     cipher = Cipher(algorithms.AES256(derived), modes.CBC(vector)).encryptor()
     sealed = cipher.update(padder.update(plain) + padder.finalize()) + cipher.finalize()
-    costs = _der(_SEQUENCE, _der(_OCTETS, salt), *(_der(_INTEGER, _unsigned(cost)) for cost in (n, r, p)))
+    costs = _der(_SEQUENCE, _der(_OCTETS, salt), *(_der(_INTEGER, _unsigned_bytes(cost)) for cost in (n, r, p)))
     scrypt = _der(_SEQUENCE, _der(_OID, _SCRYPT), costs)
     aes = _der(_SEQUENCE, _der(_OID, _AES_256_CBC), _der(_OCTETS, vector))
     scheme = _der(_SEQUENCE, _der(_OID, _PBES2), _der(_SEQUENCE, scrypt, aes))
@@ -92,7 +92,7 @@ def encrypted(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
     return b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + lines + b"\n-----END ENCRYPTED PRIVATE KEY-----\n"
 
 
-def derivation(pem: bytes) -> KeyDerivation | None:
+def read_derivation(pem: bytes) -> KeyDerivation | None:
     """How the one key in `pem` is encrypted; None: it is not.
 
     Raises:
@@ -112,13 +112,13 @@ def derivation(pem: bytes) -> KeyDerivation | None:
     fields, _ = _read(rest, _SEQUENCE)
     _, fields = _read(fields, _OCTETS)  # the salt
     if oid == _PBKDF2:
-        return _within(KeyDerivation("PBKDF2", _integers(fields, 1)))
+        return _check_costs(KeyDerivation("PBKDF2", _integers(fields, 1)))
     if oid == _SCRYPT:
-        return _within(KeyDerivation("scrypt", _integers(fields, 3)))
+        return _check_costs(KeyDerivation("scrypt", _integers(fields, 3)))
     raise ValueError("a passphrase derived by PBKDF2 or scrypt")
 
 
-def _within(found: KeyDerivation) -> KeyDerivation:
+def _check_costs(found: KeyDerivation) -> KeyDerivation:
     costs = found.costs
     if min(costs) < 1:
         raise ValueError(f"costs of one or more, not {found}")
@@ -160,5 +160,5 @@ def _der(tag: int, *parts: bytes) -> bytes:
     return bytes([tag, 0x80 | len(length)]) + length + content
 
 
-def _unsigned(value: int) -> bytes:
+def _unsigned_bytes(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "big")  # a leading zero bit: DER's integers are signed

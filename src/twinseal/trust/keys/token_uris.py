@@ -5,9 +5,9 @@ r"""The `pkcs11:` scheme of RFC 7512: which token, which key in it, by which mod
 Path attributes choose the token (token, manufacturer, model, serial, slot-id, slot-description, slot-manufacturer,
 library-description, library-manufacturer) and the key (object, id, type). Query attributes: module-path, else
 $TWINSEAL_PKCS11_MODULE; pin-source, an absolute path or a file: URI. An attribute that is unknown or given twice is
-refused: what is not understood could have chosen another key.
+refused: it could have chosen another key.
 
-`pin-value` is refused too. A URI stands in command lines, environments and logs, and a PIN must stand in none.
+`pin-value` is refused too: URIs appear in command lines, environments and logs, where a PIN must not.
 
     >>> uri = TokenUri.parse("pkcs11:token=My%20card;object=alice;id=%01%02")
     >>> (uri.token, uri.object, uri.id)
@@ -82,8 +82,8 @@ class TokenUri:
             tuple((name, _text(name, found[name])) for name in TOKEN_ATTRIBUTES if name in found),
             _text("object", found["object"]) if "object" in found else None,
             found.get("id"),
-            _absolute("module-path", asked["module-path"]) if "module-path" in asked else None,
-            _absolute("pin-source", asked["pin-source"]) if "pin-source" in asked else None,
+            _absolute_path("module-path", asked["module-path"]) if "module-path" in asked else None,
+            _absolute_path("pin-source", asked["pin-source"]) if "pin-source" in asked else None,
         )
 
     def __str__(self) -> str:
@@ -94,13 +94,13 @@ class TokenUri:
         query += [f"pin-source={quote(str(self.pin_source))}"] if self.pin_source is not None else []
         return f"{SCHEME}:{';'.join(path)}" + (f"?{'&'.join(query)}" if query else "")
 
-    def labelled(self, label: str) -> TokenUri:
+    def with_label(self, label: str) -> TokenUri:
         """The same place, and the key in it called `label`."""
         return replace(self, object=label)
 
     @property
     def holder(self) -> str:
-        """The name by which a passphrase is looked for when nobody says whose key it is: the key's, or the token's."""
+        """The name to look a passphrase up by when the holder is not given: the key's label, else the token's."""
         return self.object or dict(self.token).get("token") or SCHEME
 
     def module_path(self) -> Path:
@@ -117,7 +117,7 @@ class TokenUri:
                 f"{self}: expected a PKCS #11 module to reach the token by, got none",
                 remedy=f"Set ${MODULE_VARIABLE} to the shared library of the token's maker, or add ?module-path=…",
             )
-        return _absolute(f"${MODULE_VARIABLE}", os.fsencode(named))
+        return _absolute_path(f"${MODULE_VARIABLE}", os.fsencode(named))
 
 
 def _attributes(text: str, separator: str, known: tuple[str, ...]) -> dict[str, bytes]:
@@ -152,7 +152,7 @@ def _text(name: str, value: bytes) -> str:
         raise KeyAccessError(f"{SCHEME}: URI: expected {name} in UTF-8, got other bytes") from error
 
 
-def _absolute(name: str, value: bytes) -> Path:
+def _absolute_path(name: str, value: bytes) -> Path:
     path = Path(os.fsdecode(value.removeprefix(b"file://").removeprefix(b"file:")))
     if not path.is_absolute() or b"\0" in value:
         raise KeyAccessError(f"{name}: expected an absolute path of a file, got something else")

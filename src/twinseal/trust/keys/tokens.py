@@ -1,19 +1,19 @@
 """Private keys that never leave their token: smart cards and hardware security modules, by PKCS #11.
 
-The door to `pkcs11` (python-pkcs11), which is imported when a `pkcs11:` URI is used: a twin needs none of it.
+The only module that imports `pkcs11` (python-pkcs11), and only when a `pkcs11:` URI is used: a twin does not need it.
 
 Rules:
 
-- A URI must choose exactly one token, and in it exactly one private key, ECDSA on P-256. Otherwise the labels that are
-  there are named, and nothing is signed.
-- A wrong PIN is tried once. Tokens lock themselves after three or so: a PIN that a token has refused is not sent to it
-  again by this process, and a token that says "one try left" is left alone.
-- Each use is one session: module started, logged in, logged out, closed, module ended. A token that was pulled out,
-  changed or filled meanwhile is seen as it is, and no login outlives the signature that it was for.
-- Each signature is verified before it is handed out: a token holds the two halves as two objects, and nothing there
-  makes them one pair.
-- Signatures are not reproducible. A token draws its nonce at random, so the same bytes signed twice differ, and the
-  nonce is as good as the token's generator. Stages that sign with a token do so anew whenever they run.
+- A URI must choose exactly one token, and in it exactly one private key, ECDSA on P-256. Otherwise the error lists the
+  labels that are there, and nothing is signed.
+- A wrong PIN is tried once. Tokens lock themselves after about three: a PIN that a token has refused is not sent to it
+  again by this process, and a token with one try left is not tried.
+- Each use is one session: module started, logged in, logged out, closed, module ended. So a token that was removed or
+  changed is noticed, and no login lasts longer than its signature.
+- Each signature is verified before it is returned: private and public key are two objects in a token, and need not be
+  a pair.
+- Signatures are not reproducible: a token chooses its nonce at random, so the same bytes signed twice differ. Stages
+  that sign with a token write other bytes each time they run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ P256_PARAMS = bytes.fromhex("06082a8648ce3d030107")  # CKA_EC_PARAMS: the curve'
 _POINT_BYTES = 65  # 04 x y (SEC 1 section 2.3.3); CKA_EC_POINT wraps it in an OCTET STRING, but some tokens forget to
 
 _one_at_a_time = threading.Lock()  # a login is the process's, not the session's (PKCS #11 v2.40 section 2.6.4)
-_refused: set[bytes] = set()
+_refused_pins: set[bytes] = set()
 _mask = secrets.token_bytes(32)
 
 # What a library's error means to the person at the terminal: expected, got, what to do. By name: most commands run
@@ -126,8 +126,8 @@ def open_key(uri: TokenUri, pin: bytes) -> TokenKey:
     with _session(uri, pin) as session:
         key = _private_key(session, uri)
         if _attribute(key, attribute.EXTRACTABLE):
-            log.warning("key.extractable", uri=str(uri), why="whoever has the PIN can copy it out of the token")
-        return TokenKey(uri, _public_of(session, uri, key[attribute.ID], _attribute(key, attribute.LABEL)), pin)
+            log.warning("key.extractable", uri=str(uri), why="who has the PIN can copy it out of the token")
+        return TokenKey(uri, _read_public_key(session, uri, key[attribute.ID], _attribute(key, attribute.LABEL)), pin)
 
 
 def read_public(uri: TokenUri) -> ec.EllipticCurvePublicKey:
@@ -137,7 +137,7 @@ def read_public(uri: TokenUri) -> ec.EllipticCurvePublicKey:
         KeyAccessError: As `open_key`, or the token shows public keys only after a login.
     """
     with _session(uri, None) as session:
-        return _public_of(session, uri, uri.id, uri.object)
+        return _read_public_key(session, uri, uri.id, uri.object)
 
 
 def generate_key(uri: TokenUri, pin: bytes) -> ec.EllipticCurvePublicKey:
@@ -167,39 +167,41 @@ def generate_key(uri: TokenUri, pin: bytes) -> ec.EllipticCurvePublicKey:
     with _session(uri, pin, writable=True) as session:
         _refuse_existing(session, uri, identifier)
         parameters = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: P256_PARAMS}, local=True)
-        made, key = parameters.generate_keypair(
+        public_half, key = parameters.generate_keypair(
             store=True,
             label=uri.object,
             id=identifier,
             private_template=private,
             public_template={Attribute.PRIVATE: False, Attribute.DERIVE: False},
         )
-        wrong = [name for name, wanted in _KEPT if _attribute(key, Attribute[name]) is not wanted]
+        wrong = [
+            name for name, expected_value in _KEY_ATTRIBUTES if _attribute(key, Attribute[name]) is not expected_value
+        ]
         if wrong:  # asked for is not done: some tokens take what they do not keep
-            made.destroy()
+            public_half.destroy()
             key.destroy()
             raise KeyAccessError(f"{uri}: expected a token that keeps its keys, got one with other {', '.join(wrong)}")
-        return _public_of(session, uri, identifier, uri.object)
+        return _read_public_key(session, uri, identifier, uri.object)
 
 
-_KEPT = (("SENSITIVE", True), ("EXTRACTABLE", False), ("ALWAYS_SENSITIVE", True), ("NEVER_EXTRACTABLE", True))
+_KEY_ATTRIBUTES = (("SENSITIVE", True), ("EXTRACTABLE", False), ("ALWAYS_SENSITIVE", True), ("NEVER_EXTRACTABLE", True))
 
 
 @contextlib.contextmanager
 def _session(uri: TokenUri, pin: bytes | None, *, writable: bool = False) -> Iterator[Any]:
     """A session with the one token of `uri`, logged in if there is a PIN. Everything is closed and ended after it."""
     pkcs11 = _library(uri)
-    path = _checked_module(uri.module_path())
+    path = _check_module(uri.module_path())
     with _one_at_a_time, contextlib.ExitStack() as closing:
         try:
             module = pkcs11.lib(str(path))
-            closing.callback(_quietly, module.finalize)  # also ends what a failed login has left open
+            closing.callback(_ignore_runtime_errors, module.finalize)  # also ends what a failed login has left open
             token = _token(module, uri)
             session = token.open(rw=writable) if pin is None else _log_in(token, uri, path, pin, writable)
-            closing.callback(_quietly, session.close)
+            closing.callback(_ignore_runtime_errors, session.close)
             yield session
         except pkcs11.PKCS11Error as error:
-            raise _explained(uri, error) from error
+            raise _translate_error(uri, error) from error
 
 
 def _library(uri: TokenUri) -> Any:
@@ -216,15 +218,15 @@ def _log_in(token: Any, uri: TokenUri, module: Path, pin: bytes, writable: bool)
     from pkcs11 import PinIncorrect, PinInvalid, TokenFlag  # noqa: PLC0415
 
     if token.flags & TokenFlag.USER_PIN_LOCKED:
-        raise _refusal(uri, "PinLocked")
+        raise _access_error(uri, "PinLocked")
     if token.flags & TokenFlag.USER_PIN_FINAL_TRY:
         raise KeyAccessError(
             f"{uri}: expected a token with tries to spare, got one that a wrong PIN would lock",
             remedy="Log in once with the token's own tool: the right PIN gives all tries back.",
         )
     name = b"\0".join((os.fsencode(module), token.serial, token.label.encode(), pin))
-    seen = hmac.digest(_mask, name, "sha256")  # not the PIN: this set lives as long as the process
-    if seen in _refused:
+    attempt = hmac.digest(_mask, name, "sha256")  # not the PIN: this set lives as long as the process
+    if attempt in _refused_pins:
         raise KeyAccessError(
             f"{uri}: expected the right PIN, got the one that this token has just refused; it was not tried again",
             remedy="Mind how many tries the token gives.",
@@ -235,7 +237,7 @@ def _log_in(token: Any, uri: TokenUri, module: Path, pin: bytes, writable: bool)
     except UnicodeDecodeError as error:
         raise KeyAccessError(f"{uri}: expected a PIN in UTF-8, got other bytes") from error
     except (PinIncorrect, PinInvalid):
-        _refused.add(seen)
+        _refused_pins.add(attempt)
         raise
 
 
@@ -287,7 +289,9 @@ def _private_key(session: Any, uri: TokenUri) -> Any:
     return key
 
 
-def _public_of(session: Any, uri: TokenUri, identifier: bytes | None, label: str | None) -> ec.EllipticCurvePublicKey:
+def _read_public_key(
+    session: Any, uri: TokenUri, identifier: bytes | None, label: str | None
+) -> ec.EllipticCurvePublicKey:
     from pkcs11 import Attribute, ObjectClass  # noqa: PLC0415
 
     found = _objects(session, ObjectClass.PUBLIC_KEY, identifier or None, label if not identifier else None)
@@ -344,8 +348,8 @@ def _name(key: Any) -> str:
     return f"{_attribute(key, Attribute.LABEL) or '(no label)'} (id {(_attribute(key, Attribute.ID) or b'').hex()})"
 
 
-def _checked_module(path: Path) -> Path:
-    """A module is code that runs with the PIN in reach: whoever may write to it has the key."""
+def _check_module(path: Path) -> Path:
+    """Refuse a module that others can write to: it is code that runs with access to the PIN."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -361,15 +365,15 @@ def _checked_module(path: Path) -> Path:
     return path
 
 
-def _explained(uri: TokenUri, error: Exception) -> KeyAccessError:
-    return _refusal(uri, type(error).__name__, str(error))
+def _translate_error(uri: TokenUri, error: Exception) -> KeyAccessError:
+    return _access_error(uri, type(error).__name__, str(error))
 
 
-def _refusal(uri: TokenUri, name: str, detail: str = "") -> KeyAccessError:
+def _access_error(uri: TokenUri, name: str, detail: str = "") -> KeyAccessError:
     expected, got, remedy = _MEANINGS.get(name, ("the token to do its work", f"{name} {detail}".strip()[:200], ""))
     return KeyAccessError(f"{uri}: expected {expected}, got {got}", remedy=remedy)
 
 
-def _quietly(close: Any) -> None:
+def _ignore_runtime_errors(close: Any) -> None:
     with contextlib.suppress(RuntimeError):  # the token may be gone; the module's end closes what is left
         close()

@@ -1,47 +1,51 @@
 """A candidate: a bundle of model, signature and evidence, verified offline in one numbered order.
 
-The same steps run when the builder signs, when a reviewer approves, and when a twin admits. Numbered as in the bodies:
+The same steps run when the builder signs, a reviewer approves, the registrar registers, and a twin admits. Numbered as
+in the bodies:
 
 1. the files are exactly those of the release, by path, length and SHA-256 (`verify_release` alone: a bundle has no
    release yet)
 2. the builder's OMS signature covers exactly the files under model/
 3. every statement that the anchor requires is there, by the right signer and of the right type, and no other
 4. every test PASSED; the verdict is PASSED
-5. train made exactly these model files
-6. what train read is what prepare made; what prepare read, validate accepted; what validate looked at, ingest read in
-7. evade and poison tested exactly these model files, on that same data; the verdict is about exactly these model files
-8. the verdict was reached from exactly these statements
-9. the verdict is about the model, and by the policy, that the release names (`verify_release` alone)
+5. the chain of evidence leads to exactly these model files (`twinseal.evidence_chain`): train made them; what train
+   read, prepare made; what prepare read, validate accepted; what validate read, ingest read in; evade and poison tested
+   these model files, on that same data
+6. the verdict is about exactly these model files
+7. the verdict was reached from exactly these statements
+8. the verdict is about the model, and by the policy, that the release names (`verify_release` alone)
 
-Whatever is absent, empty, unknown or about something else is refused. A statement that is well signed and PASSED
-proves nothing about this model until its digests lead to it.
+Whatever is absent, empty, unknown or about something else is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.digests import is_sha256
-from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError
-from twinseal.evidence import TEST_RESULT, Statement, Subject, materials, outcome
+from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, suggest
+from twinseal.evidence import TEST_RESULT, Statement, Subject, outcome
+from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
-from twinseal.trust.attestation import read_attestation
-from twinseal.trust.dsse import MAX_ENVELOPE_BYTES
 from twinseal.trust.release.oms import MAX_BUNDLE_BYTES, verify_directory
 from twinseal.trust.release.release import MODEL, SIGNATURE, Release
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.signing.attestation import read_attestation
+from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
 
-RAW = ("data/raw/telemetry.parquet",)
-ACCEPTED = ("data/accepted/telemetry.parquet",)
-WINDOWS = ("data/windows/preparation.json", "data/windows/windows.safetensors")
 RESOURCE = "https://twinseal.dev/model/"
+_CHANGED = (
+    "The files are not those that were signed. Fetch them again, or build them again: dvc repro. If refused again, "
+    "find out who changed them."
+)
+_OTHER_VERDICT = "The verdict was reached from other records. Have this candidate judged again: dvc repro assess"
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A bundle that has passed every step; made by `verify_bundle` and `verify_release` alone.
+class VerifiedBundle:
+    """A bundle that has passed every step; returned by `verify_bundle` and `verify_release` alone.
 
     Attributes:
         files: Every file of the bundle, sorted by path.
@@ -56,14 +60,25 @@ class Checked:
     policy_sha256: str
 
 
-def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord] | None = None) -> Checked:
-    """The bundle in `directory`, once steps 2 to 8 have passed.
+def _ignore(_step: int, _check: str) -> None:
+    pass
+
+
+def verify_bundle(
+    directory: Path,
+    anchor: Anchor,
+    records: Iterable[FileRecord] | None = None,
+    *,
+    passed: Callable[[int, str], None] = _ignore,
+) -> VerifiedBundle:
+    """The bundle in `directory`, once steps 2 to 7 have passed.
 
     Args:
         directory: The bundle.
         anchor: Whose signatures count, and which evidence there must be.
         records: Its files, if the caller has hashed them itself as they streamed in; else they are listed and hashed
             here.
+        passed: Called after each step that passed, with the number of the step in docs/trust.md and what was checked.
 
     Raises:
         SignatureError, ThresholdError: A signature is absent, malformed or not by the role that answers for it.
@@ -72,24 +87,28 @@ def verify_bundle(directory: Path, anchor: Anchor, records: Iterable[FileRecord]
         GateRefusedError: A test, or the verdict, is not PASSED.
         OSError: The directory cannot be read.
     """
-    files = inventory(directory) if records is None else tuple(sorted(records))
-    model_files = _below_model(files)
-    _verify_model(directory, anchor, files)  # 2
-    statements = _statements(directory, anchor, files)  # 3
-    _demand_passed(statements)  # 4
-    _same("train's model files", model_files, _subjects(statements["train"], MODEL))  # 5
-    if len(statements["train"].subjects) != len(model_files):
-        raise EvidenceError("train: expected to be about the model's files alone, got more")
-    _walk_back(statements)  # 6
-    _about(statements, model_files)  # 7
-    _verdict_inputs(statements["assess"], files)  # 8
-    return Checked(files, statements, _verdict_model(statements["assess"]), _verdict_policy(statements["assess"]))
+    files = _list_files(directory) if records is None else tuple(sorted(records))
+    model_files = _model_subjects(files)
+    with suggest(_CHANGED):
+        _verify_model_signature(directory, anchor, files)  # 2
+        passed(4, f"signature: the builder signed exactly these {len(model_files)} model files")
+        statements = _read_statements(directory, anchor, files)  # 3
+    passed(5, f"evidence: {len(statements)} records ({', '.join(statements)}), each signed by its role")
+    _require_passed(statements)  # 4
+    passed(5, "results: every test PASSED, and so did the verdict")
+    _check_chain(statements, model_files)  # 5
+    _check_verdict_subjects(statements["assess"], model_files)  # 6
+    _check_verdict_inputs(statements["assess"], files)  # 7
+    passed(5, "digests: the evidence is about exactly these model files and their data")
+    return VerifiedBundle(
+        files, statements, _verdict_model(statements["assess"]), _verdict_policy(statements["assess"])
+    )
 
 
 def verify_release(
     directory: Path, release: Release, anchor: Anchor, records: Iterable[FileRecord] | None = None
-) -> Checked:
-    """The bundle in `directory`, once it is all of `release` and nothing else: steps 1 to 9.
+) -> VerifiedBundle:
+    """The bundle in `directory`, once it is all of `release` and nothing else: steps 1 to 8.
 
     Args:
         directory: The bundle.
@@ -102,19 +121,59 @@ def verify_release(
         EvidenceError: The verdict is about another model, or by another policy.
         GateRefusedError, SignatureError, ThresholdError, OSError: As `verify_bundle`.
     """
-    files = inventory(directory) if records is None else tuple(sorted(records))
-    _exactly(release.files, files)  # 1
-    checked = verify_bundle(directory, anchor, files)
-    for what, expected, got in (  # 9
-        ("model", release.model, checked.model),
-        ("policy", release.policy_sha256, checked.policy_sha256),
+    files = _list_files(directory) if records is None else tuple(sorted(records))
+    with suggest(_CHANGED):
+        _require_same_files(release.files, files)  # 1
+    verified = verify_bundle(directory, anchor, files)
+    for what, expected, got in (  # 8
+        ("model", release.model, verified.model),
+        ("policy", release.policy_sha256, verified.policy_sha256),
     ):
         if expected != got:
-            raise EvidenceError(f"verdict: expected one on the {what} {expected[:64]} of the release, got {got[:64]}")
-    return checked
+            raise EvidenceError(
+                f"verdict: expected one on the {what} {expected[:64]} of the release, got {got[:64]}",
+                remedy="Policy or model changed after the verdict. Judge and submit again: dvc repro",
+            )
+    return verified
 
 
-def _exactly(expected: tuple[FileRecord, ...], got: tuple[FileRecord, ...]) -> None:
+def require_bundle(bundle: Path, verdict: Path, anchor: Anchor) -> None:
+    """Refuse, with the failed gates, where a candidate was judged and therefore not signed.
+
+    A bundle that is there is not looked at: `verify_release` does that.
+
+    Args:
+        bundle: Where the signed bundle would be.
+        verdict: The signed record of `assess`; without it there is nothing to report.
+        anchor: Whose signature the verdict must carry.
+
+    Raises:
+        GateRefusedError: There is no bundle; the verdict says why, or the candidate passed and was not signed yet.
+        SignatureError, ThresholdError, EvidenceError: The verdict is not what the assessor signed.
+    """
+    if bundle.is_dir() or not verdict.is_file():
+        return
+    statement = read_attestation(verdict, "assess", anchor)
+    result = outcome(statement) or "none"
+    if result == "PASSED":
+        raise GateRefusedError(
+            f"{bundle}: expected a signed candidate, got none: it PASSED, and was not signed", remedy="dvc repro"
+        )
+    raise GateRefusedError(
+        f"{bundle}: expected a signed candidate, got none: its verdict is {result} "
+        f"(failed gates: {', '.join(failed_gates(statement)) or 'none named'})",
+        remedy="Read reports/report.html. Change the data or the params, not the gates; then: dvc repro",
+    )
+
+
+def failed_gates(verdict: Statement) -> tuple[str, ...]:
+    """Names of the gates that a verdict does not list as PASSED, in its order."""
+    listed = verdict.predicate.get("twinseal_gates")
+    gates = [gate for gate in listed if isinstance(gate, dict)] if isinstance(listed, list) else []
+    return tuple(str(gate.get("name", "?"))[:80] for gate in gates if gate.get("result") != "PASSED")
+
+
+def _require_same_files(expected: tuple[FileRecord, ...], got: tuple[FileRecord, ...]) -> None:
     if expected == got:
         return
     listed, here = {record.path: record for record in expected}, {record.path: record for record in got}
@@ -132,11 +191,20 @@ def _exactly(expected: tuple[FileRecord, ...], got: tuple[FileRecord, ...]) -> N
     raise DigestMismatchError("release: expected each file once, got one twice")
 
 
-def _below_model(files: tuple[FileRecord, ...]) -> tuple[Subject, ...]:
+def _list_files(directory: Path) -> tuple[FileRecord, ...]:
+    if not directory.exists():
+        raise EvidenceError(
+            f"{directory}: expected a signed bundle (model/, {SIGNATURE}, evidence/), got no such folder",
+            remedy="`dvc repro` makes one once every gate has PASSED; reports/report.html says which gate did not.",
+        )
+    return inventory(directory)
+
+
+def _model_subjects(files: tuple[FileRecord, ...]) -> tuple[Subject, ...]:
     return tuple(Subject(record.path, record.sha256) for record in files if record.path.startswith(MODEL))
 
 
-def _verify_model(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]) -> None:
+def _verify_model_signature(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]) -> None:
     try:
         with (directory / SIGNATURE).open("rb") as stream:
             bundle = stream.read(MAX_BUNDLE_BYTES + 1)
@@ -145,7 +213,7 @@ def _verify_model(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]
     verify_directory(directory / MODEL, bundle, anchor.roles["builder"], relative_names(files, MODEL.rstrip("/")))
 
 
-def _statements(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]) -> dict[str, Statement]:
+def _read_statements(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]) -> dict[str, Statement]:
     paths = {item.name: f"evidence/{item.name}.dsse.json" for item in anchor.evidence}
     known = {*paths.values(), SIGNATURE}
     for record in files:
@@ -158,10 +226,13 @@ def _statements(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]) 
     return {stage: read_attestation(directory / path, stage, anchor) for stage, path in paths.items()}
 
 
-def _demand_passed(statements: Mapping[str, Statement]) -> None:
+def _require_passed(statements: Mapping[str, Statement]) -> None:
     for stage, statement in statements.items():
         if statement.predicate_type == TEST_RESULT and outcome(statement) != "PASSED":
-            raise GateRefusedError(f"{stage}: expected the result PASSED, got {outcome(statement) or 'none'}")
+            raise GateRefusedError(
+                f"{stage}: expected the result PASSED, got {outcome(statement) or 'none'}",
+                remedy=f"The test failed, or did not end: read reports/report.html, then: dvc repro {stage}",
+            )
     verdict = outcome(statements["assess"])
     if verdict != "PASSED":
         raise GateRefusedError(
@@ -170,53 +241,41 @@ def _demand_passed(statements: Mapping[str, Statement]) -> None:
         )
 
 
-def _walk_back(statements: Mapping[str, Statement]) -> None:
-    train, prepare, validate, ingest = (statements[name] for name in ("train", "prepare", "validate", "ingest"))
-    _same("windows that train read", _subjects(prepare, *WINDOWS), _materials(train, *WINDOWS), WINDOWS)
-    _same("telemetry that prepare read", _subjects(validate, *ACCEPTED), _materials(prepare, *ACCEPTED), ACCEPTED)
-    _same("telemetry that validate looked at", _subjects(ingest, *RAW), _subjects(validate, *RAW), RAW)
-
-
-def _about(statements: Mapping[str, Statement], model_files: tuple[Subject, ...]) -> None:
-    for stage in ("evade", "poison", "assess"):
-        _same(f"{stage}'s model files", model_files, _subjects(statements[stage], MODEL))
-    windows = _subjects(statements["prepare"], *WINDOWS)
-    _same("windows that evade ran on", windows, _subjects(statements["evade"], *WINDOWS), WINDOWS)
-    accepted = _subjects(statements["validate"], *ACCEPTED)
-    _same("telemetry that poison ran on", accepted, _subjects(statements["poison"], *ACCEPTED), ACCEPTED)
-
-
-def _same(what: str, expected: tuple[Subject, ...], got: tuple[Subject, ...], names: tuple[str, ...] = ()) -> None:
-    """Refuse two lists that are not one and the same, of exactly `names` if any, never empty.
+def _check_chain(statements: Mapping[str, Statement], model_files: tuple[Subject, ...]) -> None:
+    """Step 5.
 
     Raises:
-        EvidenceError: They differ, name something twice, or are empty.
+        EvidenceError: A link is broken; names the first one, walking back from the model.
     """
-    if names and {subject.name for subject in expected} != set(names):
-        raise EvidenceError(f"{what}: expected {', '.join(names)} on record, got {len(expected)} of them")
-    odd = sorted({subject.name for subject in set(expected) ^ set(got)})
-    if not expected or odd or len(expected) != len(got):
+    broken = first_broken_link(statements, model_files)
+    if broken:
         raise EvidenceError(
-            f"{what}: expected evidence about this model, got some about others ({', '.join(odd[:3]) or 'none'})"
+            f"expected evidence about this model; {broken}",
+            remedy="The records were made for other files. Whoever built the candidate must make them anew: dvc repro",
         )
 
 
-def _subjects(statement: Statement, *prefixes: str) -> tuple[Subject, ...]:
-    return tuple(subject for subject in statement.subjects if subject.name.startswith(prefixes))
+def _check_verdict_subjects(verdict: Statement, model_files: tuple[Subject, ...]) -> None:
+    got = {subject for subject in verdict.subjects if subject.name.startswith(MODEL)}
+    if not model_files or got != set(model_files):
+        names = sorted({subject.name for subject in got ^ set(model_files)})
+        raise EvidenceError(
+            f"verdict: expected one about exactly these model files, got one about others ({', '.join(names[:3])})",
+            remedy="The verdict is about another candidate. Have this one judged: dvc repro assess",
+        )
 
 
-def _materials(statement: Statement, *prefixes: str) -> tuple[Subject, ...]:
-    return tuple(item for item in materials(statement) if item.name.startswith(prefixes))
-
-
-def _verdict_inputs(verdict: Statement, files: tuple[FileRecord, ...]) -> None:
+def _check_verdict_inputs(verdict: Statement, files: tuple[FileRecord, ...]) -> None:
     listed = verdict.predicate.get("inputAttestations")
     items = [Subject.from_dict(_named(item)) for item in listed] if isinstance(listed, list) else []
     got = sorted(item.sha256 for item in items)
     evidence = {record.path: record.sha256 for record in files if record.path.startswith("evidence/")}
     expected = sorted(digest for path, digest in evidence.items() if path != "evidence/assess.dsse.json")
     if got != expected:
-        raise EvidenceError(f"verdict: expected one from the {len(expected)} statements of this bundle, got another")
+        raise EvidenceError(
+            f"verdict: expected one from the {len(expected)} statements of this bundle, got another",
+            remedy=_OTHER_VERDICT,
+        )
 
 
 def _named(item: object) -> object:

@@ -1,18 +1,18 @@
 """The TUF client that a twin runs: from the anchor and a source of bytes to the one release that reviewers approved.
 
-python-tuf's `Updater` does the workflow (TUF specification 1.0, section 5); the client adds what it leaves open.
+python-tuf's `Updater` does the workflow (TUF specification 1.0, section 5); the client adds what that leaves open.
 Numbered as in the body of `refresh`:
 
-1. start from the anchor's root, never from the cache, and from a copy of the cache; time is the caller's, who keeps it
-   from running backwards
+1. start from the anchor's root, never from the cache, and work on a copy of the cache; the caller gives the time, and
+   keeps it from running backwards
 2. root, timestamp, snapshot, targets: signatures, thresholds, versions, expiry, hashes
 3. the model's role, by the delegation that the targets key signed
 4. the newest root's pins: well formed, keeping what is revoked, and not expired; the same role once more against the
    reviewers whom they name, current in the snapshot, with its one target
 5. release.json, by length and SHA-256; it is the release of the model asked for
-6. only now is what was learnt kept: a refusal leaves the cache as it was, byte for byte. A thief of the registrar's
-   key who lists version 10⁹ of a role that no reviewer signed cannot make the twin deaf to the honest version 3.
-   Newer roots alone are kept also then: custodians signed them, and whoever withholds them later comes too late
+6. only now is the new metadata kept: a refusal leaves the cache unchanged, byte for byte. Who steals the registrar's
+   key and lists version 10⁹ of a role that no reviewer signed cannot make the twin refuse the honest version 3. Newer
+   roots alone are kept also after a refusal: custodians signed them, so withholding them later has no effect
 
 Left to the caller: an overall deadline (in its source), the last release seen (a wiped cache forgets), one twin per
 cache.
@@ -52,10 +52,10 @@ from twinseal.errors import (
     TwinsealError,
 )
 from twinseal.files import write_whole
-from twinseal.trust.metadata import MAX_METADATA_BYTES, parse
-from twinseal.trust.release.model_role import check_expiry, count, parse_role
+from twinseal.trust.release.model_role import check_expiry, count_approvals, parse_role
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release, target_path
-from twinseal.trust.root.anchor import Anchor, chain
+from twinseal.trust.root.anchor import Anchor, anchor_chain
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ _SIGNED_BY = re.compile(r"was signed by (\d+)/(\d+) keys")
 
 
 class Fetch(Protocol):
-    """Where bytes come from: untrusted, and slow if it likes.
+    """A source of untrusted bytes, which may be slow.
 
     Called with a path below the repository (`metadata/timestamp.json`, `targets/pump-rul/<sha256>.release.json`) and
     the most bytes that will be taken. It stops a body that is longer, and one that is late: the overall deadline is
@@ -87,7 +87,7 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
 
     Args:
         anchor: What is trusted beforehand.
-        metadata_dir: The twin's own; never shared between twins, never fetched.
+        metadata_dir: The twin's own cache; never shared between twins.
         fetch: The source.
         model: Name of the model.
         now: Aware, UTC; never earlier than the last time seen.
@@ -96,55 +96,59 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
         RollbackError: Metadata is older than what was seen, or something seen is gone.
         ExpiredError: Metadata is too old at `now`.
         ThresholdError: Some, but too few, of a role have signed.
-        SignatureError: Nobody of a role has signed; metadata is malformed; the delegation is not to the pinned
+        SignatureError: No holder of a role has signed; metadata is malformed; the delegation is not to the pinned
             reviewers.
         DigestMismatchError: Bytes are not those that were signed, or too many.
         EvidenceError: release.json is well signed, but is no release of `model`.
         RegistryError: The source failed, or has no release of `model`.
     """
     if model not in anchor.models:
-        raise RegistryError(f"model: expected one of {', '.join(anchor.models)} (the anchor's), got {model[:60]!r}")
+        raise RegistryError(
+            f"model: expected one of {', '.join(anchor.models)} (the anchor's), got {model[:60]!r}",
+            remedy="Name one of these, or get the anchor of the other deployment.",
+        )
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
         scratch = Path(folder, "metadata")
         shutil.copytree(metadata_dir, scratch) if metadata_dir.exists() else scratch.mkdir()
         try:
             release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
-        except TwinsealError:
-            _keep_roots(anchor, scratch, metadata_dir)  # 6
+        except TwinsealError as error:
+            _store_roots(anchor, scratch, metadata_dir)  # 6
+            error.remedy = error.remedy or _REMEDIES.get(type(error), "")
             raise
-        _keep(scratch, metadata_dir)  # 6
+        _store_metadata(scratch, metadata_dir)  # 6
     log.info("release.current", model=model, version=release.version, sha256=release.sha256[:12])
     return release
 
 
-def anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
+def known_anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
     """`anchor`, and those that have followed it as far as the cache in `metadata_dir` knows; the newest last.
 
     Raises:
         RootError: A root in the cache does not follow.
     """
-    return chain(anchor, metadata_dir / ROOTS)
+    return anchor_chain(anchor, metadata_dir / ROOTS)
 
 
 def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: datetime) -> Release:
-    updater = _translated(lambda: PunctualUpdater(anchor.root, metadata_dir, SourceFetcher(fetch), now), model)  # 1
-    _translated(updater.refresh, model)  # 2
-    snapshot = parse(Snapshot, _cached(metadata_dir, "snapshot"), "snapshot").signed
+    updater = _translate_errors(lambda: UpdaterAtTime(anchor.root, metadata_dir, SourceFetcher(fetch), now), model)  # 1
+    _translate_errors(updater.refresh, model)  # 2
+    snapshot = parse(Snapshot, _read_cached(metadata_dir, "snapshot"), "snapshot").signed
     if f"{model}.json" not in snapshot.meta:
         raise RegistryError(
             f"{model}: expected a release, got none: nothing has been registered yet",
             remedy="Have the candidate approved and registered: twinseal review list",
         )
-    info = _translated(lambda: updater.get_targetinfo(target_path(model)), model)  # 3
-    newest = anchors(anchor, metadata_dir)[-1]  # 4
+    info = _translate_errors(lambda: updater.get_targetinfo(target_path(model)), model)  # 3
+    newest = known_anchors(anchor, metadata_dir)[-1]  # 4
     newest.check_current(now)
-    role = _pinned_role(newest, _cached(metadata_dir, model), snapshot, model, now)
+    role = _verify_role(newest, _read_cached(metadata_dir, model), snapshot, model, now)
     if info is None or info != role.signed.targets[target_path(model)]:
         raise SignatureError(
             f"{target_path(model)}: expected the target that the reviewers of {model} signed, got one from elsewhere",
             remedy="The targets key may be stolen: ask the custodians.",
         )
-    data = _translated(lambda: _download(updater, info), model)  # 5
+    data = _translate_errors(lambda: _download(updater, info), model)  # 5
     release = Release.from_bytes(
         data, info.path
     )  # length and digest are checked already: `info` is the role's own target
@@ -153,27 +157,29 @@ def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: 
     return release
 
 
-def _keep(scratch: Path, metadata_dir: Path) -> None:
-    """Copy verified metadata into the cache, each file whole. Interrupted, it is a mixture of accepted files."""
+def _store_metadata(scratch: Path, metadata_dir: Path) -> None:
+    """Copy verified metadata into the cache, each file whole. An interruption leaves a mix of accepted files."""
     metadata_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in sorted(scratch.rglob("*.json")):
-        kept = metadata_dir / path.relative_to(scratch)
+        target = metadata_dir / path.relative_to(scratch)
         if path.is_symlink():  # root.json: python-tuf starts from the anchor, not from it
             continue
-        if not kept.exists() or kept.read_bytes() != path.read_bytes():  # a refresh that learns nothing writes nothing
-            write_whole(kept, path.read_bytes(), mode=0o600)
+        if (
+            not target.exists() or target.read_bytes() != path.read_bytes()
+        ):  # a refresh that learns nothing writes nothing
+            write_whole(target, path.read_bytes(), mode=0o600)
 
 
-def _keep_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
+def _store_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
     with contextlib.suppress(RootError):  # roots that are none are not kept: the refusal says so already
-        for newer in anchors(anchor, scratch)[1:]:
-            kept = metadata_dir / ROOTS / f"{newer.version}.root.json"
-            if not kept.exists():
-                write_whole(kept, newer.root, mode=0o600)
+        for newer in known_anchors(anchor, scratch)[1:]:
+            target = metadata_dir / ROOTS / f"{newer.version}.root.json"
+            if not target.exists():
+                write_whole(target, newer.root, mode=0o600)
 
 
-def _pinned_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, now: datetime) -> Metadata[Targets]:
-    """The role of `model` as it lies in the cache, verified without the targets key's say."""
+def _verify_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, now: datetime) -> Metadata[Targets]:
+    """The role of `model` as it lies in the cache, verified independently of the targets key."""
     role = parse_role(data, model)
     listed = snapshot.meta[f"{model}.json"]
     try:
@@ -183,16 +189,16 @@ def _pinned_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, no
     if role.signed.version != listed.version:
         raise RollbackError(f"role {model}: expected version {listed.version}, got {role.signed.version}")
     check_expiry(role, now, f"role {model}")
-    tally = count(data, (), anchor, model)
+    tally = count_approvals(data, (), anchor, model)
     if not tally.signed:
         names = ", ".join(tally.may_sign)
         raise SignatureError(f"role {model}: expected signatures of the pinned reviewers ({names}), got others'")
-    tally.demand()
+    tally.require_complete()
     return role
 
 
-class PunctualUpdater(Updater):
-    """python-tuf's client by the caller's clock, not the machine's: one set back must not revive old metadata."""
+class UpdaterAtTime(Updater):
+    """python-tuf's client at the caller's time, not the machine's: setting it back must not make old metadata valid."""
 
     def __init__(self, root: bytes, metadata_dir: Path, fetcher: FetcherInterface, now: datetime) -> None:
         config = UpdaterConfig(max_root_rotations=64, max_delegations=4)
@@ -201,25 +207,25 @@ class PunctualUpdater(Updater):
 
 
 class SourceFetcher(FetcherInterface):
-    """A `Fetch` as python-tuf wants it: eager, so that its errors come while python-tuf listens."""
+    """A `Fetch` for python-tuf: reads at once, so that errors are raised where python-tuf catches them."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._source = fetch
         self._limit = MAX_METADATA_BYTES
 
     def download_file(self, url: str, max_length: int) -> AbstractContextManager[IO[bytes]]:  # type: ignore[override]
-        """As python-tuf says, within our own limit too."""
+        """As in python-tuf, also within our own limit."""
         # python-tuf tells _fetch no limit; a source that knows it need not even open a body that is longer.
         self._limit = min(max_length, max(MAX_METADATA_BYTES, MAX_RELEASE_BYTES))
         return super().download_file(url, self._limit)
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         try:
-            return iter([b"".join(self._bounded(self._source(url, self._limit)))])
+            return iter([b"".join(self._limit_length(self._source(url, self._limit)))])
         except FileNotFoundError as error:
             raise tuf.DownloadHTTPError(f"{url}: not found", 404) from error
 
-    def _bounded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _limit_length(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         total = 0
         for piece in pieces:
             total += len(piece)
@@ -235,7 +241,7 @@ def _download(updater: Updater, info: Any) -> bytes:
         return Path(updater.download_target(info, str(Path(folder, "release.json")))).read_bytes()
 
 
-def _cached(metadata_dir: Path, name: str) -> bytes:
+def _read_cached(metadata_dir: Path, name: str) -> bytes:
     try:
         with (metadata_dir / f"{name}.json").open("rb") as stream:
             return stream.read(MAX_METADATA_BYTES + 1)
@@ -244,15 +250,15 @@ def _cached(metadata_dir: Path, name: str) -> bytes:
         raise SignatureError(f"role {name}: expected metadata signed by its own role, got none") from error
 
 
-def _translated(action: Callable[[], Any], model: str) -> Any:
-    """The outcome of an action of python-tuf, its errors in our words."""
+def _translate_errors(action: Callable[[], Any], model: str) -> Any:
+    """The result of an action of python-tuf; its errors become ours."""
     try:
         return action()
     except TwinsealError:
         raise
     except Exception as error:
-        # Whatever the library makes of hostile bytes, known or not yet known, is a refusal and never a traceback.
-        ours = _ours(error, model)
+        # Any exception of the library over hostile bytes becomes a refusal, never a traceback.
+        ours = _translate_error(error, model)
         log.warning("release.refused", model=model, kind=type(ours).__name__, reason=str(ours))
         raise ours from error
 
@@ -264,10 +270,15 @@ _REMEDIES: dict[type[TwinsealError], str] = {
     RollbackError: "Somebody serves metadata older than this twin has seen: look at MLflow's store. Nothing changed.",
     ExpiredError: "The registrar must publish again; look at this machine's clock too.",
     DigestMismatchError: "Metadata was changed or mixed on its way: look at MLflow's store. Nothing was installed.",
+    ThresholdError: "A reviewer's or custodian's key was replaced, or signatures are missing: ask the registrar.",
+    SignatureError: "The keys of this twin's anchor did not sign it. Ask the custodians. Nothing was installed.",
+    RegistryError: "Is the server running, and its address right? Is the model registered: twinseal review list",
+    EvidenceError: "The registry offers something else than a release of this model: ask the registrar.",
+    RootError: "A root does not follow from this twin's anchor: ask the custodians. Nothing was installed.",
 }
 
 
-def _ours(error: Exception, model: str) -> TwinsealError:
+def _translate_error(error: Exception, model: str) -> TwinsealError:
     cause = error.__cause__
     if isinstance(error, tuf.DownloadError) and isinstance(cause, TwinsealError):
         return cause
@@ -282,15 +293,15 @@ def _ours(error: Exception, model: str) -> TwinsealError:
     )
     for foreign, ours in kinds:
         if isinstance(error, foreign):
-            return ours(text, remedy=_REMEDIES.get(ours, ""))
+            return ours(text)
     if isinstance(error, tuf.UnsignedMetadataError):
-        return _unsigned(error, text)
+        return _signature_error(error, text)
     if "is missing info for" in text:  # python-tuf has no type of its own for a role that vanished from the snapshot
         return RollbackError(text)
     return SignatureError(text)
 
 
-def _unsigned(error: Exception, text: str) -> TrustError:
-    """Some but too few is a threshold not met; nobody, no signature. python-tuf says which in its text alone."""
+def _signature_error(error: Exception, text: str) -> TrustError:
+    """Some signatures, but too few: ThresholdError; none: SignatureError. Only python-tuf's text tells them apart."""
     match = _SIGNED_BY.search(str(error))
     return ThresholdError(text) if match and match[1] != "0" else SignatureError(text)

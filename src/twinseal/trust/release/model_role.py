@@ -1,7 +1,7 @@
 """A model's own TUF role: what reviewers sign. It lists one target, `<model>/release.json`, and nothing else.
 
-The approval *is* the threshold signature on this role's metadata. Here it is read (strictly: one target, no delegation
-of its own, SHA-256 alone) and its signatures are counted against the reviewers that the anchor has pinned.
+The approval is the threshold signature on this role's metadata. This module parses it (strictly: one target, no
+delegation, SHA-256 only) and counts its signatures against the reviewers that the anchor pins.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 from twinseal.digests import is_sha256, sha256
 from twinseal.errors import DigestMismatchError, ExpiredError, SignatureError, ThresholdError
 from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.metadata import parse, signature, signed_bytes, signers
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.metadata import keys_that_signed, parse, parse_signature, signed_bytes
 
 
 @dataclass(frozen=True)
-class Count:
-    """How far an approval has come.
+class ApprovalCount:
+    """Who has approved a release, and who can still.
 
     Attributes:
         model: The model whose role it is.
-        threshold: How many reviewers it takes.
+        threshold: How many reviewers must sign.
         signed: Reviewers whose signature counts.
-        may_sign: Reviewers who have not signed yet.
+        may_sign: Reviewers who have not signed yet, and can.
     """
 
     model: str
@@ -43,24 +43,30 @@ class Count:
 
     @property
     def missing(self) -> int:
-        """How many more it takes."""
+        """How many more must sign."""
         return max(0, self.threshold - len(self.signed))
 
-    def demand(self) -> None:
-        """Refuse an approval that is not complete.
+    @property
+    def summary(self) -> str:
+        """One line for people, e.g. "approved by 3 (2 needed): alice, bruno, chiara"."""
+        names = ", ".join(self.signed) or "nobody"
+        return f"approved by {len(self.signed)} ({self.threshold} needed): {names}"
+
+    def require_complete(self) -> None:
+        """Refuse an approval with too few signatures.
 
         Raises:
-            ThresholdError: Fewer have signed than it takes; names who still may.
+            ThresholdError: Too few have signed; names who can still sign.
         """
         if self.missing:
             raise ThresholdError(
                 f"approval of {self.model}: expected {self.threshold} reviewers, got {len(self.signed)} "
-                f"({', '.join(self.signed) or 'nobody'}); who may still sign: {', '.join(self.may_sign)}",
+                f"({', '.join(self.signed) or 'nobody'}); can still sign: {', '.join(self.may_sign)}",
                 remedy="Ask one of them to look at it and run: twinseal approve",
             )
 
 
-def compose(release: Release, *, version: int, expires: datetime) -> bytes:
+def compose_role(release: Release, *, version: int, expires: datetime) -> bytes:
     """The unsigned metadata that lists `release`: the bytes that reviewers are asked to sign."""
     data = release.to_bytes()
     target = TargetFile(len(data), {"sha256": sha256(data)}, release.target)
@@ -111,19 +117,22 @@ def check_release(metadata: Metadata[Targets], release_bytes: bytes, model: str)
     if target.length != len(release_bytes) or target.hashes["sha256"] != got:
         raise DigestMismatchError(
             f"{target.path}: expected sha256 {target.hashes['sha256'][:12]}… ({target.length} bytes) as listed, "
-            f"got {got[:12]}… ({len(release_bytes)} bytes)"
+            f"got {got[:12]}… ({len(release_bytes)} bytes)",
+            remedy="The release was changed after the role was made for it. Submit it again: dvc repro --force submit",
         )
 
 
 def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
-    """Refuse metadata that was valid once.
+    """Refuse metadata that has expired.
 
     Raises:
         ExpiredError: It has expired at `now`.
     """
     if metadata.signed.is_expired(now):
+        expired = _format_utc(metadata.signed.expires)
         raise ExpiredError(
-            f"{where}: expected metadata valid at {_utc(now)}, got one that expired {_utc(metadata.signed.expires)}"
+            f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}",
+            remedy="It must be signed again: `twinseal trust show` says what expires, and who renews it.",
         )
 
 
@@ -134,29 +143,33 @@ def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
         SignatureError: The bytes are no role.
     """
     metadata = parse_role(role_bytes, model_of(role_bytes))
-    made = signer.sign(signed_bytes(metadata, "role"))
-    return {"keyid": made.keyid, "sig": made.signature}
+    signature = signer.sign(signed_bytes(metadata, "role"))
+    return {"keyid": signature.keyid, "sig": signature.signature}
 
 
-def count(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str) -> Count:
+def count_approvals(
+    role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str
+) -> ApprovalCount:
     """How many of the reviewers whom `anchor` pins have signed exactly this role.
 
-    A signature by somebody else, over other bytes, or by a key already counted, counts for nothing.
+    A signature by another key, over other bytes, or by a key already counted, is not counted.
 
     Raises:
         SignatureError: The role or a signature is malformed.
     """
     metadata = parse_role(role_bytes, model)
-    found = [signature(dict(item), f"role {model}") for item in signatures]
+    found = [parse_signature(dict(item), f"role {model}") for item in signatures]
     by_key = {item.keyid: item for item in [*found, *metadata.signatures.values()]}
     reviewers = anchor.roles["reviewer"]
-    keys = signers(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
+    keys = keys_that_signed(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
     signed = tuple(reviewers.holder_of(key.keyid) for key in keys)
     others = tuple(holder.name for holder in reviewers.holders if holder.name not in signed)
-    return Count(model, reviewers.threshold, signed, others)
+    return ApprovalCount(model, reviewers.threshold, signed, others)
 
 
-def assemble(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str) -> bytes:
+def assemble_signed_role(
+    role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str
+) -> bytes:
     """The signed metadata: the role with the signatures that count, and no others.
 
     Raises:
@@ -164,14 +177,18 @@ def assemble(role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor:
         SignatureError: The role or a signature is malformed.
     """
     signatures = tuple(signatures)
-    tally = count(role_bytes, signatures, anchor, model)
-    tally.demand()
+    tally = count_approvals(role_bytes, signatures, anchor, model)
+    tally.require_complete()
     metadata = parse_role(role_bytes, model)
     payload, reviewers = signed_bytes(metadata, f"role {model}"), anchor.roles["reviewer"]
-    found = {item.keyid: item for item in (signature(dict(item), model) for item in signatures)} | metadata.signatures
-    metadata.signatures = {key.keyid: found[key.keyid] for key in signers(reviewers.keys.values(), found, payload)}
+    found = {
+        item.keyid: item for item in (parse_signature(dict(item), model) for item in signatures)
+    } | metadata.signatures
+    metadata.signatures = {
+        key.keyid: found[key.keyid] for key in keys_that_signed(reviewers.keys.values(), found, payload)
+    }
     return metadata.to_bytes()
 
 
-def _utc(moment: datetime) -> str:
+def _format_utc(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")

@@ -1,9 +1,9 @@
 """OpenSSF Model Signing (OMS v1.0): the builder's signature over exactly the files of a model directory.
 
-The door to `model_signing`, which is imported inside the functions: it takes over a second, and most commands never
-need it.
+The only module that imports `model_signing`, and inside functions: the import takes over a second, and most commands do
+not need it.
 
-Verification, numbered as in the body; each closes a hole that the library leaves open (measured on 1.1.1):
+Verification, numbered as in the body; each closes a gap that the library leaves (measured on 1.1.1):
 
 1. the bundle is not too long, is JSON with each key once, and has the one shape that we write: key method, one
    signature
@@ -28,9 +28,9 @@ from securesystemslib.dsse import Envelope
 from twinseal.digests import canonical_json, parse_json, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.files import FileRecord, inventory
-from twinseal.trust.dsse import PAYLOAD_TYPE, strict_base64
 from twinseal.trust.keys.key import Key, KeySigner
 from twinseal.trust.root.pins import RoleKeys
+from twinseal.trust.signing.dsse import PAYLOAD_TYPE, decode_strict_base64
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE = "https://model_signing/signature/v1.0"
@@ -64,7 +64,7 @@ def sign_directory(directory: Path, signer: KeySigner) -> bytes:
         "predicate": {"serialization": manifest.serialization_type, "resources": resources},
     }
     bundle = canonical_json(_bundle(canonical_json(statement), signer))
-    _compare(_resources(_statement(_envelope(bundle))), records)  # what was hashed twice must be one thing
+    _require_same_files(_resources(_statement(_envelope(bundle))), records)  # what was hashed twice must be one thing
     return bundle
 
 
@@ -88,7 +88,7 @@ def verify_directory(
     envelope = _envelope(bundle)
     listed = _resources(_statement(envelope))
     _check_signature(bundle, role)  # 3
-    _compare(listed, records)  # 4
+    _require_same_files(listed, records)  # 4
     return records
 
 
@@ -98,23 +98,25 @@ def _envelope(bundle: bytes) -> dict[str, Any]:
         value = parse_json(bundle, "OMS bundle", limit=MAX_BUNDLE_BYTES)
     except EvidenceError as error:
         raise SignatureError(str(error)) from error
-    outer = _fields(value, {"mediaType", "verificationMaterial", "dsseEnvelope"}, "bundle")
+    outer = _require_fields(value, {"mediaType", "verificationMaterial", "dsseEnvelope"}, "bundle")
     if outer["mediaType"] != MEDIA_TYPE:
         raise SignatureError(f"OMS bundle: expected {MEDIA_TYPE}, got {str(outer['mediaType'])[:80]}")
     material = dict(outer["verificationMaterial"]) if isinstance(outer["verificationMaterial"], dict) else {}
     if material.pop("tlogEntries", []) != []:
         raise SignatureError("OMS bundle: expected no log entries beside a pinned key, got some")
-    hint = _fields(_fields(material, {"publicKey"}, "material")["publicKey"], {"hint"}, "publicKey")["hint"]
+    hint = _require_fields(_require_fields(material, {"publicKey"}, "material")["publicKey"], {"hint"}, "publicKey")[
+        "hint"
+    ]
     if not isinstance(hint, str) or not hint:
         raise SignatureError("OMS bundle: expected the hint of a key, got none")
-    envelope = _fields(outer["dsseEnvelope"], {"payload", "payloadType", "signatures"}, "envelope")
+    envelope = _require_fields(outer["dsseEnvelope"], {"payload", "payloadType", "signatures"}, "envelope")
     signatures = envelope["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
         got = len(signatures) if isinstance(signatures, list) else "none"
         raise SignatureError(f"OMS bundle: expected one signature, got {got}")
     single = dict(signatures[0]) if isinstance(signatures[0], dict) else {}
     single.pop("keyid", None)  # written empty, or not at all, and not signed: the pinned key decides
-    strict_base64(_fields(single, {"sig"}, "signature")["sig"], "OMS bundle")
+    decode_strict_base64(_require_fields(single, {"sig"}, "signature")["sig"], "OMS bundle")
     return envelope
 
 
@@ -125,14 +127,16 @@ def _statement(envelope: dict[str, Any]) -> dict[str, Any]:
             f"OMS bundle: expected a payload of {PAYLOAD_TYPE}, got {str(envelope['payloadType'])[:80]}"
         )
     try:
-        payload = parse_json(strict_base64(envelope["payload"], "OMS bundle"), "OMS payload", limit=MAX_BUNDLE_BYTES)
+        payload = parse_json(
+            decode_strict_base64(envelope["payload"], "OMS bundle"), "OMS payload", limit=MAX_BUNDLE_BYTES
+        )
     except EvidenceError as error:
         raise SignatureError(str(error)) from error
-    fields = _fields(payload, {"_type", "subject", "predicateType", "predicate"}, "statement")
+    fields = _require_fields(payload, {"_type", "subject", "predicateType", "predicate"}, "statement")
     for key, expected in (("_type", STATEMENT), ("predicateType", PREDICATE)):
         if fields[key] != expected:
             raise SignatureError(f"OMS statement: expected {expected}, got {str(fields[key])[:80]}")
-    predicate = _fields(fields["predicate"], {"serialization", "resources"}, "predicate")
+    predicate = _require_fields(fields["predicate"], {"serialization", "resources"}, "predicate")
     serialization = predicate["serialization"]
     if isinstance(serialization, dict) and "ignore_paths" in serialization:
         raise SignatureError("OMS predicate: expected no ignored paths, got a bundle that names its own")
@@ -147,14 +151,14 @@ def _resources(predicate: dict[str, Any]) -> list[tuple[str, str]]:
         raise SignatureError("OMS predicate: expected files, got none")
     listed = []
     for item in predicate["resources"]:
-        resource = _fields(item, {"name", "algorithm", "digest"}, "resource")
+        resource = _require_fields(item, {"name", "algorithm", "digest"}, "resource")
         if resource["algorithm"] != "sha256" or not all(isinstance(part, str) for part in resource.values()):
             raise SignatureError(f"OMS resource: expected a SHA-256, got {str(resource)[:80]}")
         listed.append((resource["name"], resource["digest"]))
     return listed
 
 
-def _compare(listed: list[tuple[str, str]], records: tuple[FileRecord, ...]) -> None:
+def _require_same_files(listed: list[tuple[str, str]], records: tuple[FileRecord, ...]) -> None:
     here = sorted((record.path, record.sha256) for record in records)
     if sorted(listed) == here:
         return
@@ -169,7 +173,7 @@ def _check_signature(bundle: bytes, role: RoleKeys) -> None:
     reasons = []
     for holder in role.holders:
         try:
-            _library_verifies(bundle, holder.key)
+            _verify_with_library(bundle, holder.key)
             break
         except Exception as error:  # whatever the library makes of a hostile bundle is "not verified"
             reasons.append(f"{holder.name}: {type(error).__name__} {error}".strip())
@@ -181,7 +185,7 @@ def _check_signature(bundle: bytes, role: RoleKeys) -> None:
         raise SignatureError(f"OMS bundle: expected {role.threshold} signatures, got 1")
 
 
-def _library_verifies(bundle: bytes, key: Key) -> None:
+def _verify_with_library(bundle: bytes, key: Key) -> None:
     """The library's own verification of signature and manifest; returns or raises anything.
 
     Its `verifying.Config` would hash all files once more; its verifier alone does not, and step 4 compares what was
@@ -227,7 +231,7 @@ def _bundle(payload: bytes, signer: KeySigner) -> dict[str, Any]:
     }
 
 
-def _fields(value: Any, names: set[str], what: str) -> dict[str, Any]:
+def _require_fields(value: Any, names: set[str], what: str) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != names:
         raise SignatureError(f"OMS {what}: expected exactly {', '.join(sorted(names))}, got {str(value)[:80]}")
     return value

@@ -1,7 +1,7 @@
 """A release: what reviewers approve. One version of one model, every file of it by path, length and SHA-256.
 
-The bytes of `release.json` are what the model's TUF role lists as its one target, `<model>/release.json`. They have
-one form, the canonical one: what a reviewer reads and what a twin parses cannot differ.
+The model's TUF role lists `release.json` as its one target, `<model>/release.json`. Its bytes are canonical, so what a
+reviewer reads and what a twin parses cannot differ.
 
 The files are those of a bundle:
 
@@ -46,11 +46,12 @@ class Release:
         files: Every file of the bundle, sorted by path.
         verdict_sha256: Digest of the signed verdict, `evidence/assess.dsse.json`.
         policy_sha256: Digest of the policy that the verdict was judged by.
-        mlflow_model_id: Under which MLflow keeps the bytes. A hint where to fetch from; nothing is trusted for it.
+        mlflow_model_id: MLflow's id of the candidate: where to fetch the bytes from. No trust rests on it.
         parent_version: The version that this one replaces; None for the first.
 
     Raises:
-        EvidenceError: A part is none of that, a file lies outside the bundle's places, the model has no file, or the
+        EvidenceError: A part does not fit this description, a file lies outside the bundle's places, the model has no
+            file, or the
             verdict's digest is not that of the file.
     """
 
@@ -102,7 +103,7 @@ class Release:
         """The release that `data` stands for.
 
         Raises:
-            EvidenceError: It is no release, or not in its one byte form.
+            EvidenceError: It is no release, or not canonical.
         """
         value = parse_json(data, where, limit=MAX_RELEASE_BYTES)
         if not isinstance(value, dict) or set(value) != _FIELDS or value["schema"] != SCHEMA:
@@ -113,7 +114,7 @@ class Release:
         rest = {name: item for name, item in value.items() if name not in ("schema", "files")}
         release = cls(files=files, **rest)
         if release.to_bytes() != data:
-            raise EvidenceError(f"{where}: expected the canonical bytes of a release, got another spelling")
+            raise EvidenceError(f"{where}: expected the canonical bytes of a release, got another form")
         return release
 
     @classmethod
@@ -127,7 +128,7 @@ class Release:
         mlflow_model_id: str,
         parent_version: int | None,
     ) -> Release:
-        """The release that the bundle in `directory` would be. Says nothing of whether it is any good.
+        """The release that lists the bundle in `directory`. The bundle is not verified.
 
         Raises:
             EvidenceError: As the constructor; or there is no verdict in it.

@@ -3,10 +3,10 @@
     metadata/   <n>.root.json  <n>.targets.json  <n>.<model>.json  <n>.snapshot.json  timestamp.json
     targets/    <model>/<sha256>.release.json
 
-`timestamp.json` is the state: what it does not lead to does not exist. Everything else is written first, under names
-that nothing refers to yet, so that an interrupted publication changes nothing and is simply run again.
+`timestamp.json` is the state: files that it does not lead to do not count. All other files are written first, under
+names that nothing refers to yet, so an interrupted publication changes nothing: run it again.
 
-Nothing here decides who is trusted: custodians do (`twinseal.trust.root.custody`), and `publish` only counts.
+Custodians decide who is trusted (`twinseal.trust.ceremonies.custody`); `publish` only counts signatures.
 """
 
 from __future__ import annotations
@@ -28,21 +28,28 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
     Timestamp,
 )
 
-from twinseal.digests import sha256
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
-from twinseal.trust.home import Home
-from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.metadata import MAX_METADATA_BYTES, parse, signed_bytes
-from twinseal.trust.release.model_role import assemble, check_expiry, check_release, compose, model_of, parse_role
+from twinseal.trust.keys.key import KeySigner, fingerprints
+from twinseal.trust.release.model_role import (
+    assemble_signed_role,
+    check_expiry,
+    check_release,
+    compose_role,
+    model_of,
+    parse_role,
+)
 from twinseal.trust.release.release import Release, target_path
+from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse, signed_bytes
 from twinseal.trust.root.roles import Roles
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Published:
+class Publication:
     """What a publication did.
 
     Attributes:
@@ -56,7 +63,7 @@ class Published:
     changed: bool
 
 
-def current(home: Home, model: str) -> Release | None:
+def current_release(home: Home, model: str) -> Release | None:
     """The release of `model` that the repository has published; None before the first.
 
     Raises:
@@ -81,66 +88,66 @@ def stage(home: Home, release: Release, *, expires: datetime) -> bytes:
     role = role_of(home, release.model)
     if role is not None:
         _check_newer(release, _release_of(home, role, release.model))
-    return compose(release, version=1 if role is None else role.signed.version + 1, expires=expires)
+    return compose_role(release, version=1 if role is None else role.signed.version + 1, expires=expires)
 
 
 def publish(
     home: Home,
-    role_bytes: bytes,
+    request: Request,
     signatures: Iterable[Mapping[str, str]],
-    release_bytes: bytes,
     *,
     registrar: KeySigner,
     roles: Roles,
     now: datetime,
-) -> Published:
+) -> Publication:
     """Publish an approved release. Doing it again changes nothing.
 
     Side effects: writes targets/, then metadata/, `timestamp.json` last.
 
     Args:
         home: Where the repository of record is.
-        role_bytes: What `stage` gave.
+        request: What the reviewers have signed.
         signatures: The reviewers', as `sign_role` gave them.
-        release_bytes: The exact release.json.
         registrar: Signs snapshot and timestamp.
         roles: For how long those hold.
         now: Aware, UTC.
 
     Raises:
         DigestMismatchError: The release is not the one that the role lists.
-        ThresholdError: Too few reviewers have signed; names who may.
+        ThresholdError: Too few reviewers have signed; names who can still sign.
         ExpiredError: The approval, or what the root says of a role, is too old.
         RollbackError: The role, or the release, is not the next.
         KeyAccessError: The registrar's key is not the one that the root names.
         SignatureError, EvidenceError: Something is malformed.
         RootError: The repository is absent or damaged.
     """
+    release, role_bytes = request.release, request.role_bytes
     model = model_of(role_bytes)
     role = parse_role(role_bytes, model)
-    check_release(role, release_bytes, model)
-    release = Release.from_bytes(release_bytes)
+    check_release(role, request.release_bytes, model)
     before = role_of(home, model)
     if before is not None and signed_bytes(before, model) == signed_bytes(role, model):
-        return Published(release, role.signed.version, changed=False)
+        return Publication(release, role.signed.version, changed=False)
     check_expiry(role, now, f"approval of {model}")
     home.anchor().check_current(now)
-    approved = assemble(role_bytes, signatures, home.anchor(), model)
+    approved = assemble_signed_role(role_bytes, signatures, home.anchor(), model)
     if before is not None:
         _check_newer(release, _release_of(home, before, model))
     _check_next(role.signed.version, 0 if before is None else before.signed.version, model)
-    _check_delegated(home, approved, model)
-    target = home.repository / "targets" / model / f"{sha256(release_bytes)}.release.json"
-    write_whole(target, release_bytes)
+    _check_delegation(home, approved, model)
+    target = home.repository / "targets" / model / f"{release.sha256}.release.json"
+    write_whole(target, request.release_bytes)
     write_whole(home.repository / "metadata" / f"{role.signed.version}.{model}.json", approved)
     meta = dict(snapshot(home).meta) | {f"{model}.json": MetaFile.from_data(role.signed.version, approved, ["sha256"])}
-    freshen(home, meta, version=timestamp(home).version + 1, registrar=registrar, roles=roles, now=now)
+    sign_snapshot_and_timestamp(
+        home, meta, version=timestamp(home).version + 1, registrar=registrar, roles=roles, now=now
+    )
     log.info("release.published", model=model, version=release.version, role_version=role.signed.version)
-    return Published(release, role.signed.version, changed=True)
+    return Publication(release, role.signed.version, changed=True)
 
 
 def renew(home: Home, *, registrar: KeySigner, roles: Roles, now: datetime) -> datetime:
-    """Say again that what is published is current: a new snapshot and timestamp. Headless; run it before they expire.
+    """Confirm that what is published is current: a new snapshot and timestamp. Run it from a timer, before they expire.
 
     Returns:
         When the new timestamp expires.
@@ -150,12 +157,12 @@ def renew(home: Home, *, registrar: KeySigner, roles: Roles, now: datetime) -> d
         RootError: The repository is absent or damaged.
     """
     meta, version = dict(snapshot(home).meta), timestamp(home).version + 1
-    freshen(home, meta, version=version, registrar=registrar, roles=roles, now=now)
+    sign_snapshot_and_timestamp(home, meta, version=version, registrar=registrar, roles=roles, now=now)
     log.info("repository.renewed", version=version)
     return roles.expiry("registrar", now)
 
 
-def freshen(
+def sign_snapshot_and_timestamp(
     home: Home, meta: dict[str, MetaFile], *, version: int, registrar: KeySigner | None, roles: Roles, now: datetime
 ) -> None:
     """Write snapshot and timestamp of one version over `meta`. Their versions run together: one key signs both.
@@ -165,14 +172,19 @@ def freshen(
     """
     root = _current_root(home)
     if registrar is None or registrar.public_key.keyid not in root.roles["timestamp"].keyids:
-        raise KeyAccessError(f"registrar: expected the key that the root names, got {registrar!r}")
+        expected = fingerprints(root.get_key(keyid) for keyid in root.roles["timestamp"].keyids)
+        raise KeyAccessError(
+            f"registrar: expected the key {expected} that the root names, "
+            f"got {fingerprints(registrar and [registrar.public_key])}",
+            remedy="Use the registrar's key, in $TWINSEAL_REGISTRAR_KEY or keys/registrar.pem of the home.",
+        )
     expires = roles.expiry("registrar", now)
-    listing = signed(Snapshot(version=version, expires=expires, meta=meta), [registrar])
+    listing = sign_metadata(Snapshot(version=version, expires=expires, meta=meta), [registrar])
     listed = MetaFile.from_data(version, listing, ["sha256"])
     metadata = home.repository / "metadata"
     write_whole(metadata / f"{version}.snapshot.json", listing)
     # The switch: before this write the old state is current, after it the new one.
-    stamp = signed(Timestamp(version=version, expires=expires, snapshot_meta=listed), [registrar])
+    stamp = sign_metadata(Timestamp(version=version, expires=expires, snapshot_meta=listed), [registrar])
     write_whole(metadata / "timestamp.json", stamp)
 
 
@@ -184,7 +196,7 @@ def _current_root(home: Home) -> Root:
     return parse(Root, _read(home, f"{version}.root.json"), f"{version}.root.json").signed
 
 
-def signed(payload: Any, signers: list[KeySigner]) -> bytes:
+def sign_metadata(payload: Any, signers: list[KeySigner]) -> bytes:
     """Metadata over `payload`, signed by all of `signers`."""
     metadata = Metadata(payload)
     for signer in signers:
@@ -255,7 +267,7 @@ def _check_next(version: int, published: int, model: str) -> None:
         )
 
 
-def _check_delegated(home: Home, signed: bytes, model: str) -> None:
+def _check_delegation(home: Home, signed: bytes, model: str) -> None:
     """Refuse here what every twin would refuse: the custodians delegate to other reviewers than the anchor pins."""
     targets = delegation(home)
     role = parse_role(signed, model)

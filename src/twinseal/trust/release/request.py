@@ -1,4 +1,4 @@
-"""The request: what reviewers are asked to sign, as it lies in models/release/ between `submit` and `register`."""
+"""The request for review: what reviewers are asked to sign, in models/release/ from `submit` until `register`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ class Request:
     """What reviewers are asked to sign.
 
     Attributes:
-        release: The release to be decided on.
-        release_bytes: Its exact bytes.
-        role_bytes: The unsigned TUF role that lists it.
+        release: The release to decide on.
+        role_bytes: The unsigned TUF role that lists it, from `repository.stage`.
     """
 
     release: Release
-    release_bytes: bytes
     role_bytes: bytes
+
+    @property
+    def release_bytes(self) -> bytes:
+        """The exact bytes of release.json: a release has one canonical form."""
+        return self.release.to_bytes()
 
     @classmethod
     def read(cls, directory: Path) -> Request:
-        """The request in `directory`, as `write` left it.
+        """The request that `write` left in `directory`.
 
         Raises:
             SignatureError: There is none.
@@ -41,10 +44,10 @@ class Request:
                 f"{directory}: expected a release that waits for approval, got none ({error.strerror})",
                 remedy="Make a candidate first: dvc repro",
             ) from error
-        return cls(Release.from_bytes(release, str(directory / RELEASE_FILE)), release, role)
+        return cls(Release.from_bytes(release, str(directory / RELEASE_FILE)), role)
 
     def write(self, directory: Path) -> None:
-        """Leave it in `directory`: the role last, so that a half-written request is none.
+        """Write it to `directory`: the role last, so that a half-written request cannot be read.
 
         Raises:
             OSError: A file cannot be written.

@@ -1,12 +1,13 @@
-"""The trust anchor: what a twin, and every stage, knows before it hears anything. Carried by hand, never fetched.
+"""The trust anchor: what a twin, and every stage, trusts beforehand. Carried by hand, never fetched.
 
-One file, `root.json`: a TUF root, signed by k of n custodians. Beside TUF's own roles it says, in the signed field
-`x-twinseal`, what TUF has no place for: the pinned keys of builder, assessor, commissioners and reviewers (a thief of
-the targets key could delegate to reviewers of his own), which signed evidence a release must carry, and which keys
-never count again.
+One file, `root.json`: a TUF root, signed by k of n custodians. Beside TUF's own roles, the signed field `x-twinseal`
+holds what TUF has no place for: the pinned keys of builder, assessor, commissioners and reviewers (who steals the
+targets key could delegate to other reviewers), the signed evidence that a release needs, and the keys that never count
+again.
 
 Because the pins are part of the root, they change as a root does (TUF specification 1.0, section 6.1): the next
-version, signed by enough custodians of the old root and of the new one, reaches every twin by itself (`succeed`).
+version, signed by enough custodians of the old root and of the new one, reaches every twin by itself
+(`verified_successor`).
 
 Key identifiers are not written down: they are computed from the keys, so one key has one identifier.
 """
@@ -24,7 +25,7 @@ from tuf.api.metadata import Root  # type: ignore[attr-defined]  # tuf re-export
 from twinseal.digests import sha256
 from twinseal.errors import EvidenceError, ExpiredError, RootError, SignatureError
 from twinseal.files import write_whole
-from twinseal.trust.metadata import MAX_METADATA_BYTES, check_root, parse, signed_bytes
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES, check_root, parse, signed_bytes
 from twinseal.trust.root.pins import FIELD, OPTIONAL, Pins, Requirement, RoleKeys
 from twinseal.trust.root.roles import TUF_ROLES
 
@@ -82,7 +83,7 @@ class Anchor:
 
     @property
     def fingerprint(self) -> str:
-        """One digest for all of the anchor: what two people read to each other on the telephone."""
+        """One digest for all of the anchor; people compare it by telephone."""
         return sha256(self.root)
 
     def requirement(self, stage: str) -> Requirement:
@@ -97,9 +98,9 @@ class Anchor:
         raise EvidenceError(f"evidence: expected one of {[item.name for item in self.evidence]}, got {stage[:60]!r}")
 
     def check_current(self, now: datetime) -> None:
-        """Refuse pins that held once: a builder's or an assessor's key is taken for as long as policy said.
+        """Refuse pinned keys whose time is over: a builder's or an assessor's key counts for as long as policy says.
 
-        Not a commissioner's: a model is admitted without a word of theirs. Whoever takes it asks `check_role`.
+        The commissioners are left out: no model is admitted on their signature. Baseline records use `check_role`.
 
         Raises:
             ExpiredError: One has expired at `now`.
@@ -109,7 +110,7 @@ class Anchor:
                 self.check_role(name, now)
 
     def check_role(self, name: str, now: datetime) -> None:
-        """Refuse the pinned keys of one role once policy's time for them is over.
+        """Refuse the pinned keys of one role once the time that policy gives them is over.
 
         Raises:
             ExpiredError: They have expired at `now`.
@@ -137,7 +138,14 @@ class Anchor:
                 f"{directory}: expected a trust anchor ({ROOT}), got none ({error.strerror})",
                 remedy="Carry the anchor here by hand, or make one: twinseal init --demo",
             ) from error
-        return cls(root)
+        try:
+            return cls(root)
+        except RootError as error:
+            raise RootError(
+                f"{directory / ROOT}: {str(error).removeprefix(f'{ROOT}: ')}",
+                remedy="The file is damaged or was changed. Carry the anchor here again by hand, from a custodian, and "
+                "compare its sha256 with theirs.",
+            ) from error
 
     def write(self, directory: Path) -> None:
         """Write it, over the one that it succeeds.
@@ -148,7 +156,7 @@ class Anchor:
         write_whole(directory / ROOT, self.root)
 
 
-def succeed(old: Anchor, root: bytes) -> Anchor:
+def verified_successor(old: Anchor, root: bytes) -> Anchor:
     """The anchor that follows `old`: the next version, signed by enough custodians of both (TUF 1.0, 5.3.4 and 5.3.5).
 
     Raises:
@@ -172,7 +180,7 @@ def succeed(old: Anchor, root: bytes) -> Anchor:
     return new
 
 
-def chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
+def anchor_chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
     """`anchor`, and those that follow it among the files `<version>.root.json` of `directory`; verified, oldest first.
 
     Raises:
@@ -183,9 +191,14 @@ def chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
         path = directory / f"{found[-1].version + 1}.root.json"
         try:
             with path.open("rb") as stream:
-                found.append(succeed(found[-1], stream.read(MAX_METADATA_BYTES + 1)))
+                found.append(verified_successor(found[-1], stream.read(MAX_METADATA_BYTES + 1)))
         except FileNotFoundError:
             return tuple(found)
+        except RootError as error:
+            raise RootError(
+                f"{path}: {str(error).removeprefix(f'{ROOT}: ')}",
+                remedy=f"It does not follow from root {found[-1].version}. Ask the custodians which root is theirs.",
+            ) from error
         except OSError as error:
             raise RootError(f"{path}: expected a root, got none ({error.strerror})") from error
 

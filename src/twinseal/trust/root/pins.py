@@ -1,4 +1,4 @@
-"""Pins: who may sign what, by the value of their keys, and which evidence there must be. A signed field of the root.
+"""Pins: the keys of each role, and the evidence that a release needs. A signed field of the root.
 
 `root.roles` is what policy wants; this is what custodians have signed, and the only thing that is enforced.
 """
@@ -35,7 +35,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class RoleKeys:
-    """Who may sign in one role, and how many of them it takes.
+    """The keys that may sign for one role, and how many signatures it needs.
 
     Attributes:
         role: The role's name, for messages.
@@ -70,7 +70,7 @@ class RoleKeys:
         return {holder.key.keyid: holder.key for holder in self.holders}
 
     def holder_of(self, keyid: str) -> str:
-        """The name of the holder of the key `keyid`; "" if it is nobody's in this role."""
+        """The name of the holder of the key `keyid`; "" if no holder of this role has it."""
         return next((holder.name for holder in self.holders if holder.key.keyid == keyid), "")
 
     def key_of(self, name: str) -> Key:
@@ -93,7 +93,7 @@ class Requirement:
     Attributes:
         name: The stage that wrote it.
         predicate_type: What kind of statement it is.
-        role: Whose signature it carries.
+        role: The role that signs it.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Pins:
         roles: All seven roles of policy/roles.yaml.
         evidence: The statements that a release must carry; at least those of REQUIRED.
         revoked: Fingerprints of keys that never count again, sorted.
-        demo: Made with throw-away keys: good for a story, never for a machine.
+        demo: Made with throw-away keys: for trying things out, never for a real machine.
 
     Raises:
         RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key; a key is
@@ -168,7 +168,7 @@ class Pins:
         """The pins that a JSON object stands for.
 
         Raises:
-            RootError: It is no such object.
+            RootError: It is not such an object.
         """
         fields = _object(value, ("schema", "demo", "models", "roles", "evidence", "revoked"), FIELD)
         if fields["schema"] != SCHEMA:
@@ -184,7 +184,7 @@ class Pins:
 def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> None:
     if set(roles) != set(NAMES):
         raise RootError(f"anchor: expected the roles {', '.join(NAMES)}, got {', '.join(map(str, roles)) or 'none'}")
-    held: dict[str, str] = {}
+    role_of_key: dict[str, str] = {}
     for name in NAMES:
         if not isinstance(roles[name], RoleKeys):
             raise RootError(f"anchor: expected keys for {name}, got {type(roles[name]).__name__}")
@@ -192,7 +192,7 @@ def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> Non
             value = fingerprint(holder.key)
             if value in revoked:
                 raise RootError(f"anchor: expected keys that count, got the revoked one of {holder.name} in {name}")
-            other = held.setdefault(value, name) if name in SEPARATE else name
+            other = role_of_key.setdefault(value, name) if name in SEPARATE else name
             if other != name:
                 raise RootError(f"anchor: expected a key in one role, got that of {holder.name} in {other} and {name}")
 

@@ -1,15 +1,15 @@
-"""Roles: who may do what, how many of them it takes, and for how long it holds. Policy, from `policy/roles.yaml`.
+"""Roles: the holders of each role, how many of them must sign, and for how long that counts. `policy/roles.yaml`.
 
-    root, targets   custodians, offline       who the other keys are
+    root, targets   custodians, offline       the keys of all other roles
     builder         the training environment  the model directory, provenance
     assessor        the test environment      test results, the verdict
     reviewer        people, k of n            the release of one version of one model
     commissioner    people, at the machine    a unit's first cycles, when it was commissioned
     registrar       online                    freshness, nothing else
 
-A policy in which one holder has two of builder, assessor, reviewer and commissioner cannot be constructed: whoever
-makes a model must be neither the one who passes it nor the one who says what a healthy machine looks like to it. That
-is checked here by name, and again in the trust anchor by the value of the keys.
+No holder can have two of the roles builder, assessor, reviewer and commissioner: who makes a model must not judge it,
+and must not define what a healthy machine looks like. That is checked here by name, and again in the trust anchor by
+the value of the keys.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Role(Settings):
             keys are pinned.
 
     Raises:
-        ValueError: A holder twice, a name that is none, a threshold that nobody could miss or meet, no lifetime.
+        ValueError: A holder twice, a name of other letters, a threshold of 0 or above the holders, no lifetime.
     """
 
     holders: tuple[str, ...]
@@ -51,7 +51,7 @@ class Role(Settings):
     expires_days: int
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a role that could not work, or that counts one person twice."""
+        """Refuse a role that cannot be met, or that counts one person twice."""
         for holder in self.holders:
             if not _HOLDER.match(holder):
                 raise ValueError(f"holders: expected names of a-z, 0-9, _ and -, got {holder!r}")
@@ -91,16 +91,16 @@ class Roles(Settings):
     roles: RoleTable
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a policy that lets one holder both make a model and pass it, or feed it what it trusts."""
+        """Refuse a policy that lets one holder make a model and judge it, or make it and sign its baseline records."""
         check_models(self.models)
-        held: dict[str, str] = {}
+        role_of_holder: dict[str, str] = {}
         for name in SEPARATE:
             for holder in self[name].holders:
-                other = held.setdefault(holder, name)
+                other = role_of_holder.setdefault(holder, name)
                 if other != name:
                     raise ValueError(f"{name}: expected holders who are no {other}, got {holder!r} in both")
         for name in MACHINES:
-            # A stage signs alone, in one process: nobody is there to add a second signature.
+            # A stage signs alone, in one process: there is no second signer.
             if self[name].threshold != 1:
                 raise ValueError(f"{name}.threshold: expected 1 (a machine signs alone), got {self[name].threshold}")
 
@@ -129,10 +129,10 @@ class Roles(Settings):
 
 
 def check_models(models: tuple[str, ...]) -> None:
-    """Refuse names that could not be a TUF role and a folder of their own.
+    """Refuse names that cannot be a TUF role and a folder.
 
     Raises:
-        ValueError: None at all, one twice, one that is no plain name or that TUF uses itself.
+        ValueError: No name, one twice, one of other characters, or one that TUF uses itself.
     """
     for model in models:  # first: what is no name cannot be compared with one
         if not isinstance(model, str) or not _MODEL.match(model) or model in RESERVED:

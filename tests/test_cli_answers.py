@@ -1,0 +1,415 @@
+"""What commands answer: JSON for programs, steps, exit codes; the same decision twice; a terminal that is asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.trust import scenes
+from tests.twin import deployment as deployments
+from tests.twin.deployment import CHANNELS, MODEL, Deployment
+from twinseal.console import UNANSWERED, refusal_of
+from twinseal.errors import DataError, DigestMismatchError, TwinsealError
+from twinseal.registry.store import Store
+from twinseal.trust.audit import log_of
+from twinseal.trust.ceremonies import ceremony
+from twinseal.trust.keys.key import generate, read_public_key
+from twinseal.trust.release import repository
+from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.roles import Roles
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = str(Path(sys.executable).parent / "twinseal")
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TWINSEAL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copytree(ROOT / "policy", tmp_path / "policy")
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command as `twinseal …` does; its exit code, its standard output, its standard error."""
+    from twinseal.cli import main
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["twinseal", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A demo home of today, and a release that waits, as `submit` leaves it."""
+    now, roles = datetime.now(UTC), Roles.load(Path("policy/roles.yaml"))
+    home = Home(tmp_path / ".twinseal")
+    ceremony.init_demo(home, roles, now)
+    home.path.chmod(0o700)
+    gate = {"name": "rmse", "relation": "at_most", "observed": 1.5, "bound": 2.0, "unit": "cycles", "result": "PASSED"}
+    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.saying(twinseal_gates=[gate])})
+    release = scenes.describe(Path("models/bundle"))
+    role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
+    Request(release, release.to_bytes(), role).write(Path("models/release"))
+    return home
+
+
+# Reviews
+
+
+def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
+    assert 0 == cli("approve", "--as", "alice", "--comment", "seen", "--yes")[0]
+    code, printed, _ = cli("review", "show", "--json")
+    shown = json.loads(printed)
+    assert (0, "pump-rul", 1, "waits") == (code, shown["model"], shown["release"], shown["state"])
+    assert (["alice"], ["bruno", "chiara"], 2) == (shown["approved_by"], shown["can_still_sign"], shown["threshold"])
+    assert [("rmse", 1.5, "PASSED")] == [(g["name"], g["observed"], g["result"]) for g in shown["gates"]]
+    assert 7 == len(shown["evidence"])
+    assert all(Path(item["path"]).is_file() for item in shown["evidence"])
+    assert [("alice", "approved", "seen")] == [(r["holder"], r["standing"], r["comment"]) for r in shown["reviews"]]
+    listed = json.loads(cli("review", "list", "--json")[1])
+    assert [("pump-rul", 1, "waits", ["alice"])] == [
+        (r["model"], r["release"], r["state"], r["approved_by"]) for r in listed["releases"]
+    ]
+
+
+def test_more_signatures_than_needed_are_counted_in_words(home: Home, cli: Cli) -> None:
+    for reviewer in ("alice", "bruno", "chiara"):
+        assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
+    assert "approved by alice, bruno, chiara: 3 signed, 2 are needed" in cli("review", "show")[1]
+    assert "approved: twinseal register" in cli("review", "list")[1]
+
+
+def test_the_same_decision_twice_is_neither_signed_nor_logged_again(home: Home, cli: Cli) -> None:
+    path = Path("approvals/alice.json")
+    assert 0 == cli("approve", "--as", "alice", "--comment", "seen", "--yes")[0]
+    first, size = path.read_bytes(), log_of(home.path).head().size
+    code, printed, _ = cli("approve", "--as", "alice", "--comment", "seen")  # nobody is asked
+    assert (0, True) == (code, "already approved by alice, in the same words; nothing changed" in printed)
+    assert (first, size) == (path.read_bytes(), log_of(home.path).head().size)
+    assert 0 == cli("approve", "--as", "alice", "--comment", "other words", "--yes")[0]
+    assert size + 1 == log_of(home.path).head().size
+    for _ in range(2):
+        code, printed, _ = cli("reject", "--as", "alice", "--comment", "no", "--yes")
+        assert 0 == code
+    assert "already rejected by alice" in printed
+    assert size + 2 == log_of(home.path).head().size
+    assert 0 == cli("approve", "--as", "alice", "--comment", "seen", "--yes")[0]  # a rejection came between
+    assert size + 3 == log_of(home.path).head().size
+
+
+@pytest.mark.parametrize("change", ["forged", "of another release"])
+def test_a_decision_that_does_not_count_is_made_again(home: Home, cli: Cli, change: str) -> None:
+    assert 0 == cli("approve", "--as", "alice", "--yes")[0]
+    path = Path("approvals/alice.json")
+    value = json.loads(path.read_text())
+    if change == "forged":
+        value["signature"]["sig"] = value["signature"]["sig"][:-2] + "00"
+        path.write_text(json.dumps(value))
+    else:
+        waiting = Request.read(Path("models/release"))
+        role = repository.stage(home, waiting.release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+        Request(waiting.release, waiting.release_bytes, role).write(Path("models/release"))
+    code, printed, _ = cli("approve", "--as", "alice", "--yes")
+    assert (0, True) == (code, "approved by alice: approvals/alice.json" in printed)
+    assert ["alice"] == json.loads(cli("review", "show", "--json")[1])["approved_by"]
+
+
+def test_a_candidate_that_failed_says_which_gate(home: Home, cli: Cli) -> None:
+    shutil.copytree("models/bundle/evidence", "reports/evidence")
+    shutil.rmtree("models/bundle")
+    failed = [{"name": "accuracy", "result": "FAILED"}, {"name": "rmse", "result": "PASSED"}]
+    edit = scenes.saying(twinseal_gates=failed, verificationResult="FAILED")
+    place = Path("judged")
+    scenes.make_bundle(place, home, edits={"assess": edit})
+    shutil.copy(place / "evidence/assess.dsse.json", "reports/evidence")
+    for words in (("review", "show"), ("approve", "--as", "alice", "--yes"), ("register",)):
+        code, _, printed = cli(*words)
+        assert 1 == code
+        assert "refused (GateRefused)" in printed
+        assert "failed gates: accuracy)" in printed
+        assert "dvc repro" in printed
+
+
+def test_a_refusal_is_json_too(home: Home, cli: Cli) -> None:
+    shutil.rmtree("models/release")
+    code, printed, errors = cli("review", "show", "--json")
+    refusal = json.loads(printed)
+    assert (1, "") == (code, errors)
+    assert ("refused", "Signature", "models/release") == (refusal["result"], refusal["kind"], refusal["where"])
+    assert "a release that waits for approval" == refusal["expected"]
+    assert refusal["got"].startswith("none")
+    assert "dvc repro" in refusal["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "where", "expected", "got"),
+    [
+        (DigestMismatchError("a.txt: expected sha256 ab, got cd"), "a.txt", "sha256 ab", "cd"),
+        (TwinsealError("expected one, got two"), None, "one", "two"),
+        (TwinsealError("nothing was signed"), None, None, None),
+        (DataError("t: expected rows,\nof a unit, got none", findings=("a",)), "t", "rows,\nof a unit", "none"),
+        (OSError(2, "No such file or directory", "x"), None, None, None),
+    ],
+)
+def test_a_refusal_names_its_parts(
+    error: TwinsealError | OSError, where: str | None, expected: str | None, got: str | None
+) -> None:
+    refusal = refusal_of(error)
+    assert (where, expected, got) == (refusal["where"], refusal["expected"], refusal["got"])
+    assert refusal["message"]
+    assert list(getattr(error, "findings", ())) == refusal["findings"]
+
+
+# Verify
+
+
+def test_verify_lists_the_steps_of_the_docs_as_they_pass(home: Home, cli: Cli) -> None:
+    code, printed, _ = cli("verify", "models/bundle")
+    lines = [line.split(maxsplit=1) for line in printed.splitlines()]
+    assert 0 == code
+    assert ["0", "4", "5", "5", "5", "verified"] == [line[0] for line in lines[:6]]
+    assert "trust anchor: root 1, sha256 " in lines[0][1]
+    assert "the builder signed exactly these 3 model files" in lines[1][1]
+    assert "7 records (ingest, validate, prepare, train, evade, poison, assess)" in lines[2][1]
+    assert "steps 1, 2, 3, 6, 7" in lines[6][0] + lines[6][1]
+    steps = {line.split(" | ")[0].strip("| ") for line in (ROOT / "docs/trust.md").read_text().splitlines()}
+    assert set("01234567") <= steps, "the numbers are those of docs/trust.md"
+
+
+def test_verify_stops_at_the_step_that_does_not_hold(home: Home, cli: Cli) -> None:
+    Path("models/bundle/model/config.json").write_bytes(b"{ }")
+    code, printed, errors = cli("verify", "models/bundle")
+    assert (1, True) == (code, "refused (DigestMismatch)" in errors)
+    assert ["0"] == [line.split()[0] for line in printed.splitlines()]
+    Path("models/bundle/model/config.json").write_bytes(b"{}")
+    shutil.copy("models/bundle/evidence/evade.dsse.json", "models/bundle/evidence/poison.dsse.json")
+    code, printed, errors = cli("verify", "models/bundle")
+    assert (1, ["0", "4", "5", "5"]) == (code, [line.split()[0] for line in printed.splitlines()])
+    assert "poison" in errors
+
+
+def test_verify_as_json(home: Home, cli: Cli) -> None:
+    code, printed, _ = cli("verify", "models/bundle", "--json")
+    verified = json.loads(printed)
+    assert (0, "verified", "pump-rul") == (code, verified["result"], verified["model"])
+    assert [0, 4, 5, 5, 5] == [item["step"] for item in verified["steps"]]
+    assert [1, 2, 3, 6, 7] == verified["not_checked"]
+    Path("models/bundle/model/config.json").write_bytes(b"{ }")
+    code, printed, _ = cli("verify", "models/bundle", "--json")
+    assert (1, "DigestMismatch") == (code, json.loads(printed)["kind"])
+    code, printed, _ = cli("verify", "nowhere", "--json")
+    assert (2, "nowhere") == (code, json.loads(printed)["where"])
+
+
+# The twin
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A deployment of today that has published release 1."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setattr(deployments, "NOW", now)
+    made = Deployment(tmp_path / "deployment")
+    made.publish(1, now=now)
+    made.anchor.write(tmp_path / "anchor")
+    return made
+
+
+PULL = ("pull", "--model", MODEL, "--anchor", "anchor", "--from")
+
+
+def test_pull_as_json(deployment: Deployment, cli: Cli) -> None:
+    mirror = str(deployment.mirror)
+    code, printed, _ = cli(*PULL, mirror, "--json")
+    pulled = json.loads(printed)
+    assert (0, "admitted", MODEL, 1) == (code, pulled["result"], pulled["model"], pulled["release"])
+    assert "current" == json.loads(cli(*PULL, mirror, "--json")[1])["result"]
+    assert "already up to date  pump-rul release 1: all 12 files verified" in cli(*PULL, mirror)[1]
+    code, printed, _ = cli(*PULL, "nowhere", "--json")
+    assert (2, "Config") == (code, json.loads(printed)["kind"])
+    timestamp = deployment.mirror / "metadata/timestamp.json"
+    timestamp.write_bytes(b"{}")
+    code, printed, errors = cli(*PULL, mirror, "--json")
+    assert (1, "refused", "") == (code, json.loads(printed)["result"], errors)
+
+
+def rows(unit: str, *cycles: int, **more: float) -> list[dict[str, Any]]:
+    return [{"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more for cycle in cycles]
+
+
+@pytest.fixture
+def twin(deployment: Deployment, cli: Cli) -> Cli:
+    """Runs `twinseal run` on rows, with the model installed."""
+    assert 0 == cli(*PULL, str(deployment.mirror))[0]
+
+    def run(telemetry: list[dict[str, Any]], *words: str) -> tuple[int, str, str]:
+        pd.DataFrame(telemetry).to_csv("t.csv", index=False)
+        return cli("run", "t.csv", "--model", MODEL, "--anchor", "anchor", *words)
+
+    return run
+
+
+def test_a_run_that_answers_all_ends_with_0_and_says_that_ok_is_the_telemetry(twin: Cli) -> None:
+    code, printed, errors = twin(rows("pump-1", 1, 2, 3))
+    assert 0 == code
+    heading = next(line for line in printed.splitlines() if line.startswith("unit"))
+    assert "telemetry" in heading
+    assert "90 % interval" in heading
+    assert "it does not say that the machine is healthy" in printed
+    assert "no estimate" not in errors
+
+
+@pytest.mark.parametrize("words", [(), ("--json",), ("--last",), ("--limit", "1")])
+def test_a_run_with_refused_units_ends_with_3_and_names_them(twin: Cli, words: tuple[str, ...]) -> None:
+    telemetry = rows("pump-1", 1, 2, 3) + rows("pump-2", 1, 2) + rows("pump-2", 2) + rows("pump-[3]", 0)
+    code, printed, errors = twin(telemetry, *words)
+    assert UNANSWERED == code
+    assert "no estimate for 2 rows of pump-2, pump-[3]: the telemetry was refused" in errors
+    assert "pump-1" not in errors
+    if words == ("--json",):
+        assert 7 == len([json.loads(line) for line in printed.splitlines()])
+
+
+def test_tables_do_not_cut_long_names(twin: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "pump-with-a-very-long-name-" + "0123456789" * 4
+    code, printed, _ = twin(rows(name, 1, 2, 3), "--last")
+    first_column = "".join(line.split(" ")[0] for line in printed.splitlines()[2:])
+    assert (0, True) == (code, name in first_column.replace(" ", "")), printed
+    assert "…" not in printed
+
+
+# A person at a terminal, or nobody
+
+
+@pytest.mark.parametrize("command", ["approve --as alice", "keys revoke alice", "trust renew"])
+def test_a_question_that_nobody_answers_is_a_refusal_that_says_yes(
+    home: Home, cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, errors = cli(*command.split())
+    assert 2 == code
+    assert "expected an answer, got the end of the input: nothing was signed" in errors
+    assert "--yes" in errors
+    assert "Aborted" not in errors
+
+
+@pytest.mark.parametrize("command", ["approve --as alice", "keys new me"])
+def test_ctrl_c_at_a_question_is_an_interruption(home: Home, command: str) -> None:
+    code, seen = at_a_terminal(*command.split(), answers=[signal.SIGINT])
+    assert (130, True) == (code, "interrupted: nothing was half-written" in seen), seen
+    assert "Aborted" not in seen
+    assert not Path("approvals").exists()
+    assert not (home.keys / "me.pem").exists()
+
+
+def test_ctrl_c_while_a_command_works_is_an_interruption(home: Home) -> None:
+    """It waits for a checkpoint that does not come."""
+    process = subprocess.Popen(
+        [PROGRAM, "audit", "verify", "--against", "/dev/stdin"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (130, True) == (process.returncode, "interrupted: nothing was half-written" in errors), errors
+
+
+def at_a_terminal(*words: str, answers: list[bytes | signal.Signals]) -> tuple[int, str]:
+    """The exit code and what a person sees who gives these answers, each when there is a question."""
+    ours, theirs = pty.openpty()
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    process = subprocess.Popen([PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=plain)
+    os.close(theirs)
+    seen, waiting, deadline = b"", list(answers), time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(ours, 4096)
+                except OSError:  # the other end is closed: it has ended
+                    break
+            elif waiting and seen.rstrip(b" ").endswith(b":"):
+                answer = waiting.pop(0)
+                process.send_signal(answer) if isinstance(answer, signal.Signals) else os.write(ours, answer)
+        return process.wait(10), seen.decode()
+    finally:
+        process.kill()
+        os.close(ours)
+
+
+@pytest.fixture
+def locked(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home whose registrar has an encrypted key."""
+    monkeypatch.setenv("TWINSEAL_PASSPHRASE", "open sesame")
+    fresh = home.keys / "fresh.pem"
+    generate(fresh, passphrase=b"open sesame")
+    roles = Roles.load(Path("policy/roles.yaml"))
+    public = read_public_key(fresh.with_suffix(".pub"))
+    done = ceremony.rotate(home, roles, "registrar", datetime.now(UTC), public=public)
+    assert done.anchor is None, "the new key of the registrar must sign the timestamp"
+    fresh.replace(home.keys / "next/registrar.pem")
+    assert ceremony.finish(home, roles, datetime.now(UTC)).anchor is not None
+    monkeypatch.delenv("TWINSEAL_PASSPHRASE")
+    return home
+
+
+def test_a_renewal_asks_for_the_registrars_passphrase(
+    locked: Home, store: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    code, seen = at_a_terminal("register", "--renew", answers=[b"open sesame\n"])
+    assert (0, True) == (code, "renewed" in seen), seen
+    assert "passphrase or PIN of registrar" in seen
+    assert "sesame" not in seen
+    size = log_of(locked.path).head().size
+    code, seen = at_a_terminal("register", "--renew", answers=[b"wrong\n"])
+    assert (1, True) == (code, "expected the right passphrase" in seen), seen
+    assert size == log_of(locked.path).head().size
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # a timer has no terminal
+    code, _, errors = cli("register", "--renew")
+    assert 1 == code
+    for way in ("at a terminal", "--passphrase-fd N", "$TWINSEAL_PASSPHRASE_FD=N", "$TWINSEAL_REGISTRAR_PASSPHRASE"):
+        assert way in errors
+
+
+def test_a_registration_asks_too_and_logs_nothing_when_the_passphrase_is_wrong(
+    locked: Home, store: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    for reviewer in ("alice", "bruno"):
+        assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
+    code, seen = at_a_terminal("register", answers=[b"wrong\n"])
+    assert 1 == code
+    assert "passphrase or PIN of registrar" in seen
+    events = [entry.event for _, entry in log_of(locked.path).read()]
+    assert "registered" not in events
+    assert "refused" == events[-1]
