@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.assurance.candidate import KINDS, Kind, build, config, family_of, params
-from tests.twin.deployment import deaf
+from tests.twin.deployment import guard_without_calibration
 from twinseal.assurance.candidate_config import CandidateConfig
 from twinseal.evidence import Statement
 from twinseal.prognostics.checkpoint import Model
@@ -44,7 +44,7 @@ def model(kind: Kind) -> Model:
     networks = Networks(Architecture(plain=plain, commissioned=signed)).eval()
     intervals = dict.fromkeys(networks.modes(), INTERVALS)
     normaliser = Normaliser.fit(np.random.default_rng(1).normal(size=(200, CHANNELS)))
-    return Model(networks, contract(), normaliser, family_of(kind), deaf(CHANNELS), intervals)
+    return Model(networks, contract(), normaliser, family_of(kind), guard_without_calibration(CHANNELS), intervals)
 
 
 @pytest.mark.parametrize("kind", KINDS)
