@@ -117,7 +117,13 @@ def test_bad_input_is_one_clear_message(run: Run, command: str, code: int, says:
     ("file", "old", "new", "stage", "says"),
     [
         ("params.yaml", "simulated:", "simulatd:", "ingest", "did you mean 'simulated'"),
-        ("params.yaml", "source: simulated", "source: telepathy", "ingest", "source: input should be 'simulated'"),
+        (
+            "params.yaml",
+            "source: simulated",
+            "source: telepathy",
+            "ingest",
+            "source: expected one of simulated, cmapss, table, got",
+        ),
         ("params.yaml", "asset: pump ", "asset: pumpp ", "ingest", "did you mean 'pump'"),
         ("params.yaml", "source: simulated", "source: cmapss", "ingest", "data/inbox"),
         ("params.yaml", "train:", "trian:", "prepare", "trian: unknown section; expected data, prepare, train"),
