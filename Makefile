@@ -15,10 +15,10 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.twinseal/dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss check lint types layers test fuzz bench clean
+.PHONY: help install demo cmapss check lint types layers test fuzz bench bench-accept clean
 
 help: ## What can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: ## The environment, hash-checked from the lock files
 	@bash requirements/install.sh
@@ -48,8 +48,11 @@ test:
 fuzz: install ## Every parser of untrusted bytes, coverage-guided: make fuzz FUZZ_SECONDS=10 (for each)
 	python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
 
-bench: install ## Accuracy and certificates over seeds, attacks, a large pull; FD001 with DATA=<folder or zip>. 15 min, 4 GB of disk
-	@DATA="$(if $(DATA),$(abspath $(DATA)))" python -m bench
+bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, pull, start), DATA=<FD001>
+	@DATA="$(if $(DATA),$(abspath $(DATA)))" python -m bench $(PART)
+
+bench-accept: install ## Take the last results of make bench as the accepted figures (bench/accepted.json): PART=pull
+	@python -m bench --accept $(PART)
 
 clean: ## Remove the environment and the caches. Keys, models and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache
