@@ -14,9 +14,7 @@ import structlog
 from twinseal.trust.home import Home
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The story first: it is the longest file by far, and one worker has it while the other does the rest."""
-    items.sort(key=lambda item: item.path.name != "test_story.py")
+pytest_plugins = ("tests.timing",)
 
 
 @pytest.fixture(autouse=True)
