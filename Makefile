@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.twinseal/dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss check quick durations static lint types layers test fuzz bench bench-accept clean
+.PHONY: help install demo cmapss check quick durations pythons static lint types layers test fuzz bench bench-accept clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ layers:
 
 test:
 	python -m pytest $(PARALLEL)
+
+pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. Minutes, and 3 GB each
+	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
 
 fuzz: install ## Every parser of untrusted bytes, coverage-guided: make fuzz FUZZ_SECONDS=10 (for each)
 	python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
