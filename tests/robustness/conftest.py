@@ -107,6 +107,28 @@ def shipped() -> dict[str, Any]:
     return read_yaml(POLICY)
 
 
+SHORT_THEFT = {
+    "name": "t",
+    "attacker": "a customer who asks",
+    "queries": [30, 400],
+    "rounding_cycles": [5.0],
+    "epsilon_sigma": 0.1,
+}
+
+
+@pytest.fixture(scope="session")
+def short_threats(shipped: dict[str, Any]) -> dict[str, Any]:
+    """Changes that keep every kind of threat that is shipped, and make each short."""
+    scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
+    return {
+        "boosting": shipped["boosting"] | {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]},
+        "adaptive": shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
+        "sensors": shipped["sensors"] | {"most": 2, "steps": 3},
+        "scenarios": scenarios[:1],
+        "theft": SHORT_THEFT,
+    }
+
+
 @pytest.fixture(scope="session")
 def make_threats(shipped: dict[str, Any]) -> Callable[..., Threats]:
     """The shipped threats for the toy asset, with some keys said otherwise."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.robustness.conftest import SHORT_THEFT
+from twinseal.config import parse
 from twinseal.digests import canonical_json
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.comparison import compare
@@ -30,22 +32,13 @@ from twinseal.robustness.methods.art import infer_membership
 from twinseal.robustness.methods.gradient import Box
 from twinseal.robustness.threats import TheftThreat, Threats
 
-THEFT = TheftThreat(
-    name="t", attacker="a customer who asks", queries=(30, 400), rounding_cycles=(5.0,), epsilon_sigma=0.1
-)
+THEFT = parse(TheftThreat, SHORT_THEFT, "theft")
 
 
 @pytest.fixture(scope="session")
-def quick(make_threats: Callable[..., Threats], shipped: dict[str, Any]) -> Threats:
+def quick(make_threats: Callable[..., Threats], short_threats: dict[str, Any]) -> Threats:
     """The shipped threats, all of them, each short."""
-    scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
-    return make_threats(
-        boosting=shipped["boosting"] | {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]},
-        adaptive=shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
-        sensors=shipped["sensors"] | {"most": 2, "steps": 3},
-        scenarios=scenarios[:1],
-        theft=THEFT.model_dump(mode="json"),
-    )
+    return make_threats(**short_threats)
 
 
 def test_all_of_it_is_the_same_in_one_process_or_two(model: Model, prepared: Prepared, quick: Threats) -> None:
