@@ -13,6 +13,8 @@ What depends on how an interpreter starts (hash seeds, signals while it imports)
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -83,11 +85,16 @@ def serve() -> None:
     """Fork for each line of the standard input; answer each with the program's exit status."""
     for name in HEAVY:
         importlib.import_module(name)
+    gc.freeze()  # a collection in a fork would copy all that was imported
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            sys.exit(_become(request))
+            code = _become(request)
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # taking torch's modules apart would cost more than the program
         _, status = os.waitpid(pid, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
@@ -115,6 +122,7 @@ def _run(program: str, *arguments: str) -> int:
     try:
         if program == "twinseal":
             sys.argv = [program, *arguments]
+            sys.modules["__main__"].__package__ = None  # a script, not `python -m`: its help says so
             from twinseal.cli import main
 
             sys.exit(main())
