@@ -95,8 +95,8 @@ def _verdict(case: Case) -> str:
 
 def _details(case: Case) -> str:
     files = Table("Files", ("file", "sha256"), tuple((item.name, item.sha256) for item in case.model))
-    told = "\n".join(f"- {sentence}" for sentence in (*sentences(case.config), "PyTorch; weights as safetensors."))
-    return f"## Model details\n\n{told}\n\n{markdown(files)}"
+    facts = "\n".join(f"- {sentence}" for sentence in (*sentences(case.config), "PyTorch; weights as safetensors."))
+    return f"## Model details\n\n{facts}\n\n{markdown(files)}"
 
 
 def _use(case: Case) -> str:

@@ -152,23 +152,23 @@ def tiles(case: Case) -> tuple[Tile, ...]:
 
 def caveats(case: Case) -> tuple[Caveat, ...]:
     """What chance may have done, and whether the records agree with each other."""
-    found, built, said = case.measures.evade, case.measures.train, list[Caveat]()
+    found, built, listed = case.measures.evade, case.measures.train, list[Caveat]()
     if found is not None:
         ahead = found.evasion.clean.rmse_cycles - found.boosted_trees.clean.rmse_cycles
         if ahead > 0:
-            said.append(
+            listed.append(
                 Caveat(
                     f"Gradient boosting has an error {ahead:.1f} cycles smaller than the network's. That is the price "
                     "of the defence: see under evasion what the same trees lose under attack. They have no "
                     "certificate."
                 )
             )
-        said += rule_of_three(found.evasion.clean)
-        said += disagreement(built, found.evasion.clean)
+        listed += rule_of_three(found.evasion.clean)
+        listed += disagreement(built, found.evasion.clean)
     if not case.estimates:
         missing = "No estimates of single windows were kept: the figure and the interval of the error are missing."
-        return (*said, Caveat(missing))
-    return (*said, sample(case.estimates), *agreement(case))
+        return (*listed, Caveat(missing))
+    return (*listed, sample(case.estimates), *agreement(case))
 
 
 def rule_of_three(clean: Accuracy) -> tuple[Caveat, ...]:

@@ -71,20 +71,20 @@ def findings(case: Case) -> tuple[Block, ...]:
 
 def caveats(case: Case) -> tuple[Caveat, ...]:
     """Simulated telemetry, units left out, rules that were broken or could not be tested."""
-    found, said = case.measures.validate, []
+    found, texts = case.measures.validate, []
     if case.asset.startswith("pump"):
-        said.append("The telemetry is simulated (NASA ProgPy). It shows how the pipeline behaves, not a real machine.")
+        texts.append("The telemetry is simulated (NASA ProgPy). It shows how the pipeline behaves, not a real machine.")
     if found is not None and found.units_quarantined:
-        said.append(
+        texts.append(
             f"{found.units_quarantined} units were left out because they break the contract. The model was never "
             "measured on units like them."
         )
     if found is not None and not found.drift_compared:
-        said.append("There is no reference fleet of this asset in policy/reference.yaml: drift was not tested.")
+        texts.append("There is no reference fleet of this asset in policy/reference.yaml: drift was not tested.")
     warned: Any = case.statements["validate"].predicate.get("warnedTests") if "validate" in case.statements else None
     if isinstance(warned, list) and warned:
-        said.append(f"Passed with a warning: {', '.join(map(str, warned[:MOST_WARNINGS]))}.")
-    return tuple(map(Caveat, said))
+        texts.append(f"Passed with a warning: {', '.join(map(str, warned[:MOST_WARNINGS]))}.")
+    return tuple(map(Caveat, texts))
 
 
 @drawing

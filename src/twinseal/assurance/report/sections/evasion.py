@@ -141,17 +141,17 @@ def tiles(found: RobustnessMeasures | None) -> tuple[Tile, ...]:
 
 def caveats(case: Case, found: RobustnessMeasures) -> tuple[Caveat, ...]:
     """Attacks that did not work, records that contradict each other, and what the attacker is assumed to do."""
-    said = [
+    listed = [
         Caveat(f"A check of the attacks found a fault: {line}. Their numbers do not count.", grave=True)
         for evasion in (found.evasion, found.commissioned)
         for line in (faults(evasion) if evasion is not None else ())
     ]
     if not found.evasion.certified:
-        said.append(Caveat("There is no certificate: a better attacker than those tried may do any amount of harm."))
+        listed.append(Caveat("There is no certificate: a better attacker than those tried may do any amount of harm."))
     for evasion in (found.evasion, found.commissioned):
-        said += beaten(evasion) if evasion is not None else ()
-    said += disagreement(case.measures.train, found)
-    return (*said, assumptions())
+        listed += beaten(evasion) if evasion is not None else ()
+    listed += disagreement(case.measures.train, found)
+    return (*listed, assumptions())
 
 
 def faults(found: EvasionMeasures) -> tuple[str, ...]:
@@ -162,10 +162,10 @@ def faults(found: EvasionMeasures) -> tuple[str, ...]:
 def beaten(found: EvasionMeasures) -> list[Caveat]:
     """Attacks beyond the certificate: both cannot be true."""
     curves = [*attack_curves(found, ("any", "healthy-washing")), Curve("worst attack", found.clean, found.worst)]
-    said: list[Caveat] = []
+    listed: list[Caveat] = []
     for get, _, _ in SHOWN:
         measure, bounds = measure_of(get, WorstCase), dict(Curve("", None, found.certified).points(get))
-        said += [
+        listed += [
             Caveat(
                 f"An attack beats the certificate: {curve.name} at ε {epsilon:g} σ reaches {value:.4g}, certified at "
                 f"most {bounds[epsilon]:.4g} ({named(measure.label, measure.unit)}). One of them is wrong.",
@@ -175,7 +175,7 @@ def beaten(found: EvasionMeasures) -> list[Caveat]:
             for epsilon, value in curve.points(get)
             if epsilon > 0 and epsilon in bounds and value > bounds[epsilon] * 1.001 + 1e-6
         ][:3]
-    return said
+    return listed
 
 
 def disagreement(built: TrainingMeasures | None, found: RobustnessMeasures) -> list[Caveat]:

@@ -26,13 +26,13 @@ def build(case: Case) -> Content:
     rows = list(found.injection.signatures.items()) if found is not None else []
     signatures = table("False data injected into chosen sensors", InjectionMeasures, rows, COLUMNS, first="signature")
     if signatures is None:
-        said = Caveat("No injection was tried on this model.")
-        return Content((intro, Text("There are no injections on record.", muted=True)), caveats=(said,))
-    said = Caveat(
+        caveat = Caveat("No injection was tried on this model.")
+        return Content((intro, Text("There are no injections on record.", muted=True)), caveats=(caveat,))
+    caveat = Caveat(
         "Measured on the network alone. “Unnoticed” leaves out what the contract's ranges and rates notice; the rest "
         "of the twin's guard is not counted."
     )
-    return Content((intro,), (signatures,), (said,))
+    return Content((intro,), (signatures,), (caveat,))
 
 
 SECTION = Section("injection", "Injection", 80, build, in_card="analyses")

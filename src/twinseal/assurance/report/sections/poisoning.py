@@ -79,27 +79,27 @@ def tiles(found: PoisoningMeasures | None) -> tuple[Tile, ...]:
 
 def caveats(case: Case, found: PoisoningMeasures) -> tuple[Caveat, ...]:
     """What screening does not notice, what is chance, and how long the retrainings were."""
-    said = []
+    texts = []
     unnoticed = dict.fromkeys(threat for threat, _, result in _results(found) if result.noticed_share == 0.0)
     if unnoticed:
-        said.append(
+        texts.append(
             f"Screening noticed none of the poisoned units of: {', '.join(unnoticed)}. The only defence left is "
             "control of write access to the telemetry."
         )
     gains = [result.undefended.rmse_increase_cycles for _, _, result in _results(found)]
     lowered = [-gain for gain in gains if gain < 0]
     if lowered:
-        said.append(
+        texts.append(
             f"{len(lowered)} of {len(gains)} poisonings made the error smaller, by up to {max(lowered):.1f} cycles: "
             "differences of that size between two trainings are chance."
         )
     epochs, whole = found.retraining.epochs, case.config.plain.epochs
     if whole is not None and epochs < whole:
-        said.append(
+        texts.append(
             f"The poisoned models were trained for {epochs} epochs, the candidate for {whole}: a longer training may "
             "learn more of the poison."
         )
-    return (*map(Caveat, said), no_proof())
+    return (*map(Caveat, texts), no_proof())
 
 
 def no_proof() -> Caveat:

@@ -96,7 +96,7 @@ def parameters(case: Case) -> Table | None:
 
 def caveats(case: Case) -> tuple[Caveat, ...]:
     """Stages that ran with different code, policy or packages; and what digests cannot show."""
-    said = []
+    texts = []
     for name in ("code", "policy", "requirements"):
         digests = {
             stage: item.sha256
@@ -106,12 +106,12 @@ def caveats(case: Case) -> tuple[Caveat, ...]:
         }
         if len(set(digests.values())) > 1:
             listed = ", ".join(f"{stage} {digest[:8]}" for stage, digest in digests.items())
-            said.append(f"The stages did not all run with the same {name}: {listed}.")
-    said.append(
+            texts.append(f"The stages did not all run with the same {name}: {listed}.")
+    texts.append(
         "Digests show that nothing changed between the stages. They do not show that the telemetry was true when it "
         "was read in."
     )
-    return tuple(map(Caveat, said))
+    return tuple(map(Caveat, texts))
 
 
 def _build(case: Case) -> dict[str, Any]:
