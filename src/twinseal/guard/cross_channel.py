@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from twinseal.guard.parameters import Doubles, GuardParams
 
 NOBODY: frozenset[int] = frozenset()
+STACKED = 64  # channels, from which on C matrices of C by C are too much to keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,7 @@ class CrossChannel:
         self._precision, self._thresholds = params.matrix, np.array(params.thresholds)  # (C, C), (S, C)
         self._channels, self._spans = len(self._precision), np.array(params.spans)
         self.view = lru_cache(maxsize=256)(self._view)  # the same channels are implicated again and again
+        self._scaled_without_each = lru_cache(maxsize=64)(self._stacked)
 
     def ratios(self, averages: Doubles, seen: NDArray[np.int64], without: frozenset[int] = NOBODY) -> Doubles:
         """|z| against its threshold, (…, S, C); 0 for who is left out, and for spans longer than what was seen.
@@ -61,6 +63,26 @@ class CrossChannel:
         """
         z = np.abs(averages @ self.view(without).scaled)
         return np.where((seen[..., None] >= self._spans)[..., None], z / self._thresholds, 0.0)
+
+    def worst_without_each(
+        self, averages: Doubles, seen: NDArray[np.int64], without: frozenset[int]
+    ) -> tuple[list[int], Doubles]:
+        """The channels that are not left out, and for each the largest ratio once it is left out as well, (K,).
+
+        Args:
+            averages: (S, C), as `ratios`.
+            seen: How many rows there were.
+            without: Channels that are left out.
+        """
+        rest = [i for i in range(self._channels) if i not in without]
+        if self._channels > STACKED or not rest:
+            return rest, np.array([self.ratios(averages, seen, without | {i}).max() for i in rest])
+        ratios = np.abs(averages @ self._scaled_without_each(without)) / self._thresholds  # (K, S, C)
+        return rest, np.where(seen >= self._spans, ratios.max(axis=2), 0.0).max(axis=1)
+
+    def _stacked(self, without: frozenset[int]) -> Doubles:
+        """`View.scaled` without each of the others as well, (K, C, C)."""
+        return np.stack([self.view(without | {i}).scaled for i in range(self._channels) if i not in without])
 
     def _view(self, without: frozenset[int]) -> View:
         mine = np.array(sorted(without), dtype=np.int64)

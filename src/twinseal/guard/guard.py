@@ -279,8 +279,8 @@ class Guard:
 
     def _suspects(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> list[int]:
         """The others, first the one without which the rest agrees best."""
-        rest = [i for i in range(len(self._names)) if i not in implicated]
-        return sorted(rest, key=lambda i: self._worst(rows, unit, implicated | {i})[0])
+        rest, worst = self._others.worst_without_each(self._averages(rows), self._seen[unit], implicated)
+        return [rest[at] for at in np.argsort(worst, kind="stable")]
 
     def _fewest(self, unit: int, ruled: frozenset[int], rewritten: Counts) -> frozenset[int]:
         """The fewest channels, also those trusted until now, without which all agree as they came; none if too many."""
