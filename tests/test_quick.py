@@ -63,14 +63,20 @@ def test_a_changed_conftest_touches_every_test_below(repository: Path) -> None:
     assert imports.tests == list(imports.distances(["tests/conftest.py"]))
 
 
-def test_in_this_repository_a_module_of_the_twin_touches_its_tests_and_not_those_of_training() -> None:
-    found = Imports(ROOT).distances(["src/twinseal/twin/journal.py"])
+@pytest.fixture(scope="module")
+def here() -> Imports:
+    """The imports of this repository."""
+    return Imports(ROOT)
+
+
+def test_in_this_repository_a_module_of_the_twin_touches_its_tests_and_not_those_of_training(here: Imports) -> None:
+    found = here.distances(["src/twinseal/twin/journal.py"])
     assert 0 == found["tests/twin/test_journal.py"]
     assert "tests/twin/test_pull.py" in found
     assert "tests/prognostics/test_training.py" not in found
 
 
-def test_every_python_file_below_tests_is_read() -> None:
+def test_every_python_file_below_tests_is_read(here: Imports) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "tests/**/test_*.py", "tests/test_*.py"],
         cwd=ROOT,
@@ -78,7 +84,7 @@ def test_every_python_file_below_tests_is_read() -> None:
         text=True,
         check=True,
     )
-    assert {name for name in listed.stdout.split() if (ROOT / name).exists()} <= set(Imports(ROOT).tests)
+    assert {name for name in listed.stdout.split() if (ROOT / name).exists()} <= set(here.tests)
 
 
 def git(place: Path, *words: str) -> None:
