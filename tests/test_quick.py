@@ -110,6 +110,12 @@ def test_a_change_is_what_differs_from_where_the_branch_left_main(repository: Pa
     assert changed == changed_files(repository)
 
 
+def test_make_help_names_every_target_for_people() -> None:
+    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = {line.split()[0] for line in done.stdout.splitlines()}
+    assert {"check", "quick", "static", "durations", "pythons", "bench", "bench-accept"} <= names
+
+
 RECORD = {
     "near": Duration(3.0),
     "far": Duration(2.0),
