@@ -163,6 +163,11 @@ def test_the_longest_group_starts_first_and_stays_together(monkeypatch: pytest.M
     assert ["unknown", "huge", "tiny", "near", "far"] == sorted(places, key=places.__getitem__)
 
 
+def test_groups_are_of_files_that_exist() -> None:
+    for path in timing.GROUPS:
+        assert (ROOT / path).exists(), path
+
+
 def test_the_recorder_adds_up_each_file_and_names_its_slow_tests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
