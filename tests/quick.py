@@ -43,7 +43,8 @@ class Run:
     Attributes:
         file: Below the repository's root.
         seconds: As recorded.
-        distance: From the change: 0 it has changed itself, 1 it imports what has changed, …; None: it is not touched.
+        distance: From the change: 0 it has changed itself, or is the test of a module that has; 1 it imports what has
+            changed, …; None: it is not touched.
         without: Its slow tests, if they are left out.
     """
 
@@ -137,6 +138,8 @@ class Imports:
     def distances(self, changed: Iterable[str]) -> dict[str, int]:
         """How far each touched test file is from the change."""
         distances, front = dict.fromkeys(changed, 0), list(changed)
+        mirrored = {test for file in front for test in [_mirrored(file)] if test in self.tests}
+        distances |= dict.fromkeys(mirrored, 0)
         for conftest in [file for file in front if file.endswith("conftest.py")]:
             below = [file for file in self.tests if conftest in _conftests(file) and file not in distances]
             distances |= dict.fromkeys(below, 1)
@@ -166,6 +169,12 @@ def _fixtures(tree: ast.Module) -> set[str]:
     """The names of the fixtures that a conftest.py makes."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return {node.name for node in functions if any("fixture" in ast.unparse(mark) for mark in node.decorator_list)}
+
+
+def _mirrored(file: str) -> str:
+    """The test file of a module: the tree of the tests mirrors that of the sources."""
+    folder, _, name = file.removeprefix("src/twinseal/").rpartition("/")
+    return "/".join(filter(None, ("tests", folder, f"test_{name}")))
 
 
 def _conftests(file: str) -> set[str]:

@@ -63,13 +63,20 @@ def test_a_changed_conftest_touches_every_test_below(repository: Path) -> None:
     assert imports.tests == list(imports.distances(["tests/conftest.py"]))
 
 
-def test_in_this_repository_a_module_of_the_twin_touches_its_tests_and_not_those_of_training() -> None:
-    found = Imports(ROOT).distances(["src/twinseal/twin/journal.py"])
-    assert {"tests/twin/test_journal.py", "tests/twin/test_pull.py"} <= found.keys()
+@pytest.fixture(scope="module")
+def here() -> Imports:
+    """The imports of this repository."""
+    return Imports(ROOT)
+
+
+def test_in_this_repository_a_module_of_the_twin_touches_its_tests_and_not_those_of_training(here: Imports) -> None:
+    found = here.distances(["src/twinseal/twin/journal.py"])
+    assert 0 == found["tests/twin/test_journal.py"]
+    assert "tests/twin/test_pull.py" in found
     assert "tests/prognostics/test_training.py" not in found
 
 
-def test_every_python_file_below_tests_is_read() -> None:
+def test_every_python_file_below_tests_is_read(here: Imports) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "tests/**/test_*.py", "tests/test_*.py"],
         cwd=ROOT,
@@ -77,7 +84,7 @@ def test_every_python_file_below_tests_is_read() -> None:
         text=True,
         check=True,
     )
-    assert {name for name in listed.stdout.split() if (ROOT / name).exists()} <= set(Imports(ROOT).tests)
+    assert {name for name in listed.stdout.split() if (ROOT / name).exists()} <= set(here.tests)
 
 
 def git(place: Path, *words: str) -> None:
@@ -101,6 +108,12 @@ def test_a_change_is_what_differs_from_where_the_branch_left_main(repository: Pa
     (repository / "docs of mine.md").write_text("new\n")
     changed = {"src/shop/price.py", "src/shop/label.py", "src/shop/door.py", "docs of mine.md"}
     assert changed == changed_files(repository)
+
+
+def test_make_help_names_every_target_for_people() -> None:
+    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = {line.split()[0] for line in done.stdout.splitlines()}
+    assert {"check", "quick", "static", "durations", "pythons", "bench", "bench-accept"} <= names
 
 
 RECORD = {
@@ -148,6 +161,11 @@ def test_the_longest_group_starts_first_and_stays_together(monkeypatch: pytest.M
     monkeypatch.setattr(timing, "GROUPS", {"near": "pair", "tiny": "pair"})
     places = longest_first(["tiny", "near", "far", "huge", "unknown"], RECORD)
     assert ["unknown", "huge", "tiny", "near", "far"] == sorted(places, key=places.__getitem__)
+
+
+def test_groups_are_of_files_that_exist() -> None:
+    for path in timing.GROUPS:
+        assert (ROOT / path).exists(), path
 
 
 def test_the_recorder_adds_up_each_file_and_names_its_slow_tests(

@@ -114,6 +114,15 @@ def make_small(place: Path) -> None:
     (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_core() -> Iterator[None]:
+    """The stages work in one process each: others would take longer to start than to do so little."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(cores)[os.getpid() % len(cores)]})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = copy_of_the_repository(tmp_path_factory.mktemp("story") / "twinseal")

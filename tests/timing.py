@@ -20,8 +20,17 @@ import pytest
 
 RECORD = Path(__file__).with_name("durations.json")
 SLOW_S = 1.0
-# Files that share an expensive session fixture run on one worker: the fixture is made once.
-GROUPS: Mapping[str, str] = {}
+# Files that share an expensive session fixture or import run on one worker, which pays once. By how the path begins.
+GROUPS: Mapping[str, str] = {
+    "tests/robustness/": "trained networks and their attacks",
+    "tests/telemetry/": "Great Expectations",
+    "tests/registry/": "MLflow",
+    "tests/test_ceremonies.py": "MLflow",
+    "tests/test_cli_answers.py": "MLflow",
+    "tests/test_cli_trust.py": "MLflow",
+    "tests/trust/test_audited.py": "MLflow",
+    "tests/twin/test_real_server.py": "MLflow",
+}
 
 
 @dataclass
