@@ -19,9 +19,9 @@ def test_the_headline_is_about_ten_numbers_of_the_assessor(policy: Gates, statem
         "rmse_cycles": 8.3,
         "commissioned_rmse_cycles": 8.0,
         "boosting_rmse_cycles": 7.2,
-        "certified_rmse_cycles": 8.3 + 60 * 0.1 * 1.1,
+        "certified_rmse_cycles": 14.9,
         "certified_missed_failure_share": 0.0,
-        "worst_attack_rmse_cycles": 8.3 + 0.95 * 60 * 0.1 * 1.1,
+        "worst_attack_rmse_cycles": 14.57,
         "unnoticed_poison_rmse_increase_cycles": 0.4,
     }
 

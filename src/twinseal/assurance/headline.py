@@ -10,7 +10,7 @@ BUDGET = epsilon_key(0.1)  # what the recipes defend against
 
 
 def headline(verdict: Verdict, measures: StageMeasures) -> dict[str, float | str]:
-    """By name; what was not measured is absent."""
+    """By name, to four decimals; what was not measured is absent."""
     validate, evade, poison = measures.validate, measures.evade, measures.poison
     found: dict[str, float | str | None] = {
         "result": verdict.result,
@@ -29,4 +29,5 @@ def headline(verdict: Verdict, measures: StageMeasures) -> dict[str, float | str
         }
     if poison is not None:
         found["unnoticed_poison_rmse_increase_cycles"] = poison.worst_unnoticed.rmse_increase_cycles
-    return {name: value for name, value in found.items() if value is not None}
+    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+    return {name: value for name, value in rounded.items() if value is not None}

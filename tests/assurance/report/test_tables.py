@@ -44,6 +44,13 @@ def test_a_gates_number_is_shown_in_its_unit(value: float | None, unit: str, exp
     assert tables.quantity(value, unit) == expected
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"), [(1, "1 cycle"), (5, "5 cycles"), (0.5, "0.5 cycles"), (5000, "5 000 cycles")]
+)
+def test_a_number_of_things_is_said_in_words(number: float, expected: str) -> None:
+    assert tables.counted(number, "cycle") == expected
+
+
 def test_a_header_has_the_label_and_the_unit_of_the_type() -> None:
     assert tables.header(Column[WorstCase](lambda m: m.rmse_cycles), WorstCase) == "RMSE [cycles]"
     assert tables.header(Column[WorstCase](lambda m: m.missed_failure_share), WorstCase) == "missed failures"

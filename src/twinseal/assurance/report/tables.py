@@ -185,6 +185,12 @@ def bound(gate: GateResult) -> str:
     return f"{RELATIONS[gate.bound.relation]} {quantity(gate.bound.number, gate.unit)}" if gate.bound else "no bound"
 
 
+def counted(number: float, noun: str) -> str:
+    """A number of things in words: 1 cycle, 5 000 answers."""
+    amount = f"{number:,.0f}".replace(",", " ") if number == int(number) else f"{number:g}"
+    return f"{amount} {noun}{'' if number == 1 else 's'}"
+
+
 def cycles(value: float | None) -> str:
     """A number of cycles, as a tile has it."""
     number = _finite(value)

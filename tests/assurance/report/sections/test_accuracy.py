@@ -56,6 +56,11 @@ def test_columns_stand_in_the_order_of_the_section_though_records_sort_their_key
 ) -> None:
     signed = {stage: Statement.from_bytes(item.to_bytes()) for stage, item in statements.items()}
     assert accuracy(case_of(signed)) == accuracy(case_of(statements))
+    train = case_of(signed).measures.train
+    assert train is not None
+    held = intervals(train)
+    assert held is not None
+    assert [row[0] for row in held.rows] == ["network for any unit", "network that reads the signed baseline"]
 
 
 def test_what_the_builder_measured_stands_apart_by_split(case_of: CaseOf) -> None:

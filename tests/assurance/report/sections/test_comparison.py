@@ -8,7 +8,7 @@ from dataclasses import replace
 from tests.assurance.candidate import MODEL, build, compared, holder
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Table, Text
-from twinseal.assurance.report.sections.comparison import SECTION
+from twinseal.assurance.report.sections.comparison import FAMILIES, SECTION
 from twinseal.evidence import Statement
 
 CaseOf = Callable[..., Case]
@@ -25,11 +25,13 @@ def only_text(case: Case) -> str:
 
 
 def test_every_family_has_its_price_and_what_it_buys(case_of: CaseOf) -> None:
-    _, clean, bounds = SECTION.build(with_comparison(case_of, compared())).below
+    signed = Statement.from_bytes(compared().to_bytes())
+    _, clean, bounds = SECTION.build(with_comparison(case_of, signed)).below
     assert isinstance(clean, Table)
     assert isinstance(bounds, Table)
     price = {row[0]: row[1] for row in clean.rows}
     bought = {row[0]: row[1:] for row in bounds.rows}
+    assert [row[0] for row in clean.rows] == list(FAMILIES.values())[:4]
     assert price["accurate: no defence"] == "7.70"
     assert bought["accurate: no defence"] == ("11.45", "14.90", "—", "—")
     assert bought["certified against sensors"] == ("11.45", "14.90", "14.00", "18.00")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from twinseal.assurance.case import Case, Estimate
 from twinseal.assurance.report.blocks import Block, Caveat, Content, Figure, Folded, Pair, Table, Text, Tile
@@ -35,7 +35,7 @@ from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
 
 RESAMPLES, SEED = 1000, 1979
 MOST_UNITS = 10  # of the table of errors by unit; the rest is folded
-MODES: dict[Mode, str] = {"plain": "for any unit", "commissioned": "reads the signed baseline"}
+MODES: dict[Mode, str] = {"plain": "for any unit", "commissioned": "that reads the signed baseline"}
 ERROR = Column[Accuracy](lambda m: m.rmse_cycles)
 COLUMNS = (
     ERROR,
@@ -89,14 +89,18 @@ def as_built(found: TrainingMeasures) -> Table | None:
     if found.commissioned is not None:
         rows.append(("network that reads the signed baseline, test windows", found.commissioned.test))
     rows.append(("gradient boosting, test windows", found.boosting))
-    rows += [(f"cross-validation: network {MODES[mode]}", m) for mode, m in found.cross_validation.items()]
+    validated = found.cross_validation
+    rows += [
+        (f"cross-validation: network {name}", validated[mode]) for mode, name in MODES.items() if mode in validated
+    ]
     caption = "Each split by itself; the assessor's set holds the failing windows of the validation too"
     return table(caption, Accuracy, rows, COLUMNS, first="estimates of")
 
 
 def intervals(found: TrainingMeasures) -> Table | None:
     """Whether the 90 % intervals hold."""
-    rows = [(f"network {MODES[mode]}", measures) for mode, measures in found.intervals.items()]
+    held = found.intervals
+    rows = [(f"network {name}", held[mode]) for mode, name in MODES.items() if mode in held]
     caption = "The 90 % intervals, on training units that a network did not see"
     return table(caption, IntervalMeasures, rows, INTERVALS, first="intervals of the")
 
@@ -308,8 +312,9 @@ def history(epochs: Sequence[Epoch]) -> Figure | None:
         line(axes, [(epoch.epoch, get(epoch)) for epoch in epochs if get(epoch) > 0], index, name)
     axes.set(xlabel="epoch", ylabel="RMSE [cycles], log scale", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
     legend(whole, axes)
     listed = ", ".join(name for _, name in HISTORY)
     alt = f"Training history of the first network over {len(epochs)} epochs: RMSE on {listed}."

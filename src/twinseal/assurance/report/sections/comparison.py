@@ -5,7 +5,7 @@ from __future__ import annotations
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Content, Table, Text
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import Column, measure_of, named, shown, table
+from twinseal.assurance.report.tables import Column, counted, measure_of, named, shown, table
 from twinseal.errors import EvidenceError
 from twinseal.evidence import materials
 from twinseal.measures.common import WorstCase
@@ -54,7 +54,7 @@ def about_this_model(case: Case) -> bool:
 
 def clean(found: ComparisonMeasures) -> Table | None:
     """Each family without an attack."""
-    rows = [(FAMILIES[name], family) for name, family in found.families.items()]
+    rows = [(FAMILIES[name], found.families[name]) for name in _names(found)]
     return table("Each family on the test windows, without an attack", FamilyMeasures, rows, CLEAN, first="family")
 
 
@@ -66,13 +66,18 @@ def bounds(found: ComparisonMeasures) -> Table | None:
     rows = tuple(
         (
             FAMILIES[name],
-            *(shown(_error(family.certified, key), measure.unit) for key in epsilons),
-            *(shown(_error(family.liars, key), measure.unit) for key in liars),
+            *(shown(_error(found.families[name].certified, key), measure.unit) for key in epsilons),
+            *(shown(_error(found.families[name].liars, key), measure.unit) for key in liars),
         )
-        for name, family in found.families.items()
+        for name in _names(found)
     )
     headers = ("family", *(f"within {number_of(key):g} σ" for key in epsilons), *map(_members, liars))
     return Table(f"Certified upper bounds: {named(measure.label, measure.unit)}", headers, rows) if rows else None
+
+
+def _names(found: ComparisonMeasures) -> list[FamilyName]:
+    """The families that were compared, in the order of FAMILIES."""
+    return [name for name in FAMILIES if name in found.families]
 
 
 def _keys(groups: list[dict[Epsilon, WorstCase]] | list[dict[Liars, WorstCase]]) -> list[str]:
@@ -84,7 +89,7 @@ def _error(group: dict[str, WorstCase], key: str) -> float | None:
 
 
 def _members(key: str) -> str:
-    return f"{number_of(key):g} member{'' if number_of(key) == 1 else 's'} controlled"
+    return f"{counted(number_of(key), 'member')} controlled"
 
 
 def _missing(case: Case) -> str:

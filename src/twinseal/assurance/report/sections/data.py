@@ -54,8 +54,10 @@ def tile(found: ValidationMeasures | None) -> Tile:
 
 
 def by_rule(found: ValidationMeasures) -> Table | None:
-    """How many findings each rule of the contract gave, most first."""
-    listed = sorted(found.findings_by_rule.items(), key=lambda item: (-item[1], item[0]))
+    """How many findings each rule of the contract gave, most first; None where none gave any."""
+    listed = sorted(
+        ((rule, count) for rule, count in found.findings_by_rule.items() if count), key=lambda item: (-item[1], item[0])
+    )
     rows = tuple((rule, shown(count, "findings")) for rule, count in listed)
     return Table("Findings by rule of the contract", ("rule", "findings"), rows) if rows else None
 

@@ -100,11 +100,11 @@ def _both(name: str, found: EvasionMeasures) -> tuple[Curve, Curve]:
 def attack_curves(found: EvasionMeasures, aims: tuple[Aim, ...]) -> Iterator[Curve]:
     """Every attack with one of the aims."""
     for threat, by_attack in found.attacks.items():
-        for attack, by_aim in by_attack.items():
+        for attack in (attack for attack in ATTACKS if attack in by_attack):
             several = sum(attack in others for others in found.attacks.values()) > 1
-            for aim in (aim for aim in aims if aim in by_aim):
+            for aim in (aim for aim in aims if aim in by_attack[attack]):
                 parts = (ATTACKS[attack], aim if len(aims) > 1 else "", threat if several else "")
-                yield Curve(" · ".join(filter(None, parts)), found.clean, dict(by_aim[aim]))
+                yield Curve(" · ".join(filter(None, parts)), found.clean, dict(by_attack[attack][aim]))
 
 
 def every_attack(found: RobustnessMeasures) -> Iterator[Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Content, Text
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import Column, table
+from twinseal.assurance.report.tables import Column, counted, table
 from twinseal.measures.keys import number_of
 from twinseal.measures.robustness import ExtractionMeasures
 
@@ -27,10 +27,10 @@ def build(case: Case) -> Content:
     found = case.measures.evade
     if found is None:
         return Content(below=(intro, Text("There is no extraction on record.", muted=True)))
-    rows = [(f"{number_of(k):,.0f} answers".replace(",", " "), m) for k, m in found.extraction.by_queries.items()]
-    rows += [
-        (f"the most answers, rounded to {number_of(k):g} cycles", m) for k, m in found.extraction.by_rounding.items()
-    ]
+    asked, rounded = found.extraction.by_queries, found.extraction.by_rounding
+    rows = [(counted(number_of(k), "answer"), asked[k]) for k in sorted(asked, key=number_of)]
+    for key in sorted(rounded, key=number_of):
+        rows.append((f"the most answers, rounded to {counted(number_of(key), 'cycle')}", rounded[key]))
     stolen = table(
         "A copy trained on the model's answers", ExtractionMeasures, rows, COLUMNS, first="what the thief gets"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Content, Text
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import Column, listing, named, shown
+from twinseal.assurance.report.tables import Column, counted, listing, named, shown
 from twinseal.measures.keys import number_of
 from twinseal.measures.robustness import MembershipMeasures
 
@@ -26,8 +26,8 @@ def build(case: Case) -> Content:
         return Content(below=(intro, Text("There is no test of membership on record.", muted=True)))
     unit = MembershipMeasures.quantity("rounded_auc").unit
     rounded = [
-        (named(f"windows told apart, answers rounded to {number_of(key):g} cycles", unit), shown(value, unit))
-        for key, value in found.membership.rounded_auc.items()
+        (named(f"windows told apart, answers rounded to {counted(number_of(key), 'cycle')}", unit), shown(value, unit))
+        for key, value in sorted(found.membership.rounded_auc.items(), key=lambda item: number_of(item[0]))
     ]
     caption = "Which units were in the training? An AUC or an accuracy of 0.5 is a guess"
     return Content(below=(intro, listing(caption, found.membership, COLUMNS, more=rounded)))

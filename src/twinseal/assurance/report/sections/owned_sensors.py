@@ -10,7 +10,7 @@ from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Figure, Pair, Table, Text, Tile
 from twinseal.assurance.report.figures import DANGER, NARROW, PAPER, canvas, drawing, figure, fits, plain
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import DASH, Column, cycles, shown, table
+from twinseal.assurance.report.tables import DASH, Column, counted, cycles, shown, table
 from twinseal.measures.keys import count_key, number_of
 from twinseal.measures.robustness import OneSensor, OwnedSensorCount, OwnedSensors, RobustnessMeasures
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
@@ -47,9 +47,9 @@ def build(case: Case) -> Content:
 def by_count(found: OwnedSensors) -> Table | None:
     """By aim and number of sensors."""
     rows = [
-        (f"{number_of(key):g} sensor{'' if number_of(key) == 1 else 's'}, aim: {aim}", group)
+        (f"{counted(number_of(key), 'sensor')}, aim: {aim}", group)
         for aim, counts in found.by_count.items()
-        for key, group in counts.items()
+        for key, group in sorted(counts.items(), key=lambda item: number_of(item[0]))
     ]
     return table("Sensors controlled by the attacker, chosen for each window", OwnedSensorCount, rows, BY_COUNT)
 
