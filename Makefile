@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
+PARALLEL := -n 2 --dist loadfile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nobody is told what runs here.
 export DVC_NO_ANALYTICS := 1
@@ -15,10 +16,10 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss check lint types layers test fuzz bench clean
+.PHONY: help install demo cmapss check quick durations pythons static lint types layers test fuzz bench bench-accept clean
 
 help: ## What can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: ## The environment, hash-checked from the lock files
 	@bash requirements/install.sh
@@ -30,7 +31,20 @@ cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder
 	@test -n "$(DATA)" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
 	@python -m demo --data "$(abspath $(DATA))"
 
-check: install lint types layers test ## Lint, types, layers, tests: what CI runs
+check: install ## Lint, types, layers, tests: what CI runs. 6 min on two cores
+	@log=$$(mktemp); trap "rm -f $$log" EXIT; status=0; \
+	$(MAKE) --no-print-directory static >$$log 2>&1 & static=$$!; \
+	$(MAKE) --no-print-directory test || status=1; \
+	wait $$static || status=1; \
+	cat $$log; exit $$status
+
+quick: install ## The tests that your change touches, then other fast ones: one minute
+	@python -m tests.quick
+
+durations: install ## All tests; rewrites tests/durations.json, which make quick plans by
+	python -m pytest $(PARALLEL) --record-durations
+
+static: lint types layers ## Lint, types and layers only
 
 lint:
 	ruff check .
@@ -43,13 +57,19 @@ layers:
 	lint-imports
 
 test:
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest $(PARALLEL)
+
+pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. Minutes, and 3 GB each
+	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
 
 fuzz: install ## Every parser of untrusted bytes, coverage-guided: make fuzz FUZZ_SECONDS=10 (for each)
 	python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
 
-bench: install ## Accuracy and certificates over seeds, attacks, a large pull; FD001 with DATA=<folder or zip>. 15 min, 4 GB of disk
-	@DATA="$(if $(DATA),$(abspath $(DATA)))" python -m bench
+bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, pull, start), DATA=<FD001>
+	@DATA="$(if $(DATA),$(abspath $(DATA)))" python -m bench $(PART)
+
+bench-accept: install ## Take the last results of make bench as the accepted figures (bench/accepted.json): PART=pull
+	@python -m bench --accept $(PART)
 
 clean: ## Remove the environment and the caches. Keys, models and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -61,8 +61,9 @@ KINDS: tuple[tuple[str, Family, Against | None], ...] = (
 
 
 def measure(_folder: Path, repeats: int) -> list[Row]:
-    """The rows of `accuracy`; a sample a seed, `repeats` of them from 7 on."""
+    """The rows of `accuracy, pumps` or `accuracy, FD001`; a sample a seed, `repeats` of them from 7 on."""
     given = os.environ.get("DATA")
+    bench = "accuracy, FD001" if given else "accuracy, pumps"
     prepared, params = _fd001(Path(given)) if given else _pumps()
     found: dict[tuple[str, str], list[float]] = {}
     with reproducible(0):
@@ -71,7 +72,7 @@ def measure(_folder: Path, repeats: int) -> list[Row]:
                 for what, unit, value in _family(prepared, params, name, family, against, seed):
                     found.setdefault((what, unit), []).append(value)
     reaches = REACHES if given else {}
-    return [Row("accuracy", what, tuple(values), unit, reaches.get(what)) for (what, unit), values in found.items()]
+    return [Row(bench, what, tuple(values), unit, reaches.get(what)) for (what, unit), values in found.items()]
 
 
 def _family(

@@ -82,17 +82,30 @@ def show(rows: Sequence[Row], about: Mapping[str, Any]) -> None:
     for name in ("reach", ""):
         table.add_column(name, no_wrap=True)
     for row in rows:
-        digits = 2 if row.unit in ("s", "×", "cycles") else 0
-        low, high = (f"{value:,.{digits}f}" for value in (min(row.samples), max(row.samples)))
-        reach = "" if row.reach is None else f"≤ {row.reach:.{digits}f} {row.unit}"
+        low, high = (number(value, row.unit) for value in (min(row.samples), max(row.samples)))
+        reach = "" if row.reach is None else f"≤ {figure(row.reach, row.unit)}"
         verdict = {None: "", True: "[green]reached[/]", False: "[red]missed[/]"}[row.reached]
-        table.add_row(row.bench, row.what, f"{row.median:,.{digits}f} {row.unit}", f"{low} – {high}", reach, verdict)
-    console = Console(width=max(Console().width, 130))
-    console.print(table)
-    console.print(
+        table.add_row(row.bench, row.what, figure(row.median, row.unit), f"{low} – {high}", reach, verdict)
+    console().print(table)
+    console().print(
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['kernel']}, "
         f"Python {about['python']}, disk {about['disk']}, load {about['load_1_min']} at the start"
     )
+
+
+def console() -> Console:
+    """Standard output, wide enough for a table's row on one line."""
+    return Console(width=max(Console().width, 130), highlight=False)
+
+
+def figure(value: float, unit: str) -> str:
+    """A figure and its unit, for people."""
+    return f"{number(value, unit)} {unit}".rstrip()
+
+
+def number(value: float, unit: str) -> str:
+    """A figure with as many digits as its unit deserves."""
+    return f"{value:,.{2 if unit in ('s', '×', 'cycles') else 0}f}"
 
 
 def _disk(folder: Path) -> str:

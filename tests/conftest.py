@@ -1,7 +1,6 @@
 """What the whole suite shares: one MLflow store and one real `mlflow server` over it, made when first asked for.
 
-Under xdist each worker makes its own: `--dist loadfile` keeps all that ask for the server, one file, on one of them.
-(`loadgroup` would say it better, but xdist 3.8 sets an attribute that pytest 9.2 no longer reads, and groups nothing.)
+Under xdist each worker makes its own; tests/timing.py says which files run on one worker.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.warm import Warm
 from twinseal.trust.root.home import Home
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The story first: it is the longest file by far, and one worker has it while the other does the rest."""
-    items.sort(key=lambda item: item.path.name != "test_story.py")
+pytest_plugins = ("tests.timing",)
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +21,13 @@ def _log_as_before() -> Iterator[None]:
     """A command that ran in this process has set the log up for itself."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Starts programs of ours in milliseconds."""
+    with Warm() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

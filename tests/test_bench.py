@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench
+from bench import accepted
+from bench.accepted import TOLERANCES, Accepted, compare
+from bench.calibration import calibrate
 from bench.table import Row, machine, ratio, show
 from twinseal.digests import parse_json
 
@@ -48,22 +53,128 @@ def test_table_says_what_was_missed(capsys: pytest.CaptureFixture[str], tmp_path
     ]
 
 
+def compared(now: Row, before: Accepted, calibration_s: float = 1.0) -> accepted.Comparison:
+    return compare([now], calibration_s, {(now.bench, now.what): before})[0]
+
+
+def test_times_are_compared_in_multiples_of_the_calibration() -> None:
+    """The machine is twice as slow as the one whose figure was accepted: twice the time is the same work."""
+    found = compared(row(4.0), Accepted(2.0, "s", 5, calibration_s=1.0), calibration_s=2.0)
+    assert (4.0, 1.0, False) == (found.expected, found.ratio, found.worse)
+    assert compared(row(4.0), Accepted(2.0, "s", 5, calibration_s=1.0), calibration_s=1.0).worse
+
+
+@pytest.mark.parametrize("unit", ["×", "MiB", "cycles", "%", ""])
+def test_figures_that_are_not_times_are_compared_as_they_are(unit: str) -> None:
+    now = row(*[12.0] * 5, unit=unit)
+    found = compared(now, Accepted(12.0, unit, 5, calibration_s=9.0), calibration_s=1.0)
+    assert (12.0, 1.0, False) == (found.expected, found.ratio, found.worse)
+
+
+@pytest.mark.parametrize("unit", list(TOLERANCES))
+def test_what_exceeds_the_accepted_figure_by_more_than_the_tolerance_is_worse(unit: str) -> None:
+    tolerance = TOLERANCES[unit]
+    most = 100.0 * (1 + tolerance.share) + tolerance.amount
+    before = Accepted(100.0, unit, 1, calibration_s=1.0)
+    verdicts = [compared(row(value, unit=unit), before).worse for value in (1.0, most - 0.01, most + 0.01)]
+    assert [False, False, True] == verdicts
+
+
+def test_an_accepted_figure_of_zero_is_exceeded_too() -> None:
+    before = Accepted(0.0, "%", 1, calibration_s=1.0)
+    assert [None, False] == [compared(row(0.5, unit="%"), before).ratio, compared(row(0.5, unit="%"), before).worse]
+    assert compared(row(1.5, unit="%"), before).worse
+
+
+@pytest.mark.parametrize(
+    "before",
+    [Accepted(1.0, "%", 1, 1.0), Accepted(1.0, "cycles", 5, 1.0)],
+    ids=["another unit", "more seeds"],
+)
+def test_what_cannot_be_compared_is_not(before: Accepted) -> None:
+    found = compared(row(900.0, unit="cycles"), before)
+    assert (None, None, False) == (found.expected, found.ratio, found.worse)
+
+
+def test_every_unit_that_a_benchmark_writes_has_a_tolerance() -> None:
+    units = {figure["unit"] for result in accepted.read().values() for figure in result["figures"].values()}
+    assert units <= set(TOLERANCES)
+
+
+def test_the_comparison_says_what_got_worse_and_by_how_much_it_may(capsys: pytest.CaptureFixture[str]) -> None:
+    before = {("b", "w"): Accepted(1.0, "s", 3, calibration_s=0.5)}
+    accepted.show(compare([row(1.0), row(9.0), Row("b", "new", (7.0,), "s")], 1.0, before))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for expected in ("b w 1.00 s 2.00 s 0.50", "b w 9.00 s 2.00 s 4.50 worse", "b new 7.00 s none"):
+        assert expected in lines
+    assert ["worse: b, w: 9.00 s, accepted 2.00 s (tolerance 30 %)"] == [line for line in lines if "tolerance" in line]
+
+
+def test_the_calibration_is_the_same_work_every_time() -> None:
+    """Two runs on one machine differ by the machine's mood, not by a factor."""
+    first, second = calibrate(), calibrate()
+    assert 0.05 < first < 60
+    assert 1 / 5 < first / second < 5
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs `python -m bench pull` with samples instead of measurements, and a calibration of one second."""
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(accepted, "ACCEPTED", tmp_path / "accepted.json")
+    monkeypatch.setattr(bench, "calibrate", lambda: 1.0)
+
+    def run(*samples: float, words: tuple[str, ...] = ("--repeats", "2")) -> int:
+        monkeypatch.setattr(bench, "bench", lambda name: lambda folder, repeats: [row(*samples * repeats, reach=2.0)])
+        monkeypatch.setattr("sys.argv", ["bench", "pull", *words, "--scratch", str(tmp_path / "scratch")])
+        return bench.main()
+
+    return run
+
+
 @pytest.mark.parametrize(("samples", "status"), [((1.0,), 0), ((3.0,), 1)])
 def test_benchmark_leaves_its_samples_and_its_verdict(
     samples: tuple[float, ...],
     status: int,
+    measured: Callable[..., int],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(bench, "ROOT", tmp_path)
-    monkeypatch.setattr(bench, "bench", lambda name: lambda folder, repeats: [row(*samples * repeats, reach=2.0)])
-    monkeypatch.setattr("sys.argv", ["bench", "pull", "--repeats", "2", "--scratch", str(tmp_path / "scratch")])
-    assert status == bench.main()
+    assert status == measured(*samples)
     result = parse_json((tmp_path / "reports/bench/pull.json").read_bytes(), "pull.json")
     assert [*samples, *samples] == result["rows"][0]["samples"]
+    assert 1.0 == result["calibration_s"]
     assert [] == list((tmp_path / "scratch").iterdir())
     assert "reached" in capsys.readouterr().out or status
+
+
+def test_accepted_results_are_what_the_next_run_is_compared_with(
+    measured: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 1 == measured(1.0, words=("--accept",))
+    assert "nothing accepted" in capsys.readouterr().out
+    assert 0 == measured(1.0)
+    assert 0 == measured(words=("--accept",))
+    assert 0 == measured(1.2)
+    assert 1 == measured(1.4)
+    assert "worse: b, w: 1.40 s, accepted 1.00 s" in capsys.readouterr().out
+    assert 0 == measured(words=("--accept",))
+    assert 0 == measured(1.4)
+
+
+def test_accepting_one_benchmark_leaves_the_others_as_they_were(measured: Callable[..., int], tmp_path: Path) -> None:
+    other = {
+        "time": "t",
+        "machine": {},
+        "calibration_s": 2.0,
+        "figures": {"w": {"median": 5.0, "unit": "s", "samples": 1}},
+    }
+    (tmp_path / "accepted.json").write_text(json.dumps({"other": other}))
+    measured(1.0)
+    measured(words=("--accept",))
+    known = accepted.read()
+    assert other == known["other"]
+    assert {"w": {"median": 1.0, "unit": "s", "samples": 2}} == known["b"]["figures"]
 
 
 @pytest.mark.parametrize("words", [["pul"], ["pull", "--repeats", "0"]])

@@ -28,7 +28,7 @@ from twinseal.errors import DataError, DigestMismatchError, TwinsealError
 from twinseal.registry.store import Store
 from twinseal.trust.audit import log_of
 from twinseal.trust.ceremonies import ceremony
-from twinseal.trust.keys.key import generate, read_public_key
+from twinseal.trust.keys.key import generate_key_pair, read_public_key
 from twinseal.trust.release import repository
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
@@ -72,10 +72,10 @@ def home(tmp_path: Path) -> Home:
     ceremony.init_demo(home, roles, now)
     home.path.chmod(0o700)
     gate = {"name": "rmse", "relation": "at_most", "observed": 1.5, "bound": 2.0, "unit": "cycles", "result": "PASSED"}
-    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.saying(twinseal_gates=[gate])})
+    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=[gate])})
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-    Request(release, release.to_bytes(), role).write(Path("models/release"))
+    Request(release, role).write(Path("models/release"))
     return home
 
 
@@ -98,6 +98,16 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
     ]
 
 
+def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: Cli) -> None:
+    gates = [{"name": "theft", "result": "PASSED", "observed": None}]
+    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
+    release = scenes.describe(Path("models/bundle"))
+    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    Request(release, role).write(Path("models/release"))
+    code, printed, _ = cli("review", "show")
+    assert (0, True) == (code, ["theft", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
+
+
 def test_more_signatures_than_needed_are_counted_in_words(home: Home, cli: Cli) -> None:
     for reviewer in ("alice", "bruno", "chiara"):
         assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
@@ -109,8 +119,8 @@ def test_the_same_decision_twice_is_neither_signed_nor_logged_again(home: Home, 
     path = Path("approvals/alice.json")
     assert 0 == cli("approve", "--as", "alice", "--comment", "seen", "--yes")[0]
     first, size = path.read_bytes(), log_of(home.path).head().size
-    code, printed, _ = cli("approve", "--as", "alice", "--comment", "seen")  # nobody is asked
-    assert (0, True) == (code, "already approved by alice, in the same words; nothing changed" in printed)
+    code, printed, _ = cli("approve", "--as", "alice", "--comment", "seen", "--yes")
+    assert (0, True) == (code, "already approved by alice, with the same comment; nothing changed" in printed)
     assert (first, size) == (path.read_bytes(), log_of(home.path).head().size)
     assert 0 == cli("approve", "--as", "alice", "--comment", "other words", "--yes")[0]
     assert size + 1 == log_of(home.path).head().size
@@ -134,7 +144,7 @@ def test_a_decision_that_does_not_count_is_made_again(home: Home, cli: Cli, chan
     else:
         waiting = Request.read(Path("models/release"))
         role = repository.stage(home, waiting.release, expires=datetime(2099, 1, 1, tzinfo=UTC))
-        Request(waiting.release, waiting.release_bytes, role).write(Path("models/release"))
+        Request(waiting.release, role).write(Path("models/release"))
     code, printed, _ = cli("approve", "--as", "alice", "--yes")
     assert (0, True) == (code, "approved by alice: approvals/alice.json" in printed)
     assert ["alice"] == json.loads(cli("review", "show", "--json")[1])["approved_by"]
@@ -144,7 +154,7 @@ def test_a_candidate_that_failed_says_which_gate(home: Home, cli: Cli) -> None:
     shutil.copytree("models/bundle/evidence", "reports/evidence")
     shutil.rmtree("models/bundle")
     failed = [{"name": "accuracy", "result": "FAILED"}, {"name": "rmse", "result": "PASSED"}]
-    edit = scenes.saying(twinseal_gates=failed, verificationResult="FAILED")
+    edit = scenes.with_predicate(twinseal_gates=failed, verificationResult="FAILED")
     place = Path("judged")
     scenes.make_bundle(place, home, edits={"assess": edit})
     shutil.copy(place / "evidence/assess.dsse.json", "reports/evidence")
@@ -371,7 +381,7 @@ def locked(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home whose registrar has an encrypted key."""
     monkeypatch.setenv("TWINSEAL_PASSPHRASE", "open sesame")
     fresh = home.keys / "fresh.pem"
-    generate(fresh, passphrase=b"open sesame")
+    generate_key_pair(fresh, passphrase=b"open sesame")
     roles = Roles.load(Path("policy/roles.yaml"))
     public = read_public_key(fresh.with_suffix(".pub"))
     done = ceremony.rotate(home, roles, "registrar", datetime.now(UTC), public=public)

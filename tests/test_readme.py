@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import Warm
+
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
@@ -43,12 +45,12 @@ def test_each_command_of_the_readme_is_run_somewhere(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("twinseal")])
-def test_each_command_line_of_the_readme_is_one_that_the_program_accepts(command: str, tmp_path: Path) -> None:
+def test_each_command_line_of_the_readme_is_one_that_the_program_accepts(
+    command: str, tmp_path: Path, warm: Warm
+) -> None:
     """Run where nothing is: the program refuses, for want of a home; it does not complain of the command line."""
     environment = os.environ | {"TWINSEAL_HOME": str(tmp_path / "none")}
-    done = subprocess.run(
-        shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, input=""
-    )
+    done = warm.run(*shlex.split(command), cwd=tmp_path, env=environment)
     assert "Usage:" not in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.mlflow_server import serving
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(600)
@@ -44,7 +45,8 @@ def copy_of_the_repository(place: Path) -> Path:
     return place
 
 
-def runner(place: Path) -> Run:
+def runner(place: Path, warm: Warm) -> Run:
+    """Runs commands in `place`: our own as forks of a warm process, any other as usual."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TWINSEAL_", "MLFLOW_", "PYTEST_", "COV_"))}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -56,16 +58,20 @@ def runner(place: Path) -> Run:
     }
 
     def run(*command: str, code: int | None = 0, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command,
-            cwd=place,
-            env=environment | extra,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=500,
-        )
+        ours = command[2:] if command[:2] == (sys.executable, "-m") else command
+        if ours[0] == "twinseal" or ours[0].startswith("pipelines."):
+            done = warm.run(*ours, cwd=place, env=environment | extra, stdin=stdin)
+        else:
+            done = subprocess.run(
+                command,
+                cwd=place,
+                env=environment | extra,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=500,
+            )
         said = f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert code is None or code == done.returncode, said
         return done
@@ -108,6 +114,15 @@ def make_small(place: Path) -> None:
     (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_core() -> Iterator[None]:
+    """The stages work in one process each: others would take longer to start than to do so little."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(cores)[os.getpid() % len(cores)]})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = copy_of_the_repository(tmp_path_factory.mktemp("story") / "twinseal")
@@ -116,8 +131,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(place: Path) -> Run:
-    return runner(place)
+def run(place: Path, warm: Warm) -> Run:
+    return runner(place, warm)
 
 
 @pytest.fixture(scope="session")

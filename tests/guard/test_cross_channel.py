@@ -6,6 +6,7 @@ from guard.conftest import untrained_params
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinseal.guard import cross_channel
 from twinseal.guard.cross_channel import CrossChannel
 
 
@@ -54,3 +55,16 @@ def test_a_span_longer_than_what_was_seen_says_nothing() -> None:
     judge = CrossChannel(untrained_params(2, spans=(1, 5), thresholds=((1.0, 1.0), (1.0, 1.0)), falls=(1.0, 1.0)))
     ratios = judge.ratios(np.full((2, 2, 2), 3.0), np.array([4, 5]))
     assert ratios.tolist() == [[[3.0, 3.0], [0.0, 0.0]], [[3.0, 3.0], [3.0, 3.0]]]
+
+
+@pytest.mark.parametrize("limit", [1, 64])
+def test_leaving_out_each_channel_in_turn_is_leaving_it_out(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stacked or one by one, for machines of many channels: the same numbers."""
+    monkeypatch.setattr(cross_channel, "MAX_STACKED_CHANNELS", limit)
+    judge, without = channels_of(covariance(3, 6)), frozenset({1, 4})
+    averages = np.random.default_rng(4).normal(size=(1, 6))
+    rest, worst = judge.worst_without_each(averages, np.array(9), without)
+    assert [0, 2, 3, 5] == rest
+    assert [judge.ratios(averages, np.array(9), without | {i}).max() for i in rest] == worst.tolist()
+    nobody, none = judge.worst_without_each(averages, np.array(9), frozenset(range(6)))
+    assert (0, 0) == (len(nobody), len(none))

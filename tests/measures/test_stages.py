@@ -24,6 +24,7 @@ SUBJECT = Subject("x", "0" * 64)
 SPLIT = SplitMeasures(windows=40, units=4)
 PREPARED = PreparationMeasures(train=SPLIT, validation=SPLIT, test=SPLIT)
 VALIDATED = ValidationMeasures(
+    drift_psi={},
     rows_total=900,
     units_total=10,
     units_quarantined=1,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,21 +50,49 @@ def validated(tmp_path_factory: pytest.TempPathFactory, toy_fleet: Fleet, toy_co
     return folder
 
 
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """The folder is where stages run, in one process, with the home that it brings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TWINSEAL_HOME", str(folder / ".twinseal"))
+        patch.setattr("os.cpu_count", lambda: 1)  # other processes take longer to start than to train so little
+        yield folder
+
+
 @pytest.fixture
-def workspace(validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = shutil.copytree(validated, tmp_path / "work")
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("TWINSEAL_HOME", str(folder / ".twinseal"))
+def workspace(validated: Path, tmp_path: Path) -> Iterator[Path]:
+    """As it is after validate."""
+    with working_in(shutil.copytree(validated, tmp_path / "work")) as folder:
+        _attest_validate()
+        yield folder
+
+
+def _attest_validate() -> None:
     accepted = _stage.subject(prepare.ACCEPTED)
     _stage.attest(
         "validate", test_result((accepted,), result="PASSED", configuration=(), passed=("all",), measures={"rows": 1})
     )
+
+
+@pytest.fixture(scope="module")
+def after_train(validated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder as prepare and train leave it. Read only."""
+    with working_in(shutil.copytree(validated, tmp_path_factory.mktemp("after-train") / "work")) as folder:
+        _attest_validate()
+        prepare.main()
+        train.main()
     return folder
 
 
-def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) -> None:
-    prepare.main()
-    train.main()
+@pytest.fixture
+def trained(after_train: Path, tmp_path: Path) -> Iterator[Path]:
+    """As it is after train."""
+    with working_in(shutil.copytree(after_train, tmp_path / "work")) as folder:
+        yield folder
+
+
+def test_the_way_from_accepted_telemetry_to_a_signed_candidate(trained: Path) -> None:
     files = inventory(_stage.CANDIDATE)
     assert ["config.json", "contract.json", "guard.json", "model.safetensors"] == [record.path for record in files]
     assert "toy-rul" == read_model(_stage.CANDIDATE).contract.model
@@ -90,9 +120,7 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(workspace: Path) 
     assert [1, 2, 3, 4, 5] == pd.read_csv(train.REPORT / "history.csv")["epoch"].tolist()
 
 
-def test_running_again_gives_the_same_candidate_and_leaves_nothing_else(workspace: Path) -> None:
-    prepare.main()
-    train.main()
+def test_running_again_gives_the_same_candidate_and_leaves_nothing_else(trained: Path) -> None:
     first = inventory(_stage.CANDIDATE)
     (_stage.CANDIDATE / "stray.txt").write_text("left by somebody")
     train.main()
@@ -109,9 +137,7 @@ def test_telemetry_changed_after_validation_is_refused(workspace: Path) -> None:
     assert not prepare.WINDOWS.exists()
 
 
-def test_windows_changed_after_prepare_are_refused_and_the_candidate_stands(workspace: Path) -> None:
-    prepare.main()
-    train.main()
+def test_windows_changed_after_prepare_are_refused_and_the_candidate_stands(trained: Path) -> None:
     before = inventory(_stage.CANDIDATE)
     path = _stage.WINDOWS[0]
     data = bytearray(path.read_bytes())

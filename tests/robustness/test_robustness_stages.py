@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,19 @@ ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
 WINDOW_FILES, CANDIDATE, ACCEPTED = _stage.WINDOWS, _stage.CANDIDATE, _stage.ACCEPTED
 
 
-@pytest.fixture
-def workspace(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """The folder is where stages run, in one process, with a home of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TWINSEAL_HOME", str(folder / "home"))
+        patch.setattr("os.cpu_count", lambda: 1)  # other processes take longer to start than to attack so little
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def after_train(
+    tmp_path_factory: pytest.TempPathFactory,
     fleet: Fleet,
     contract: Contract,
     prepared: Prepared,
@@ -45,13 +57,25 @@ def workspace(
     make_threats: Callable[..., Threats],
     short: dict[str, Any],
 ) -> Path:
-    """As it is after train: accepted telemetry, windows, a candidate, the records of prepare, validate and train."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TWINSEAL_HOME", str(tmp_path / "home"))
+    """Accepted telemetry, windows, a candidate, the records of prepare, validate and train. Read only."""
     threat = {"name": "backdoor", "attacker": "somebody who edits records", "kind": "backdoor", "shares": [0.5]}
     few = [{"name": "all-sensors", "attacker": "somebody between the sensors and the twin", "attacks": ["fgm", "pgd"]}]
     few[0] |= {"aims": ["any"], "epsilon_sigma": [0.1, 0.2], "bim_steps": 2, "pgd_steps": 5}  # type: ignore[dict-item]
     threats = make_threats(**short | {"poisoning": [threat], "retrain_epochs": 2, "evasion": few})
+    with working_in(tmp_path_factory.mktemp("after-train")) as folder:
+        _write_workspace(fleet, contract, prepared, model, preparation, training, threats)
+    return folder
+
+
+def _write_workspace(
+    fleet: Fleet,
+    contract: Contract,
+    prepared: Prepared,
+    model: Model,
+    preparation: PrepareParams,
+    training: TrainParams,
+    threats: Threats,
+) -> None:
     Path("policy").mkdir()
     Path("policy/roles.yaml").write_bytes(ROLES.read_bytes())
     plain = contract.model_dump(mode="json", exclude={"asset"})
@@ -69,7 +93,30 @@ def workspace(
     _stage.attest(
         "validate", test_result(accepted, result="PASSED", configuration=(), passed=("all",), measures={"rows": 1})
     )
-    return tmp_path
+
+
+@pytest.fixture
+def workspace(after_train: Path, tmp_path: Path) -> Iterator[Path]:
+    """As it is after train."""
+    with working_in(shutil.copytree(after_train, tmp_path / "work")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def after_evade(after_train: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after evade; what the stage printed is in printed.txt. Read only."""
+    with working_in(shutil.copytree(after_train, tmp_path_factory.mktemp("after-evade") / "work")) as folder:
+        with redirect_stdout(io.StringIO()) as printed:
+            evade.main()
+        Path("printed.txt").write_text(printed.getvalue())
+    return folder
+
+
+@pytest.fixture
+def attacked(after_evade: Path, tmp_path: Path) -> Iterator[Path]:
+    """As it is after evade."""
+    with working_in(shutil.copytree(after_evade, tmp_path / "work")) as folder:
+        yield folder
 
 
 def made(stage: str, subjects: tuple[Subject, ...]) -> None:
@@ -85,10 +132,7 @@ def model_files() -> tuple[Subject, ...]:
     return tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))
 
 
-def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    evade.main()
+def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(attacked: Path) -> None:
     signed = _stage.upstream("evade", *WINDOW_FILES)
     assert outcome(signed) == "PASSED"
     assert {*model_files(), *map(_stage.subject, (*WINDOW_FILES, evade.LIVES))} == set(signed.subjects)
@@ -103,20 +147,18 @@ def test_evade_signs_what_it_measured_about_the_candidate_and_its_windows(
     assert "commissioned/attacks/all-sensors/pgd/any/eps-0.1" in signed.predicate["passedTests"]
     assert {"repair_abuse", "false_age", "membership"} <= set(signed.predicate["passedTests"])
     assert (evade.REPORT / "attacks.csv").read_text().startswith("epsilon_sigma,")
-    assert "0 reasons to doubt" in capsys.readouterr().out
+    assert "0 reasons to doubt" in Path("printed.txt").read_text()
 
 
-def test_evade_twice_gives_the_same_signed_bytes(workspace: Path) -> None:
+def test_evade_twice_gives_the_same_signed_bytes(attacked: Path) -> None:
     record = _stage.EVIDENCE / "evade.dsse.json"
-    evade.main()
     first, told = record.read_bytes(), measures(_stage.upstream("evade", *WINDOW_FILES))
     evade.main()
     assert told == measures(_stage.upstream("evade", *WINDOW_FILES))  # says where they differ, which bytes do not
     assert first == record.read_bytes()
 
 
-def test_poison_signs_what_it_measured(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+def test_poison_signs_what_it_measured(workspace: Path) -> None:
     poison.main()
     signed = _stage.upstream("poison", ACCEPTED)
     assert outcome(signed) == "PASSED"

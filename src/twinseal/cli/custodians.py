@@ -62,7 +62,7 @@ def init(
             return
         anchor = outcome.anchor
     out.print(f"roles: {', '.join(f'{name} {len(r.holders)}' for name, r in roles.roles)}")
-    _announce_anchor(home, anchor)
+    _record_anchor(home, anchor)
     out.print("carry it to each twin by hand, and compare the digest there: nothing else is trusted beforehand")
 
 
@@ -196,7 +196,7 @@ def _print_outcome(home: Home, outcome: Outcome) -> bool:
         _print_waiting(home, outcome)
         return False
     out.print(f"[green]published[/]  root {outcome.anchor.version}, until {outcome.anchor.expires:%Y-%m-%d}")
-    _announce_anchor(home, outcome.anchor)
+    _record_anchor(home, outcome.anchor)
     out.print("send it to the running twins: [cyan]twinseal register --renew[/]; install new twins from the anchor")
     return True
 
@@ -212,8 +212,8 @@ def _print_waiting(home: Home, outcome: Outcome) -> None:
     out.print(f"next: carry {printable(home.proposal_dir)} to them, there [cyan]twinseal trust sign[/], and back")
 
 
-def _announce_anchor(home: Home, anchor: Anchor) -> None:
-    """Print where the anchor is; DVC's stages hear of new keys by policy/signers.json."""
+def _record_anchor(home: Home, anchor: Anchor) -> None:
+    """Write policy/signers.json, on which DVC's stages depend; print where the anchor is, and its digest."""
     from twinseal.trust.root.signers import SIGNERS, write_signers
 
     write_signers(SIGNERS, anchor)

@@ -100,7 +100,7 @@ def verify(
 
     steps: list[dict[str, object]] = []
 
-    def passed(step: int, check: str) -> None:
+    def record_step(step: int, check: str) -> None:
         steps.append({"step": step, "check": check})
         if not as_json:
             out.print(f"  [green]{step}[/]  {printable(check)}")
@@ -109,8 +109,8 @@ def verify(
         if not directory.is_dir():
             raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
         pinned = read_anchor(anchor)
-        passed(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
-        bundle = verify_bundle(directory, pinned, passed=passed)
+        record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
+        bundle = verify_bundle(directory, pinned, passed=record_step)
     if as_json:
         names = {"model": bundle.model, "files": len(bundle.files), "records": list(bundle.statements)}
         unchecked = list(NOT_IN_A_BUNDLE)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
 
 import typer
 
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from twinseal.trust.root.anchor import Anchor
 
 EVIDENCE = Path("reports/evidence")
+
+Gates: TypeAlias = Sequence[Mapping[str, object]]
+"""The judged gates, as the signed verdict lists them."""
+
+
+class ReleaseItem(TypedDict):
+    """A release in JSON: registered, waiting for reviewers, or approved by enough of them."""
+
+    model: str
+    release: int
+    state: str
+    approved_by: list[str]
+    can_still_sign: list[str]
+
 
 review = typer.Typer(
     help="The release that waits for a decision, its gates, evidence and reviews.",
@@ -58,7 +73,7 @@ def review_list(as_json: AsJson = False) -> None:
     states = {"registered": "[green]registered[/]", "waits": "[yellow]waits[/]"}
     states["approved"] = "[green]approved[/]: twinseal register"
     for item in releases:
-        names = (", ".join(item[key]) for key in ("approved_by", "can_still_sign"))
+        names = (", ".join(item["approved_by"]), ", ".join(item["can_still_sign"]))
         table.add_row(printable(item["model"]), str(item["release"]), states[item["state"]], *names)
     if releases:
         out.print(table)
@@ -106,11 +121,14 @@ def approve(
     confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
     reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
-    done = approval.approve(APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
-    line = (
-        "[green]approved[/]" if done.is_new else "[yellow]already approved, with the same comment; nothing changed:[/]"
+    decision = approval.approve(
+        APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment
     )
-    _print_standing(request, f"{line} by {holder}: {done.path}")
+    if decision.is_new:
+        out.print(f"[green]approved[/] by {holder}: {decision.path}")
+    else:
+        out.print(f"[yellow]already approved[/] by {holder}, with the same comment; nothing changed")
+    _print_standing(request)
 
 
 def reject(
@@ -130,9 +148,11 @@ def reject(
     confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
     reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
-    done = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
-    line = "rejected" if done.is_new else "already rejected, with the same comment; nothing changed:"
-    out.print(f"[yellow]{line}[/] by {holder}: {done.path}")
+    decision = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
+    if decision.is_new:
+        out.print(f"[yellow]rejected[/] by {holder}: {decision.path}")
+    else:
+        out.print(f"[yellow]already rejected[/] by {holder}, with the same comment; nothing changed")
     out.print("it is shown beside the release; it is not counted, and does not stop the other reviewers")
 
 
@@ -148,8 +168,8 @@ def require_bundle(home: Home) -> None:
     candidate.require_bundle(BUNDLE, EVIDENCE / "assess.dsse.json", home.anchor())
 
 
-def _releases(anchor: Anchor) -> list[dict[str, Any]]:
-    """One JSON object for each release: those registered, then the one that waits or is approved."""
+def _releases(anchor: Anchor) -> list[ReleaseItem]:
+    """One item for each release: those registered, then the one that waits or is approved."""
     from twinseal.trust.release import repository
     from twinseal.trust.release.request import Request
 
@@ -173,19 +193,11 @@ def _releases(anchor: Anchor) -> list[dict[str, Any]]:
 
 def _release_item(
     model: str, version: int, state: str, signed: tuple[str, ...] = (), others: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    return {
-        "model": model,
-        "release": version,
-        "state": state,
-        "approved_by": list(signed),
-        "can_still_sign": list(others),
-    }
+) -> ReleaseItem:
+    return ReleaseItem(model=model, release=version, state=state, approved_by=list(signed), can_still_sign=list(others))
 
 
-def _request_as_json(
-    request: Request, reviews: Reviews, gates: list[dict[str, Any]], anchor: Anchor
-) -> dict[str, object]:
+def _request_as_json(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor) -> dict[str, object]:
     release, count = request.release, reviews.count
     state = "waits" if count.missing else "approved"
     fields = ("holder", "standing", "time", "comment", "reason")
@@ -205,7 +217,7 @@ def _request_as_json(
     }
 
 
-def _print_request(request: Request, reviews: Reviews, gates: list[dict[str, Any]], anchor: Anchor) -> None:
+def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor) -> None:
     release, count = request.release, reviews.count
     out.print(f"[bold]{release.model}[/] release {release.version}  candidate {release.mlflow_model_id}")
     out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
@@ -224,18 +236,22 @@ def _print_request(request: Request, reviews: Reviews, gates: list[dict[str, Any
         )
 
 
-def _print_gates(gates: list[dict[str, Any]]) -> None:
+def _print_gates(gates: Gates) -> None:
     from twinseal.registry.describe import SIGNS
 
     table = new_table("gate", "observed", "bound", "unit", "result", numbers=("observed", "bound"))
     for gate in gates:
-        observed = gate.get("observed")
-        number = f"{observed:.4g}" if isinstance(observed, int | float) else str(observed)
         colour = "green" if gate.get("result") == "PASSED" else "red"
-        bound = f"{SIGNS.get(str(gate.get('relation')), '')} {gate.get('bound'):g}"
+        bound = f"{SIGNS.get(str(gate.get('relation')), '')} {_number(gate.get('bound'))}".strip()
         result = f"[{colour}]{printable(gate.get('result'))}[/]"
-        table.add_row(printable(gate.get("name")), number, bound, printable(gate.get("unit")), result)
+        unit = printable(gate.get("unit") or "")
+        table.add_row(printable(gate.get("name")), _number(gate.get("observed")), bound, unit, result)
     out.print(table)
+
+
+def _number(value: object) -> str:
+    """A measure or a bound; a dash for what is none."""
+    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
 
 
 def _evidence_path(name: str) -> str:
@@ -248,9 +264,8 @@ def _read_reviews(request: Request) -> Reviews:
     return approval.read_all(APPROVALS, request, Home.find().anchor())
 
 
-def _print_standing(request: Request, first_line: str) -> None:
+def _print_standing(request: Request) -> None:
     count = _read_reviews(request).count
-    out.print(first_line)
     if count.missing:
         out.print(f"{count.missing} more of {', '.join(count.may_sign)} must sign before it can be registered")
     else:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from twinseal.guard.parameters import Doubles, GuardParams
 
 NO_CHANNELS: frozenset[int] = frozenset()
+MAX_STACKED_CHANNELS = 64  # with more, C matrices of C by C are too much to keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class CrossChannel:
         self._precision, self._thresholds = params.matrix, np.array(params.thresholds)  # (C, C), (S, C)
         self._channels, self._spans = len(self._precision), np.array(params.spans)
         self.leave_out = lru_cache(maxsize=256)(self._leave_out)  # the same channels are left out again and again
+        self._scaled_without_each = lru_cache(maxsize=64)(self._stack_scaled)
 
     def ratios(self, averages: Doubles, row_count: NDArray[np.int64], without: frozenset[int] = NO_CHANNELS) -> Doubles:
         """|z| as a share of its threshold, (…, S, C); 0 for channels left out, and for spans longer than the history.
@@ -62,6 +64,26 @@ class CrossChannel:
         """
         z = np.abs(averages @ self.leave_out(without).scaled)
         return np.where((row_count[..., None] >= self._spans)[..., None], z / self._thresholds, 0.0)
+
+    def worst_without_each(
+        self, averages: Doubles, row_count: NDArray[np.int64], without: frozenset[int]
+    ) -> tuple[list[int], Doubles]:
+        """The channels that are not left out, and for each the largest ratio once it is left out as well, (K,).
+
+        Args:
+            averages: (S, C), as in `ratios`.
+            row_count: How many rows there have been.
+            without: Channels that are left out.
+        """
+        rest = [i for i in range(self._channels) if i not in without]
+        if self._channels > MAX_STACKED_CHANNELS or not rest:
+            return rest, np.array([self.ratios(averages, row_count, without | {i}).max() for i in rest])
+        ratios = np.abs(averages @ self._scaled_without_each(without)) / self._thresholds  # (K, S, C)
+        return rest, np.where(row_count >= self._spans, ratios.max(axis=2), 0.0).max(axis=1)
+
+    def _stack_scaled(self, without: frozenset[int]) -> Doubles:
+        """`RemainingChannels.scaled` without each of the remaining channels as well, (K, C, C)."""
+        return np.stack([self.leave_out(without | {i}).scaled for i in range(self._channels) if i not in without])
 
     def _leave_out(self, without: frozenset[int]) -> RemainingChannels:
         left_out = np.array(sorted(without), dtype=np.int64)

@@ -314,8 +314,9 @@ class Guard:
 
     def _rank_suspects(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> list[int]:
         """The other channels, in the order of how well the rest agrees without each."""
-        rest = [i for i in range(len(self._names)) if i not in implicated]
-        return sorted(rest, key=lambda i: self._worst_disagreement(rows, unit, implicated | {i})[0])
+        count = self._row_count[unit]
+        rest, worst = self._cross_channel.worst_without_each(self._averages(rows), count, implicated)
+        return [rest[at] for at in np.argsort(worst, kind="stable")]
 
     def _fewest_channels(self, unit: int, broken: frozenset[int], rewritten_rows: Counts) -> frozenset[int]:
         """Replace the smallest set of channels without which the received rows agree; returns it, or an empty one.

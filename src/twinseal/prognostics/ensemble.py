@@ -96,10 +96,14 @@ class Ensemble(nn.Module):
 
     def each(self, windows: Tensor, context: Tensor) -> Tensor:
         """Estimates of every member, (M, B) float32 in cycles."""
-        members, groups = self.networks, self._same_features()
-        features = [members[group[0]].features(windows, context) for group in groups]
-        made = {at: made for group, made in zip(groups, features, strict=True) for at in group}
-        return torch.stack([member.from_features(made[at]) for at, member in enumerate(members)])
+        members, estimates = self.networks, {}
+        for group in self._same_features():
+            if len(group) == 1:
+                estimates[group[0]] = members[group[0]](windows, context)
+                continue
+            features = members[group[0]].features(windows, context)
+            estimates |= {at: members[at].from_features(features) for at in group}
+        return torch.stack([estimates[at] for at in range(len(members))])
 
     def bounds(
         self, windows: Tensor, context: Tensor, epsilon_sigma: float | Tensor, baseline_epsilon_sigma: float = 0.0
@@ -128,7 +132,8 @@ class Ensemble(nn.Module):
         for at, member in enumerate(self.networks):
             config = member.config
             same = config.model_copy(update={"hidden": (1,), "leak": 0.0})
-            groups.setdefault(at if config.components else same, []).append(at)
+            own = bool(config.components) or type(member) is not RulNetwork
+            groups.setdefault(at if own else same, []).append(at)
         return list(groups.values())
 
     def _together(self, estimates: Tensor) -> Tensor:

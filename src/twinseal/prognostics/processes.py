@@ -6,6 +6,8 @@ Threads would not do: they share torch's random state, and the numbers would dep
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +19,9 @@ import structlog
 
 from twinseal.errors import DataError
 
+# Packages that a fork server imports once for all processes, if this one has them; alone they take seconds to import.
+_HEAVY = ("torch", "pandas", "sklearn.ensemble", "art.estimators.regression", "art.attacks.evasion")
+
 
 @contextmanager
 def processes(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
@@ -25,17 +30,25 @@ def processes(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
     Raises:
         DataError: One of them died.
     """
+    count = min(count, _cores())
     if count <= 1:
         yield map
         return
+    context = get_context("forkserver")
+    context.set_forkserver_preload([name for name in _HEAVY if name in sys.modules])
     try:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=_quiet) as pool:
             yield pool.map
     except BrokenProcessPool as error:
         raise DataError(
             "training: expected every worker to end, got one that died",
             remedy="Most often there was too little memory: end something else, then run the stage again.",
         ) from error
+
+
+def _cores() -> int:
+    """The cores that this process may use, which may be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quiet() -> None:

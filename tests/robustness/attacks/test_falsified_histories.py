@@ -10,6 +10,7 @@ import pytest
 from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.windows import Prepared
+from twinseal.robustness import histories as module
 from twinseal.robustness.attack import Testbed
 from twinseal.robustness.attacks.falsified_histories import (
     experiment,
@@ -25,6 +26,7 @@ from twinseal.robustness.histories import (
     guard_decisions,
     informative_channels,
     watched,
+    watched_all,
     worst_answers,
 )
 from twinseal.robustness.threats import ScenarioThreat, Threats
@@ -153,6 +155,27 @@ def test_every_scenario_of_the_policy_and_the_experiment_are_run(testbed: Testbe
         sensors = short.channels[threat.sensors]
         assert scenario(short.model, short.histories, threat, sensors) == found.scenarios[threat.name]
     assert experiment(short.model, short.histories, injection, seed=short.threats.seed) == found.experiment
+
+
+@pytest.mark.parametrize("largest", [1_000, 20])
+def test_versions_heard_side_by_side_are_heard_as_each_alone(
+    model: Model, histories: Histories, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever rows they differ in, and however many fit beside each other."""
+    monkeypatch.setattr(module, "LARGEST", largest)
+    versions = [[rows.copy() for rows in histories.rows] for _ in range(4)]
+    for size, begin, told in zip((4.0, 1.0, 9.0), (-30, -8, 5), versions, strict=False):
+        for rows in told:
+            rows[begin:, 0] += size
+    together = watched_all(model, histories, versions)
+    assert any(flags.any() for seen in together[:3] for flags in seen.flagged)
+    for told, seen in zip(versions, together, strict=True):
+        alone = watched(model, histories, told)
+        for name in ("repaired", "given", "flagged", "refused"):
+            for expected, got in zip(getattr(alone, name), getattr(seen, name), strict=True):
+                np.testing.assert_array_equal(expected, got)
+    fresh = list(guard_decisions(model.guard_of(len(histories.rows)), model, histories, versions[1]))
+    assert [bool(d.flagged[0].any()) for d in fresh][-len(versions[1][0]) :] == together[1].flagged[0].tolist()
 
 
 def test_units_watched_together_are_what_each_is_alone(model: Model, histories: Histories) -> None:

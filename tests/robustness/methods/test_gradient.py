@@ -134,3 +134,35 @@ def test_trees_are_attacked_by_asking(prepared: Prepared) -> None:
     assert float((few.estimates - clean).mean()) >= 0
     assert float((many.estimates - clean).mean()) > float((few.estimates - clean).mean())
     assert float((many.estimates - clean).mean()) > 0.5
+
+
+def test_aims_may_share_a_climb() -> None:
+    x, y = windows(3), np.full(5, 60.0, dtype=np.float32)
+    box, efforts = Box.around(torch.from_numpy(x), 0.2), {"steps": 9, "restarts": 2, "seed": 4}
+    shared = climb(bent, torch.from_numpy(x), box, torch.ones(5), **efforts)
+    for aim in ("any", "healthy-washing"):
+        alone, other = (attack(bent, x, y, box, aim, **efforts, ascent=given) for given in (None, shared))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(alone.estimates, other.estimates)
+        np.testing.assert_array_equal(alone.changed, other.changed)
+
+
+@pytest.mark.parametrize("aim", ["any", "healthy-washing"])
+def test_what_a_black_box_attack_reports_is_what_its_windows_say(aim: str) -> None:
+    """Blocks are set and taken back in place: the windows that are kept must be those that were asked about."""
+    x, y = windows(5, count=20), np.linspace(20, 90, 20).astype(np.float32)
+    found = search(bent, x, y, Box.around(torch.from_numpy(x), 0.3), aim, queries=60, seed=1)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found.estimates, estimates(bent, found.changed), rtol=1e-6)
+    assert float(np.abs(found.changed - x).max()) <= 0.3 + 1e-6
+    clean = estimates(bent, x)
+    gain = np.abs(found.estimates - y) - np.abs(clean - y) if aim == "any" else found.estimates - clean
+    assert (gain >= 0).all()
+    assert (gain > 0).any()
+
+
+def test_what_the_holder_of_sensors_reports_is_what_his_windows_say() -> None:
+    x, y = windows(6), np.full(5, 60.0, dtype=np.float32)
+    read = torch.from_numpy(x)
+    held = hold(bent, x, y, Box(torch.full_like(read, -3.0), torch.full_like(read, 3.0)), "any", most=2, steps=4)
+    for size, found in enumerate(held.attacks, start=1):
+        np.testing.assert_allclose(found.estimates, estimates(bent, found.changed), rtol=1e-5)
+        assert int((found.changed != x).any(axis=1).sum(axis=1).max()) <= size

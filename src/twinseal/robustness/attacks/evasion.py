@@ -30,8 +30,8 @@ from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attack import Attack, Keys, Testbed
 from twinseal.robustness.attack_checks import NOISE, AttackRuns, Flag, Run, damage, flags
-from twinseal.robustness.methods.art import ArtTarget
-from twinseal.robustness.methods.gradient import Box
+from twinseal.robustness.methods.art import PGD_STEP, ArtTarget
+from twinseal.robustness.methods.gradient import Box, ascend, climb
 from twinseal.robustness.methods.gradient import attack as climbed
 from twinseal.robustness.methods.square import search
 from twinseal.robustness.methods.surrogate import smoothed
@@ -41,6 +41,7 @@ from twinseal.robustness.threats import Aim, AttackName, EvasionThreat, Method, 
 log = structlog.get_logger()
 
 Floats = NDArray[np.float32]
+Ascents = dict[AttackName, tuple[torch.Tensor, torch.Tensor]]
 
 
 def run_plain(testbed: Testbed) -> EvasionMeasures:
@@ -216,9 +217,10 @@ def _surrogate(prepared: Prepared, seed: int) -> RulNetwork:
 
 def _runs(targets: _Targets, x: Floats, y: Floats, threat: EvasionThreat, threats: Threats) -> Iterator[Run]:
     for epsilon in threat.epsilon_sigma:
+        ascents: Ascents = {}
         for aim in threat.aims:
             for attack in threat.attacks:
-                changed = _attacked(targets, x, y, threat, attack, aim, epsilon, threats.seed)
+                changed = _attacked(targets, x, y, threat, attack, aim, epsilon, threats.seed, ascents)
                 furthest = float(np.abs(changed.astype(np.float64) - x).max())
                 yield Run(threat.name, attack, aim, epsilon, estimates(targets.network, changed), furthest)
         if not _beside_noise(threat):
@@ -243,8 +245,9 @@ def _attacked(
     aim: Aim,
     epsilon: float,
     seed: int,
+    ascents: Ascents,
 ) -> Floats:
-    """The windows that one attack makes."""
+    """The windows that one attack makes; the climbs that aims share are kept in `ascents`."""
     network, cap = targets.network, targets.rul_cap_cycles
     if attack in ("strong", "transfer", "square"):
         box = Box.around(torch.from_numpy(x), epsilon)
@@ -252,15 +255,25 @@ def _attacked(
             return search(network, x, y, box, aim, queries=threat.queries, seed=seed).changed
         followed, effort = (network if attack == "strong" else targets.surrogate), threat.pgd_steps
         goal = y if attack == "strong" else _shifted(targets.surrogate, network, x, y)
-        return climbed(followed, x, goal, box, aim, steps=effort, restarts=threat.restarts, seed=seed).changed
+        if attack not in ascents:
+            windows, up = torch.from_numpy(x), torch.ones(len(x))
+            ascents[attack] = climb(followed, windows, box, up, steps=effort, restarts=threat.restarts, seed=seed)
+        efforts = {"steps": effort, "restarts": threat.restarts, "seed": seed}
+        return climbed(followed, x, goal, box, aim, **efforts, ascent=ascents[attack]).changed
     if attack == "pgd-smoothed":
         # The stand-in errs differently: with this label it is as far off, and to the same side, as the network with y.
-        goal, target = _shifted(targets.stand_in, network, x, y), ArtTarget(targets.stand_in, cap)
-    else:
-        goal, target = y, ArtTarget(network, cap)
+        return _ascended(targets.stand_in, x, _shifted(targets.stand_in, network, x, y), aim, epsilon, threat.pgd_steps)
+    goal, target = y, ArtTarget(network, cap)
     method: Method = "bim" if attack == "bim" else "fgm" if attack == "fgm" else "pgd"
     steps = threat.bim_steps if method == "bim" else threat.pgd_steps
     return target.attacked(x, goal, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)
+
+
+def _ascended(target: NetworkTarget, x: Floats, goal: Floats, aim: Aim, epsilon: float, steps: int) -> Floats:
+    """PGD as ART has it: away from the goal, or up."""
+    away = torch.from_numpy(np.sign(estimates(target, x) - goal)) if aim == "any" else torch.ones(len(x))
+    step = PGD_STEP * epsilon / steps
+    return ascend(target, torch.from_numpy(x), away, epsilon, steps=steps, step=step).numpy()
 
 
 def _shifted(other: NetworkTarget, network: NetworkTarget, x: Floats, y: Floats) -> Floats:

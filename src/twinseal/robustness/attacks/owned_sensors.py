@@ -203,17 +203,40 @@ def _with(
     """One sensor more than those held: its readings start at either end of their range, the others where they are."""
     chosen = held.clone()
     chosen[:, channel] = True
-    within, start = box.only(x, chosen[:, None, :]), torch.from_numpy(begun.changed)
+    # Only the held channels move, as many in each window: what an attack steps through is that much smaller.
+    order = torch.sort(chosen.int(), dim=1, descending=True, stable=True).indices[:, : int(chosen.sum(1).max())]
+    at, start = order[:, None, :].expand(-1, x.shape[1], -1), torch.from_numpy(begun.changed)  # (N, L, K)
+    within = box.only(x, chosen[:, None, :])
+    low, high = (end.gather(2, at) for end in (within.low, within.high))
+    own, of_channel = _Held(target, start, at), (at == channel)
     best: AttackResult | None = None
     for sign in (1.0,) if aim == "healthy-washing" else (1.0, -1.0):
-        for end in (within.low, within.high):
-            begin = start.clone()
-            begin[:, :, channel] = end[:, :, channel]
-            value, version = climb(target, begin, within, torch.full((len(x),), sign), steps=steps)
-            found = AttackResult((value * sign).numpy(), version.numpy(), steps + 2)
+        for end in (low, high):
+            begin = torch.where(of_channel, end, start.gather(2, at))
+            value, version = climb(own, begin, Box(low, high), torch.full((len(x),), sign), steps=steps)
+            found = AttackResult((value * sign).numpy(), start.scatter(2, at, version).numpy(), steps + 2)
             best = found if best is None else further(best, found, y, aim)
     assert best is not None  # noqa: S101 - the loops run
     return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A target of which only some channels of each window move.
+
+    Attributes:
+        target: Of whole windows.
+        windows: (N, L, C), where the others stay.
+        at: (N, L, K), which channels move.
+    """
+
+    target: Target
+    windows: Tensor
+    at: Tensor
+
+    def __call__(self, x: Tensor, at: Tensor) -> Tensor:
+        """The estimates, of `x` (N, L, K)."""
+        return self.target(self.windows.scatter(2, self.at, x), at)
 
 
 def _gain(said: Floats, y: Floats, aim: Aim) -> Floats:

@@ -101,7 +101,11 @@ class ArtTarget:
     def _regressor(self, x: Floats) -> Any:
         return _mapped(
             lambda: PyTorchRegressor(
-                model=_Bound(self.target), loss=torch.nn.MSELoss(), input_shape=x.shape[1:], device_type="cpu"
+                model=_Bound(self.target),
+                loss=torch.nn.MSELoss(),
+                input_shape=x.shape[1:],
+                preprocessing=None,  # by default it takes 0 away and divides by 1
+                device_type="cpu",
             )
         )
 

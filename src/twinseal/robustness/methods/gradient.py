@@ -130,7 +130,16 @@ def climb(
 
 
 def attack(
-    target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, steps: int, restarts: int = 1, seed: int = 0
+    target: Target,
+    x: Floats,
+    y: Floats,
+    box: Box,
+    aim: Aim,
+    *,
+    steps: int,
+    restarts: int = 1,
+    seed: int = 0,
+    ascent: tuple[Tensor, Tensor] | None = None,
 ) -> AttackResult:
     """A strong attack by aim: up, or up and down and whichever is further from the truth.
 
@@ -143,9 +152,10 @@ def attack(
         steps: Of each start.
         restarts: Starts.
         seed: Of all starts but the first.
+        ascent: What `climb` gave upwards in the same box with the same steps, starts and seed: aims share it.
     """
     windows, up = torch.from_numpy(x), torch.ones(len(x))
-    high, versions = climb(target, windows, box, up, steps=steps, restarts=restarts, seed=seed)
+    high, versions = ascent or climb(target, windows, box, up, steps=steps, restarts=restarts, seed=seed)
     queries = 1 + restarts * (steps + 1)
     if aim == "healthy-washing":
         return AttackResult(high.numpy(), versions.numpy(), queries)
@@ -186,13 +196,15 @@ def _apgd(objective: Callable[[Tensor], Tensor], begun: Tensor, box: Box, steps:
     for step in range(steps + 1):
         reading = now.detach().requires_grad_()
         value = objective(reading)
-        gained = value.detach() > before
-        better = value.detach() > best
-        best, kept = torch.where(better, value.detach(), best), torch.where(better[:, None, None], now, kept)
+        found = value.detach()
+        gained, better = found > before, found > best
+        if better.any():  # few windows, mostly: a copy of those alone
+            best, kept = torch.where(better, found, best), kept.clone() if kept is begun else kept
+            kept[better] = now[better]
         if step == steps:
             break
         (gradient,) = torch.autograd.grad(value.sum(), reading)
-        gains, since, before = gains + gained, since + 1, value.detach()
+        gains, since, before = gains + gained, since + 1, found
         if since >= checkpoint:  # too few gains: halve, and go on from the best
             stuck = gains < PROGRESS * since
             size = torch.where(stuck, size / 2, size)
@@ -202,7 +214,10 @@ def _apgd(objective: Callable[[Tensor], Tensor], begun: Tensor, box: Box, steps:
                 0,
                 max(round(0.06 * steps), checkpoint - round(0.03 * steps), 1),
             )
-        moved = torch.clamp(now + size[:, None, None] * half * gradient.sign(), box.low, box.high)
-        ahead = now + MOMENTUM * (moved - now) + (1 - MOMENTUM) * (now - last) if step else moved
-        last, now = now, torch.clamp(ahead, box.low, box.high)
+        moved = gradient.sign_().mul_(half).mul_(size[:, None, None]).add_(now)
+        torch.clamp(moved, box.low, box.high, out=moved)
+        if step:  # now + α (moved - now) + (1 - α) (now - last)
+            moved.sub_(now).mul_(MOMENTUM).add_(now).add_((now - last).mul_(1 - MOMENTUM))
+            torch.clamp(moved, box.low, box.high, out=moved)
+        last, now = now, moved
     return best, kept
