@@ -131,6 +131,8 @@ def test_units_of_a_rare_kind_may_be_absent_from_a_small_fleet(oven: Contract) -
     assert 0.1 == pytest.approx(reference.channels["heat"].shares[-1])
     small = validate(hot_ovens(24, hot=0), oven, reference, None)
     assert 0.1 < small.measures.drift_max_psi < 0.25
+    assert set(oven.all_channels) == set(small.measures.drift_psi)
+    assert max(small.measures.drift_psi.values()) == small.measures.drift_max_psi
     with pytest.raises(DataError, match=r"got findings: drift \(heat, glow\)") as caught:
         validate(hot_ovens(150, hot=0), oven, reference, None)
     assert any("above 320.9: 10 % of the reference, 0 % of this fleet" in finding for finding in caught.value.findings)
@@ -161,7 +163,7 @@ def test_bad_units_do_not_make_the_others_drift(oven: Contract) -> None:
 def test_what_could_not_be_tested_is_a_warning_and_no_pass(oven: Contract) -> None:
     validation = examine(ovens(), oven, None)
     assert ("consistency (not tested)", "drift (not tested)") == validation.warned
-    assert 0 == validation.measures.drift_compared
+    assert (0, {}) == (validation.measures.drift_compared, validation.measures.drift_psi)
     assert not [name for name in validation.passed if name.startswith(("drift", "consistency"))]
 
 
