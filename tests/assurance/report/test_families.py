@@ -33,14 +33,14 @@ FACTS = {  # of every kind: what card and report must say
         "A second ensemble, of 3 networks, answers for units with a signed baseline",
     ),
     "certified-sensors": (
-        "The family `certified` is a median that few liars cannot move far.",
+        "The family `certified` is a median of networks. An attacker who controls few of them moves it little.",
         "The estimate is the median of 5 networks.",
         "No two of them read a common sensor",
         "The networks for any unit were trained without a defence against changed readings.",
         "No network reads the signed baseline",
     ),
     "certified-units": (
-        "The family `certified` is a median that few liars cannot move far.",
+        "The family `certified` is a median of networks. An attacker who controls few of them moves it little.",
         "The estimate is the median of 10 networks.",
         "No two of them learned from a common training unit",
         f"The networks for any unit were {HARDENED} 0.05 σ of every reading.",
@@ -84,7 +84,7 @@ def test_what_stands_under_attack_differs_by_family(written: Written, kind: Kind
     case, report, text = written[kind]
     for page in (report, text):
         assert ("with signed baseline, certified" in page) == (kind == "robust")
-        assert ("If members say anything at all, certified: groups of sensors" in page) == (kind == "certified-sensors")
+        assert ("anything at all, certified: groups of sensors" in page) == (kind == "certified-sensors")
         assert ("certified: parts of the training units" in page) == (kind == "certified-units")
     assert ("hidden by one sensor under the attacker's control" in report) == (kind != "certified-sensors")
     assert ("no bound stands behind them" in report) == (kind != "certified-sensors")

@@ -1,4 +1,4 @@
-"""A median against liars: what an attacker can do at most who controls r of its members. Nothing for a mean."""
+"""Certificate of the median: the worst case if an attacker controls r of its members. Nothing for a mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twinseal.assurance.report.tables import Column, cycles, shown, table
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import liars_key, number_of
 
-CONTROLLED = {  # what an attacker has to control for one member to say anything at all
+CONTROLLED = {  # what an attacker has to control to control one member
     "sensors": ("group of sensors", "groups of sensors"),
     "units": ("part of the training units", "parts of the training units"),
 }
@@ -27,20 +27,19 @@ def build(case: Case) -> Content:
         (f"{number_of(key):g} of {case.config.plain.members} {many}", group)
         for key, group in sorted(found.median_certificate.items(), key=lambda item: number_of(item[0]))
     ]
+    what = {"sensors": "sensors", "units": "training units"}[against]
     intro = (
-        f"The estimate is the median of {case.config.plain.members} networks, and no two of them share "
-        f"{'sensors' if against == 'sensors' else 'training units'}. An attacker who controls one {one} controls one "
-        "member and can let it say anything. How far the median can move then is computed exactly: these are bounds, "
-        "not trials."
+        f"The estimate is the median of {case.config.plain.members} networks, and no two of them share {what}. An attacker "
+        f"who controls one {one} controls one member and can let it estimate anything. How far the median can move then "
+        "is computed exactly: these are bounds, not trials."
     )
-    shown_table = table(
-        f"If members say anything at all, certified: {many} under an attacker's control", WorstCase, rows, COLUMNS
-    )
-    return Content(below=(Text(intro), *((shown_table,) if shown_table else ())), tiles=tiles(case, one))
+    caption = f"If members estimate anything at all, certified: {many} under an attacker's control"
+    bounds = table(caption, WorstCase, rows, COLUMNS)
+    return Content(below=(Text(intro), *((bounds,) if bounds else ())), tiles=tiles(case, one))
 
 
 def tiles(case: Case, one: str) -> tuple[Tile, ...]:
-    """The bound against a single liar."""
+    """The bound if one member is controlled."""
     found = case.measures.evade
     bound = found.median_certificate.get(liars_key(1)) if found else None
     if bound is None:
