@@ -33,14 +33,14 @@ FACTS = {  # of every kind: what card and report must say
         "A second ensemble, of 3 networks, answers for units with a signed baseline",
     ),
     "certified-sensors": (
-        "The family `certified` is a median of networks. An attacker who controls few of them moves it little.",
+        "The family `certified` is a median of networks. Controlling few of them moves it little.",
         "The estimate is the median of 5 networks.",
         "No two of them read a common sensor",
         "The networks for any unit were trained without a defence against changed readings.",
         "No network reads the signed baseline",
     ),
     "certified-units": (
-        "The family `certified` is a median of networks. An attacker who controls few of them moves it little.",
+        "The family `certified` is a median of networks. Controlling few of them moves it little.",
         "The estimate is the median of 10 networks.",
         "No two of them learned from a common training unit",
         f"The networks for any unit were {HARDENED} 0.05 σ of every reading.",

@@ -7,7 +7,7 @@ from twinseal.assurance.candidate_config import CandidateConfig, EnsembleFacts
 FAMILIES = {
     "accurate": "The family `accurate` is built for the smallest error without an attack, and has no defence.",
     "robust": "The family `robust` is hardened against small changes of every reading.",
-    "certified": "The family `certified` is a median of networks. An attacker who controls few of them moves it little.",
+    "certified": "The family `certified` is a median of networks. Controlling few of them moves it little.",
 }
 WHOSE = {"plain": "The networks for any unit", "commissioned": "The networks that read the signed baseline"}
 

@@ -29,9 +29,9 @@ def build(case: Case) -> Content:
     ]
     what = {"sensors": "sensors", "units": "training units"}[against]
     intro = (
-        f"The estimate is the median of {case.config.plain.members} networks, and no two of them share {what}. An attacker "
-        f"who controls one {one} controls one member and can let it estimate anything. How far the median can move then "
-        "is computed exactly: these are bounds, not trials."
+        f"The estimate is the median of {case.config.plain.members} networks, and no two of them share {what}. An "
+        f"attacker who controls one {one} controls one member and can let it estimate anything. How far the median "
+        "can move then is computed exactly: these are bounds, not trials."
     )
     caption = f"If members estimate anything at all, certified: {many} under an attacker's control"
     bounds = table(caption, WorstCase, rows, COLUMNS)
