@@ -4,7 +4,8 @@ The certificate of a network is about the rows that reach it. A guard that repai
 enough to be within ε, and odd enough for one channel to disagree with the others, an attacker has an honest reading
 replaced, and the estimate from repaired rows may lie outside of what is certified for the rows as they came. So a
 repair may only shorten a life (`Model.guarded_answer`). Here it is tried: steepest ascent, and in the last rows the
-pattern that makes one channel disagree most, for each channel and either way (z is linear in the row: `guard.parameters`).
+pattern that makes one channel disagree most, for each channel and either way (z is linear in the row, see
+`guard.parameters`).
 """
 
 from __future__ import annotations
