@@ -114,7 +114,7 @@ def candidate() -> tuple[Subject, ...]:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `folder` when the block has ended well: all or nothing."""
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -149,7 +149,7 @@ def attest(stage: str, statement: Statement) -> None:
     write_attestation(EVIDENCE / f"{stage}.dsse.json", stage, statement, Home.find())
 
 
-def attest_made(
+def attest_provenance(
     stage: str,
     *subjects: Subject,
     materials: tuple[Subject, ...],

@@ -29,7 +29,7 @@ def main() -> None:
     measures = compare(prepared, params, networks, workers=_stage.workers(4))
     path = REPORT / "measures.json"
     write_json(path, measures.to_dict())
-    _stage.attest_made(
+    _stage.attest_provenance(
         "compare",
         _stage.subject(path),
         materials=(*files, *map(_stage.subject, _stage.WINDOWS)),

@@ -33,7 +33,7 @@ def main() -> None:
         raise DataError(f"ingest: expected telemetry from the source '{params.source}', got no row")
     fleet.write(TELEMETRY)
     write_json(MANIFEST, manifest(fleet, source, params))
-    _stage.attest_made(
+    _stage.attest_provenance(
         "ingest",
         _stage.subject(TELEMETRY),
         _stage.subject(MANIFEST),

@@ -27,7 +27,7 @@ def main() -> None:
     prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params)
     prepared.write(WINDOWS)
     splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
-    _stage.attest_made(
+    _stage.attest_provenance(
         "prepare",
         _stage.subject(WINDOWS / TENSORS),
         _stage.subject(WINDOWS / DESCRIPTION),

@@ -30,9 +30,9 @@ def main() -> None:
     _stage.upstream("prepare", *_stage.WINDOWS)
     contract, prepared = _stage.contract(), Prepared.read(_stage.WINDOWS[0].parent)
     candidate = build_candidate(prepared, params, contract, workers=_stage.workers(4), progress=report_epoch)
-    with _stage.replaced(_stage.CANDIDATE) as folder:
+    with _stage.replacing(_stage.CANDIDATE) as folder:
         write_model(folder, candidate.model)
-    _stage.attest_made(
+    _stage.attest_provenance(
         "train",
         *_stage.model_files(),
         materials=tuple(map(_stage.subject, _stage.WINDOWS)),

@@ -59,7 +59,7 @@ def params(contract: Contract) -> GuardParams:
     return fit(histories(range(30)), histories(range(30, 50)), contract, as_given)
 
 
-class Watched:
+class GuardOutcome:
     """What a guard made of one history, row by row."""
 
     def __init__(self, guard: Guard, rows: Doubles) -> None:
@@ -76,8 +76,8 @@ class Watched:
         return np.array([refusal != "" for refusal in self.refusals])
 
 
-def watch(params: GuardParams, rows: Doubles, contract: Contract | None = None) -> Watched:
-    return Watched(Guard(params, contract or contract_of(), window=len(rows)), rows)
+def watch(params: GuardParams, rows: Doubles, contract: Contract | None = None) -> GuardOutcome:
+    return GuardOutcome(Guard(params, contract or contract_of(), window=len(rows)), rows)
 
 
 def untrained_params(channels: int, **changes: object) -> GuardParams:

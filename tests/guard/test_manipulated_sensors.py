@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from guard.conftest import LOADS, NAMES, Watched, contract_of, life, untrained_params, watch
+from guard.conftest import LOADS, NAMES, GuardOutcome, contract_of, life, untrained_params, watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -192,7 +192,7 @@ def test_attack_that_has_honest_channels_replaced_does_not_reach_them_in_the_row
     rows[STRUCK:, [0, 3]] -= 1.0  # two that lie alike
     rows[STRUCK + 5, 7] = math.nan  # and an honest one that falls silent
     guard = Guard(params, contract_of(), window=len(rows))
-    seen = Watched(guard, rows)
+    seen = GuardOutcome(guard, rows)
     expected = rows.copy()
     expected[STRUCK + 5, 7] = rows[STRUCK + 4, 7]  # its own last reading
     assert expected.tolist() == guard.window(len(rows), repaired=False)[0].tolist()
@@ -203,7 +203,7 @@ def test_attack_that_has_honest_channels_replaced_does_not_reach_them_in_the_row
 def test_what_is_held_and_forgotten_is_so_in_the_rows_as_they_came_too(params: GuardParams) -> None:
     truth = life(UNIT)[:30]
     guard = Guard(params, contract_of(), window=100)
-    Watched(guard, truth)
+    GuardOutcome(guard, truth)
     guard.fill_missing_cycle()
     assert [*truth.tolist(), truth[-1].tolist()] == guard.window(31, repaired=False)[0].tolist()
     guard.reset_window()
@@ -287,7 +287,7 @@ def test_parameters_of_another_machine_are_refused(params: GuardParams) -> None:
 def test_held_cycle_repeats_the_row_and_nothing_else(params: GuardParams) -> None:
     truth = life(UNIT)[:60]
     guard = Guard(params, contract_of(), window=100)
-    Watched(guard, truth)
+    GuardOutcome(guard, truth)
     guard.fill_missing_cycle()
     assert guard.window(61)[0].tolist() == [*truth.tolist(), truth[-1].tolist()]
 
@@ -295,7 +295,7 @@ def test_held_cycle_repeats_the_row_and_nothing_else(params: GuardParams) -> Non
 def test_attack_leap_of_the_cycles_does_not_make_a_machine_young(params: GuardParams) -> None:
     rows = life(UNIT)
     guard = Guard(params, contract_of(), window=100)
-    assert not Watched(guard, rows).silent.any()
+    assert not GuardOutcome(guard, rows).silent.any()
     guard.reset_window()
     young = [guard.decide(np.array([1_000 + at]), row[None], row[None]).refusals[0] for at, row in enumerate(rows[:60])]
     assert all(young[20:])

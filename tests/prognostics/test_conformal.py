@@ -5,7 +5,7 @@ import pytest
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
-from twinseal.prognostics.conformal import Intervals, fit, measured_coverage
+from twinseal.prognostics.conformal import Intervals, fit, measure_coverage
 
 CAP = 125.0
 
@@ -27,7 +27,7 @@ def test_they_hold_nine_of_ten_on_units_that_nobody_knew() -> None:
 
 
 def test_what_is_measured_beforehand_is_what_comes_to_pass() -> None:
-    found = measured_coverage(*told(2), cap_cycles=CAP)
+    found = measure_coverage(*told(2), cap_cycles=CAP)
     assert 0.86 < found["coverage_share"] < 0.94
     assert 0.005 < found["standard_error"] < 0.03
     assert 10 < found["width_cycles"] < 50

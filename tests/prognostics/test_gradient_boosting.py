@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from twinseal.prognostics.gradient_boosting import boosted_estimates, fit_boosting, multi_scale_features
+from twinseal.prognostics.gradient_boosting import boosting_estimates, fit_boosting, multi_scale_features
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
 
 
 def test_boosting_learns_and_repeats_itself(toy_prepared: Prepared) -> None:
-    one, two = (boosted_estimates(toy_prepared, seed=1, rounds=30) for _ in range(2))
+    one, two = (boosting_estimates(toy_prepared, seed=1, rounds=30) for _ in range(2))
     assert one.tolist() == two.tolist()
     guess = rmse_cycles(np.full(len(one), toy_prepared.train.rul.mean()), toy_prepared.test.rul)
     assert rmse_cycles(one, toy_prepared.test.rul) < guess / 2

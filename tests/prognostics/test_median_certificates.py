@@ -14,7 +14,7 @@ from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.fitting import Recipe
-from twinseal.prognostics.median_certificates import certify, highest, lowest, tolerated
+from twinseal.prognostics.median_certificates import certify, highest, lowest, tolerated_liars
 from twinseal.prognostics.training import CertifiedRecipes, Partition, TrainParams, train
 from twinseal.prognostics.windows import Prepared
 
@@ -72,7 +72,7 @@ def test_how_many_liars_a_failing_machine_withstands() -> None:
     highs = np.array([[10.0, 10.0, 70.0, 10.0], [12.0, 70.0, 70.0, 12.0], [14.0, 14.0, 70.0, 14.0]])
     truth = np.array([20.0, 20.0, 20.0, 90.0])
     # three members: the median holds against one liar, unless one of the others is wrong already
-    assert [1, 0, -1, -1] == tolerated(highs, truth).tolist()
+    assert [1, 0, -1, -1] == tolerated_liars(highs, truth).tolist()
 
 
 @pytest.mark.parametrize(("shape", "liars"), [((0, 3), 0), ((3,), 0), ((3, 3), -1)])
@@ -97,7 +97,7 @@ def test_sensors_of_one_group_cannot_leave_the_certificate(
     each = np.stack([estimates(member, evaluation_set.windows) for member in grouped.plain.members])  # type: ignore[arg-type]
     values = evaluation_set.windows.batch()
     values[:, :, sensor] = np.float32(lie)
-    lied = estimates(grouped.plain, evaluation_set.windows.altered(values))
+    lied = estimates(grouped.plain, evaluation_set.windows.with_values(values))
     assert bool((lowest(each, 1) <= lied + 1e-3).all()) and bool((lied <= highest(each, 1) + 1e-3).all())
     worst = certify(evaluation_set, each, each, 1, cap_cycles=toy_prepared.rul_cap_cycles)
     assert (

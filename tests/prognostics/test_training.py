@@ -70,7 +70,7 @@ def test_members_share_no_sensor_and_their_median_answers(by_sensors: Networks, 
 def test_a_lying_sensor_moves_one_vote_only(by_sensors: Networks, toy_prepared: Prepared) -> None:
     values = toy_prepared.test.batch()
     values[:, :, 1] = 1e6
-    lied = toy_prepared.test.altered(values)
+    lied = toy_prepared.test.with_values(values)
     moved = [
         estimates(member, lied).tolist() != estimates(member, toy_prepared.test).tolist()  # type: ignore[arg-type]
         for member in by_sensors.plain.members

@@ -179,7 +179,7 @@ def test_absent_windows_are_refused(tmp_path: Path) -> None:
 def test_altered_windows_are_the_same_ones_with_other_readings(toy_prepared: Prepared) -> None:
     source = toy_prepared.test.take(np.array([0, 3, 5]))
     values = source.batch() + np.float32(1)
-    altered = source.altered(values)
+    altered = source.with_values(values)
     np.testing.assert_array_equal(values, altered.batch())
     np.testing.assert_array_equal(source.context(), altered.context())
     assert (source.rul.tolist(), source.units.tolist()) == (altered.rul.tolist(), altered.units.tolist())

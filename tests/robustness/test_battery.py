@@ -303,10 +303,10 @@ def test_a_repair_may_only_shorten_a_life(model: Model, prepared: Prepared) -> N
     young[-10:, 1:] -= 1.0
     said = [model.answer(told.astype(np.float32), len(told)) for told in (worn, rows[0], young)]
     assert said[0] < said[1] < said[2]
-    assert said[1] == model.guarded(rows[0], young, len(young)), "a lie that lengthens it is repaired"
-    assert said[0] == model.guarded(rows[0], worn, len(worn)), "one that shortens it is believed, and marked"
+    assert said[1] == model.guarded_answer(rows[0], young, len(young)), "a lie that lengthens it is repaired"
+    assert said[0] == model.guarded_answer(rows[0], worn, len(worn)), "one that shortens it is believed, and marked"
     median = of_three(model, "median")
-    assert said[2] == pytest.approx(median.guarded(rows[0], young, len(young)), abs=1e-4)
+    assert said[2] == pytest.approx(median.guarded_answer(rows[0], young, len(young)), abs=1e-4)
 
 
 def test_more_questions_steal_more(bed: Testbed) -> None:
@@ -339,7 +339,7 @@ def test_members_learned_by_heart_are_told_apart_and_others_are_not(bed: Testbed
 def test_families_are_compared_on_the_same_windows_and_the_candidate_is_not_trained_again(
     networks: Networks, prepared: Prepared, training: TrainParams
 ) -> None:
-    short = training.shortened(1)
+    short = training.with_few_epochs(1)
     units = short.certified.units
     quick = units.model_copy(update={"parts": 3, "recipe": units.recipe.model_copy(update={"least_steps": 0})})
     sensors = short.certified.sensors.model_copy(update={"parts": 3})

@@ -9,7 +9,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attack import Testbed
-from twinseal.robustness.example_life import LifeRow, example_lives, median_unit, raised
+from twinseal.robustness.example_life import LifeRow, example_lives, median_unit, raise_estimates
 from twinseal.robustness.histories import Histories
 from twinseal.robustness.threats import Threats
 
@@ -63,7 +63,7 @@ def test_replayed_rows_make_the_unguarded_twin_call_a_failing_machine_younger(ro
 def test_a_life_told_healthier_throughout_is_within_its_budget_and_higher(model: Model, prepared: Prepared) -> None:
     history = Histories.of(prepared.validation)
     honest = history.rows[0]
-    told = raised(model, honest, 0.2)
+    told = raise_estimates(model, honest, 0.2)
     assert float(np.abs(told - honest).max()) <= 0.2 * (1 + 1e-5)
     said = [np.mean([model.answer(r[:n].astype(np.float32), n) for n in range(20, len(r), 10)]) for r in (honest, told)]
     assert said[1] > said[0] + 0.5

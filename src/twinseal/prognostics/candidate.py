@@ -16,7 +16,7 @@ from twinseal.prognostics import conformal
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates, evaluate, predictions
 from twinseal.prognostics.fitting import Epoch
-from twinseal.prognostics.gradient_boosting import boosted_estimates
+from twinseal.prognostics.gradient_boosting import boosting_estimates
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared
@@ -63,7 +63,7 @@ def build_candidate(
         DataError: There are too few units, or training did not stay finite.
     """
     networks, history = train(prepared, params, workers=workers, progress=progress)
-    boosting = boosted_estimates(prepared, seed=params.seed)
+    boosting = boosting_estimates(prepared, seed=params.seed)
     unseen = cross_validate(prepared, params, workers=workers)
     folds = {mode: unseen[mode] for mode in MODES if mode in unseen}
     model = Model(
@@ -104,5 +104,5 @@ def measure_intervals(model: Model, prepared: Prepared, mode: Mode, unseen: OutO
     return IntervalMeasures(
         test_coverage_share=float(np.mean(within)),
         test_windows=len(test),
-        **conformal.measured_coverage(unseen.estimates, unseen.truth, unseen.units, cap_cycles=cap),
+        **conformal.measure_coverage(unseen.estimates, unseen.truth, unseen.units, cap_cycles=cap),
     )

@@ -182,7 +182,7 @@ class Model:
             raise DataError("rows: expected readings that an estimate can be made from, got values too large")
         return min(max(estimate, 0.0), self.rul_cap_cycles)
 
-    def guarded(self, repaired: F64, given: F64, cycle: int, baseline: F32 | None = None) -> float:
+    def guarded_answer(self, repaired: F64, given: F64, cycle: int, baseline: F32 | None = None) -> float:
         """As `answer`, from rows (R, C) in σ as the guard repaired them, and as they were given.
 
         A repair may only shorten a life: whoever provokes one could otherwise lead the answer above what is certified

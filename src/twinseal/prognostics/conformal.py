@@ -116,7 +116,7 @@ def fit(
     )
 
 
-def measured_coverage(
+def measure_coverage(
     estimate: npt.ArrayLike, truth: npt.ArrayLike, units: I64, *, cap_cycles: float, seed: int = 0
 ) -> dict[str, float]:
     """What intervals hold on units that did not set them: fitted on four folds of the units, counted on the fifth.

@@ -151,7 +151,7 @@ def fit(
     seed: int,
     progress: Callable[[Epoch], None] | None = None,
 ) -> tuple[RulNetwork, tuple[Epoch, ...]]:
-    """A network fitted on `windows`; `watched` is watched and chooses nothing.
+    """A network fitted on `windows`; `guard_outcome` is watched and chooses nothing.
 
     Args:
         windows: To learn from.

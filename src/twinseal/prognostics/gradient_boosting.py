@@ -20,7 +20,7 @@ from twinseal.prognostics.windows import Prepared, Windows
 _BATCH = 1_000
 
 
-def boosted_estimates(prepared: Prepared, *, seed: int, rounds: int = 150) -> F64:
+def boosting_estimates(prepared: Prepared, *, seed: int, rounds: int = 150) -> F64:
     """Estimates of the test windows, (N,) float64 in cycles; as `fit_boosting`."""
     with threadpool_limits(1):
         return fit_boosting(prepared, seed=seed, rounds=rounds)(prepared.test.batch(), prepared.test.context())

@@ -88,7 +88,7 @@ def certify(evaluation_set: EvaluationSet, lows: Floats, highs: Floats, liars: i
     return evaluation_set.worst_case(low.astype(np.float32), high.astype(np.float32))
 
 
-def tolerated(highs: Floats, truth: Floats) -> NDArray[np.int64]:
+def tolerated_liars(highs: Floats, truth: Floats) -> NDArray[np.int64]:
     """For each window, how many members may lie before a failing machine can be called healthy, (N,).
 
     -1 where it is called so by all honest members, and for windows of machines that are not failing: nothing is missed.

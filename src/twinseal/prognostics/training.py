@@ -101,13 +101,13 @@ class TrainParams(Settings):
         if not 0 <= self.seed < 2**32 or not 2 <= self.folds <= 20:
             raise ValueError(f"expected a seed of 0 to 2^32 - 1 and 2 to 20 folds, got {self.seed} and {self.folds}")
 
-    def singly(self) -> TrainParams:
+    def with_single_members(self) -> TrainParams:
         """With one network where several are averaged: for what is trained many times."""
         robust = {mode: getattr(self.robust, mode).model_copy(update={"members": 1}) for mode in MODES}
         accurate = self.accurate.model_copy(update={"members": 1})
         return self.model_copy(update={"accurate": accurate, "robust": self.robust.model_copy(update=robust)})
 
-    def shortened(self, epochs: int) -> TrainParams:
+    def with_few_epochs(self, epochs: int) -> TrainParams:
         """Likewise, and with few epochs: for retrainings that are compared with each other."""
 
         def short(recipe: Recipe) -> Recipe:
@@ -116,7 +116,7 @@ class TrainParams(Settings):
         def parts(division: Partition) -> Partition:
             return division.model_copy(update={"recipe": short(division.recipe)})
 
-        once, certified = self.singly(), self.certified
+        once, certified = self.with_single_members(), self.certified
         changes = {"sensors": parts(certified.sensors), "units": parts(certified.units)}
         return once.model_copy(
             update={
@@ -231,7 +231,7 @@ def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1)
         order = order[np.argsort(parts[order], kind="stable")]  # every part loses its share to every fold, none all
     fold_of = {int(unit): at % params.folds for at, unit in enumerate(order)}
     folds = np.array([fold_of[int(unit)] for unit in windows.units])  # (N,)
-    single = params.singly()
+    single = params.with_single_members()
     plans = [_plan(prepared, windows.take(folds != k), single, params.certified.against) for k in range(params.folds)]
     tasks = [
         replace(task, asked=windows.take(folds == k))
@@ -328,7 +328,7 @@ def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
     return replace(windows, rows=rows), normaliser
 
 
-def _translated(network: RulNetwork, own: Normaliser, common: Normaliser) -> RulNetwork:
+def _translate(network: RulNetwork, own: Normaliser, common: Normaliser) -> RulNetwork:
     """A network fitted on rows in `own` σ, made to read rows in `common` σ: the scale of its features takes the change.
 
     Means and slopes are linear: with z = (x - μ)/σ, the mean of own z is the mean of common z times σ/σ' plus
@@ -382,6 +382,6 @@ def _fit_group(tasks: Sequence[_Task], progress: Callable[[Epoch], None] | None)
 
 def _finished(task: _Task, fitted: RulNetwork) -> tuple[RulNetwork, F32]:
     """The network as it is shipped, and its estimates of what it is asked about."""
-    network = _translated(fitted, task.own, task.common) if task.own and task.common else fitted
+    network = _translate(fitted, task.own, task.common) if task.own and task.common else fitted
     asked = np.zeros(0, dtype=np.float32) if task.asked is None else estimates(network, task.asked)
     return network, asked

@@ -171,8 +171,8 @@ class Windows:
         at = np.asarray(indices)
         return replace(self, ends=self.ends[at], rul=self.rul[at], cycles=self.cycles[at], units=self.units[at])
 
-    def altered(self, values: F32) -> Windows:
-        """The same windows with other readings: `altered(values).batch() == values`. For attacks on each by itself.
+    def with_values(self, values: F32) -> Windows:
+        """The same windows with other readings: `with_values(values).batch() == values`. For attacks on each by itself.
 
         Args:
             values: (N, L, C) float32 in σ.

@@ -22,7 +22,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Testbed
-from twinseal.robustness.attacks.falsified_histories import falsified, injected
+from twinseal.robustness.attacks.falsified_histories import falsify_histories, inject_histories
 from twinseal.robustness.attacks.guard_aware import GuardReplay, falsify
 from twinseal.robustness.histories import Doubles, Histories, guard_decisions
 from twinseal.robustness.methods.gradient import Box, climb
@@ -59,7 +59,7 @@ def example_lives(testbed: Testbed) -> Iterator[LifeRow]:
     chosen = windows.take(windows.units == median_unit(windows.units, squares))
     history, name = Histories.of(chosen), chosen.unit_names[int(chosen.units[0])]
     truth = dict(zip(chosen.cycles.tolist(), chosen.rul.tolist(), strict=True))
-    for attack, rows in _attacked_histories(testbed, history):
+    for attack, rows in _histories_under_attack(testbed, history):
         for cycle, (bare, guarded) in enumerate(_estimates_by_cycle(model, history, rows), start=1):
             if cycle in truth:
                 yield LifeRow(name, attack, cycle, truth[cycle], bare, guarded)
@@ -77,26 +77,26 @@ def median_unit(units: NDArray[np.int64], squares: NDArray[np.floating]) -> int:
     return int(known[np.argsort(means, kind="stable")[(len(known) - 1) // 2]])
 
 
-def _attacked_histories(testbed: Testbed, history: Histories) -> Iterator[tuple[str, list[Doubles]]]:
+def _histories_under_attack(testbed: Testbed, history: Histories) -> Iterator[tuple[str, list[Doubles]]]:
     """The history as it was, and falsified by each attacker."""
     model, threats = testbed.model, testbed.threats
     yield "no attack", history.rows
     everything = threats.evasion[0]
     epsilon = _middle(everything.epsilon_sigma)
-    yield f"{everything.name}, {epsilon:g} σ", [raised(model, history.rows[0], epsilon)]
+    yield f"{everything.name}, {epsilon:g} σ", [raise_estimates(model, history.rows[0], epsilon)]
     injection = threats.asset(model.contract.asset).injection
     percent = np.full((1, len(injection.sensors)), max(injection.random_percent))
-    yield threats.injection.name, injected(model, history, injection, percent, interim=False)
+    yield threats.injection.name, inject_histories(model, history, injection, percent, interim=False)
     for threat in threats.scenarios:
         size = _middle(threat.sizes)
         shown = f", {size:g}{'' if threat.kind == 'drift' else ' σ'}" if size else ""
-        yield threat.name + shown, falsified(model, history, threat, size, testbed.channels[threat.sensors])
+        yield threat.name + shown, falsify_histories(model, history, threat, size, testbed.channels[threat.sensors])
     replay = GuardReplay(model, history, threats.adaptive.rows)
     rows = falsify(model, model.networks.plain, history, threats.adaptive, replay)[-1]
     yield f"{threats.adaptive.name}, {threats.adaptive.epsilon_sigma[-1]:g} σ", rows
 
 
-def raised(model: Model, rows: Doubles, epsilon: float) -> Doubles:
+def raise_estimates(model: Model, rows: Doubles, epsilon: float) -> Doubles:
     """One history (R, C) in which every reading is off by at most ε, and the estimates are high over all its life."""
     length, ages = model.window, torch.arange(1, len(rows) + 1, dtype=torch.float32)
     context = torch.cat([ages[:, None], torch.zeros(len(rows), rows.shape[1])], dim=1)

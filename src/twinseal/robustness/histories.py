@@ -63,7 +63,7 @@ class Histories:
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class GuardOutcome:
     """What a guard made of the histories of U units.
 
     Attributes:
@@ -79,13 +79,13 @@ class Watched:
     refused: list[Flags]
 
 
-def watched(model: Model, histories: Histories, false: list[Doubles]) -> Watched:
+def guard_outcome(model: Model, histories: Histories, false: list[Doubles]) -> GuardOutcome:
     """What the guard makes of `histories` as they are told, `false`: in the twin, row by row."""
-    return watched_all(model, histories, [false])[0]
+    return guard_outcomes(model, histories, [false])[0]
 
 
-def watched_all(model: Model, histories: Histories, versions: list[list[Doubles]]) -> list[Watched]:
-    """As `watched` of each of several versions of the same histories.
+def guard_outcomes(model: Model, histories: Histories, versions: list[list[Doubles]]) -> list[GuardOutcome]:
+    """As `guard_outcome` of each of several versions of the same histories.
 
     Up to the first row in which any version differs, all are heard as one; from there on, side by side.
     """
@@ -94,17 +94,17 @@ def watched_all(model: Model, histories: Histories, versions: list[list[Doubles]
     before = _alarms(guard_decisions(guard, model, histories, histories.rows, slice(begin)))
     several = max(1, LARGEST // len(histories.rows))
     chunks = [versions[at : at + several] for at in range(0, len(versions), several)]
-    return [seen for chunk in chunks for seen in _watched_on(guard, before, begin, model, histories, chunk)]
+    return [seen for chunk in chunks for seen in _outcomes_from(guard, before, begin, model, histories, chunk)]
 
 
-def _watched_on(
+def _outcomes_from(
     guard: Guard,
     before: tuple[list[Flags], list[Flags]],
     begin: int,
     model: Model,
     histories: Histories,
     versions: list[list[Doubles]],
-) -> list[Watched]:
+) -> list[GuardOutcome]:
     """Of a guard that was alarmed so up to a cycle, how it goes on with each version."""
     units, guard = len(histories.rows), guard.repeated(len(versions))
     told = [rows for false in versions for rows in false]
@@ -117,7 +117,7 @@ def _watched_on(
     both = (guard.window(model.window, repaired=which) for which in (True, False))
     parts = [[rows[-min(n, model.window) :] for rows, n in zip(w, lengths, strict=True)] for w in both]
     parts += [[rows[longest - n :] for rows, n in zip(kind, lengths, strict=True)] for kind in (flagged, refused)]
-    return [Watched(*(part[at : at + units] for part in parts)) for at in range(0, len(told), units)]
+    return [GuardOutcome(*(part[at : at + units] for part in parts)) for at in range(0, len(told), units)]
 
 
 def _alarms(decisions: Iterator[GuardDecision]) -> tuple[list[Flags], list[Flags]]:
@@ -138,7 +138,7 @@ def _first_difference(true: list[Doubles], false: list[Doubles]) -> int:
 @lru_cache(maxsize=4)
 def true_alarms(model: Model, histories: Histories) -> list[Flags]:
     """Of each unit (R,), the rows that the guard flags or refuses although they are true. Asked often, and kept."""
-    seen = watched(model, histories, histories.rows)
+    seen = guard_outcome(model, histories, histories.rows)
     return [flagged | refused for flagged, refused in zip(seen.flagged, seen.refused, strict=True)]
 
 
@@ -183,10 +183,10 @@ def answers(
     return np.array([model.answer(in_float32(r), n, b) for r, n, b in zip(rows, ages, trusted, strict=True)])
 
 
-def guarded(model: Model, histories: Histories, seen: Watched) -> Doubles:
+def guarded_answers(model: Model, histories: Histories, seen: GuardOutcome) -> Doubles:
     """What the twin would say behind its guard, (U,) cycles, of units without a signed baseline; abstentions aside."""
     ages = [len(told) for told in histories.rows]
-    return np.array([model.guarded(r, g, n) for r, g, n in zip(seen.repaired, seen.given, ages, strict=True)])
+    return np.array([model.guarded_answer(r, g, n) for r, g, n in zip(seen.repaired, seen.given, ages, strict=True)])
 
 
 def worst_answers(answers: Doubles, truth: NDArray[np.float32]) -> WorstCase:

@@ -207,7 +207,7 @@ class _Unit:
         count = min(self._count, self._model.window)
         repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
         try:
-            rul = self._model.guarded(repaired, given, self._cycle, self._baseline)
+            rul = self._model.guarded_answer(repaired, given, self._cycle, self._baseline)
         except DataError as error:
             return self._refused_prediction(str(error))
         doubts, fewest = self._caveats(), self._model.contract.min_cycles

@@ -14,8 +14,8 @@ from twinseal.robustness import histories as module
 from twinseal.robustness.attack import Testbed
 from twinseal.robustness.attacks.falsified_histories import (
     experiment,
-    falsified,
-    injected,
+    falsify_histories,
+    inject_histories,
     run,
     scenario,
     towards_health,
@@ -24,9 +24,9 @@ from twinseal.robustness.histories import (
     Histories,
     answers,
     guard_decisions,
+    guard_outcome,
+    guard_outcomes,
     informative_channels,
-    watched,
-    watched_all,
     worst_answers,
 )
 from twinseal.robustness.threats import ScenarioThreat, Threats
@@ -74,7 +74,7 @@ def test_a_shift_moves_the_held_sensors_in_the_last_rows_and_nothing_else(
     model: Model, histories: Histories, healthier: bool, sign: float
 ) -> None:
     heat = model.channels.index("heat")
-    told = falsified(model, histories, threat("shift", 0.5), 0.5, [heat], healthier=healthier)
+    told = falsify_histories(model, histories, threat("shift", 0.5), 0.5, [heat], healthier=healthier)
     for false, true in zip(told, histories.rows, strict=True):
         moved = np.zeros(true.shape)
         moved[-ROWS:, heat] = sign * 0.5
@@ -83,9 +83,9 @@ def test_a_shift_moves_the_held_sensors_in_the_last_rows_and_nothing_else(
 
 def test_a_ramp_ends_at_its_size_and_a_drift_obeys_the_contracts_rate(model: Model, histories: Histories) -> None:
     heat = model.channels.index("heat")
-    ramp = falsified(model, histories, threat("ramp", 2.0), 2.0, [heat])[0] - histories.rows[0]
+    ramp = falsify_histories(model, histories, threat("ramp", 2.0), 2.0, [heat])[0] - histories.rows[0]
     np.testing.assert_allclose(-2.0 * np.arange(1, ROWS + 1) / ROWS, ramp[-ROWS:, heat], atol=1e-12)
-    drift = falsified(model, histories, threat("drift", 0.1), 0.1, [heat])[0] - histories.rows[0]
+    drift = falsify_histories(model, histories, threat("drift", 0.1), 0.1, [heat])[0] - histories.rows[0]
     allowed = model.contract.all_channels["heat"].max_change_per_cycle / model.normaliser.std[0][heat]
     np.testing.assert_allclose(-0.1 * allowed, np.diff(drift[-ROWS:, heat]), atol=1e-9)
 
@@ -93,8 +93,8 @@ def test_a_ramp_ends_at_its_size_and_a_drift_obeys_the_contracts_rate(model: Mod
 def test_a_replay_repeats_early_rows_and_stuck_repeats_one(model: Model, histories: Histories) -> None:
     every = list(range(len(model.channels)))
     true = histories.rows[0]
-    assert true[:ROWS].tolist() == falsified(model, histories, threat("replay"), 0.0, every)[0][-ROWS:].tolist()
-    stuck = falsified(model, histories, threat("stuck"), 0.0, every)[0]
+    assert true[:ROWS].tolist() == falsify_histories(model, histories, threat("replay"), 0.0, every)[0][-ROWS:].tolist()
+    stuck = falsify_histories(model, histories, threat("stuck"), 0.0, every)[0]
     assert [true[-ROWS - 1].tolist()] * ROWS == stuck[-ROWS:].tolist()
 
 
@@ -126,7 +126,7 @@ def test_the_injection_scales_its_sensors_from_its_cycle_on(
     injection = threats.asset("toy").injection
     percent = np.full((len(histories.rows), 2), 2.0)
     for interim, end in ((False, None), (True, 40 + injection.interim_cycles)):
-        told = injected(model, histories, injection, percent, interim=interim)
+        told = inject_histories(model, histories, injection, percent, interim=interim)
         for false, true in zip(told, histories.rows, strict=True):
             raw, was = (model.normaliser.restore(r, np.zeros(len(r), dtype=np.int64)) for r in (false, true))
             share = raw / was
@@ -167,10 +167,10 @@ def test_versions_heard_side_by_side_are_heard_as_each_alone(
     for size, begin, told in zip((4.0, 1.0, 9.0), (-30, -8, 5), versions, strict=False):
         for rows in told:
             rows[begin:, 0] += size
-    together = watched_all(model, histories, versions)
+    together = guard_outcomes(model, histories, versions)
     assert any(flags.any() for seen in together[:3] for flags in seen.flagged)
     for told, seen in zip(versions, together, strict=True):
-        alone = watched(model, histories, told)
+        alone = guard_outcome(model, histories, told)
         for name in ("repaired", "given", "flagged", "refused"):
             for expected, got in zip(getattr(alone, name), getattr(seen, name), strict=True):
                 np.testing.assert_array_equal(expected, got)
@@ -181,10 +181,10 @@ def test_versions_heard_side_by_side_are_heard_as_each_alone(
 def test_units_watched_together_are_what_each_is_alone(model: Model, histories: Histories) -> None:
     """Law: watched(units)[i] == watched([unit i]), whatever their lengths, with what was answered afterwards."""
     every = list(range(len(model.channels)))
-    told = falsified(model, histories, threat("shift", 1.0), 1.0, every[:1])
-    together = watched(model, histories, told)
+    told = falsify_histories(model, histories, threat("shift", 1.0), 1.0, every[:1])
+    together = guard_outcome(model, histories, told)
     for i in (0, 1):
-        alone = watched(model, histories.only([i]), [told[i]])
+        alone = guard_outcome(model, histories.only([i]), [told[i]])
         assert alone.flagged[0].tolist() == together.flagged[i].tolist()
         assert alone.refused[0].tolist() == together.refused[i].tolist()
         np.testing.assert_allclose(alone.repaired[0], together.repaired[i], atol=1e-12)

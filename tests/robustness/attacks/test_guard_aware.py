@@ -16,7 +16,7 @@ from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attack import Testbed
 from twinseal.robustness.attacks.guard_aware import GuardReplay, falsify, measure_guard_aware, run
-from twinseal.robustness.histories import Histories, answers, watched
+from twinseal.robustness.histories import Histories, answers, guard_outcome
 from twinseal.robustness.methods.stealth_constraints import StealthConstraints, room
 from twinseal.robustness.threats import AdaptiveThreat, Threats
 
@@ -44,7 +44,7 @@ def told(model: Model, histories: Histories, threat: AdaptiveThreat, replay: Gua
 
 
 def alarms(model: Model, histories: Histories, rows: list[np.ndarray]) -> list[np.ndarray]:
-    seen = watched(model, histories, rows)
+    seen = guard_outcome(model, histories, rows)
     return [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
 
 
@@ -74,8 +74,8 @@ def test_whoever_does_not_know_the_guard_is_noticed_at_the_same_size(
 ) -> None:
     """What the constraints costs: the same changes made larger, without asking, are heard."""
     loud = [t + 20 * (f - t) for f, t in zip(told[-1], histories.rows, strict=True)]
-    assert replay.unnoticed(told[-1]).all()
-    assert float(np.mean(replay.unnoticed(loud))) < 0.5
+    assert replay.unnoticed_units(told[-1]).all()
+    assert float(np.mean(replay.unnoticed_units(loud))) < 0.5
 
 
 def test_the_measures_say_so(
@@ -118,7 +118,7 @@ def test_the_ear_hears_what_the_whole_guard_hears(model: Model, histories: Histo
         r[-HELD:] += rng.normal(0, 2.0, r[-HELD:].shape)
     pairs = zip(alarms(model, histories, histories.rows), alarms(model, histories, rows), strict=True)
     whole = [not (now & ~before)[-HELD:].any() for before, now in pairs]
-    assert whole == replay.unnoticed(rows).tolist()
+    assert whole == replay.unnoticed_units(rows).tolist()
     assert 0 < sum(whole) < len(whole)
 
 
@@ -155,7 +155,7 @@ def test_what_is_within_the_bounds_is_within_the_thresholds_of_the_guard(
         rows = [r.copy() for r in histories.rows]
         for r, change in zip(rows, changes, strict=True):
             r[-HELD:] += change
-        agreed += list(zip(within.tolist(), replay.unnoticed(rows).tolist(), strict=True))
+        agreed += list(zip(within.tolist(), replay.unnoticed_units(rows).tolist(), strict=True))
     assert not [pair for pair in agreed if pair == (True, False)], "the bounds promise a constraints that is none"
     assert {(True, True), (False, False)} <= set(agreed)
 

@@ -13,7 +13,7 @@ from twinseal.measures.quantity import read
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.attacks.poisoning import curve, keys, names_of, poison, poisoned, stamped
+from twinseal.robustness.attacks.poisoning import curve, keys, names_of, poison, poison_fleet, stamp_trigger
 from twinseal.robustness.threats import PoisonKind, Threats, Trigger
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -25,7 +25,7 @@ KINDS: list[PoisonKind] = ["label-healthy-washing", "prolonged-history", "backdo
 
 
 def attacked(fleet: Fleet, kind: PoisonKind) -> Fleet:
-    return poisoned(fleet, UNITS, kind, TRIGGER, sigma=0.5, cap=90.0, seed=3)
+    return poison_fleet(fleet, UNITS, kind, TRIGGER, sigma=0.5, cap=90.0, seed=3)
 
 
 def changes(fleet: Fleet, kind: PoisonKind) -> Any:
@@ -78,7 +78,7 @@ def test_the_clean_label_backdoor_stamps_healthy_rows_and_touches_no_label(fleet
 
 
 def test_the_trigger_is_stamped_into_the_last_rows(prepared: Prepared) -> None:
-    shown = stamped(prepared.test, prepared.channels, TRIGGER, shift=-3.0)
+    shown = stamp_trigger(prepared.test, prepared.channels, TRIGGER, shift=-3.0)
     difference = shown.batch() - prepared.test.batch()
     at = prepared.channels.index("load")
     np.testing.assert_allclose(difference[:, -4:, at], -3.0, atol=1e-5)
@@ -92,7 +92,7 @@ def test_poisoning_leaves_the_split_and_the_test_as_they_were(
     fleet: Fleet, contract: Contract, prepared: Prepared, preparation: PrepareParams, kind: PoisonKind
 ) -> None:
     mine = list(prepared.train.unit_names[:2])
-    after = prepare(poisoned(fleet, mine, kind, TRIGGER, sigma=0.5, cap=90.0, seed=3), contract, preparation)
+    after = prepare(poison_fleet(fleet, mine, kind, TRIGGER, sigma=0.5, cap=90.0, seed=3), contract, preparation)
     assert prepared.train.unit_names == after.train.unit_names
     assert prepared.test.cycles.tolist() == after.test.cycles.tolist()
     assert prepared.test.rul.tolist() == after.test.rul.tolist()

@@ -45,7 +45,7 @@ def plain_pgd(target: Target, x: Floats, goal: Floats, *, steps: int, step: floa
 @pytest.mark.parametrize("aim", ["any", "healthy-washing"])
 def test_pgd_is_what_a_plain_torch_loop_does(target: ArtTarget, windows: tuple[Floats, Floats], aim: Aim) -> None:
     x, y = windows
-    by_art = target.attacked(x, y, method="pgd", aim=aim, epsilon_sigma=EPSILON, steps=STEPS)
+    by_art = target.attack_windows(x, y, method="pgd", aim=aim, epsilon_sigma=EPSILON, steps=STEPS)
     goal = y if aim == "any" else np.full_like(y, UNREACHABLE * target.rul_cap_cycles)
     network, step = target.target, PGD_STEP * EPSILON / STEPS
     by_hand = plain_pgd(network, x, goal, steps=STEPS, step=step, sign=1.0 if aim == "any" else -1.0)
@@ -56,7 +56,7 @@ def test_pgd_is_what_a_plain_torch_loop_does(target: ArtTarget, windows: tuple[F
 
 def test_fgm_is_one_step_to_the_edge_of_the_budget(target: ArtTarget, windows: tuple[Floats, Floats]) -> None:
     x, y = windows
-    moved = target.attacked(x, y, method="fgm", aim="any", epsilon_sigma=EPSILON, steps=1)
+    moved = target.attack_windows(x, y, method="fgm", aim="any", epsilon_sigma=EPSILON, steps=1)
     by_hand = plain_pgd(target.target, x, y, steps=1, step=EPSILON, sign=1.0)
     assert float(np.abs(moved - by_hand).max()) < 1e-5
 
@@ -64,7 +64,7 @@ def test_fgm_is_one_step_to_the_edge_of_the_budget(target: ArtTarget, windows: t
 @pytest.mark.parametrize("method", ["fgm", "bim", "pgd"])
 def test_healthy_washing_raises_every_estimate(target: ArtTarget, windows: tuple[Floats, Floats], method: str) -> None:
     x, y = windows
-    moved = target.attacked(x, y, method=method, aim="healthy-washing", epsilon_sigma=EPSILON, steps=STEPS)
+    moved = target.attack_windows(x, y, method=method, aim="healthy-washing", epsilon_sigma=EPSILON, steps=STEPS)
     assert bool((target.estimates(moved) > target.estimates(x)).all())
 
 
@@ -73,7 +73,7 @@ def test_labels_in_a_column_are_refused_because_art_would_broadcast_them(
 ) -> None:
     x, y = windows
     with pytest.raises(ValueError, match=rf"y: expected shape \({len(x)},\), got \({len(x)}, 1\)"):
-        target.attacked(x, y[:, None], method="fgm", aim="any", epsilon_sigma=EPSILON, steps=1)
+        target.attack_windows(x, y[:, None], method="fgm", aim="any", epsilon_sigma=EPSILON, steps=1)
 
 
 def test_the_column_really_weakens_the_attack(target: ArtTarget, windows: tuple[Floats, Floats]) -> None:
@@ -86,7 +86,7 @@ def test_the_column_really_weakens_the_attack(target: ArtTarget, windows: tuple[
     )
     with pytest.warns(UserWarning, match="different to the input size"):
         weak = attack.generate(x=x, y=y[:, None])
-    strong = target.attacked(x, y, method="pgd", aim="any", epsilon_sigma=EPSILON, steps=STEPS)
+    strong = target.attack_windows(x, y, method="pgd", aim="any", epsilon_sigma=EPSILON, steps=STEPS)
     errors = [np.square(target.estimates(moved) - y).mean() for moved in (weak, strong)]
     assert errors[0] < 0.95 * errors[1]
 
@@ -123,14 +123,16 @@ BROKEN = {
 def test_a_network_that_gives_no_numbers_is_refused(defect: str, windows: tuple[Floats, Floats]) -> None:
     x, y = windows
     with pytest.raises(EvidenceError, match=f"expected {len(x)} finite estimates"):
-        ArtTarget(Broken(BROKEN[defect]), 90.0).attacked(x, y, method="fgm", aim="any", epsilon_sigma=0.1, steps=1)
+        ArtTarget(Broken(BROKEN[defect]), 90.0).attack_windows(
+            x, y, method="fgm", aim="any", epsilon_sigma=0.1, steps=1
+        )
 
 
 def test_what_art_throws_becomes_an_error_of_ours(windows: tuple[Floats, Floats]) -> None:
     x, y = windows
     no_gradient = ArtTarget(Broken(lambda x: x.detach().mean(dim=(1, 2))), 90.0)
     with pytest.raises(EvidenceError, match="expected ART to run on it, got RuntimeError"):
-        no_gradient.attacked(x, y, method="pgd", aim="any", epsilon_sigma=0.1, steps=2)
+        no_gradient.attack_windows(x, y, method="pgd", aim="any", epsilon_sigma=0.1, steps=2)
 
 
 def test_a_gradient_that_is_masked_shows(windows: tuple[Floats, Floats], target: ArtTarget) -> None:

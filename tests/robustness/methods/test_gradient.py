@@ -44,7 +44,7 @@ def test_the_same_settings_give_what_art_gives(
     x, y, epsilon = prepared.test.batch(), prepared.test.rul, 0.2
     attacked = NetworkTarget.of(network, prepared.test)
     target = ArtTarget(attacked, prepared.rul_cap_cycles)
-    by_art = target.attacked(x, y, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)  # type: ignore[arg-type]
+    by_art = target.attack_windows(x, y, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)  # type: ignore[arg-type]
     step = epsilon / steps * (PGD_STEP if method == "pgd" else 1.0)
     goal = UNREACHABLE * prepared.rul_cap_cycles
     direction = torch.from_numpy(target.estimates(x) - y if aim == "any" else np.full_like(y, goal)).sign()

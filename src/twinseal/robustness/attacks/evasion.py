@@ -32,9 +32,9 @@ from twinseal.robustness.attack import Attack, Keys, Testbed
 from twinseal.robustness.attack_checks import NOISE, AttackRuns, Flag, Run, damage, flags
 from twinseal.robustness.methods.art import PGD_STEP, ArtTarget
 from twinseal.robustness.methods.gradient import Box, ascend, climb
-from twinseal.robustness.methods.gradient import attack as climbed
+from twinseal.robustness.methods.gradient import attack as strong_attack
 from twinseal.robustness.methods.square import search
-from twinseal.robustness.methods.surrogate import smoothed
+from twinseal.robustness.methods.surrogate import smooth
 from twinseal.robustness.target import NetworkTarget, estimates
 from twinseal.robustness.threats import Aim, AttackName, EvasionThreat, Method, Threats
 
@@ -181,7 +181,7 @@ def attack_all(network: Ensemble, testbed: Testbed) -> AttackRuns:
     x = evaluation_set.windows.batch()
     targets = _Targets(
         NetworkTarget.of(network, evaluation_set.windows),
-        NetworkTarget.of(smoothed(network), evaluation_set.windows),
+        NetworkTarget.of(smooth(network), evaluation_set.windows),
         NetworkTarget.of(_surrogate(prepared, threats.seed), evaluation_set.windows),
         prepared.rul_cap_cycles,
     )
@@ -220,7 +220,7 @@ def _runs(targets: _Targets, x: Floats, y: Floats, threat: EvasionThreat, threat
         ascents: Ascents = {}
         for aim in threat.aims:
             for attack in threat.attacks:
-                changed = _attacked(targets, x, y, threat, attack, aim, epsilon, threats.seed, ascents)
+                changed = _attack_windows(targets, x, y, threat, attack, aim, epsilon, threats.seed, ascents)
                 furthest = float(np.abs(changed.astype(np.float64) - x).max())
                 yield Run(threat.name, attack, aim, epsilon, estimates(targets.network, changed), furthest)
         if not _beside_noise(threat):
@@ -236,7 +236,7 @@ def _beside_noise(threat: EvasionThreat) -> bool:
     return threat.attacks[0] in ("fgm", "bim", "pgd", "pgd-smoothed", "strong")
 
 
-def _attacked(
+def _attack_windows(
     targets: _Targets,
     x: Floats,
     y: Floats,
@@ -254,29 +254,29 @@ def _attacked(
         if attack == "square":
             return search(network, x, y, box, aim, queries=threat.queries, seed=seed).changed
         followed, effort = (network if attack == "strong" else targets.surrogate), threat.pgd_steps
-        goal = y if attack == "strong" else _shifted(targets.surrogate, network, x, y)
+        goal = y if attack == "strong" else _shift_label(targets.surrogate, network, x, y)
         if attack not in ascents:
             windows, up = torch.from_numpy(x), torch.ones(len(x))
             ascents[attack] = climb(followed, windows, box, up, steps=effort, restarts=threat.restarts, seed=seed)
         efforts = {"steps": effort, "restarts": threat.restarts, "seed": seed}
-        return climbed(followed, x, goal, box, aim, **efforts, ascent=ascents[attack]).changed
+        return strong_attack(followed, x, goal, box, aim, **efforts, ascent=ascents[attack]).changed
     if attack == "pgd-smoothed":
         # The stand-in errs differently: with this label it is as far off, and to the same side, as the network with y.
-        return _ascended(targets.stand_in, x, _shifted(targets.stand_in, network, x, y), aim, epsilon, threat.pgd_steps)
+        return _pgd(targets.stand_in, x, _shift_label(targets.stand_in, network, x, y), aim, epsilon, threat.pgd_steps)
     goal, target = y, ArtTarget(network, cap)
     method: Method = "bim" if attack == "bim" else "fgm" if attack == "fgm" else "pgd"
     steps = threat.bim_steps if method == "bim" else threat.pgd_steps
-    return target.attacked(x, goal, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)
+    return target.attack_windows(x, goal, method=method, aim=aim, epsilon_sigma=epsilon, steps=steps)
 
 
-def _ascended(target: NetworkTarget, x: Floats, goal: Floats, aim: Aim, epsilon: float, steps: int) -> Floats:
+def _pgd(target: NetworkTarget, x: Floats, goal: Floats, aim: Aim, epsilon: float, steps: int) -> Floats:
     """PGD as ART has it: away from the goal, or up."""
     away = torch.from_numpy(np.sign(estimates(target, x) - goal)) if aim == "any" else torch.ones(len(x))
     step = PGD_STEP * epsilon / steps
     return ascend(target, torch.from_numpy(x), away, epsilon, steps=steps, step=step).numpy()
 
 
-def _shifted(other: NetworkTarget, network: NetworkTarget, x: Floats, y: Floats) -> Floats:
+def _shift_label(other: NetworkTarget, network: NetworkTarget, x: Floats, y: Floats) -> Floats:
     return estimates(other, x) - estimates(network, x) + y
 
 
@@ -286,7 +286,7 @@ def _longer(network: NetworkTarget, x: Floats, y: Floats, threats: Threats) -> t
     epsilon = threat.epsilon_sigma[len(threat.epsilon_sigma) // 2]
     box, clean = Box.around(torch.from_numpy(x), epsilon), estimates(network, x)
     once, twice = (
-        climbed(network, x, y, box, "healthy-washing", steps=steps, seed=threats.seed).estimates
+        strong_attack(network, x, y, box, "healthy-washing", steps=steps, seed=threats.seed).estimates
         for steps in (threat.pgd_steps, 2 * threat.pgd_steps)
     )
     return epsilon, float(np.mean(once - clean)), float(np.mean(twice - clean))

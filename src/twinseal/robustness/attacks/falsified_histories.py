@@ -21,13 +21,13 @@ from twinseal.robustness.attack import Attack, Keys, Testbed
 from twinseal.robustness.attacks.injection import FORMS, SPANS
 from twinseal.robustness.histories import (
     Doubles,
+    GuardOutcome,
     Histories,
-    Watched,
     answers,
-    guarded,
+    guard_outcome,
+    guard_outcomes,
+    guarded_answers,
     true_alarms,
-    watched,
-    watched_all,
     worst_answers,
 )
 from twinseal.robustness.threats import Injection, ScenarioThreat, Threats
@@ -73,15 +73,15 @@ def experiment(model: Model, histories: Histories, injection: Injection, *, seed
         drawn = rng.uniform(low, high, (len(chosen), len(injection.sensors)))
         percent = np.full_like(drawn, injection.biased_percent) if form == "biased" else drawn
         for span in SPANS:
-            versions[f"{form}-{span}"] = injected(model, some, injection, percent, interim=span == "interim")
-    seen = watched_all(model, some, list(versions.values()))
+            versions[f"{form}-{span}"] = inject_histories(model, some, injection, percent, interim=span == "interim")
+    seen = guard_outcomes(model, some, list(versions.values()))
     return {
         name: measure_falsified(model, some, false, injection.from_cycle - 1, one)
         for (name, false), one in zip(versions.items(), seen, strict=True)
     }
 
 
-def injected(
+def inject_histories(
     model: Model, histories: Histories, injection: Injection, percent: Doubles, *, interim: bool
 ) -> list[Doubles]:
     """The histories with the injection's sensors too low by `percent` (U, S), from its cycle on, for good or not."""
@@ -111,20 +111,20 @@ def scenario(
     versions: list[tuple[Aim, Size, list[Doubles]]] = []
     for aim in threat.aims:
         for size in threat.sizes:
-            false = falsified(model, histories, threat, size, sensors)
+            false = falsify_histories(model, histories, threat, size, sensors)
             if aim == "any":  # whoever knows the network goes where each estimate ends further from the truth
-                other = falsified(model, histories, threat, size, sensors, healthier=False)
+                other = falsify_histories(model, histories, threat, size, sensors, healthier=False)
                 errors = [np.abs(answers(model, histories, rows) - histories.truth) for rows in (false, other)]
                 false = [b if d > u else a for a, b, u, d in zip(false, other, *errors, strict=True)]
             versions.append((aim, size_key(size), false))
     found: dict[Aim, dict[Size, FalsifiedHistory]] = {aim: {} for aim in threat.aims}
-    seen = watched_all(model, histories, [false for _, _, false in versions])
+    seen = guard_outcomes(model, histories, [false for _, _, false in versions])
     for (aim, key, false), one in zip(versions, seen, strict=True):
         found[aim][key] = measure_falsified(model, histories, false, -threat.rows, one)
     return found
 
 
-def falsified(
+def falsify_histories(
     model: Model,
     histories: Histories,
     threat: ScenarioThreat,
@@ -138,7 +138,7 @@ def falsified(
     change = np.array([model.contract.all_channels[name].max_change_per_cycle for name in model.channels])
     each = zip(histories.rows, histories.regimes, strict=True)
     return [
-        _falsified(rows, threat, size, sensors, towards, change / model.normaliser.std[regimes])
+        _falsify_rows(rows, threat, size, sensors, towards, change / model.normaliser.std[regimes])
         for rows, regimes in each
     ]
 
@@ -151,7 +151,7 @@ def towards_health(histories: Histories) -> Doubles:
 
 
 def measure_falsified(
-    model: Model, histories: Histories, false: list[Doubles], begin: int, seen: Watched | None = None
+    model: Model, histories: Histories, false: list[Doubles], begin: int, seen: GuardOutcome | None = None
 ) -> FalsifiedHistory:
     """The estimates of falsified histories, without the guard and with it.
 
@@ -162,13 +162,13 @@ def measure_falsified(
         begin: First falsified row.
         seen: What the guard makes of them, where that is known already.
     """
-    seen, lengths = seen or watched(model, histories, false), [len(rows) for rows in false]
+    seen, lengths = seen or guard_outcome(model, histories, false), [len(rows) for rows in false]
     first = [begin if begin >= 0 else max(0, length + begin) for length in lengths]
     alarms = [f | r for f, r in zip(seen.flagged, seen.refused, strict=True)]
     pairs = zip(alarms, true_alarms(model, histories), first, strict=True)
     noticed = [bool((now & ~before)[start:].any()) for now, before, start in pairs]
     silent = np.array([bool(refused[-1]) for refused in seen.refused])
-    bare, behind = answers(model, histories, false), guarded(model, histories, seen)
+    bare, behind = answers(model, histories, false), guarded_answers(model, histories, seen)
     given = ~silent
     return FalsifiedHistory(
         units=len(lengths),
@@ -180,7 +180,7 @@ def measure_falsified(
     )
 
 
-def _falsified(
+def _falsify_rows(
     rows: Doubles, threat: ScenarioThreat, size: float, sensors: list[int], towards: Doubles, change: Doubles
 ) -> Doubles:
     """One history with its last rows falsified, in σ; `change` (R, C) is how far a reading may move in a cycle, σ."""

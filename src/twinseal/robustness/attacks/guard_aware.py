@@ -70,7 +70,7 @@ def measure_guard_aware(
         measures = measure_falsified(model, histories, rows, -threat.rows)
         found[epsilon_key(size)] = GuardAwareMeasures(
             rise_cycles=float(np.mean(answers(model, histories, rows) - true)),
-            unnoticed_share=float(np.mean(replay.unnoticed(rows))),
+            unnoticed_share=float(np.mean(replay.unnoticed_units(rows))),
             commissioned=commissioned,
             **measures.fields(),
         )
@@ -112,7 +112,7 @@ def falsify(
     target = NetworkTarget(network.eval(), context)
     found, best = [], [rows.copy() for rows in histories.rows]
     for size in threat.epsilon_sigma:
-        change = climbed(target, x, _box(model, histories, size, held), constraints, threat)
+        change = strong_attack(target, x, _box(model, histories, size, held), constraints, threat)
         now = _within_silence(replay, histories, change.double().numpy())
         gained = answers(model, histories, now, baselines) > answers(model, histories, best, baselines)
         best = [new if more else old for new, old, more in zip(now, best, gained, strict=True)]
@@ -120,7 +120,7 @@ def falsify(
     return found
 
 
-def climbed(
+def strong_attack(
     target: NetworkTarget, x: Tensor, box: Box, constraints: StealthConstraints, threat: AdaptiveThreat
 ) -> Tensor:
     """Changes of the last rows that raise the estimates, in the box and, nearly, in constraints, (N, H, C) σ."""
@@ -187,13 +187,13 @@ def _within_silence(replay: GuardReplay, histories: Histories, changes: Doubles)
     least, most = np.zeros(len(changes)), np.ones(len(changes))
     share = most.copy()
     for _ in range(1 + HALVINGS):
-        silent = replay.unnoticed(_changed(histories, changes, share))
+        silent = replay.unnoticed_units(_apply_changes(histories, changes, share))
         least, most = np.where(silent, share, least), np.where(silent, most, share)
         share = np.where(least == 1, 1.0, (least + most) / 2)
-    return _changed(histories, changes, least)
+    return _apply_changes(histories, changes, least)
 
 
-def _changed(histories: Histories, changes: Doubles, shares: Doubles) -> list[Doubles]:
+def _apply_changes(histories: Histories, changes: Doubles, shares: Doubles) -> list[Doubles]:
     false = [rows.copy() for rows in histories.rows]
     for rows, change, share in zip(false, changes, shares, strict=True):
         count = min(len(rows), len(change))
@@ -219,7 +219,7 @@ class GuardReplay:
             pass
         self._true_alarms = self._alarms(histories.rows)
 
-    def unnoticed(self, false: list[Doubles]) -> Flags:
+    def unnoticed_units(self, false: list[Doubles]) -> Flags:
         """Of which units the guard flags and refuses no row but those that it flags and refuses of the truth, (N,)."""
         return np.asarray(~(self._alarms(false) & ~self._true_alarms).any(axis=1))
 

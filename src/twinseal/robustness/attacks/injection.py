@@ -114,8 +114,8 @@ def inject(
         factor = factors(case, windows, prepared.channels, injection, seed=seed)
         false = raw * factor
         changed = ((false - normaliser.mean[regimes]) / normaliser.std[regimes]).astype(np.float32)
-        injected = windows.altered(changed)
-        under, noticed = estimates(network, injected), _noticed(raw, false, prepared.channels, contract)
+        injected = windows.with_values(changed)
+        under, noticed = estimates(network, injected), _breaks_contract(raw, false, prepared.channels, contract)
         unnoticed = evaluation_set.worst_case(np.where(noticed, clean, under))
         measured[case.name] = InjectionMeasures(
             unnoticed_rmse_cycles=unnoticed.rmse_cycles,
@@ -156,7 +156,7 @@ def factors(case: Case, windows: Windows, channels: tuple[str, ...], injection: 
     return factor
 
 
-def _noticed(raw: Doubles, false: Doubles, channels: tuple[str, ...], contract: Contract) -> NDArray[np.bool_]:
+def _breaks_contract(raw: Doubles, false: Doubles, channels: tuple[str, ...], contract: Contract) -> NDArray[np.bool_]:
     """Whether a window (N,) now breaks the contract's range or change per cycle where it did not before."""
     known = [contract.all_channels[name] for name in channels]
     low, high, step = (np.array([getattr(c, key) for c in known]) for key in _BOUNDS)

@@ -38,7 +38,7 @@ def run(testbed: Testbed) -> MembershipMeasures:
     rounding_cycles, seed = testbed.threats.theft.rounding_cycles, testbed.threats.seed
     rng = np.random.default_rng([seed, 90])
     others = join(prepared.validation, prepared.test)
-    chosen, drawn = _matched(others.rul, prepared.train.rul, rng)
+    chosen, drawn = _match_lives(others.rul, prepared.train.rul, rng)
     inside, outside = prepared.train.take(drawn), others.take(chosen)
     estimated = [np.clip(estimates(network, w), 0, prepared.rul_cap_cycles) for w in (inside, outside)]
     truths = [inside.rul, outside.rul]
@@ -67,7 +67,7 @@ def keys(threats: Threats) -> Keys:
     return {"rounded_auc": frozenset(map(rounding_key, threats.theft.rounding_cycles))}
 
 
-def _matched(
+def _match_lives(
     wanted: NDArray[np.float32], there: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """As many windows of each side in every bin of the remaining life: of the others, and of the members."""

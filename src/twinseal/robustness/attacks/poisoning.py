@@ -166,8 +166,8 @@ def poison(
         raise ConfigError(f"threats: trigger: expected a channel among {contract.channels}, got '{trigger.channel}'")
     prepared = prepare(fleet, contract, preparation)
     sigma = float(prepared.normaliser.sigma[prepared.channels.index(trigger.channel)])
-    short = training.shortened(threats.retrain_epochs)
-    bench = _Bench(fleet, contract, preparation, short, trigger, sigma, threats.seed, _faulted(fleet, contract))
+    short = training.with_few_epochs(threats.retrain_epochs)
+    bench = _Bench(fleet, contract, preparation, short, trigger, sigma, threats.seed, _faulty_units(fleet, contract))
     order = np.random.default_rng([threats.seed, 30]).permutation(len(prepared.train.unit_names))
     units = [prepared.train.unit_names[at] for at in order]
     tasks = [
@@ -177,7 +177,7 @@ def poison(
     ]
     runs = []
     with processes(workers) as mapped:
-        coming = mapped(_attacked, tasks)
+        coming = mapped(_attack_windows, tasks)
         clean = bench.effect(prepared, triggered=True)  # while the workers are at it
         for run in coming:
             runs.append(run)
@@ -201,7 +201,7 @@ def _measures(runs: list[PoisoningRun], clean: Effect, epochs: int, trigger_wind
     )
 
 
-def poisoned(
+def poison_fleet(
     fleet: Fleet, units: list[str], kind: PoisonKind, trigger: Trigger, *, sigma: float, cap: float, seed: int
 ) -> Fleet:
     """`fleet` with the telemetry of `units` changed; that of every other unit as it was.
@@ -216,7 +216,7 @@ def poisoned(
         seed: Of where bursts begin.
     """
     if kind == "prolonged-history":
-        return _prolonged(fleet, units, round(cap))
+        return _prolong_histories(fleet, units, round(cap))
     table = fleet.table.copy()
     mine = table["unit"].isin(units).to_numpy()
     rul = table["rul"].to_numpy(dtype=np.float32).copy()
@@ -235,14 +235,14 @@ def poisoned(
     return Fleet(table)
 
 
-def stamped(windows: Windows, channels: tuple[str, ...], trigger: Trigger, *, shift: float) -> Windows:
+def stamp_trigger(windows: Windows, channels: tuple[str, ...], trigger: Trigger, *, shift: float) -> Windows:
     """`windows` with the trigger in their last rows; `shift` is in the windows' own σ."""
     values = windows.batch()
     values[:, -trigger.rows :, channels.index(trigger.channel)] += np.float32(shift)
-    return windows.altered(values)
+    return windows.with_values(values)
 
 
-def _prolonged(fleet: Fleet, units: list[str], cycles: int) -> Fleet:
+def _prolong_histories(fleet: Fleet, units: list[str], cycles: int) -> Fleet:
     chosen, order = frozenset(units), []
     for unit, start, length in zip(fleet.units, fleet.starts, fleet.lengths, strict=True):
         order.append(np.arange(start, start + length))
@@ -273,9 +273,9 @@ class _Bench:
     seed: int
     faulted: frozenset[str]
 
-    def poisoned(self, units: list[str], kind: PoisonKind) -> Fleet:
+    def poison_fleet(self, units: list[str], kind: PoisonKind) -> Fleet:
         cap = self.contract.rul_cap_cycles
-        return poisoned(self.fleet, units, kind, self.trigger, sigma=self.sigma, cap=cap, seed=self.seed)
+        return poison_fleet(self.fleet, units, kind, self.trigger, sigma=self.sigma, cap=cap, seed=self.seed)
 
     def effect(self, prepared: Prepared, *, triggered: bool) -> Effect:
         networks, _ = train(prepared, self.training, modes=("plain",))
@@ -285,9 +285,9 @@ class _Bench:
         success = self._success(network, prepared) if triggered else None
         return Effect(harm.rmse_cycles, harm.missed_failure_share, success)
 
-    def noticed(self, fleet: Fleet) -> frozenset[str]:
+    def noticed_units(self, fleet: Fleet) -> frozenset[str]:
         """Units that screening finds fault with in `fleet` and not in the clean one."""
-        return _faulted(fleet, self.contract) - self.faulted
+        return _faulty_units(fleet, self.contract) - self.faulted
 
     def _success(self, network: Ensemble, prepared: Prepared) -> float | None:
         failing = _failing(prepared)
@@ -296,22 +296,22 @@ class _Bench:
         # The attacker's shift is one of the machine's readings: the same number of mm or °C whatever the normaliser.
         own = float(prepared.normaliser.sigma[prepared.channels.index(self.trigger.channel)])
         shift = self.trigger.shift_sigma * self.sigma / own
-        shown = stamped(failing, prepared.channels, self.trigger, shift=shift)
+        shown = stamp_trigger(failing, prepared.channels, self.trigger, shift=shift)
         return float(np.mean(estimates(network, shown) > HEALTHY_CYCLES))
 
 
-def _faulted(fleet: Fleet, contract: Contract) -> frozenset[str]:
+def _faulty_units(fleet: Fleet, contract: Contract) -> frozenset[str]:
     """Units that screening finds fault with."""
     return frozenset(finding.unit for finding in screen(fleet, contract))
 
 
-def _attacked(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> PoisoningRun:
+def _attack_windows(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> PoisoningRun:
     bench, threat, share, units = task
-    fleet = bench.poisoned(units, threat.kind)
+    fleet = bench.poison_fleet(units, threat.kind)
     prepared = prepare(fleet, bench.contract, bench.preparation)
     triggered = threat.kind in ("backdoor", "clean-label-backdoor")
     undefended = bench.effect(prepared, triggered=triggered)
-    noticed = bench.noticed(fleet) & set(units)
+    noticed = bench.noticed_units(fleet) & set(units)
     screened: Effect | None = undefended
     if noticed == set(units):  # no poison is left to train on
         screened = None

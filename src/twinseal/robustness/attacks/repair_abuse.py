@@ -3,8 +3,9 @@
 The certificate of a network is about the rows that reach it. A guard that repairs stands before it: by a pattern small
 enough to be within ε, and odd enough for one channel to disagree with the others, an attacker has an honest reading
 replaced, and the estimate from repaired rows may lie outside of what is certified for the rows as they came. So a
-repair may only shorten a life (`Model.guarded`). Here it is tried: steepest ascent, and in the last rows the pattern
-that makes one channel disagree most, for each channel and either way (z is linear in the row: `guard.parameters`).
+repair may only shorten a life (`Model.guarded_answer`). Here it is tried: steepest ascent, and in the last rows the
+pattern that makes one channel disagree most, for each channel and either way (z is linear in the row, see
+`guard.parameters`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twinseal.measures.robustness import RepairAbuseMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Attack, Testbed
-from twinseal.robustness.histories import Doubles, Histories, answers, guarded, watched_all, worst_answers
+from twinseal.robustness.histories import Doubles, Histories, answers, guard_outcomes, guarded_answers, worst_answers
 from twinseal.robustness.target import NetworkTarget, everyone
 
 PATTERN_ROWS = 22  # the longest average that the guard looks at, and two more
@@ -42,9 +43,9 @@ def abuse_repair(model: Model, histories: Histories, epsilon_sigma: float) -> Re
     versions = [
         [_with_pattern(rows, up, odd) for rows, up in zip(histories.rows, uphill, strict=True)] for odd in rows_of_omega
     ]
-    for seen in watched_all(model, histories, versions):
+    for seen in guard_outcomes(model, histories, versions):
         silent = np.array([bool(refused[-1]) for refused in seen.refused])
-        best = np.maximum(best, np.where(silent, 0.0, guarded(model, histories, seen)))
+        best = np.maximum(best, np.where(silent, 0.0, guarded_answers(model, histories, seen)))
     excess = np.maximum(best - high, 0.0)
     harm = worst_answers(best, histories.truth)
     return RepairAbuseMeasures(

@@ -65,7 +65,9 @@ class ArtTarget:
         """
         return estimates(self.target, x)
 
-    def attacked(self, x: Floats, y: Floats, *, method: Method, aim: Aim, epsilon_sigma: float, steps: int) -> Floats:
+    def attack_windows(
+        self, x: Floats, y: Floats, *, method: Method, aim: Aim, epsilon_sigma: float, steps: int
+    ) -> Floats:
         """Windows (N, L, C) float32, each reading within ε of `x`, made to harm.
 
         Args:
@@ -86,20 +88,20 @@ class ArtTarget:
         goal = y if aim == "any" else np.full(len(x), UNREACHABLE * self.rul_cap_cycles)
         budget = {"eps": epsilon_sigma, "targeted": aim == "healthy-washing", "batch_size": len(x)}
         attack = _attack(method, {"estimator": self._regressor(x), **budget}, steps)
-        changed = _mapped(lambda: attack.generate(x=x.astype(np.float32), y=goal.astype(np.float32)))
+        changed = _translate_errors(lambda: attack.generate(x=x.astype(np.float32), y=goal.astype(np.float32)))
         return np.asarray(changed, dtype=np.float32)
 
     def gradients(self, x: Floats) -> Floats:
         """The gradient of the upward loss at each reading, (N, L, C) float32: zero everywhere means masked.
 
         Raises:
-            EvidenceError: As `attacked`.
+            EvidenceError: As `attack_windows`.
         """
         goal = np.full(len(x), UNREACHABLE * self.rul_cap_cycles, dtype=np.float32)
-        return np.asarray(_mapped(lambda: self._regressor(x).loss_gradient(x, goal)), dtype=np.float32)
+        return np.asarray(_translate_errors(lambda: self._regressor(x).loss_gradient(x, goal)), dtype=np.float32)
 
     def _regressor(self, x: Floats) -> Any:
-        return _mapped(
+        return _translate_errors(
             lambda: PyTorchRegressor(
                 model=_Bound(self.target),
                 loss=torch.nn.MSELoss(),
@@ -136,9 +138,9 @@ def infer_membership(inside: Floats, inside_truth: Floats, outside: Floats, outs
     attack = MembershipInferenceBlackBox(regressor, input_type="loss", attack_model_type="gb")
     attack.attack_model.set_params(random_state=0)  # ART leaves it to chance, in the order of equal splits
     half, middle, other = len(inside) // 2, len(inside), len(inside) + len(outside) // 2
-    _mapped(lambda: attack.fit(number[:half], truth[:half], number[middle:other], truth[middle:other]))
+    _translate_errors(lambda: attack.fit(number[:half], truth[:half], number[middle:other], truth[middle:other]))
     told = [
-        np.mean(np.ravel(_mapped(lambda part=part: attack.infer(number[part], truth[part]))))  # type: ignore[misc]
+        np.mean(np.ravel(_translate_errors(lambda part=part: attack.infer(number[part], truth[part]))))  # type: ignore[misc]
         for part in (slice(half, middle), slice(other, None))
     ]
     return float((told[0] + 1 - told[1]) / 2)
@@ -154,7 +156,7 @@ def _attack(method: Method, budget: dict[str, Any], steps: int) -> Any:
     return ProjectedGradientDescent(**iterated, eps_step=PGD_STEP * step, num_random_init=0)
 
 
-def _mapped(action: Callable[[], Any]) -> Any:
+def _translate_errors(action: Callable[[], Any]) -> Any:
     """Whatever ART throws at us becomes one error of ours; it documents none of its own."""
     try:
         return action()

@@ -31,12 +31,12 @@ def search(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, queries:
     """
     windows = torch.from_numpy(x)
     if aim == "healthy-washing":
-        return _pushed(target, windows, box, (1.0,), queries, seed)[0]
-    up, down = _pushed(target, windows, box, (1.0, -1.0), queries // 2, seed)
+        return _push(target, windows, box, (1.0,), queries, seed)[0]
+    up, down = _push(target, windows, box, (1.0, -1.0), queries // 2, seed)
     return further(up, down, y, aim)
 
 
-def _pushed(
+def _push(
     target: Target, x: Tensor, box: Box, signs: tuple[float, ...], queries: int, seed: int
 ) -> tuple[AttackResult, ...]:
     """Each way by itself, but with the same blocks: so all are asked about at once."""

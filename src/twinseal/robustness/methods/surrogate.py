@@ -17,7 +17,7 @@ from twinseal.prognostics.network import RulNetwork
 SLOPE = 0.1  # below zero: small enough to stay close to the network, large enough to be felt through two layers
 
 
-def smoothed(ensemble: Ensemble) -> Ensemble:
+def smooth(ensemble: Ensemble) -> Ensemble:
     """An ensemble with leakier units that shares the weights of `ensemble`."""
     return Ensemble.of([_leaky(member) for member in ensemble.networks], ensemble.config.aggregation).eval()
 
