@@ -219,11 +219,11 @@ def _deterministic() -> Iterator[None]:
 
     Two threads divide a sum otherwise when the machine is busy (MKL_DYNAMIC): what is signed is measured on one.
     """
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as `use_deterministic_algorithms`, which imports a compiler first
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(strict)
+        torch.set_deterministic_debug_mode(strict)
         torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
-"""Processes: several trainings at the same time. The numbers do not depend on how many.
+"""Processes: several attacks at the same time. The numbers do not depend on how many.
 
-Threads would not do: they share torch's random state, and the numbers would depend on who comes first.
+Threads would not do, as they do for training (`training`): the guard and the attacks spend their time in Python.
 """
 
 from __future__ import annotations
