@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss check quick durations pythons static lint types layers test fuzz bench bench-accept clean
+.PHONY: help install demo cmapss compare check quick durations pythons static lint types layers test fuzz bench bench-accept clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ demo: install ## The main job, start to end: build, attack, sign, approve, regis
 cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip>
 	@test -n "$(DATA)" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
 	@python -m demo --data "$(abspath $(DATA))"
+
+compare: install ## Train every model family and put the comparison into the report; after `make demo` or `dvc repro`
+	dvc repro pipelines/dvc.yaml
+	dvc repro --single-item --force assess
+	@echo "the comparison is in reports/report.html; to sign and submit the new report: dvc repro"
 
 check: install ## Lint, types, layers, tests: what CI runs. 6 min on two cores
 	@log=$$(mktemp); trap "rm -f $$log" EXIT; status=0; \

@@ -161,7 +161,9 @@ def _registered_weights() -> Path:
 
 
 def _published(name: str) -> Path:
-    return _only(list((HOME / "mlflow" / "artifacts").rglob(f"metadata/{name}")), name)
+    """The newest copy in MLflow of a metadata file of this model; another model in the same store has its own."""
+    place = HOME / "mlflow" / "artifacts" / str(_release()["model"])
+    return _only(list(place.rglob(f"metadata/{name}")), name)
 
 
 def _only(found: list[Path], what: str) -> Path:

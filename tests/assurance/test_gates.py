@@ -59,7 +59,7 @@ def test_a_measure_beyond_its_bound_fails_its_gate_and_the_verdict(statements: d
     put(statements, "evade", "evasion/clean/rmse_cycles", 16.5)
     verdict = judge(gates(gate()), statements, asset="pump", **ABOUT)
     assert verdict.gates[0].result == "FAILED"
-    assert verdict.gates[0].reason == "expected at most 16 cycles, got 16.5"
+    assert verdict.gates[0].reason == "expected at most 16 cycles, got 16.5 cycles"
     assert verdict.result == "FAILED"
 
 

@@ -336,8 +336,14 @@ def _judge_one(gate: Gate, statements: Mapping[str, Statement], links: Mapping[s
     if not reason and bound is None:
         reason = f"policy/gates.yaml has no bound for the asset '{asset}': write one under assets"
     if observed is not None and bound is not None and not reason and not bound.admits(observed):
-        reason = f"expected {_RELATIONS[bound.relation]} {bound.number:g} {gate.unit}, got {observed:.6g}"
+        wanted = f"{_RELATIONS[bound.relation]} {_amount(bound.number, gate.unit)}"
+        reason = f"expected {wanted}, got {_amount(observed, gate.unit)}"
     return GateResult(gate.name, gate.evidence, gate.measure, observed, bound, gate.unit, gate.why, reason)
+
+
+def _amount(number: float, unit: str) -> str:
+    """A number with its unit; a share in per cent."""
+    return f"{100 * number:.4g} %" if unit == "share" else f"{number:.6g} {unit}"
 
 
 def _kind(value: Any) -> str:
