@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from demo import acts
-from demo.stage_hand import Server, StoryError, say
+from demo.stage_hand import Server, StoryError, say, write_transcript
 
 
 def main() -> int:
@@ -44,6 +44,7 @@ def main() -> int:
         say("[yellow]interrupted[/]: run the same command again; what was finished is kept")
         return 130
     acts.where_to_look(time.monotonic() - began)
+    write_transcript()
     return 0
 
 

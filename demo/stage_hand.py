@@ -14,8 +14,9 @@ from types import TracebackType
 
 from rich.console import Console
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, record=True)
 HOME = Path(os.environ.get("TWINSEAL_HOME") or ".twinseal")
+TRANSCRIPT = HOME / "demo.txt"
 
 
 class StoryError(Exception):
@@ -30,6 +31,11 @@ def say(text: str) -> None:
 def act(title: str) -> None:
     """A new chapter."""
     console.print(f"\n[bold]── {title} [/]" + "─" * max(2, 100 - len(title)))
+
+
+def write_transcript() -> None:
+    """Keep all that was shown, as plain text: `python -m demo.readme` quotes it."""
+    TRANSCRIPT.write_text(console.export_text())
 
 
 def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:

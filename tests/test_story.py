@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.readme import BLOCK, excerpt
 from tests.mlflow_server import serving
 from tests.warm import Warm
 
@@ -161,6 +162,14 @@ def test_the_demo_tells_the_whole_story(story: str) -> None:
     for expected in acts:
         position = story.find(expected, position)
         assert position >= 0, f"'{expected}' is missing, or out of order\n{story[-3000:]}"
+
+
+def test_the_readme_quotes_what_the_demo_prints(story: str) -> None:
+    """But for digests, sizes and ports, which differ from run to run."""
+    quoted = BLOCK.search((ROOT / "README.md").read_text())
+    assert quoted
+    shape = [" ".join(re.sub(r"[0-9a-f]{12}…|[0-9]+", "N", text).split()) for text in (excerpt(story), quoted[0])]
+    assert shape[0] in shape[1]
 
 
 def test_no_step_of_the_story_shows_a_traceback_or_a_warning(story: str) -> None:
