@@ -92,6 +92,16 @@ def upstream(stage: str, *paths: Path) -> Statement:
     return statement
 
 
+def records(*stages: str) -> dict[str, Statement]:
+    """The signed records of `stages` that exist. An absent one is the gates' business; a bad signature is refused.
+
+    Raises:
+        SignatureError: A record is not signed by the role that should have.
+    """
+    present = [stage for stage in stages if (EVIDENCE / f"{stage}.dsse.json").exists()]
+    return {stage: upstream(stage) for stage in present}
+
+
 def model_files() -> tuple[Subject, ...]:
     """The candidate's files as they are now, named `model/…`."""
     return tuple(Subject(f"model/{record.path}", record.sha256) for record in inventory(CANDIDATE))

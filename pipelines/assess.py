@@ -17,7 +17,6 @@ from twinseal.assurance.gates import Gates, Verdict, check_keys, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
 from twinseal.console import out, run_stage
-from twinseal.evidence import Statement
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
 from twinseal.prognostics.checkpoint import read_model
@@ -31,13 +30,13 @@ REPORTS = Path("reports")
 def main() -> None:
     """Judge, sign, write down, say."""
     _stage.check_signing_key("assess")
-    records, files, model = evidence(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
+    records, files, model = _stage.records(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
     gates, obeyed = read_gates(), sorted(_stage.POLICY.glob("*.yaml"))
     policy = tuple(map(_stage.subject, obeyed))
     judged = judge(gates, records, asset=model.contract.asset, family=model.family, model=files, policy=policy)
     inputs = tuple(_stage.subject(_stage.EVIDENCE / f"{stage}.dsse.json") for stage in records)
     whole, now = _stage.policy(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    shown = records | evidence("compare")
+    shown = records | _stage.records("compare")
     assembled = case.assemble(judged, shown, model, files, policy=whole, inputs=inputs, time_verified=now)
     publish(assembled, REPORTS)
     write_json(REPORTS / "verdict.json", verdict.metrics(judged))
@@ -58,16 +57,6 @@ def read_gates() -> Gates:
     gates = config.load(Gates, path)
     check_keys(gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, str(path))
     return gates
-
-
-def evidence(*stages: str) -> dict[str, Statement]:
-    """The signed records of `stages` that exist. An absent one is the gates' business; a bad signature is refused.
-
-    Raises:
-        SignatureError: A record is not signed by the role that should have.
-    """
-    present = [stage for stage in stages if (_stage.EVIDENCE / f"{stage}.dsse.json").exists()]
-    return {stage: _stage.upstream(stage) for stage in present}
 
 
 def report(judged: Verdict) -> None:

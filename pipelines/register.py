@@ -48,7 +48,7 @@ def say(done: Registration) -> None:
         out.print(
             f"[yellow]pending[/]  {name}: {len(done.count.signed)} of {done.count.threshold} reviewers have signed"
         )
-        out.print(f"  who may still sign: {', '.join(done.count.may_sign)}  ([cyan]twinseal approve --as …[/])")
+        out.print(f"  who can still sign: {', '.join(done.count.may_sign)}  ([cyan]twinseal approve --as …[/])")
     else:
         out.print(f"[green]registered[/]  {name}, approved by {', '.join(done.count.signed)}")
         out.print(f"  MLflow's version {done.mlflow_version} is champion; a twin gets it by [cyan]twinseal pull[/]")

@@ -28,8 +28,7 @@ def main() -> None:
     home = Home.find()
     verdict = _stage.upstream("assess")
     if outcome(verdict) != "PASSED":
-        gates = verdict.predicate.get("twinseal_gates", [])
-        failed = [gate.get("name", "?") for gate in gates if gate.get("result") != "PASSED"]
+        failed = candidate.failed_gates(verdict)
         raise GateRefusedError(
             f"verdict: expected PASSED, got {outcome(verdict) or 'none'} (failed gates: {', '.join(failed) or '?'})",
             remedy="Read reports/report.html. Change the data or the params, not the gates: what failed is not signed.",

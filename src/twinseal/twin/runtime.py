@@ -210,11 +210,11 @@ class _Unit:
             rul = self._model.guarded_answer(repaired, given, self._cycle, self._baseline)
         except DataError as error:
             return self._refused_prediction(str(error))
-        doubts, fewest = self._caveats(), self._model.contract.min_cycles
+        caveats, fewest = self._caveats(), self._model.contract.min_cycles
         mode = "plain" if self._baseline is None or self._model.networks.commissioned is None else "commissioned"
         widen = self._model.guard.widen if any(self._repaired) else 1.0
         low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
-        advice = "; ".join([_maintenance_advice(rul, self._model.rul_cap_cycles), *doubts])
+        advice = "; ".join([_maintenance_advice(rul, self._model.rul_cap_cycles), *caveats])
         weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
         readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
         return Prediction(
@@ -222,17 +222,17 @@ class _Unit:
         )
 
     def _caveats(self) -> list[str]:
-        doubts = []
+        caveats = []
         repaired, fewest = sum(self._repaired), self._model.contract.min_cycles
         if repaired:
             because = zip(self._flagged, self._rules, strict=True)
             names = ", ".join(f"{name} ({rule})" for name, rule in because)
             now = f", now {names}: check the sensor" if names else ""
             done = "repaired" if self._model.repairs else "doubted"
-            doubts.append(f"{repaired} of the last {len(self._repaired)} cycles were {done}{now}")
+            caveats.append(f"{repaired} of the last {len(self._repaired)} cycles were {done}{now}")
         if self._count < fewest:
-            doubts.append(f"a history of {self._count} cycles, fewer than {fewest}")
-        return doubts
+            caveats.append(f"a history of {self._count} cycles, fewer than {fewest}")
+        return caveats
 
     def _refused_prediction(self, reason: str) -> Prediction:
         advice = f"inspect now: {reason}"
