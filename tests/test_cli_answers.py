@@ -23,6 +23,7 @@ import pytest
 from tests.trust import scenes
 from tests.twin import deployment as deployments
 from tests.twin.deployment import CHANNELS, MODEL, Deployment
+from twinseal import console
 from twinseal.console import UNANSWERED, refusal_of
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
 from twinseal.registry.store import Store
@@ -45,6 +46,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console.out, "width", 200)  # the console may have been made by an earlier test
     shutil.copytree(ROOT / "policy", tmp_path / "policy")
 
 
