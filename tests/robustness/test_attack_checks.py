@@ -138,7 +138,7 @@ def test_every_flag_stands_in_the_documents_with_when_why_and_what_to_do() -> No
     raised = set(re.findall(r'Flag\(\s*"([a-z-]+)"', Path(attack_checks.__file__).read_text()))
     page = (Path(__file__).parents[2] / "docs" / "robustness" / "method.md").read_text()
     told: dict[str, list[str]] = {}
-    for head in ("| flag | raised if", "| flag | why"):
+    for head in ("| flag | raised if", "| flag | what it means"):
         for line in page.partition(head)[2].partition("\n\n")[0].splitlines()[2:]:
             name, *cells = line.strip("| ").split(" | ")
             told.setdefault(name, []).extend(cells)
