@@ -28,8 +28,9 @@ def main() -> int:
     try:
         acts.first_keys()
         acts.build(options.data)
-        with Server() as url:
+        with Server() as server:
             acts.approve_and_register()
+            url = server.address()
             acts.twin_pulls(url)
             recording = acts.attacker_records()
             acts.second_release()

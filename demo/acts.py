@@ -74,7 +74,6 @@ def second_release() -> None:
     run("dvc repro --force --single-item submit")
     for reviewer in REVIEWERS:
         run(f"twinseal approve --as {reviewer} --yes", quiet=True)
-    run("dvc repro", quiet=True)
     run("dvc repro")
 
 

@@ -73,14 +73,15 @@ def _environment() -> dict[str, str]:
 
 
 class Server:
-    """`mlflow server` over the local store, on a free port of the loopback, for the length of a with-block."""
+    """`mlflow server` over the local store, on a free port of the loopback, for the length of a with-block.
 
-    def __enter__(self) -> str:
-        act("MLflow's server starts; from here on it is the attacker's")
+    It takes ten seconds to start: `address` waits for it, and says so, when it is needed.
+    """
+
+    def __enter__(self) -> Server:
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        command = server_command(port)
-        console.print(f"[cyan]$ {command}[/]")
+            self._port = probe.getsockname()[1]
+        command = server_command(self._port)
         self._log = (HOME / "mlflow" / "server.log").open("w")
         self._process = subprocess.Popen(
             shlex.split(command),
@@ -89,7 +90,17 @@ class Server:
             env=_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
-        url = f"http://127.0.0.1:{port}"
+        return self
+
+    def address(self) -> str:
+        """Where it answers, once it does.
+
+        Raises:
+            StoryError: It did not start.
+        """
+        act("MLflow's server has started; from here on it is the attacker's")
+        console.print(f"[cyan]$ {server_command(self._port)}[/]")
+        url = f"http://127.0.0.1:{self._port}"
         self._wait(f"{url}/health")
         return url
 

@@ -71,8 +71,10 @@ def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: 
     """
     testbed, attacks = Testbed(model, prepared, threats), all_attacks()
     shares = _divide(attacks, workers)
+    shortest = min(range(len(shares)), key=lambda at: sum(attack.seconds for attack in shares[at]))
+    tasks = [(testbed, [attack.field for attack in share], at == shortest) for at, share in enumerate(shares)]
     with processes(len(shares)) as mapped:
-        parts = list(mapped(_run_share, [(testbed, [a.field for a in s], at == 0) for at, s in enumerate(shares)]))
+        parts = list(mapped(_run_share, tasks))
     results = {field: result for found, _ in parts for field, result in found.items()}
     lives = tuple(row for _, rows in parts for row in rows)
     fields = {field: result for field, result in results.items() if result is not None}

@@ -49,4 +49,4 @@ def keys(threats: Threats) -> Keys:
     return {"worst": frozenset(map(epsilon_key, threats.boosting.epsilon_sigma))}
 
 
-ATTACKS = (Attack("boosted_trees", run, keys, tests="worst", seconds=10),)
+ATTACKS = (Attack("boosted_trees", run, keys, tests="worst", seconds=12),)

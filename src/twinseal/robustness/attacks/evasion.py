@@ -305,6 +305,6 @@ def _noise(shape: tuple[int, ...], epsilon: float, threats: Threats) -> Iterator
 
 
 ATTACKS = (
-    Attack("evasion", run_plain, keys_plain, tests="attacks", seconds=60),
-    Attack("commissioned", run_commissioned, keys, tests="attacks", seconds=61),
+    Attack("evasion", run_plain, keys_plain, tests="attacks", seconds=13),
+    Attack("commissioned", run_commissioned, keys, tests="attacks", seconds=15),
 )

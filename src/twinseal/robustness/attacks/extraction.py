@@ -92,4 +92,4 @@ def _rises(target: Ensemble, student: RulNetwork, test: Windows, epsilon: float)
     return {"transfer_rise_cycles": rises[0], "direct_rise_cycles": rises[1]}
 
 
-ATTACKS = (Attack("extraction", run, keys, seconds=15),)
+ATTACKS = (Attack("extraction", run, keys, seconds=4),)

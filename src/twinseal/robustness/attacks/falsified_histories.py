@@ -197,4 +197,4 @@ def _falsify_rows(
     return false
 
 
-ATTACKS = (Attack("falsified_histories", run, keys, seconds=40),)
+ATTACKS = (Attack("falsified_histories", run, keys, seconds=9),)

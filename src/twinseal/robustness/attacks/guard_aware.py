@@ -229,4 +229,4 @@ class GuardReplay:
         return np.stack([look.flagged.any(axis=1) | (np.array(look.refusals) != "") for look in seen], axis=1)
 
 
-ATTACKS = (Attack("guard_aware", run, keys, seconds=40),)
+ATTACKS = (Attack("guard_aware", run, keys, seconds=11),)

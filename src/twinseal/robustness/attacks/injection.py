@@ -174,4 +174,4 @@ def _breaks_contract(raw: Doubles, false: Doubles, channels: tuple[str, ...], co
 _BOUNDS = ("minimum", "maximum", "max_change_per_cycle")
 
 
-ATTACKS = (Attack("injection", run, keys, tests="signatures", seconds=3),)
+ATTACKS = (Attack("injection", run, keys, tests="signatures", seconds=1),)

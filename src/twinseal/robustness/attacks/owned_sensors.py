@@ -243,4 +243,4 @@ def _gain(said: Floats, y: Floats, aim: Aim) -> Floats:
     return np.abs(said - y) if aim == "any" else said
 
 
-ATTACKS = (Attack("owned_sensors", run, keys, tests="by_count", seconds=30),)
+ATTACKS = (Attack("owned_sensors", run, keys, tests="by_count", seconds=10),)

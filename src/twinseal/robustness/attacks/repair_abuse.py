@@ -66,4 +66,4 @@ def _with_pattern(rows: Doubles, uphill: Doubles, pattern: Doubles) -> Doubles:
     return false
 
 
-ATTACKS = (Attack("repair_abuse", run, seconds=10),)
+ATTACKS = (Attack("repair_abuse", run, seconds=8),)
