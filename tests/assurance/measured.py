@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.measures.groups import with_examples
 from twinseal.measures.common import Accuracy, WorstCase
 from twinseal.measures.comparison import ComparisonMeasures, FamilyMeasures
 from twinseal.measures.keys import (
@@ -210,7 +211,8 @@ def median_certificate(liars: int) -> dict[Liars, WorstCase]:
 
 def robustness(*, commissioned: bool = True, liars: int = 0) -> RobustnessMeasures:
     """What evade measures of a family with or without an ensemble for the baseline, certified for so many liars."""
-    return RobustnessMeasures(
+    return with_examples(
+        RobustnessMeasures,
         evasion=evasion(8.3, 0.95, 1.0),
         commissioned=evasion(8.0, 0.25, 0.3, 1.2) if commissioned else None,
         median_certificate=median_certificate(liars) if liars else {},

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from hypothesis import strategies as st
 
 from twinseal.measures.quantity import Group
 from twinseal.measures.stages import STAGES
+
+G = TypeVar("G", bound=Group)
 
 NUMBERS = {
     float: st.floats(allow_nan=False, allow_infinity=False),
@@ -39,6 +41,29 @@ def drawn(kind: type[Group]) -> st.SearchStrategy[Any]:
     optional = {name for name, field in kind.model_fields.items() if not field.is_required()}
     fields = {name: _values(field.annotation) for name, field in kind.model_fields.items()}
     return st.builds(kind, **{k: v | st.none() if k in optional and _none(kind, k) else v for k, v in fields.items()})
+
+
+KEYS = ("eps-0.1", "liars-1", "k-1", "queries-100", "rounding-1", "size-1", "share-0.1", "a")
+
+
+def with_examples(kind: type[G], **known: Any) -> G:
+    """A group of `kind` with `known` fields; every other required one is an example, so that a new field needs none."""
+    fields = kind.model_fields.items()
+    others = {name: _example(field.annotation) for name, field in fields if field.is_required() and name not in known}
+    return kind(**known, **others)
+
+
+def _example(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, types.UnionType):
+        (annotation,) = (item for item in get_args(annotation) if item is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, Group):
+        return annotation(**{name: _example(field.annotation) for name, field in annotation.model_fields.items()})
+    if get_origin(annotation) is dict:
+        key, value = get_args(annotation)
+        literal = get_args(key) if get_origin(key) is Literal else ()
+        first = literal[0] if literal else next(text for text in KEYS if re.fullmatch(pattern(key), text))
+        return {first: _example(value)}
+    return () if get_origin(annotation) is tuple else annotation()
 
 
 def keys(annotation: Any) -> st.SearchStrategy[str]:

@@ -80,12 +80,14 @@ def mappings(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], se
     return {}
 
 
-def test_every_key_that_is_written_is_one_that_a_gate_may_name(result: BatteryResult, quick: Threats) -> None:
+def test_every_key_that_is_written_is_one_that_a_gate_may_name(
+    result: BatteryResult, quick: Threats, bed: Testbed
+) -> None:
     """And the other way round: but for the keys of channels, which the contract chooses, none is left unsaid."""
     writable = writable_keys(quick)
     written = {"/".join(path): keys for path, keys in mappings(result.measures).items()}
     fixed = {"evasion/flags/by_check", "commissioned/flags/by_check", "owned_sensors/by_count"}  # by the types
-    channels = {path for path in written if path.startswith(("owned_sensors/alone", "owned_sensors/pairs"))}
+    channels = {path for path, found in written.items() if found and found <= set(bed.model.channels)}
     assert set(written) - set(writable) == fixed | channels
     for path, keys in written.items():
         assert keys <= writable.get(path, keys), path
@@ -122,26 +124,30 @@ def test_the_tests_that_ran_are_the_single_entries_of_what_was_measured(result: 
             for key in by_epsilon
         }
         assert each == {name for name in names if name.startswith(f"{field}/")}
-    others = {name for name in names if not name.startswith(("evasion/", "commissioned/"))}
-    histories = measures.falsified_histories
-    assert others == {
-        *(f"injection/signatures/{name}" for name in measures.injection.signatures),
-        *(f"falsified_histories/experiment/{name}" for name in histories.experiment),
-        *(
-            f"falsified_histories/scenarios/{name}/{aim}/{size}"
-            for name, by_aim in histories.scenarios.items()
-            for aim, by_size in by_aim.items()
-            for size in by_size
-        ),
-        *(f"guard_aware/{key}" for key in measures.guard_aware),
-        "repair_abuse",
-        *(f"owned_sensors/by_count/{aim}/k-{k}" for aim in ("any", "healthy-washing") for k in (1, 2)),
-        "false_age",
-        *(f"boosted_trees/worst/{key}" for key in measures.boosted_trees.worst),
-        *(f"extraction/by_queries/{key}" for key in measures.extraction.by_queries),
-        *(f"extraction/by_rounding/{key}" for key in measures.extraction.by_rounding),
-        "membership",
-    }
+    for attack in all_attacks():
+        if attack.field not in ("evasion", "commissioned"):
+            own = {name for name in names if name.partition("/")[0] == attack.field}
+            assert own == single_entries(attack, getattr(measures, attack.field))
+
+
+def single_entries(attack: Attack, value: Any) -> set[str]:
+    """The names of the deepest groups under keys, found in the values alone; of a result without keys the field."""
+    within = getattr(value, attack.tests) if attack.tests else value
+    start = (attack.field, attack.tests) if attack.tests else (attack.field,)
+    found = {path for path in groups_under_keys(within, start) if path != (attack.field,)}
+    return {"/".join(path) for path in found if not any(other[: len(path)] == path != other for other in found)} or (
+        {attack.field} if value else set()
+    )
+
+
+def groups_under_keys(value: Any, path: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """The paths of groups that stand in mappings, at any depth."""
+    if isinstance(value, dict):
+        below = {at for key, item in value.items() for at in groups_under_keys(item, (*path, key))}
+        return below | {(*path, key) for key, item in value.items() if hasattr(item, "fields")}
+    if hasattr(value, "fields"):
+        return {at for name, item in value.fields().items() for at in groups_under_keys(item, (*path, name))}
+    return set()
 
 
 @pytest.mark.parametrize("attack", all_attacks(), ids=lambda attack: attack.field)
