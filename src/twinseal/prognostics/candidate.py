@@ -14,15 +14,19 @@ from twinseal.measures.keys import Mode
 from twinseal.measures.training import GuardMeasures, IntervalMeasures, TrainingMeasures
 from twinseal.prognostics import conformal
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates, evaluate, predictions
-from twinseal.prognostics.fitting import Epoch
+from twinseal.prognostics.fitting import Epoch, reproducible
 from twinseal.prognostics.gradient_boosting import boosting_estimates
 from twinseal.prognostics.metrics import measure
+from twinseal.prognostics.normaliser import F64
+from twinseal.prognostics.processes import processes
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 
 MODES: tuple[Mode, ...] = ("plain", "commissioned")
+Part = Callable[[Prepared, TrainParams, Contract], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +66,18 @@ def build_candidate(
     Raises:
         DataError: There are too few units, or training did not stay finite.
     """
-    networks, history = train(prepared, params, workers=workers, progress=progress)
-    boosting = boosting_estimates(prepared, seed=params.seed)
-    unseen = cross_validate(prepared, params, workers=workers)
+    tasks = [(part, prepared, params, contract) for part in (_cross_validate, _train, _calibrate, _boost)]
+    with processes(min(workers, 2)) as mapped:
+        unseen, (networks, history), guard, boosting = mapped(_compute, tasks)
+    for epoch in history if progress else ():
+        progress(epoch)  # type: ignore[misc]  # there is one
     folds = {mode: unseen[mode] for mode in MODES if mode in unseen}
     model = Model(
         networks,
         contract,
         prepared.normaliser,
         params.family,
-        calibrate_guard(prepared, contract),
+        guard,
         {str(mode): fit_intervals(fold, prepared.rul_cap_cycles) for mode, fold in folds.items()},
     )
     test = prepared.test
@@ -84,6 +90,29 @@ def build_candidate(
         guard=GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share),
     )
     return Candidate(model, measures, history, predictions(networks.plain, test, boosting))
+
+
+def _compute(task: tuple[Part, Prepared, TrainParams, Contract]) -> Any:
+    """One part of the candidate, in a process of its own: on one thread, as the stage is."""
+    part, prepared, params, contract = task
+    with reproducible(0):
+        return part(prepared, params, contract)
+
+
+def _cross_validate(prepared: Prepared, params: TrainParams, _contract: Contract) -> dict[str, OutOfFold]:
+    return cross_validate(prepared, params)
+
+
+def _train(prepared: Prepared, params: TrainParams, _contract: Contract) -> tuple[Networks, tuple[Epoch, ...]]:
+    return train(prepared, params)
+
+
+def _calibrate(prepared: Prepared, _params: TrainParams, contract: Contract) -> GuardParams:
+    return calibrate_guard(prepared, contract)
+
+
+def _boost(prepared: Prepared, params: TrainParams, _contract: Contract) -> F64:
+    return boosting_estimates(prepared, seed=params.seed)
 
 
 def calibrate_guard(prepared: Prepared, contract: Contract) -> GuardParams:
