@@ -98,7 +98,7 @@ def make_small(place: Path) -> None:
     threats["theft"] |= {"queries": [50], "rounding_cycles": [5]}
     threats["sensors"] |= {"most": 1, "steps": 2}
     threats["adaptive"] |= {"epsilon_sigma": [0.1], "rounds": 1, "steps": 20}
-    threats["boosting"] |= {"epsilon_sigma": [0.1], "rounds": 20, "queries": 20}
+    threats["attacks"]["boosted_trees"] |= {"epsilon_sigma": [0.1], "rounds": 20, "queries": 20}
     threats["scenarios"] = [item | {"sizes": item["sizes"][:1]} for item in threats["scenarios"][:2]]
     for attack in threats["evasion"]:
         attack |= {"epsilon_sigma": [0.1, 0.25], "pgd_steps": 5, "bim_steps": 3, "queries": 20}

@@ -131,12 +131,13 @@ def short(shipped: dict[str, Any]) -> dict[str, Any]:
     """Sections of the shipped threats, all attackers that the battery tries, each short."""
     every, asked, _ = shipped["evasion"]
     scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
+    trees = {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]}
     return {
         "evasion": [
             every | {"attacks": ["pgd", "strong"], "epsilon_sigma": [0.1, 0.25], "pgd_steps": 8},
             asked | {"epsilon_sigma": [0.1, 0.25], "queries": 20},
         ],
-        "boosting": shipped["boosting"] | {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]},
+        "attacks": shipped["attacks"] | {"boosted_trees": shipped["attacks"]["boosted_trees"] | trees},
         "adaptive": shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
         "sensors": shipped["sensors"] | {"most": 2, "steps": 3},
         "scenarios": scenarios[:1],

@@ -228,11 +228,11 @@ def test_trees_attacked_err_more_with_more_room_and_never_less_than_clean(bed: T
 
 def test_questions_and_transfer_both_count(bed: Testbed) -> None:
     """With a single question nothing is found by asking: what is left is what fools the network."""
-    boosting = bed.threats.boosting
+    own = bed.threats.attacks
     asked = boosted_trees.run(seeded(bed))
-    few = seeded(bed, boosting=boosting.model_copy(update={"queries": 10}))
+    few = seeded(bed, attacks=own | {"boosted_trees": own["boosted_trees"] | {"queries": 10}})
     assert boosted_trees.run(few).worst != asked.worst
-    blunt = seeded(bed, boosting=boosting.model_copy(update={"steps": 1}))
+    blunt = seeded(bed, attacks=own | {"boosted_trees": own["boosted_trees"] | {"steps": 1}})
     assert boosted_trees.run(blunt).worst != asked.worst
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError
+from twinseal.robustness.battery import check_own_threats
 from twinseal.robustness.threats import Threats
 from twinseal.telemetry.contract import Contract
 
@@ -17,8 +18,8 @@ POLICY = Path(__file__).parents[2] / "policy"
 def test_the_shipped_threats_load_and_name_every_attacker_in_words() -> None:
     threats = Threats.load(POLICY / "threats.yaml")
     words = [t.attacker for t in (*threats.evasion, *threats.scenarios, *threats.poisoning)]
-    others = (threats.sensors, threats.adaptive, threats.boosting, threats.theft, threats.injection)
-    words += [t.attacker for t in others]
+    others = (threats.sensors, threats.adaptive, threats.theft, threats.injection)
+    words += [t.attacker for t in others] + [entry["attacker"] for entry in threats.attacks.values()]
     assert [] == [text for text in words if len(text.split()) < 5]
     assert {"fgm", "bim", "pgd"} <= set(threats.evasion[0].attacks)
     assert {"any", "healthy-washing"} == set(threats.evasion[0].aims)
@@ -87,3 +88,26 @@ def test_a_policy_that_would_attack_nothing_is_refused(defect: str, shipped: dic
     place[path[-1]] = value
     with pytest.raises(ConfigError, match=message):
         parse(Threats, broken, "threats.yaml")
+
+
+TREES = "boosted_trees"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({TREES: {"queries": 5}}, f"attacks: {TREES}: .*queries: expected at least 10"),
+        ({TREES: {"query": 20}}, f"attacks: {TREES}: query: unknown key; did you mean 'queries'"),
+        ({TREES: {"epsilon_sigma": [float("nan")]}}, f"attacks: {TREES}: epsilon_sigma"),
+        ({TREES: None}, f"attacks: expected an entry for {TREES}, got"),
+        ({"other": {}}, "attacks: expected one of .*, got other"),
+    ],
+)
+def test_a_policy_without_an_allowed_entry_for_an_attack_is_refused(
+    entries: dict[str, Any], message: str, shipped: dict[str, Any], threats: Threats
+) -> None:
+    own = {key: entry for key, entry in shipped["attacks"].items() if entries.get(key, {}) is not None}
+    own |= {key: own.get(key, {}) | entry for key, entry in entries.items() if entry is not None}
+    check_own_threats(threats)
+    with pytest.raises(ConfigError, match=message):
+        check_own_threats(threats.model_copy(update={"attacks": own}))

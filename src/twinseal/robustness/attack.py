@@ -19,7 +19,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.histories import Histories, informative_channels
-from twinseal.robustness.threats import Threats
+from twinseal.robustness.threats import Attacker, Threats
 
 Result = Group | Mapping[str, Group] | None
 Keys = Mapping[str, frozenset[str]]
@@ -85,6 +85,7 @@ class Attack:
         run: The attack. It is called with torch's seed set and on one thread.
         keys: Which keys the mappings of its measures can have under a policy, by the path of each mapping.
         tests: The mapping of the result whose entries are single tests; "" for all mappings that it has.
+        threat: The type of its entry under `attacks` in policy/threats.yaml; None: it reads other sections.
         seconds: Roughly how long it takes on one core: the battery starts long ones first.
     """
 
@@ -92,6 +93,7 @@ class Attack:
     run: Callable[[Testbed], Result]
     keys: Callable[[Threats], Keys] = no_keys
     tests: str = ""
+    threat: type[Attacker] | None = None
     seconds: float = 1.0
 
     def names(self, result: Result) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
+from twinseal.errors import ConfigError
 from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.measures.training import GuardMeasures
 from twinseal.prognostics.checkpoint import Model
@@ -48,12 +49,31 @@ def all_attacks() -> tuple[Attack, ...]:
 
 
 def writable_keys(threats: Threats) -> Keys:
-    """Which keys each mapping of `RobustnessMeasures` can have under `threats`, by the path of the mapping."""
+    """Which keys each mapping of `RobustnessMeasures` can have under `threats`, by the path of the mapping.
+
+    Raises:
+        ConfigError: An attack's own entry in the policy is missing, unknown or not allowed.
+    """
+    check_own_threats(threats)
     found: dict[str, frozenset[str]] = {}
     for attack in all_attacks():
         for path, keys in attack.keys(threats).items():
             found["/".join(part for part in (attack.field, path) if part)] = keys
     return found
+
+
+def check_own_threats(threats: Threats) -> None:
+    """Refuse a policy whose `attacks` has no entry for an attack with a threat type of its own, or an entry for none.
+
+    Raises:
+        ConfigError: An entry is missing, unknown, or has a value that is not allowed.
+    """
+    kinds = {attack.field: attack.threat for attack in all_attacks() if attack.threat is not None}
+    for field in threats.attacks:
+        if field not in kinds:
+            raise ConfigError(f"threats: attacks: expected one of {sorted(kinds)}, got {field}")
+    for field, kind in kinds.items():
+        threats.own(field, kind)
 
 
 def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: int = 1) -> BatteryResult:
@@ -69,6 +89,7 @@ def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: 
         EvidenceError: An attack could not run, or an estimate is not finite.
         ConfigError: The policy has no entry for the asset, or names a channel that it has not.
     """
+    check_own_threats(threats)
     testbed, attacks = Testbed(model, prepared, threats), all_attacks()
     shares = _divide(attacks, workers)
     shortest = min(range(len(shares)), key=lambda at: sum(attack.seconds for attack in shares[at]))

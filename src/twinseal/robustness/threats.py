@@ -13,11 +13,13 @@ each asset; an asset without an entry is refused, not skipped: an attack that is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from twinseal.config import Settings, load
+from twinseal.config import Settings, load, parse
 from twinseal.errors import ConfigError
 from twinseal.measures.keys import Name
+
+T = TypeVar("T", bound="Attacker")
 
 Method = Literal["fgm", "bim", "pgd"]
 AttackName = Literal["fgm", "bim", "pgd", "pgd-smoothed", "strong", "square", "transfer"]
@@ -42,7 +44,7 @@ class Attacker(Settings):
         Raises:
             ValueError: Something is empty, given twice, not positive, or does not rise.
         """
-        _say(self.name and self.attacker, "expected a name and an attacker in words")
+        require(self.name and self.attacker, "expected a name and an attacker in words")
 
 
 class EvasionThreat(Attacker):
@@ -72,12 +74,12 @@ class EvasionThreat(Attacker):
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a battery that would attack nothing."""
         super().model_post_init(_context)
-        _say(_distinct(self.attacks), "attacks: expected at least one, each once")
-        _say(_distinct(self.aims), "aims: expected at least one, each once")
+        require(is_distinct(self.attacks), "attacks: expected at least one, each once")
+        require(is_distinct(self.aims), "aims: expected at least one, each once")
         two = len(self.epsilon_sigma) >= 2
-        _say(two and _rising(self.epsilon_sigma), "epsilon_sigma: expected at least two budgets above 0, rising")
-        _say(min(self.bim_steps, self.pgd_steps, self.restarts) >= 1, "steps, restarts: expected at least 1")
-        _say(self.queries >= 10, "queries: expected at least 10")
+        require(two and is_rising(self.epsilon_sigma), "epsilon_sigma: expected at least two budgets above 0, rising")
+        require(min(self.bim_steps, self.pgd_steps, self.restarts) >= 1, "steps, restarts: expected at least 1")
+        require(self.queries >= 10, "queries: expected at least 10")
 
 
 class SensorThreat(Attacker):
@@ -96,7 +98,7 @@ class SensorThreat(Attacker):
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a threat that does nothing."""
         super().model_post_init(_context)
-        _say(
+        require(
             1 <= self.most <= 16 and self.steps >= 1 and self.far_cycles > 0, "expected 1 to 16 sensors, a step, a way"
         )
 
@@ -118,8 +120,8 @@ class TheftThreat(Attacker):
         """Refuse a theft of nothing."""
         super().model_post_init(_context)
         for numbers in (self.queries, self.rounding_cycles):
-            _say(_rising(numbers), "queries, rounding_cycles: expected at least one above 0, rising")
-        _say(
+            require(is_rising(numbers), "queries, rounding_cycles: expected at least one above 0, rising")
+        require(
             self.epsilon_sigma > 0 and max(self.queries) <= 100_000, "expected a budget above 0, at most 100000 queries"
         )
 
@@ -148,12 +150,12 @@ class ScenarioThreat(Attacker):
         """Refuse a scenario in which nothing happens."""
         super().model_post_init(_context)
         sized = self.kind in ("shift", "ramp", "drift")
-        _say(self.rows >= 1 and _distinct(self.sizes), "expected at least one row, and sizes, each once")
-        _say(
+        require(self.rows >= 1 and is_distinct(self.sizes), "expected at least one row, and sizes, each once")
+        require(
             all(size > 0 for size in self.sizes) == sized, "sizes: expected some above 0, or none for replay and stuck"
         )
-        _say(
-            _distinct(self.aims) and (sized or "any" not in self.aims),
+        require(
+            is_distinct(self.aims) and (sized or "any" not in self.aims),
             "aims: expected at least one, each once; replay and stuck have one way: healthy-washing",
         )
 
@@ -176,33 +178,8 @@ class AdaptiveThreat(Attacker):
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse an attacker who does nothing."""
         super().model_post_init(_context)
-        _say(min(self.rows, self.rounds, self.steps) >= 1, "rows, rounds, steps: expected at least 1")
-        _say(_rising(self.epsilon_sigma), "epsilon_sigma: expected at least one budget above 0, rising")
-
-
-class BoostingThreat(Attacker):
-    """An attacker of the boosted trees that stand beside the network in the report, to compare what robustness buys.
-
-    Attributes:
-        aims: any, healthy-washing.
-        epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
-        rounds: Of the boosting, as the baseline has them.
-        queries: Questions about each window; trees have no gradient.
-        steps: Of the attack on the network, whose result is tried on the trees as well.
-    """
-
-    aims: tuple[Aim, ...]
-    epsilon_sigma: tuple[float, ...]
-    rounds: int
-    queries: int
-    steps: int
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Refuse an attack on nothing."""
-        super().model_post_init(_context)
-        _say(_distinct(self.aims), "aims: expected at least one, each once")
-        _say(_rising(self.epsilon_sigma), "epsilon_sigma: expected at least one budget above 0, rising")
-        _say(min(self.rounds, self.steps) >= 1 and self.queries >= 10, "expected a round, a step, 10 queries at least")
+        require(min(self.rows, self.rounds, self.steps) >= 1, "rows, rounds, steps: expected at least 1")
+        require(is_rising(self.epsilon_sigma), "epsilon_sigma: expected at least one budget above 0, rising")
 
 
 class Injection(Settings):
@@ -236,10 +213,10 @@ class Injection(Settings):
         Raises:
             ValueError: No sensor, or one twice; percentages not positive or out of order; no cycles.
         """
-        _say(_distinct(self.sensors), "sensors: expected at least one, each once")
+        require(is_distinct(self.sensors), "sensors: expected at least one, each once")
         low, high = self.random_percent
-        _say(self.biased_percent > 0 and 0 < low <= high, "percent: expected biased > 0 and 0 < least <= most")
-        _say(min(self.continuous_from_cycle, self.interim_cycles) >= 1, "cycles: expected at least 1")
+        require(self.biased_percent > 0 and 0 < low <= high, "percent: expected biased > 0 and 0 < least <= most")
+        require(min(self.continuous_from_cycle, self.interim_cycles) >= 1, "cycles: expected at least 1")
 
 
 class Trigger(Settings):
@@ -261,7 +238,7 @@ class Trigger(Settings):
         Raises:
             ValueError: The shift is zero or no row has it.
         """
-        _say(self.shift_sigma != 0 and self.rows >= 1, "trigger: expected a shift other than 0 in at least 1 row")
+        require(self.shift_sigma != 0 and self.rows >= 1, "trigger: expected a shift other than 0 in at least 1 row")
 
 
 class AssetThreats(Settings):
@@ -279,7 +256,7 @@ class InjectionThreat(Attacker):
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a threat without a direction."""
         super().model_post_init(_context)
-        _say(_distinct(self.directions), "directions: expected at least one, each once")
+        require(is_distinct(self.directions), "directions: expected at least one, each once")
 
 
 class PoisoningThreat(Attacker):
@@ -297,7 +274,7 @@ class PoisoningThreat(Attacker):
         """Refuse a poisoning of nobody."""
         super().model_post_init(_context)
         inside = all(a < b for a, b in zip((0.0, *self.shares), (*self.shares, 1.0), strict=True))
-        _say(bool(self.shares) and inside, "shares: expected at least one, rising, between 0 and 1")
+        require(bool(self.shares) and inside, "shares: expected at least one, rising, between 0 and 1")
 
 
 class Sanity(Settings):
@@ -319,8 +296,8 @@ class Sanity(Settings):
         Raises:
             ValueError: No draw of noise, an effect of nothing, or a share of 1.
         """
-        _say(self.noise_draws >= 1 and self.least_effect_cycles > 0, "expected noise_draws >= 1, least_effect > 0")
-        _say(0 <= self.most_zero_gradients_share < 1, "most_zero_gradients_share: expected a share below 1")
+        require(self.noise_draws >= 1 and self.least_effect_cycles > 0, "expected noise_draws >= 1, least_effect > 0")
+        require(0 <= self.most_zero_gradients_share < 1, "most_zero_gradients_share: expected a share below 1")
 
 
 class Threats(Settings):
@@ -338,11 +315,11 @@ class Threats(Settings):
     sensors: SensorThreat
     scenarios: tuple[ScenarioThreat, ...]
     adaptive: AdaptiveThreat
-    boosting: BoostingThreat
     theft: TheftThreat
     injection: InjectionThreat
     poisoning: tuple[PoisoningThreat, ...]
     assets: dict[str, AssetThreats]
+    attacks: dict[str, dict[str, Any]]
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a policy without attackers.
@@ -350,10 +327,10 @@ class Threats(Settings):
         Raises:
             ValueError: A list is empty or names something twice; a number is not positive.
         """
-        _say(_distinct([threat.name for threat in self.evasion]), "evasion: expected threats, each name once")
-        _say(_distinct([threat.name for threat in self.scenarios]), "scenarios: expected threats, each name once")
-        _say(_distinct([threat.name for threat in self.poisoning]), "poisoning: expected threats, each name once")
-        _say(self.seed >= 0 and self.retrain_epochs >= 1, "expected seed >= 0 and retrain_epochs >= 1")
+        require(is_distinct([threat.name for threat in self.evasion]), "evasion: expected threats, each name once")
+        require(is_distinct([threat.name for threat in self.scenarios]), "scenarios: expected threats, each name once")
+        require(is_distinct([threat.name for threat in self.poisoning]), "poisoning: expected threats, each name once")
+        require(self.seed >= 0 and self.retrain_epochs >= 1, "expected seed >= 0 and retrain_epochs >= 1")
 
     @classmethod
     def load(cls, path: Path) -> Threats:
@@ -363,6 +340,16 @@ class Threats(Settings):
             ConfigError: It is absent, or says what cannot be.
         """
         return load(cls, path)
+
+    def own(self, field: str, kind: type[T]) -> T:
+        """The threat of the attack that fills the measures `field`, in the type that stands beside its code.
+
+        Raises:
+            ConfigError: There is no entry for it under `attacks`, or a value in it is not allowed.
+        """
+        if field not in self.attacks:
+            raise ConfigError(f"threats: attacks: expected an entry for {field}, got {sorted(self.attacks)}")
+        return parse(kind, self.attacks[field], f"threats: attacks: {field}")
 
     def asset(self, name: str) -> AssetThreats:
         """What an attacker of the asset called `name` chooses.
@@ -378,15 +365,21 @@ class Threats(Settings):
         return self.assets[name]
 
 
-def _say(holds: object, message: str) -> None:
+def require(holds: object, message: str) -> None:
+    """Refuse a threat for which a condition does not hold.
+
+    Raises:
+        ValueError: With `message`; the reader of settings turns it into a `ConfigError`.
+    """
     if not holds:
         raise ValueError(message)
 
 
-def _distinct(items: Any) -> bool:
+def is_distinct(items: Any) -> bool:
+    """Whether there is at least one item, and each only once."""
     return len(items) > 0 and len(set(items)) == len(items)
 
 
-def _rising(numbers: tuple[float, ...]) -> bool:
+def is_rising(numbers: tuple[float, ...]) -> bool:
     """Whether there are some, each above the one before and the first above 0."""
     return bool(numbers) and all(a < b for a, b in zip((0.0, *numbers), numbers, strict=False))

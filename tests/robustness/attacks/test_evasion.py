@@ -114,8 +114,9 @@ def test_flags_are_counted_by_check_and_told_one_by_one(runs: AttackRuns) -> Non
 def test_the_curve_begins_at_the_clean_network_and_has_a_row_for_each_budget(
     evasion: EvasionMeasures, runs: AttackRuns, testbed: Testbed, make_threats: Callable[..., Threats]
 ) -> None:
-    boosting = testbed.threats.boosting.model_copy(update={"rounds": 10, "queries": 10, "steps": 1})
-    quick = replace(testbed, threats=testbed.threats.model_copy(update={"boosting": boosting}))
+    own = testbed.threats.attacks
+    short = {"boosted_trees": own["boosted_trees"] | {"rounds": 10, "queries": 10, "steps": 1}}
+    quick = replace(testbed, threats=testbed.threats.model_copy(update={"attacks": own | short}))
     trees = boosted_trees.run(quick)
     rows = curve(RobustnessMeasures.model_construct(evasion=evasion, boosted_trees=trees))
     assert [0.0, *budgets(runs)] == [row["epsilon_sigma"] for row in rows]

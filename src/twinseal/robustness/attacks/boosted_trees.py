@@ -8,6 +8,8 @@ trees stand is at most what they are seen to stand here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
@@ -20,12 +22,40 @@ from twinseal.robustness.attack import Attack, Keys, Testbed
 from twinseal.robustness.methods.gradient import Box, attack
 from twinseal.robustness.methods.square import search
 from twinseal.robustness.target import NetworkTarget, PredictorTarget, estimates
-from twinseal.robustness.threats import Threats
+from twinseal.robustness.threats import Aim, Attacker, Threats, is_distinct, is_rising, require
+
+FIELD = "boosted_trees"
+
+
+class BoostingThreat(Attacker):
+    """An attacker of the boosted trees that stand beside the network in the report, to compare what robustness buys.
+
+    Attributes:
+        aims: any, healthy-washing.
+        epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
+        rounds: Of the boosting, as the baseline has them.
+        queries: Questions about each window; trees have no gradient.
+        steps: Of the attack on the network, whose result is tried on the trees as well.
+    """
+
+    aims: tuple[Aim, ...]
+    epsilon_sigma: tuple[float, ...]
+    rounds: int
+    queries: int
+    steps: int
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse an attack on nothing."""
+        super().model_post_init(_context)
+        require(is_distinct(self.aims), "aims: expected at least one, each once")
+        require(is_rising(self.epsilon_sigma), "epsilon_sigma: expected at least one budget above 0, rising")
+        require(min(self.rounds, self.steps) >= 1, "rounds, steps: expected at least 1")
+        require(self.queries >= 10, "queries: expected at least 10")
 
 
 def run(testbed: Testbed) -> BoostedTrees:
     """Attack gradient boosting fitted on the training windows: by questions, and by what fools the network."""
-    prepared, threat, seed = testbed.prepared, testbed.threats.boosting, testbed.threats.seed
+    prepared, threat, seed = testbed.prepared, testbed.threats.own(FIELD, BoostingThreat), testbed.threats.seed
     evaluation_set = testbed.evaluation_set
     x, y = evaluation_set.windows.batch(), evaluation_set.truth
     trees = PredictorTarget(fit_boosting(prepared, seed=seed, rounds=threat.rounds), evaluation_set.windows.context())
@@ -46,7 +76,7 @@ def run(testbed: Testbed) -> BoostedTrees:
 
 def keys(threats: Threats) -> Keys:
     """Which ε its measures have."""
-    return {"worst": frozenset(map(epsilon_key, threats.boosting.epsilon_sigma))}
+    return {"worst": frozenset(map(epsilon_key, threats.own(FIELD, BoostingThreat).epsilon_sigma))}
 
 
-ATTACKS = (Attack("boosted_trees", run, keys, tests="worst", seconds=12),)
+ATTACKS = (Attack(FIELD, run, keys, tests="worst", threat=BoostingThreat, seconds=12),)
