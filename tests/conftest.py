@@ -5,6 +5,7 @@ Under xdist each worker makes its own; tests/timing.py says which files run on o
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,10 @@ from tests.warm import Warm
 from twinseal.trust.root.home import Home
 
 pytest_plugins = ("tests.timing",)
+
+# A suite started in the background (`make check &` in a script) inherits an ignored SIGINT, and its programs from it:
+# tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
