@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from demo.stage_hand import TRANSCRIPT
 
 README = Path("README.md")
+WIDTH = 120
 BLOCK = re.compile(r"(<!-- demo: begin -->\n```text\n).*?(```\n<!-- demo: end -->)", re.DOTALL)
 DURATION = re.compile(r"(make demo .*: )about [0-9]+ minutes?")
 
@@ -52,7 +54,17 @@ def rewritten(readme: str, transcript: str) -> str:
 
 def _refusal(lines: str) -> str:
     kept = [line for line in lines.splitlines() if line.startswith(("$ twinseal pull", "  refused", "   ", "  what"))]
+    kept = [folded for line in kept for folded in _fold(line)]
     return "\n".join([*kept, "refused, and the twin still runs the model that it had", ""])
+
+
+def _fold(line: str) -> list[str]:
+    """A line in the width of a page, its continuation below the message."""
+    if len(line) <= WIDTH or not line.startswith("  "):
+        return [line]
+    start = re.match(r" *\S.*?  +|", line)
+    indent = " " * (start.end() if start else 0)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True, break_long_words=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What no machine does: become less worn. Whether the wear of a machine has fallen, and whether that was undone.
+"""Wear of a machine never falls. Whether the measured wear has fallen, and whether that fall was undone later.
 
 The wear of a row is `w·x` (see `parameters`). Its averages over the newest rows are compared with the highest averages
 of older rows, which the longest average no longer covers. A fall deeper than its threshold stays open until two

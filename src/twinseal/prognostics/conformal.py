@@ -1,4 +1,4 @@
-"""Prediction intervals: between what the remaining life is in nine cases of ten, whatever the network.
+"""Prediction intervals: a range that contains the true remaining life in nine cases of ten, for any network.
 
 Split conformal prediction (Lei et al., Distribution-Free Predictive Inference for Regression, 2018) with the residuals
 of networks that had not seen the unit (cross-conformal: Vovk 2015; Barber et al., Predictive Inference with the

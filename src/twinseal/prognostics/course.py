@@ -1,4 +1,4 @@
-"""Courses: the way of networks of one shape through their windows, step by step, at the same time.
+"""Courses: the training of several networks of one shape, step by step, at the same time.
 
 A course is what one network has for itself: its windows in an order of its own, its features in its own scale, noise
 and dropout from its own generator, and a schedule as long as it needs. `Together` takes a step of each at once

@@ -1,4 +1,4 @@
-"""What a network says about windows, and between what an attacker can push it: the numbers that evidence reports.
+"""What a network estimates for windows, and how far an attacker can move it: the numbers that evidence reports.
 
 Estimates are measured as the network gives them, neither floored nor capped; what the twin shows (`Model.predict`) is
 clipped to [0, cap], which holds every true value, so it errs no more than what is measured here.

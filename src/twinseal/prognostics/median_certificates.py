@@ -1,7 +1,7 @@
-"""Certificates of a median: what nobody can exceed who holds r of its members, whatever those say.
+"""Certificates of a median: the highest and lowest value it can have if an attacker controls r of its members.
 
-A member is in an attacker's hand when he holds one of the sensors that it reads (members on disjoint sensors: a
-liar's sensors are those of one group), or when he wrote the history of a unit that it learned from (members on
+An attacker controls a member by controlling one of the sensors that it reads (members on disjoint sensors: a
+liar's sensors are those of one group), or by writing the history of a unit that it learned from (members on
 disjoint units: Levine & Feizi, Deep Partition Aggregation: Provable Defense against General Poisoning Attacks, 2021;
 here with a median in place of a vote). The other members say what they would have said anyway: a unit is assigned to
 training, and to its part, by its own name; each part is normalised by its own units, and is fitted from them, the

@@ -1,6 +1,6 @@
-"""Raw rows: what training units said before anything that other units have a hand in was done to it.
+"""Raw rows: the readings of training units, before any step that depends on other units.
 
-What a certificate against poisoned units rests on is made from these, see `training.in_own_units`.
+A certificate against poisoned units is made from these, see `training.in_own_units`.
 """
 
 from __future__ import annotations

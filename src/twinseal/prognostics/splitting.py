@@ -1,4 +1,4 @@
-"""Splitting: which units train, which are watched, which are tested; each by its own name, so that none moves another.
+"""Splitting: units for training, validation and test. Each unit is assigned by its own name, so none moves another.
 
 Drawn by lot from a list, a unit that is added, or set aside by screening, would deal all others anew, and with them the
 parts of a certificate against poisoned units (Levine & Feizi, Deep Partition Aggregation, 2021, section 3.1: where a

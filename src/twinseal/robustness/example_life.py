@@ -1,4 +1,4 @@
-"""One machine's whole life under each attack, as a twin would have told it: an example for the eye, not a measure.
+"""One machine's whole life under each attack, as a twin would have shown it: an example to look at, not a measure.
 
 The unit is chosen so that it does not flatter: of those that training never saw, the one whose error is the median.
 Every attack here is one history, which the guard sees row by row as it would in the plant; attacks that change each

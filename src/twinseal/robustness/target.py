@@ -1,7 +1,7 @@
-"""Who is attacked: anything that says how long windows have left, with the context of each window held fast.
+"""The target of an attack: anything that estimates the remaining life of windows. Each window's context is fixed.
 
-An attacker of readings does not hold the age or the trusted baseline of a unit, so they are bound to the window that
-they belong to, and no attack sees them.
+An attacker of readings does not control the age or the trusted baseline of a unit. They belong to their window, and no
+attack sees them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Trees: attacks on the boosted trees that stand beside the network in the report, so that both are compared fairly.
+"""Boosted trees: attacks on gradient boosting, the usual alternative to the network, so that both are compared fairly.
 
-Trees have no gradient. Their attacker asks (`search`: every question about a window costs him one answer), and tries on
-them what moves the network, which has learned the same thing (transfer: Papernot, McDaniel & Goodfellow,
-Transferability in Machine Learning, 2016). Both are lower bounds, and there is no certificate beside them: what the
-trees stand is at most what they are seen to stand here.
+Trees have no gradient. The attacker queries them (square attack), and also tries on them the windows that fool the
+network (transfer: Papernot, McDaniel & Goodfellow, Transferability in Machine Learning, 2016). Trees have no
+certificate: the true worst case can be larger than the one that is found here.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Theft: what somebody who may only ask a twin learns of its model.
+"""Extraction: how much of the model an attacker learns who can only query the twin.
 
-Extraction: he labels telemetry of his own with the twin's answers and trains a network on them (Tramèr et al.,
-Stealing Machine Learning Models via Prediction APIs, 2016; Orekondy et al., Knockoff Nets, 2019). Measured by how
-close his student comes to the model, to the truth, and by what the student is worth as a surrogate: a strong attack
-on it, tried on the model. ART's own extraction attacks (Copycat CNN, Knockoff Nets, functionally equivalent
-extraction; ART 1.20.1) ask for a classifier and refuse a regressor, so the student is ours.
+The attacker labels own telemetry with the twin's answers and trains a student network on it (Tramèr et al., Stealing
+Machine Learning Models via Prediction APIs, 2016; Orekondy et al., Knockoff Nets, 2019). Measured: how close the
+student is to the model and to the truth, and how well it works as a surrogate (a strong attack on the student, tried
+on the model). ART's extraction attacks (Copycat CNN, Knockoff Nets, functionally equivalent extraction; ART 1.20.1)
+need a classifier and refuse a regressor, so the student is ours.
 
-The twin's defence is to answer coarsely (whole cycles, or more) and seldom: one answer a unit and cycle, and no more
-than `twin.runtime.MAX_UNITS` units. What each is worth is measured, not promised.
+The twin's defence is to give rounded answers (whole cycles, or coarser) and few of them: one answer per unit and cycle,
+and at most `twin.runtime.MAX_UNITS` units. The effect of each is measured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Ages: whoever may say which cycle it is. An attacker of readings does not hold that; this is for one who does.
+"""False age: the attacker reports a wrong cycle number. Attackers of readings cannot do this; this one can.
 
-The twin refuses ages beyond the oldest that training saw, so these are all that he can choose from.
+The twin refuses an age above the oldest one in training, so the attacker can choose among the ages up to it.
 """
 
 from __future__ import annotations

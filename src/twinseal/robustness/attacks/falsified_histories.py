@@ -1,12 +1,12 @@
-"""Scenarios: whole histories falsified, and what becomes of the estimate without the guard and with it.
+"""Falsified histories: whole histories of units are changed, and estimates are compared without the guard and with it.
 
-The experiment of Mode, Calyam & Hoque (2020) as the authors have it: units that have run long enough, a few sensors
-off by a percentage from some cycle on, for good or for twenty cycles. Beside it harder ones
-(`threats.ScenarioThreat`), among them those in which many sensors move together as they would in a healthier machine:
-there the guard is blind, and the numbers say so.
+First the experiment of Mode, Calyam & Hoque (2020) as published: units that have run long enough, a few sensors wrong
+by some percent from one cycle on, for ever or for twenty cycles. Then harder scenarios (`threats.ScenarioThreat`). In
+some of them many sensors move together as in a healthier machine: the guard cannot notice these, and the numbers show
+it.
 
-With the guard, what it replaces is replaced, and where it abstains the twin answers 0, inspect now: an abstention
-misses no failure, and is no estimate, so it is left out of the error and counted by itself.
+With the guard, its repairs are used. Where it abstains, the twin answers 0 (inspect now). An abstention misses no
+failure and is not an estimate, so it does not count in the error; abstentions are counted separately.
 """
 
 from __future__ import annotations

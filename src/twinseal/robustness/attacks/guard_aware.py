@@ -1,19 +1,18 @@
-"""Adaptive: an attacker who knows the network and the guard, and says nothing that the guard would notice.
+"""Guard-aware: an attacker who knows the network and the guard, and makes only changes that the guard does not notice.
 
-A defence is worth what is left of it once it is known (Tramèr, Carlini, Brendel & Madry, On Adaptive Attacks to
-Adversarial Example Defenses, 2020). He holds the last rows of a history, each reading within ε of what was read and
-within the contract, and raises the estimate as far as the guard lets him.
+A defence must hold when the attacker knows it (Tramèr, Carlini, Brendel & Madry, On Adaptive Attacks to Adversarial
+Example Defenses, 2020). The attacker changes the last rows of a history, each reading by at most ε and within the
+contract, and raises the estimate as far as possible without a flag of the guard.
 
-What the guard looks at is linear in the readings (`methods.stealth_constraints`), and the network nearly is, so his
-task is nearly a linear programme: climb along the gradient, stay where the guard is silent, take the gradient there,
-and again. That is solved for all units and sizes at once by ADMM (Stellato et al., OSQP: an Operator Splitting Solver
-for Quadratic Programs, 2020, algorithm 1). Steps by sign with a penalty find a tenth of it: they do not follow a
-constraint.
+The guard's tests are linear in the readings (`methods.stealth_constraints`) and the network is nearly linear, so the
+task is nearly a linear programme: take the gradient, move along it within the constraints, repeat. It is solved for all
+units and sizes together by ADMM (Stellato et al., OSQP: an Operator Splitting Solver for Quadratic Programs, 2020,
+algorithm 1). Sign steps with a penalty find a tenth of it, because they do not follow a constraint.
 
-All this is still his model of the guard and not the guard. What he found is shown to the real one, and moved back
-towards the truth, unit by unit, until it says nothing in any row in which it said nothing about the truth.
+The constraints are a model of the guard. So each result is given to the real guard, and moved back towards the true
+readings, unit by unit, until the guard flags no row that it did not flag in the true readings.
 
-Not here: sensors that he does not hold, and rows before the last. The first PADDING_ROWS of a unit stay as they are.
+Unchanged: sensors that the attacker does not control, earlier rows, and the first PADDING_ROWS of a unit.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ def falsify(
     found, best = [], [rows.copy() for rows in histories.rows]
     for size in threat.epsilon_sigma:
         change = strong_attack(target, x, _box(model, histories, size, held), constraints, threat)
-        now = _within_silence(replay, histories, change.double().numpy())
+        now = _move_until_unnoticed(replay, histories, change.double().numpy())
         gained = answers(model, histories, now, baselines) > answers(model, histories, best, baselines)
         best = [new if more else old for new, old, more in zip(now, best, gained, strict=True)]
         found.append(best)
@@ -182,7 +181,7 @@ def _box(model: Model, histories: Histories, epsilon_sigma: float, held: int) ->
     return Box(torch.from_numpy(low.astype(np.float32)), torch.from_numpy(high.astype(np.float32)))
 
 
-def _within_silence(replay: GuardReplay, histories: Histories, changes: Doubles) -> list[Doubles]:
+def _move_until_unnoticed(replay: GuardReplay, histories: Histories, changes: Doubles) -> list[Doubles]:
     """Of each unit as much of its change as the real guard says nothing about, by halving."""
     least, most = np.zeros(len(changes)), np.ones(len(changes))
     share = most.copy()

@@ -1,9 +1,9 @@
-"""Membership: whether somebody with a unit's telemetry and its fate can tell that the model was trained on it.
+"""Membership: whether an attacker with a unit's telemetry and true life can tell that the model was trained on it.
 
-By the loss alone (Yeom et al., Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting, 2018): what
-a model was trained on, it errs less about. Reported as Carlini et al. (Membership Inference Attacks From First
-Principles, 2022) ask for: not only on average (AUC) but by how many members are told for sure (true positives at one
-per cent of false ones), for windows and for whole units. ART's black-box attack (boosted trees on the loss;
+By the loss alone (Yeom et al., Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting, 2018): a
+model errs less on its training data. Reported as Carlini et al. (Membership Inference Attacks From First Principles,
+2022) recommend: not only the average (AUC) but also the true-positive rate at one per cent of false positives, for
+windows and for whole units. ART's black-box attack (boosted trees on the loss;
 `input_type='loss'` is the only one of its inputs that works on regressors in ART 1.20.1) is run beside it, by
 `art_adapter`.
 

@@ -1,8 +1,8 @@
-"""Few sensors, wholly owned: whoever holds k of them may let them say anything that the machine could show.
+"""Owned sensors: the attacker controls k sensors, which report any value within their physical range.
 
-Which sensors are held is the attacker's choice, window by window. He tries each alone, keeps the best, tries each
-other beside it, and so on: greedy, so for two and more it is a lower bound of what the best choice would do. For one
-sensor it is exact as far as the attack within the physical range is.
+The attacker chooses the sensors for each window: first the best single sensor, then the best second one beside it, and
+so on. This greedy choice is a lower bound of the worst case for two and more sensors. For one sensor all choices are
+tried.
 """
 
 from __future__ import annotations

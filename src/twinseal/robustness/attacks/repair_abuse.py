@@ -1,11 +1,10 @@
-"""Provoked: who stays within ε and makes the guard replace what is honest.
+"""Repair abuse: an attacker within ε makes the guard replace honest readings.
 
-The certificate of a network is about the rows that reach it. A guard that repairs stands before it: by a pattern small
-enough to be within ε, and odd enough for one channel to disagree with the others, an attacker has an honest reading
-replaced, and the estimate from repaired rows may lie outside of what is certified for the rows as they came. So a
-repair may only shorten a life (`Model.guarded_answer`). Here it is tried: steepest ascent, and in the last rows the
-pattern that makes one channel disagree most, for each channel and either way (z is linear in the row, see
-`guard.parameters`).
+The certificate of a network holds for the rows that reach it, and a guard that repairs rows comes first. A pattern
+within ε can make one channel disagree with the others, so that the guard replaces an honest reading; the estimate from
+repaired rows can then be outside the certified range of the original rows. Therefore a repair may only shorten the
+estimated life (`Model.guarded_answer`). This attack tests that: steepest ascent, and in the last rows the pattern that
+makes one channel disagree most, for each channel and both directions (z is linear in the row, see `guard.parameters`).
 """
 
 from __future__ import annotations

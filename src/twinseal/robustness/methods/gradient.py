@@ -1,17 +1,17 @@
-"""The engine: attacks on a regressor, all windows at once, for what ART does not offer there.
+"""Gradient attacks on a regressor, all windows at once, for what ART does not offer for regressors.
 
-Gradient attacks climb: they move every reading within its box so that the estimate rises, or falls.
+They change every reading within its box so that the estimate rises, or falls.
 
     plain      fixed steps from the window itself: BIM (Kurakin 2017) and PGD (Madry 2018) as ART has them, see `ascend`
     strong     several starts, momentum, and steps that are halved where nothing is gained any more: APGD (Croce & Hein,
                Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks, 2020,
                algorithm 1, with f itself as the objective)
 
-A box has a low and a high end for each reading. An ε-box lies around the window; whoever owns a sensor has the whole
-physical range of it. Whatever is tried, the best version of each window is kept, and the window itself is among those
-tried: no attack helps its target. `any` error is a climb and a descent, and whichever ends further from the truth.
+A box has a lowest and a highest value for each reading. An ε-box lies around the window; for an owned sensor the box is
+its whole physical range. The worst version of each window is kept, and the unchanged window is one of them, so no
+attack improves the estimate. The aim `any` raises and lowers the estimate, and keeps the result with the larger error.
 
-Nothing is random but the starts, and those come from the seed.
+Only the starts are random, and they come from the seed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Black box: an attacker who can only ask, and counts his questions.
+"""Square attack: black box. The attacker can only query the target, and queries are counted.
 
-Random search with blocks, after Square Attack (Andriushchenko et al., Square AttackResult: a query-efficient black-box
-adversarial attack via random search, 2020, algorithm 1): start at a random corner of the box, one sign for each sensor,
-then again and again set a block of neighbouring rows of one sensor to one end of its box, and keep what helps. Blocks
-shrink as questions are used up. No gradient is needed, so it works on anything: a boosting of trees, a rounded answer,
-a network whose gradient vanishes.
+Random search with blocks (Andriushchenko et al., Square Attack: a query-efficient black-box adversarial attack via
+random search, 2020, algorithm 1): start at a random corner of the box, one sign for each sensor; then repeatedly set a
+block of neighbouring rows of one sensor to one end of its box, and keep the change if it helps. Blocks become smaller
+with the number of queries. No gradient is needed, so it works on any target: boosted trees, a rounded answer, a network
+whose gradient vanishes.
 """
 
 from __future__ import annotations
