@@ -4,15 +4,16 @@
     evasion              every reading changed by at most ε
     injection            a few sensors off by some percent, on single windows
     falsified_histories  whole histories falsified, without the guard and with it
-    owned_sensors        a few sensors that report anything
+    owned_sensors        k sensors that report any value in their physical range
     guard_aware          an attacker who knows the network and the guard
-    repair_abuse         the guard provoked into repairing honest readings
+    repair_abuse         the guard made to replace honest readings
     controlled_members   members of a median under the attacker's control: the exact worst case
     boosted_trees        gradient boosting in the network's place
-    extraction           a model stolen by questions
-    membership           who was in training
+    extraction           what an attacker learns who can only query the twin
+    membership           whether a unit was in the training data
     poisoning            poisoned training telemetry; the stage `poison` runs it
 
-To add one: a module here with `run(testbed)` and `ATTACKS`, its type in `twinseal.measures.robustness`, its threat in
-policy/threats.yaml and `threats`, its section in `assurance.report.sections`, its gate in policy/gates.yaml, a test.
+To add one: a module here with `run(testbed)`, the type of its threat, and `ATTACKS` (copy `boosted_trees`); its field
+in `twinseal.measures.robustness`; its entries in policy/threats.yaml (`attacks`) and policy/gates.yaml; its section in
+`assurance.report.sections`; a test. `python tests/measures/test_stages.py` writes the JSON Schema again.
 """
