@@ -134,8 +134,8 @@ class Model:
     def repairs(self) -> bool:
         """Whether answers may rest on repaired rows.
 
-        A median of members holds against whoever holds few of them; a channel rebuilt from those of other members would
-        carry his lies over to theirs. There the guard doubts and abstains, and its repairs are not used.
+        A median resists an attacker who controls few of its members. A channel rebuilt from the channels of other
+        members would carry false readings over to them. So here the guard flags and abstains, and does not repair.
         """
         return self.networks.config.plain.aggregation == "mean"
 
@@ -185,8 +185,8 @@ class Model:
     def guarded_answer(self, repaired: F64, given: F64, cycle: int, baseline: F32 | None = None) -> float:
         """As `answer`, from rows (R, C) in σ as the guard repaired them, and as they were given.
 
-        A repair may only shorten a life: whoever provokes one could otherwise lead the answer above what is certified
-        for the rows that he may tell. So it is the lower of the two.
+        A repair may only shorten a life: an attacker who causes one could otherwise raise the answer above the bound
+        that is certified for the attacker's rows. So the answer is the lower of the two.
         """
         told = self.answer(in_float32(given), cycle, baseline)
         if not self.repairs or np.array_equal(repaired, given):

@@ -54,7 +54,7 @@ def crown_within(layers: Sequence[Layer], centre: Tensor, *, leak: float, reach:
         centre: As `crown`.
         leak: As `crown`.
         reach: Slopes (…, H) float64 of linear functions of the first layer → by how much the attacker can raise each,
-            (…); he can lower it by as much.
+            (…); each can be lowered by as much.
     """
     stack = [(weight.detach().double(), bias.detach().double()) for weight, bias in layers]
     wide = max(centre.shape[1], *(len(bias) for _, bias in stack))

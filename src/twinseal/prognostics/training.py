@@ -3,7 +3,7 @@
     accurate    the mean of a few networks; no defence. The error to beat
     robust      networks hardened by interval bounds: one for any unit, one more for units with a trusted baseline
     certified   the median of networks that share nothing: disjoint sensors, or disjoint training units (each part with
-                a σ of its own), so that whoever holds few of those moves few votes
+                a σ of its own), so that control of few of those moves few votes
 
 Every network is fitted by itself (`fitting`), from a seed of its own, so they may be fitted at the same time. Same
 inputs, same bytes.
@@ -67,7 +67,7 @@ class CertifiedRecipes(Settings):
     """Of the family `certified`.
 
     Attributes:
-        against: Whom the median holds against: whoever holds `sensors`, or whoever wrote the telemetry of `units`.
+        against: What the attacker controls: some of `sensors`, or the telemetry of some of `units`.
         sensors: The division of the sensors.
         units: The division of the training units.
     """

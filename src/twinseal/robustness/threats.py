@@ -83,7 +83,7 @@ class EvasionThreat(Attacker):
 
 
 class SensorThreat(Attacker):
-    """An attacker who owns a few sensors of his choice: they may say anything that the machine could show.
+    """An attacker who controls a few chosen sensors: they report any value in their physical range.
 
     Attributes:
         most: Largest number of sensors.
@@ -107,7 +107,7 @@ class TheftThreat(Attacker):
     """Somebody who may ask, and wants the model, or to know what it was trained on.
 
     Attributes:
-        queries: How many answers he gets, rising.
+        queries: Number of answers that the attacker gets, rising.
         rounding_cycles: How coarsely the twin could answer, in cycles, rising.
         epsilon_sigma: Budget of the attack that the stolen model is used for, σ.
     """
@@ -164,9 +164,9 @@ class AdaptiveThreat(Attacker):
     """An attacker who knows the network and the guard, and tells of the last rows what the guard says nothing about.
 
     Attributes:
-        rows: How many of the last rows of each unit he holds.
+        rows: How many of the last rows of each unit the attacker controls.
         epsilon_sigma: Budgets, rising: the most that a reading changes, in σ of its channel.
-        rounds: How often he looks where the estimate rises from where he is.
+        rounds: How often the gradient of the estimate is taken again.
         steps: Of each round, towards the best silent history along that gradient.
     """
 

@@ -1,6 +1,6 @@
 """An attacker who controls r members of a median: the sensors that they read, or the histories that they learned from.
 
-What he can do at most is known exactly (`prognostics.median_certificates`), so the worst case is computed, not tried.
+The worst case is known exactly (`prognostics.median_certificates`), so it is computed, not searched.
 """
 
 from __future__ import annotations

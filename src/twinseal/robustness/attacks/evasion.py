@@ -200,7 +200,7 @@ def attack_all(network: Ensemble, testbed: Testbed) -> AttackRuns:
 
 @dataclass(frozen=True)
 class _Targets:
-    """Who is attacked, and who in his place: a stand-in with gradients everywhere, and another network."""
+    """The target, and what stands in for it: a surrogate with gradients everywhere, and another network."""
 
     network: NetworkTarget
     stand_in: NetworkTarget

@@ -74,11 +74,11 @@ def _student(
     test, asked = prepared.test, pool.take(np.arange(min(queries, len(pool))))
     config = STUDENT.network(len(prepared.channels), prepared.window, prepared.rul_cap_cycles)
     student, _ = fit(replace(asked, rul=answers[: len(asked)].astype(np.float32)), test, config, STUDENT, seed=seed)
-    his, ours = estimates(student, test), estimates(target, test)
+    copied, ours = estimates(student, test), estimates(target, test)
     return student, ExtractionMeasures(
-        near_share=float(np.mean(np.abs(his - ours) <= NEAR_CYCLES)),
-        fidelity_rmse_cycles=rmse_cycles(his, ours),
-        student_rmse_cycles=rmse_cycles(his, test.rul),
+        near_share=float(np.mean(np.abs(copied - ours) <= NEAR_CYCLES)),
+        fidelity_rmse_cycles=rmse_cycles(copied, ours),
+        student_rmse_cycles=rmse_cycles(copied, test.rul),
     )
 
 

@@ -112,7 +112,7 @@ def scenario(
     for aim in threat.aims:
         for size in threat.sizes:
             false = falsify_histories(model, histories, threat, size, sensors)
-            if aim == "any":  # whoever knows the network goes where each estimate ends further from the truth
+            if aim == "any":  # knows the network: takes the direction with the larger error
                 other = falsify_histories(model, histories, threat, size, sensors, healthier=False)
                 errors = [np.abs(answers(model, histories, rows) - histories.truth) for rows in (false, other)]
                 false = [b if d > u else a for a, b, u, d in zip(false, other, *errors, strict=True)]

@@ -99,7 +99,7 @@ def falsify(
         model: Whose guard is evaded.
         network: Whose estimate is raised.
         histories: As they were.
-        threat: How many rows he holds, and how far he may move them.
+        threat: How many rows the attacker controls, and how far they may move.
         replay: The model's guard over these histories.
         baselines: (U, C) σ, where the network reads them.
     """
