@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -221,12 +222,13 @@ def summary(plan: Plan) -> list[str]:
 
 def main() -> int:
     """Plan, say so, run. Returns pytest's exit status."""
+    started = time.time()
     changed = changed_files()
     imports = Imports(ROOT)
     chosen = plan(imports.tests, imports.distances(changed), durations(), (LIMIT_S - START_S) * WORKERS)
     sys.stdout.write("\n".join([f"make quick: {len(changed)} changed files", *summary(chosen), ""]))
     sys.stdout.flush()
-    options = ["-n", str(WORKERS), "--dist", "loadfile", "-q", "--stop-after", str(LIMIT_S - 5.0)]
+    options = ["-n", str(WORKERS), "--dist", "loadfile", "-q", "--stop-at", str(started + LIMIT_S - 5.0)]
     without = [word for run in chosen.runs for name in run.without for word in ("--deselect", f"{run.file}::{name}")]
     command = [sys.executable, "-m", "pytest", *options, *without, *(run.file for run in chosen.runs)]
     return subprocess.run(command, cwd=ROOT, env=os.environ, check=False).returncode

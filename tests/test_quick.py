@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -192,3 +195,11 @@ def test_recorded_durations_are_of_tests_that_exist() -> None:
         text = (ROOT / name).read_text()
         for slow in duration.slow:
             assert f"def {slow.partition('[')[0].rpartition('::')[2]}(" in text, f"{name}::{slow}: make durations"
+
+
+@pytest.mark.parametrize(("room_s", "result"), [(60.0, "passed"), (-60.0, "skipped")])
+def test_the_deadline_holds_in_the_workers(room_s: float, result: str) -> None:
+    words = ["-q", "-n", "2", "--dist", "loadfile", "--stop-at", str(time.time() + room_s), "tests/test_digests.py"]
+    command = [sys.executable, "-m", "pytest", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.search(rf"^[0-9]+ {result} in ", done.stdout, re.MULTILINE), done.stdout

@@ -1,7 +1,7 @@
 """How long tests take, and in which order they run: a plugin of pytest, loaded by tests/conftest.py.
 
     python -m pytest --record-durations    writes tests/durations.json: seconds of each test file, and its slow tests
-    python -m pytest --stop-after 50       tests that have not begun after 50 s are skipped, and say so
+    python -m pytest --stop-at UNIX-TIME   tests that have not begun by then are skipped, and say so
 
 With pytest-xdist a test file (or a group of files that share an expensive fixture) runs on one worker, and the longest
 group starts first: two workers then end at almost the same time.
@@ -76,23 +76,21 @@ def longest_first(files: list[str], record: Mapping[str, Duration]) -> dict[str,
 def pytest_addoption(parser: pytest.Parser) -> None:
     options = parser.getgroup("twinseal")
     options.addoption("--record-durations", action="store_true", help=f"write {RECORD.name}")
-    options.addoption("--stop-after", type=float, metavar="SECONDS", help="skip tests that have not begun by then")
+    options.addoption("--stop-at", type=float, metavar="TIME", help="skip tests that have not begun by this Unix time")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.stop_after and not hasattr(config, "workerinput"):
-        config.option.stop_after += time.time()  # workers get the options as they are now: one deadline for all
     if config.option.record_durations and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(), "twinseal-durations")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.config.option.stop_after and time.time() > item.config.option.stop_after:
+    if item.config.option.stop_at and time.time() > item.config.option.stop_at:
         pytest.skip("out of time")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput") and not config.option.stop_after:  # `make quick` has an order of its own
+    if hasattr(config, "workerinput") and not config.option.stop_at:  # `make quick` has an order of its own
         places = longest_first([_file(item.nodeid) for item in items], durations())
         items.sort(key=lambda item: places[_file(item.nodeid)])
 
