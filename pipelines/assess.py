@@ -55,7 +55,7 @@ def read_gates() -> Gates:
     """
     path, threats = _stage.POLICY / "gates.yaml", Threats.load(_stage.THREATS)
     gates = config.load(Gates, path)
-    check_keys(gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, str(path))
+    check_keys(gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, threats.assets, str(path))
     return gates
 
 

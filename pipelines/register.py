@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def summary(done: Registration) -> dict[str, object]:
-    """What `dvc metrics show` shows of it."""
+    """What reports/registration.json says of it."""
     return {
         "model": done.release.model,
         "release": done.release.version,

@@ -1,8 +1,8 @@
 """A registry over loopback HTTP that misbehaves on demand.
 
 It answers as a stock MLflow server does, from a mirror's folder (see `twinseal.twin.byte_sources`), until it is told
-how to misbehave for the paths that contain some text. That it answers like the real thing is tested against the real
-thing (tests/registry/test_server.py); it exists only because the real thing cannot be made to do wrong.
+how to misbehave for the paths that contain some text. Other tests use the real `mlflow server` (`server` in
+tests/conftest.py); this one exists only because the real one cannot be made to do wrong.
 """
 
 from __future__ import annotations

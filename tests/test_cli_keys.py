@@ -201,7 +201,7 @@ def test_what_is_wrong_with_keys_is_said(made: Scene, home: Path, tmp_path: Path
         "alice: the anchor has another key for alice:",
         "bruno.pem: expected a key that its owner alone can read, got mode 0644",
         "chiara.pub: expected a public key in PEM, got something else",
-        "registrar: its file is not encrypted: who copies it can sign",
+        "registrar: its file is not encrypted: anyone who copies it can sign",
     ):
         assert warning in said
     assert "encrypted, mode 0600" in said

@@ -22,7 +22,9 @@ GATES, THREATS = (Path(__file__).parents[1] / "policy" / name for name in ("gate
 
 def refuse_unwritten(gates: Gates, threats: Threats) -> None:
     """As the stage that judges does before it looks at a number."""
-    check_keys(gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, "policy/gates.yaml")
+    check_keys(
+        gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, threats.assets, "policy/gates.yaml"
+    )
 
 
 def changed(gate: str, **changes: Any) -> dict[str, Any]:
@@ -38,14 +40,6 @@ def test_every_gate_of_the_shipped_policy_names_a_measure_that_is_written() -> N
     for gate in gates.gates:
         leaf = resolve(STAGES[gate.evidence], gate.measure, gate.name)
         assert gate.unit == leaf.quantity.unit
-
-
-def test_a_gate_bounds_a_measure_on_the_side_that_is_worse() -> None:
-    """At least of what is better larger, at most of what is better smaller: the other way round nothing is guarded."""
-    for gate in load(Gates, GATES).gates:
-        better = resolve(STAGES[gate.evidence], gate.measure, gate.name).quantity.better
-        relations = {bound.relation for asset in (*gate.assets, "other") if (bound := gate.bound_for(asset))}
-        assert relations <= {{"smaller": "at_most", "larger": "at_least"}.get(better, "equals"), "equals"}, gate.name
 
 
 REFUSED = {
@@ -64,6 +58,10 @@ REFUSED = {
         {"unit": "share"},
         "gate certified-error: unit: expected 'cycles', that of evasion/certified/eps-0.1/rmse_cycles, got 'share'",
     ),
+    "a bound on the better side": (
+        {"assets": {"pump": {"at_least": 9}}},
+        "gate certified-error: expected at_most, got at_least: smaller is better for evasion/certified/eps-0.1/",
+    ),
 }
 
 
@@ -73,6 +71,18 @@ def test_a_gate_on_what_no_stage_measures_is_refused_when_it_is_read(defect: str
     with pytest.raises(ConfigError) as error:
         parse(Gates, changed("certified-error", **changes), "policy/gates.yaml")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("share", [5.0, -0.1])
+def test_a_bound_that_no_share_can_reach_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match=f"gate missed-failures: expected a share between 0 and 1, got {share:g}"):
+        parse(Gates, changed("missed-failures", assets={"pump": {"at_most": share}}), "policy/gates.yaml")
+
+
+def test_a_bound_for_an_unknown_asset_is_refused() -> None:
+    gates = parse(Gates, changed("missed-failures", assets={"turbofn": {"at_most": 0.02}}), "policy/gates.yaml")
+    with pytest.raises(ConfigError, match="gate missed-failures: assets: expected one of pump, .*, got 'turbofn'"):
+        refuse_unwritten(gates, Threats.load(THREATS))
 
 
 UNWRITTEN = {

@@ -111,7 +111,7 @@ def make_small(place: Path) -> None:
         least = any("at_least" in bound for bound in bounds)
         for relation in ("at_most", "at_least", "equals"):
             gate.pop(relation, None)
-        gate.update({"at_least": 0} if least else {"at_most": 1e6})
+        gate.update({"at_least": 0} if least else {"at_most": 1 if gate["unit"] == "share" else 1e6})
     (place / "policy/gates.yaml").write_text(yaml.safe_dump(gates))
 
 
@@ -180,6 +180,17 @@ def test_no_step_of_the_story_shows_a_traceback_or_a_warning(story: str) -> None
 def test_a_second_repro_does_nothing_and_says_so(story: str, run: Run) -> None:
     said = run("dvc", "repro").stdout
     assert "Data and pipelines are up to date." in said
+
+
+@pytest.mark.parametrize(
+    "command", ["review show", "approve --as chiara --yes", "reject --as chiara --comment late --yes"]
+)
+def test_nothing_is_asked_about_a_registered_release(command: str, story: str, run: Run, place: Path) -> None:
+    before = sorted(path.name for path in (place / "approvals").iterdir())
+    said = run("twinseal", *command.split()).stdout
+    assert "is registered: there is nothing to decide" in said
+    assert "to decide: twinseal" not in said
+    assert before == sorted(path.name for path in (place / "approvals").iterdir())
 
 
 def test_while_approvals_are_pending_repro_also_does_nothing_and_an_approval_runs_one_stage(

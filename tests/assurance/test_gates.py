@@ -68,8 +68,6 @@ def test_a_measure_beyond_its_bound_fails_its_gate_and_the_verdict(statements: d
     [
         ("at_most", 16.0, "PASSED"),
         ("at_most", 16.000001, "FAILED"),
-        ("at_least", 16.0, "PASSED"),
-        ("at_least", 15.999999, "FAILED"),
         ("equals", 16, "PASSED"),
         ("equals", 16.000001, "FAILED"),
     ],
@@ -79,6 +77,13 @@ def test_a_bound_belongs_to_what_it_bounds(
 ) -> None:
     put(statements, "evade", "evasion/clean/rmse_cycles", observed)
     policy = gates(gate(**{"at_most": None, relation: 16.0}))
+    assert judge(policy, statements, asset="pump", **ABOUT).gates[0].result == expected
+
+
+@pytest.mark.parametrize(("observed", "expected"), [(16, "PASSED"), (15, "FAILED")])
+def test_at_least_admits_the_bound_and_more(statements: dict[str, Statement], observed: int, expected: str) -> None:
+    put(statements, "evade", "evasion/clean/units", observed)
+    policy = gates(gate(measure="evasion/clean/units", unit="units", at_most=None, at_least=16))
     assert judge(policy, statements, asset="pump", **ABOUT).gates[0].result == expected
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from twinseal.config import Field, Settings
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement, Subject, measures
 from twinseal.evidence_chain import DEPENDS_ON, REQUIRED, broken_links
-from twinseal.measures.quantity import resolve
+from twinseal.measures.quantity import Quantity, resolve
 from twinseal.measures.stages import STAGES, StageMeasures
 from twinseal.prognostics.families import FAMILIES, Family
 
@@ -115,10 +115,23 @@ class Gate(Settings):
             leaf = resolve(STAGES[self.evidence], self.measure, f"gate {self.name}")
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        for bound in filter(None, (self._default, *self.assets.values())):
+            self._check_bound(bound, leaf.quantity)
         if leaf.quantity.unit != self.unit:
             raise ValueError(
                 f"gate {self.name}: unit: expected '{leaf.quantity.unit}', that of {self.measure}, got '{self.unit}'"
             )
+
+    def _check_bound(self, bound: Bound, quantity: Quantity) -> None:
+        """Refuse a bound that limits the good side of a measure, or a share that no share can have."""
+        if bound.relation == {"smaller": "at_least", "larger": "at_most"}.get(quantity.better):
+            expected = "at_most" if quantity.better == "smaller" else "at_least"
+            raise ValueError(
+                f"gate {self.name}: expected {expected}, got {bound.relation}: {quantity.better} is better for "
+                f"{self.measure}"
+            )
+        if quantity.unit == "share" and not 0 <= bound.number <= 1:
+            raise ValueError(f"gate {self.name}: expected a share between 0 and 1, got {bound.number:g}")
 
     @property
     def _default(self) -> Bound | None:
@@ -159,18 +172,25 @@ class Gates(Settings):
         return tuple(stage for stage in MEASURED if stage not in looked_at)
 
 
-def check_keys(gates: Gates, writable: Mapping[str, Keys], where: str) -> None:
+def check_keys(gates: Gates, writable: Mapping[str, Keys], assets: Collection[str], where: str) -> None:
     """Refuse a gate whose measure has a key that no stage writes under the policy in hand: an ε that is not tried, say.
+
+    An asset that the policy does not know is refused too: with a spelling mistake its bound would hold for nothing.
 
     Args:
         gates: The policy.
         writable: By stage, the keys that each mapping of its measures can have, by the path of the mapping.
+        assets: The kinds of asset in the policy.
         where: The file of the gates.
 
     Raises:
-        ConfigError: Names the gate, and the nearest key that is written.
+        ConfigError: Names the gate, and the nearest key that is written, or the known assets.
     """
     for gate in gates.gates:
+        for asset in gate.assets.keys() - set(assets):
+            raise ConfigError(
+                f"{where}: gate {gate.name}: assets: expected one of {', '.join(sorted(assets))}, got '{asset}'"
+            )
         parts = gate.measure.split("/")
         for at, part in enumerate(parts):
             known = writable.get(gate.evidence, {}).get("/".join(parts[:at]))

@@ -46,7 +46,7 @@ def summarise(
 
 
 def metrics(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as reports/verdict.json: what `dvc metrics show` and `dvc metrics diff` print. No time in it."""
+    """The verdict as reports/verdict.json: every gate with its bound and what was observed. No time in it."""
     failed = [gate for gate in verdict.gates if gate.result == "FAILED"]
     return {
         "result": verdict.result,

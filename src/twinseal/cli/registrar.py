@@ -22,7 +22,8 @@ REGISTER_EXAMPLES = examples(
 
 def register(
     renew: Annotated[
-        bool, typer.Option("--renew", help="Only sign again that what is published is current. Run it daily.")
+        bool,
+        typer.Option("--renew", help="Only renew the timestamp: the release stays current. Run it daily."),
     ] = False,
 ) -> None:
     """Publish the release that enough reviewers have signed: TUF metadata, MLflow's version, the alias champion."""

@@ -94,10 +94,11 @@ def review_show(as_json: AsJson = False) -> None:
         anchor, request = home.anchor(), Request.read(RELEASE)
         bundle = verify_release(BUNDLE, request.release, anchor)
         gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], _read_reviews(request)
+        registered = _is_registered(home, request)
     if as_json:
-        print_json(_request_as_json(request, reviews, gates, anchor))
+        print_json(_request_as_json(request, reviews, gates, anchor, registered=registered))
         return
-    _print_request(request, reviews, gates, anchor)
+    _print_request(request, reviews, gates, anchor, registered=registered)
     warn_of_demo(anchor)
 
 
@@ -118,6 +119,9 @@ def approve(
     require_bundle(home)
     request = Request.read(RELEASE)
     release = request.release
+    if _is_registered(home, request):
+        _print_registered(request)
+        return
     confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
     reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
@@ -137,7 +141,7 @@ def reject(
     key: KeyUri = None,
     yes: Yes = False,
 ) -> None:
-    """Reject the release that waits, with a reason that is signed and kept. It ends an approval of yours."""
+    """Reject the release that waits, with a signed reason that is kept. Your own approval of it no longer counts."""
     from twinseal.trust.audit import log_of
     from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.release import approval
@@ -145,6 +149,9 @@ def reject(
 
     home = Home.find()
     anchor, request = home.anchor(), Request.read(RELEASE)
+    if _is_registered(home, request):
+        _print_registered(request)
+        return
     confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
     reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
@@ -197,9 +204,26 @@ def _release_item(
     return ReleaseItem(model=model, release=version, state=state, approved_by=list(signed), can_still_sign=list(others))
 
 
-def _request_as_json(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor) -> dict[str, object]:
+def _is_registered(home: Home, request: Request) -> bool:
+    """Whether the repository on this machine, if there is one, has published this release or a newer one."""
+    from twinseal.trust.release import repository
+
+    if not home.repository.is_dir():
+        return False
+    published = repository.current_release(home, request.release.model)
+    return published is not None and published.version >= request.release.version
+
+
+def _print_registered(request: Request) -> None:
+    release = request.release
+    out.print(f"{release.model} release {release.version} is registered: there is nothing to decide")
+
+
+def _request_as_json(
+    request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, *, registered: bool
+) -> dict[str, object]:
     release, count = request.release, reviews.count
-    state = "waits" if count.missing else "approved"
+    state = "registered" if registered else "waits" if count.missing else "approved"
     fields = ("holder", "standing", "time", "comment", "reason")
     return {
         **_release_item(release.model, release.version, state, count.signed, count.may_sign),
@@ -217,7 +241,7 @@ def _request_as_json(request: Request, reviews: Reviews, gates: Gates, anchor: A
     }
 
 
-def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor) -> None:
+def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, *, registered: bool) -> None:
     release, count = request.release, reviews.count
     out.print(f"[bold]{release.model}[/] release {release.version}  candidate {release.mlflow_model_id}")
     out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
@@ -230,7 +254,9 @@ def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anc
     names = ", ".join(count.signed) or "nobody"
     out.print(f"approved by {names}: {len(count.signed)} signed, {count.threshold} are needed")
     out.print("the report to read: [cyan]reports/report.html[/]")
-    if count.may_sign:
+    if registered:
+        _print_registered(request)
+    elif count.may_sign:
         out.print(
             "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]"
         )

@@ -106,7 +106,7 @@ def _describe_private_key(home: Home, holder: str, warnings: list[str]) -> str:
         warnings.append(str(error))
         return f"refused, mode {path.stat().st_mode & 0o7777:04o}"
     if found is None:
-        warnings.append("its file is not encrypted: who copies it can sign")
+        warnings.append("its file is not encrypted: anyone who copies it can sign")
     elif not found.is_strong:
         warnings.append(f"its passphrase is cheap to guess ({found}): twinseal keys new writes scrypt")
     return f"{'encrypted' if found else 'in the clear'}, mode {path.stat().st_mode & 0o7777:04o}"

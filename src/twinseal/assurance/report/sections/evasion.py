@@ -125,7 +125,7 @@ def tiles(found: RobustnessMeasures | None) -> tuple[Tile, ...]:
     budget = f"{number_of(HEADLINE):g} σ"
     labels = (
         f"Error if every reading changes by at most {budget}",
-        f"Failures hidden if every reading changes by at most {budget}",
+        f"Failing windows hidden if every reading changes by at most {budget}",
     )
     if found is None or HEADLINE not in found.evasion.certified:
         return tuple(Tile(label, DASH, "not certified", 20 + index) for index, label in enumerate(labels))

@@ -20,7 +20,7 @@ COLUMNS = (
 
 def build(case: Case) -> Content:
     """Each measure of the attack, and what rounding the answers changes."""
-    intro = Text("Somebody who has a unit's telemetry and its fate wants to know whether the model was trained on it.")
+    intro = Text("Can an attacker who has a unit's telemetry and true life tell that the model was trained on it?")
     found = case.measures.evade
     if found is None:
         return Content(below=(intro, Text("There is no test of membership on record.", muted=True)))
