@@ -300,7 +300,8 @@ ENVELOPE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "identifier with a blank": (_spelt(lambda t: t + " ", *KEYID), "expected a signature by assessor"),
     "base64 with a newline": (_spelt(lambda t: t[:40] + "\n" + t[40:], "payload"), "expected base64"),
     "base64 for URLs": (_spelt(lambda t: t.replace("+", "-").replace("/", "_") + "-", *SIG), "expected base64"),
-    "base64 without its end": (_spelt(lambda t: t + "=", *SIG), "expected base64"),
+    # the length of a DER signature varies, so its base64 has padding of its own or none
+    "base64 with more padding": (_spelt(lambda t: t + "=", *SIG), "expected (canonical )?base64"),
     "base64 with loose bits": (
         lambda e: e.update(payload=_loose_bits(_padded(e["payload"]))),
         "expected canonical base64, got another form",
