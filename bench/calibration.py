@@ -46,5 +46,5 @@ def _training() -> None:
     optimiser = torch.optim.Adam([first, second], lr=1e-3)
     for _ in range(600):
         optimiser.zero_grad()
-        torch.mean((torch.relu(x @ first) @ second - x[:, :1]) ** 2).backward()
+        torch.mean((torch.relu(x @ first) @ second - x[:, :1]) ** 2).backward()  # type: ignore[no-untyped-call]  # torch
         optimiser.step()

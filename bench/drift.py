@@ -50,7 +50,7 @@ def _sums(fleet: Fleet, name: str, known: ChannelReference) -> Doubles:
     counts = np.zeros((len(fleet.units), len(known.shares) + 1))
     units = np.repeat(np.arange(len(fleet.units)), fleet.lengths)
     np.add.at(counts, (units, np.searchsorted(np.array(known.edges), values, side="left")), 1)
-    np.add.at(counts, (units, len(known.shares)), values)
+    counts[:, -1] += np.bincount(units, values, len(fleet.units))
     return counts
 
 

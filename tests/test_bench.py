@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import accepted
+from bench import accepted, attack
 from bench.accepted import TOLERANCES, Accepted, compare
 from bench.calibration import calibrate
 from bench.table import Row, machine, ratio, show
@@ -185,3 +185,13 @@ def test_what_is_not_known_is_refused(
     with pytest.raises(SystemExit):
         bench.main()
     assert "expected of accuracy, attack, pull, start, and one repeat at least" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_attacks_runs_and_its_two_attacks_agree(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With few windows: that a benchmark still runs is found here, not on the day when somebody wants its figures."""
+    monkeypatch.setattr(attack, "WINDOWS", 4)
+    rows = {found.what: found for found in attack.measure(tmp_path, 1)}
+    assert 7 == len(rows)
+    assert rows["and how far apart they end, of the target"].reached

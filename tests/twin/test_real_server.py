@@ -144,7 +144,12 @@ def test_large_model_comes_by_the_streaming_way_where_there_is_one(
     release = registered(there, deployment, 1, model, large)
     asked: list[str] = []
     get = RestSource._get
-    monkeypatch.setattr(RestSource, "_get", lambda self, url, *rest: asked.append(url) or get(self, url, *rest))
+
+    def record(self: RestSource, url: str, *rest: Any) -> Any:
+        asked.append(url)
+        return get(self, url, *rest)
+
+    monkeypatch.setattr(RestSource, "_get", record)
     assert pulled(deployment, server, model, tmp_path).model.release == release
     streamed = [url for url in asked if "/mlflow-artifacts/artifacts/" in url and url.endswith("model.safetensors")]
     assert (place == "through the server") == bool(streamed)
