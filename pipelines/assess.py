@@ -11,18 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines import _stage
-from twinseal import config
 from twinseal.assurance import case, verdict
-from twinseal.assurance.gates import Gates, Verdict, check_keys, judge
+from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
 from twinseal.console import out, run_stage
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
+from twinseal.policy import read_gates
 from twinseal.prognostics.checkpoint import read_model
-from twinseal.robustness.attacks import poisoning
-from twinseal.robustness.battery import writable_keys
-from twinseal.robustness.threats import Threats
+from twinseal.trust.root.pins import OPTIONAL
 
 REPORTS = Path("reports")
 
@@ -31,12 +29,12 @@ def main() -> None:
     """Judge, sign, write down, say."""
     _stage.check_signing_key("assess")
     records, files, model = _stage.records(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
-    gates, obeyed = read_gates(), sorted(_stage.POLICY.glob("*.yaml"))
+    gates, obeyed = read_gates(_stage.POLICY), sorted(_stage.POLICY.glob("*.yaml"))
     policy = tuple(map(_stage.subject, obeyed))
     judged = judge(gates, records, asset=model.contract.asset, family=model.family, model=files, policy=policy)
     inputs = tuple(_stage.subject(_stage.EVIDENCE / f"{stage}.dsse.json") for stage in records)
     whole, now = _stage.policy(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    shown = records | _stage.records("compare")
+    shown = records | _stage.records(*(item.name for item in OPTIONAL))
     assembled = case.assemble(judged, shown, model, files, policy=whole, inputs=inputs, time_verified=now)
     publish(assembled, REPORTS)
     write_json(REPORTS / "verdict.json", verdict.metrics(judged))
@@ -45,18 +43,6 @@ def main() -> None:
     summary = verdict.summarise(judged, model_name=name, model=files, policy=whole, inputs=inputs, time_verified=now)
     _stage.attest("assess", summary)
     report(judged)
-
-
-def read_gates() -> Gates:
-    """The gates of the policy, each on a measure that the stages write under policy/threats.yaml.
-
-    Raises:
-        ConfigError: A gate names one that no stage writes.
-    """
-    path, threats = _stage.POLICY / "gates.yaml", Threats.load(_stage.THREATS)
-    gates = config.load(Gates, path)
-    check_keys(gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, threats.assets, str(path))
-    return gates
 
 
 def report(judged: Verdict) -> None:

@@ -13,35 +13,34 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.evidence import test_result
 from twinseal.files import write_json, write_whole
-from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
 from twinseal.telemetry.validation import Validation, examine
 
 RAW, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
-ACCEPTED, REFERENCE = Path("data/accepted/telemetry.parquet"), Path("data/accepted/reference.json")
+REFERENCE = Path("data/accepted/reference.json")
 QUARANTINE = Path("data/quarantine")
 REPORTS = Path("reports/validation")
-CONTRACT, KNOWN = _stage.POLICY / "contract.yaml", _stage.POLICY / "reference.yaml"
+KNOWN = _stage.POLICY / "reference.yaml"
 
 
 def main() -> None:
     """Check what was signed, examine, write, sign."""
     _stage.check_signing_key("validate")
     _stage.upstream("ingest", RAW, MANIFEST)
-    contract = Contract.load(CONTRACT, _stage.params(AssetParams, "data").asset)
-    for stale in (ACCEPTED, REFERENCE):
+    contract = _stage.contract()
+    for stale in (_stage.ACCEPTED, REFERENCE):
         stale.unlink(missing_ok=True)  # a refusal below must not leave an older fleet looking accepted
     with out.status("applying the contract's expectations"):
         validation = examine(Fleet.read(RAW, contract), contract, Reference.load(KNOWN, contract))
     report(validation)
     accepted = validation.require().accepted
-    accepted.write(ACCEPTED)
+    accepted.write(_stage.ACCEPTED)
     write_json(REFERENCE, Reference.of(accepted, contract).to_dict())
     statement = test_result(
-        (_stage.subject(RAW), _stage.subject(ACCEPTED)),
+        (_stage.subject(RAW), _stage.subject(_stage.ACCEPTED)),
         result=validation.result,
-        configuration=(_stage.subject(CONTRACT), _stage.subject(KNOWN)),
+        configuration=(_stage.subject(_stage.CONTRACT), _stage.subject(KNOWN)),
         passed=validation.passed,
         warned=validation.warned,
         failed=validation.failed,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from twinseal.errors import EvidenceError
 from twinseal.evidence import Statement, measures
@@ -17,35 +17,14 @@ from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.measures.training import TrainingMeasures
 from twinseal.measures.validation import ValidationMeasures
 
-STAGES: dict[str, type[Group]] = {
-    "validate": ValidationMeasures,
-    "prepare": PreparationMeasures,
-    "train": TrainingMeasures,
-    "compare": ComparisonMeasures,
-    "evade": RobustnessMeasures,
-    "poison": PoisoningMeasures,
-}
 SCHEMA_ID = "https://twinseal.dev/measures/v1"
 
 G = TypeVar("G", bound=Group)
 
 
-def of(kind: type[G], statement: Statement) -> G:
-    """The measures of `kind` in a statement.
-
-    Raises:
-        EvidenceError: They are none, or not exactly of that kind: it names what is unknown, missing or no number.
-    """
-    stage = next(name for name, reported in STAGES.items() if reported is kind)
-    found = measures(statement)
-    if not found:
-        raise EvidenceError(f"{stage}: measures: expected {kind.__name__}, got none")
-    return read(kind, found, stage)
-
-
 @dataclass(frozen=True)
 class StageMeasures:
-    """The measures of every stage that has a sound record.
+    """The measures of every stage that has a sound record. A new stage is a new field here.
 
     Attributes:
         validate, prepare, train, compare, evade, poison: None where there is no record, or a malformed one.
@@ -72,6 +51,27 @@ class StageMeasures:
                 except EvidenceError as error:
                     faults[stage] = str(error)
         return cls(**found, faults=faults)
+
+
+STAGES: dict[str, type[Group]] = {
+    item.name: get_args(get_type_hints(StageMeasures)[item.name])[0]
+    for item in fields(StageMeasures)
+    if item.name != "faults"
+}
+"""What each stage reports: the fields of `StageMeasures`."""
+
+
+def of(kind: type[G], statement: Statement) -> G:
+    """The measures of `kind` in a statement.
+
+    Raises:
+        EvidenceError: They are none, or not exactly of that kind: it names what is unknown, missing or no number.
+    """
+    stage = next(name for name, reported in STAGES.items() if reported is kind)
+    found = measures(statement)
+    if not found:
+        raise EvidenceError(f"{stage}: measures: expected {kind.__name__}, got none")
+    return read(kind, found, stage)
 
 
 def schema() -> dict[str, Any]:
