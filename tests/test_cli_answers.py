@@ -101,13 +101,13 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
 
 
 def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: Cli) -> None:
-    gates = [{"name": "theft", "result": "PASSED", "observed": None}]
+    gates = [{"name": "extraction", "result": "PASSED", "observed": None}]
     scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
     Request(release, role).write(Path("models/release"))
     code, printed, _ = cli("review", "show")
-    assert (0, True) == (code, ["theft", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
+    assert (0, True) == (code, ["extraction", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
 
 
 def test_more_signatures_than_needed_are_counted_in_words(home: Home, cli: Cli) -> None:

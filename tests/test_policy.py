@@ -8,23 +8,24 @@ from typing import Any
 
 import pytest
 
-from twinseal.assurance.gates import Gates, check_keys
+from twinseal.assurance.gate_keys import check_keys
+from twinseal.assurance.gates import Gates
 from twinseal.config import load, parse, read_yaml
 from twinseal.errors import ConfigError
 from twinseal.measures.quantity import resolve
 from twinseal.measures.stages import STAGES
-from twinseal.robustness.attacks import poisoning
-from twinseal.robustness.battery import writable_keys
+from twinseal.policy import read_gates, writable_keys
 from twinseal.robustness.threats import Threats
+from twinseal.telemetry.contract import Contract
 
-GATES, THREATS = (Path(__file__).parents[1] / "policy" / name for name in ("gates.yaml", "threats.yaml"))
+POLICY = Path(__file__).parents[1] / "policy"
+GATES, THREATS, CONTRACT = (POLICY / name for name in ("gates.yaml", "threats.yaml", "contract.yaml"))
 
 
 def refuse_unwritten(gates: Gates, threats: Threats) -> None:
     """As the stage that judges does before it looks at a number."""
-    check_keys(
-        gates, {"evade": writable_keys(threats), "poison": poisoning.keys(threats)}, threats.assets, "policy/gates.yaml"
-    )
+    contracts = Contract.load_all(CONTRACT)
+    check_keys(gates, lambda *asked: writable_keys(threats, contracts, *asked), threats.assets, "policy/gates.yaml")
 
 
 def changed(gate: str, **changes: Any) -> dict[str, Any]:
@@ -35,9 +36,7 @@ def changed(gate: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_every_gate_of_the_shipped_policy_names_a_measure_that_is_written() -> None:
-    gates, threats = load(Gates, GATES), Threats.load(THREATS)
-    refuse_unwritten(gates, threats)
-    for gate in gates.gates:
+    for gate in read_gates(POLICY).gates:
         leaf = resolve(STAGES[gate.evidence], gate.measure, gate.name)
         assert gate.unit == leaf.quantity.unit
 
@@ -53,7 +52,16 @@ REFUSED = {
         "gate certified-error: no stage writes the measure 'evasion/certified/eps-0.1/rmse_cycles'; "
         "did you mean 'plain/certified/",
     ),
-    "a group": ({"measure": "evasion/certified/eps-0.1"}, "no stage writes the measure 'evasion/certified/eps-0.1'"),
+    "a group": (
+        {"measure": "evasion/certified/eps-0.1"},
+        "gate certified-error: 'evasion/certified/eps-0.1' is a group of measures; expected a measure in it, such as "
+        "'evasion/certified/eps-0.1/rmse_cycles'",
+    ),
+    "a mapping": (
+        {"measure": "evasion/certified"},
+        "'evasion/certified' is a group of measures; expected a measure in it, such as "
+        "'evasion/certified/<key>/rmse_cycles'",
+    ),
     "a unit that is not the measure's": (
         {"unit": "share"},
         "gate certified-error: unit: expected 'cycles', that of evasion/certified/eps-0.1/rmse_cycles, got 'share'",
@@ -117,6 +125,31 @@ UNWRITTEN = {
         "median_certificate/liars-99/rmse_cycles",
         "evade writes no 'liars-99' in .*; did you mean 'liars-",
     ),
+    "a count of sensors that is not tried": (
+        "certified-error",
+        "owned_sensors/by_count/any/k-9/rmse_cycles",
+        "evade writes no 'k-9' in .*; did you mean 'k-",
+    ),
+    "a channel that no contract has": (
+        "certified-error",
+        "owned_sensors/alone/s99/rise_cycles",
+        "evade writes no 's99' in .*; did you mean 's9'",
+    ),
+    "an attack on a copy by fewer than the most questions": (
+        "certified-error",
+        "extraction/by_queries/queries-100/transfer_rise_cycles",
+        "evade does not write extraction/by_queries/queries-100/transfer_rise_cycles",
+    ),
+    "a trigger of poison without one": (
+        "poison-unnoticed-trigger",
+        "attacks/prolonged-history/share-0.1/undefended/trigger_success_share",
+        "poison does not write attacks/prolonged-history/share-0.1/undefended/trigger_success_share",
+    ),
+    "an ε that train does not certify": (
+        "accuracy-as-built",
+        "plain/certified/eps-0.37/rmse_cycles",
+        "train writes no 'eps-0.37' in .*; did you mean 'eps-0.",
+    ),
     "a share that is not poisoned": (
         "poison-unnoticed-trigger",
         "attacks/backdoor/share-0.99/after_screening/trigger_success_share",
@@ -133,6 +166,46 @@ def test_a_gate_on_a_key_that_the_shipped_threats_do_not_try_is_refused(defect: 
         ConfigError, match=f"^policy/gates.yaml: gate {name}: .*{message.partition(': ')[2] or message}"
     ):
         refuse_unwritten(gates, Threats.load(THREATS))
+
+
+FAMILY_LACKS = {
+    "a median's certificate of a mean": ("evade", "median_certificate/liars-1/rmse_cycles", "robust", "certified"),
+    "a baseline record": ("evade", "commissioned/clean/rmse_cycles", "accurate", "robust"),
+    "the same below a key": ("evade", "guard_aware/eps-0.1/commissioned/rise_cycles", "certified", "robust"),
+    "the same as the builder measures it": ("train", "commissioned/test/rmse_cycles", "accurate", "robust"),
+    "its intervals": ("train", "intervals/commissioned/width_cycles", "certified", "robust"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(FAMILY_LACKS))
+def test_a_gate_asked_of_a_family_that_does_not_write_its_measure_is_refused(case: str) -> None:
+    stage, measure, asked, having = FAMILY_LACKS[case]
+    own = {"evidence": stage, "measure": measure, "families": [having]}
+    refuse_unwritten(parse(Gates, changed("one-liar", **own), "policy/gates.yaml"), Threats.load(THREATS))
+    gates = parse(Gates, changed("one-liar", **own | {"families": [having, asked]}), "policy/gates.yaml")
+    message = f"{stage} does not write {measure} for a model of the family '{asked}'; write families: .{having}.$"
+    with pytest.raises(ConfigError, match=message):
+        refuse_unwritten(gates, Threats.load(THREATS))
+
+
+VALIDATE = {
+    "a channel of another asset": ("drift_psi/s2", "PSI", "pump", "validate writes no 's2' in drift_psi/s2"),
+    "a rule that there is not": ("findings_by_rule/ranges", "findings", "pump", "writes no 'ranges' .* mean 'range'"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(VALIDATE))
+def test_a_gate_on_what_validation_does_not_count_is_refused(case: str) -> None:
+    measure, unit, asset, message = VALIDATE[case]
+    value = changed("quarantined-units", measure=measure, unit=unit, at_most=None, assets={asset: {"at_most": 0.2}})
+    gates = parse(Gates, value, "policy/gates.yaml")
+    with pytest.raises(ConfigError, match=message):
+        refuse_unwritten(gates, Threats.load(THREATS))
+
+
+def test_a_gate_on_a_channel_is_read_where_an_asset_of_the_gate_has_it() -> None:
+    own = {"measure": "drift_psi/s2", "unit": "PSI", "at_most": None, "assets": {"turbofan": {"at_most": 0.2}}}
+    refuse_unwritten(parse(Gates, changed("quarantined-units", **own), "policy/gates.yaml"), Threats.load(THREATS))
 
 
 def test_a_gate_that_was_sound_is_refused_when_its_threat_is_taken_out_of_the_policy() -> None:

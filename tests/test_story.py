@@ -95,7 +95,7 @@ def make_small(place: Path) -> None:
     (place / "params.yaml").write_text(json.dumps(params))
     threats = yaml.safe_load((place / "policy/threats.yaml").read_text())
     threats["retrain_epochs"] = 4
-    threats["theft"] |= {"queries": [50], "rounding_cycles": [5]}
+    threats["extraction"] |= {"queries": [50], "rounding_cycles": [5]}
     threats["sensors"] |= {"most": 1, "steps": 2}
     threats["adaptive"] |= {"epsilon_sigma": [0.1], "rounds": 1, "steps": 20}
     threats["attacks"]["boosted_trees"] |= {"epsilon_sigma": [0.1], "rounds": 20, "queries": 20}

@@ -187,7 +187,7 @@ MISSPELT = {
     "singel/units": "single/units",
     "by_epsilon/eps-0.1/rmse": "by_epsilon/eps-0.1/rmse_cycles",
     "deep/all-sensors/eps-0.25/shares": "deep/all-sensors/eps-0.25/share",
-    "by_epsilon/e-0.1/share": "by_epsilon/*/share",
+    "by_epsilon/e-0.1/share": "by_epsilon/<key>/share",
     "number_by_name/s2": "numbers_by_name/s2",
 }
 
@@ -199,10 +199,26 @@ def test_a_name_that_no_stage_writes_is_refused_with_the_nearest(name: str) -> N
     assert f"gate g: no stage writes the measure '{name}'; did you mean '{MISSPELT[name]}'?" == str(error.value)
 
 
-@pytest.mark.parametrize("name", ["", "/", "single", "by_epsilon", "by_epsilon/eps-0.1", "single/share/more", "zzzzz"])
-def test_a_group_or_more_than_a_measure_is_no_measure(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "/", "single/share/more", "zzzzz"])
+def test_more_than_a_measure_or_nothing_is_no_measure(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^gate g: no stage writes the measure '{name}'"):
         resolve(Whole, name, "gate g")
+
+
+WITHIN = {
+    "single": "single/rmse_cycles",
+    "by_epsilon": "by_epsilon/<key>/rmse_cycles",
+    "by_epsilon/eps-0.1": "by_epsilon/eps-0.1/rmse_cycles",
+    "deep/all-sensors": "deep/all-sensors/<key>/rmse_cycles",
+}
+
+
+@pytest.mark.parametrize("name", sorted(WITHIN))
+def test_a_group_is_no_measure_and_one_in_it_is_named(name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(Whole, name, "gate g")
+    expected = f"gate g: '{name}' is a group of measures; expected a measure in it, such as '{WITHIN[name]}'"
+    assert expected == str(error.value)
 
 
 def test_groups_by_key_are_the_single_results_with_their_paths() -> None:

@@ -21,6 +21,7 @@ from twinseal.files import inventory
 from twinseal.measures.preparation import PreparationMeasures
 from twinseal.measures.stages import of, schema
 from twinseal.measures.training import TrainingMeasures
+from twinseal.prognostics import candidate
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -112,6 +113,12 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(trained: Path) ->
     found = of(TrainingMeasures, trained)
     assert found.to_dict() == written
     Draft202012Validator(schema()).validate({"train": written, "prepare": measures(prepared)})
+    keys = candidate.keys("robust")  # as the params of this test ask
+    assert keys["plain/certified"] == set(written["plain"]["certified"])
+    assert keys["commissioned/certified"] == set(written["commissioned"]["certified"])
+    assert (
+        keys["intervals"] == keys["cross_validation"] == set(written["intervals"]) == set(written["cross_validation"])
+    )
     assert found.plain.test.windows == len(pd.read_csv(train.REPORT / "predictions.csv"))
     assert found.commissioned is not None
     assert {"plain", "commissioned"} == set(found.intervals) == set(found.cross_validation)

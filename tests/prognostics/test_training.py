@@ -12,6 +12,7 @@ from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.families import FAMILIES, MEDIANS, WITH_BASELINE
 from twinseal.prognostics.fitting import Epoch, Recipe, fit
 from twinseal.prognostics.median_certificates import ROUNDING_CYCLES
 from twinseal.prognostics.metrics import rmse_cycles
@@ -49,6 +50,17 @@ def test_the_robust_family_has_a_network_for_any_unit_and_one_that_reads_the_bas
     modes = toy_trained[0].modes()
     assert {"plain": False, "commissioned": True} == {name: e.config.baseline for name, e in modes.items()}
     assert 20 == len(toy_trained[1])
+
+
+def test_the_tables_of_the_families_are_what_training_builds(
+    toy_trained: Trained, toy_prepared: Prepared, toy_training: TrainParams, by_sensors: Networks, by_units: Networks
+) -> None:
+    accurate = train(toy_prepared, toy_training, family="accurate")[0]
+    built = [("robust", toy_trained[0]), ("accurate", accurate), ("certified", by_sensors), ("certified", by_units)]
+    assert set(FAMILIES) == {family for family, _ in built}
+    for family, networks in built:
+        assert (family in WITH_BASELINE) == (networks.commissioned is not None), family
+        assert (family in MEDIANS) == (networks.plain.config.aggregation == "median"), family
 
 
 def test_the_accurate_family_is_the_mean_of_its_members(toy_prepared: Prepared, toy_training: TrainParams) -> None:

@@ -141,7 +141,7 @@ def short(shipped: dict[str, Any]) -> dict[str, Any]:
         "adaptive": shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
         "sensors": shipped["sensors"] | {"most": 2, "steps": 3},
         "scenarios": scenarios[:1],
-        "theft": shipped["theft"] | {"queries": [30, 400], "rounding_cycles": [5.0], "epsilon_sigma": 0.1},
+        "extraction": shipped["extraction"] | {"queries": [30, 400], "rounding_cycles": [5.0], "epsilon_sigma": 0.1},
     }
 
 

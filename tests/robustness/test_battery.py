@@ -11,7 +11,7 @@ import torch
 
 from twinseal.digests import canonical_json
 from twinseal.errors import EvidenceError
-from twinseal.measures.quantity import Leaf, leaves, read
+from twinseal.measures.quantity import NOT_WRITTEN, Leaf, leaves, read
 from twinseal.measures.robustness import FlagMeasures, RobustnessMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.comparison import compare
@@ -19,7 +19,7 @@ from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.attack import Attack, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.attacks import (
     boosted_trees,
     controlled_members,
@@ -80,23 +80,35 @@ def mappings(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], se
     return {}
 
 
-def test_every_key_that_is_written_is_one_that_a_gate_may_name(
-    result: BatteryResult, quick: Threats, bed: Testbed
-) -> None:
-    """And the other way round: but for the keys of channels, which the contract chooses, none is left unsaid."""
-    writable = writable_keys(quick)
+def plan_of(bed: Testbed) -> Plan:
+    return Plan(bed.threats, bed.model.family, frozenset(bed.model.contract.all_channels))
+
+
+def test_every_key_that_is_written_is_one_that_a_gate_may_name(result: BatteryResult, bed: Testbed) -> None:
+    """And the other way round: none is left unsaid."""
+    writable = writable_keys(plan_of(bed))
     written = {"/".join(path): keys for path, keys in mappings(result.measures).items()}
     fixed = {"evasion/flags/by_check", "commissioned/flags/by_check", "owned_sensors/by_count"}  # by the types
-    channels = {path for path, found in written.items() if found and found <= set(bed.model.channels)}
-    assert set(written) - set(writable) == fixed | channels
+    assert set(written) - set(writable) == fixed
     for path, keys in written.items():
         assert keys <= writable.get(path, keys), path
-    assert {path for path in writable if written.get(path, set()) != set(writable[path])} == {"median_certificate"}
+    differ = {path for path, keys in writable.items() if keys and written.get(path, set()) != set(keys)}
+    assert differ <= {"owned_sensors/pairs"} | {f"owned_sensors/pairs/{name}" for name in bed.model.channels}
 
 
-def test_a_path_with_such_a_key_is_a_measure_of_the_type(result: BatteryResult, quick: Threats) -> None:
+def test_what_the_plan_says_is_not_written_is_not_written(result: BatteryResult, bed: Testbed) -> None:
+    absent = {path for path, keys in writable_keys(plan_of(bed)).items() if keys == NOT_WRITTEN}
+    assert {"evasion/certified_baseline_moved", "median_certificate"} < absent
+    for path in absent:
+        found: Any = result.measures.to_dict()
+        for part in path.split("/"):
+            found = found.get(part, {})
+        assert not found, path
+
+
+def test_a_path_with_such_a_key_is_a_measure_of_the_type(bed: Testbed) -> None:
     known = leaves(RobustnessMeasures)
-    for path, keys in writable_keys(quick).items():
+    for path, keys in writable_keys(plan_of(bed)).items():
         parts = tuple(path.split("/"))
         for key in keys:
             start = (*parts, key)
@@ -298,7 +310,7 @@ def test_a_median_has_a_certificate_against_its_members_and_a_mean_has_none(bed:
     assert {} == controlled_members.run(bed)
     found = controlled_members.run(replace(bed, model=of_three(bed.model, "median")))
     assert ["liars-0", "liars-1"] == list(found)
-    assert set(found) <= writable_keys(bed.threats)["median_certificate"]
+    assert set(found) <= writable_keys(replace(plan_of(bed), family="certified"))["median_certificate"]
     assert ("median_certificate/liars-0", "median_certificate/liars-1") == controlled_members.ATTACKS[0].names(found)
 
 

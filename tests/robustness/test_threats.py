@@ -18,7 +18,7 @@ POLICY = Path(__file__).parents[2] / "policy"
 def test_the_shipped_threats_load_and_name_every_attacker_in_words() -> None:
     threats = Threats.load(POLICY / "threats.yaml")
     words = [t.attacker for t in (*threats.evasion, *threats.scenarios, *threats.poisoning)]
-    others = (threats.sensors, threats.adaptive, threats.theft, threats.injection)
+    others = (threats.sensors, threats.adaptive, threats.extraction, threats.injection)
     words += [t.attacker for t in others] + [entry["attacker"] for entry in threats.attacks.values()]
     assert [] == [text for text in words if len(text.split()) < 5]
     assert {"fgm", "bim", "pgd"} <= set(threats.evasion[0].attacks)

@@ -1,6 +1,7 @@
 """Assurance: evidence × policy → a verdict, and the pages that a reviewer reads before staking a name on it.
 
     gates             policy/gates.yaml: which measure must keep which bound; the judgement
+    gate_keys         whether the stages write what the gates name
     evidence_chain    which signed records there must be, and whether they are about the model in hand
     verdict           the verdict as a signed record
     headline          about ten numbers for `dvc metrics`

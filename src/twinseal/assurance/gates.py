@@ -15,9 +15,8 @@ Law: `judge(p, fewer, …).result == "PASSED"` implies `judge(p, more, …).resu
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,7 +31,6 @@ from twinseal.prognostics.families import FAMILIES, Family
 Result = Literal["PASSED", "FAILED"]
 Relation = Literal["at_most", "at_least", "equals"]
 _RELATIONS = {"at_most": "at most", "at_least": "at least", "equals": "exactly"}
-Keys = Mapping[str, frozenset[str]]
 MEASURED = ("validate", "train", "evade", "poison")
 
 
@@ -134,6 +132,11 @@ class Gate(Settings):
             raise ValueError(f"gate {self.name}: expected a share between 0 and 1, got {bound.number:g}")
 
     @property
+    def has_default(self) -> bool:
+        """Whether there is a bound for assets without one of their own."""
+        return self._default is not None
+
+    @property
     def _default(self) -> Bound | None:
         given = {k: v for k in ("at_most", "at_least", "equals") if (v := getattr(self, k)) is not None}
         return Bound(**given) if given else None
@@ -170,37 +173,6 @@ class Gates(Settings):
         """The measured stages that no gate of the family looks at: what they found could be anything."""
         looked_at = {gate.evidence for gate in self.asked_of(family)}
         return tuple(stage for stage in MEASURED if stage not in looked_at)
-
-
-def check_keys(gates: Gates, writable: Mapping[str, Keys], assets: Collection[str], where: str) -> None:
-    """Refuse a gate whose measure has a key that no stage writes under the policy in hand: an ε that is not tried, say.
-
-    An asset that the policy does not know is refused too: with a spelling mistake its bound would hold for nothing.
-
-    Args:
-        gates: The policy.
-        writable: By stage, the keys that each mapping of its measures can have, by the path of the mapping.
-        assets: The kinds of asset in the policy.
-        where: The file of the gates.
-
-    Raises:
-        ConfigError: Names the gate, and the nearest key that is written, or the known assets.
-    """
-    for gate in gates.gates:
-        for asset in gate.assets.keys() - set(assets):
-            raise ConfigError(
-                f"{where}: gate {gate.name}: assets: expected one of {', '.join(sorted(assets))}, got '{asset}'"
-            )
-        parts = gate.measure.split("/")
-        for at, part in enumerate(parts):
-            known = writable.get(gate.evidence, {}).get("/".join(parts[:at]))
-            if known is not None and part not in known:
-                near = difflib.get_close_matches(part, sorted(known), n=1, cutoff=0.3)
-                expected = f"expected one of {', '.join(sorted(known))}" if known else "it has no entries"
-                hint = f"; did you mean '{near[0]}'?" if near else f"; {expected}"
-                raise ConfigError(
-                    f"{where}: gate {gate.name}: {gate.evidence} writes no '{part}' in {gate.measure}{hint}"
-                )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from twinseal.errors import ConfigError, EvidenceError
 
 Better = Literal["smaller", "larger", "neither"]
 Path = tuple[str, ...]
+Keys = Mapping[str, frozenset[str]]
+"""The keys that measures can have, by the path of their mapping; `NOT_WRITTEN`: nothing at or below this path."""
+NOT_WRITTEN: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,14 @@ class Leaf:
 
     def matches(self, path: Path) -> bool:
         """Whether `path`, with keys where this one has `*`, is this measure."""
-        if len(path) != len(self.path):
-            return False
+        return len(path) == len(self.path) and self.is_below(path)
+
+    def is_below(self, path: Path) -> bool:
+        """Whether this measure is `path`, or stands in the group or mapping at `path`."""
         patterns = iter(self.patterns)
-        pairs = zip(self.path, path, strict=True)
-        return all(bool(re.fullmatch(next(patterns), b)) if a == "*" else a == b for a, b in pairs)
+        pairs = zip(self.path, path, strict=False)
+        fits = all(bool(re.fullmatch(next(patterns), b)) if a == "*" else a == b for a, b in pairs)
+        return fits and len(path) <= len(self.path)
 
 
 def leaves(kind: type[Group]) -> tuple[Leaf, ...]:
@@ -136,12 +142,16 @@ def resolve(kind: type[Group], name: str, where: str) -> Leaf:
     """The measure that `name` (joined by slashes) stands for.
 
     Raises:
-        ConfigError: No group of `kind` can hold it; names the nearest one that it can.
+        ConfigError: It is a group, or no group of `kind` can hold it; names the nearest one that it can.
     """
     path, known = tuple(name.split("/")), leaves(kind)
     found = next((leaf for leaf in known if leaf.matches(path)), None)
     if found is not None:
         return found
+    inside = [leaf.path[len(path) :] for leaf in known if leaf.is_below(path)]
+    if inside:
+        expected = f"expected a measure in it, such as '{_shown((*path, *min(inside, key=len)))}'"
+        raise ConfigError(f"{where}: '{name}' is a group of measures; {expected}")
     near = _nearest(path, known)
     raise ConfigError(f"{where}: no stage writes the measure '{name}'" + (f"; did you mean '{near}'?" if near else ""))
 
@@ -216,7 +226,12 @@ def _nearest(path: Path, known: tuple[Leaf, ...]) -> str:
     """The measure that `path` is closest to, its own keys kept where they fit."""
     shown = [_with_keys_of(path, leaf) for leaf in known]
     near = max(shown, key=lambda name: _similarity(path, name), default=())
-    return "/".join(near) if near and _similarity(path, near) >= 0.5 else ""
+    return _shown(near) if near and _similarity(path, near) >= 0.5 else ""
+
+
+def _shown(path: Path) -> str:
+    """For people: any key of a mapping is `<key>`."""
+    return "/".join("<key>" if part == "*" else part for part in path)
 
 
 def _with_keys_of(path: Path, leaf: Leaf) -> Path:

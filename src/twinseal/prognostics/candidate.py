@@ -10,12 +10,14 @@ import numpy as np
 
 from twinseal.guard import calibration
 from twinseal.guard.parameters import GuardParams
-from twinseal.measures.keys import Mode
+from twinseal.measures.keys import Mode, epsilon_key
+from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.training import GuardMeasures, IntervalMeasures, TrainingMeasures
 from twinseal.prognostics import conformal
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.ensemble import Networks
-from twinseal.prognostics.evaluation import estimates, evaluate, predictions
+from twinseal.prognostics.evaluation import CERTIFIED_SIGMA, estimates, evaluate, predictions
+from twinseal.prognostics.families import WITH_BASELINE, Family
 from twinseal.prognostics.fitting import Epoch, reproducible
 from twinseal.prognostics.gradient_boosting import boosting_estimates
 from twinseal.prognostics.metrics import measure
@@ -90,6 +92,14 @@ def build_candidate(
         guard=GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share),
     )
     return Candidate(model, measures, history, predictions(networks.plain, test, boosting))
+
+
+def keys(family: Family) -> Keys:
+    """The keys that the measures of a candidate of `family` have."""
+    certified = frozenset(map(epsilon_key, CERTIFIED_SIGMA))
+    modes = frozenset(MODES if family in WITH_BASELINE else MODES[:1])
+    own = {"commissioned/certified": certified} if family in WITH_BASELINE else {"commissioned": NOT_WRITTEN}
+    return {"plain/certified": certified, "cross_validation": modes, "intervals": modes} | own
 
 
 def _compute(task: tuple[Part, Prepared, TrainParams, Contract]) -> Any:

@@ -11,3 +11,5 @@ from typing import Literal, get_args
 
 Family = Literal["accurate", "robust", "certified"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+WITH_BASELINE: tuple[Family, ...] = ("robust",)  # with a second ensemble that reads a unit's baseline record
+MEDIANS: tuple[Family, ...] = ("certified",)  # whose members' answers are joined by their median

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from twinseal.errors import EvidenceError
-from twinseal.measures.quantity import Group, groups_by_key
+from twinseal.measures.quantity import Group, Keys, groups_by_key
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation_set import EvaluationSet
+from twinseal.prognostics.families import Family
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.histories import Histories, informative_channels
 from twinseal.robustness.threats import Attacker, Threats
 
 Result = Group | Mapping[str, Group] | None
-Keys = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,23 @@ class Testbed:
         return {"first": informative[:1], "three": three, "informative": informative}
 
 
-def no_keys(_threats: Threats) -> Keys:
-    """An attack whose measures have no keys that the policy chooses."""
+@dataclass(frozen=True)
+class Plan:
+    """What decides, before anything runs, which measures the attacks write.
+
+    Attributes:
+        threats: The policy.
+        family: Of the model.
+        channels: Of the asset's contract.
+    """
+
+    threats: Threats
+    family: Family
+    channels: frozenset[str]
+
+
+def no_keys(_plan: Plan) -> Keys:
+    """An attack whose measures have no keys, or keys that the types fix."""
     return {}
 
 
@@ -83,7 +98,7 @@ class Attack:
     Attributes:
         field: The field of `RobustnessMeasures` that the result fills.
         run: The attack. It is called with torch's seed set and on one thread.
-        keys: Which keys the mappings of its measures can have under a policy, by the path of each mapping.
+        keys: The keys that its measures have under a plan, by path below `field`.
         tests: The mapping of the result whose entries are single tests; "" for all mappings that it has.
         threat: The type of its entry under `attacks` in policy/threats.yaml; None: it reads other sections.
         seconds: Roughly how long it takes on one core: the battery starts long ones first.
@@ -91,7 +106,7 @@ class Attack:
 
     field: str
     run: Callable[[Testbed], Result]
-    keys: Callable[[Threats], Keys] = no_keys
+    keys: Callable[[Plan], Keys] = no_keys
     tests: str = ""
     threat: type[Attacker] | None = None
     seconds: float = 1.0

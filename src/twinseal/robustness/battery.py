@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from twinseal.errors import ConfigError
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.measures.training import GuardMeasures
 from twinseal.prognostics.checkpoint import Model
@@ -20,7 +21,7 @@ from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.processes import processes
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness import attacks as package
-from twinseal.robustness.attack import Attack, Keys, Result, Testbed
+from twinseal.robustness.attack import Attack, Plan, Result, Testbed
 from twinseal.robustness.example_life import LifeRow, example_lives
 from twinseal.robustness.threats import Threats
 
@@ -48,16 +49,16 @@ def all_attacks() -> tuple[Attack, ...]:
     return tuple(attack for module in modules for attack in getattr(module, "ATTACKS", ()))
 
 
-def writable_keys(threats: Threats) -> Keys:
-    """Which keys each mapping of `RobustnessMeasures` can have under `threats`, by the path of the mapping.
+def writable_keys(plan: Plan) -> Keys:
+    """The keys that `RobustnessMeasures` have under `plan`.
 
     Raises:
         ConfigError: An attack's own entry in the policy is missing, unknown or not allowed.
     """
-    check_own_threats(threats)
+    check_own_threats(plan.threats)
     found: dict[str, frozenset[str]] = {}
     for attack in all_attacks():
-        for path, keys in attack.keys(threats).items():
+        for path, keys in attack.keys(plan).items():
             found["/".join(part for part in (attack.field, path) if part)] = keys
     return found
 

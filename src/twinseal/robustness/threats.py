@@ -103,8 +103,8 @@ class SensorThreat(Attacker):
         )
 
 
-class TheftThreat(Attacker):
-    """Somebody who may ask, and wants the model, or to know what it was trained on.
+class ExtractionThreat(Attacker):
+    """Somebody who can query a twin, and wants a copy of the model, or to know what it was trained on.
 
     Attributes:
         queries: Number of answers that the attacker gets, rising.
@@ -117,7 +117,7 @@ class TheftThreat(Attacker):
     epsilon_sigma: float
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a theft of nothing."""
+        """Refuse an attacker who does not ask."""
         super().model_post_init(_context)
         for numbers in (self.queries, self.rounding_cycles):
             require(is_rising(numbers), "queries, rounding_cycles: expected at least one above 0, rising")
@@ -315,7 +315,7 @@ class Threats(Settings):
     sensors: SensorThreat
     scenarios: tuple[ScenarioThreat, ...]
     adaptive: AdaptiveThreat
-    theft: TheftThreat
+    extraction: ExtractionThreat
     injection: InjectionThreat
     poisoning: tuple[PoisoningThreat, ...]
     assets: dict[str, AssetThreats]

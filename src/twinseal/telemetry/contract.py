@@ -270,10 +270,7 @@ class Contract(Settings):
         Raises:
             ConfigError: The file does not hold contracts, or none for this asset; names the nearest known asset.
         """
-        value = read_yaml(path)
-        if not isinstance(value, Mapping) or set(value) != {"assets"} or not isinstance(value["assets"], Mapping):
-            raise ConfigError(f"{path}: expected one key 'assets', with a contract for each kind of asset")
-        known = value["assets"]
+        known = cls._entries(path)
         if not isinstance(known.get(asset), Mapping):
             near = difflib.get_close_matches(asset, [str(name) for name in known], n=1)
             guess = f"; did you mean '{near[0]}'?" if near else ""
@@ -284,3 +281,19 @@ class Contract(Settings):
         if "asset" in known[asset]:
             raise ConfigError(f"{path}: assets.{asset}.asset: unknown key; the key above it already names the asset")
         return parse(cls, {"asset": asset, **known[asset]}, f"{path}: assets.{asset}")
+
+    @classmethod
+    def load_all(cls, path: Path) -> dict[str, Contract]:
+        """The contract of every asset in the policy file at `path`.
+
+        Raises:
+            ConfigError: The file does not hold contracts, or one of them is wrong.
+        """
+        return {str(asset): cls.load(path, asset) for asset in cls._entries(path)}
+
+    @staticmethod
+    def _entries(path: Path) -> Mapping[Any, Any]:
+        value = read_yaml(path)
+        if not isinstance(value, Mapping) or set(value) != {"assets"} or not isinstance(value["assets"], Mapping):
+            raise ConfigError(f"{path}: expected one key 'assets', with a contract for each kind of asset")
+        return value["assets"]

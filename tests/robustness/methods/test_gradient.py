@@ -14,7 +14,7 @@ from torch import Tensor
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.gradient_boosting import fit_boosting
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.attacks.owned_sensors import fewest, hold
+from twinseal.robustness.attacks.owned_sensors import attack_sensors, fewest_sensors
 from twinseal.robustness.methods.art import PGD_STEP, UNREACHABLE, ArtTarget
 from twinseal.robustness.methods.gradient import Box, ascend, attack, climb
 from twinseal.robustness.methods.square import search
@@ -96,22 +96,22 @@ def test_one_owned_sensor_is_the_best_of_all() -> None:
     x, low, high = windows(5), -torch.ones(5, ROWS, CHANNELS) * 3, torch.ones(5, ROWS, CHANNELS) * 3
     weights = torch.from_numpy(windows(6, 1)[0])
     y = np.zeros(5, dtype=np.float32)
-    found = hold(linear(weights), x, y, Box(low, high), "healthy-washing", most=2, steps=4)  # type: ignore[arg-type]
+    found = attack_sensors(linear(weights), x, y, Box(low, high), "healthy-washing", most=2, steps=4)  # type: ignore[arg-type]
     alone = (3 * weights.abs()).sum(0).numpy() - (torch.from_numpy(x) * weights).sum(1).numpy()  # (N, C) gains
     assert alone.argmax(axis=1).tolist() == found.chosen[0].tolist()
     clean = estimates(linear(weights), x)  # type: ignore[arg-type]
     np.testing.assert_allclose(clean + alone.max(axis=1), found.attacks[0].estimates, rtol=1e-4)
     pairs = [alone[:, list(pair)].sum(axis=1) for pair in itertools.combinations(range(CHANNELS), 2)]
     np.testing.assert_allclose(clean + np.max(pairs, axis=0), found.attacks[1].estimates, rtol=1e-4)
-    needed = fewest(found, clean, float(alone.max(axis=1).min()) * 0.99)
+    needed = fewest_sensors(found, clean, float(alone.max(axis=1).min()) * 0.99)
     assert {1} == set(needed.tolist())
-    assert {0} == set(fewest(found, clean, 1e9).tolist())
+    assert {0} == set(fewest_sensors(found, clean, 1e9).tolist())
 
 
 def test_sensors_that_are_not_held_stay_as_they_are() -> None:
     x = windows(7)
     box = Box(torch.full((5, ROWS, CHANNELS), -3.0), torch.full((5, ROWS, CHANNELS), 3.0))
-    found = hold(bent, x, np.zeros(5, dtype=np.float32), box, "any", most=2, steps=4)
+    found = attack_sensors(bent, x, np.zeros(5, dtype=np.float32), box, "any", most=2, steps=4)
     for size, item in enumerate(found.attacks, start=1):
         moved = (item.changed != x).any(axis=1).sum(axis=1)  # sensors moved, by window
         assert int(moved.max()) <= size
@@ -120,7 +120,7 @@ def test_sensors_that_are_not_held_stay_as_they_are() -> None:
 def test_more_sensors_than_there_are_cannot_be_owned() -> None:
     box = Box.around(torch.zeros(5, ROWS, CHANNELS), 1.0)
     with pytest.raises(ValueError, match="sensors: expected 1 to 4, got 5"):
-        hold(bent, windows(1), np.zeros(5, dtype=np.float32), box, "any", most=5, steps=1)
+        attack_sensors(bent, windows(1), np.zeros(5, dtype=np.float32), box, "any", most=5, steps=1)
 
 
 def test_trees_are_attacked_by_asking(prepared: Prepared) -> None:
@@ -162,7 +162,9 @@ def test_what_a_black_box_attack_reports_is_what_its_windows_say(aim: str) -> No
 def test_what_the_holder_of_sensors_reports_is_what_his_windows_say() -> None:
     x, y = windows(6), np.full(5, 60.0, dtype=np.float32)
     read = torch.from_numpy(x)
-    held = hold(bent, x, y, Box(torch.full_like(read, -3.0), torch.full_like(read, 3.0)), "any", most=2, steps=4)
-    for size, found in enumerate(held.attacks, start=1):
+    reached = attack_sensors(
+        bent, x, y, Box(torch.full_like(read, -3.0), torch.full_like(read, 3.0)), "any", most=2, steps=4
+    )
+    for size, found in enumerate(reached.attacks, start=1):
         np.testing.assert_allclose(found.estimates, estimates(bent, found.changed), rtol=1e-5)
         assert int((found.changed != x).any(axis=1).sum(axis=1).max()) <= size

@@ -15,13 +15,14 @@ from threadpoolctl import threadpool_limits
 
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Epsilon, epsilon_key
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import BoostedTrees
 from twinseal.prognostics.gradient_boosting import fit_boosting
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.methods.gradient import Box, attack
 from twinseal.robustness.methods.square import search
 from twinseal.robustness.target import NetworkTarget, PredictorTarget, estimates
-from twinseal.robustness.threats import Aim, Attacker, Threats, is_distinct, is_rising, require
+from twinseal.robustness.threats import Aim, Attacker, is_distinct, is_rising, require
 
 FIELD = "boosted_trees"
 
@@ -73,9 +74,9 @@ def run(testbed: Testbed) -> BoostedTrees:
     return BoostedTrees(clean=evaluation_set.clean(clean), worst=worst)
 
 
-def keys(threats: Threats) -> Keys:
+def keys(plan: Plan) -> Keys:
     """Which ε its measures have."""
-    return {"worst": frozenset(map(epsilon_key, threats.own(FIELD, BoostingThreat).epsilon_sigma))}
+    return {"worst": frozenset(map(epsilon_key, plan.threats.own(FIELD, BoostingThreat).epsilon_sigma))}
 
 
 ATTACKS = (Attack(FIELD, run, keys, tests="worst", threat=BoostingThreat, seconds=12),)

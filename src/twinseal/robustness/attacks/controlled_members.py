@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Liars, liars_key
+from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.prognostics.ensemble import MAX_MEMBERS
+from twinseal.prognostics.families import MEDIANS
 from twinseal.prognostics.median_certificates import certificates
-from twinseal.robustness.attack import Attack, Keys, Testbed
-from twinseal.robustness.threats import Threats
+from twinseal.robustness.attack import Attack, Plan, Testbed
 
 
 def run(testbed: Testbed) -> dict[Liars, WorstCase]:
@@ -18,9 +19,9 @@ def run(testbed: Testbed) -> dict[Liars, WorstCase]:
     return certificates(testbed.model.networks.plain, testbed.evaluation_set)
 
 
-def keys(_threats: Threats) -> Keys:
-    """Any number of members that is less than half of the largest median."""
-    return {"": frozenset(map(liars_key, range((MAX_MEMBERS + 1) // 2)))}
+def keys(plan: Plan) -> Keys:
+    """Any number of members that is less than half of the largest median; of a mean, none."""
+    return {"": frozenset(map(liars_key, range((MAX_MEMBERS + 1) // 2))) if plan.family in MEDIANS else NOT_WRITTEN}
 
 
 ATTACKS = (Attack("median_certificate", run, keys),)

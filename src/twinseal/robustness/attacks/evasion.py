@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Epsilon, Name, epsilon_key, number_of
+from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, FlagMeasures, RobustnessMeasures
 from twinseal.measures.robustness import AttackName as MeasuredAttack
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import bounds
+from twinseal.prognostics.families import WITH_BASELINE
 from twinseal.prognostics.fitting import Recipe, fit
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.attack_checks import NOISE, AttackRuns, Flag, Run, damage, flags
 from twinseal.robustness.methods.art import PGD_STEP, ArtTarget
 from twinseal.robustness.methods.gradient import Box, ascend, climb
@@ -55,13 +57,18 @@ def run_commissioned(testbed: Testbed) -> EvasionMeasures | None:
     return None if network is None else evade(network, testbed)
 
 
-def keys_plain(threats: Threats) -> Keys:
-    """As `keys`; a network that reads no signed baseline has no certificate of a moved one."""
-    return {**keys(threats), "certified_baseline_moved": frozenset()}
+def keys_plain(plan: Plan) -> Keys:
+    """Those of a network that reads no baseline record: without a certificate of a changed one."""
+    return _keys(plan.threats) | {"certified_baseline_moved": NOT_WRITTEN}
 
 
-def keys(threats: Threats) -> Keys:
-    """Which threats, attacks, aims and ε its measures have."""
+def keys_commissioned(plan: Plan) -> Keys:
+    """Those of a network that reads a baseline record, if the family has one."""
+    return _keys(plan.threats) if plan.family in WITH_BASELINE else {"": NOT_WRITTEN}
+
+
+def _keys(threats: Threats) -> dict[str, frozenset[str]]:
+    """Which threats, attacks, aims and ε are measured."""
     everything = frozenset(map(epsilon_key, _budgets(threats)))
     found = {
         "attacks": frozenset(threat.name for threat in threats.evasion),
@@ -306,5 +313,5 @@ def _noise(shape: tuple[int, ...], epsilon: float, threats: Threats) -> Iterator
 
 ATTACKS = (
     Attack("evasion", run_plain, keys_plain, tests="attacks", seconds=13),
-    Attack("commissioned", run_commissioned, keys, tests="attacks", seconds=15),
+    Attack("commissioned", run_commissioned, keys_commissioned, tests="attacks", seconds=15),
 )

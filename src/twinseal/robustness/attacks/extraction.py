@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from twinseal.measures.keys import Queries, Rounding, queries_key, rounding_key
+from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.robustness import Extraction, ExtractionMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
@@ -25,11 +26,10 @@ from twinseal.prognostics.fitting import Recipe, fit
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared, Windows
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.methods.gradient import Box, attack
 from twinseal.robustness.target import Floats, NetworkTarget
 from twinseal.robustness.target import estimates as said
-from twinseal.robustness.threats import Threats
 
 STUDENT = Recipe(epochs=1, least_steps=700, hidden=(32, 32))
 NEAR_CYCLES = 5.0
@@ -38,8 +38,8 @@ STEPS = 20
 
 def run(testbed: Testbed) -> Extraction:
     """What students learn, by questions; and, with the most questions, by the rounding of the answers."""
-    target, prepared, threat = testbed.model.networks.plain, testbed.prepared, testbed.threats.theft
-    seed, most = testbed.threats.seed, max(testbed.threats.theft.queries)
+    target, prepared, threat = testbed.model.networks.plain, testbed.prepared, testbed.threats.extraction
+    seed, most = testbed.threats.seed, max(testbed.threats.extraction.queries)
     order = np.random.default_rng([seed, 80]).permutation(len(prepared.train))[:most]
     pool = prepared.train.take(order)  # the very units that the model knows: more than a thief would have
     answers = np.clip(estimates(target, pool), 0, prepared.rul_cap_cycles)
@@ -59,13 +59,17 @@ def run(testbed: Testbed) -> Extraction:
     return Extraction(by_queries=by_queries, by_rounding=by_rounding)
 
 
-def keys(threats: Threats) -> Keys:
+def keys(plan: Plan) -> Keys:
     """Which numbers of questions and roundings its measures have."""
-    theft = threats.theft
-    return {
-        "by_queries": frozenset(map(queries_key, theft.queries)),
-        "by_rounding": frozenset(map(rounding_key, theft.rounding_cycles)),
+    threat = plan.threats.extraction
+    found = {
+        "by_queries": frozenset(map(queries_key, threat.queries)),
+        "by_rounding": frozenset(map(rounding_key, threat.rounding_cycles)),
     }
+    attacked = f"by_queries/{queries_key(max(threat.queries))}"
+    students = [f"{mapping}/{key}" for mapping, keys in found.items() for key in keys]
+    rises = ("transfer_rise_cycles", "direct_rise_cycles")
+    return found | {f"{path}/{rise}": NOT_WRITTEN for path in students if path != attacked for rise in rises}
 
 
 def _student(

@@ -14,10 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from twinseal.measures.keys import Aim, Name, Size, size_key
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import FalsifiedHistories, FalsifiedHistory
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import rmse_cycles
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.attacks.injection import FORMS, SPANS
 from twinseal.robustness.histories import (
     Doubles,
@@ -30,7 +31,7 @@ from twinseal.robustness.histories import (
     true_alarms,
     worst_answers,
 )
-from twinseal.robustness.threats import Injection, ScenarioThreat, Threats
+from twinseal.robustness.threats import Injection, ScenarioThreat
 
 
 def run(testbed: Testbed) -> FalsifiedHistories:
@@ -46,11 +47,11 @@ def run(testbed: Testbed) -> FalsifiedHistories:
     )
 
 
-def keys(threats: Threats) -> Keys:
+def keys(plan: Plan) -> Keys:
     """Which signatures, scenarios, aims and sizes its measures have."""
     signatures = frozenset(f"{form}-{span}" for form in FORMS for span in SPANS)
-    found = {"experiment": signatures, "scenarios": frozenset(threat.name for threat in threats.scenarios)}
-    for threat in threats.scenarios:
+    found = {"experiment": signatures, "scenarios": frozenset(threat.name for threat in plan.threats.scenarios)}
+    for threat in plan.threats.scenarios:
         found[f"scenarios/{threat.name}"] = frozenset(threat.aims)
         for aim in threat.aims:
             found[f"scenarios/{threat.name}/{aim}"] = frozenset(map(size_key, threat.sizes))

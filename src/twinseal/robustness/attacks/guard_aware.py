@@ -25,17 +25,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinseal.measures.keys import Epsilon, epsilon_key
+from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.robustness import GuardAwareMeasures, Rise
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.families import WITH_BASELINE
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.attacks.falsified_histories import measure_falsified
 from twinseal.robustness.histories import Doubles, Flags, Histories, answers, guard_decisions, worst_answers
 from twinseal.robustness.methods.gradient import Box
 from twinseal.robustness.methods.stealth_constraints import StealthConstraints, room
 from twinseal.robustness.target import NetworkTarget, everyone
-from twinseal.robustness.threats import AdaptiveThreat, Threats
+from twinseal.robustness.threats import AdaptiveThreat
 
 HALVINGS = 5  # of the way back to the truth
 RELAXED = 1.6  # OSQP's α
@@ -48,9 +50,11 @@ def run(testbed: Testbed) -> dict[Epsilon, GuardAwareMeasures]:
     return measure_guard_aware(testbed.model, testbed.histories, testbed.threats.adaptive)
 
 
-def keys(threats: Threats) -> Keys:
+def keys(plan: Plan) -> Keys:
     """Which ε its measures have."""
-    return {"": frozenset(map(epsilon_key, threats.adaptive.epsilon_sigma))}
+    tried = frozenset(map(epsilon_key, plan.threats.adaptive.epsilon_sigma))
+    absent = {} if plan.family in WITH_BASELINE else {f"{epsilon}/commissioned": NOT_WRITTEN for epsilon in tried}
+    return {"": tried} | absent
 
 
 def measure_guard_aware(

@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 from twinseal.errors import ConfigError
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Name
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import InjectionGroup, InjectionMeasures
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.windows import Prepared, Windows
-from twinseal.robustness.attack import Attack, Keys, Testbed
-from twinseal.robustness.threats import Injection, Threats
+from twinseal.robustness.attack import Attack, Plan, Testbed
+from twinseal.robustness.threats import Injection
 from twinseal.telemetry.contract import Contract
 
 Doubles = NDArray[np.float64]
@@ -83,9 +84,9 @@ def run(testbed: Testbed) -> InjectionGroup:
     )
 
 
-def keys(threats: Threats) -> Keys:
+def keys(plan: Plan) -> Keys:
     """Which signatures its measures have."""
-    return {"signatures": frozenset(case.name for case in cases(threats.injection.directions))}
+    return {"signatures": frozenset(case.name for case in cases(plan.threats.injection.directions))}
 
 
 def inject(

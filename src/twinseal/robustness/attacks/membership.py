@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinseal.measures.keys import Rounding, rounding_key
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import MembershipMeasures
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.windows import join
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.methods.art import infer_membership
-from twinseal.robustness.threats import Threats
 
 Doubles = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ FALSE_SHARE = 0.01
 def run(testbed: Testbed) -> MembershipMeasures:
     """How well somebody with a unit's telemetry and its fate can tell that the model was trained on it."""
     network, prepared = testbed.model.networks.plain, testbed.prepared
-    rounding_cycles, seed = testbed.threats.theft.rounding_cycles, testbed.threats.seed
+    rounding_cycles, seed = testbed.threats.extraction.rounding_cycles, testbed.threats.seed
     rng = np.random.default_rng([seed, 90])
     others = join(prepared.validation, prepared.test)
     chosen, drawn = _match_lives(others.rul, prepared.train.rul, rng)
@@ -62,9 +62,9 @@ def run(testbed: Testbed) -> MembershipMeasures:
     )
 
 
-def keys(threats: Threats) -> Keys:
+def keys(plan: Plan) -> Keys:
     """Which roundings its measures have."""
-    return {"rounded_auc": frozenset(map(rounding_key, threats.theft.rounding_cycles))}
+    return {"rounded_auc": frozenset(map(rounding_key, plan.threats.extraction.rounding_cycles))}
 
 
 def _match_lives(

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinseal.measures.keys import Count, count_key
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import OneSensor, OwnedSensorCount, OwnedSensors
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation_set import EvaluationSet
-from twinseal.robustness.attack import Attack, Keys, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.methods.gradient import AttackResult, Box, climb, further
 from twinseal.robustness.target import Floats, NetworkTarget, Target, estimates
-from twinseal.robustness.threats import Aim, SensorThreat, Threats
+from twinseal.robustness.threats import Aim, SensorThreat
 
 UP: Aim = "healthy-washing"
 AIMS: tuple[Aim, ...] = ("any", "healthy-washing")
@@ -29,8 +30,8 @@ PAIRED_SENSORS, PAIRED_WINDOWS = 16, 40  # of the heat map: at most
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """What the holder of some sensors achieves.
+class Reached:
+    """What an attacker reaches with more and more sensors.
 
     Attributes:
         attacks: With 1, 2, … sensors.
@@ -48,10 +49,11 @@ def run(testbed: Testbed) -> OwnedSensors:
     return measure_owned(testbed.model, testbed.evaluation_set, testbed.threats.sensors)
 
 
-def keys(threats: Threats) -> Keys:
-    """Which numbers of sensors its measures have."""
-    counts = frozenset(map(count_key, range(1, threats.sensors.most + 1)))
-    return {f"by_count/{aim}": counts for aim in AIMS}
+def keys(plan: Plan) -> Keys:
+    """Which numbers of sensors, and which channels, its measures have."""
+    counts = frozenset(map(count_key, range(1, plan.threats.sensors.most + 1)))
+    pairs_of = {f"pairs/{channel}": plan.channels for channel in plan.channels}
+    return {f"by_count/{aim}": counts for aim in AIMS} | {"alone": plan.channels, "pairs": plan.channels} | pairs_of
 
 
 def measure_owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThreat) -> OwnedSensors:
@@ -73,17 +75,19 @@ def measure_owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThr
     clean = estimates(target, x)
     by_count: dict[Aim, dict[Count, OwnedSensorCount]] = {}
     for aim in AIMS:
-        held = hold(target, x, evaluation_set.truth, box, aim, most=min(threat.most, len(names)), steps=threat.steps)
-        needed = fewest(held, clean, threat.far_cycles)
+        reached = attack_sensors(
+            target, x, evaluation_set.truth, box, aim, most=min(threat.most, len(names)), steps=threat.steps
+        )
+        needed = fewest_sensors(reached, clean, threat.far_cycles)
         by_count[aim] = {
             count_key(k): OwnedSensorCount(
                 moved_share=float(np.mean((needed > 0) & (needed <= k))),
                 **evaluation_set.worst_case(attack.estimates).fields(),
             )
-            for k, attack in enumerate(held.attacks, start=1)
+            for k, attack in enumerate(reached.attacks, start=1)
         }
-    rises = (held.alone - clean).mean(axis=1)
-    first = np.bincount(held.chosen[0], minlength=len(names)) / len(x)
+    rises = (reached.alone - clean).mean(axis=1)
+    first = np.bincount(reached.chosen[0], minlength=len(names)) / len(x)
     alone = {
         name: OneSensor(rise_cycles=float(rise), chosen_first_share=float(share))
         for name, rise, share in zip(names, rises, first, strict=True)
@@ -94,7 +98,7 @@ def measure_owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThr
 def _pairs(
     model: Model, evaluation_set: EvaluationSet, box: Box, rises: Floats, steps: int
 ) -> dict[str, dict[str, float]]:
-    """How high a failing machine's estimate goes on average, 0 to the cap, while two sensors are owned, or one.
+    """How high a failing machine's estimate goes on average, 0 to the cap, while two sensors are controlled, or one.
 
     Of the sensors that raise most alone, so many that the pairs stay few; of the failing windows, so many likewise.
     """
@@ -112,7 +116,7 @@ def _pairs(
 
 
 def pairs(target: Target, x: Floats, box: Box, channels: NDArray[np.int64], *, steps: int) -> Floats:
-    """How high estimates go when two of `channels` (K,) are owned, (K, K, N) cycles; on the diagonal, one.
+    """How high estimates go when two of `channels` (K,) are controlled, (K, K, N) cycles; on the diagonal, one.
 
     Args:
         target: Differentiable.
@@ -122,23 +126,23 @@ def pairs(target: Target, x: Floats, box: Box, channels: NDArray[np.int64], *, s
         steps: Of each climb.
     """
     windows, y, nobody = torch.from_numpy(x), np.zeros(len(x), dtype=np.float32), torch.zeros(len(x), x.shape[2]) > 0
-    begun, reached = (
+    start, reached = (
         AttackResult(estimates(target, x), x, 1),
         np.zeros((len(channels),) * 2 + (len(x),), dtype=np.float32),
     )
     for i, first in enumerate(channels):
-        alone = further(begun, _with(target, windows, y, box, UP, nobody, int(first), begun, steps), y, UP)
+        alone = further(start, _with(target, windows, y, box, UP, nobody, int(first), start, steps), y, UP)
         reached[i, i] = alone.estimates
-        held = nobody.clone()
-        held[:, first] = True
+        controlled = nobody.clone()
+        controlled[:, first] = True
         for j in range(i):
-            both = _with(target, windows, y, box, UP, held, int(channels[j]), alone, steps).estimates
+            both = _with(target, windows, y, box, UP, controlled, int(channels[j]), alone, steps).estimates
             reached[i, j] = reached[j, i] = np.maximum.reduce([both, alone.estimates, reached[j, j]])
     return reached
 
 
-def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int, steps: int) -> Held:
-    """Let an attacker choose up to `most` sensors of each window and own them.
+def attack_sensors(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int, steps: int) -> Reached:
+    """Let an attacker choose up to `most` sensors for each window, and set their readings.
 
     Args:
         target: Differentiable.
@@ -155,14 +159,14 @@ def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int,
     count, channels = len(x), x.shape[2]
     if not 1 <= most <= channels:
         raise ValueError(f"sensors: expected 1 to {channels}, got {most}")
-    windows, held = torch.from_numpy(x), torch.zeros((count, channels), dtype=torch.bool)
+    windows, controlled = torch.from_numpy(x), torch.zeros((count, channels), dtype=torch.bool)
     attacks: list[AttackResult] = []
     chosen, alone = np.zeros((most, count), dtype=np.int64), np.zeros((channels, count), dtype=np.float32)
-    begun = AttackResult(estimates(target, x), x, 1)
+    best = AttackResult(estimates(target, x), x, 1)
     for size in range(most):
-        tried = [_with(target, windows, y, box, aim, held, channel, begun, steps) for channel in range(channels)]
+        tried = [_with(target, windows, y, box, aim, controlled, channel, best, steps) for channel in range(channels)]
         gains = np.stack([_gain(item.estimates, y, aim) for item in tried])  # (C, N)
-        gains[held.numpy().T] = -np.inf
+        gains[controlled.numpy().T] = -np.inf
         chosen[size] = gains.argmax(axis=0)
         alone = np.stack([item.estimates for item in tried]) if size == 0 else alone
         rows = np.arange(count)
@@ -171,21 +175,21 @@ def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int,
             np.stack([item.changed for item in tried])[chosen[size], rows],
             sum(item.queries for item in tried),
         )
-        begun = further(begun, picked, y, aim)
-        held[torch.arange(count), torch.from_numpy(chosen[size])] = True
-        attacks.append(begun)
-    return Held(tuple(attacks), chosen, alone)
+        best = further(best, picked, y, aim)
+        controlled[torch.arange(count), torch.from_numpy(chosen[size])] = True
+        attacks.append(best)
+    return Reached(tuple(attacks), chosen, alone)
 
 
-def fewest(held: Held, clean: Floats, cycles: float) -> NDArray[np.int64]:
+def fewest_sensors(reached: Reached, clean: Floats, cycles: float) -> NDArray[np.int64]:
     """The least number of sensors that moves each estimate by so many cycles, (N,); 0 where those tried do not.
 
     Args:
-        held: What the holder achieved.
+        reached: What the attacker reached.
         clean: (N,) cycles, the estimates of the windows unmoved.
         cycles: How far is far.
     """
-    far = np.stack([np.abs(item.estimates - clean) >= cycles for item in held.attacks])  # (K, N)
+    far = np.stack([np.abs(item.estimates - clean) >= cycles for item in reached.attacks])  # (K, N)
     return np.where(far.any(axis=0), far.argmax(axis=0) + 1, 0).astype(np.int64)
 
 
@@ -195,20 +199,20 @@ def _with(
     y: Floats,
     box: Box,
     aim: Aim,
-    held: Tensor,
+    controlled: Tensor,
     channel: int,
     begun: AttackResult,
     steps: int,
 ) -> AttackResult:
-    """One sensor more than those held: its readings start at either end of their range, the others where they are."""
-    chosen = held.clone()
+    """One more sensor: its readings start at either end of their range, those of the others where they are."""
+    chosen = controlled.clone()
     chosen[:, channel] = True
-    # Only the held channels move, as many in each window: what an attack steps through is that much smaller.
+    # Only the controlled channels move, as many in each window: what an attack steps through is that much smaller.
     order = torch.sort(chosen.int(), dim=1, descending=True, stable=True).indices[:, : int(chosen.sum(1).max())]
     at, start = order[:, None, :].expand(-1, x.shape[1], -1), torch.from_numpy(begun.changed)  # (N, L, K)
     within = box.only(x, chosen[:, None, :])
     low, high = (end.gather(2, at) for end in (within.low, within.high))
-    own, of_channel = _Held(target, start, at), (at == channel)
+    own, of_channel = _PartialTarget(target, start, at), (at == channel)
     best: AttackResult | None = None
     for sign in (1.0,) if aim == "healthy-washing" else (1.0, -1.0):
         for end in (low, high):
@@ -221,8 +225,8 @@ def _with(
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
-    """A target of which only some channels of each window move.
+class _PartialTarget:
+    """A target whose input is only some channels of each window; the others stay.
 
     Attributes:
         target: Of whole windows.
@@ -239,8 +243,8 @@ class _Held:
         return self.target(self.windows.scatter(2, self.at, x), at)
 
 
-def _gain(said: Floats, y: Floats, aim: Aim) -> Floats:
-    return np.abs(said - y) if aim == "any" else said
+def _gain(estimated: Floats, y: Floats, aim: Aim) -> Floats:
+    return np.abs(estimated - y) if aim == "any" else estimated
 
 
 ATTACKS = (Attack("owned_sensors", run, keys, tests="by_count", seconds=10),)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from twinseal.errors import ConfigError
 from twinseal.measures.keys import Name, Share, number_of, share_key
 from twinseal.measures.poisoning import PoisonEffect, PoisoningMeasures, PoisoningResult, RetrainingMeasures
+from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
@@ -40,7 +41,6 @@ from twinseal.prognostics.metrics import HEALTHY_CYCLES
 from twinseal.prognostics.processes import processes
 from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
-from twinseal.robustness.attack import Keys
 from twinseal.robustness.threats import PoisoningThreat, PoisonKind, Threats, Trigger
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -48,6 +48,8 @@ from twinseal.telemetry.screening import screen
 
 log = structlog.get_logger()
 
+BACKDOORS: tuple[PoisonKind, ...] = ("backdoor", "clean-label-backdoor")
+EFFECTS = ("undefended", "after_screening")
 PROLONGED_ROWS = 10  # of a unit's last rows, told again until the cap is filled
 BURST_PERIOD = 3  # × the trigger's rows: a third of a poisoned unit's rows carry it, so that the rest looks as ever
 
@@ -129,10 +131,16 @@ def curve(measures: PoisoningMeasures) -> list[dict[str, object]]:
 
 
 def keys(threats: Threats) -> Keys:
-    """Which threats and shares the measures have."""
+    """Which threats and shares the measures have; only a backdoor has a trigger."""
     found = {"attacks": frozenset(threat.name for threat in threats.poisoning)}
     for threat in threats.poisoning:
-        found[f"attacks/{threat.name}"] = frozenset(map(share_key, threat.shares))
+        shares = frozenset(map(share_key, threat.shares))
+        found[f"attacks/{threat.name}"] = shares
+        if threat.kind not in BACKDOORS:
+            effects = [f"attacks/{threat.name}/{share}/{effect}" for share in shares for effect in EFFECTS]
+            found |= {f"{effect}/trigger_success_share": NOT_WRITTEN for effect in effects}
+    if not any(threat.kind in BACKDOORS for threat in threats.poisoning):
+        found |= {f"{effect}/trigger_success_share": NOT_WRITTEN for effect in ("worst_undefended", "worst_unnoticed")}
     return found
 
 
@@ -309,7 +317,7 @@ def _attack_windows(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> P
     bench, threat, share, units = task
     fleet = bench.poison_fleet(units, threat.kind)
     prepared = prepare(fleet, bench.contract, bench.preparation)
-    triggered = threat.kind in ("backdoor", "clean-label-backdoor")
+    triggered = threat.kind in BACKDOORS
     undefended = bench.effect(prepared, triggered=triggered)
     noticed = bench.noticed_units(fleet) & set(units)
     screened: Effect | None = undefended
