@@ -107,8 +107,8 @@ def test_one_of_the_two_windows_files_is_not_enough(statements: dict[str, Statem
 
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("stage", ["validate", "evade", "poison", "train"])
-def test_a_stage_that_obeyed_a_milder_policy_is_no_evidence(statements: dict[str, Statement], stage: str) -> None:
-    """Threats or contract are made milder while a stage runs, and put back before the verdict."""
+def test_a_stage_that_obeyed_another_policy_is_no_evidence(statements: dict[str, Statement], stage: str) -> None:
+    """A policy file is changed while a stage runs and restored before the verdict."""
     milder = tuple(replace(item, sha256=FORGED) for item in POLICY)
     assert not broken_links(statements, MODEL, POLICY)[stage]
     if stage == "train":

@@ -242,8 +242,10 @@ def test_an_experiment_runs_with_another_parameter(story: str, run: Run, place: 
 
 
 @pytest.mark.attack("P")
-def test_telemetry_edited_behind_dvcs_back_is_refused_by_the_next_stage(story: str, run: Run, place: Path) -> None:
-    """Telemetry is edited, its size and time of change restored: DVC says up to date; a stage must not."""
+def test_telemetry_edited_with_its_time_restored_is_refused_by_the_next_stage(
+    story: str, run: Run, place: Path
+) -> None:
+    """Telemetry is edited, its size and modification time are restored: the next stage refuses it."""
     raw = place / "data/raw/telemetry.parquet"
     honest, times = raw.read_bytes(), raw.stat()
     raw.unlink()  # a link into DVC's cache would change the cache too
@@ -260,7 +262,7 @@ def test_telemetry_edited_behind_dvcs_back_is_refused_by_the_next_stage(story: s
 
 @pytest.mark.attack("P")
 def test_sign_called_by_hand_on_a_failed_verdict_refuses(story: str, run: Run, place: Path) -> None:
-    """`sign` is called by hand on a FAILED verdict."""
+    """`sign` is run by hand on a FAILED verdict: refused, the earlier bundle stays."""
     gates = (place / "policy/gates.yaml").read_text()
     try:
         strict = yaml.safe_load(gates)

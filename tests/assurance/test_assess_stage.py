@@ -182,7 +182,7 @@ def test_a_comparison_is_shown_when_it_is_of_this_very_model(workspace: Path) ->
 
 @pytest.mark.attack("P")
 def test_a_comparison_that_was_edited_is_refused(workspace: Path) -> None:
-    """The optional record of the comparison is edited before the report is made."""
+    """The signed record of the comparison is edited before the verdict."""
     record = EVIDENCE / "compare.dsse.json"
     _stage.attest("compare", compared(_stage.model_files()))
     envelope = json.loads(record.read_bytes())
@@ -211,7 +211,7 @@ def test_a_record_that_is_absent_is_a_failed_verdict_and_no_error(
 
 @pytest.mark.attack("P")
 def test_a_candidate_that_was_changed_after_training_is_a_failed_verdict(workspace: Path) -> None:
-    """The candidate is changed after training."""
+    """The candidate is changed after training: the verdict is FAILED."""
     config = _stage.CANDIDATE / "config.json"
     kept = config.read_bytes()
     config.write_bytes(kept + b"\n")
@@ -224,7 +224,7 @@ def test_a_candidate_that_was_changed_after_training_is_a_failed_verdict(workspa
 
 
 @pytest.mark.attack("P")
-def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspace: Path) -> None:
+def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stays(workspace: Path) -> None:
     """A signed record is edited before the verdict."""
     assess.main()
     before = (EVIDENCE / "assess.dsse.json").read_bytes()
@@ -242,8 +242,8 @@ def test_a_record_that_was_edited_is_refused_and_the_old_verdict_stands(workspac
 
 
 @pytest.mark.attack("P")
-def test_a_life_that_is_not_the_one_on_record_is_refused(workspace: Path) -> None:
-    """What the report draws of a machine's life under attack is made kinder before the verdict."""
+def test_an_edited_table_of_lives_is_refused(workspace: Path) -> None:
+    """`reports/evade/lives.csv`, which the report draws, is edited before the verdict."""
     kept = case.LIVES.read_bytes()
     case.LIVES.write_bytes(kept.replace(b"30.000,29.000", b"30.000,30.000"))
     try:

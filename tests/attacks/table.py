@@ -2,10 +2,10 @@
 
     @pytest.mark.attack(3)
     def test_a_file_is_renamed(…):
-        \"\"\"A file is renamed.\"\"\"
+        \"\"\"The registry renames a file of the model.\"\"\"
 
-gives the row `3 | A file is renamed | the test's name`. Written by `python -m tests.attacks`, compared by
-tests/attacks/test_table.py.
+gives the row `3 | The registry renames a file of the model | the test's name`. Written by `python -m tests.attacks`,
+compared by tests/attacks/test_table.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "trust.md"
 BEGIN, END = "<!-- attacks: made by `python -m tests.attacks` -->", "<!-- end of attacks -->"
 STEPS = tuple("012345678P")
+MAX_DESCRIPTION = 110  # characters, so that an attack is understood at first sight
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,20 @@ class Attack:
     """One test of an attack.
 
     Attributes:
-        steps: Of docs/trust.md, which stop it; P is the pipeline's side.
-        words: The attack, in plain words.
+        steps: The steps of docs/trust.md that stop it; P is the pipeline's side.
+        description: What the attacker does: the first line of the test's docstring.
         test: File below tests/, and the test's name.
     """
 
     steps: tuple[str, ...]
-    words: str
+    description: str
     test: str
 
     @property
     def row(self) -> str:
         file, name = self.test.split("::")
-        words = self.words.replace("|", "\\|")
-        return f"| {', '.join(self.steps)} | {words} | `{name}` ([{file}](../tests/{file})) |"
+        description = self.description.replace("|", "\\|")
+        return f"| {', '.join(self.steps)} | {description} | `{name}` ([{file}](../tests/{file})) |"
 
 
 def attacks() -> list[Attack]:
@@ -60,12 +61,12 @@ def _of(path: Path) -> Iterator[Attack]:
         steps = tuple(step for mark in getattr(node, "decorator_list", ()) for step in _steps(mark))
         if steps and isinstance(node, ast.FunctionDef):
             test = f"{path.relative_to(TESTS).as_posix()}::{node.name}"
-            words = (ast.get_docstring(node) or "").partition("\n")[0].rstrip(".")
-            if not words or not set(steps) <= set(STEPS):
+            description = (ast.get_docstring(node) or "").partition("\n")[0].rstrip(".")
+            if not description or not set(steps) <= set(STEPS):
                 raise ValueError(
-                    f"{test}: expected a docstring and steps of {', '.join(STEPS)}, got {steps}, {words!r}"
+                    f"{test}: expected a docstring and steps of {', '.join(STEPS)}, got {steps}, {description!r}"
                 )
-            yield Attack(steps, words, test)
+            yield Attack(steps, description, test)
 
 
 def _steps(mark: ast.expr) -> list[str]:

@@ -1,4 +1,4 @@
-"""Everybody was deceived: builder, assessor and reviewers signed what lies here. Only the parser is left."""
+"""Builder, assessor and reviewers all signed a harmful model: only the parser can refuse it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_the_bomb_would_go_off(field: Field) -> None:
 
 @pytest.mark.attack(6)
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, CONTRACT])
-def test_a_pickle_in_the_place_of_a_file(field: Field, name: str) -> None:
-    """A pickle in the place of the weights, the config or the contract, signed by everybody."""
+def test_a_pickle_in_place_of_a_model_file(field: Field, name: str) -> None:
+    """Builder, assessor and reviewers sign a pickle in place of weights, config or contract."""
     assert 2 == field.accepts()
     (field.bundle / "model" / name).write_bytes(pickled(field))
     deceive(field.bundle, field.keys)
@@ -54,8 +54,8 @@ def test_a_pickle_in_the_place_of_a_file(field: Field, name: str) -> None:
     "name",
     ["model.pkl", "model.pt", "pytorch_model.bin", "weights.joblib", "data.npy", "model.safetensors.pkl", "a/b/c.dat"],
 )
-def test_a_pickle_beside_the_files(field: Field, name: str) -> None:
-    """A pickle by any name beside the model's files, signed by everybody."""
+def test_a_pickle_beside_the_model_files(field: Field, name: str) -> None:
+    """Builder, assessor and reviewers sign a pickle, under various names, beside the model files."""
     assert 2 == field.accepts()
     path = field.bundle / "model" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +71,8 @@ def test_a_pickle_beside_the_files(field: Field, name: str) -> None:
 
 
 @pytest.mark.attack(6)
-def test_an_mlmodel_with_a_loader_of_its_own(field: Field) -> None:
-    """An MLmodel with loader_module and a folder code/, which MLflow's own loaders would run; signed by everybody."""
+def test_an_mlmodel_with_its_own_loader(field: Field) -> None:
+    """Builder, assessor and reviewers sign an MLmodel file with `loader_module` and a `code/` folder."""
     assert 2 == field.accepts()
     model = field.bundle / "model"
     (model / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: evil\n    code: code\n")
@@ -223,8 +223,8 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.attack(6)
 @pytest.mark.parametrize("kind", DECEITS)
-def test_content_that_everybody_signed(field: Field, kind: str) -> None:
-    """Keys that nobody knows, NaN, 1e400, other shapes, bytes after the end: in files that everybody signed."""
+def test_wrong_content_that_all_signed(field: Field, kind: str) -> None:
+    """Builder, assessor and reviewers sign unknown keys, NaN, 1e400, wrong shapes or trailing bytes."""
     assert 2 == field.accepts()
     name, change, message = DECEITS[kind]
     path = field.bundle / "model" / name

@@ -1,4 +1,4 @@
-"""The twin is held up, filled up, or made to think for ever: bounded time and memory, then a refusal."""
+"""Endless data, slow retrieval and excessive input: bounded time and memory, then a refusal."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ MISDEEDS: dict[str, Behaviour] = {
 
 @pytest.mark.attack(1, 3)
 @pytest.mark.parametrize("misdeed", MISDEEDS)
-def test_a_server_that_does_not_keep_to_http(field: Field, misdeed: str) -> None:
-    """Body, headers, trailers or a chunk's size without end; a redirect; compressed, partial, contradictory answers."""
+def test_a_server_that_breaks_http(field: Field, misdeed: str) -> None:
+    """The server sends endless data, redirects, compressed or partial answers, or contradictory headers."""
     with field.over_http(deadline_s=5.0) as (registry, source):
         for asked in ASKED:
             registry.misbehave = {asked: MISDEEDS[misdeed]}
@@ -135,8 +135,8 @@ def test_a_server_that_does_not_keep_to_http(field: Field, misdeed: str) -> None
         (informed, STAMP),
     ],
 )
-def test_a_server_that_answers_slowly_for_ever(field: Field, misdeed: Behaviour, asked: str) -> None:
-    """A byte now and then, in headers or body, or 100 Continue for ever: one deadline for everything together."""
+def test_slow_retrieval(field: Field, misdeed: Behaviour, asked: str) -> None:
+    """Slow retrieval: the server sends single bytes, slow headers or endless `100 Continue`; the deadline ends it."""
     with field.over_http(deadline_s=1.0) as (registry, source):
         registry.misbehave = {asked: misdeed}
         with bounds(seconds=4):
@@ -147,8 +147,8 @@ def test_a_server_that_answers_slowly_for_ever(field: Field, misdeed: Behaviour,
 
 @pytest.mark.attack(1, 3)
 @pytest.mark.parametrize("behaviour", [small_chunks, with_another_behind_it])
-def test_odd_http_that_is_allowed(field: Field, behaviour: Behaviour) -> None:
-    """Chunks of one byte with trailers; an answer to the next question sent ahead: the bytes are what counts."""
+def test_unusual_http_that_is_allowed(field: Field, behaviour: Behaviour) -> None:
+    """The server sends one-byte chunks, or extra data after an answer: allowed, the right release is installed."""
     with field.over_http() as (registry, source):
         registry.misbehave = dict.fromkeys((*ASKED, RELEASE), behaviour)
         assert 2 == field.pull(source=source()).model.release.version
@@ -156,8 +156,8 @@ def test_odd_http_that_is_allowed(field: Field, behaviour: Behaviour) -> None:
 
 @pytest.mark.attack(1, 3)
 @pytest.mark.parametrize("page", [PAGE, b"", b"null", b"{}", b"\x1b[2J\xff", b"[" * 10_000])
-def test_a_server_that_answers_with_a_page(field: Field, page: bytes) -> None:
-    """HTTP 200 with a page for signing in, nothing, nonsense, or a screen's control characters."""
+def test_a_server_that_sends_other_content(field: Field, page: bytes) -> None:
+    """The server sends HTTP 200 with a login page, no content, wrong JSON or terminal control characters."""
     with field.over_http() as (registry, source):
         for asked in ASKED:
             registry.misbehave = {asked: simulator.serve(page)}
@@ -185,8 +185,8 @@ def _million(size: int) -> bytes:
     ],
     ids=["59 MB of spaces", "a million tensors", "20,000 tensors", "deep", "deep objects", "a huge integer"],
 )
-def test_a_header_of_safetensors_that_is_a_bomb(field: Field, header: Callable[[], bytes], message: str) -> None:
-    """A safetensors header of 59 MB, of a million tensors, nested deeply, or with a huge integer; all signed it."""
+def test_an_excessive_safetensors_header(field: Field, header: Callable[[], bytes], message: str) -> None:
+    """Builder, assessor and reviewers sign a safetensors header of 59 MB, deep nesting or a huge integer."""
     assert 2 == field.accepts()
     text = header()
     (field.bundle / "model" / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text)
@@ -214,8 +214,8 @@ def _bomb(kind: str) -> bytes:
     "kind", ["deep", "deep and whole", "long", "just short enough", "many", "NaN", "infinity", "1e400"]
 )
 @pytest.mark.parametrize("where", ["release", "OMS bundle", "OMS statement", "evidence", "envelope", "contract"])
-def test_json_that_is_a_bomb(field: Field, where: str, kind: str) -> None:
-    """JSON nested deeply, huge integers, NaN, infinities, 1e400: in each signed file that is JSON; all signed it."""
+def test_excessive_json_in_signed_files(field: Field, where: str, kind: str) -> None:
+    """A signed JSON file has deep nesting, a huge integer, NaN, infinity or 1e400."""
     assert 2 == field.accepts()
     bomb, mark = _bomb(kind), b'"here be a bomb"'
     if where == "release":
@@ -261,8 +261,8 @@ def test_json_that_is_a_bomb(field: Field, where: str, kind: str) -> None:
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("kind", ["deep", "deep and whole", "long", "just short enough", "many", "NaN"])
 @pytest.mark.parametrize("name", ["timestamp", "snapshot", MODEL])
-def test_metadata_that_is_a_bomb(field: Field, name: str, kind: str) -> None:
-    """TUF metadata nested deeply or with huge integers, before a signature is looked at and after."""
+def test_excessive_json_in_metadata(field: Field, name: str, kind: str) -> None:
+    """The registry serves TUF metadata with deep nesting, a huge integer or NaN."""
     assert 2 == field.accepts()
     value = field.registry.newest(name).to_dict()
     value["signed"]["version"] = "here be a bomb"
@@ -288,7 +288,7 @@ def test_metadata_that_is_a_bomb(field: Field, name: str, kind: str) -> None:
 @pytest.mark.attack(2)
 @pytest.mark.parametrize("count", [100_000, 3_000])
 def test_a_release_of_very_many_files(field: Field, count: int) -> None:
-    """A release that lists a hundred thousand files, or as many as there is room for; the reviewers deceived."""
+    """The reviewers sign a release that lists 100,000 or 3,000 files: refused in bounded time and memory."""
     assert 2 == field.accepts()
     value = release_of(field.bundle, field.listed.read_bytes(), version=3)
     value["files"] += [{"path": f"model/x{n:06}", "length": 0, "sha256": "0" * 64} for n in range(count)]
@@ -300,8 +300,8 @@ def test_a_release_of_very_many_files(field: Field, count: int) -> None:
 
 
 @pytest.mark.attack(1)
-def test_roots_without_end(field: Field) -> None:
-    """A thief of the root's key serves one next root after another: no more than 64 are followed."""
+def test_an_endless_chain_of_roots(field: Field) -> None:
+    """Stolen root key: an endless chain of new roots; the twin follows at most 64 of them."""
     root = field.registry.newest("root")
     for version in range(2, 80):
         root.signed.version = version

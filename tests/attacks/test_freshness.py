@@ -1,4 +1,4 @@
-"""Old things are offered as new ones; time, memory and the process itself are taken away."""
+"""Rollback and freeze attacks; the clock is set back, state is deleted, the process is killed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def replay(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_the_whole_registry_is_rolled_back(field: Field) -> None:
-    """The whole registry is put back to an earlier day, its metadata still valid."""
+    """Rollback: the registry serves an older state of all its files, still valid."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     replay(field)
     field.refuses(RollbackError, "New timestamp version 2 must be >= 4")
@@ -37,7 +37,7 @@ def test_the_whole_registry_is_rolled_back(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_the_timestamp_is_rolled_back(field: Field) -> None:
-    """The timestamp alone is an older one."""
+    """Rollback: the registry serves an older timestamp, everything else is new."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     shutil.copy(field.path / "mirror-1/metadata/timestamp.json", field.registry.metadata)
     field.refuses(RollbackError, "New timestamp version 2 must be >= 4")
@@ -45,7 +45,7 @@ def test_the_timestamp_is_rolled_back(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_the_snapshot_is_rolled_back(field: Field) -> None:
-    """A thief of the registrar's key lists an older snapshot in a newer timestamp."""
+    """Stolen registrar key: a new timestamp lists an older snapshot."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     stamp = field.registry.newest("timestamp")
     old = field.registry.metadata / "2.snapshot.json"
@@ -57,8 +57,8 @@ def test_the_snapshot_is_rolled_back(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_the_role_is_rolled_back(field: Field) -> None:
-    """A thief of the registrar's key lists the reviewers' role of the release before."""
+def test_the_model_role_is_rolled_back(field: Field) -> None:
+    """Stolen registrar key: a new snapshot lists the model role of the previous release."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     old = field.registry.metadata / f"1.{MODEL}.json"
     field.registry.place(MODEL, old.read_bytes(), 1)
@@ -66,8 +66,8 @@ def test_the_role_is_rolled_back(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_the_role_is_taken_out_of_the_snapshot(field: Field) -> None:
-    """A thief of the registrar's key lists no role of the model any more."""
+def test_the_model_role_is_removed_from_the_snapshot(field: Field) -> None:
+    """Stolen registrar key: a new snapshot no longer lists the model role."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     field.registry.relist(lambda meta: meta.pop(f"{MODEL}.json"))
     field.refuses(RollbackError, f"New snapshot is missing info for '{MODEL}.json'")
@@ -75,7 +75,7 @@ def test_the_role_is_taken_out_of_the_snapshot(field: Field) -> None:
 
 @pytest.mark.attack(2)
 def test_the_release_is_rolled_back_by_its_reviewers(field: Field) -> None:
-    """The reviewers sign the release before once more, in a newer role."""
+    """The reviewers sign the previous release again, in a new version of the model role."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     (old,) = (path for path in field.listed.parent.iterdir() if path != field.listed)
     field.registry.release(old.read_bytes(), MODEL, ("alice", "chiara"), UNTIL)
@@ -84,8 +84,8 @@ def test_the_release_is_rolled_back_by_its_reviewers(field: Field) -> None:
 
 @pytest.mark.attack(2)
 @pytest.mark.parametrize("wiped", ["tuf", "tuf/timestamp.json", "tuf/snapshot.json", f"tuf/{MODEL}.json"])
-def test_the_registry_is_rolled_back_and_the_cache_wiped(field: Field, wiped: str) -> None:
-    """The registry is put back, and the twin's cache of metadata is wiped, all of it or a file."""
+def test_the_registry_is_rolled_back_and_the_cache_deleted(field: Field, wiped: str) -> None:
+    """Rollback after the twin's TUF cache, or one file of it, was deleted."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     path = field.twin / wiped
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -136,7 +136,7 @@ def expired_root(field: Field) -> None:
     ],
 )
 def test_metadata_of_one_role_has_expired(field: Field, expire: Any, message: str) -> None:
-    """The newest timestamp, snapshot, role, delegation or root has expired, all others have not."""
+    """The registry serves an expired timestamp, snapshot, model role, targets or root; the rest is valid."""
     assert 2 == field.accepts(now=SOON - timedelta(minutes=1))
     expire(field)
     assert 2 == field.accepts(now=SOON - timedelta(minutes=1))
@@ -145,15 +145,15 @@ def test_metadata_of_one_role_has_expired(field: Field, expire: Any, message: st
 
 @pytest.mark.attack(1)
 def test_the_registry_is_frozen(field: Field) -> None:
-    """The registry is frozen at what it was: believed until its timestamp runs out, and no longer."""
+    """Freeze: the registry always serves the same metadata: accepted only until it expires."""
     before = NOW + timedelta(days=29)
     assert (2, 2) == (field.accepts(now=NOW), field.accepts(now=NOW + timedelta(days=19)))
     field.refuses(ExpiredError, "expired", now=before + timedelta(days=2))
 
 
 @pytest.mark.attack(1)
-def test_a_thief_of_the_registrars_key_freezes_the_registry(field: Field) -> None:
-    """A thief of the registrar's key says for ever that the old is new: until the reviewers' own word runs out."""
+def test_a_stolen_registrar_key_freezes_the_registry(field: Field) -> None:
+    """Stolen registrar key: freeze with renewed timestamps, which ends when the model role expires."""
     for day in (5, 10, 19):
         field.registry.relist(expires=NOW + timedelta(days=3650))
         assert 2 == field.accepts(now=NOW + timedelta(days=day))
@@ -162,7 +162,7 @@ def test_a_thief_of_the_registrars_key_freezes_the_registry(field: Field) -> Non
 
 @pytest.mark.attack(0)
 def test_the_clock_is_set_back(field: Field) -> None:
-    """The clock is set back to when old metadata was fresh."""
+    """The twin's clock is set back to a time when old metadata was still valid."""
     frozen = NOW + timedelta(days=10)
     assert 2 == field.accepts(now=frozen)
     assert 2 == field.pull(now=frozen).model.release.version
@@ -172,8 +172,8 @@ def test_the_clock_is_set_back(field: Field) -> None:
 
 
 @pytest.mark.attack(7)
-def test_two_twins_share_a_cache(field: Field) -> None:
-    """Two twins pull into one folder at the same moment: one waits for the other, and both run release 2."""
+def test_three_pulls_share_a_state_folder(field: Field) -> None:
+    """Three processes pull into one state folder at the same time: all end with the new release."""
     children = []
     for _ in range(3):
         child = os.fork()
@@ -215,8 +215,8 @@ def ends(field: Field, killed_before: int, counter: Path) -> int:
 
 
 @pytest.mark.attack(7)
-def test_the_power_fails_between_two_writes(field: Field) -> None:
-    """The process is killed, by SIGKILL, before one of its changes to the disk: the old model or the new one, whole."""
+def test_a_pull_is_killed_between_two_writes(field: Field) -> None:
+    """The pull is killed (SIGKILL) between two writes to the disk: the old or the new model is complete."""
     shutil.copytree(field.twin, field.path / "start")
 
     def restarted(operation: int) -> int:
@@ -238,8 +238,8 @@ def test_the_power_fails_between_two_writes(field: Field) -> None:
 
 
 @pytest.mark.attack(7)
-def test_the_memory_is_wiped(field: Field) -> None:
-    """The twin's memory of what it has seen is deleted beside an installed model."""
+def test_last_seen_is_deleted_before_a_rollback(field: Field) -> None:
+    """Rollback after `last_seen.json` was deleted beside the installed model."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     (field.twin / "last_seen.json").unlink()
     replay(field)
@@ -247,11 +247,9 @@ def test_the_memory_is_wiped(field: Field) -> None:
 
 
 @pytest.mark.attack(7)
-def test_the_pointer_is_turned_to_a_release_that_was_installed_once(field: Field) -> None:
-    """The pointer is turned to another folder: of a release that the twin has left behind, or to none."""
+def test_the_pointer_is_set_to_a_release_that_is_no_longer_installed(field: Field) -> None:
+    """The pointer `current` is set back to a release that is no longer installed."""
     old = (field.twin / "current").read_bytes()
-    held = field.path / "held"
-    shutil.copytree(field.twin / "models" / old.decode(), held)
     assert 2 == field.pull().model.release.version
     (field.twin / "current").write_bytes(old)
     with pytest.raises(TwinsealError, match="expected a release, got none|expected the installed model whole"):

@@ -1,4 +1,4 @@
-"""What lies in the registry is changed: bytes, names, kinds of files, lists of files."""
+"""The registry changes its files: bytes, names, types of files, lists of files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_honest_release_is_accepted(field: Field) -> None:
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("path", FILES)
 def test_one_bit_of_a_file(field: Field, path: str) -> None:
-    """One bit of any file of the bundle is flipped: near its start, in its middle, at its end."""
+    """The registry flips one bit of a file of the bundle."""
     assert 2 == field.accepts()
     honest = (field.candidate / path).read_bytes()
     for at in (0.0, 0.5, 1.0):
@@ -63,7 +63,7 @@ def test_one_bit_of_a_file(field: Field, path: str) -> None:
     ],
 )
 def test_one_bit_of_metadata(field: Field, name: str, error: type[TwinsealError]) -> None:
-    """One bit of the timestamp, the snapshot, the model's role or release.json is flipped."""
+    """The registry flips one bit of the timestamp, the snapshot, the model role or release.json."""
     assert 2 == field.accepts()
     path = {
         "timestamp": field.registry.metadata / "timestamp.json",
@@ -78,8 +78,8 @@ def test_one_bit_of_metadata(field: Field, name: str, error: type[TwinsealError]
 
 
 @pytest.mark.attack(1)
-def test_one_bit_of_the_delegation_to_a_new_twin(field: Field) -> None:
-    """One bit of targets.json, which only a twin that is new still fetches, is flipped."""
+def test_one_bit_of_targets_for_a_new_twin(field: Field) -> None:
+    """The registry flips one bit of targets.json, which a new twin fetches."""
     new = field.path / "new"
     path = field.registry.metadata / "1.targets.json"
     honest = path.read_bytes()
@@ -93,8 +93,8 @@ def test_one_bit_of_the_delegation_to_a_new_twin(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_other_bits_of_the_timestamp_are_refused_or_means_the_same(field: Field) -> None:
-    """Single bits of the one file that no digest covers are flipped: refused, or another spelling of the same."""
+def test_other_bits_of_the_timestamp_are_refused_or_harmless(field: Field) -> None:
+    """The registry flips other bits of the timestamp: refused, or the content stays the same."""
     path = field.registry.metadata / "timestamp.json"
     honest, source, outcomes = path.read_bytes(), DirectorySource(field.mirror), []
     for bit in range(0, 8 * len(honest), 37):  # a step that has no factor of 8 meets every bit of a byte
@@ -130,7 +130,7 @@ EXTRA = (
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("path", EXTRA)
 def test_a_file_added_in_the_registry_never_reaches_the_twin(field: Field, path: str) -> None:
-    """A file is added beside those of the release, also where Git or MLflow would look: never asked for."""
+    """The registry adds a file to the bundle, also in `.git/` or as MLmodel: the twin does not install it."""
     (field.candidate / path).parent.mkdir(parents=True, exist_ok=True)
     (field.candidate / path).write_bytes(b"evil")
     assert 2 == field.pull().model.release.version
@@ -148,10 +148,10 @@ MORE = (DigestMismatchError, r"evidence/more\.dsse\.json: expected a model and i
 @pytest.mark.parametrize(
     ("path", "refusal"), list(zip(EXTRA, [*[HIDDEN] * 4, *[UNSIGNED] * 3, MORE, OUTSIDE], strict=True))
 )
-def test_a_file_added_that_the_reviewers_signed_and_the_builder_did_not(
+def test_an_added_file_that_only_the_reviewers_signed(
     field: Field, path: str, refusal: tuple[type[TwinsealError], str]
 ) -> None:
-    """A file is added and the reviewers deceived: their release lists it, also under `.git/`, `.github/`, dot files."""
+    """The reviewers sign a release with an added file, also in `.git/`, that the builder did not sign."""
     assert 2 == field.accepts()
     (field.bundle / path).parent.mkdir(parents=True, exist_ok=True)
     (field.bundle / path).write_bytes(b"evil")
@@ -162,7 +162,7 @@ def test_a_file_added_that_the_reviewers_signed_and_the_builder_did_not(
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("path", FILES)
 def test_a_file_is_removed(field: Field, path: str) -> None:
-    """Any file of the bundle is removed."""
+    """The registry removes a file of the bundle."""
     assert 2 == field.accepts()
     (field.candidate / path).unlink()
     field.refuses(RegistryError, f"^{path}: expected this file of release 2, got none")
@@ -171,7 +171,7 @@ def test_a_file_is_removed(field: Field, path: str) -> None:
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("name", ["timestamp", "snapshot", MODEL, "release"])
 def test_metadata_is_removed(field: Field, name: str) -> None:
-    """The timestamp, the snapshot, the model's role or release.json is removed."""
+    """The registry removes the timestamp, the snapshot, the model role or release.json."""
     assert 2 == field.accepts()
     for path in field.registry.metadata.glob(f"*{name}.json"):
         path.unlink()
@@ -182,7 +182,7 @@ def test_metadata_is_removed(field: Field, name: str) -> None:
 
 @pytest.mark.attack(3)
 def test_a_file_is_renamed(field: Field) -> None:
-    """A file is renamed."""
+    """The registry renames a file of the model."""
     assert 2 == field.accepts()
     (field.candidate / "model/config.json").rename(field.candidate / "model/Config.json")
     field.refuses(RegistryError, r"model/config\.json: expected this file of release 2, got none")
@@ -190,7 +190,7 @@ def test_a_file_is_renamed(field: Field) -> None:
 
 @pytest.mark.attack(4)
 def test_a_file_is_renamed_and_the_reviewers_sign_it(field: Field) -> None:
-    """A file is renamed and the reviewers deceived: the subject digest of OMS alone would not notice."""
+    """The reviewers sign a release with a renamed file; the builder signed the old name."""
     assert 2 == field.accepts()
     (field.bundle / "model/config.json").rename(field.bundle / "model/settings.json")
     field.release_3()
@@ -199,7 +199,7 @@ def test_a_file_is_renamed_and_the_reviewers_sign_it(field: Field) -> None:
 
 @pytest.mark.attack(3)
 def test_two_files_are_swapped(field: Field) -> None:
-    """Two files of a model are swapped."""
+    """The registry swaps two files of the model."""
     assert 2 == field.accepts()
     config, contract = field.candidate / "model/config.json", field.candidate / "model/contract.json"
     config.rename(field.path / "held")
@@ -210,7 +210,7 @@ def test_two_files_are_swapped(field: Field) -> None:
 
 @pytest.mark.attack(4)
 def test_two_files_are_swapped_and_the_reviewers_sign_it(field: Field) -> None:
-    """Two files of a model are swapped and the reviewers deceived."""
+    """The reviewers sign a release with two swapped files; the builder signed them before the swap."""
     assert 2 == field.accepts()
     config, contract = field.bundle / "model/config.json", field.bundle / "model/contract.json"
     config.rename(field.path / "held")
@@ -222,8 +222,8 @@ def test_two_files_are_swapped_and_the_reviewers_sign_it(field: Field) -> None:
 
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("source", ["the release before", "another model"])
-def test_a_file_is_swapped_for_another_models(field: Field, source: str) -> None:
-    """The weights are swapped for those of another model, or of the release before; each well signed at its place."""
+def test_the_weights_of_another_model_or_release(field: Field, source: str) -> None:
+    """Mix-and-match: the registry serves the weights of another model or of the previous release."""
     assert 2 == field.accepts()
     other = field.path / f"deployment/bundle-1-{MODEL if source == 'the release before' else OTHER}"
     shutil.copy(other / "model/model.safetensors", field.candidate / "model/model.safetensors")
@@ -231,8 +231,8 @@ def test_a_file_is_swapped_for_another_models(field: Field, source: str) -> None
 
 
 @pytest.mark.attack(4)
-def test_weights_and_signature_of_the_release_before_and_the_reviewers_sign_it(field: Field) -> None:
-    """Weights of one model under the signature of another, and the reviewers deceived."""
+def test_older_weights_under_a_newer_signature_and_the_reviewers_sign_it(field: Field) -> None:
+    """Mix-and-match: the reviewers sign a release with the previous weights and the new OMS signature."""
     assert 2 == field.accepts()
     old = field.path / f"deployment/bundle-1-{MODEL}"
     shutil.copy(old / "model/model.safetensors", field.bundle / "model/model.safetensors")
@@ -284,8 +284,8 @@ def _linked_folder(path: Path, aside: Path) -> None:
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("kind", [_link, _dangling, _device, _folder, _fifo, _socket, _linked_folder])
 @pytest.mark.parametrize("path", ["model/model.safetensors", "evidence/train.dsse.json"])
-def test_something_else_in_the_place_of_a_file(field: Field, path: str, kind: Callable[[Path, Path], None]) -> None:
-    """A link, a folder, a fifo, a socket or a device lies in the place of a file, or a link in that of its folder."""
+def test_a_special_file_in_place_of_a_file(field: Field, path: str, kind: Callable[[Path, Path], None]) -> None:
+    """The mirror contains a symlink, folder, FIFO, socket or device in place of a file, or a symlinked folder."""
     assert 2 == field.accepts()
     kind(field.candidate / path, field.path / "aside")
     if kind is _linked_folder:  # no part of the way may be a link: behind it there is nothing
@@ -296,8 +296,8 @@ def test_something_else_in_the_place_of_a_file(field: Field, path: str, kind: Ca
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("kind", [_link, _device, _folder, _fifo])
-def test_something_else_in_the_place_of_the_timestamp(field: Field, kind: Callable[[Path, Path], None]) -> None:
-    """A link, a folder, a fifo or a device lies in the place of the timestamp."""
+def test_a_special_file_in_place_of_the_timestamp(field: Field, kind: Callable[[Path, Path], None]) -> None:
+    """The mirror contains a symlink, folder, FIFO or device in place of the timestamp."""
     assert 2 == field.accepts()
     kind(field.registry.metadata / "timestamp.json", field.path / "aside")
     field.refuses(RegistryError, r"^metadata/timestamp\.json: expected a .* in the mirror, got")
@@ -306,7 +306,7 @@ def test_something_else_in_the_place_of_the_timestamp(field: Field, kind: Callab
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("kind", ["longer", "sparse", "shorter", "empty"])
 def test_a_file_of_another_length(field: Field, kind: str) -> None:
-    """A file is longer by a byte, sparse and 8 GiB long, cut, or empty."""
+    """The registry serves weights that are one byte longer, 8 GiB long, one byte shorter or empty."""
     assert 2 == field.accepts()
     path = field.candidate / "model/model.safetensors"
     length = path.stat().st_size
@@ -317,7 +317,7 @@ def test_a_file_of_another_length(field: Field, kind: str) -> None:
 
 @pytest.mark.attack(3)
 def test_a_hard_link_changed_after_the_pull(field: Field) -> None:
-    """A file is a hard link that is written to after the pull: what was installed is a copy."""
+    """TOCTOU: a file is changed through a hard link after the pull; the installed copy stays the same."""
     path = field.candidate / "model/model.safetensors"
     os.link(path, field.path / "handle")
     assert 2 == field.pull().model.release.version
@@ -358,8 +358,8 @@ NAMES = {
 
 @pytest.mark.attack(2)
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_a_name_that_could_be_another_place(field: Field, name: object) -> None:
-    """A name in release.json is absolute, has `..`, a look-alike letter, a control character; all deceived."""
+def test_path_traversal_in_release_json(field: Field, name: object) -> None:
+    """Path traversal: the reviewers sign a path that is absolute or has `..`, look-alike or control characters."""
     assert 2 == field.accepts()
     value = release_of(field.bundle, field.listed.read_bytes(), version=3)
     record = next(record for record in value["files"] if record["path"] == "model/config.json")
@@ -380,8 +380,8 @@ def test_a_name_that_could_be_another_place(field: Field, name: object) -> None:
         ("evidence/ASSESS.dsse.json", "expected one file of this name, got"),
     ],
 )
-def test_one_name_twice(field: Field, path: str, message: str) -> None:
-    """Two names in release.json are one, or are one on a file system that folds case; the reviewers deceived."""
+def test_one_path_twice(field: Field, path: str, message: str) -> None:
+    """The reviewers sign a release with two paths that are equal or differ only in case."""
     assert 2 == field.accepts()
     value = release_of(field.bundle, field.listed.read_bytes(), version=3)
     value["files"].append({"path": path, "length": 4, "sha256": sha256(b"evil")})
@@ -393,7 +393,7 @@ def test_one_name_twice(field: Field, path: str, message: str) -> None:
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("moment", ["while it is read", "between two files"])
 def test_a_mirror_that_changes_during_the_pull(field: Field, moment: str) -> None:
-    """The mirror is written to while the twin reads it: after the check is too late, before it is in time to refuse."""
+    """TOCTOU: the mirror changes a file while the twin reads it (refused) or afterwards (no effect)."""
     assert 2 == field.accepts()
     weights = field.candidate / "model/model.safetensors"
     honest = weights.read_bytes()
@@ -418,7 +418,7 @@ def test_a_mirror_that_changes_during_the_pull(field: Field, moment: str) -> Non
 
 @pytest.mark.attack(2)
 def test_a_file_below_a_file(field: Field) -> None:
-    """The release lists a file and, below it as if it were a folder, another; the reviewers deceived."""
+    """The reviewers sign a release that lists `config.json` and `config.json/evil`."""
     assert 2 == field.accepts()
     value = release_of(field.bundle, field.listed.read_bytes(), version=3)
     record = next(record for record in value["files"] if record["path"] == "model/config.json")
@@ -429,8 +429,8 @@ def test_a_file_below_a_file(field: Field) -> None:
 
 
 @pytest.mark.attack(6)
-def test_a_deceived_builder_signs_a_fifth_file(field: Field) -> None:
-    """A fifth file lies in the model, and everybody signed it."""
+def test_a_fifth_file_that_all_signed(field: Field) -> None:
+    """Builder, assessor and reviewers sign a model with a fifth file."""
     assert 2 == field.accepts()
     (field.bundle / "model/notes.txt").write_bytes(b"harmless?")
     deceive(field.bundle, field.keys)

@@ -1,4 +1,4 @@
-"""Good things in the wrong place: releases, evidence, verdicts and approvals of something else."""
+"""Mix-and-match: valid releases, evidence, verdicts and approvals, but of another model or version."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ASSESS = "evidence/assess.dsse.json"
 
 
 @pytest.mark.attack(1)
-def test_another_models_role_in_this_ones_place(field: Field) -> None:
-    """The role of another model, signed by the same reviewers, is served in this one's place."""
+def test_another_models_role_in_place_of_the_model_role(field: Field) -> None:
+    """Mix-and-match: the registry serves the role of another model in place of the model role."""
     assert 2 == field.accepts()
     shutil.copy(field.registry.metadata / f"1.{OTHER}.json", field.registry.metadata / f"2.{MODEL}.json")
     field.refuses(DigestMismatchError, MODEL)
 
 
 @pytest.mark.attack(1)
-def test_another_models_role_listed_under_this_ones_name(field: Field) -> None:
-    """A thief of the registrar's key lists another model's role as this one's: same reviewers, good signatures."""
+def test_another_models_role_listed_as_the_model_role(field: Field) -> None:
+    """The reviewers sign the role of another model, and the snapshot lists it as the model role."""
     assert 2 == field.accepts()
     role = field.registry.read(f"1.{OTHER}.json")
     role.signed.version = 3
@@ -44,8 +44,8 @@ def test_another_models_role_listed_under_this_ones_name(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_another_models_release_in_this_ones_place(field: Field) -> None:
-    """release.json of another model is served in this one's place."""
+def test_another_models_release_json(field: Field) -> None:
+    """Mix-and-match: the registry serves release.json of another model."""
     assert 2 == field.accepts()
     (other,) = (field.mirror / "targets" / OTHER).iterdir()
     shutil.copy(other, field.listed)
@@ -53,8 +53,8 @@ def test_another_models_release_in_this_ones_place(field: Field) -> None:
 
 
 @pytest.mark.attack(2)
-def test_another_models_release_signed_for_this_one(field: Field) -> None:
-    """The reviewers sign another model's release in this one's role."""
+def test_another_models_release_json_in_the_model_role(field: Field) -> None:
+    """The reviewers sign release.json of another model in the model role."""
     assert 2 == field.accepts()
     (other,) = (field.mirror / "targets" / OTHER).iterdir()
     field.registry.release(other.read_bytes(), MODEL, ("alice", "chiara"), UNTIL)
@@ -62,8 +62,8 @@ def test_another_models_release_signed_for_this_one(field: Field) -> None:
 
 
 @pytest.mark.attack(5)
-def test_another_models_bundle_under_this_ones_name(field: Field) -> None:
-    """A whole bundle of another model, all its own evidence with it, is released under this one's name."""
+def test_another_models_bundle(field: Field) -> None:
+    """The reviewers sign the bundle of another model, with its own evidence, as a release of this model."""
     assert 2 == field.accepts()
     field.release_3(field.path / f"deployment/bundle-1-{OTHER}")
     field.refuses(EvidenceError, f"verdict: expected one on the model {MODEL} of the release, got {OTHER}")
@@ -71,7 +71,7 @@ def test_another_models_bundle_under_this_ones_name(field: Field) -> None:
 
 @pytest.mark.attack(6)
 def test_another_models_files_with_evidence_for_this_one(field: Field) -> None:
-    """Another model's files, for which builder and assessor signed as if they were this one's."""
+    """Builder, assessor and reviewers sign the files of another model as this model."""
     from tests.attacks.forge import deceive
 
     assert 2 == field.accepts()
@@ -87,7 +87,7 @@ STAGES = ("ingest", "validate", "prepare", "train", "evade", "poison", "assess")
 @pytest.mark.attack(5)
 @pytest.mark.parametrize("stage", ["train", "evade", "poison", "assess"])
 def test_one_record_of_another_candidate(field: Field, stage: str) -> None:
-    """One record of another candidate, well signed, lies in the place of this one's; the verdict follows it."""
+    """One record of evidence belongs to another candidate; the assessor and the reviewers sign it."""
     assert 2 == field.accepts()
     verdict = payload_of((field.bundle / ASSESS).read_bytes())
     other = field.path / f"deployment/bundle-1-{MODEL}/evidence/{stage}.dsse.json"
@@ -103,7 +103,7 @@ def test_one_record_of_another_candidate(field: Field, stage: str) -> None:
 
 @pytest.mark.attack(5)
 def test_all_evidence_of_another_candidate(field: Field) -> None:
-    """All of the evidence is that of another, better candidate."""
+    """The reviewers sign a release with the complete evidence of another candidate."""
     assert 2 == field.accepts()
     other = field.path / f"deployment/bundle-1-{MODEL}/evidence"
     shutil.copytree(other, field.bundle / "evidence", dirs_exist_ok=True)
@@ -115,8 +115,8 @@ def test_all_evidence_of_another_candidate(field: Field) -> None:
 
 @pytest.mark.attack(5)
 @pytest.mark.parametrize(("stage", "place"), [("poison", "evade"), ("train", "prepare"), ("assess", "evade")])
-def test_a_record_in_the_place_of_another(field: Field, stage: str, place: str) -> None:
-    """A stage was skipped, and the record of another stage lies in its place."""
+def test_a_record_in_place_of_another_stages_record(field: Field, stage: str, place: str) -> None:
+    """Skipped stage: the record of another stage takes its place; the assessor and the reviewers sign."""
     assert 2 == field.accepts()
     verdict = payload_of((field.bundle / ASSESS).read_bytes())
     shutil.copy(field.bundle / f"evidence/{stage}.dsse.json", field.bundle / f"evidence/{place}.dsse.json")
@@ -127,8 +127,8 @@ def test_a_record_in_the_place_of_another(field: Field, stage: str, place: str) 
 
 @pytest.mark.attack(5)
 @pytest.mark.parametrize("stage", STAGES[:-1])
-def test_a_record_is_left_out(field: Field, stage: str) -> None:
-    """A stage was skipped, and its record is left out of verdict and release."""
+def test_a_record_is_missing(field: Field, stage: str) -> None:
+    """Skipped stage: its record is missing from verdict and release; the assessor and the reviewers sign."""
     assert 2 == field.accepts()
     verdict = payload_of((field.bundle / ASSESS).read_bytes())
     (field.bundle / f"evidence/{stage}.dsse.json").unlink()
@@ -139,7 +139,7 @@ def test_a_record_is_left_out(field: Field, stage: str) -> None:
 
 @pytest.mark.attack(5)
 def test_a_verdict_by_another_policy(field: Field) -> None:
-    """The verdict was reached by a laxer policy than the one that the reviewers signed."""
+    """The reviewers sign a release that names another policy than the verdict."""
     assert 2 == field.accepts()
     field.release_3(policy_sha256="0" * 64)
     field.refuses(EvidenceError, "verdict: expected one on the policy 000000.* of the release, got")
@@ -147,7 +147,7 @@ def test_a_verdict_by_another_policy(field: Field) -> None:
 
 @pytest.mark.attack(2)
 def test_a_verdict_that_is_not_the_one_in_the_bundle(field: Field) -> None:
-    """The release names the digest of another verdict than the one that it lists."""
+    """The reviewers sign a release with the digest of another verdict than the one in the bundle."""
     assert 2 == field.accepts()
     field.release_3(verdict_sha256="0" * 64)
     field.refuses(EvidenceError, "release verdict: expected 000000000000…, got")
@@ -157,7 +157,7 @@ def test_a_verdict_that_is_not_the_one_in_the_bundle(field: Field) -> None:
 @pytest.mark.parametrize("result", ["FAILED", "passed", "PASSED ", "", None, True, ["PASSED"]])
 @pytest.mark.parametrize("stage", ["evade", "assess"])
 def test_a_test_that_did_not_pass(field: Field, stage: str, result: object) -> None:
-    """A test or the verdict is not PASSED: FAILED, absent, empty, misspelt, of another type; all sign it."""
+    """The result of evade or assess is FAILED, empty, misspelled or not a string; assessor and reviewers sign it."""
     assert 2 == field.accepts()
     verdict = payload_of((field.bundle / ASSESS).read_bytes())
     path = field.bundle / f"evidence/{stage}.dsse.json"
@@ -173,8 +173,8 @@ def test_a_test_that_did_not_pass(field: Field, stage: str, result: object) -> N
 
 
 @pytest.mark.attack(1)
-def test_approvals_of_one_version_for_the_next(field: Field) -> None:
-    """The reviewers' signatures under version 2 of the role are put under version 3."""
+def test_approvals_of_one_version_are_replayed_for_the_next(field: Field) -> None:
+    """Replay: the reviewers' signatures of model role version 2 are attached to version 3."""
     assert 2 == field.accepts()
     approved = field.registry.read(f"2.{MODEL}.json")
     old = json.loads(field.listed.read_bytes())
@@ -187,8 +187,8 @@ def test_approvals_of_one_version_for_the_next(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_approvals_of_one_version_for_the_next_with_one_fresh_one(field: Field) -> None:
-    """One reviewer signs version 3 of the role, the other's signature is the one under version 2."""
+def test_one_new_and_one_replayed_approval(field: Field) -> None:
+    """Replay: one reviewer signs model role version 3, the other signature is copied from version 2."""
     from twinseal.errors import ThresholdError
 
     assert 2 == field.accepts()
@@ -203,8 +203,8 @@ def test_approvals_of_one_version_for_the_next_with_one_fresh_one(field: Field) 
 
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("there", ["the release before", "another model", "nothing"])
-def test_the_model_id_leads_elsewhere(field: Field, there: str) -> None:
-    """What the registry keeps under the release's model id is the release before, another model, or nothing."""
+def test_the_model_id_has_other_files(field: Field, there: str) -> None:
+    """The registry stores the previous release, another model or nothing under the release's model ID."""
     assert 2 == field.accepts()
     shutil.rmtree(field.candidate)
     if there != "nothing":
@@ -216,7 +216,7 @@ def test_the_model_id_leads_elsewhere(field: Field, there: str) -> None:
 
 @pytest.mark.attack(3)
 def test_the_reviewers_sign_another_candidates_model_id(field: Field) -> None:
-    """The release names the model id of the release before."""
+    """The reviewers sign a release with the model ID of the previous release."""
     assert 2 == field.accepts()
     (old,) = (path for path in field.listed.parent.iterdir() if path != field.listed)
     before = json.loads(old.read_bytes())
@@ -226,7 +226,7 @@ def test_the_reviewers_sign_another_candidates_model_id(field: Field) -> None:
 
 @pytest.mark.attack(2)
 def test_a_second_release_under_the_same_version(field: Field) -> None:
-    """The reviewers sign a second release under a version that the twin has seen."""
+    """The reviewers sign another release under a version that the twin has already seen."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     field.release_3(version=2)
     field.refuses(RollbackError, f"release 2 of {MODEL}: expected .* as seen before, got")
@@ -234,7 +234,7 @@ def test_a_second_release_under_the_same_version(field: Field) -> None:
 
 @pytest.mark.attack(7)
 def test_the_state_of_one_model_for_another(field: Field) -> None:
-    """One folder for two models' twins."""
+    """The state folder of one model is used for another model."""
     from tests.attacks.field import LATER
     from twinseal.twin.byte_sources import DirectorySource
     from twinseal.twin.pull import pull

@@ -1,4 +1,4 @@
-"""Before a release exists: data, caches, evidence, verdict, policy and params are edited between the stages.
+"""Attacks before a release exists: data, caches, evidence, verdict, policy or params are edited between stages.
 
 Two small projects, both of real stages and real keys: ovens from a CSV, whose telemetry DVC tracks; and a candidate
 with its evidence, as it is before the verdict.
@@ -138,7 +138,7 @@ def edited_payload(path: Path, edit: Any) -> None:
 
 @pytest.mark.attack("P")
 def test_telemetry_edited_with_its_size_and_time_restored(kitchen: Path) -> None:
-    """Telemetry is edited, its size and time of change restored: DVC sees nothing, the next stage does."""
+    """Telemetry is edited, its size and modification time are restored: the next stage refuses it."""
     before, windows = ACCEPTED.stat(), sorted(Path("data/windows").iterdir())
     held = [path.read_bytes() for path in windows]
     flipped(ACCEPTED)
@@ -150,8 +150,8 @@ def test_telemetry_edited_with_its_size_and_time_restored(kitchen: Path) -> None
 
 
 @pytest.mark.attack("P")
-def test_an_object_of_dvcs_cache_is_swapped(kitchen: Path) -> None:
-    """An object in DVC's cache is swapped: DVC checks it out and says that all is well, the next stage refuses it."""
+def test_an_object_of_dvcs_cache_is_changed(kitchen: Path) -> None:
+    """A file in DVC's cache is changed: `dvc checkout` copies it to the workspace, the next stage refuses it."""
     (kept,) = (path for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file())
     kept.chmod(0o600)
     flipped(kept)
@@ -166,7 +166,7 @@ def test_an_object_of_dvcs_cache_is_swapped(kitchen: Path) -> None:
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("edit", ["payload", "signature", "record of another stage", "gone"])
 def test_a_record_is_edited_between_two_stages(kitchen: Path, edit: str) -> None:
-    """A signed record is edited, exchanged or deleted between two stages."""
+    """A signed record is edited, replaced or deleted between two stages."""
     if edit == "payload":
         edited_payload(VALIDATED, lambda statement: statement["predicate"].update(result="PASSED", more=1))
     elif edit == "signature":
@@ -182,8 +182,8 @@ def test_a_record_is_edited_between_two_stages(kitchen: Path, edit: str) -> None
 
 
 @pytest.mark.attack("P")
-def test_params_with_a_section_that_nobody_reads(kitchen: Path) -> None:
-    """A section is added to the params that no stage knows."""
+def test_params_with_an_unknown_section(kitchen: Path) -> None:
+    """An unknown section, `gates`, is added to params.yaml."""
     from twinseal.errors import ConfigError
 
     params = yaml.safe_load(Path("params.yaml").read_text())
@@ -218,8 +218,8 @@ def planted(kitchen: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.attack("P")
-def test_a_pickle_in_dvcs_cache_for_the_machine(kitchen: Path, planted: tuple[Path, Path]) -> None:
-    """A pickle is planted in DVC's cache for the whole machine (CVE-2025-69872): loaded there, never from our 0700."""
+def test_a_pickle_in_dvcs_site_cache(kitchen: Path, planted: tuple[Path, Path]) -> None:
+    """A pickle is put into DVC's shared site cache (CVE-2025-69872): with our private cache it is never loaded."""
     shared, exploded = planted
     ours = kitchen / ".dvc-site"
     assert 0o700 == ours.stat().st_mode & 0o777
@@ -231,8 +231,8 @@ def test_a_pickle_in_dvcs_cache_for_the_machine(kitchen: Path, planted: tuple[Pa
 
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
-def test_a_home_that_others_may_write_to(kitchen: Path, mode: int) -> None:
-    """The home, where DVC's cache and the anchor lie, is writable for others."""
+def test_a_home_that_others_can_write_to(kitchen: Path, mode: int) -> None:
+    """Other users can write to the `.twinseal` folder, which contains the keys and the anchor."""
     home = kitchen / ".twinseal"
     home.chmod(mode)
     with pytest.raises(RootError, match="expected a folder that only its owner may write to, got mode"):
@@ -245,7 +245,7 @@ def test_a_home_that_others_may_write_to(kitchen: Path, mode: int) -> None:
 
 @pytest.mark.attack("P")
 def test_sign_by_hand_on_a_failed_verdict(bench: Path) -> None:
-    """`sign` is run by hand on a FAILED verdict; the bundle that was signed before stands."""
+    """`sign` is run by hand on a FAILED verdict: refused, the earlier bundle stays."""
     before = Path("models/bundle/model.sig.json").read_bytes()
     gates = yaml.safe_load(Path("policy/gates.yaml").read_text())
     first = next(gate for gate in gates["gates"] if gate["name"] == "accuracy")
@@ -262,7 +262,7 @@ def test_sign_by_hand_on_a_failed_verdict(bench: Path) -> None:
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("where", ["the signed verdict", "the one for people"])
 def test_the_verdict_is_edited_from_failed_to_passed(bench: Path, where: str) -> None:
-    """A FAILED verdict is edited to PASSED, in the signed record or in the file for people."""
+    """A FAILED verdict is changed to PASSED, in the signed record or in `reports/verdict.json`."""
     signed = Path("reports/evidence/assess.dsse.json")
     shutil.rmtree("reports/evidence")
     shutil.copytree("models/bundle/evidence", "reports/evidence")
@@ -283,7 +283,7 @@ def test_the_verdict_is_edited_from_failed_to_passed(bench: Path, where: str) ->
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("file", ["gates.yaml", "threats.yaml", "roles.yaml"])
 def test_the_policy_is_edited_after_the_verdict(bench: Path, file: str) -> None:
-    """A policy is edited between the verdict and the release that names it."""
+    """A policy file is edited between the verdict and the release."""
 
     def release() -> Release:
         return Release.describe(
@@ -324,8 +324,8 @@ def test_the_candidate_is_changed_between_verdict_and_signature(bench: Path, cha
 
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("stage", ["train", "evade"])
-def test_evidence_is_signed_anew_after_the_verdict(bench: Path, stage: str) -> None:
-    """A record is written anew, better and well signed, after the verdict was reached from the old one."""
+def test_evidence_is_signed_again_after_the_verdict(bench: Path, stage: str) -> None:
+    """The builder or the assessor changes a record and signs it again after the verdict."""
     record = _stage.upstream(stage)
     record.predicate["twinseal_better"] = True
     _stage.attest(stage, record)

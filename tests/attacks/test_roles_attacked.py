@@ -1,4 +1,4 @@
-"""Keys are stolen or misused: whose word counts for what, and how many it takes."""
+"""Stolen or misused keys: what each role can sign, and how many signatures are needed."""
 
 from __future__ import annotations
 
@@ -45,17 +45,15 @@ def evil_release(field: Field) -> bytes:
     ],
 )
 def test_too_few_reviewers(field: Field, holders: tuple[str, ...], error: type[TwinsealError], tally: str) -> None:
-    """Too few reviewers sign; the builder, the assessor, the registrar or a custodian signs as one of them."""
+    """Fewer reviewers than the threshold sign; builder, assessor, registrar or custodian sign too."""
     assert 2 == field.accepts()
     field.registry.release(evil_release(field), MODEL, holders, UNTIL)
     field.refuses(error, f"{MODEL} was signed by {tally} keys")
 
 
 @pytest.mark.attack(0)
-def test_a_reviewer_who_is_also_the_builder() -> None:
-    """One key holds the roles of builder and reviewer: no anchor, and no policy, can say so."""
-    from dataclasses import replace
-
+def test_a_holder_who_is_reviewer_and_builder() -> None:
+    """The policy names one holder as reviewer and as builder."""
     from tests.twin.deployment import roles
     from twinseal.errors import ConfigError
 
@@ -63,12 +61,11 @@ def test_a_reviewer_who_is_also_the_builder() -> None:
     policy["roles"]["reviewer"]["holders"] = ("alice", "builder")
     with pytest.raises((ConfigError, ValueError), match="builder"):
         type(roles())(**policy)
-    assert replace  # the same by the value of keys: tests/trust/root/test_anchor.py
 
 
 @pytest.mark.attack(0)
-def test_a_reviewers_key_that_is_the_builders(field: Field) -> None:
-    """The builder's key is pinned as a reviewer's under another name: refused by the value of the key."""
+def test_the_builders_key_is_pinned_for_a_reviewer(field: Field) -> None:
+    """The root pins the builder's key as a reviewer's key too."""
     from dataclasses import replace
 
     anchor = field.deployment.anchor
@@ -98,8 +95,8 @@ def _key(field: Field, holder: str) -> Key:
 
 
 @pytest.mark.attack(1)
-def test_targets_swaps_in_reviewers_of_its_own(field: Field) -> None:
-    """A thief of the targets key delegates the model to reviewers of his own, who sign."""
+def test_targets_delegates_to_other_reviewers(field: Field) -> None:
+    """Stolen targets key: delegation to the attacker's own reviewer, who signs a release."""
     assert 2 == field.accepts()
     targets = _delegation(field)
     delegations, delegated = _delegations(targets)
@@ -113,7 +110,7 @@ def test_targets_swaps_in_reviewers_of_its_own(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_targets_lowers_the_threshold(field: Field) -> None:
-    """A thief of the targets key lets one reviewer be enough."""
+    """Stolen targets key: the delegation lowers the threshold to one reviewer, who signs."""
     assert 2 == field.accepts()
     targets = _delegation(field)
     _delegations(targets)[1][MODEL].threshold = 1
@@ -123,8 +120,8 @@ def test_targets_lowers_the_threshold(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_targets_lists_one_key_under_two_identifiers(field: Field) -> None:
-    """A thief of the targets key and of one reviewer's lists that key under two identifiers, and signs twice."""
+def test_targets_lists_one_key_under_two_key_ids(field: Field) -> None:
+    """Stolen targets and reviewer keys: one reviewer key is listed under two key IDs and signs twice."""
     assert 2 == field.accepts()
     targets = _delegation(field)
     delegations, delegated = _delegations(targets)
@@ -144,7 +141,7 @@ def test_targets_lists_one_key_under_two_identifiers(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_targets_lists_a_release_itself(field: Field) -> None:
-    """A thief of the targets key lists a release in targets itself, past the reviewers."""
+    """Stolen targets key: targets.json lists a release itself, without the reviewers."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     data, targets = evil_release(field), _delegation(field)
     targets.signed.targets[TARGET] = TargetFile(len(data), {"sha256": sha256(data)}, TARGET)
@@ -161,8 +158,10 @@ def test_targets_lists_a_release_itself(field: Field) -> None:
         ("a/../evil", (EvidenceError, r"expected a plain relative path, got 'metadata/1\.a%2F\.\.%2Fevil\.json'")),
     ],
 )
-def test_targets_asks_another_role_first(field: Field, name: str, refusal: tuple[type[TwinsealError], str]) -> None:
-    """A thief of the targets key puts a role of his own before the model's, also under a name that is a path."""
+def test_targets_delegates_to_another_role_first(
+    field: Field, name: str, refusal: tuple[type[TwinsealError], str]
+) -> None:
+    """Stolen targets key: an attacker's role, also one with `../` in its name, comes before the model role."""
     assert (2, 2) == (field.accepts(), field.pull().model.release.version)
     data, targets = evil_release(field), _delegation(field)
     delegations, delegated = _delegations(targets)
@@ -179,8 +178,8 @@ def test_targets_asks_another_role_first(field: Field, name: str, refusal: tuple
 
 
 @pytest.mark.attack(1)
-def test_targets_swaps_in_another_key_under_a_reviewers_identifier(field: Field) -> None:
-    """A thief of the targets key lists his own key under the identifiers of two reviewers."""
+def test_targets_lists_another_key_under_a_reviewers_key_id(field: Field) -> None:
+    """Stolen targets key: an attacker's key is listed under the key IDs of two reviewers."""
     assert 2 == field.accepts()
     targets = _delegation(field)
     delegations, _ = _delegations(targets)
@@ -202,8 +201,8 @@ def test_targets_swaps_in_another_key_under_a_reviewers_identifier(field: Field)
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("extra", ["a field", "a second target", "a delegation", "a custom field", "a second hash"])
-def test_a_role_that_says_more(field: Field, extra: str) -> None:
-    """The reviewers sign a role that says more than its release: a field, a second target, a delegation."""
+def test_a_model_role_with_extra_content(field: Field, extra: str) -> None:
+    """The reviewers sign a model role with an extra field, target, delegation or hash."""
     assert 2 == field.accepts()
     field.registry.release(evil_release(field), MODEL, (), UNTIL, listed=False)
     role = field.registry.read(f"3.{MODEL}.json")
@@ -226,8 +225,8 @@ def test_a_role_that_says_more(field: Field, extra: str) -> None:
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("name", ["root", "targets", "snapshot", "timestamp"])
-def test_one_kind_of_metadata_in_the_place_of_the_role(field: Field, name: str) -> None:
-    """Root, targets, snapshot or timestamp, signed by the reviewers, in the place of the model's role."""
+def test_other_metadata_in_place_of_the_model_role(field: Field, name: str) -> None:
+    """The reviewers sign root, targets, snapshot or timestamp metadata in place of the model role."""
     assert 2 == field.accepts()
     other = field.registry.newest(name)
     other.signed.version = 3
@@ -246,10 +245,10 @@ def test_one_kind_of_metadata_in_the_place_of_the_role(field: Field, name: str) 
         (("ruth",), 3, RollbackError, "Expected root version 2 instead got version 3"),
     ],
 )
-def test_a_root_by_others(
+def test_a_root_with_wrong_signatures_or_version(
     field: Field, holders: tuple[str, ...], version: int, error: type[TwinsealError], message: str
 ) -> None:
-    """The next root is signed by no custodian, or is not the next."""
+    """The registry serves a next root without a custodian's signature, or with a wrong version number."""
     assert 2 == field.accepts()
     root = field.registry.newest("root")
     root.signed.version = version
@@ -262,8 +261,8 @@ def test_a_root_by_others(
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("kind", ["unsigned", "by a reviewer", "by itself"])
-def test_a_timestamp_by_others(field: Field, kind: str) -> None:
-    """The timestamp is signed by nobody, by a reviewer, or by a key that a thief made."""
+def test_a_timestamp_with_a_wrong_signature(field: Field, kind: str) -> None:
+    """The timestamp has no signature, a reviewer's, or an attacker's under the registrar's key ID."""
     assert 2 == field.accepts()
     stamp = field.registry.newest("timestamp")
     stamp.signed.version += 1
@@ -282,8 +281,8 @@ def test_a_timestamp_by_others(field: Field, kind: str) -> None:
 
 
 @pytest.mark.attack(1)
-def test_the_registrar_lists_a_role_that_does_not_exist(field: Field) -> None:
-    """A thief of the registrar's key lists version 10⁹ of the role: refused, and the honest version 2 still counts."""
+def test_fast_forward_of_the_model_role(field: Field) -> None:
+    """Stolen registrar key: fast-forward to version 10⁹ of the model role; version 2 still counts later."""
     assert 2 == field.accepts()
     honest = {path: path.read_bytes() for path in field.registry.metadata.iterdir()}
     field.registry.relist(lambda meta: meta.update({f"{MODEL}.json": MetaFile(10**9)}))
@@ -296,7 +295,7 @@ def test_the_registrar_lists_a_role_that_does_not_exist(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_another_deployments_registry(field: Field) -> None:
-    """A whole registry of the attacker's own, every signature by his own keys."""
+    """The registry is replaced by an attacker's own registry, signed with the attacker's keys."""
     from tests.twin.deployment import Deployment
 
     assert 2 == field.accepts()
@@ -310,7 +309,7 @@ def test_another_deployments_registry(field: Field) -> None:
 
 @pytest.mark.attack(1)
 def test_a_planted_cache_is_no_root_of_trust(field: Field) -> None:
-    """The twin's cache is replaced by one that leads to the attacker's keys, and so is the registry."""
+    """The registry and the twin's TUF cache are replaced by an attacker's, signed with the attacker's keys."""
     import shutil
 
     from tests.twin.deployment import Deployment
@@ -331,8 +330,8 @@ def test_a_planted_cache_is_no_root_of_trust(field: Field) -> None:
 
 
 @pytest.mark.attack(1)
-def test_release_bytes_changed_under_the_reviewers_role(field: Field) -> None:
-    """release.json is another than the role lists, of the same length."""
+def test_release_json_is_changed_at_the_same_length(field: Field) -> None:
+    """The registry changes release.json without changing its length."""
     assert 2 == field.accepts()
     data = field.listed.read_bytes()
     value: dict[str, Any] = json.loads(data)

@@ -1,4 +1,4 @@
-"""Signatures are forged, stripped, doubled, respelt; the reviewers are deceived: their release binds the forgery."""
+"""Signatures are forged, removed, duplicated or re-encoded, and the reviewers sign the release that has them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OTHER_KEY = "OMS bundle: expected the signature of builder, got another"
 @pytest.mark.attack(4)
 @pytest.mark.parametrize("thief", ["assessor", "alice", "registrar"])
 def test_the_model_signed_by_another_key(field: Field, thief: str) -> None:
-    """The model is signed with a key that is not the builder's, by model_signing itself."""
+    """The model is signed with the key of the assessor, a reviewer or the registrar, not the builder's."""
     assert 2 == field.accepts()
     sign_model(field.bundle / "model", field.keys.folder / f"{thief}.pem", field.bundle / OMS)
     field.release_3()
@@ -49,7 +49,7 @@ def test_the_model_signed_by_another_key(field: Field, thief: str) -> None:
 
 @pytest.mark.attack(4)
 def test_the_model_signed_by_another_key_under_the_builders_hint(field: Field) -> None:
-    """Another key's signature under the builder's key hint."""
+    """The model is signed with the assessor's key under the builder's key hint."""
     assert 2 == field.accepts()
     honest = json.loads((field.bundle / OMS).read_bytes())
     sign_model(field.bundle / "model", field.keys.folder / "assessor.pem", field.bundle / OMS)
@@ -62,7 +62,7 @@ def test_the_model_signed_by_another_key_under_the_builders_hint(field: Field) -
 @pytest.mark.attack(4)
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=["P-384", "P-521"])
 def test_the_model_signed_on_another_curve(field: Field, curve: ec.EllipticCurve) -> None:
-    """The model is signed by model_signing with a key on P-384 or P-521, which its standard allows."""
+    """The model is signed with an attacker's key on curve P-384 or P-521."""
     assert 2 == field.accepts()
     pem = ec.generate_private_key(curve).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -75,7 +75,7 @@ def test_the_model_signed_on_another_curve(field: Field, curve: ec.EllipticCurve
 
 @pytest.mark.attack(4)
 def test_the_builders_signature_with_model_signings_defaults(field: Field) -> None:
-    """The builder's own key signs with model_signing's defaults: the bundle names what it ignores, as `.git/`."""
+    """The builder signs with the defaults of `model_signing`, which ignore files in `.git/`."""
     assert 2 == field.accepts()
     sign_model(field.bundle / "model", field.keys.folder / "builder.pem", field.bundle / OMS, ignore=True)
     field.release_3()
@@ -122,8 +122,8 @@ UNSIGNED_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.attack(4)
 @pytest.mark.parametrize("kind", UNSIGNED_EDITS)
-def test_the_oms_bundle_is_edited_around_its_signature(field: Field, kind: str) -> None:
-    """The bundle is edited where no signature covers it: stripped, junk beside it, a certificate, a log entry."""
+def test_the_oms_bundle_is_edited(field: Field, kind: str) -> None:
+    """The OMS bundle has no signature, an extra one, another type, a certificate or a log entry."""
     assert 2 == field.accepts()
     edit, message = UNSIGNED_EDITS[kind]
     (field.bundle / OMS).write_bytes(edited((field.bundle / OMS).read_bytes(), edit))
@@ -171,8 +171,8 @@ SIGNED_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.attack(4)
 @pytest.mark.parametrize("kind", SIGNED_EDITS)
-def test_the_builder_signs_an_oms_statement_that_is_none(field: Field, kind: str) -> None:
-    """The builder's key signs a legacy predicate, one that names ignore_paths, allows links, lists nothing."""
+def test_the_builder_signs_a_wrong_oms_statement(field: Field, kind: str) -> None:
+    """The builder signs an OMS statement with a legacy type, ignored paths, symlinks allowed or no files."""
     assert 2 == field.accepts()
     edit, message = SIGNED_EDITS[kind]
     (field.bundle / OMS).write_bytes(sign_statement((field.bundle / OMS).read_bytes(), field.keys, "builder", edit))
@@ -183,7 +183,7 @@ def test_the_builder_signs_an_oms_statement_that_is_none(field: Field, kind: str
 @pytest.mark.attack(4)
 @pytest.mark.parametrize("edit", ["a file less", "a file more", "one file twice"])
 def test_the_builder_signs_other_files(field: Field, edit: str) -> None:
-    """The builder's signature lists a file less, a file more, or one file twice."""
+    """The builder signs a file list with a file missing, a file added or a file listed twice."""
     assert 2 == field.accepts()
 
     def change(statement: Any) -> None:
@@ -202,7 +202,7 @@ def test_the_builder_signs_other_files(field: Field, edit: str) -> None:
 
 @pytest.mark.attack(4)
 def test_the_builder_signs_another_payload_type(field: Field) -> None:
-    """The builder's key signs the same statement under a payload type that is not in-toto's."""
+    """The builder signs the OMS statement under another payload type than that of in-toto."""
     assert 2 == field.accepts()
     bundle = json.loads((field.bundle / OMS).read_bytes())
     payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
@@ -215,7 +215,7 @@ def test_the_builder_signs_another_payload_type(field: Field) -> None:
 
 @pytest.mark.attack(2)
 def test_an_empty_model(field: Field) -> None:
-    """The model is empty, and its signature by model_signing over nothing is a good one."""
+    """The builder and the reviewers sign an empty model."""
     assert 2 == field.accepts()
     for path in (field.bundle / "model").iterdir():
         path.unlink()
@@ -226,8 +226,8 @@ def test_an_empty_model(field: Field) -> None:
 
 @pytest.mark.attack(2)
 @pytest.mark.parametrize("path", [OMS, "evidence/assess.dsse.json"])
-def test_a_signature_is_left_out_of_the_release(field: Field, path: str) -> None:
-    """The builder's signature, or the verdict, is left out and the reviewers sign the rest."""
+def test_the_signature_or_the_verdict_is_missing(field: Field, path: str) -> None:
+    """The reviewers sign a release without the OMS signature or without the verdict."""
     assert 2 == field.accepts()
     (field.bundle / path).unlink()
     field.release_3()
@@ -238,7 +238,7 @@ def test_a_signature_is_left_out_of_the_release(field: Field, path: str) -> None
 @pytest.mark.parametrize("path", [OMS, EVADE, "evidence/assess.dsse.json"])
 @pytest.mark.parametrize("at", [0, 1, -1, -100])
 def test_a_signature_is_truncated(field: Field, path: str, at: int) -> None:
-    """A signature's file is cut short: empty, one byte, all but one, all but a hundred."""
+    """The reviewers sign a release with a truncated OMS signature, record of evidence or verdict."""
     assert 2 == field.accepts()
     (field.bundle / path).write_bytes((field.bundle / path).read_bytes()[:at])
     field.release_3()
@@ -248,7 +248,7 @@ def test_a_signature_is_truncated(field: Field, path: str, at: int) -> None:
 @pytest.mark.attack(5)
 @pytest.mark.parametrize("thief", ["builder", "alice", "registrar"])
 def test_evidence_signed_by_another_role(field: Field, thief: str) -> None:
-    """The assessor's evidence is signed by the builder, a reviewer, the registrar; the verdict follows it."""
+    """The record of evade is signed by the builder, a reviewer or the registrar, not by the assessor."""
     assert 2 == field.accepts()
     verdict = payload_of((field.bundle / "evidence/assess.dsse.json").read_bytes())
     statement = payload_of((field.bundle / EVADE).read_bytes())
@@ -323,8 +323,8 @@ def _padded(text: str) -> str:
 
 @pytest.mark.attack(5)
 @pytest.mark.parametrize("kind", ENVELOPE_EDITS)
-def test_an_envelope_is_edited_around_its_signature(field: Field, kind: str) -> None:
-    """An envelope of evidence is respelt: stripped, one key under two identifiers, a junk signature, other base64."""
+def test_the_envelope_of_a_record_is_edited(field: Field, kind: str) -> None:
+    """The DSSE envelope of a record has no signature, one key under two key IDs, or non-canonical base64."""
     assert 2 == field.accepts()
     edit, message = ENVELOPE_EDITS[kind]
     verdict = payload_of((field.bundle / "evidence/assess.dsse.json").read_bytes())
@@ -335,8 +335,8 @@ def test_an_envelope_is_edited_around_its_signature(field: Field, kind: str) -> 
 
 
 @pytest.mark.attack(5)
-def test_evidence_malleated_without_a_key(field: Field) -> None:
-    """ECDSA's other signature, s → n − s, over the same evidence: valid, and still not what the verdict was from."""
+def test_signature_malleability_of_evidence(field: Field) -> None:
+    """Signature malleability (s → n − s) of a record: its digest is no longer the one in the verdict."""
     assert 2 == field.accepts()
     envelope = json.loads((field.bundle / EVADE).read_bytes())
     other = malleated(base64.b64decode(envelope["signatures"][0]["sig"]))
@@ -348,8 +348,8 @@ def test_evidence_malleated_without_a_key(field: Field) -> None:
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("role", ["timestamp", MODEL])
-def test_metadata_malleated_without_a_key(field: Field, role: str) -> None:
-    """ECDSA's other signature over TUF metadata: the timestamp means the same; a role is no longer what was listed."""
+def test_signature_malleability_of_metadata(field: Field, role: str) -> None:
+    """Signature malleability (s → n − s) of TUF metadata: no effect on the timestamp, model role refused."""
     assert 2 == field.accepts()
     path = field.registry.metadata / ("timestamp.json" if role == "timestamp" else f"2.{role}.json")
     value = json.loads(path.read_bytes())
@@ -365,7 +365,7 @@ def test_metadata_malleated_without_a_key(field: Field, role: str) -> None:
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("kind", ["stripped", "one key under two identifiers", "identifier in capitals", "junk"])
 def test_the_reviewers_signatures_are_edited(field: Field, kind: str) -> None:
-    """A thief of the registrar's key strips, doubles or renames the signatures of the reviewers' role."""
+    """Stolen registrar key: signatures of the model role are removed, duplicated, renamed or made invalid."""
     assert 2 == field.accepts()
     role = field.registry.read(f"2.{MODEL}.json").to_dict()
     first = role["signatures"][0]
@@ -384,8 +384,8 @@ def test_the_reviewers_signatures_are_edited(field: Field, kind: str) -> None:
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize("what", ["signed", "signatures", "targets"])
-def test_a_role_with_a_key_twice(field: Field, what: str) -> None:
-    """The reviewers' role has one JSON key twice: one for whoever reads first, one for whoever reads last."""
+def test_a_model_role_with_a_duplicate_json_key(field: Field, what: str) -> None:
+    """The model role has a duplicate JSON key: `signed`, `signatures` or `targets`."""
     assert 2 == field.accepts()
     text = field.registry.read(f"2.{MODEL}.json").to_bytes().decode()
     assert text.count(f'"{what}":') == 1
@@ -396,8 +396,8 @@ def test_a_role_with_a_key_twice(field: Field, what: str) -> None:
 
 @pytest.mark.attack(2)
 @pytest.mark.parametrize("kind", ["a key twice", "a key twice, deeper", "spaces", "a mark before it", "other order"])
-def test_a_release_in_another_spelling(field: Field, kind: str) -> None:
-    """release.json in another spelling of the same, which a reviewer may read otherwise than a twin; well signed."""
+def test_a_release_json_that_is_not_canonical(field: Field, kind: str) -> None:
+    """The reviewers sign a release.json with duplicate keys, spaces, a byte order mark or another key order."""
     assert 2 == field.accepts()
     data = canonical(release_of(field.bundle, field.listed.read_bytes(), version=3))
     path = data.index(b'"path"')
@@ -416,8 +416,8 @@ def test_a_release_in_another_spelling(field: Field, kind: str) -> None:
 @pytest.mark.parametrize(
     "name", ["bundle/model/config.json", "bundle/evidence/train.dsse.json", "role.json", "release.json"]
 )
-def test_one_bit_of_what_is_installed(field: Field, name: str) -> None:
-    """One bit of what is installed is flipped: the twin does not start with it, and mends it with the next pull."""
+def test_one_bit_of_an_installed_file(field: Field, name: str) -> None:
+    """One bit of an installed file is flipped: the twin does not start; the next pull installs it again."""
     assert 2 == field.pull().model.release.version
     (installed,) = (field.twin / "models").glob(f"*/{name}")
     flip(installed)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
-from tests.attacks.table import PAGE, STEPS, attacks, page
+from tests.attacks.table import MAX_DESCRIPTION, PAGE, STEPS, attacks, page
 
 
 def test_the_table_in_the_documents_is_the_one_that_the_tests_make() -> None:
     assert page(PAGE.read_text()) == PAGE.read_text(), "run: python -m tests.attacks"
+
+
+def test_descriptions_are_short() -> None:
+    assert [] == [attack for attack in attacks() if len(attack.description) > MAX_DESCRIPTION]
 
 
 def test_every_step_stops_something() -> None:

@@ -332,7 +332,7 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 def test_a_damaged_model_is_refused(
     toy_model: Path, tmp_path: Path, attack: str, mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Damaged weights, config and contract, one thing at a time."""
+    """Weights, config, contract or guard are damaged, one change at a time."""
     file, damage, message = ATTACKS[attack]
     if mapped:
         monkeypatch.setattr(weights, "IN_MEMORY_BYTES", 0)
@@ -348,7 +348,7 @@ def test_a_damaged_model_is_refused(
 @pytest.mark.attack(6)
 @pytest.mark.parametrize("change", ["extra", "missing", "renamed", "link", "folder", "absent"])
 def test_other_than_the_four_files_is_refused(toy_model: Path, tmp_path: Path, change: str) -> None:
-    """A file too many or too few, a link or a folder in a model."""
+    """The model folder contains an extra file, a symlink or a folder, or a file is missing or renamed."""
     model = shutil.copytree(toy_model, tmp_path / "model")
     if change == "extra":
         (model / "setup.py").write_text("")

@@ -90,7 +90,7 @@ def test_same_bytes_twice_are_one_candidate(store: Store, bundle: Path) -> None:
 
 @pytest.mark.attack("P")
 def test_candidate_changed_in_the_store_is_not_taken_for_the_same(store: Store, bundle: Path) -> None:
-    """A candidate is changed in the store between two submissions."""
+    """A submitted candidate is changed in MLflow's store: the next submission makes a new candidate."""
     first = submitted(store, bundle, "submit-tampered")
     assert store.artifacts is not None
     (file,) = (store.artifacts / "submit-tampered").rglob(f"{first}/artifacts/model/config.json")
@@ -116,7 +116,7 @@ def test_interrupted_upload_is_marked_failed_and_never_offered(
 
 @pytest.mark.attack("P")
 def test_folder_with_an_mlmodel_is_refused(store: Store, bundle: Path) -> None:
-    """A candidate with an MLmodel of its own is submitted."""
+    """A candidate with an MLmodel file is submitted."""
     (bundle / "model/MLmodel").write_text("flavors: {}")
     with pytest.raises(RegistryError, match="expected signed files and no MLmodel"):
         submitted(store, bundle, "submit-mlmodel")

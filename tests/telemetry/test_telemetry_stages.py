@@ -105,7 +105,7 @@ def test_no_evidence_names_the_folder_that_the_data_came_from(workshop: Write, t
 
 @pytest.mark.attack("P")
 def test_telemetry_changed_after_ingest_is_refused_and_nothing_new_is_accepted(workshop: Write) -> None:
-    """Telemetry is changed after it was read in."""
+    """Telemetry is changed after ingest."""
     workshop()
     ingest.main()
     validate.main()
@@ -120,7 +120,7 @@ def test_telemetry_changed_after_ingest_is_refused_and_nothing_new_is_accepted(w
 
 @pytest.mark.attack("P")
 def test_a_manifest_changed_after_ingest_is_refused(workshop: Write) -> None:
-    """The manifest of the telemetry is changed."""
+    """The manifest of the telemetry is changed after ingest."""
     workshop()
     ingest.main()
     Path("data/raw/manifest.json").write_text("{}")
@@ -130,7 +130,7 @@ def test_a_manifest_changed_after_ingest_is_refused(workshop: Write) -> None:
 
 @pytest.mark.attack("P")
 def test_telemetry_that_nobody_signed_is_refused(workshop: Write) -> None:
-    """The record of ingest is deleted."""
+    """The signed record of ingest is deleted."""
     workshop()
     ingest.main()
     Path("reports/evidence/ingest.dsse.json").unlink()

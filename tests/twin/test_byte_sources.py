@@ -66,16 +66,16 @@ def test_missing_file_is_said_before_the_first_byte(path: str, source: Source) -
 @pytest.mark.parametrize(
     "path", ["../a", "/etc/passwd", "a//b", "a/../b", ".git/config", "a\nb", "ａ", "", "a?b=c", "%2e%2e/a"]
 )
-def test_path_that_could_mean_another_place_is_refused(path: str, source: Source) -> None:
-    """A path with `..`, absolute, hidden, encoded or with a look-alike letter is asked for."""
+def test_path_traversal_is_refused(path: str, source: Source) -> None:
+    """Path traversal: a path is absolute, hidden or encoded, or has `..` or look-alike characters."""
     with pytest.raises(EvidenceError, match="expected a plain relative path"):
         source.open(path, 100)
 
 
 @pytest.mark.attack(3)
 @pytest.mark.parametrize("kind", ["link", "link to a folder", "fifo", "folder"])
-def test_mirror_with_something_else_than_a_file_is_refused(kind: str, mirror: Path) -> None:
-    """A link, a linked folder, a fifo or a folder lies in the mirror."""
+def test_special_file_in_a_mirror_is_refused(kind: str, mirror: Path) -> None:
+    """The mirror contains a symlink, a symlinked folder, a FIFO or a folder in place of a file."""
     path = "metadata/odd.json"
     if kind == "link":
         (mirror / path).symlink_to(mirror / TIMESTAMP)
@@ -110,7 +110,7 @@ MISDEEDS: list[tuple[str, Behaviour, type[TwinsealError], str]] = [
 def test_misbehaving_registry_is_refused_in_time(
     behaviour: Behaviour, error: type[TwinsealError], message: str, registry: Registry
 ) -> None:
-    """Endless, slow, cut, compressed, redirected and forbidden answers."""
+    """The server sends endless, slow, truncated, compressed, redirected or forbidden answers."""
     source = RestSource(registry.url, "m", deadline_s=1.0)
     assert b"".join(source.open(TIMESTAMP, 100)) == FILES[TIMESTAMP]
     registry.misbehave[WEIGHTS] = behaviour
@@ -123,7 +123,7 @@ def test_misbehaving_registry_is_refused_in_time(
 
 @pytest.mark.attack(3)
 def test_one_deadline_is_for_everything(registry: Registry) -> None:
-    """Each answer is quick, and there is no end of them."""
+    """Slow retrieval: the server sends many quick answers, which together take longer than the deadline."""
     now = iter([0.0, 0.0, *[10.0] * 50, *[301.0] * 50])
     source = RestSource(registry.url, "m", deadline_s=300.0, clock=lambda: next(now))
     with pytest.raises(RegistryError, match="expected everything within 300 s, got less"):
@@ -141,8 +141,8 @@ def test_one_deadline_is_for_everything(registry: Registry) -> None:
         for v in (b'"../x"', b"3")
     ],
 )
-def test_nonsense_about_the_metadata_run_is_refused(answer: bytes, registry: Registry) -> None:
-    """MLflow answers nonsense about where the metadata is."""
+def test_invalid_answer_about_the_metadata_run_is_refused(answer: bytes, registry: Registry) -> None:
+    """The server sends an invalid answer about where MLflow stores the metadata."""
     registry.misbehave["registered-models/get"] = simulator.serve(answer)
     source = RestSource(registry.url, "m")
     with pytest.raises(RegistryError, match="registered model m: expected"):

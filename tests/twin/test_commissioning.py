@@ -200,7 +200,7 @@ def test_a_unit_is_commissioned_once(commissioned: Plant) -> None:
 
 @pytest.mark.attack(8)
 def test_a_worn_machine_is_commissioned_again_after_its_record_was_deleted(commissioned: Plant) -> None:
-    """The record is deleted, so that a worn machine can be commissioned as new: the twin remembers it."""
+    """A baseline record is deleted, to commission a worn machine as new: refused, the twin remembers it."""
     commissioned.file().unlink()
     commissioned.refuses("expected version 1 of its baseline record, got none")
     with pytest.raises(TrustError, match="got version 1"):
@@ -321,8 +321,8 @@ def test_a_baseline_record_signed_by_another_role(thief: str, commissioned: Plan
 
 @pytest.mark.attack(8)
 @pytest.mark.parametrize("change", [ceremony.rotate, ceremony.revoke])
-def test_the_commissioners_key_is_revoked(change: Callable[..., Any], commissioned: Plant) -> None:
-    """The commissioner's key is stolen, and replaced or revoked: what it had signed counts for nothing after a pull."""
+def test_the_commissioners_key_is_rotated_or_revoked(change: Callable[..., Any], commissioned: Plant) -> None:
+    """Stolen commissioner key, then rotated or revoked: its records no longer count after the next pull."""
     deployment = commissioned.deployment
     commissioned.commission(healthy(3), "pump-3", holder="flora")
     assert change(deployment.home, deployment.roles, "emil", LATER).anchor is not None
@@ -339,8 +339,8 @@ def test_the_commissioners_key_is_revoked(change: Callable[..., Any], commission
 
 
 @pytest.mark.attack(8)
-def test_a_revoked_commissioner_signs_on(commissioned: Plant) -> None:
-    """A revoked commissioner signs a newer version of a record, and tries to commission."""
+def test_a_revoked_commissioner_signs_again(commissioned: Plant) -> None:
+    """A revoked commissioner signs a newer baseline record and tries to commission a unit."""
     deployment = commissioned.deployment
     key, first = commissioned.key("emil"), commissioned.commission().record
     ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
@@ -353,8 +353,8 @@ def test_a_revoked_commissioner_signs_on(commissioned: Plant) -> None:
 
 
 @pytest.mark.attack(8)
-def test_the_cache_is_wiped_so_that_a_revoked_key_counts_again(commissioned: Plant) -> None:
-    """The cache of roots is wiped: the roots beside a model that was admitted since still say who is revoked."""
+def test_the_cache_is_deleted_so_that_a_revoked_key_counts_again(commissioned: Plant) -> None:
+    """The twin's TUF cache is deleted, to make a revoked commissioner key valid again."""
     deployment = commissioned.deployment
     ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
     deployment.update_mirror()
@@ -365,8 +365,8 @@ def test_the_cache_is_wiped_so_that_a_revoked_key_counts_again(commissioned: Pla
 
 
 @pytest.mark.attack(8)
-def test_a_root_of_the_attackers_own_in_the_cache(commissioned: Plant, tmp_path: Path) -> None:
-    """A root with commissioners of the attacker's own lies in the twin's cache: no record counts, and that is said."""
+def test_an_attackers_root_in_the_cache(commissioned: Plant, tmp_path: Path) -> None:
+    """An attacker's root is put into the twin's TUF cache: no baseline record counts."""
     thief = Deployment(tmp_path / "thief")
     ceremony.rotate(thief.home, thief.roles, "emil", LATER)
     history = commissioned.twin / "tuf/root_history"
@@ -379,7 +379,7 @@ def test_a_root_of_the_attackers_own_in_the_cache(commissioned: Plant, tmp_path:
 
 @pytest.mark.attack(8)
 def test_the_pins_of_the_commissioners_have_expired(commissioned: Plant) -> None:
-    """The commissioners' keys are pinned no longer, and the clock is set back to when they were."""
+    """The clock is set back to a time when the expired commissioner pins were still valid."""
     late = NOW + timedelta(days=31)
     refusal = "commissioner: expected keys pinned until after"
     for unit in ("pump-1", "pump-9"):
@@ -422,8 +422,8 @@ def test_two_commissioners_sign_one_after_the_other(plant: Plant) -> None:
 
 
 @pytest.mark.attack(8)
-def test_another_units_record_is_renamed(commissioned: Plant) -> None:
-    """The record of a unit is put in another's place, so that a worn machine is measured by a stranger's youth."""
+def test_another_units_record_is_copied(commissioned: Plant) -> None:
+    """The baseline record of another unit is copied over the record of a unit."""
     shutil.copy(commissioned.file("pump-9"), commissioned.file("pump-1"))
     commissioned.refuses("expected the record of the unit that it is named after, got 'pump-9'")
     shutil.copy(commissioned.file("pump-9"), commissioned.file("pump-2"))
@@ -444,10 +444,10 @@ def test_another_units_record_is_renamed(commissioned: Plant) -> None:
         ({"version": 1}, "expected version 1 as seen before, got another"),
     ],
 )
-def test_a_thief_of_a_commissioners_key_signs_what_cannot_be(
+def test_a_stolen_commissioner_key_signs_an_invalid_record(
     changes: dict[str, Any], message: str, commissioned: Plant
 ) -> None:
-    """A thief of a commissioner's key signs for another model, other units of measure, readings that cannot be."""
+    """Stolen commissioner key: a baseline record for another model or asset, or with impossible readings."""
     first = commissioned.commission().record
     commissioned.forge(replace(first, **({"version": 2, "time": NOW} | changes)))
     commissioned.refuses(message)
@@ -458,7 +458,7 @@ def test_a_thief_of_a_commissioners_key_signs_what_cannot_be(
 
 @pytest.mark.attack(8)
 def test_an_old_record_is_put_back_after_a_newer_one(commissioned: Plant) -> None:
-    """The record that was replaced is put back, with its own genuine signature."""
+    """Rollback: an older baseline record with a valid signature is put back."""
     made = commissioned.commission(healthy(2), replacing=True)
     assert made.replaced is not None
     newer = commissioned.file().read_bytes()
@@ -499,8 +499,8 @@ def test_who_may_not_write_still_uses_what_was_carried_here(
 
 
 @pytest.mark.attack(8)
-def test_a_record_is_cut_short_or_one_bit_is_flipped(commissioned: Plant) -> None:
-    """A record is cut short anywhere, one bit of it is flipped, or something is put behind it."""
+def test_a_record_is_truncated_or_one_bit_is_flipped(commissioned: Plant) -> None:
+    """A baseline record is truncated, has one flipped bit or has data appended."""
     whole = commissioned.file().read_bytes()
     for length in range(0, len(whole), len(whole) // 23):
         commissioned.file().write_bytes(whole[:length])
@@ -516,8 +516,8 @@ def test_a_record_is_cut_short_or_one_bit_is_flipped(commissioned: Plant) -> Non
 
 
 @pytest.mark.attack(8)
-def test_a_signed_record_of_something_else(commissioned: Plant) -> None:
-    """A commissioner's signature is over a statement with 21 rows, without readings, or over no statement at all."""
+def test_a_commissioner_signs_a_malformed_record(commissioned: Plant) -> None:
+    """A commissioner signs a baseline record with 19 or 21 rows or no readings, or other content."""
     payload = json.loads(commissioned.commission().record.to_bytes())
     rows = payload["predicate"]["rows"]
     key = commissioned.key("emil")
@@ -533,8 +533,8 @@ def test_a_signed_record_of_something_else(commissioned: Plant) -> None:
 
 @pytest.mark.attack(8)
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
-def test_a_folder_that_others_may_write_to(mode: int, commissioned: Plant) -> None:
-    """The folder of records may be written to by others: none of them counts."""
+def test_a_folder_that_others_can_write_to(mode: int, commissioned: Plant) -> None:
+    """Other users can write to the folder of baseline records: no record counts."""
     commissioned.folder.chmod(mode)
     found = commissioned.baselines()
     assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
@@ -544,8 +544,8 @@ def test_a_folder_that_others_may_write_to(mode: int, commissioned: Plant) -> No
 
 
 @pytest.mark.attack(8)
-def test_a_link_in_the_place_of_the_folder(commissioned: Plant, tmp_path: Path) -> None:
-    """A link leads from the folder of records to one of the attacker's."""
+def test_a_symlink_in_place_of_the_folder(commissioned: Plant, tmp_path: Path) -> None:
+    """A symlink is put in place of the folder of baseline records: no record counts."""
     commissioned.folder.rename(tmp_path / "elsewhere")
     commissioned.folder.symlink_to(tmp_path / "elsewhere")
     found = commissioned.baselines()
@@ -556,7 +556,7 @@ def test_a_link_in_the_place_of_the_folder(commissioned: Plant, tmp_path: Path) 
 
 @pytest.mark.attack(8)
 def test_a_unit_whose_name_looks_like_anothers_or_like_a_path(commissioned: Plant) -> None:
-    """A unit is called as another is, in other letters or another case, or as a path: it is a unit of its own."""
+    """A unit name is a look-alike of another or a path (`../../pump-1`): it gets its own baseline record."""
     for name in ("рump-1", "Pump-1", "pump-１", "../../pump-1", "/etc/passwd", "pump-1.dsse.json"):
         commissioned.commission(healthy(5), name)
         assert commissioned.folder == commissioned.file(name).parent

@@ -86,8 +86,8 @@ def test_pulling_again_on_demand_fetches_all_and_sees_what_became_of_it(twin: Tw
 
 
 @pytest.mark.attack(7)
-def test_damaged_installation_is_refused_at_the_start_and_mended_by_the_next_pull(twin: Twin) -> None:
-    """A file of the installed model is damaged on the disk."""
+def test_damaged_installation_is_refused_at_the_start_and_replaced_by_the_next_pull(twin: Twin) -> None:
+    """One bit of the installed weights is flipped: the twin does not start; the next pull installs them again."""
     flip(twin.path, "models/*/bundle/model/model.safetensors")
     with pytest.raises(DigestMismatchError, match="model/model.safetensors: expected sha256"):
         current_model(twin.path, twin.deployment.anchor, MODEL)
@@ -309,10 +309,10 @@ ATTACKS: list[tuple[Callable[[Deployment], None], type[TwinsealError], str]] = [
 
 @pytest.mark.attack(1, 2, 3, 4, 5, 6)
 @pytest.mark.parametrize(("attack", "error", "message"), ATTACKS, ids=[item[0].__name__ for item in ATTACKS])
-def test_attack_is_refused_and_release_1_stands(
+def test_attack_is_refused_and_release_1_stays(
     attack: Callable[[Deployment], None], error: type[TwinsealError], message: str, twin: Twin
 ) -> None:
-    """Thirty alterations of files, signatures, evidence and metadata, one at a time."""
+    """30 changes of files, signatures, evidence and metadata, one at a time."""
     attack(twin.deployment)
     with pytest.raises(TwinsealError, match=message) as refusal:
         twin.pull()
@@ -323,7 +323,7 @@ def test_attack_is_refused_and_release_1_stands(
 
 @pytest.mark.attack(1)
 def test_older_state_of_the_registry_is_refused(twin: Twin, tmp_path: Path) -> None:
-    """The registry is put back to the day before."""
+    """Rollback: the registry serves an older state of all its files, still valid."""
     shutil.copytree(twin.deployment.mirror, tmp_path / "before")
     twin.deployment.publish(2)
     twin.pull()
@@ -335,8 +335,8 @@ def test_older_state_of_the_registry_is_refused(twin: Twin, tmp_path: Path) -> N
 
 
 @pytest.mark.attack(2)
-def test_older_state_is_refused_also_when_the_cache_was_wiped(twin: Twin, tmp_path: Path) -> None:
-    """The registry is put back, and the twin's cache of metadata is gone."""
+def test_older_state_is_refused_also_when_the_cache_was_deleted(twin: Twin, tmp_path: Path) -> None:
+    """Rollback after the twin's TUF cache was deleted."""
     shutil.copytree(twin.deployment.mirror, tmp_path / "before")
     twin.deployment.publish(2)
     twin.pull()
@@ -350,7 +350,7 @@ def test_older_state_is_refused_also_when_the_cache_was_wiped(twin: Twin, tmp_pa
 
 @pytest.mark.attack(2)
 def test_refused_release_still_counts_as_seen(twin: Twin, tmp_path: Path) -> None:
-    """A release is refused for a changed file, then the one before is offered as the newest."""
+    """Rollback after a newer release was refused: the refused version still counts as seen."""
     shutil.copytree(twin.deployment.mirror, tmp_path / "before")
     one_bit_of_the_model(twin.deployment)
     with pytest.raises(DigestMismatchError):
@@ -365,7 +365,7 @@ def test_refused_release_still_counts_as_seen(twin: Twin, tmp_path: Path) -> Non
 
 @pytest.mark.attack(2)
 def test_another_release_under_the_same_version_is_refused(twin: Twin, tmp_path: Path) -> None:
-    """The reviewers sign twice for one version: a twin keeps to the first that it saw."""
+    """The reviewers sign another release under a version that the twin has already seen."""
     forked = Deployment(tmp_path / "deployment/before")
     forked.publish(1, seed=99)
     shutil.rmtree(twin.path / "tuf")
@@ -376,7 +376,7 @@ def test_another_release_under_the_same_version_is_refused(twin: Twin, tmp_path:
 
 @pytest.mark.attack(0)
 def test_clock_set_back_is_refused(twin: Twin) -> None:
-    """The clock is set back by a second."""
+    """The twin's clock is set back by one second."""
     twin.pull(LATER)
     twin.deployment.publish(2)
     with pytest.raises(ExpiredError, match="clock: expected 2026-03-01 13:00:00 UTC or later, got 2026-03-01 12:59:59"):
@@ -385,8 +385,8 @@ def test_clock_set_back_is_refused(twin: Twin) -> None:
 
 
 @pytest.mark.attack(1)
-def test_expired_metadata_is_refused_and_renewed_metadata_is_not(twin: Twin) -> None:
-    """The metadata is a month old."""
+def test_expired_metadata_is_refused(twin: Twin) -> None:
+    """Freeze: the registry serves metadata that is 31 days old and has expired."""
     late = NOW + timedelta(days=31)
     with pytest.raises(ExpiredError, match="expired"):
         twin.pull(late)
@@ -411,7 +411,7 @@ def test_model_that_was_never_registered_is_said_to_be_so(deployment: Deployment
 
 @pytest.mark.attack(7)
 def test_state_of_one_model_is_not_used_for_another(twin: Twin) -> None:
-    """The state of one model is used for another."""
+    """The state folder of one model is used for another model."""
     deployment = twin.deployment
     deployment.publish(1, model=OTHER)
     with pytest.raises(EvidenceError, match=f"expected the state of {OTHER}, got that of {MODEL}"):
@@ -435,7 +435,7 @@ def test_anchor_that_is_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.attack(7)
 def test_installed_model_needs_its_reviewers_also_offline(twin: Twin) -> None:
-    """A reviewer's signature is taken from the installed role."""
+    """One of the two reviewer signatures is removed from the installed model role."""
     (role,) = twin.path.glob("models/*/role.json")
     value = json.loads(role.read_text())
     value["signatures"] = value["signatures"][:1]
@@ -453,7 +453,7 @@ def test_twin_without_a_model_says_how_to_get_one(deployment: Deployment, tmp_pa
 @pytest.mark.attack(7)
 @pytest.mark.parametrize("content", [b"", b"{}", b"x" * 64, b"../../../etc", b"\xff" * 40])
 def test_edited_state_is_refused(content: bytes, twin: Twin) -> None:
-    """The twin's pointer or its memory is overwritten with something else."""
+    """The pointer `current` or `last_seen.json` is overwritten with other content."""
     (twin.path / "current").write_bytes(content)
     with pytest.raises(EvidenceError, match="expected an installed release, got"):
         current_model(twin.path, twin.deployment.anchor, MODEL)
@@ -463,8 +463,8 @@ def test_edited_state_is_refused(content: bytes, twin: Twin) -> None:
 
 
 @pytest.mark.attack(7)
-def test_deleted_memory_beside_an_installed_model_is_refused(twin: Twin) -> None:
-    """The twin's memory is deleted."""
+def test_deleted_last_seen_beside_an_installed_model_is_refused(twin: Twin) -> None:
+    """`last_seen.json` is deleted beside the installed model."""
     (twin.path / "last_seen.json").unlink()
     with pytest.raises(EvidenceError, match=r"expected last_seen\.json beside the installed model, got none"):
         twin.pull()

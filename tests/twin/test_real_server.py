@@ -88,7 +88,7 @@ def test_model_that_was_never_registered_is_said_to_be_so(
 def test_release_is_pulled_and_a_changed_byte_in_the_store_is_refused(
     place: str, store: Any, server: str, registry_home: Home, tmp_path: Path
 ) -> None:
-    """One bit is flipped in the artifact store of a real MLflow server."""
+    """One bit of the weights is flipped in the artifact store of a real MLflow server."""
     model = "turbine-rul" if place == "beside the server" else "gear-rul"
     deployment = Deployment(tmp_path / "deployment", (model,))
     there = store if place == "beside the server" else connect(registry_home, server)
@@ -111,8 +111,8 @@ def test_release_is_pulled_and_a_changed_byte_in_the_store_is_refused(
 
 
 @pytest.mark.attack(1)
-def test_replayed_registry_is_refused(store: Any, server: str, registry_home: Home, tmp_path: Path) -> None:
-    """The store of a real MLflow server is put back, the alias moved with it."""
+def test_rollback_of_a_real_registry_is_refused(store: Any, server: str, registry_home: Home, tmp_path: Path) -> None:
+    """Rollback on a real MLflow server: TUF metadata and alias are set back to the previous release."""
     model = "replay-rul"
     deployment = Deployment(tmp_path / "deployment", (model,))
     registered(store, deployment, 1, model)
@@ -157,10 +157,12 @@ def test_large_model_comes_by_the_streaming_way_where_there_is_one(
 
 
 @pytest.mark.attack(1, 3)
-def test_everything_in_mlflow_points_elsewhere(store: Any, server: str, registry_home: Home, tmp_path: Path) -> None:
-    """In a real MLflow, alias, tags, versions, description and the model's folder are turned to another model.
+def test_everything_in_mlflow_points_to_something_else(
+    store: Any, server: str, registry_home: Home, tmp_path: Path
+) -> None:
+    """Mix-and-match on a real MLflow server: alias, tags and model folder are those of another release or model.
 
-    Alias, tags and descriptions mean nothing to a twin; where the bytes come from is a hint, and they are compared.
+    The twin ignores aliases, tags and descriptions. MLflow only says where the files are; each file is verified.
     """
     model, other = "mixed-rul", "elsewhere-rul"
     deployment = Deployment(tmp_path / "deployment", (model, other))

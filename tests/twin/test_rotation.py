@@ -47,8 +47,8 @@ def rotate(twin: Installed, holder: str) -> Anchor:
 
 
 @pytest.mark.attack("1")
-def test_a_stolen_reviewers_key_stops_the_next_model_and_not_the_one_that_runs(twin: Installed) -> None:
-    """A reviewer's key is stolen, and replaced: what it had approved is refused until it is approved again."""
+def test_a_rotated_reviewers_key_stops_the_next_pull_and_not_the_running_model(twin: Installed) -> None:
+    """Stolen reviewer key, then rotated: its old approval is refused, and the installed model keeps running."""
     rotate(twin, "alice")
     with pytest.raises(ThresholdError, match="pump-rul was signed by 1/2 keys"):
         twin.pull()
@@ -59,8 +59,8 @@ def test_a_stolen_reviewers_key_stops_the_next_model_and_not_the_one_that_runs(t
 
 
 @pytest.mark.attack("7")
-def test_a_wiped_cache_does_not_take_the_running_model_with_it(twin: Installed) -> None:
-    """It was admitted under root 2; without the cache, its own folder leads from the anchor to that root."""
+def test_a_running_model_does_not_need_the_cache(twin: Installed) -> None:
+    """The twin's TUF cache is deleted: the installed model still starts, with the roots in its own folder."""
     rotate(twin, "alice")
     twin.deployment.publish(2, now=LATER)
     twin.pull()
@@ -75,7 +75,7 @@ def test_a_wiped_cache_does_not_take_the_running_model_with_it(twin: Installed) 
 
 @pytest.mark.attack("7")
 def test_a_root_in_the_models_folder_is_followed_only_if_custodians_signed_it(twin: Installed, tmp_path: Path) -> None:
-    """A root of the attacker's own lies beside the installed model."""
+    """An attacker's root is put into the folder of the installed model."""
     thief = Deployment(tmp_path / "thief")
     ceremony.rotate(thief.home, thief.roles, "alice", LATER)
     (folder,) = twin.path.glob("models/*")
@@ -87,10 +87,10 @@ def test_a_root_in_the_models_folder_is_followed_only_if_custodians_signed_it(tw
 
 @pytest.mark.attack("4")
 @pytest.mark.parametrize("holder", ["builder", "assessor"])
-def test_a_stolen_builders_key_makes_no_model_for_a_new_twin_and_leaves_the_old_one_running(
+def test_a_rotated_builders_key_is_refused_by_a_new_twin_and_the_old_twin_keeps_running(
     holder: str, twin: Installed, tmp_path: Path
 ) -> None:
-    """The builder's or the assessor's key is stolen, and replaced: a new twin refuses what it had signed."""
+    """Stolen builder or assessor key, then rotated: a new twin refuses what the old key signed."""
     newest = rotate(twin, holder)
     assert not twin.pull().changed  # release 1 is still current, and was admitted when its signers counted
     with pytest.raises(SignatureError, match=holder):
@@ -101,8 +101,8 @@ def test_a_stolen_builders_key_makes_no_model_for_a_new_twin_and_leaves_the_old_
 
 
 @pytest.mark.attack("1")
-def test_a_stolen_registrars_key_is_replaced_without_touching_the_twin(twin: Installed) -> None:
-    """The registrar's key is stolen, and replaced."""
+def test_a_registrars_key_is_rotated_without_touching_the_twin(twin: Installed) -> None:
+    """Stolen registrar key, then rotated: the twin accepts the new key without a manual step."""
     rotate(twin, "registrar")
     assert not twin.pull().changed
     assert 1 == twin.version

@@ -54,7 +54,7 @@ def killed_before(operation: int, patch: pytest.MonkeyPatch) -> Iterator[list[st
 def test_killed_between_any_two_operations_a_twin_has_the_old_model_or_the_new(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process dies between any two operations on files."""
+    """The pull is killed between two file operations: the old or the new model is complete."""
     source, anchor = DirectorySource(deployment.mirror), deployment.anchor
     pull(source, anchor, MODEL, tmp_path / "start", NOW)
     deployment.publish(2)
@@ -81,7 +81,7 @@ def test_killed_between_any_two_operations_a_twin_has_the_old_model_or_the_new(
 def test_killed_while_the_first_model_is_pulled_leaves_none_or_all_of_it(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process dies while the first model is pulled."""
+    """The first pull is killed between two file operations: no model or a complete model."""
     source, anchor = DirectorySource(deployment.mirror), deployment.anchor
     for operation in range(0, 400, 7):
         twin = tmp_path / f"twin-{operation}"
@@ -102,7 +102,7 @@ def test_killed_while_the_first_model_is_pulled_leaves_none_or_all_of_it(
 def test_disk_that_fails_leaves_the_old_model(
     operation: str, deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full."""
+    """The disk is full during a pull: the old model stays."""
     source, anchor = DirectorySource(deployment.mirror), deployment.anchor
     pull(source, anchor, MODEL, tmp_path / "twin", NOW)
     deployment.publish(2)
@@ -167,8 +167,8 @@ def test_malformed_memory_is_refused(text: str) -> None:
 
 
 @pytest.mark.attack(7)
-def test_a_folder_that_others_may_write_to_is_refused(deployment: Deployment, tmp_path: Path) -> None:
-    """The twin's folder is writable by others, who could swap what was verified before it is used."""
+def test_a_folder_that_others_can_write_to_is_refused(deployment: Deployment, tmp_path: Path) -> None:
+    """Other users can write to the twin's state folder (TOCTOU between verification and use)."""
     source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
     pull(source, anchor, MODEL, twin, NOW)
     for mode in (0o777, 0o770, 0o702):
@@ -182,10 +182,10 @@ def test_a_folder_that_others_may_write_to_is_refused(deployment: Deployment, tm
 
 @pytest.mark.attack(7)
 @pytest.mark.parametrize("name", ["incoming", "models", "tuf"])
-def test_a_link_in_the_place_of_a_folder_of_the_state_is_refused(
+def test_a_symlink_in_place_of_a_folder_of_the_state_is_refused(
     name: str, deployment: Deployment, tmp_path: Path
 ) -> None:
-    """A link to a folder of somebody else's lies where the twin would put what it fetches, or what it knows."""
+    """A symlink is put in place of `incoming`, `models` or `tuf` in the twin's state folder."""
     source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
     twin.mkdir(mode=0o700)
     (tmp_path / "elsewhere").mkdir()
@@ -198,8 +198,8 @@ def test_a_link_in_the_place_of_a_folder_of_the_state_is_refused(
 @pytest.mark.attack(7)
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["last_seen.json", "current"])
-def test_a_special_file_in_the_state_hangs_nobody(name: str, deployment: Deployment, tmp_path: Path) -> None:
-    """A fifo, a device without end or a link lies in the place of a file of the twin's memory."""
+def test_a_special_file_in_the_state_does_not_hang(name: str, deployment: Deployment, tmp_path: Path) -> None:
+    """A FIFO, a symlink to `/dev/zero` or a folder is put in place of `last_seen.json` or `current`."""
     source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
     pull(source, anchor, MODEL, twin, NOW)
     path = twin / name

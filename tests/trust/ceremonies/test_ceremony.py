@@ -122,7 +122,7 @@ def test_a_demo_does_not_walk_over_a_real_ceremony(tmp_path: Path) -> None:
 
 @pytest.mark.attack("P")
 def test_a_removed_audit_log_stops_the_next_root(released: Scene) -> None:
-    """The audit log is removed, so that the next decision would begin another."""
+    """The audit log is deleted before a key rotation: no new root is published."""
     shutil.rmtree(released.home.path / "log")
     with pytest.raises(AuditError, match="expected the audit log that the first root began, got none"):
         ceremony.rotate(released.home, released.roles, "alice", LATER)
@@ -200,7 +200,7 @@ def test_every_roles_key_can_be_rotated_and_the_twin_learns_it_by_itself(
 
 @pytest.mark.attack("1")
 def test_a_rotated_reviewers_old_key_counts_no_longer(released: Scene, twin: Path) -> None:
-    """Theft of a reviewer's key: what it had approved must be approved again, and what the thief signs is nothing."""
+    """Stolen reviewer key, then rotated: its old approvals and its new signatures no longer count."""
     thief = released.signer("alice")
     ceremony.rotate(released.home, released.roles, "alice", LATER)
     with pytest.raises(ThresholdError, match="pump-rul was signed by 1/2 keys"):
@@ -223,7 +223,7 @@ def test_a_rotated_reviewers_old_key_counts_no_longer(released: Scene, twin: Pat
 
 @pytest.mark.attack("1")
 def test_a_revoked_reviewer_counts_no_longer_and_never_again(released: Scene, twin: Path) -> None:
-    """A reviewer is revoked; the old approval, and a policy that would bring the key back, count for nothing."""
+    """Revoked reviewer: the old approval no longer counts, and no later root can pin the key again."""
     (released.home.keys / "alice.pub").chmod(0o600)
     done = ceremony.revoke(released.home, released.roles, "alice", LATER)
     assert done.anchor is not None
@@ -244,8 +244,8 @@ def test_a_revoked_reviewer_counts_no_longer_and_never_again(released: Scene, tw
 
 
 @pytest.mark.attack("1")
-def test_a_stolen_registrars_key_is_worth_nothing_after_the_rotation(released: Scene, twin: Path) -> None:
-    """The thief runs versions ahead so that the honest ones would look old; a new key makes the twin forget them."""
+def test_a_stolen_registrar_key_no_longer_counts_after_the_rotation(released: Scene, twin: Path) -> None:
+    """Stolen registrar key: fast-forward; after a rotation the twin accepts the real versions again."""
     thief = released.signer("registrar")
     shutil.copytree(released.home.path, twin.with_name("stolen"))
     stolen = replace(released, home=Home(twin.with_name("stolen")))
@@ -269,8 +269,8 @@ def resign_by(home: Home, thief: object) -> None:
 
 
 @pytest.mark.attack("1")
-def test_two_stolen_custodians_cannot_undo_a_rotation_of_both(released: Scene, twin: Path) -> None:
-    """Thieves of two custodians' keys sign a next root after both keys were replaced."""
+def test_two_stolen_custodian_keys_cannot_undo_their_rotation(released: Scene, twin: Path) -> None:
+    """Stolen custodian keys: two of them sign a next root after both were rotated."""
     thieves = [released.signer("custodian-1"), released.signer("custodian-2")]
     for holder in ("custodian-1", "custodian-2"):
         ceremony.rotate(released.home, released.roles, holder, LATER)
@@ -287,7 +287,7 @@ def test_two_stolen_custodians_cannot_undo_a_rotation_of_both(released: Scene, t
 
 @pytest.mark.attack("1")
 def test_a_root_that_was_seen_cannot_be_withheld_later(released: Scene, twin: Path) -> None:
-    """A refused pull keeps the newer root: the registry that hides it next time comes too late."""
+    """The registry hides a new root that the twin has already seen: the twin still uses it."""
     ceremony.revoke(released.home, released.roles, "alice", LATER)
     before = shutil.copytree(released.home.repository, twin.with_name("mirror"))
     with pytest.raises(ThresholdError):
@@ -299,8 +299,8 @@ def test_a_root_that_was_seen_cannot_be_withheld_later(released: Scene, twin: Pa
 
 
 @pytest.mark.attack("1")
-def test_an_old_root_served_to_a_twin_that_was_installed_with_a_newer_one(released: Scene, tmp_path: Path) -> None:
-    """The old root, and the registry of its day, are served to a twin that was installed with a newer one."""
+def test_an_old_root_is_served_to_a_twin_with_a_newer_anchor(released: Scene, tmp_path: Path) -> None:
+    """Rollback: the registry serves an old root and old metadata to a twin with a newer anchor."""
     old = shutil.copytree(released.home.repository, tmp_path / "old")
     ceremony.revoke(released.home, released.roles, "alice", LATER)
     approve(released, 2, "bruno", "chiara")
@@ -316,7 +316,7 @@ def test_an_old_root_served_to_a_twin_that_was_installed_with_a_newer_one(releas
 
 @pytest.mark.attack("1")
 def test_the_root_of_other_custodians_is_not_followed(released: Scene, twin: Path, tmp_path: Path) -> None:
-    """The next root is one of another deployment, whose custodians signed it."""
+    """The registry serves a next root that the custodians of another deployment signed."""
     thief = Home(tmp_path / "thief")
     ceremony.init_demo(thief, released.roles, NOW)
     ceremony.rotate(thief, released.roles, "alice", NOW)
@@ -328,8 +328,8 @@ def test_the_root_of_other_custodians_is_not_followed(released: Scene, twin: Pat
 
 
 @pytest.mark.attack("1")
-def test_a_root_that_takes_a_revocation_back_is_refused(released: Scene, twin: Path) -> None:
-    """Also when enough custodians sign it: a key that was stolen stays stolen."""
+def test_a_root_that_cancels_a_revocation_is_refused(released: Scene, twin: Path) -> None:
+    """Enough custodians sign a next root in which a revoked key is no longer revoked."""
     ceremony.rotate(released.home, released.roles, "alice", LATER)
     approve(released, 2, "alice", "bruno")
     before = released.home.anchor()
@@ -344,8 +344,8 @@ def test_a_root_that_takes_a_revocation_back_is_refused(released: Scene, twin: P
 
 
 @pytest.mark.attack("1")
-def test_pins_of_builder_and_assessor_expire_until_the_custodians_renew(released: Scene, tmp_path: Path) -> None:
-    """The root holds longer than the builder's pin: policy chooses an expiry for each role."""
+def test_an_expired_pin_of_the_builder_is_refused_until_the_custodians_renew(released: Scene, tmp_path: Path) -> None:
+    """The builder's pin has expired, the root has not: refused until the custodians renew the pin."""
     short = released.roles.model_copy(
         update={
             "roles": released.roles.roles.model_copy(
@@ -385,7 +385,7 @@ def test_pins_of_commissioners_expire_without_stopping_a_model(released: Scene, 
 
 @pytest.mark.attack("P")
 def test_a_proposal_signed_by_too_few_or_by_strangers_is_not_published(released: Scene, tmp_path: Path) -> None:
-    """A next root is signed by one custodian, a stranger and a reviewer."""
+    """A next root is signed by one custodian, a stranger and a reviewer; the threshold is two custodians."""
     before = released.home.anchor()
     proposal = custody.propose(released.home, before.pins, released.roles, LATER)
     stranger = generate_key_pair(tmp_path / "mallory.pem", passphrase=None)
@@ -410,7 +410,7 @@ def test_a_proposal_made_before_another_was_published_is_not_the_next(released: 
 
 @pytest.mark.attack("P")
 def test_root_and_delegation_of_two_proposals_are_not_published(released: Scene) -> None:
-    """A delegation to other reviewers is put beside the root that custodians propose, both well signed."""
+    """Mix-and-match: the root of one proposal and the delegation of another, both signed by the custodians."""
     custodians = [released.signer("custodian-1"), released.signer("custodian-2")]
     before = released.home.anchor()
     fewer = replace(before.roles["reviewer"], threshold=1)
@@ -433,7 +433,7 @@ class Killed(BaseException):
 def test_a_rotation_killed_between_any_two_writes_is_finished_by_signing_again(
     released: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old root or the new one, whole; and a twin sees one of the two, or refuses."""
+    """A key rotation is killed between two file operations: signing again completes it."""
     steps = kill_at(monkeypatch, 10**6)
     ceremony.rotate(released.copy(tmp_path / "whole").home, released.roles, "registrar", LATER)
     count = len(steps)
@@ -501,8 +501,8 @@ def test_rotation_of_nobody_and_to_the_same_key_is_refused(released: Scene) -> N
 
 
 @pytest.mark.attack("1")
-def test_the_targets_key_alone_cannot_bring_in_reviewers(released: Scene, twin: Path, tmp_path: Path) -> None:
-    """It delegates to its own reviewers, who sign a release: TUF is content, the pins are not."""
+def test_the_targets_key_alone_cannot_add_reviewers(released: Scene, twin: Path, tmp_path: Path) -> None:
+    """Stolen targets key: delegation to the attacker's own reviewer, who signs a release."""
     honest = released.home.anchor()
     thief = generate_key_pair(tmp_path / "mallory.pem", passphrase=None)
     targets = Metadata.from_file(str(released.home.repository / "metadata" / "1.targets.json"))

@@ -139,7 +139,7 @@ def test_whoever_is_no_reviewer_cannot_approve(scene: Scene, approvals: Path, ye
 
 @pytest.mark.attack("P")
 def test_a_reviewer_cannot_sign_as_another(scene: Scene, approvals: Path, yes: Act) -> None:
-    """A reviewer signs under another's name."""
+    """A reviewer approves in the name of another reviewer."""
     shown = {item.name: fingerprint(item.key)[:16] for item in scene.anchor.roles["reviewer"].holders}
     with pytest.raises(
         KeyAccessError, match=f"bruno: expected the key {shown['bruno']}… that the anchor has, got {shown['alice']}…"
@@ -237,10 +237,10 @@ def _fifo(approvals: Path) -> None:
         (_fifo, "expected a review, got none"),
     ],
 )
-def test_a_forged_approval_is_shown_as_invalid_and_stops_nobody(
+def test_a_forged_approval_is_shown_as_invalid_and_not_counted(
     scene: Scene, waiting: Request, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str
 ) -> None:
-    """A forged approval lies among the approvals."""
+    """The folder of approvals contains a forged approval: shown as invalid and not counted."""
     yes("alice")
     assert ("alice",) == read_all(approvals, waiting, scene.anchor).count.signed
     attack(approvals)
@@ -269,7 +269,7 @@ def test_a_reviewer_who_signs_anothers_name_is_invalid(
 def test_one_reviewers_signature_in_two_files_counts_once(
     scene: Scene, waiting: Request, approvals: Path, yes: Act
 ) -> None:
-    """One reviewer's signature lies in two approvals."""
+    """One reviewer's approval is copied into a second file: it counts once."""
     data = yes("alice").read_bytes()
     (approvals / "alice2.json").write_bytes(data)
     reviews = read_all(approvals, waiting, scene.anchor)

@@ -104,10 +104,10 @@ def _rename(bundle: Path) -> None:
         _rename,
     ],
 )
-def test_files_that_are_not_the_releases_are_refused(
+def test_files_other_than_those_of_the_release_are_refused(
     scene: Scene, bundle: Path, attack: Callable[[Path], None]
 ) -> None:
-    """Files of a bundle are changed, added, removed, linked after it was described."""
+    """Files of the bundle are changed, added, removed, renamed or symlinked after release.json was made."""
     release = describe(bundle)
     attack(bundle)
     with pytest.raises(DigestMismatchError, match="expected"):
@@ -118,7 +118,7 @@ def test_files_that_are_not_the_releases_are_refused(
 
 @pytest.mark.attack(4)
 def test_a_model_signed_by_another_role_is_refused(scene: Scene, bundle: Path) -> None:
-    """The assessor signs the model."""
+    """The assessor signs the model, not the builder."""
     (bundle / "model.sig.json").write_bytes(sign_directory(bundle / "model", scene.signer("assessor")))
     with pytest.raises(SignatureError, match="expected the signature of builder, got another"):
         verify_release(bundle, describe(bundle), scene.anchor)
@@ -136,7 +136,7 @@ def test_an_older_models_signature_in_place_of_this_ones_is_refused(scene: Scene
 
 @pytest.mark.attack(5)
 def test_evidence_signed_by_the_builder_for_the_assessor_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
-    """The builder signs the assessor's evidence."""
+    """The record of evade is signed by the builder, not by the assessor."""
     thief = scene.copy(tmp_path / "thief")
     shutil.copy(thief.home.keys / "builder.pem", thief.home.keys / "assessor.pem")
     (tmp_path / "evade").mkdir()
@@ -294,10 +294,10 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
         ("assess", with_predicate(policy="gates.yaml"), EvidenceError, "verdict: expected the digest of a policy"),
     ],
 )
-def test_evidence_that_does_not_hold_together_is_refused(
+def test_signed_evidence_with_a_wrong_result_or_digest_is_refused(
     scene: Scene, bundle: Path, stage: str, edit: Edit, error: type[Exception], message: str
 ) -> None:
-    """Well-signed evidence whose digests do not lead to this model, in forty ways."""
+    """41 variants of signed evidence: a result that is not PASSED, or digests of something else."""
     verify_bundle(bundle, scene.anchor)
     made = statements("pump-rul", b"weights")
     if stage == "assess":
@@ -313,7 +313,7 @@ def test_evidence_that_does_not_hold_together_is_refused(
 
 @pytest.mark.attack(5)
 def test_evidence_replaced_after_the_verdict_is_refused(scene: Scene, bundle: Path) -> None:
-    """A record is replaced after the verdict."""
+    """The assessor changes a record and signs it again after the verdict."""
     made = statements("pump-rul", b"weights")["evade"]
     attest(bundle, scene.home, "evade", with_predicate(twinseal_measures={"n": 2})(made))
     with pytest.raises(EvidenceError, match="verdict: expected one from the 6 statements of this bundle, got another"):
@@ -322,7 +322,7 @@ def test_evidence_replaced_after_the_verdict_is_refused(scene: Scene, bundle: Pa
 
 @pytest.mark.attack(5)
 def test_evidence_of_another_candidate_is_refused(scene: Scene, bundle: Path, tmp_path: Path) -> None:
-    """All evidence is of another candidate."""
+    """The bundle contains the complete evidence of another candidate."""
     other = make_bundle(tmp_path / "other", scene.home, weights=b"better")
     shutil.copytree(other / "evidence", bundle / "evidence", dirs_exist_ok=True)
     with pytest.raises(
@@ -342,7 +342,7 @@ def test_the_verdict_on_another_model_is_refused(scene: Scene, honest_bundle: Pa
 
 @pytest.mark.attack(5)
 def test_the_verdict_by_another_policy_is_refused(scene: Scene, honest_bundle: Path) -> None:
-    """The verdict is by another policy."""
+    """The release names another policy than the verdict."""
     release = replace(describe(honest_bundle), policy_sha256=OTHER)
     with pytest.raises(EvidenceError, match=f"expected one on the policy {OTHER} of the release, got {POLICY_SHA}"):
         verify_release(honest_bundle, release, scene.anchor)

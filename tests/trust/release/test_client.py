@@ -310,10 +310,10 @@ def _root_by(*holders: str, version: int = 2) -> Attack:
         (_root_by("custodian-1", "custodian-2", version=1), RollbackError, "Expected root version 2"),
     ],
 )
-def test_an_attack_is_refused_and_the_old_state_stands(
+def test_an_attack_is_refused_and_the_old_state_stays(
     seen: tuple[Scene, Path, Release], tmp_path: Path, attack: Attack, error: type[TwinsealError], message: str
 ) -> None:
-    """Twenty-six attacks on TUF metadata by the registry and by thieves of each role's key."""
+    """26 attacks on TUF metadata, by the registry or with stolen keys, one at a time."""
     scene, cache, current = seen
     honest, before = scene.copy(tmp_path / "honest"), files(cache)
     attack(scene)
@@ -329,7 +329,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.attack(1)
 def test_an_older_delegation_is_refused(seen: tuple[Scene, Path, Release]) -> None:
-    """An older delegation is listed again."""
+    """Stolen registrar key: a new snapshot lists an older version of targets.json."""
     scene, cache, current = seen
     put(scene.home, "targets", delegation(scene), *custodians(scene))
     assert current == read(scene, cache)
@@ -343,7 +343,7 @@ def test_an_older_delegation_is_refused(seen: tuple[Scene, Path, Release]) -> No
 def test_targets_that_lists_a_release_to_a_new_twin_is_refused(
     seen: tuple[Scene, Path, Release], tmp_path: Path
 ) -> None:
-    """A thief of the targets key lists a release itself, to a twin that is new."""
+    """Stolen targets key: targets.json lists a release itself, for a new twin without a TUF cache."""
     scene, _, _ = seen
     _listed_by_targets_itself(scene)
     with pytest.raises(SignatureError, match="role pump-rul: expected metadata signed by its own role, got none"):
@@ -361,10 +361,10 @@ def test_targets_that_lists_a_release_to_a_new_twin_is_refused(
         ("root", 8, "Final root.json is expired"),
     ],
 )
-def test_metadata_that_is_too_old_is_refused(
+def test_expired_metadata_is_refused(
     tmp_path: Path, release: Release, honest_bundle: Path, role: str, days: int, message: str
 ) -> None:
-    """Timestamp, role, delegation or root has expired."""
+    """The registry serves an expired timestamp, model role, targets or root."""
     scene = _with_lifetimes(tmp_path / "home", {} if role == "registrar" else {role: 7})
     scene.publish(release)
     just_before = timedelta(days=days - 1, seconds=-1)
@@ -388,10 +388,10 @@ def _with_lifetimes(path: Path, days: dict[str, int]) -> Scene:
 
 
 @pytest.mark.attack(2)
-def test_a_release_of_another_model_in_this_ones_place_is_refused(
+def test_a_release_of_another_model_in_the_model_role_is_refused(
     released: Scene, release: Release, tmp_path: Path
 ) -> None:
-    """The reviewers of A sign B's bytes: a mistake of people, which the twin does not follow."""
+    """The reviewers sign release.json of another model in the model role."""
     other = replace(release, model="turbofan-rul", version=2, parent_version=1).to_bytes()
     role = role_of(released)
     role.signed.version = 2
@@ -422,8 +422,10 @@ def test_a_planned_rotation_of_the_root_is_followed(released: Scene, release: Re
 
 
 @pytest.mark.attack(1)
-def test_a_revoked_reviewer_no_longer_counts(released: Scene, release: Release, tmp_path: Path) -> None:
-    """A reviewer whom the custodians revoked signs."""
+def test_a_reviewer_removed_from_the_delegation_no_longer_counts(
+    released: Scene, release: Release, tmp_path: Path
+) -> None:
+    """A reviewer is removed from the delegation: the release with that reviewer's signature is refused."""
     targets = delegation(released)
     targets.signed.revoke_key(released.signer("alice").public_key.keyid, MODEL)
     put(released.home, "targets", targets, *custodians(released))

@@ -126,7 +126,7 @@ def _emptied(model: Path) -> None:
 def test_a_tampered_model_is_refused(
     model: Path, signed: bytes, builder: RoleKeys, attack: Callable[[Path], None]
 ) -> None:
-    """A signed model is changed: bytes, files added (also for Git), removed, renamed, swapped, linked, a fifo."""
+    """Files of a signed model are changed, added (also in `.git/`), removed, renamed, swapped or symlinked."""
     attack(model)
     with pytest.raises(DigestMismatchError, match="expected"):
         verify_directory(model, signed, builder)
@@ -236,7 +236,7 @@ def _extra_in_predicate(bundle: dict[str, Any]) -> None:
 def test_a_tampered_bundle_is_refused(
     model: Path, signed: bytes, builder: RoleKeys, attack: Callable[[Any], None], message: str
 ) -> None:
-    """An OMS bundle is edited in thirteen places."""
+    """13 edits of an OMS bundle: signatures, types, certificate, ignored paths, digests."""
     bundle = json.loads(signed)
     attack(bundle)
     with pytest.raises(SignatureError, match=message):
@@ -253,8 +253,8 @@ def test_an_honest_signature_that_ignores_paths_is_refused(
 
 
 @pytest.mark.attack(4)
-def test_an_endless_or_a_deep_bundle_is_refused(model: Path, builder: RoleKeys) -> None:
-    """An OMS bundle is endless, or nested deeply."""
+def test_an_excessive_bundle_is_refused(model: Path, builder: RoleKeys) -> None:
+    """An OMS bundle is longer than 4 MiB or has deep nesting."""
     with pytest.raises(SignatureError, match="expected at most 4194304 bytes"):
         verify_directory(model, b"[" * ((4 << 20) + 1), builder)
     with pytest.raises(SignatureError, match="OMS bundle: expected (JSON|at most)"):
@@ -270,7 +270,7 @@ def test_hostile_bytes_are_no_bundle_and_no_traceback(scene: Scene, honest_bundl
 @pytest.mark.attack(4)
 @given(st.data())
 def test_one_changed_byte_of_a_bundle_is_refused(scene: Scene, honest_bundle: Path, data: st.DataObject) -> None:
-    """Any byte of an OMS bundle is changed."""
+    """One byte of an OMS bundle is changed, at a random place."""
     bundle = bytearray((honest_bundle / "model.sig.json").read_bytes())
     bundle[data.draw(st.integers(0, len(bundle) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(TwinsealError):

@@ -93,7 +93,7 @@ def test_a_plain_python_tuf_client_reads_the_repository(released: Scene, release
     "signers", [[], ["alice"], ["alice", "alice"], ["builder", "registrar"], ["alice", "custodian-1"]]
 )
 def test_too_few_reviewers_publish_nothing(stage: Scene, release: Release, signers: list[str]) -> None:
-    """Too few reviewers have signed, and the registrar publishes."""
+    """The registrar publishes a release that fewer reviewers than the threshold have signed."""
     before, role = state(stage.home), staged(stage, release)
     with pytest.raises(ThresholdError, match=r"expected 2 reviewers, got [01] .*can still sign: .*bruno, chiara"):
         publish(stage, role, release, signers)
@@ -114,7 +114,7 @@ def test_who_signed_and_who_may_still(stage: Scene, release: Release) -> None:
 
 @pytest.mark.attack("P")
 def test_approvals_of_one_version_do_not_count_for_the_next(stage: Scene, release: Release) -> None:
-    """Approvals of one release are used for the next."""
+    """Replay: the approvals of one release are used for the next release."""
     first = staged(stage, release)
     old = stage.signatures(first, "alice", "bruno")
     publish(stage, first, release)
@@ -156,7 +156,7 @@ def test_an_older_release_in_a_newer_role_is_refused(released: Scene, release: R
 
 @pytest.mark.attack("P")
 def test_an_approval_that_has_expired_is_refused(stage: Scene, release: Release) -> None:
-    """An approval is published after it has expired."""
+    """The registrar publishes an approval that has expired."""
     role = staged(stage, release)
     with pytest.raises(ExpiredError, match="approval of pump-rul: expected metadata valid at"):
         publish(stage, role, release, now=NOW + timedelta(days=181))

@@ -61,8 +61,8 @@ def test_one_key_for_two_holders_is_refused() -> None:
 
 
 @pytest.mark.attack(0)
-def test_one_key_under_two_identifiers_is_refused() -> None:
-    """One key under two identifiers."""
+def test_one_key_under_two_key_ids_is_refused() -> None:
+    """The root pins one key under two key IDs, for two reviewers."""
     again = SSlibKey("f" * 64, KEYS[0].keytype, KEYS[0].scheme, KEYS[0].keyval)
     with pytest.raises(RootError, match="expected a key each, got one key for alice and bruno"):
         RoleKeys("reviewer", 2, (Holder("alice", KEYS[0]), Holder("bruno", again)))
@@ -70,7 +70,7 @@ def test_one_key_under_two_identifiers_is_refused() -> None:
 
 @pytest.mark.attack(0)
 def test_one_key_in_two_roles_is_refused(scene: Scene) -> None:
-    """One key in two roles."""
+    """The root pins one key in two roles."""
     builder = scene.anchor.roles["builder"].holders[0]
     thief = RoleKeys("reviewer", 1, (Holder("mallory", builder.key),))
     with pytest.raises(RootError, match="expected a key in one role, got that of mallory in builder and reviewer"):
@@ -164,10 +164,10 @@ def _inconsistent(metadata: Metadata[Any]) -> None:
         (_no_pins, ["custodian-1", "custodian-2"], "x-twinseal: x-twinseal: expected exactly schema"),
     ],
 )
-def test_a_root_that_is_no_root_of_trust_is_refused(
+def test_a_root_with_wrong_signatures_keys_or_pins_is_refused(
     scene: Scene, edit: Callable[[Metadata[Any]], None], signers: list[str], message: str
 ) -> None:
-    """A root that does not sign itself."""
+    """A root with too few signatures, one key under two key IDs, no pins, or pins that differ from its keys."""
     root = _root(scene, edit, *signers)
     with pytest.raises(RootError, match=message):
         Anchor(root)
