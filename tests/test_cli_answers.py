@@ -308,6 +308,25 @@ def test_a_run_with_refused_units_ends_with_3_and_names_them(twin: Cli, words: t
         assert 7 == len([json.loads(line) for line in printed.splitlines()])
 
 
+def test_a_table_with_other_columns_is_refused_with_those_that_the_model_reads(twin: Cli, cli: Cli) -> None:
+    pd.DataFrame(rows("pump-1", 1, 2, 3)).rename(columns={"unit": "Unit"}).to_csv("bad.csv", index=False)
+    code, _, errors = cli("run", "bad.csv", "--model", MODEL, "--anchor", "anchor")
+    assert 1 == code
+    assert f"expected the columns unit and cycle beside the channels ({', '.join(CHANNELS)}), got Unit, cycle" in errors
+    assert "Rename in its header 'Unit' to 'unit'." in errors
+
+
+def test_a_unit_that_is_not_in_the_table_is_not_commissioned(twin: Cli, cli: Cli) -> None:
+    pd.DataFrame(rows("pump-1", *range(1, 21))).to_csv("new.csv", index=False)
+    words = ("commission", "new.csv", "--model", MODEL, "--anchor", "anchor", "--yes")
+    code, _, errors = cli(*words, "--as", "emil", "--unit", "pump-2")
+    assert (1, True) == (code, "expected units that it has (pump-1), got pump-2" in errors)
+    assert "Did you mean --unit pump-1?" in errors
+    code, _, errors = cli(*words, "--as", "alice")
+    assert (1, True) == (code, "commissioner: expected one of emil, flora, got 'alice'" in errors)
+    assert "Sign as one of them" in errors
+
+
 def test_tables_do_not_cut_long_names(twin: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     name = "pump-with-a-very-long-name-" + "0123456789" * 4

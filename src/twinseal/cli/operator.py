@@ -149,7 +149,7 @@ def run(
             f"without it: {printable(refusal.reason)}"
         )
     unanswered: Counter[str] = Counter()
-    rows = telemetry_reader.read(telemetry)
+    rows = telemetry_reader.read(telemetry, verified.model.contract.inputs)
     answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
     if as_json:
         for item in answers:  # as they come: a stream is answered row by row
@@ -193,7 +193,8 @@ def commission(
     verified = runtime.current_model(state, pinned, model)
     root = commissioning.newest_root(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # names the commissioners before a key is looked for
-    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry), verified.model.contract, units or ())
+    contract = verified.model.contract
+    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry, contract.inputs), contract, units or ())
     memory = read_memory(TwinState(state))
     for unit, rows in found.items():
         _print_baseline_rows(unit, rows, verified)
