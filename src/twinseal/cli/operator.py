@@ -96,7 +96,7 @@ def verify(
 
     The steps have the numbers of docs/trust.md.
     """
-    from twinseal.trust.release.candidate import verify_bundle
+    from twinseal.trust.release.candidate import A_BUNDLE, HOW_TO_MAKE_A_BUNDLE, verify_bundle
 
     steps: list[dict[str, object]] = []
 
@@ -107,7 +107,8 @@ def verify(
 
     with refusals_as_json(as_json):
         if not directory.is_dir():
-            raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
+            got = "a file" if directory.exists() else "no such folder"
+            raise ConfigError(f"{directory}: expected {A_BUNDLE}, got {got}", remedy=HOW_TO_MAKE_A_BUNDLE)
         pinned = read_anchor(anchor)
         record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
         bundle = verify_bundle(directory, pinned, passed=record_step)
