@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import pytest
 
 from tests.trust import scenes
 from tests.twin import deployment as deployments
-from tests.twin.deployment import CHANNELS, MODEL, Deployment
+from tests.twin.deployment import CHANNELS, MODEL, OTHER, Deployment
 from twinseal import console
 from twinseal.console import UNANSWERED, refusal_of
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
@@ -269,6 +270,22 @@ def test_pull_as_json(deployment: Deployment, cli: Cli) -> None:
     timestamp.write_bytes(b"{}")
     code, printed, errors = cli(*PULL, mirror, "--json")
     assert (1, "refused", "") == (code, json.loads(printed)["result"], errors)
+
+
+def test_without_a_model_the_refusal_has_the_command_that_fetches_one(deployment: Deployment, cli: Cli) -> None:
+    """The command is run as it is printed, once what is in capitals is filled in."""
+    pd.DataFrame(rows("pump-1", 1, 2, 3)).to_csv("t.csv", index=False)
+    for words in (("run", "t.csv"), ("commission", "t.csv", "--as", "emil", "--yes")):
+        code, _, errors = cli(*words, "--model", MODEL, "--anchor", "anchor", "--state", "my twin")
+        assert (1, True) == (code, "my twin: expected an installed model, got none" in errors)
+        command = errors[errors.index("twinseal pull") :].splitlines()[0]
+        assert f"twinseal pull --from URL --model {MODEL} --anchor DIR --state 'my twin'" == command
+    filled = command.replace("URL", str(deployment.mirror)).replace("DIR", "anchor")
+    assert 0 == cli(*shlex.split(filled)[1:])[0]
+    assert 0 == cli("run", "t.csv", "--model", MODEL, "--anchor", "anchor", "--state", "my twin")[0]
+    code, _, errors = cli("run", "t.csv", "--model", OTHER, "--anchor", "anchor", "--state", "my twin")
+    assert (1, True) == (code, f"expected {OTHER}, got {MODEL}" in errors)
+    assert f"--model {MODEL}" in errors
 
 
 def rows(unit: str, *cycles: int, **more: float) -> list[dict[str, Any]]:

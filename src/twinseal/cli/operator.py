@@ -189,7 +189,10 @@ def commission(
     from twinseal.twin.state import State as TwinState
 
     if str(telemetry) == "-":
-        raise ConfigError("-: expected a file, got the standard input", remedy="What is signed must be there to keep.")
+        raise ConfigError(
+            "-: expected a file, got the standard input",
+            remedy=f"What is signed must be there to keep: twinseal commission FILE --model {model} --as {holder}",
+        )
     pinned, now = read_anchor(anchor), datetime.now(UTC)
     verified = runtime.current_model(state, pinned, model)
     root = commissioning.newest_root(TwinState(state), pinned)
@@ -217,6 +220,7 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     """Pull from MLflow's address, or from the folder of a mirror."""
     from twinseal.twin import pull as puller
     from twinseal.twin.byte_sources import DirectorySource, RestSource
+    from twinseal.twin.state import pull_command
 
     now = datetime.now(UTC)
     if source.startswith(("http://", "https://")):
@@ -225,7 +229,8 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     if not Path(source).is_dir():
         raise ConfigError(
             f"--from {source}: expected http://…, https://…, or a folder, got neither",
-            remedy="Give MLflow's address, or the folder of a mirror.",
+            remedy="URL is MLflow's address, such as http://HOST:5000, or the folder of a mirror: "
+            f"{pull_command(model, state)}",
         )
     return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
 
