@@ -31,7 +31,7 @@ from twinseal.registry.store import Store
 from twinseal.trust.audit import log_of
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import generate_key_pair, read_public_key
-from twinseal.trust.release import repository
+from twinseal.trust.release import approval, repository
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -108,7 +108,50 @@ def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: C
     role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
     Request(release, role).write(Path("models/release"))
     code, printed, _ = cli("review", "show")
-    assert (0, True) == (code, ["theft", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
+    assert (0, True) == (code, ["theft", "—", "—", "PASSED"] in [line.split() for line in printed.splitlines()])
+
+
+def test_gates_are_shown_with_their_units_as_in_the_report(home: Home, cli: Cli) -> None:
+    share = {"name": "theft", "relation": "at_most", "observed": 0.0215, "bound": 0.05, "unit": "share"}
+    gates = [share | {"result": "PASSED"}, share | {"name": "rmse", "observed": 1.5, "unit": "cycles"}]
+    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
+    release = scenes.describe(Path("models/bundle"))
+    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    Request(release, role).write(Path("models/release"))
+    lines = [line.split() for line in cli("review", "show")[1].splitlines()]
+    assert ["theft", "2.15", "%", "≤", "5", "%", "PASSED"] in lines
+    assert ["rmse", "1.5", "cycles", "≤", "0.05", "cycles"] in [line[:6] for line in lines]
+    assert 0.0215 == json.loads(cli("review", "show", "--json")[1])["gates"][0]["observed"]
+
+
+def test_a_registered_release_is_listed_with_those_who_approved_it(home: Home, cli: Cli) -> None:
+    for reviewer in ("alice", "chiara"):
+        assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
+    request, roles = Request.read(Path("models/release")), Roles.load(Path("policy/roles.yaml"))
+    signatures = approval.read_all(Path("approvals"), request, home.anchor()).signatures
+    repository.publish(
+        home, request, signatures, registrar=home.signer("registrar"), roles=roles, now=datetime.now(UTC)
+    )
+    listed = json.loads(cli("review", "list", "--json")[1])["releases"]
+    assert [("registered", ["alice", "chiara"], [])] == [
+        (item["state"], item["approved_by"], item["can_still_sign"]) for item in listed
+    ]
+    lines = [line.split() for line in cli("review", "list")[1].splitlines()]
+    assert ["pump-rul", "1", "registered", "alice,", "chiara"] in lines
+    assert "approved by alice, chiara" in cli("trust", "show")[1]
+
+
+def test_an_unknown_reviewer_is_named_before_anything_is_asked(home: Home, cli: Cli) -> None:
+    size = log_of(home.path).head().size
+    for words in (("approve", "--as", "alcie"), ("reject", "--as", "alcie", "--comment", "no")):
+        code, printed, errors = cli(*words)
+        assert (1, "") == (code, printed)
+        assert "reviewer: expected one of alice, bruno, chiara, got 'alcie'" in errors
+        assert "did you mean --as alice?" in errors
+        assert "twinseal trust show" in errors
+        assert "as alcie?" not in errors
+    assert (size, False) == (log_of(home.path).head().size, Path("approvals").exists())
+    assert 0 == cli("approve", "--as", "alice", "--yes")[0]
 
 
 def test_more_signatures_than_needed_are_counted_in_words(home: Home, cli: Cli) -> None:

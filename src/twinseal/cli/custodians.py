@@ -227,12 +227,10 @@ def _record_anchor(home: Home, anchor: Anchor) -> None:
 def _model_state(home: Home, model: str) -> str:
     """Its current release, and whether its approvals still count."""
     from twinseal.trust.release import repository
-    from twinseal.trust.release.model_role import count_approvals
 
-    role, release = repository.role_of(home, model), repository.current_release(home, model)
-    if role is None or release is None:
+    tally, release = repository.approvals_of(home, model), repository.current_release(home, model)
+    if tally is None or release is None:
         return "nothing registered"
-    tally = count_approvals(role.to_bytes(), (), home.anchor(), model)
     lacks = "" if not tally.missing else f"[red], {tally.missing} more needed: approve it again[/]"
     return f"release {release.version}, approved by {', '.join(tally.signed) or 'nobody'}{lacks}  "
 
