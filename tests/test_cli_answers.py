@@ -242,6 +242,21 @@ def test_a_refusal_names_its_parts(
     assert list(getattr(error, "findings", ())) == refusal["findings"]
 
 
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [(PermissionError(13, "Permission denied", "my keys/a"), "ls -la 'my keys'"), (OSError(28, "x", "a"), "df -h .")],
+)
+def test_what_the_system_refuses_names_the_command_that_shows_why(
+    error: OSError, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert console.REFUSED == console.exit_code(fail)
+    assert command in capsys.readouterr().err
+    assert str(refusal_of(error)["remedy"]).endswith(command)
+
+
 # Verify
 
 
