@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import pytest
 
 from tests.trust import scenes
 from tests.twin import deployment as deployments
-from tests.twin.deployment import CHANNELS, MODEL, Deployment
+from tests.twin.deployment import CHANNELS, MODEL, OTHER, Deployment
 from twinseal import console
 from twinseal.console import UNANSWERED, refusal_of
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
@@ -30,7 +31,7 @@ from twinseal.registry.store import Store
 from twinseal.trust.audit import log_of
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import generate_key_pair, read_public_key
-from twinseal.trust.release import repository
+from twinseal.trust.release import approval, repository
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -107,7 +108,50 @@ def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: C
     role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
     Request(release, role).write(Path("models/release"))
     code, printed, _ = cli("review", "show")
-    assert (0, True) == (code, ["extraction", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
+    assert (0, True) == (code, ["extraction", "—", "—", "PASSED"] in [line.split() for line in printed.splitlines()])
+
+
+def test_gates_are_shown_with_their_units_as_in_the_report(home: Home, cli: Cli) -> None:
+    share = {"name": "extraction", "relation": "at_most", "observed": 0.0215, "bound": 0.05, "unit": "share"}
+    gates = [share | {"result": "PASSED"}, share | {"name": "rmse", "observed": 1.5, "unit": "cycles"}]
+    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
+    release = scenes.describe(Path("models/bundle"))
+    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    Request(release, role).write(Path("models/release"))
+    lines = [line.split() for line in cli("review", "show")[1].splitlines()]
+    assert ["extraction", "2.15", "%", "≤", "5", "%", "PASSED"] in lines
+    assert ["rmse", "1.5", "cycles", "≤", "0.05", "cycles"] in [line[:6] for line in lines]
+    assert 0.0215 == json.loads(cli("review", "show", "--json")[1])["gates"][0]["observed"]
+
+
+def test_a_registered_release_is_listed_with_those_who_approved_it(home: Home, cli: Cli) -> None:
+    for reviewer in ("alice", "chiara"):
+        assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
+    request, roles = Request.read(Path("models/release")), Roles.load(Path("policy/roles.yaml"))
+    signatures = approval.read_all(Path("approvals"), request, home.anchor()).signatures
+    repository.publish(
+        home, request, signatures, registrar=home.signer("registrar"), roles=roles, now=datetime.now(UTC)
+    )
+    listed = json.loads(cli("review", "list", "--json")[1])["releases"]
+    assert [("registered", ["alice", "chiara"], [])] == [
+        (item["state"], item["approved_by"], item["can_still_sign"]) for item in listed
+    ]
+    lines = [line.split() for line in cli("review", "list")[1].splitlines()]
+    assert ["pump-rul", "1", "registered", "alice,", "chiara"] in lines
+    assert "approved by alice, chiara" in cli("trust", "show")[1]
+
+
+def test_an_unknown_reviewer_is_named_before_anything_is_asked(home: Home, cli: Cli) -> None:
+    size = log_of(home.path).head().size
+    for words in (("approve", "--as", "alcie"), ("reject", "--as", "alcie", "--comment", "no")):
+        code, printed, errors = cli(*words)
+        assert (1, "") == (code, printed)
+        assert "reviewer: expected one of alice, bruno, chiara, got 'alcie'" in errors
+        assert "did you mean --as alice?" in errors
+        assert "twinseal trust show" in errors
+        assert "as alcie?" not in errors
+    assert (size, False) == (log_of(home.path).head().size, Path("approvals").exists())
+    assert 0 == cli("approve", "--as", "alice", "--yes")[0]
 
 
 def test_more_signatures_than_needed_are_counted_in_words(home: Home, cli: Cli) -> None:
@@ -198,6 +242,21 @@ def test_a_refusal_names_its_parts(
     assert list(getattr(error, "findings", ())) == refusal["findings"]
 
 
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [(PermissionError(13, "Permission denied", "my keys/a"), "ls -la 'my keys'"), (OSError(28, "x", "a"), "df -h .")],
+)
+def test_what_the_system_refuses_names_the_command_that_shows_why(
+    error: OSError, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert console.REFUSED == console.exit_code(fail)
+    assert command in capsys.readouterr().err
+    assert str(refusal_of(error)["remedy"]).endswith(command)
+
+
 # Verify
 
 
@@ -271,6 +330,22 @@ def test_pull_as_json(deployment: Deployment, cli: Cli) -> None:
     assert (1, "refused", "") == (code, json.loads(printed)["result"], errors)
 
 
+def test_without_a_model_the_refusal_has_the_command_that_fetches_one(deployment: Deployment, cli: Cli) -> None:
+    """The command is run as it is printed, once what is in capitals is filled in."""
+    pd.DataFrame(rows("pump-1", 1, 2, 3)).to_csv("t.csv", index=False)
+    for words in (("run", "t.csv"), ("commission", "t.csv", "--as", "emil", "--yes")):
+        code, _, errors = cli(*words, "--model", MODEL, "--anchor", "anchor", "--state", "my twin")
+        assert (1, True) == (code, "my twin: expected an installed model, got none" in errors)
+        command = errors[errors.index("twinseal pull") :].splitlines()[0]
+        assert f"twinseal pull --from URL --model {MODEL} --anchor DIR --state 'my twin'" == command
+    filled = command.replace("URL", str(deployment.mirror)).replace("DIR", "anchor")
+    assert 0 == cli(*shlex.split(filled)[1:])[0]
+    assert 0 == cli("run", "t.csv", "--model", MODEL, "--anchor", "anchor", "--state", "my twin")[0]
+    code, _, errors = cli("run", "t.csv", "--model", OTHER, "--anchor", "anchor", "--state", "my twin")
+    assert (1, True) == (code, f"expected {OTHER}, got {MODEL}" in errors)
+    assert f"--model {MODEL}" in errors
+
+
 def rows(unit: str, *cycles: int, **more: float) -> list[dict[str, Any]]:
     return [{"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more for cycle in cycles]
 
@@ -306,6 +381,25 @@ def test_a_run_with_refused_units_ends_with_3_and_names_them(twin: Cli, words: t
     assert "pump-1" not in errors
     if words == ("--json",):
         assert 7 == len([json.loads(line) for line in printed.splitlines()])
+
+
+def test_a_table_with_other_columns_is_refused_with_those_that_the_model_reads(twin: Cli, cli: Cli) -> None:
+    pd.DataFrame(rows("pump-1", 1, 2, 3)).rename(columns={"unit": "Unit"}).to_csv("bad.csv", index=False)
+    code, _, errors = cli("run", "bad.csv", "--model", MODEL, "--anchor", "anchor")
+    assert 1 == code
+    assert f"expected the columns unit and cycle beside the channels ({', '.join(CHANNELS)}), got Unit, cycle" in errors
+    assert "Rename in its header 'Unit' to 'unit'." in errors
+
+
+def test_a_unit_that_is_not_in_the_table_is_not_commissioned(twin: Cli, cli: Cli) -> None:
+    pd.DataFrame(rows("pump-1", *range(1, 21))).to_csv("new.csv", index=False)
+    words = ("commission", "new.csv", "--model", MODEL, "--anchor", "anchor", "--yes")
+    code, _, errors = cli(*words, "--as", "emil", "--unit", "pump-2")
+    assert (1, True) == (code, "expected units that it has (pump-1), got pump-2" in errors)
+    assert "Did you mean --unit pump-1?" in errors
+    code, _, errors = cli(*words, "--as", "alice")
+    assert (1, True) == (code, "commissioner: expected one of emil, flora, got 'alice'" in errors)
+    assert "Sign as one of them" in errors
 
 
 def test_tables_do_not_cut_long_names(twin: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,7 @@ def approve(
 
     home = Home.find()
     anchor = home.anchor()
+    anchor.roles["reviewer"].key_of(holder)  # names the reviewers before a key is looked for
     require_bundle(home)
     request = Request.read(RELEASE)
     release = request.release
@@ -148,7 +149,9 @@ def reject(
     from twinseal.trust.release.request import Request
 
     home = Home.find()
-    anchor, request = home.anchor(), Request.read(RELEASE)
+    anchor = home.anchor()
+    anchor.roles["reviewer"].key_of(holder)  # as in approve
+    request = Request.read(RELEASE)
     if _is_registered(home, request):
         _print_registered(request)
         return
@@ -184,7 +187,8 @@ def _releases(anchor: Anchor) -> list[ReleaseItem]:
     current = {model: repository.current_release(home, model) for model in anchor.models}
     for model, release in current.items():
         if release is not None:
-            found.append(_release_item(model, release.version, "registered"))
+            approved = repository.approvals_of(home, model)
+            found.append(_release_item(model, release.version, "registered", approved.signed if approved else ()))
     if not (RELEASE / "release.json").exists():
         return found
     request = Request.read(RELEASE)
@@ -263,21 +267,24 @@ def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anc
 
 
 def _print_gates(gates: Gates) -> None:
-    from twinseal.registry.describe import SIGNS
+    from twinseal.assurance.report.tables import RELATIONS
 
-    table = new_table("gate", "observed", "bound", "unit", "result", numbers=("observed", "bound"))
+    table = new_table("gate", "observed", "bound", "result", numbers=("observed", "bound"))
     for gate in gates:
         colour = "green" if gate.get("result") == "PASSED" else "red"
-        bound = f"{SIGNS.get(str(gate.get('relation')), '')} {_number(gate.get('bound'))}".strip()
+        unit = str(gate.get("unit") or "")
+        bound = f"{RELATIONS.get(str(gate.get('relation')), '')} {_amount(gate.get('bound'), unit)}".strip()
         result = f"[{colour}]{printable(gate.get('result'))}[/]"
-        unit = printable(gate.get("unit") or "")
-        table.add_row(printable(gate.get("name")), _number(gate.get("observed")), bound, unit, result)
+        table.add_row(printable(gate.get("name")), _amount(gate.get("observed"), unit), bound, result)
     out.print(table)
 
 
-def _number(value: object) -> str:
-    """A measure or a bound; a dash for what is none."""
-    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
+def _amount(value: object, unit: str) -> str:
+    """A measure or a bound with its unit, as the report has it; a dash for what is no number."""
+    from twinseal.assurance.report.tables import quantity
+
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return printable(quantity(number, unit))
 
 
 def _evidence_path(name: str) -> str:

@@ -397,6 +397,10 @@ def test_no_bundle_is_a_refusal_with_a_remedy_and_no_file_not_found(
     assert "dvc repro" in refusal.value.remedy
     with pytest.raises(EvidenceError, match="got no such folder"):
         verify_bundle(tmp_path / "bundle", scene.anchor)
+    (tmp_path / "bundle/other").mkdir(parents=True)
+    with pytest.raises(EvidenceError, match="got a folder with none of these") as refusal:
+        verify_bundle(tmp_path / "bundle", scene.anchor)
+    assert "dvc repro" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("gates", [None, 7, ["x"], [{"result": "PASSED"}]])
