@@ -14,6 +14,7 @@ A measure that is absent is shown as a dash, never as a zero.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -189,6 +190,11 @@ def counted(number: float, noun: str) -> str:
     """A number of things in words: 1 cycle, 5 000 answers."""
     amount = f"{number:,.0f}".replace(",", " ") if number == int(number) else f"{number:g}"
     return f"{amount} {noun}{'' if number == 1 else 's'}"
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by, with numbers by their size: s2 comes before s10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def cycles(value: float | None) -> str:
