@@ -1,4 +1,4 @@
-"""Owned sensors: the attacker controls k sensors, which report any value within their physical range.
+"""Controlled sensors: k sensors report any value within their physical range, as the attacker chooses.
 
 The attacker chooses the sensors for each window: first the best single sensor, then the best second one beside it, and
 so on. This greedy choice is a lower bound of the worst case for two and more sensors. For one sensor all choices are
@@ -30,7 +30,7 @@ PAIRED_SENSORS, PAIRED_WINDOWS = 16, 40  # of the heat map: at most
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What the holder of some sensors achieves.
+    """What an attacker achieves who controls some sensors.
 
     Attributes:
         attacks: With 1, 2, … sensors.
@@ -94,7 +94,7 @@ def measure_owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThr
 def _pairs(
     model: Model, evaluation_set: EvaluationSet, box: Box, rises: Floats, steps: int
 ) -> dict[str, dict[str, float]]:
-    """How high a failing machine's estimate goes on average, 0 to the cap, while two sensors are owned, or one.
+    """How high a failing machine's estimate goes on average, 0 to the cap, while two sensors are controlled, or one.
 
     Of the sensors that raise most alone, so many that the pairs stay few; of the failing windows, so many likewise.
     """
@@ -112,7 +112,7 @@ def _pairs(
 
 
 def pairs(target: Target, x: Floats, box: Box, channels: NDArray[np.int64], *, steps: int) -> Floats:
-    """How high estimates go when two of `channels` (K,) are owned, (K, K, N) cycles; on the diagonal, one.
+    """How high estimates go when two of `channels` (K,) are controlled, (K, K, N) cycles; on the diagonal, one.
 
     Args:
         target: Differentiable.
@@ -138,7 +138,7 @@ def pairs(target: Target, x: Floats, box: Box, channels: NDArray[np.int64], *, s
 
 
 def hold(target: Target, x: Floats, y: Floats, box: Box, aim: Aim, *, most: int, steps: int) -> Held:
-    """Let an attacker choose up to `most` sensors of each window and own them.
+    """Let an attacker choose up to `most` sensors of each window and control them.
 
     Args:
         target: Differentiable.
@@ -181,7 +181,7 @@ def fewest(held: Held, clean: Floats, cycles: float) -> NDArray[np.int64]:
     """The least number of sensors that moves each estimate by so many cycles, (N,); 0 where those tried do not.
 
     Args:
-        held: What the holder achieved.
+        held: What the attacker achieved.
         clean: (N,) cycles, the estimates of the windows unmoved.
         cycles: How far is far.
     """
@@ -200,10 +200,10 @@ def _with(
     begun: AttackResult,
     steps: int,
 ) -> AttackResult:
-    """One sensor more than those held: its readings start at either end of their range, the others where they are."""
+    """One more sensor is controlled: its readings start at either end of their range, the others where they are."""
     chosen = held.clone()
     chosen[:, channel] = True
-    # Only the held channels move, as many in each window: what an attack steps through is that much smaller.
+    # Only the controlled channels move, as many in each window: what an attack steps through is that much smaller.
     order = torch.sort(chosen.int(), dim=1, descending=True, stable=True).indices[:, : int(chosen.sum(1).max())]
     at, start = order[:, None, :].expand(-1, x.shape[1], -1), torch.from_numpy(begun.changed)  # (N, L, K)
     within = box.only(x, chosen[:, None, :])

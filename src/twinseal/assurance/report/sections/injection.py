@@ -6,7 +6,8 @@ from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Text
 from twinseal.assurance.report.section import Section
 from twinseal.assurance.report.tables import Column, table
-from twinseal.measures.robustness import InjectionMeasures
+from twinseal.measures.robustness import InjectionMeasures, RobustnessMeasures
+from twinseal.measures.words import signature_words
 
 COLUMNS = (
     Column[InjectionMeasures](lambda m: m.rmse_cycles),
@@ -21,9 +22,13 @@ COLUMNS = (
 
 def build(case: Case) -> Content:
     """A row for each signature."""
-    intro = Text("An attacker who controls a few sensors adds a bias to them, from the start or from some cycle on.")
+    intro = Text(
+        "An attacker who controls a few sensors scales their readings by some percent. Constant bias: always the same "
+        "percentage. Random bias: one that is drawn for each unit and sensor. Continuous: from one cycle on, without "
+        "end. Interim: in the last cycles only."
+    )
     found = case.measures.evade
-    rows = list(found.injection.signatures.items()) if found is not None else []
+    rows = signatures_of(found) if found is not None else []
     signatures = table("False data injected into chosen sensors", InjectionMeasures, rows, COLUMNS, first="signature")
     if signatures is None:
         caveat = Caveat("No injection was tried on this model.")
@@ -33,6 +38,11 @@ def build(case: Case) -> Content:
         "of the twin's guard is not counted."
     )
     return Content((intro,), (signatures,), (caveat,))
+
+
+def signatures_of(found: RobustnessMeasures) -> list[tuple[str, InjectionMeasures]]:
+    """Each signature in words."""
+    return [(signature_words(name), group) for name, group in found.injection.signatures.items()]
 
 
 SECTION = Section("injection", "Injection", 80, build, in_card="analyses")

@@ -34,7 +34,7 @@ def build(case: Case) -> Content:
         "can move then is computed exactly: these are bounds, not trials."
     )
     caption = f"If members estimate anything at all, certified: {many} under an attacker's control"
-    bounds = table(caption, WorstCase, rows, COLUMNS)
+    bounds = table(caption, WorstCase, rows, COLUMNS, first="under control")
     return Content(below=(Text(intro), *((bounds,) if bounds else ())), tiles=tiles(case, one))
 
 
