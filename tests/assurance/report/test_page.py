@@ -174,6 +174,15 @@ def test_ids_are_unique_and_every_reference_has_its_target(html: str) -> None:
     assert wanted - set(ids) == set()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_of_errors_and_missed_failures_names_the_windows_of_both(case_of: CaseOf, kind: Kind) -> None:
+    """Of the sections on single windows; falsified histories count their failing units in a column."""
+    single = [item for item in build_all(case_of(kind=kind)) if item.section.id in ("sensors", "injection", "median")]
+    mixed = [t for item in single for t in item.tables if {"RMSE [cycles]", "missed failures"} <= set(t.headers)]
+    assert len(mixed) == (3 if kind.startswith("certified") else 2)
+    assert all("test windows" in t.caption and "test and validation" in t.caption for t in mixed)
+
+
 KEY = re.compile(r"\b(?:eps|size|rate|share|k|liars|queries|rounding)-\d[\d.]*|\b\w+_(?:sensors|age|histories|aware)\b")
 
 

@@ -26,6 +26,7 @@ from twinseal.measures.keys import Epsilon, number_of
 from twinseal.measures.quantity import Group, Quantity, resolve
 
 DASH = "—"
+MEASURED_ON = "errors on the test windows, missed failures on the failing windows of test and validation"
 RELATIONS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 DECIMALS = {"cycles": 2, "σ": 2, "AUC": 3, "PSI": 3}  # units that a header names; other numbers say theirs themselves
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Text
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import Column, table
+from twinseal.assurance.report.tables import MEASURED_ON, Column, table
 from twinseal.measures.robustness import InjectionMeasures, RobustnessMeasures
 from twinseal.measures.words import signature_words
 
@@ -29,7 +29,9 @@ def build(case: Case) -> Content:
     )
     found = case.measures.evade
     rows = signatures_of(found) if found is not None else []
-    signatures = table("False data injected into chosen sensors", InjectionMeasures, rows, COLUMNS, first="signature")
+    signatures = table(
+        f"False data injected into chosen sensors: {MEASURED_ON}", InjectionMeasures, rows, COLUMNS, first="signature"
+    )
     if signatures is None:
         caveat = Caveat("No injection was tried on this model.")
         return Content((intro, Text("There are no injections on record.", muted=True)), caveats=(caveat,))

@@ -10,7 +10,7 @@ from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Figure, Pair, Table, Text, Tile
 from twinseal.assurance.report.figures import DANGER, NARROW, PAPER, canvas, drawing, figure, fits, plain
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import DASH, Column, counted, cycles, natural, shown, table
+from twinseal.assurance.report.tables import DASH, MEASURED_ON, Column, counted, cycles, natural, shown, table
 from twinseal.measures.keys import count_key, number_of
 from twinseal.measures.robustness import OneSensor, OwnedSensorCount, OwnedSensors, RobustnessMeasures
 from twinseal.measures.words import AIMS
@@ -53,13 +53,8 @@ def by_count(found: OwnedSensors) -> Table | None:
         for aim, counts in found.by_count.items()
         for key, group in sorted(counts.items(), key=lambda item: number_of(item[0]))
     ]
-    return table(
-        "Sensors controlled by the attacker, chosen for each window",
-        OwnedSensorCount,
-        rows,
-        BY_COUNT,
-        first="under control",
-    )
+    caption = f"Sensors controlled by the attacker, chosen for each window: {MEASURED_ON}"
+    return table(caption, OwnedSensorCount, rows, BY_COUNT, first="under control")
 
 
 def alone(found: OwnedSensors) -> Table | None:
