@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinseal.errors import ConfigError
+from twinseal.reading import read_regular
 
 __all__ = ["Field", "PartialSettings", "Settings", "load", "parse", "read_yaml"]
 
@@ -49,9 +50,9 @@ def read_yaml(path: Path) -> Any:
         ConfigError: The file is missing, too long, not UTF-8, or not YAML.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
         if len(data) > MAX_BYTES:
-            raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got {len(data)}")
+            raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got more")
         return yaml.load(data, _StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except OSError as error:
         raise ConfigError(f"{path}: expected a settings file, got none ({error.strerror})") from error

@@ -27,11 +27,14 @@ from twinseal.evidence import PROVENANCE, Statement, Subject, materials
 from twinseal.measures.stages import StageMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.fitting import Epoch
+from twinseal.reading import read_regular
 
 PREDICTIONS, HISTORY = Path("reports/train/predictions.csv"), Path("reports/train/history.csv")
 LIVES, FINDINGS = Path("reports/evade/lives.csv"), Path("data/quarantine/findings.json")
 MAX_ROWS = 200_000
 MAX_CYCLES = 1e9  # beyond this nothing is a count of cycles, and squares and axes overflow
+
+MAX_NAMED_BYTES = 256 << 20  # predictions of some millions of windows
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,16 @@ def read_named(path: Path, named: Mapping[str, set[str]]) -> bytes | None:
 
     Raises:
         DigestMismatchError: A statement names the file, and these are not its bytes.
+        EvidenceError: It is no regular file, or too long.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_NAMED_BYTES)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise EvidenceError(f"{path}: expected what its stage wrote, got none ({error.strerror})") from error
+    if len(data) > MAX_NAMED_BYTES:
+        raise EvidenceError(f"{path}: expected at most {MAX_NAMED_BYTES} bytes, got more")
     expected = named.get(path.as_posix())
     if expected and sha256(data) not in expected:
         raise DigestMismatchError(
