@@ -23,6 +23,7 @@ from twinseal.assurance.candidate_config import CandidateConfig
 from twinseal.assurance.gates import Verdict
 from twinseal.digests import parse_json, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
+from twinseal.escaping import csv_text
 from twinseal.evidence import PROVENANCE, Statement, Subject, materials
 from twinseal.measures.stages import StageMeasures
 from twinseal.prognostics.checkpoint import Model
@@ -216,7 +217,7 @@ def parse_estimates(data: bytes, where: str) -> tuple[Estimate, ...]:
     rows = _rows(data, where, ("unit", "true_rul", "network"))
     return tuple(
         Estimate(
-            row["unit"],
+            csv_text(row["unit"]),
             _number(row["true_rul"], where),
             _number(row["network"], where),
             _number(row["boosting"], where) if row.get("boosting") else None,
@@ -247,7 +248,7 @@ def parse_lives(data: bytes, where: str) -> tuple[Life, ...]:
     for row in _rows(data, where, ("unit", "attack", "cycle", "true_rul", "network", "guarded")):
         cycle, truth, network = (_number(row[key], where) for key in ("cycle", "true_rul", "network"))
         guarded = _number(row["guarded"], where) if row["guarded"] else None
-        groups.setdefault((row["unit"], row["attack"]), []).append((cycle, truth, network, guarded))
+        groups.setdefault((csv_text(row["unit"]), csv_text(row["attack"])), []).append((cycle, truth, network, guarded))
     ordered = {key: sorted(points, key=lambda point: point[0]) for key, points in groups.items()}
     return tuple(Life(*key, *zip(*points, strict=True)) for key, points in ordered.items())
 
