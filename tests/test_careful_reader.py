@@ -44,6 +44,7 @@ ALLOWED = {
     ("twinseal/trust/audit/disk.py", "fdopen"): "to append: the same flags",
     ("twinseal/twin/state.py", "open"): "the lock, in the twin's own folder",
     ("twinseal/twin/fetch.py", "open"): "a source of bytes; and a file for writing that must not exist",
+    ("twinseal/twin/byte_sources.py", "fdopen"): "a descriptor of the careful reader",
     ("twinseal/sources/table.py", "open"): "a source of telemetry",
     ("twinseal/sources/table.py", "read_csv"): "bytes in memory, after check_csv",
     ("twinseal/sources/data_params.py", "open"): "a source of telemetry",

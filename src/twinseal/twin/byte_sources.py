@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import httpcore
@@ -70,12 +70,13 @@ class DirectorySource:
         """As Source says. Links are not followed, and only regular files are read."""
         check_path(path)
         try:
-            stream = open_beneath(self._directory, path)
+            with open_beneath(self._directory, path) as stream:
+                descriptor = os.dup(stream.fileno())
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise FileNotFoundError(f"{path}: no such file in the mirror") from error
             raise RegistryError(f"{path}: expected a readable file in the mirror, got {error.strerror}") from error
-        return limit_bytes(_read(stream), path, limit)
+        return limit_bytes(_read(descriptor), path, limit)
 
 
 class RestSource:
@@ -226,8 +227,8 @@ def _environment_credentials() -> tuple[str, str] | None:
     return (user, password) if user else None
 
 
-def _read(stream: BinaryIO) -> Iterator[bytes]:
-    with stream:
+def _read(descriptor: int) -> Iterator[bytes]:
+    with os.fdopen(descriptor, "rb") as stream:
         while chunk := stream.read(CHUNK):
             yield chunk
 
