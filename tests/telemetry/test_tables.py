@@ -252,6 +252,8 @@ def test_a_csv_that_takes_gigabytes(make: Callable[[Path], None], tmp_path: Path
 def test_an_honest_csv_may_have_quotes_and_lines_in_a_cell() -> None:
     check_csv(io.BytesIO(b'unit,"the ""heat"", in\n K"\n"a, b",1\n'), "t.csv")
     check_csv(io.BytesIO(b""), "t.csv")
+    with pytest.raises(DataError, match="expected at most 2048 cells in a line"):
+        check_csv(io.BytesIO(b"1 " * 1500 + b"1\t" * 1500), "t.txt", separators=b" \t")
 
 
 @pytest.mark.parametrize(

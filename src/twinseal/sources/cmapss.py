@@ -163,7 +163,7 @@ def _remaining_cycles(data: bytes, name: str, engines: int) -> np.ndarray[Any, A
 
 def _parse_numbers(data: bytes, name: str, *, columns: int) -> pd.DataFrame:
     """The numbers in the file, (R, columns) float64."""
-    check_csv(io.BytesIO(data), name, separator=b" ")
+    check_csv(io.BytesIO(data), name, separators=b" \t")
     try:
         table = pd.read_csv(io.BytesIO(data), sep=r"\s+", header=None, dtype=np.float64, encoding="ascii")
     except (ValueError, OverflowError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors

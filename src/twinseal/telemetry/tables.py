@@ -78,20 +78,20 @@ def parquet_names(stream: BinaryIO, where: str) -> list[str]:
         raise DataError(f"{where}: expected Parquet, got something else ({reason})") from error
 
 
-def check_csv(stream: BinaryIO, where: str, *, separator: bytes = b",") -> None:
+def check_csv(stream: BinaryIO, where: str, *, separators: bytes = b",") -> None:
     """Refuse a CSV file, before it is parsed, that no table of telemetry is like.
 
     Args:
         stream: The file, from its beginning.
         where: Its name, for the message.
-        separator: Between two cells.
+        separators: Each of them stands between two cells.
 
     Raises:
         DataError: A line or a record is too long, or there are too many cells.
     """
     cells, quoted = 0, False
     for line in csv_lines(stream, where):
-        found = line.count(separator) + 1
+        found = sum(map(line.count, separators)) + 1
         cells, quoted = cells + found, quoted or b'"' in line
         if found > MAX_COLUMNS or cells > MAX_CELLS:
             raise DataError(f"{where}: expected at most {MAX_COLUMNS} cells in a line and {MAX_CELLS} in all, got more")
