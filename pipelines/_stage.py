@@ -22,6 +22,7 @@ import pandas as pd
 from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
+from twinseal.escaping import csv_cell
 from twinseal.evidence import Statement, Subject, provenance
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
@@ -135,8 +136,9 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows as CSV, numbers to three places."""
-    write_whole(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.3f").encode())
+    """Write rows as CSV, numbers to three places, text so that no spreadsheet takes it for a formula."""
+    cells = [{key: csv_cell(item) if isinstance(item, str) else item for key, item in row.items()} for row in rows]
+    write_whole(path, pd.DataFrame(cells).to_csv(index=False, float_format="%.3f").encode())
 
 
 def check_signing_key(stage: str) -> None:

@@ -14,9 +14,10 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.errors import GateRefusedError
 from twinseal.evidence import outcome
-from twinseal.files import write_whole
+from twinseal.files import inventory, read_regular, write_whole
 from twinseal.trust.release import candidate, oms
 from twinseal.trust.root.home import Home
+from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
 
 CANDIDATE = Path("models/candidate")
 BUNDLE = Path("models/bundle")
@@ -36,12 +37,13 @@ def main() -> None:
     BUNDLE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUNDLE.parent, prefix=".bundle.") as folder:
         fresh = Path(folder, "bundle")
+        inventory(CANDIDATE)  # no links: a copy would follow them
         shutil.copytree(CANDIDATE, fresh / "model")
         builder = home.role_signer(home.anchor().roles["builder"])
         write_whole(fresh / "model.sig.json", oms.sign_directory(fresh / "model", builder))
         for requirement in home.anchor().evidence:
             name = f"{requirement.name}.dsse.json"
-            write_whole(fresh / "evidence" / name, (_stage.EVIDENCE / name).read_bytes())
+            write_whole(fresh / "evidence" / name, read_regular(_stage.EVIDENCE / name, MAX_ENVELOPE_BYTES))
         candidate.verify_bundle(fresh, home.anchor())
         shutil.rmtree(BUNDLE, ignore_errors=True)
         fresh.replace(BUNDLE)

@@ -5,7 +5,6 @@ Reads models/bundle/ and the reports. Writes models/release/: release.json, and 
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ from typing import Any
 from pipelines import _stage
 from twinseal import config
 from twinseal.console import out, run_stage
+from twinseal.digests import parse_json
+from twinseal.errors import EvidenceError
 from twinseal.evidence import measures
+from twinseal.files import read_regular
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
 from twinseal.registry.submit import RunRecord
@@ -21,6 +23,7 @@ from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 BUNDLE, RELEASE, REPORTS = Path("models/bundle"), Path("models/release"), Path("reports")
+MAX_CONTRACT_BYTES = 1 << 20
 SHOWN = ("report.html", "model_card.md", "verdict.json", "figures")
 
 
@@ -44,8 +47,11 @@ def main() -> None:
 
 
 def _model() -> str:
-    contract = json.loads((BUNDLE / "model" / "contract.json").read_bytes())
-    return str(contract["model"])
+    path = BUNDLE / "model" / "contract.json"
+    contract = parse_json(read_regular(path, MAX_CONTRACT_BYTES), str(path), limit=MAX_CONTRACT_BYTES)
+    if not isinstance(contract, dict):
+        raise EvidenceError(f"{path}: expected a contract, got something else")
+    return str(contract.get("model"))
 
 
 def _metrics() -> dict[str, Any]:

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinseal.errors import ConfigError, suggest
+from twinseal.reading import read_regular
 
 __all__ = ["Field", "PartialSettings", "Settings", "load", "parse", "read_yaml"]
 
@@ -49,11 +50,9 @@ def read_yaml(path: Path) -> Any:
         ConfigError: The file is missing, too long, not UTF-8, or not YAML.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
         if len(data) > MAX_BYTES:
-            raise ConfigError(
-                f"{path}: expected at most {MAX_BYTES} bytes, got {len(data)}", remedy=_what_changed(path)
-            )
+            raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got more", remedy=_what_changed(path))
         return yaml.load(data, _StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except OSError as error:
         raise ConfigError(

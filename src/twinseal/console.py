@@ -13,7 +13,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twinseal.errors import ConfigError, DataError, TwinsealError
+from twinseal.escaping import visible
 
 DONE, REFUSED, MISUSE, UNANSWERED, INTERRUPTED = 0, 1, 2, 3, 130
 MAX_FINDINGS = 20
@@ -36,7 +37,7 @@ _MESSAGE = re.compile(r"(?:(?P<where>.*?): )?expected (?P<expected>.*), got (?P<
 
 def printable(text: object) -> str:
     """Text from outside, safe for a terminal: no markup, and no control character that could repaint the screen."""
-    return escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text)))
+    return escape(visible(text))
 
 
 def new_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
@@ -121,8 +122,14 @@ def run_stage(action: Callable[[], None]) -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30),  # warnings: what a stage did, it prints
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        processors=[_make_visible, structlog.processors.add_log_level, structlog.dev.ConsoleRenderer(colors=False)],
     )
     sys.exit(exit_code(action))
+
+
+def _make_visible(_logger: object, _method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    """Log values are names of files and units too: to the terminal they go without control characters."""
+    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def print_refusal(error: TwinsealError) -> None:

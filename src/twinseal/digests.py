@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from twinseal.errors import EvidenceError
+from twinseal.reading import open_regular
 
 MAX_DEPTH = 64  # of nested lists and objects; a TUF root has 7
 MAX_NODES = 100_000  # lists and objects: each takes some 200 bytes of memory, and a few microseconds
@@ -31,12 +32,12 @@ def sha256(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of the bytes of the file at `path`, read as a stream.
+    """The SHA-256 of the bytes of the regular file at `path`, read as a stream.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a link, a fifo or a device.
     """
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

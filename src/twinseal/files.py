@@ -12,7 +12,6 @@ not skipped: an attacker would add exactly what the list leaves out.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -24,6 +23,8 @@ from typing import Any
 
 from twinseal.digests import canonical_json, is_sha256, sha256, sha256_file
 from twinseal.errors import DigestMismatchError, EvidenceError
+from twinseal.reading import read_regular as read_regular  # noqa: PLC0414 - handed on: reading is found beside writing
+from twinseal.reading import require_folder
 
 # Names that mean the same on every file system: plain ASCII, no look-alike letters, no hidden files.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
@@ -87,9 +88,10 @@ def inventory(directory: Path) -> tuple[FileRecord, ...]:
     Raises:
         DigestMismatchError: An entry is neither a regular file nor a directory, a name is not plain, or two names
             differ only in case.
-        OSError: The directory cannot be read.
+        OSError: The directory cannot be read, or is a link to another.
     """
     records = []
+    require_folder(directory)
     for folder, folders, names in os.walk(directory, onerror=_raise):
         for name in sorted(folders + names):
             path = Path(folder, name)
@@ -174,19 +176,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of the regular file at `path`, at most `limit` + 1, so that the caller sees that a file is too long.
-
-    Raises:
-        OSError: There is no file, or it is a link, a fifo or a device; none of these can block the read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "no regular file", str(path))
-        return stream.read(limit + 1)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -438,3 +438,44 @@ def test_a_fifth_file_that_all_signed(field: Field) -> None:
     field.refuses(
         EvidenceError, r"expected config\.json, contract\.json, guard\.json, model\.safetensors, got .*notes\.txt"
     )
+
+
+@pytest.mark.attack(7)
+@pytest.mark.parametrize(
+    "place", ["", "bundle", "bundle/model", "release.json", "role.json", "bundle/model/config.json"]
+)
+def test_a_part_of_the_installed_model_is_a_link(field: Field, place: str) -> None:
+    """The installed release, or a part of it, is replaced by a link to a copy elsewhere, which can change later."""
+    before = field.answers()
+    folder = field.twin / "models" / (field.twin / "current").read_text()
+    path, aside = folder / place if place else folder, field.path / "aside"
+    path.rename(aside)
+    path.symlink_to(aside)
+    with pytest.raises(TwinsealError, match=r"expected .* got"):
+        field.answers()
+    path.unlink()
+    aside.rename(path)
+    assert before == field.answers()
+
+
+@pytest.mark.attack(1)
+@pytest.mark.parametrize("kind", ["a link", "a fifo", "/dev/zero"])
+def test_the_cache_of_metadata_has_a_file_that_is_none(field: Field, kind: str) -> None:
+    """In the twin's cache of metadata lies a link, a fifo, or a device: it is not followed, and nothing waits."""
+    assert 2 == field.accepts()
+    cached = field.twin / "tuf/timestamp.json"
+    cached.rename(field.path / "aside")
+    if kind == "a fifo":
+        os.mkfifo(cached)
+    else:
+        cached.symlink_to(field.path / "aside" if kind == "a link" else kind)
+    before = field.answers()
+    with pytest.raises(
+        DigestMismatchError, match=r"timestamp\.json: expected metadata that this twin wrote, got none"
+    ) as no:
+        field.pull()
+    assert "rm " in no.value.remedy
+    assert before == field.answers()
+    cached.unlink()
+    (field.path / "aside").rename(cached)
+    assert 2 == field.pull().model.release.version

@@ -47,7 +47,9 @@ def test_statement_that_is_no_verdict_shows_as_none() -> None:
 
 def test_text_from_a_gate_cannot_break_out_of_its_cell() -> None:
     table = gates_table(verdict(name="a | b\n<script>x</script> [c](http://d)"))
-    assert table.splitlines()[2].startswith("| a &#124; b &lt;script&gt;x&lt;/script&gt; &#91;c](http://d) | 14.25 |")
+    assert table.splitlines()[2].startswith(
+        r"| a \| b &lt;script&gt;x&lt;/script&gt; \[c\](http:&#47;&#47;d) | 14.25 |"
+    )
     assert len(table.splitlines()) == 3
 
 

@@ -7,6 +7,7 @@ from shutil import copytree
 import pytest
 
 from twinseal.errors import RegistryError, RootError
+from twinseal.registry.locations import LocalArtifacts
 from twinseal.registry.register import METADATA_RUN, mirror_metadata, publish
 from twinseal.registry.store import Store
 from twinseal.registry.submit import RunRecord, submit
@@ -93,7 +94,7 @@ def test_next_release_moves_the_champion(store: Store, home: Home, tmp_path: Pat
 @pytest.mark.parametrize(
     ("model", "step"),
     [
-        ("register-kill-1", "log_artifact"),
+        ("register-kill-1", "write"),
         ("register-kill-2", "create_model_version"),
         ("register-kill-3", "set_registered_model_alias"),
     ],
@@ -106,7 +107,7 @@ def test_interrupted_publication_is_finished_by_the_next(
 
     model_id = candidate(store, tmp_path, model)
     with monkeypatch.context() as patch:
-        patch.setattr(type(store.client), step, interrupted)
+        patch.setattr(LocalArtifacts if step == "write" else type(store.client), step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             publish(store, home, model=model, version=1, model_id=model_id)
     assert publish(store, home, model=model, version=1, model_id=model_id) == "1"
@@ -120,11 +121,11 @@ def test_timestamp_is_copied_last(store: Store, home: Home, tmp_path: Path, monk
     copied: list[str] = []
     run = store.client.get_registered_model("register-order").tags[METADATA_RUN]
 
-    def note(_: object, into: str, path: str, folder: str) -> None:
-        if into == run:
-            copied.append(f"{folder}/{Path(path).name}")
+    def note(into: LocalArtifacts, _: Path, path: str) -> None:
+        if run in into._folder:
+            copied.append(path)
 
-    monkeypatch.setattr(type(store.client), "log_artifact", note)
+    monkeypatch.setattr(LocalArtifacts, "write", note)
     mirror_metadata(store, home)
     assert copied[-1] == "metadata/timestamp.json"
     assert sorted(copied) == sorted(record(home))

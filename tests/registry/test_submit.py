@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 
 from twinseal.errors import RegistryError
 from twinseal.files import inventory
+from twinseal.registry.locations import LocalArtifacts
 from twinseal.registry.store import Store
-from twinseal.registry.submit import NOTE, RunRecord, describe_candidate, download, flatten, submit
+from twinseal.registry.submit import NOTE, RunRecord, describe_candidate, flatten, has_same_files, submit
 
 
 @pytest.fixture
@@ -31,10 +33,12 @@ def submitted(store: Store, bundle: Path, model: str, **changes: Any) -> str:
     return submit(store, bundle, model=model, description_markdown=text, run=RunRecord(**given))
 
 
-def test_candidate_comes_back_byte_for_byte(store: Store, bundle: Path, tmp_path: Path) -> None:
+def test_candidate_is_kept_byte_for_byte(store: Store, bundle: Path) -> None:
     model_id = submitted(store, bundle, "submit-bytes")
-    download(store, model_id, tmp_path / "back")
-    assert inventory(tmp_path / "back") == inventory(bundle)
+    assert store.artifacts is not None
+    (back,) = (store.artifacts / "submit-bytes").rglob(f"{model_id}/artifacts")
+    assert inventory(back) == inventory(bundle)
+    assert has_same_files(store, model_id, inventory(bundle))
     assert str(store.client.get_logged_model(model_id).status) == "READY"
 
 
@@ -105,7 +109,10 @@ def test_interrupted_upload_is_marked_failed_and_never_offered(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(store.client), "log_model_artifacts", interrupted)
+        write = LocalArtifacts.write
+        patch.setattr(
+            LocalArtifacts, "write", lambda *given: interrupted() if "/models/" in given[0]._folder else write(*given)
+        )
         with pytest.raises(KeyboardInterrupt):
             submitted(store, bundle, "submit-interrupted")
     experiment = store.experiment("submit-interrupted")
@@ -133,20 +140,29 @@ def test_missing_report_is_one_clear_message(store: Store, bundle: Path, tmp_pat
         submitted(store, bundle, "submit-missing", reports=[tmp_path / "none.html"])
 
 
-def test_unknown_candidate_is_refused(store: Store, tmp_path: Path) -> None:
-    unknown = "m-" + "0" * 32
-    with pytest.raises(
-        RegistryError, match=f"candidate {unknown}: expected an answer of MLflow, got RESOURCE_DOES_NOT"
-    ):
-        download(store, unknown, tmp_path / "back")
+def test_unknown_candidate_has_no_files(store: Store, bundle: Path) -> None:
+    assert not has_same_files(store, "m-" + "0" * 32, inventory(bundle))
 
 
-def test_download_never_mixes_with_what_is_there(store: Store, bundle: Path, tmp_path: Path) -> None:
-    model_id = submitted(store, bundle, "submit-mix")
-    (tmp_path / "back").mkdir()
-    (tmp_path / "back/old").touch()
-    with pytest.raises(RegistryError, match="expected an empty folder"):
-        download(store, model_id, tmp_path / "back")
+@pytest.mark.parametrize("change", ["shorter", "longer", "absent", "a link", "a folder that is a link", "a fifo"])
+def test_candidate_that_is_not_the_same_is_seen(store: Store, bundle: Path, tmp_path: Path, change: str) -> None:
+    model_id = submitted(store, bundle, f"submit-{change.replace(' ', '-')}")
+    assert has_same_files(store, model_id, inventory(bundle))
+    assert store.artifacts is not None
+    (config,) = store.artifacts.rglob(f"{model_id}/artifacts/model/config.json")
+    honest = config.read_bytes()
+    if change == "a folder that is a link":
+        config.parent.rename(tmp_path / "elsewhere")
+        config.parent.symlink_to(tmp_path / "elsewhere")
+    elif change in ("shorter", "longer"):
+        config.write_bytes(honest[:-1] if change == "shorter" else honest + b" ")
+    else:
+        config.rename(tmp_path / "config.json")
+        if change == "a link":
+            config.symlink_to(tmp_path / "config.json")
+        if change == "a fifo":
+            os.mkfifo(config)
+    assert not has_same_files(store, model_id, inventory(bundle))
 
 
 def test_flatten_joins_keys() -> None:

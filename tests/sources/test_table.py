@@ -115,7 +115,7 @@ def test_dates_for_cycles_are_refused_also_when_labels_are_counted(tmp_path: Pat
 
 def test_a_broken_parquet_is_refused(tmp_path: Path, oven: Contract) -> None:
     (tmp_path / "ovens.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="expected a table"):
+    with pytest.raises(DataError, match="expected Parquet"):
         read(tmp_path / "ovens.parquet", oven)
 
 

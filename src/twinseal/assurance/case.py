@@ -23,15 +23,19 @@ from twinseal.assurance.candidate_config import CandidateConfig
 from twinseal.assurance.gates import Verdict
 from twinseal.digests import parse_json, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
+from twinseal.escaping import csv_text
 from twinseal.evidence import PROVENANCE, Statement, Subject, materials
 from twinseal.measures.stages import StageMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.fitting import Epoch
+from twinseal.reading import read_regular
 
 PREDICTIONS, HISTORY = Path("reports/train/predictions.csv"), Path("reports/train/history.csv")
 LIVES, FINDINGS = Path("reports/evade/lives.csv"), Path("data/quarantine/findings.json")
 MAX_ROWS = 200_000
 MAX_CYCLES = 1e9  # beyond this nothing is a count of cycles, and squares and axes overflow
+
+MAX_NAMED_BYTES = 256 << 20  # predictions of some millions of windows
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,16 @@ def read_named(path: Path, named: Mapping[str, set[str]]) -> bytes | None:
 
     Raises:
         DigestMismatchError: A statement names the file, and these are not its bytes.
+        EvidenceError: It is no regular file, or too long.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_NAMED_BYTES)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise EvidenceError(f"{path}: expected what its stage wrote, got none ({error.strerror})") from error
+    if len(data) > MAX_NAMED_BYTES:
+        raise EvidenceError(f"{path}: expected at most {MAX_NAMED_BYTES} bytes, got more")
     expected = named.get(path.as_posix())
     if expected and sha256(data) not in expected:
         raise DigestMismatchError(
@@ -208,7 +217,7 @@ def parse_estimates(data: bytes, where: str) -> tuple[Estimate, ...]:
     rows = _rows(data, where, ("unit", "true_rul", "network"))
     return tuple(
         Estimate(
-            row["unit"],
+            csv_text(row["unit"]),
             _number(row["true_rul"], where),
             _number(row["network"], where),
             _number(row["boosting"], where) if row.get("boosting") else None,
@@ -239,7 +248,7 @@ def parse_lives(data: bytes, where: str) -> tuple[Life, ...]:
     for row in _rows(data, where, ("unit", "attack", "cycle", "true_rul", "network", "guarded")):
         cycle, truth, network = (_number(row[key], where) for key in ("cycle", "true_rul", "network"))
         guarded = _number(row["guarded"], where) if row["guarded"] else None
-        groups.setdefault((row["unit"], row["attack"]), []).append((cycle, truth, network, guarded))
+        groups.setdefault((csv_text(row["unit"]), csv_text(row["attack"])), []).append((cycle, truth, network, guarded))
     ordered = {key: sorted(points, key=lambda point: point[0]) for key, points in groups.items()}
     return tuple(Life(*key, *zip(*points, strict=True)) for key, points in ordered.items())
 

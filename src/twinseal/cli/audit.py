@@ -12,6 +12,7 @@ import typer
 from twinseal.cli.options import examples
 from twinseal.console import out, printable
 from twinseal.errors import ConfigError, suggest
+from twinseal.reading import read_regular
 from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def _read_verifier_key(key: str | None) -> str | None:
 
 def _read_file(path: Path, option: str) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return stream.read(4097)  # more than a checkpoint may have is refused as none
+        return read_regular(path, 4096, follow=True)  # more than a checkpoint may have is refused as none
     except OSError as error:
         raise ConfigError(
             f"{option} {path}: expected a file, got none ({error.strerror})",

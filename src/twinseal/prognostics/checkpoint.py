@@ -38,6 +38,7 @@ from twinseal.prognostics.ensemble import Architecture, Networks
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.normaliser import F32, F64, Normaliser, baseline_of, in_float32, pad
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
+from twinseal.reading import read_regular, require_folder
 from twinseal.telemetry.contract import Contract
 
 CONFIG, CONTRACT, GUARD = "config.json", "contract.json", "guard.json"
@@ -231,12 +232,12 @@ def read_model(directory: Path) -> Model:
         EvidenceError: Not exactly the four files, each a regular one of honest size; or as `parse_model`.
     """
     try:
-        names = sorted(path.name for path in directory.iterdir())
+        names = sorted(path.name for path in require_folder(directory).iterdir())
         if names != sorted(MAX_BYTES):
             raise EvidenceError(f"{directory}: expected {', '.join(sorted(MAX_BYTES))}, got {names[:9]}", remedy=REMEDY)
         for name, limit in MAX_BYTES.items():
             _check_file(directory / name, limit)
-        texts = {name: (directory / name).read_bytes() for name in (CONFIG, CONTRACT, GUARD)}
+        texts = {name: read_regular(directory / name, MAX_BYTES[name]) for name in (CONFIG, CONTRACT, GUARD)}
         return _parse(texts, lambda architecture: read_weights(directory / WEIGHTS, architecture))
     except OSError as error:
         raise EvidenceError(f"{directory}: expected a model, got none ({error.strerror})", remedy=REMEDY) from error

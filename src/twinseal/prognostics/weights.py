@@ -37,6 +37,7 @@ from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError
 from twinseal.prognostics.ensemble import Architecture
 from twinseal.prognostics.network import NetworkConfig
+from twinseal.reading import open_regular
 
 WEIGHTS = "model.safetensors"
 MAX_WEIGHTS_BYTES = 5 << 30  # somewhat more than the largest architecture takes
@@ -74,7 +75,7 @@ def read_weights(path: Path, config: Architecture) -> dict[str, Tensor]:
         EvidenceError: As `parse_weights`; or a large file whose tensors do not start at a multiple of 4 bytes.
         OSError: The file cannot be read.
     """
-    with path.open("rb", buffering=0) as stream:
+    with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size <= IN_MEMORY_BYTES:
             return parse_weights(stream.read(), config)

@@ -32,6 +32,7 @@ from twinseal.files import write_json, write_whole
 from twinseal.prognostics.normaliser import F32, F64, PADDING_ROWS, Normaliser, baseline_of, pad
 from twinseal.prognostics.raw_rows import RawRows
 from twinseal.prognostics.splitting import split_units
+from twinseal.reading import read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ log = structlog.get_logger()
 
 TENSORS, DESCRIPTION = "windows.safetensors", "preparation.json"
 SPLITS = ("train", "validation", "test")
-_MAX_TENSOR_BYTES = 4 << 30
+_MAX_TENSOR_BYTES, _MAX_DESCRIPTION_BYTES = 4 << 30, 4 << 20
 
 I64 = npt.NDArray[np.int64]
 
@@ -262,12 +263,13 @@ class Prepared:
         try:
             about = parse(
                 Description,
-                parse_json((directory / DESCRIPTION).read_bytes(), DESCRIPTION),
+                parse_json(read_regular(directory / DESCRIPTION, _MAX_DESCRIPTION_BYTES), DESCRIPTION),
                 str(directory / DESCRIPTION),
             )
-            if (directory / TENSORS).stat().st_size > _MAX_TENSOR_BYTES:
+            data = read_regular(directory / TENSORS, _MAX_TENSOR_BYTES)
+            if len(data) > _MAX_TENSOR_BYTES:
                 raise EvidenceError(f"{TENSORS}: expected at most {_MAX_TENSOR_BYTES} bytes")
-            tensors = load((directory / TENSORS).read_bytes())
+            tensors = load(data)
             windows = {name: _windows_of(tensors, name, about) for name in SPLITS}
             raw = RawRows(tensors["raw.rows"], tensors["raw.lengths"])
             if len(raw.lengths) != len(windows["train"].unit_names):

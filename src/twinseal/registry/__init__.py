@@ -6,6 +6,7 @@ In reading order:
     submit.py         a signed bundle becomes a candidate in MLflow
     register.py       a published release becomes a model version in MLflow, with the metadata that twins fetch
     describe.py       the description that people read in MLflow
+    locations.py      where artifacts may go: no other folder or host than the user named, whatever MLflow says
     store.py          the connection to MLflow; its errors become ours
 
 A newcomer opens `registration.py` first.
@@ -28,3 +29,11 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# Whatever the user has set: a redirect would take credentials and files to a host that the server chooses, and parts of
+# large files would go to addresses that it hands out (decision 20). Children of this process inherit it.
+os.environ |= {
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+}

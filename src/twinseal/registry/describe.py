@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twinseal.escaping import markdown
 from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
 
 MARKS = {"PASSED": "✓", "FAILED": "✗"}
@@ -78,7 +79,4 @@ def _cell(value: Any) -> str:
     """A value as the text of one table cell: no cell, line or tag of its own."""
     if value is None:
         return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    for mark, shown in {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "'", "[": "&#91;"}.items():
-        text = text.replace(mark, shown)
-    return " ".join(text.split())[:200]
+    return markdown((f"{value:.4g}" if isinstance(value, float) else str(value))[:200])

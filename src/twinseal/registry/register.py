@@ -88,9 +88,9 @@ def mirror_metadata(store: Store, home: Home) -> tuple[str, ...]:
             carriers[name] = found.tags[METADATA_RUN]
     for name, run in carriers.items():
         with registry_errors(f"metadata of {name}"):
+            there = store.artifacts_at(store.client.get_run(run).info.artifact_uri, f"run {run} with the metadata")
             for path in files:
-                folder = str(Path(path).parent.as_posix())
-                store.client.log_artifact(run, str(home.repository / path), folder)
+                there.write(home.repository / path, path)
         log.info("metadata.mirrored", model=name, files=len(files))
     return tuple(carriers)
 

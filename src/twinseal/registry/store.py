@@ -33,6 +33,7 @@ with warnings.catch_warnings():
     import mlflow
     from mlflow.exceptions import MlflowException
 
+from twinseal.registry.locations import Artifacts, allowed_place, local_roots, open_artifacts
 from twinseal.trust.root.home import Home
 
 log = structlog.get_logger()
@@ -54,18 +55,30 @@ class Store:
     Attributes:
         tracking_uri: `sqlite:///…` or the address of a server.
         artifacts: Folder of the artifacts; None when a server keeps them.
-        client: MLflow's own client.
+        client: MLflow's own client. Artifacts do not go through it: it believes every location that a server names.
+        roots: Folders of this machine that the user named for artifacts.
     """
 
     tracking_uri: str
     artifacts: Path | None
     client: Any = field(repr=False, compare=False)
+    roots: tuple[Path, ...] = ()
+
+    def artifacts_at(self, location: object, what: str) -> Artifacts:
+        """The artifacts at the location that MLflow names for `what`, if the user has configured that place.
+
+        Raises:
+            RegistryError: It is another folder or host than the user named; nothing was written or sent.
+        """
+        place = allowed_place(location, what, tracking_uri=self.tracking_uri, roots=self.roots)
+        return open_artifacts(place, self.roots)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made when there is none.
 
         Raises:
-            RegistryError: MLflow could not be reached, refused, or the experiment was deleted by hand.
+            RegistryError: MLflow could not be reached, refused, or the experiment was deleted by hand; or its artifacts
+                go where the user did not name.
         """
         with registry_errors(f"experiment {name}"):
             found = self.client.get_experiment_by_name(name)
@@ -77,6 +90,7 @@ class Store:
                     f"experiment {name}: expected an active one, got {found.lifecycle_stage}",
                     remedy=f"mlflow experiments restore --experiment-id {found.experiment_id}",
                 )
+            self.artifacts_at(found.artifact_location, f"experiment {name}")  # before anything is made in it
             return str(found.experiment_id)
 
 
@@ -103,7 +117,7 @@ def connect(home: Home, tracking_uri: str | None = None) -> Store:
             mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
-    return Store(uri, artifacts, client)
+    return Store(uri, artifacts, client, local_roots(uri, artifacts))
 
 
 def sqlite_uri(home: Path) -> str:

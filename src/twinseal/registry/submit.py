@@ -7,7 +7,6 @@ loaders, which would execute code from it, find nothing to load. Nothing is regi
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from typing import Any, TypeVar
 
 import structlog
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from twinseal.errors import RegistryError
-from twinseal.files import inventory, tree_digest
+from twinseal.files import FileRecord, inventory, tree_digest
 from twinseal.registry.describe import candidate_links
 from twinseal.registry.store import Store, check_model_id, registry_errors
 
@@ -116,22 +114,6 @@ def describe_candidate(store: Store, model_id: str, markdown: str) -> None:
             store.client.set_tag(run, NOTE, note)
 
 
-def download(store: Store, model_id: str, directory: Path) -> None:
-    """Fetch a candidate's files, untrusted, into the new or empty folder `directory`: for a reviewer to verify.
-
-    Raises:
-        RegistryError: MLflow has no such candidate, or could not be reached; the folder is not empty.
-    """
-    check_model_id(model_id)
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise RegistryError(f"{directory}: expected an empty folder to fetch {model_id} into, got one with files")
-    with registry_errors(f"candidate {model_id}"):
-        # Straight from where the bytes lie: a download by `models:/…` may add files to what it brings.
-        place = store.client.get_logged_model(model_id).artifact_location
-        get_artifact_repository(place, tracking_uri=store.tracking_uri).download_artifacts("", str(directory))
-
-
 def flatten(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     """Nested mappings and lists as one level, keys and indices joined by `separator`.
 
@@ -152,37 +134,51 @@ def _find_same_candidate(store: Store, experiment: str, digest: str, bundle: Pat
     with registry_errors("candidates"):
         found = store.client.search_logged_models([experiment], filter_string=f"tags.`{BUNDLE}` = '{digest}'")
         ready = [str(item.model_id) for item in found if str(item.status) == "READY"]
-    return next((model_id for model_id in ready if _has_same_files(store, model_id, bundle)), None)
+    return next((model_id for model_id in ready if has_same_files(store, model_id, inventory(bundle))), None)
 
 
-def _has_same_files(store: Store, model_id: str, bundle: Path) -> bool:
-    with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
-        try:
-            download(store, model_id, Path(folder))
-        except RegistryError:
-            return False
-        return inventory(Path(folder)) == inventory(bundle)
+def has_same_files(store: Store, model_id: str, records: Sequence[FileRecord]) -> bool:
+    """Whether MLflow gives back every file of `records` for a candidate, byte for byte; the bytes are not kept."""
+    check_model_id(model_id)
+    try:
+        with registry_errors(f"candidate {model_id}"):
+            place = store.client.get_logged_model(model_id).artifact_location
+            there = store.artifacts_at(place, f"candidate {model_id}")
+            return all(there.sha256(record.path, record.length) == record.sha256 for record in records)
+    except RegistryError:
+        return False
 
 
 def _create_run(store: Store, experiment: str, model: str, record: RunRecord) -> str:
     with registry_errors(f"run for {model}"):
-        run = str(store.client.create_run(experiment, run_name=f"{model} candidate").info.run_id)
+        made = store.client.create_run(experiment, run_name=f"{model} candidate").info
+        run = str(made.run_id)
+        there = store.artifacts_at(made.artifact_uri, f"run {run}")
         texts = {_key(key): str(value)[:_VALUE] for key, value in flatten(record.params).items()}
         for chunk in _chunks([Param(key, value) for key, value in sorted(texts.items())], _PARAMS):
             store.client.log_batch(run, params=chunk)
         for report in record.reports:
-            if report.is_dir():
-                store.client.log_artifacts(run, str(report), f"reports/{report.name}")
-            else:
-                store.client.log_artifact(run, str(report), "reports")
+            for path, name in _files_of(report):
+                there.write(path, f"reports/{name}")
     return run
+
+
+def _files_of(report: Path) -> list[tuple[Path, str]]:
+    """Each file of a report, and its name beside the run."""
+    if not report.is_dir():
+        return [(report, report.name)]
+    return [(report / record.path, f"{report.name}/{record.path}") for record in inventory(report)]
 
 
 def _create_candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
     with registry_errors(str(about["name"])):
-        model_id = str(store.client.create_logged_model(model_type=MODEL_TYPE, **about).model_id)
+        made = store.client.create_logged_model(model_type=MODEL_TYPE, **about)
+        model_id = str(made.model_id)
+        check_model_id(model_id)
         try:
-            store.client.log_model_artifacts(model_id, str(bundle))
+            there = store.artifacts_at(made.artifact_location, f"candidate {model_id}")
+            for record in inventory(bundle):
+                there.write(bundle / record.path, record.path)
         except BaseException:
             store.client.finalize_logged_model(model_id, "FAILED")
             raise

@@ -26,9 +26,11 @@ import pandas as pd
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, DataError, suggest
 from twinseal.evidence import Subject
+from twinseal.reading import read_regular
 from twinseal.sources.source import SourceParams
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.tables import check_csv
 
 SETTINGS = tuple(f"setting{number}" for number in range(1, 4))
 SENSORS = tuple(f"s{number}" for number in range(1, 22))
@@ -163,6 +165,7 @@ def _remaining_cycles(data: bytes, name: str, engines: int) -> np.ndarray[Any, A
 
 def _parse_numbers(data: bytes, name: str, *, columns: int) -> pd.DataFrame:
     """The numbers in the file, (R, columns) float64."""
+    check_csv(io.BytesIO(data), name, separators=b" \t")
     try:
         table = pd.read_csv(io.BytesIO(data), sep=r"\s+", header=None, dtype=np.float64, encoding="ascii")
     except (ValueError, OverflowError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
@@ -179,9 +182,10 @@ def _read_folder(path: Path, names: list[str]) -> dict[str, bytes]:
 
 
 def _read_bounded(path: Path) -> bytes:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {path.stat().st_size}")
-    return path.read_bytes()
+    data = read_regular(path, MAX_FILE_BYTES, follow=True)
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more")
+    return data
 
 
 def _read_zip(data: bytes, names: list[str], where: str, depth: int = 0) -> dict[str, bytes]:
@@ -203,6 +207,8 @@ def _read_zip(data: bytes, names: list[str], where: str, depth: int = 0) -> dict
 
 
 def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes the memory that it names
+        raise DataError(f"{entry.filename[:80]!r}: expected a deflated file in the zip, got another compression")
     # The length in the archive cannot be trusted: read one byte more than allowed.
     with archive.open(entry) as stream:
         data = stream.read(MAX_FILE_BYTES + 1)

@@ -26,16 +26,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
+from twinseal.reading import read_regular
 from twinseal.sources.source import SourceParams
 from twinseal.telemetry.columns import how_to_separate, nearest, shown
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.tables import MAX_FILE_BYTES, check_csv, parquet_names, read_parquet
 
 
 class TableParams(SourceParams):
@@ -102,6 +102,7 @@ class Table:
 
         Raises:
             ConfigError: There is no file, it is neither .csv nor .parquet, or the mapping does not fit the contract.
+            DataError: The file is too long.
             OSError: The file cannot be read.
         """
         if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
@@ -118,7 +119,10 @@ class Table:
                     f"missing {sorted(expected - got)}, unknown {sorted(got - expected)}",
                     remedy=f"Map a column to each of them under data.table.{kind} in params.yaml; then: dvc repro",
                 )
-        return cls(params, contract, path.name, path.read_bytes())
+        data = read_regular(path, MAX_FILE_BYTES, follow=True)
+        if len(data) > MAX_FILE_BYTES:
+            raise DataError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got more")
+        return cls(params, contract, path.name, data)
 
     def origin(self) -> tuple[Subject, ...]:
         """The file, by digest."""
@@ -144,6 +148,8 @@ class Table:
         """The mapped columns, under their own names."""
         wanted = list(self.params.columns)
         try:
+            if self._is_csv:
+                check_csv(io.BytesIO(self.data), self.name)
             header = self._column_names()
             missing, twice = [n for n in wanted if n not in header], [n for n in wanted if header.count(n) > 1]
             if missing or twice:
@@ -152,22 +158,25 @@ class Table:
                     f"got {shown(header)}",
                     remedy=_how_to_map(self.name, missing, header),
                 )
-            if self.name.lower().endswith(".csv"):
+            if self._is_csv:
                 return pd.read_csv(io.BytesIO(self.data), usecols=wanted, dtype={self.params.unit: str})
-            theirs: pd.DataFrame = pq.read_table(io.BytesIO(self.data), columns=wanted).to_pandas(ignore_metadata=True)
-            return theirs
-        except (ValueError, OSError, pa.ArrowException) as error:
+            return read_parquet(io.BytesIO(self.data), self.name, wanted)
+        except (ValueError, OSError) as error:
             raise DataError(
                 f"{self.name}: expected a table, got something else ({str(error)[:120]})",
                 remedy="Write it again as CSV with commas and one header line, or as Parquet; then: dvc repro",
             ) from error
 
     def _column_names(self) -> list[str]:
-        if self.name.lower().endswith(".csv"):
+        if self._is_csv:
             # Read as a row: pandas would rename a duplicate column without a word.
             row = pd.read_csv(io.BytesIO(self.data), header=None, nrows=1, dtype=str, keep_default_na=False)
             return [str(name) for name in row.iloc[0]]
-        return [str(name) for name in pq.read_schema(io.BytesIO(self.data)).names]
+        return parquet_names(io.BytesIO(self.data), self.name)
+
+    @property
+    def _is_csv(self) -> bool:
+        return self.name.lower().endswith(".csv")
 
 
 def _how_to_map(name: str, missing: list[str], header: list[str]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from twinseal.errors import DataError
+from twinseal.escaping import html_everywhere
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.data_docs import make_offline
 from twinseal.telemetry.fleet import Fleet
@@ -317,6 +318,8 @@ def _data_docs(suite: Any, result: Any) -> dict[str, str]:
     for item in result.results:
         for every_row in ("unexpected_list", "unexpected_index_query"):  # as long as the fleet
             item.result.pop(every_row, None)
+        # Great Expectations writes values into its pages as they are.
+        item.result, item.exception_info = html_everywhere(item.result), html_everywhere(item.exception_info)
     view = DefaultJinjaPageView()
     return {
         "index.html": make_offline(view.render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))),

@@ -31,7 +31,9 @@ import pyarrow.parquet as pq
 
 from twinseal.errors import DataError
 from twinseal.files import write_whole
+from twinseal.reading import open_regular
 from twinseal.telemetry.contract import KEYS, Contract
+from twinseal.telemetry.tables import read_parquet
 
 _KEY_TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
 
@@ -114,14 +116,11 @@ class Fleet:
         """The fleet in the Parquet file at `path`.
 
         Raises:
-            DataError: It is not Parquet, or it has other columns than the contract.
+            DataError: It is not Parquet, stands for more than `tables` allows, or has other columns than the contract.
             OSError: The file cannot be read.
         """
-        data = path.read_bytes()
-        try:
-            table = pq.read_table(io.BytesIO(data), partitioning=None).to_pandas(ignore_metadata=True)
-        except (pa.ArrowException, ValueError, OSError) as error:
-            raise DataError(f"{path}: expected Parquet, got something else ({str(error)[:120]})") from error
+        with open_regular(path) as stream:
+            table = read_parquet(stream, str(path))
         if tuple(table.columns) != contract.columns:
             raise DataError(
                 f"{path}: expected the columns of the contract for '{contract.asset}' {contract.columns}, "

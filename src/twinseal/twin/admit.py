@@ -18,6 +18,7 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
 from twinseal.prognostics.checkpoint import Model, read_model
+from twinseal.reading import read_regular
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import check_release, count_approvals, parse_role
 from twinseal.trust.release.release import Release
@@ -97,8 +98,7 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
             remedy=f"Run what is here: --model {release.model}. Or name the folder of {model}: --state DIR",
         )
     try:
-        with (folder / ROLE).open("rb") as stream:
-            role = stream.read(MAX_METADATA_BYTES + 1)
+        role = read_regular(folder / ROLE, MAX_METADATA_BYTES)
         pinned = anchor_chain(anchor, folder / ROOTS)[-1]
         count_approvals(role, (), pinned, model).require_complete()
         check_release(parse_role(role, model), release.to_bytes(), model)

@@ -20,7 +20,6 @@ import base64
 import errno
 import os
 import ssl
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ import httpcore
 from twinseal.digests import parse_json
 from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError, TwinsealError
 from twinseal.files import check_path
+from twinseal.reading import open_beneath
 from twinseal.twin.connection import CHUNK, LARGE_BYTES, SOCKET_S, Deadline, DeadlineBackend, ReceiveBatching
 
 METADATA_RUN = "twinseal.metadata_run"  # the registered model's tag that names the run which carries the metadata
@@ -70,28 +70,13 @@ class DirectorySource:
         """As Source says. Links are not followed, and only regular files are read."""
         check_path(path)
         try:
-            descriptor = self._open_beneath(path)
+            with open_beneath(self._directory, path) as stream:
+                descriptor = os.dup(stream.fileno())
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise FileNotFoundError(f"{path}: no such file in the mirror") from error
             raise RegistryError(f"{path}: expected a readable file in the mirror, got {error.strerror}") from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise RegistryError(f"{path}: expected a regular file in the mirror, got something else")
         return limit_bytes(_read(descriptor), path, limit)
-
-    def _open_beneath(self, path: str) -> int:
-        """Open one part after the other, so that no part can be a link. Non-blocking: a fifo must not hang us."""
-        *folders, name = path.split("/")
-        here = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for folder in folders:
-                below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-                os.close(here)
-                here = below
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
-        finally:
-            os.close(here)
 
 
 class RestSource:

@@ -27,9 +27,11 @@ import structlog
 
 from twinseal.errors import TwinsealError, suggest
 from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.release.client import known_anchors, refresh
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES
 from twinseal.twin.admit import VerifiedModel, admit, admit_installed
 from twinseal.twin.byte_sources import Source
 from twinseal.twin.fetch import fetch
@@ -106,7 +108,7 @@ def _pull(
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
     admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
     write_whole(folder / RELEASE, release.to_bytes(), mode=0o600)
-    write_whole(folder / ROLE, (state.metadata / f"{model}.json").read_bytes(), mode=0o600)
+    write_whole(folder / ROLE, read_regular(state.metadata / f"{model}.json", MAX_METADATA_BYTES), mode=0o600)
     for newer in pinned[1:]:
         write_whole(folder / ROOTS / f"{newer.version}.root.json", newer.root, mode=0o600)
     journal.log_admission(release)

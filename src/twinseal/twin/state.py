@@ -30,7 +30,8 @@ from pathlib import Path
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
 from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError
-from twinseal.files import read_regular, sync_folder, write_whole
+from twinseal.files import sync_folder, write_whole
+from twinseal.reading import read_regular, require_folder
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release
 
 RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
@@ -251,8 +252,9 @@ class State:
         """
         path = folder / RELEASE
         try:
-            with path.open("rb") as stream:
-                release = Release.from_bytes(stream.read(MAX_RELEASE_BYTES + 1), str(path))
+            require_folder(folder.parent)  # else the release would be read from wherever a link leads
+            require_folder(folder)
+            release = Release.from_bytes(read_regular(path, MAX_RELEASE_BYTES), str(path))
         except OSError as error:
             raise EvidenceError(f"{path}: expected a release, got none ({error.strerror})", remedy=_REMEDY) from error
         if release.sha256 != digest:

@@ -7,24 +7,25 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from twinseal.digests import parse_json
 from twinseal.errors import DataError, EvidenceError, suggest
+from twinseal.reading import open_regular
 from twinseal.telemetry.columns import how_to_separate, nearest, shown
+from twinseal.telemetry.tables import MAX_CELLS, MAX_COLUMNS, csv_lines, csv_records, read_parquet
 
 KEYS = {"unit": "which names the machine", "cycle": "which counts 1, 2, 3 and so on"}
 LINES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 64 << 10
-MAX_COLUMNS = 2048  # a contract has 512 channels at most
-MAX_CELLS = 50_000_000  # 400 MB of numbers
+_BATCH_CELLS = 2_000_000  # of text at a time; a number takes an eighth of its text
 FORMATS = ".csv, .parquet, .jsonl, .ndjson, or - for the standard input"
 _WRITE_AGAIN = (
     "Write it again as CSV with commas, one header line and as many cells in each row, or as Parquet or JSON lines."
@@ -82,7 +83,7 @@ def lines(stream: BinaryIO, where: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _file_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open("rb") as stream:
+    with open_regular(path, follow=True) as stream:
         yield from lines(stream, str(path))
 
 
@@ -92,15 +93,35 @@ def _csv(path: Path, channels: Sequence[str]) -> pd.DataFrame:
     Not pandas' own reader: it takes the first cells of a row that is too long for an index, which shifts all others,
     and a row of 800 kB holds it up for minutes.
     """
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = (row for row in csv.reader(stream, strict=True) if row)
+    with open_regular(path, follow=True) as stream:
+        rows = (row for row in csv_records(_texts(csv_lines(stream, str(path))), str(path)) if row)
         header = next(rows, [])
         if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
             raise DataError(f"{path}: expected at most {MAX_COLUMNS} columns, each name once, got {len(header)} names")
         _require_keys(path, header, channels)
-        cells = [_cells(row, len(header), path) for row in rows]
-    columns = dict(zip(header, zip(*cells, strict=True), strict=True)) if cells else dict.fromkeys(header, ())
-    return pd.DataFrame({name: _column(name, values) for name, values in columns.items()})
+        batches = list(_batches(rows, header, path))
+    return pd.concat(batches, ignore_index=True) if batches else pd.DataFrame(dict.fromkeys(header, ()))
+
+
+def _texts(lines: Iterator[bytes]) -> Iterator[str]:
+    """Lines as text; a byte order mark is dropped. A line that ends in a carriage return alone is one too."""
+    for number, line in enumerate(lines):
+        text = line.decode("utf-8-sig" if number == 0 else "utf-8")
+        if "\r" in text[:-2]:
+            yield from io.StringIO(text, newline="")
+        else:
+            yield text
+
+
+def _batches(rows: Iterator[list[str]], header: list[str], path: Path) -> Iterator[pd.DataFrame]:
+    """The rows as numbers, some at a time: text takes eight times the memory of the numbers that it stands for."""
+    size, total = max(1, _BATCH_CELLS // max(1, len(header))), 0
+    while cells := [_cells(row, len(header), path) for row in islice(rows, size)]:
+        total += len(cells) * len(header)
+        if total > MAX_CELLS:
+            raise DataError(f"{path}: expected at most {MAX_CELLS} readings, got more")
+        columns = zip(header, zip(*cells, strict=True), strict=True)
+        yield pd.DataFrame({name: _column(name, values) for name, values in columns})
 
 
 def _cells(row: list[str], width: int, path: Path) -> list[str]:
@@ -116,10 +137,8 @@ def _column(name: str, values: Iterable[str]) -> pd.Series:
 
 def _parquet(path: Path) -> pd.DataFrame:
     """A Parquet file is compressed: a few hundred bytes can stand for gigabytes of one repeated value."""
-    described = pq.read_metadata(path)
-    if described.num_rows * described.num_columns > MAX_CELLS:
-        raise DataError(f"{path}: expected at most {MAX_CELLS} readings, got {described.num_rows} rows")
-    return pd.read_parquet(path)
+    with open_regular(path, follow=True) as stream:
+        return read_parquet(stream, str(path))
 
 
 def _table(path: Path, channels: Sequence[str]) -> pd.DataFrame:

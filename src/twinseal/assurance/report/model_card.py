@@ -7,8 +7,6 @@ shown as rendered Markdown by MLflow and by hubs.
 
 from __future__ import annotations
 
-import re
-
 from twinseal.assurance.case import Case
 from twinseal.assurance.report import tables
 from twinseal.assurance.report.blocks import Table
@@ -16,9 +14,8 @@ from twinseal.assurance.report.candidate_words import sentences
 from twinseal.assurance.report.section import Built, CardPart, all_caveats
 from twinseal.assurance.report.tables import shown
 from twinseal.digests import canonical_json
+from twinseal.escaping import markdown as escape
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]#|!~$])")
 
 
 def render(case: Case, built: tuple[Built, ...]) -> str:
@@ -57,13 +54,6 @@ ETHICS = (
     "A wrong estimate can hurt people who rely on a machine. An estimate that is too long is worse than one that is "
     "too short. If the guard abstains, the twin says: inspect now."
 )
-
-
-def escape(text: str) -> str:
-    """Text from outside as Markdown that shows it and does nothing else: one line, no markup, no HTML, no links."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", line).replace("://", ":&#47;&#47;")
 
 
 def markdown(table: Table) -> str:

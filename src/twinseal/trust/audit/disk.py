@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from twinseal import reading
 from twinseal.errors import AuditError
 from twinseal.files import sync_folder, write_new, write_whole
 
@@ -69,15 +70,11 @@ def open_regular(path: Path) -> BinaryIO | None:
         AuditError: It is something else.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # NONBLOCK: a fifo must not hang us
+        return reading.open_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise AuditError(f"{path}: expected a file of the audit log, got none ({error.strerror})") from error
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # of the open file, not of its name
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    raise AuditError(f"{path}: expected a regular file, got something else")
+        raise AuditError(f"{path}: expected a regular file of the audit log, got none ({error.strerror})") from error
 
 
 def replace_file(path: Path, data: bytes) -> None:

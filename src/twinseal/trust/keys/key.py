@@ -31,6 +31,7 @@ from securesystemslib.signer import Signature, Signer, SSlibKey
 from twinseal.digests import sha256
 from twinseal.errors import KeyAccessError, SignatureError, suggest
 from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.keys import key_files, passphrases, tokens
 from twinseal.trust.keys.key_files import MAX_PEM_BYTES
 from twinseal.trust.keys.passphrases import environment_name
@@ -285,8 +286,7 @@ def read_public_key(path: Path) -> Key:
         SignatureError: As `public_key`.
     """
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_PEM_BYTES + 1)
+        data = read_regular(path, MAX_PEM_BYTES)
     except OSError as error:
         raise KeyAccessError(f"{path}: expected a public key, got none ({error.strerror})", remedy=_HOLDERS) from error
     with suggest(_HOLDERS):

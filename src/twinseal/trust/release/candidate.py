@@ -29,6 +29,7 @@ from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError
 from twinseal.evidence import TEST_RESULT, Statement, Subject, outcome
 from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
+from twinseal.reading import read_regular
 from twinseal.trust.release.oms import MAX_BUNDLE_BYTES, verify_directory
 from twinseal.trust.release.release import MODEL, SIGNATURE, Release
 from twinseal.trust.root.anchor import Anchor
@@ -210,8 +211,7 @@ def _model_subjects(files: tuple[FileRecord, ...]) -> tuple[Subject, ...]:
 
 def _verify_model_signature(directory: Path, anchor: Anchor, files: tuple[FileRecord, ...]) -> None:
     try:
-        with (directory / SIGNATURE).open("rb") as stream:
-            bundle = stream.read(MAX_BUNDLE_BYTES + 1)
+        bundle = read_regular(directory / SIGNATURE, MAX_BUNDLE_BYTES)
     except FileNotFoundError as error:
         raise DigestMismatchError(f"{SIGNATURE}: expected the builder's signature of the model, got none") from error
     verify_directory(directory / MODEL, bundle, anchor.roles["builder"], relative_names(files, MODEL.rstrip("/")))

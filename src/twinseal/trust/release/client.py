@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -52,6 +51,7 @@ from twinseal.errors import (
     TwinsealError,
 )
 from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.release.model_role import check_expiry, count_approvals, parse_role
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release, target_path
 from twinseal.trust.root.anchor import Anchor, anchor_chain
@@ -60,6 +60,7 @@ from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
 log = structlog.get_logger(__name__)
 
 METADATA, TARGETS = "metadata/", "targets/"
+MAX_CACHED_BYTES = 8 << 20  # far above each of python-tuf's own limits
 ROOTS = "root_history"  # where python-tuf keeps <version>.root.json
 _SIGNED_BY = re.compile(r"was signed by (\d+)/(\d+) keys")
 
@@ -110,7 +111,7 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
         )
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
         scratch = Path(folder, "metadata")
-        shutil.copytree(metadata_dir, scratch) if metadata_dir.exists() else scratch.mkdir()
+        _copy_cache(metadata_dir, scratch)
         try:
             release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
         except TwinsealError as error:
@@ -158,6 +159,28 @@ def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: 
     return release
 
 
+def _copy_cache(metadata_dir: Path, scratch: Path) -> None:
+    """Copy the cache to a new folder. A link or a fifo in it is refused: python-tuf would follow the one and wait."""
+    scratch.mkdir()
+    for path in sorted(metadata_dir.rglob("*.json")):
+        try:
+            data = read_regular(path, MAX_CACHED_BYTES)
+        except OSError as error:
+            raise DigestMismatchError(
+                f"{path}: expected metadata that this twin wrote, got none ({error.strerror})",
+                remedy=f"Somebody put it there. Find out who; then: rm {path}",
+            ) from error
+        copy = scratch / path.relative_to(metadata_dir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(data)
+
+
+def _read_or_none(path: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return read_regular(path, MAX_CACHED_BYTES)
+    return None
+
+
 def _store_metadata(scratch: Path, metadata_dir: Path) -> None:
     """Copy verified metadata into the cache, each file whole. An interruption leaves a mix of accepted files."""
     metadata_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -165,10 +188,9 @@ def _store_metadata(scratch: Path, metadata_dir: Path) -> None:
         target = metadata_dir / path.relative_to(scratch)
         if path.is_symlink():  # root.json: python-tuf starts from the anchor, not from it
             continue
-        if (
-            not target.exists() or target.read_bytes() != path.read_bytes()
-        ):  # a refresh that learns nothing writes nothing
-            write_whole(target, path.read_bytes(), mode=0o600)
+        data = read_regular(path, MAX_CACHED_BYTES)
+        if _read_or_none(target) != data:  # a refresh that learns nothing writes nothing
+            write_whole(target, data, mode=0o600)
 
 
 def _store_roots(anchor: Anchor, scratch: Path, metadata_dir: Path) -> None:
@@ -239,13 +261,12 @@ def _download(updater: Updater, info: Any) -> bytes:
     if info.length > MAX_RELEASE_BYTES:
         raise DigestMismatchError(f"{info.path}: expected at most {MAX_RELEASE_BYTES} bytes, got {info.length}")
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
-        return Path(updater.download_target(info, str(Path(folder, "release.json")))).read_bytes()
+        return read_regular(Path(updater.download_target(info, str(Path(folder, "release.json")))), MAX_RELEASE_BYTES)
 
 
 def _read_cached(metadata_dir: Path, name: str) -> bytes:
     try:
-        with (metadata_dir / f"{name}.json").open("rb") as stream:
-            return stream.read(MAX_METADATA_BYTES + 1)
+        return read_regular(metadata_dir / f"{name}.json", MAX_METADATA_BYTES)
     except OSError as error:
         # The targets key can list a target itself, or delegate elsewhere: then the role was never loaded.
         raise SignatureError(f"role {name}: expected metadata signed by its own role, got none") from error

@@ -30,6 +30,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 
 from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.keys.key import KeySigner, fingerprints
 from twinseal.trust.release.model_role import (
     ApprovalCount,
@@ -295,8 +296,7 @@ def _read(home: Home, name: str) -> bytes:
 
 def _read_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_METADATA_BYTES + 1)
+        return read_regular(path, MAX_METADATA_BYTES)
     except OSError as error:
         raise RootError(
             f"{path}: expected the repository of record, got none ({error.strerror})",

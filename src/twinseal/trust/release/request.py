@@ -7,7 +7,9 @@ from pathlib import Path
 
 from twinseal.errors import SignatureError
 from twinseal.files import write_whole
-from twinseal.trust.release.release import Release
+from twinseal.reading import read_regular, require_folder
+from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release
+from twinseal.trust.root.metadata import MAX_METADATA_BYTES
 
 RELEASE_FILE, ROLE_FILE = "release.json", "role.json"
 
@@ -38,7 +40,9 @@ class Request:
             EvidenceError: It is malformed.
         """
         try:
-            release, role = (directory / RELEASE_FILE).read_bytes(), (directory / ROLE_FILE).read_bytes()
+            require_folder(directory)
+            release = read_regular(directory / RELEASE_FILE, MAX_RELEASE_BYTES)
+            role = read_regular(directory / ROLE_FILE, MAX_METADATA_BYTES)
         except OSError as error:
             raise SignatureError(
                 f"{directory}: expected a release that waits for approval, got none ({error.strerror})",

@@ -25,6 +25,7 @@ from tuf.api.metadata import Root  # type: ignore[attr-defined]  # tuf re-export
 from twinseal.digests import sha256
 from twinseal.errors import EvidenceError, ExpiredError, RootError, SignatureError
 from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES, check_root, parse, signed_bytes
 from twinseal.trust.root.pins import FIELD, OPTIONAL, Pins, Requirement, RoleKeys
 from twinseal.trust.root.roles import TUF_ROLES
@@ -131,8 +132,7 @@ class Anchor:
             RootError: It is absent, or none.
         """
         try:
-            with (directory / ROOT).open("rb") as stream:
-                root = stream.read(MAX_METADATA_BYTES + 1)  # one more, so that too long is seen as such
+            root = read_regular(directory / ROOT, MAX_METADATA_BYTES)
         except OSError as error:
             where = f"Name the folder that has it: --anchor {directory.parent}. " if directory.name == ROOT else ""
             raise RootError(
@@ -191,8 +191,7 @@ def anchor_chain(anchor: Anchor, directory: Path) -> tuple[Anchor, ...]:
     while True:
         path = directory / f"{found[-1].version + 1}.root.json"
         try:
-            with path.open("rb") as stream:
-                found.append(verified_successor(found[-1], stream.read(MAX_METADATA_BYTES + 1)))
+            found.append(verified_successor(found[-1], read_regular(path, MAX_METADATA_BYTES)))
         except FileNotFoundError:
             return tuple(found)
         except RootError as error:

@@ -12,6 +12,7 @@ import structlog
 from twinseal.errors import EvidenceError, SignatureError, suggest
 from twinseal.evidence import Statement
 from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.home import Home
@@ -50,8 +51,7 @@ def read_attestation(path: Path, stage: str, anchor: Anchor) -> Statement:
         EvidenceError: What is signed is no statement of the type that `stage` makes.
     """
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_ENVELOPE_BYTES + 1)
+        data = read_regular(path, MAX_ENVELOPE_BYTES)
     except OSError as error:
         raise SignatureError(
             f"{path}: expected the signed record of {stage}, got none ({error.strerror})",

@@ -1,0 +1,242 @@
+"""Tables from outside: CSV and Parquet, refused before they take more memory than a table of telemetry can need.
+
+A file says how much it stands for, and a compressed one can stand for a million times its own size. So every bound is
+checked on what the file says before it is decoded, and what it says is what the decoder obeys:
+
+    file             at most MAX_FILE_BYTES
+    cells            rows × columns, at most MAX_CELLS; at most MAX_COLUMNS columns with names of at most MAX_NAME
+    CSV              a line has at most MAX_LINE_BYTES, a record goes over at most MAX_LINES lines
+    Parquet footer   at most MAX_FOOTER_BYTES, before it is parsed
+    Parquet types    numbers, booleans and text; no lists, maps, structs, extensions
+    Parquet pages    at most MAX_DECODED_BYTES in all, by `parquet_pages`
+    text             each value is kept once; all rows together at most MAX_TEXT_BYTES, before they are written out
+
+    >>> check_csv(io.BytesIO(b"unit,cycle" + b"0" * 70000), "a.csv")
+    Traceback (most recent call last):
+    twinseal.errors.DataError: a.csv, line 1: expected at most 65536 bytes in a line, got more
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twinseal.errors import DataError
+from twinseal.telemetry.parquet_pages import decoded_bytes
+
+MAX_FILE_BYTES = 1 << 30
+MAX_CELLS = 50_000_000  # 400 MB of numbers
+MAX_COLUMNS = 2048  # a contract has 512 channels at most
+MAX_NAME = 256
+MAX_LINE_BYTES, MAX_LINES = 64 << 10, 1000
+MAX_FOOTER_BYTES = 1 << 20
+MAX_DECODED_BYTES = 512 << 20
+MAX_TEXT_BYTES = 256 << 20
+_MAGIC = b"PAR1"
+
+
+def read_parquet(stream: BinaryIO, where: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The table in a Parquet file; without pandas' own metadata.
+
+    Args:
+        stream: The file, which can be searched.
+        where: Its name, for the message.
+        columns: Which columns, in this order; all, if None. They exist.
+
+    Raises:
+        DataError: It is none, or stands for more than the bounds allow.
+    """
+    try:
+        return _read_parquet(stream, where, columns)
+    except DataError:
+        raise
+    except Exception as error:
+        # Of broken bytes pyarrow makes OSError, KeyError, TypeError and more, by the byte that is broken.
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{where}: expected Parquet, got something else ({reason})") from error
+
+
+def parquet_names(stream: BinaryIO, where: str) -> list[str]:
+    """The names of the columns of a Parquet file.
+
+    Raises:
+        DataError: As `read_parquet`.
+    """
+    try:
+        return [str(name) for name in _open_parquet(stream, where).schema_arrow.names]
+    except DataError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{where}: expected Parquet, got something else ({reason})") from error
+
+
+def check_csv(stream: BinaryIO, where: str, *, separators: bytes = b",") -> None:
+    """Refuse a CSV file, before it is parsed, that no table of telemetry is like.
+
+    Args:
+        stream: The file, from its beginning.
+        where: Its name, for the message.
+        separators: Each of them stands between two cells.
+
+    Raises:
+        DataError: A line or a record is too long, or there are too many cells.
+    """
+    cells, quoted = 0, False
+    for line in csv_lines(stream, where):
+        found = sum(map(line.count, separators)) + 1
+        cells, quoted = cells + found, quoted or b'"' in line
+        if found > MAX_COLUMNS or cells > MAX_CELLS:
+            raise DataError(f"{where}: expected at most {MAX_COLUMNS} cells in a line and {MAX_CELLS} in all, got more")
+    if quoted:  # then a cell can go over many lines
+        stream.seek(0)
+        _check_records(stream, where)
+
+
+def csv_lines(stream: BinaryIO, where: str) -> Iterator[bytes]:
+    """The lines of a file, each of at most MAX_LINE_BYTES, their ends included.
+
+    Raises:
+        DataError: One is longer; or all together have more than MAX_FILE_BYTES.
+    """
+    total = 0
+    for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), 1):
+        total += len(line)
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(f"{where}, line {number}: expected at most {MAX_LINE_BYTES} bytes in a line, got more")
+        if total > MAX_FILE_BYTES:
+            raise DataError(f"{where}: expected at most {MAX_FILE_BYTES} bytes, got more")
+        yield line
+
+
+def csv_records(lines: Iterator[str], where: str) -> Iterator[list[str]]:
+    """The records of CSV, each from at most MAX_LINES lines.
+
+    Raises:
+        DataError: One goes over more.
+        csv.Error: A cell has more than 131,072 characters, or a quote stands where none may.
+    """
+    taken = 0
+
+    def count() -> Iterator[str]:
+        nonlocal taken
+        for line in lines:
+            taken += 1
+            if taken > MAX_LINES:
+                raise DataError(f"{where}: expected a record on at most {MAX_LINES} lines, got more: a quote is open")
+            yield line
+
+    for record in csv.reader(count(), strict=True):
+        taken = 0
+        yield record
+
+
+def _check_records(stream: BinaryIO, where: str) -> None:
+    lines = (line.decode("utf-8", "replace") for line in csv_lines(stream, where))
+    try:
+        for _ in csv_records(lines, where):
+            pass
+    except csv.Error as error:
+        raise DataError(f"{where}: expected CSV, got something else ({error})") from error
+
+
+def _read_parquet(stream: BinaryIO, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    file = _open_parquet(stream, where)
+    names = list(file.schema_arrow.names if columns is None else columns)
+    indices = [_column_index(file, name, where) for name in names]
+    _check_pages(stream, file.metadata, indices, where)
+    text = [name for name in names if _is_text(file.schema_arrow.field(name).type)]
+    # As a dictionary, a text that is repeated in every row takes memory once.
+    file = _open_parquet(stream, where, read_dictionary=text)
+    table = file.read(columns=names, use_threads=False, use_pandas_metadata=False)
+    for name in text:
+        _check_text(table.column(name), f"{where}: {name}")
+    plain = {name: _as_text(table.column(name)) if name in text else table.column(name) for name in names}
+    frame: pd.DataFrame = pa.table(plain).to_pandas(ignore_metadata=True)
+    return frame
+
+
+def _open_parquet(stream: BinaryIO, where: str, **options: Any) -> pq.ParquetFile:
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - 8))
+    tail = stream.read(8)
+    footer = int.from_bytes(tail[:4], "little")
+    if size > MAX_FILE_BYTES or tail[4:] != _MAGIC or footer > min(MAX_FOOTER_BYTES, size):
+        raise DataError(
+            f"{where}: expected Parquet of at most {MAX_FILE_BYTES} bytes with at most {MAX_FOOTER_BYTES} of metadata, "
+            f"got something else ({size} bytes, end {tail[4:]!r})"
+        )
+    stream.seek(0)
+    limits = {"thrift_string_size_limit": MAX_FOOTER_BYTES, "thrift_container_size_limit": MAX_FOOTER_BYTES}
+    file = pq.ParquetFile(stream, **limits, **options)
+    about = file.metadata
+    names = file.schema_arrow.names
+    if about.num_columns > MAX_COLUMNS or any(len(name) > MAX_NAME for name in names):
+        raise DataError(
+            f"{where}: expected at most {MAX_COLUMNS} columns with names of at most {MAX_NAME} characters, got more"
+        )
+    return file
+
+
+def _column_index(file: pq.ParquetFile, name: str, where: str) -> int:
+    """Where a column is among those that are stored; refused unless it is a flat one of numbers or text."""
+    kind = file.schema_arrow.field(name).type
+    found = [i for i in range(file.metadata.num_columns) if file.schema.column(i).path == name]
+    if not (_is_text(kind) or _is_number(kind)) or len(found) != 1 or file.schema.column(found[0]).max_repetition_level:
+        raise DataError(f"{where}: {name[:60]}: expected a column of numbers, booleans or text, got {str(kind)[:80]}")
+    return found[0]
+
+
+def _check_pages(stream: BinaryIO, about: Any, indices: list[int], where: str) -> None:
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows != about.num_rows or any(group.num_rows < 0 for group in groups):
+        raise DataError(f"{where}: expected {about.num_rows} rows as its metadata says, got {rows}")
+    if rows * len(indices) > MAX_CELLS:
+        raise DataError(f"{where}: expected at most {MAX_CELLS} readings, got {rows} rows of {len(indices)} columns")
+    left = MAX_DECODED_BYTES
+    for group in groups:
+        for index in indices:
+            column = group.column(index)
+            if column.num_values != group.num_rows:
+                raise DataError(f"{where}: expected a value or a gap for each row, got {column.num_values} values")
+            try:
+                left -= decoded_bytes(stream, column, left)
+            except ValueError as error:
+                raise DataError(
+                    f"{where}: expected columns of at most {MAX_DECODED_BYTES} bytes in all, got others ({error})",
+                    remedy="Write the table anew, in plain Parquet: pandas.DataFrame.to_parquet",
+                ) from error
+
+
+def _check_text(column: Any, where: str) -> None:
+    """Refuse a text column whose rows together are longer than MAX_TEXT_BYTES when each is written out."""
+    total = 0
+    for chunk in column.chunks:
+        lengths = pc.binary_length(chunk.dictionary) if pa.types.is_dictionary(chunk.type) else pc.binary_length(chunk)
+        if pa.types.is_dictionary(chunk.type):
+            lengths = lengths.cast(pa.int64()).take(chunk.indices)
+        total += pc.sum(lengths.cast(pa.int64())).as_py() or 0
+    if total > MAX_TEXT_BYTES:
+        raise DataError(f"{where}: expected text of at most {MAX_TEXT_BYTES} bytes in all rows, got {total}")
+
+
+def _as_text(column: Any) -> Any:
+    return column.cast(pa.string())
+
+
+def _is_text(kind: Any) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
+
+
+def _is_number(kind: Any) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    return any(test(kind) for test in tests)
