@@ -90,7 +90,7 @@ def describe_installed(state: State, release: Release) -> str:
     """
     try:
         admitted = recall_log(state, release.model).admitted
-    except AuditError as error:
+    except (AuditError, OSError) as error:
         return f"the twin's audit log is not sound: {error}"
     if admitted <= release.version:
         return ""
