@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
 from twinseal.prognostics.finite_answers import require_finite_answers
 from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.normaliser import BASELINE_CYCLES, Normaliser
+from twinseal.telemetry.contract import Contract
 
 Files = dict[str, bytes]
 
@@ -184,6 +187,39 @@ def test_it_is_fast_and_takes_little_memory(tmp_path: Path) -> None:
     for _ in range(5):
         require_finite_answers(model)
     assert time.process_time() - start < 5 * 0.05
+
+
+@pytest.mark.attack(6)
+@pytest.mark.timeout(60)
+def test_a_model_of_very_large_windows_takes_bounded_memory() -> None:
+    """A model names the largest window, many channels and many regimes, to exhaust the memory of whoever asks it."""
+    channel = {"unit": "1", "minimum": 0.0, "maximum": 10.0, "max_change_per_cycle": 1.0}
+    names = [f"s{at}" for at in range(400)]
+    points = [[float(at)] for at in range(100)]
+    limits = contract(MODEL).to_dict() | {
+        "settings": {"speed": channel | {"used": False, "maximum": 100.0}},
+        "sensors": dict.fromkeys(names, channel),
+        "order": ["speed", *names],
+        "regimes": {"settings": ["speed"], "within": [0.1], "points": points},
+    }
+    config = NetworkConfig.for_window(channels=400, window=10_000, hidden=(1,), rul_cap_cycles=100.0)
+    ones = np.ones((100, 400))
+    model = Model(
+        Networks(Architecture(plain=EnsembleConfig(members=(config,)))),
+        Contract.from_dict(limits),
+        Normaliser(5 * ones, 2 * ones, np.array(points), np.array([0.1])),
+        "robust",
+        guard_without_calibration(400),
+        {"plain": build_model().intervals["plain"]},
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    try:
+        require_finite_answers(model)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10  # KiB
 
 
 @pytest.mark.attack("P")

@@ -16,6 +16,9 @@ Deterministic. One pass over the weights, in pieces, so that large ones stay map
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from twinseal.prognostics.checkpoint import Model
 
 LARGEST = 1e38  # float32 ends at 3.4e38; the rest is for rounding
-MAX_ASKED = 64  # regimes
+MAX_ASKED, MAX_READINGS = 64, 1 << 24  # regimes, and readings of all windows together; the proof is about all
+AT_ONCE = 1 << 20  # readings
 _PIECE = 1 << 18  # weights at once; they stay in a core's own cache
 
 
@@ -98,26 +102,34 @@ def _check_guard(model: Model, sizes: F64) -> None:
 
 
 def _ask(model: Model) -> None:
-    contract, normaliser = model.contract, model.normaliser
-    limits = [contract.all_channels[name] for name in model.channels]
-    low, high = (np.array([getattr(limit, end) for limit in limits]) for end in ("minimum", "maximum"))
-    stairs = np.arange(model.window)[:, None] % 2 == 0
-    kinds = [np.broadcast_to(row, (model.window, len(low))) for row in (low, high, low / 2 + high / 2)]
-    kinds.append(np.where(stairs, low, high))
-    rows = np.stack(kinds)  # (4, L, C)
-    points = range(min(len(normaliser.mean), MAX_ASKED))
-    known = np.concatenate([(rows - normaliser.mean[k]) / normaliser.std[k] for k in points])  # (N, L, C) σ
-    windows = torch.from_numpy(known.astype(np.float32))
-    for mode, ensemble in model.networks.modes().items():
-        ages = torch.full((len(windows), 1), float(ensemble.config.oldest_cycles))
-        answers = ensemble(windows, torch.cat([ages, windows[:, -1]], dim=1)).double().numpy()
-        _check(answers, f"the answer of {mode}")
-        with np.errstate(all="raise"):
+    for windows in _windows(model):
+        for mode, ensemble in model.networks.modes().items():
+            ages = torch.full((len(windows), 1), float(ensemble.config.oldest_cycles))
+            answers = ensemble(windows, torch.cat([ages, windows[:, -1]], dim=1)).double().numpy()
+            _check(answers, f"the answer of {mode}")
             try:
-                ends = model.intervals[mode].of(answers, model.guard.widen)
+                with np.errstate(all="raise"):
+                    ends = model.intervals[mode].of(answers, model.guard.widen)
             except FloatingPointError as error:
                 raise _refusal(f"the intervals of {mode}") from error
-        _check(np.concatenate(ends), f"the intervals of {mode}")
+            _check(np.concatenate(ends), f"the intervals of {mode}")
+
+
+def _windows(model: Model) -> Iterator[Tensor]:
+    """What the networks are asked about, (N, L, C) float32 at a time: few windows where they are large."""
+    normaliser, limits = model.normaliser, [model.contract.all_channels[name] for name in model.channels]
+    low, high = (np.array([getattr(limit, end) for limit in limits]) for end in ("minimum", "maximum"))
+    kinds = [(low, low), (high, high), (low / 2 + high / 2,) * 2, (low, high)]  # rows that take turns
+    shape = (model.window, len(low))
+    most = max(len(kinds), min(len(kinds) * MAX_ASKED, MAX_READINGS // math.prod(shape)))
+    at_once = max(1, AT_ONCE // math.prod(shape))
+    wanted = itertools.islice(itertools.product(range(len(normaliser.mean)), kinds), most)
+    while batch := list(itertools.islice(wanted, at_once)):
+        windows = np.empty((len(batch), *shape), dtype=np.float32)
+        for window, (regime, rows) in zip(windows, batch, strict=True):
+            for turn, row in enumerate(rows):
+                window[turn::2] = (row - normaliser.mean[regime]) / normaliser.std[regime]
+        yield torch.from_numpy(windows)
 
 
 def _check(values: F64, where: str) -> None:
