@@ -10,11 +10,13 @@ import select
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ from twinseal.trust.release import approval, repository
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
+from twinseal.twin.byte_sources import DirectorySource
+from twinseal.twin.pull import pull
+from twinseal.twin.state import State
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(Path(sys.executable).parent / "twinseal")
@@ -346,6 +351,41 @@ def test_without_a_model_the_refusal_has_the_command_that_fetches_one(deployment
     assert f"--model {MODEL}" in errors
 
 
+def test_a_clock_that_was_ahead_is_corrected_by_a_person(
+    deployment: Deployment, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, day = str(deployment.mirror), timedelta(days=1)
+    assert 0 == cli(*PULL, mirror)[0]
+    pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, Path("twin"), datetime.now(UTC) + 10 * day)
+    code, printed, errors = cli(*PULL, mirror)
+    assert (1, True) == (code, "run the same command with --clock-is-right" in " ".join(errors.split()))
+    for answer in ("", "n\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        code, _, errors = cli(*PULL, mirror, "--clock-is-right")
+        assert (2, True) == (code, "nothing was changed" in " ".join(errors.split()))
+        assert "set this machine's, then run the same command" in " ".join(errors.split())
+    assert 1 == cli(*PULL, mirror)[0]
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    code, printed, errors = cli(*PULL, mirror, "--clock-is-right", "--json")
+    assert (0, "current", True) == (code, json.loads(printed)["result"], "is no longer remembered" in errors)
+    assert 0 == cli(*PULL, mirror, "--clock-is-right")[0], "there is nothing to confirm"
+    assert 0 == cli(*PULL, mirror)[0]
+
+
+def test_a_long_time_without_a_pull_is_said_since_the_clock_may_be_ahead(deployment: Deployment, cli: Cli) -> None:
+    past = deployments.NOW
+    pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, Path("twin"), past)
+    state = State(Path("twin"))
+    seen = state.last_seen(MODEL)
+    assert seen is not None
+    state.remember(replace(seen, time=past - timedelta(days=10)))
+    shutil.rmtree("twin/log")
+    code, printed, errors = cli(*PULL, str(deployment.mirror), "--json")
+    assert (0, "current") == (code, json.loads(printed)["result"])
+    assert "by this machine's clock, the last pull was 10 days ago" in " ".join(errors.split())
+    assert "" == cli(*PULL, str(deployment.mirror), "--json")[2]
+
+
 def rows(unit: str, *cycles: int, **more: float) -> list[dict[str, Any]]:
     return [{"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more for cycle in cycles]
 
@@ -436,16 +476,15 @@ def test_ctrl_c_at_a_question_is_an_interruption(home: Home, command: str) -> No
 
 
 def test_ctrl_c_while_a_command_works_is_an_interruption(home: Home) -> None:
-    """It waits for a checkpoint that does not come."""
-    process = subprocess.Popen(
-        [PROGRAM, "audit", "verify", "--against", "/dev/stdin"],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    """It waits for a registry that takes the connection and does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        words = ["pull", "--from", address, "--model", "pump-rul", "--anchor", str(home.anchor_dir), "--state", "twin"]
+        process = subprocess.Popen([PROGRAM, *words], stderr=subprocess.PIPE, text=True)
+        silent.settimeout(60)
+        silent.accept()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
     assert (130, True) == (process.returncode, "interrupted: nothing was half-written" in errors), errors
 
 

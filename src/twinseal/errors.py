@@ -14,7 +14,8 @@
     │  ├─ SignatureError       a signature is missing, malformed, or by another key
     │  ├─ ThresholdError       fewer signers than the role requires
     │  └─ AuditError           the audit log cannot be written, or is not what its key signed
-    └─ RegistryError      MLflow could not be reached, or gave an invalid answer
+    ├─ RegistryError      MLflow could not be reached, or gave an invalid answer
+    └─ BusyError          another process does the same here, at the same time    (nobody; run it again)
 
 A message says what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
 programmer stays ValueError or TypeError. Errors of a library do not leave the module that wraps it.
@@ -126,3 +127,7 @@ class AuditError(TrustError):
 
 class RegistryError(TwinsealError):
     """MLflow could not be reached, refused, or gave an invalid answer."""
+
+
+class BusyError(TwinsealError):
+    """Another process does the same in the same folder now; nothing was done."""

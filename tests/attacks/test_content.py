@@ -178,6 +178,23 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "a window of 10¹² cycles": (CONFIG, _json(lambda c: _member(c).update(window=10**12)), "a window of"),
     "weights NaN": (WEIGHTS, _first_weight(float("nan")), "layers.0.weight: expected finite weights"),
     "weights infinite": (WEIGHTS, _first_weight(float("-inf")), "layers.0.weight: expected finite weights"),
+    "a weight of 3e38": (
+        WEIGHTS,
+        _first_weight(3e38),
+        "finite numbers as answers .*network 1 of plain, layer 1",
+    ),
+    "a scale of 1e-300": (CONFIG, _replaced("2.0", "1e-300"), "expected finite numbers as answers .*the normaliser"),
+    "a guard of 1e200": (
+        GUARD,
+        _json(lambda g: [row.__setitem__(at, 1e200) for at, row in enumerate(g["precision"])]),
+        "expected finite numbers as answers .*the guard's disagreement",
+    ),
+    "wear of 1e300": (GUARD, _json(lambda g: g["wear"].__setitem__(0, 1e300)), "finite numbers .*the guard's wear"),
+    "a contract without ends": (
+        CONTRACT,
+        _json(lambda c: c["sensors"]["flow"].update(minimum=-1e300, maximum=1e300)),
+        "expected finite numbers as answers .*the normaliser",
+    ),
     "weights of another shape": (
         WEIGHTS,
         _header(lambda h: h[NETWORK + "layers.0.weight"]["shape"].reverse()),
@@ -224,7 +241,7 @@ DECEITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 @pytest.mark.attack(6)
 @pytest.mark.parametrize("kind", DECEITS)
 def test_wrong_content_that_all_signed(field: Field, kind: str) -> None:
-    """Builder, assessor and reviewers sign unknown keys, NaN, 1e400, wrong shapes or trailing bytes."""
+    """Builder, assessor and reviewers sign unknown keys, NaN, weights of 3e38, wrong shapes or trailing bytes."""
     assert 2 == field.accepts()
     name, change, message = DECEITS[kind]
     path = field.bundle / "model" / name

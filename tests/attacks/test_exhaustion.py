@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import time
 import tracemalloc
@@ -17,7 +19,8 @@ from tests.attacks.field import UNTIL, Field
 from tests.attacks.forge import canonical, deceive, edited, judge, payload_of, release_of, sign_statement
 from tests.simulator import Behaviour
 from tests.twin.deployment import MODEL
-from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError, SignatureError, TwinsealError
+from twinseal.errors import BusyError, DigestMismatchError, EvidenceError, RegistryError, SignatureError, TwinsealError
+from twinseal.twin.byte_sources import RestSource
 
 ANSWER, STAMP, RELEASE, WEIGHTS = "registered-models/get", "timestamp.json", "release.json", "model.safetensors"
 ASKED = (ANSWER, STAMP, WEIGHTS)
@@ -143,6 +146,47 @@ def test_slow_retrieval(field: Field, misdeed: Behaviour, asked: str) -> None:
             field.refuses_any((RegistryError,), "expected everything within 1 s, got less", source=source())
         registry.misbehave = {}
         assert 2 == field.pull(source=source()).model.release.version
+
+
+@pytest.mark.attack(1, 3)
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("asked", [ANSWER, STAMP, RELEASE, WEIGHTS])
+def test_a_slow_registry_delays_no_start(field: Field, asked: str) -> None:
+    """Slow retrieval while the twin is started again, and while a second pull runs; then the slow pull is killed."""
+    before = field.installed()
+    with field.over_http(deadline_s=60.0) as (registry, source):
+        registry.misbehave = {asked: simulator.trickle_headers}
+        with pulling(field, registry.url) as process:
+            while not any(asked in path for path in registry.asked):
+                time.sleep(0.01)
+            with bounds(seconds=2):
+                assert before == field.installed()
+            with bounds(seconds=2), pytest.raises(BusyError) as refusal:
+                field.pull(source=source())
+            assert f"got one that is running (process {process}, since 2026-03-01T13:00:00Z)" in str(refusal.value)
+            assert refusal.value.remedy.endswith(f"kill {process}")
+            with bounds(seconds=2):
+                assert before == field.installed()
+        assert before == field.installed(), "the slow pull was killed"
+        registry.misbehave = {}
+        assert 2 == field.pull(source=source()).model.release.version
+        assert not (field.twin / "incoming").exists()
+
+
+@contextmanager
+def pulling(field: Field, url: str) -> Iterator[int]:
+    """A process that pulls; killed at the end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            field.pull(source=RestSource(url, MODEL, deadline_s=60.0))
+        finally:
+            os._exit(99)
+    try:
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        assert -signal.SIGKILL == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "it had not ended by itself"
 
 
 @pytest.mark.attack(1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -21,7 +22,15 @@ from numpy.typing import NDArray
 from tests.twin import deployment as deployments
 from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, Deployment, contract
 from twinseal.digests import sha256
-from twinseal.errors import AuditError, DataError, EvidenceError, KeyAccessError, SignatureError, TrustError
+from twinseal.errors import (
+    AuditError,
+    BusyError,
+    DataError,
+    EvidenceError,
+    KeyAccessError,
+    SignatureError,
+    TrustError,
+)
 from twinseal.prognostics.normaliser import BASELINE_CYCLES
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
@@ -146,6 +155,7 @@ def test_the_same_again_is_the_same_bytes(plant: Plant, tmp_path: Path) -> None:
     before = plant.file().read_bytes()
     plant.file().unlink()
     (plant.twin / "commissioned.json").unlink()
+    shutil.rmtree(plant.twin / "log")  # else the twin remembers it
     plant.commission()
     assert before == plant.file().read_bytes()
 
@@ -295,6 +305,47 @@ def test_killed_between_any_two_writes_the_unit_has_a_whole_record_or_none(
         assert ["pump-1"] == [item.unit for item in found.refused]
     commissioned.commission(healthy(2), replacing=True)
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
+
+
+@pytest.mark.attack(8)
+def test_a_token_that_signs_slowly_delays_no_start(commissioned: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commissioner's token takes long to sign, while the twin is started and another commissioner begins."""
+    key = commissioned.key("emil")
+    signs, waited = type(key).sign, []
+
+    def sign_slowly(self: Any, payload: bytes) -> Any:
+        with (commissioned.twin / "lock").open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has it, not even to read
+        assert {"pump-1", "pump-9"} == set(commissioned.baselines())
+        with pytest.raises(BusyError, match=f"twinseal commission .* got one that is running .process {os.getpid()}"):
+            commissioned.commission(healthy(5), "pump-5", holder="flora")
+        waited.append(True)
+        return signs(self, payload)
+
+    monkeypatch.setattr(type(key), "sign", sign_slowly)
+    commissioned.commission(healthy(4), "pump-4", signer=key)
+    assert [True] == waited
+    monkeypatch.undo()
+    assert {"pump-1", "pump-4", "pump-9"} == set(commissioned.baselines())
+
+
+@pytest.mark.attack(8)
+def test_a_key_is_revoked_while_it_signs(commissioned: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stolen commissioner key signs slowly; the twin pulls the root that revokes it before it has ended."""
+    key, deployment = commissioned.key("emil"), commissioned.deployment
+    signs = type(key).sign
+    ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
+    deployment.update_mirror()
+    deployment.publish(2, now=LATER)
+
+    def sign_slowly(self: Any, payload: bytes) -> Any:
+        commissioned.pull()
+        return signs(self, payload)
+
+    with monkeypatch.context() as patched, pytest.raises(SignatureError, match="emil"):
+        patched.setattr(type(key), "sign", sign_slowly)
+        commissioned.commission(healthy(4), "pump-4", signer=key)
+    assert not commissioned.file("pump-4").exists()
 
 
 # Who may sign
@@ -468,7 +519,42 @@ def test_an_old_record_is_put_back_after_a_newer_one(commissioned: Plant) -> Non
     np.testing.assert_array_equal(healthy(2), commissioned.baselines()["pump-1"])
 
 
-def test_a_record_that_was_carried_here_is_remembered(plant: Plant, tmp_path: Path) -> None:
+REMOVED = pytest.mark.parametrize("removed", [True, False], ids=["removed", "an older one is put back"])
+
+
+@pytest.mark.attack(8)
+@REMOVED
+def test_the_memory_is_removed_or_put_back_with_an_old_record(removed: bool, commissioned: Plant) -> None:
+    """`commissioned.json` is removed or replaced by an older one, and an old baseline record is put back."""
+    memory = commissioned.twin / "commissioned.json"
+    old, old_memory = commissioned.file().read_bytes(), memory.read_bytes()
+    commissioned.commission(healthy(2), replacing=True)
+    commissioned.file().write_bytes(old)
+    memory.unlink() if removed else memory.write_bytes(old_memory)
+    commissioned.refuses("expected a baseline record of version >= 2, as seen before, got 1")
+    shutil.rmtree(commissioned.folder)
+    memory.unlink(missing_ok=True)
+    assert ["pump-1", "pump-9"] == sorted(item.unit for item in commissioned.baselines().refused), "both are missed"
+
+
+@pytest.mark.attack(8)
+def test_the_cache_is_deleted_where_the_log_alone_knows_the_newest_root(commissioned: Plant) -> None:
+    """The TUF cache is deleted after a revocation that no new release followed, to make the revoked key valid again."""
+    deployment = commissioned.deployment
+    ceremony.revoke(deployment.home, deployment.roles, "emil", LATER)
+    deployment.update_mirror()
+    commissioned.verified = commissioned.pull()
+    assert ["pump-1", "pump-9"] == sorted(item.unit for item in commissioned.baselines().refused)
+    shutil.rmtree(commissioned.twin / "tuf")
+    found = commissioned.baselines()
+    assert ({}, ["every unit"]) == (dict(found), [item.unit for item in found.refused])
+    assert "root: expected version >= 2, as this twin's log has it, got 1" in found.refused[0].reason
+    commissioned.pull()
+    assert ["pump-1", "pump-9"] == sorted(item.unit for item in commissioned.baselines().refused)
+
+
+@REMOVED
+def test_a_record_that_was_carried_here_is_remembered(removed: bool, plant: Plant, tmp_path: Path) -> None:
     """Commissioned on a laptop with a state of its own, carried to the twin, and the older one put back later."""
     laptop = shutil.copytree(plant.twin, tmp_path / "laptop")
     twin, plant.twin, plant.folder = plant.twin, laptop, laptop / "commissioned"
@@ -482,6 +568,8 @@ def test_a_record_that_was_carried_here_is_remembered(plant: Plant, tmp_path: Pa
         plant.file().write_bytes(data)
         np.testing.assert_array_equal(healthy(seed), plant.baselines()["pump-1"])
     plant.file().write_bytes(old)
+    if removed:
+        (plant.twin / "commissioned.json").unlink()  # the twin's log knows it too
     plant.refuses("expected a baseline record of version >= 2, as seen before, got 1")
 
 

@@ -67,7 +67,7 @@ def test_next_release_replaces_the_first_and_nothing_is_left_of_it(twin: Twin) -
     release = twin.deployment.publish(2)
     admitted = twin.pull()
     assert (admitted.changed, admitted.model.release, twin.version) == (True, release, 2)
-    kept = ["current", "last_seen.json", "lock", "log", "models", "tuf"]
+    kept = ["current", "last_seen.json", "lock", "log", "models", "pull.lock", "tuf"]
     assert kept == sorted(path.name for path in twin.path.iterdir())
     assert len(list((twin.path / "models").iterdir())) == 1
 
@@ -343,7 +343,7 @@ def test_older_state_is_refused_also_when_the_cache_was_deleted(twin: Twin, tmp_
     shutil.rmtree(twin.deployment.mirror)
     shutil.copytree(tmp_path / "before", twin.deployment.mirror)
     shutil.rmtree(twin.path / "tuf")
-    with pytest.raises(RollbackError, match="release version: expected >= 2, got 1"):
+    with pytest.raises(RollbackError, match=f"role {MODEL}: expected version >= 2, as this twin's log has it, got 1"):
         twin.pull()
     assert twin.version == 2
 
@@ -358,7 +358,7 @@ def test_refused_release_still_counts_as_seen(twin: Twin, tmp_path: Path) -> Non
     shutil.rmtree(twin.deployment.mirror)
     shutil.copytree(tmp_path / "before", twin.deployment.mirror)
     shutil.rmtree(twin.path / "tuf")
-    with pytest.raises(RollbackError, match="expected >= 2, got 1"):
+    with pytest.raises(RollbackError, match="expected version >= 2, as this twin's log has it, got 1"):
         twin.pull()
     assert twin.version == 1
 
@@ -468,8 +468,9 @@ def test_edited_state_is_refused(content: bytes, twin: Twin) -> None:
 
 @pytest.mark.attack(7)
 def test_deleted_last_seen_beside_an_installed_model_is_refused(twin: Twin) -> None:
-    """`last_seen.json` is deleted beside the installed model."""
+    """`last_seen.json` and the twin's log are deleted beside the installed model."""
+    shutil.rmtree(twin.path / "log")
     (twin.path / "last_seen.json").unlink()
-    with pytest.raises(EvidenceError, match=r"expected last_seen\.json beside the installed model, got none"):
+    with pytest.raises(EvidenceError, match=r"expected last_seen\.json or an audit log beside the installed model"):
         twin.pull()
     assert twin.version == 1

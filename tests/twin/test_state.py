@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.twin.deployment import MODEL, NOW, Deployment
-from twinseal.errors import EvidenceError, TrustError, TwinsealError
+from twinseal.errors import BusyError, EvidenceError, TrustError, TwinsealError
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
 from twinseal.twin.runtime import current_model
@@ -117,12 +117,56 @@ def test_disk_that_fails_leaves_the_old_model(
     assert current_model(tmp_path / "twin", anchor, MODEL).release.version == 1
 
 
-def test_two_pulls_do_not_run_at_once(tmp_path: Path) -> None:
+def test_two_pulls_do_not_run_at_once_and_a_start_does_not_wait_for_one(deployment: Deployment, tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, twin, NOW)
+    state = State(twin)
+    with state.pull_lock(NOW), pytest.raises(BusyError, match=f"process {os.getpid()}, since 2026-03-01T12:00:00Z"):
+        pull(DirectorySource(deployment.mirror), deployment.anchor, MODEL, twin, NOW)
+    with state.pull_lock(NOW), state.read_lock(), state.read_lock():
+        assert not lockable(twin / "lock", fcntl.LOCK_EX)
+        assert lockable(twin / "lock", fcntl.LOCK_SH)
+    with state.write_lock():
+        assert not lockable(twin / "lock", fcntl.LOCK_SH)
+    assert lockable(twin / "lock", fcntl.LOCK_EX)
+
+
+def lockable(path: Path, kind: int) -> bool:
+    """Whether another process would get the lock now."""
+    with path.open("rb") as other:
+        try:
+            fcntl.flock(other, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"1", b"9" * 64, b"1 2026-03-01T12:00:00Z\n1 2", b"\x1b[2J 2026-03-01T12:00:00Z\n"]
+)
+def test_who_pulls_is_told_only_if_it_was_written_there(text: bytes, tmp_path: Path) -> None:
     state = State(tmp_path)
-    with state.write_lock(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    with state.read_lock(), state.read_lock(), (tmp_path / "lock").open("rb") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with state.pull_lock(NOW):
+        (tmp_path / "pull.lock").write_bytes(text)
+        with pytest.raises(BusyError, match="at the same time, got one$"), state.pull_lock(NOW):
+            pass
+
+
+@pytest.mark.attack(7)
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["lock", "pull.lock"])
+def test_something_else_in_the_place_of_a_lock(name: str, deployment: Deployment, tmp_path: Path) -> None:
+    """A FIFO, a symlink to `/dev/zero` or a folder is put in place of a lock in the twin's state folder."""
+    source, anchor, twin = DirectorySource(deployment.mirror), deployment.anchor, tmp_path / "twin"
+    pull(source, anchor, MODEL, twin, NOW)
+    path = twin / name
+    for put in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"), path.mkdir):
+        path.unlink() if not path.is_dir() else path.rmdir()
+        put()
+        with pytest.raises((TwinsealError, OSError)):
+            pull(source, anchor, MODEL, twin, NOW)
+    path.rmdir()
+    assert 1 == current_model(twin, anchor, MODEL).release.version, "a lock that is gone is made again"
 
 
 def test_state_is_private(deployment: Deployment, tmp_path: Path) -> None:

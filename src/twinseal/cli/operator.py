@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +60,7 @@ COMMISSION_EXAMPLES = examples(
 
 NOT_IN_A_BUNDLE = (1, 2, 3, 6, 7)  # steps of docs/trust.md that only a pull can check
 MAX_NAMED = 10  # units in one line
+LONG = timedelta(days=7)  # between two pulls
 
 
 def pull(
@@ -67,12 +68,18 @@ def pull(
     model: Annotated[str, typer.Option(help="Which model, e.g. pump-rul.")],
     anchor: AnchorDir = None,
     state: StateDir = Path("twin"),
+    clock_is_right: Annotated[
+        bool, typer.Option("--clock-is-right", help="The clock was ahead in an earlier pull, and is right now.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the current release and verify all of it; only then does it replace the model that runs."""
     with refusals_as_json(as_json):
         pinned = read_anchor(anchor)
+        if clock_is_right:
+            _correct_clock(state, model)
         admitted = _fetch(source, pinned, model, state)
+    _warn_of_clock(admitted.since_last)
     release = admitted.model.release
     if as_json:
         result = "admitted" if admitted.changed else "current"
@@ -140,10 +147,13 @@ def run(
 
     Exit code 3: some telemetry was refused and got no estimate; the units are named.
     """
-    from twinseal.twin import commissioning, runtime, telemetry_reader
+    from twinseal.twin import commissioning, memory, runtime, telemetry_reader
+    from twinseal.twin.state import State as TwinState
 
     pinned = read_anchor(anchor)
     verified = runtime.current_model(state, pinned, model)
+    if warning := memory.describe_installed(TwinState(state), verified.release):
+        err.print(f"[yellow]{printable(warning)}[/]")
     baselines = commissioning.baselines(state, pinned, verified, datetime.now(UTC))
     for refusal in baselines.refused:
         err.print(
@@ -215,6 +225,33 @@ def commission(
     )
     _print_commissioned(signed, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
     warn_of_demo(pinned)
+
+
+def _correct_clock(state: Path, model: str) -> None:
+    """Let a person say that the clock is right, if it is behind what the twin has seen."""
+    from twinseal.twin import clock
+
+    now, seen = datetime.now(UTC), clock.remembered_time(state, model)
+    if seen is None or now >= seen:
+        return
+    confirm(
+        False,
+        f"This twin has pulled at {seen:%Y-%m-%d %H:%M} UTC by its clock. "
+        f"Is it {now:%Y-%m-%d %H:%M} UTC now, by another clock than this machine's?",
+        not_done="nothing was changed",
+        remedy="Look at another clock, set this machine's, then run the same command at a terminal and answer y.",
+    )
+    if clock.correct(state, model, datetime.now(UTC)):
+        err.print(f"[yellow]the time {seen:%Y-%m-%d %H:%M} UTC is no longer remembered[/]; this is in the audit log")
+
+
+def _warn_of_clock(since_last: timedelta | None) -> None:
+    """A clock that is ahead cannot be told from a long time without a pull; a person can."""
+    if since_last is not None and since_last >= LONG:
+        err.print(
+            f"[yellow]by this machine's clock, the last pull was {since_last.days} days ago[/]. If that is not so, the "
+            "clock is ahead and later pulls will be refused: set it, then pull with --clock-is-right"
+        )
 
 
 def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:

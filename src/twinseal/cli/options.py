@@ -50,14 +50,14 @@ def examples(*lines: str) -> str:
     return "\n".join(("[bold]Examples[/]", *map(escape, lines)))
 
 
-def confirm(yes: bool, question: str) -> None:
-    """Ask before something is signed.
+def confirm(yes: bool, question: str, *, not_done: str = "nothing was signed", remedy: str = "") -> None:
+    """Ask before something is signed, or before another decision that a person must make.
 
     Raises:
         ConfigError: The answer was no; or there was none.
     """
-    if not yes and not _answer_to(lambda: typer.confirm(question, err=True)):
-        raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
+    if not yes and not _answer_to(lambda: typer.confirm(question, err=True), not_done, remedy):
+        raise ConfigError(not_done, remedy=remedy or "Answer y, or give --yes once you have read the report.")
 
 
 def open_reviewer_key(uri: str | None, holder: str) -> KeySigner:
@@ -108,7 +108,7 @@ def ask_new_passphrase(holder: str) -> bytes:
     return _answer_to(lambda: str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True))).encode()
 
 
-def _answer_to(ask: Callable[[], T]) -> T:
+def _answer_to(ask: Callable[[], T], not_done: str = "nothing was signed", remedy: str = "") -> T:
     """What a person answers.
 
     Raises:
@@ -121,8 +121,8 @@ def _answer_to(ask: Callable[[], T]) -> T:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise ConfigError(
-            "question: expected an answer, got the end of the input: nothing was signed",
-            remedy="Answer at a terminal; or give --yes once you have read what is to be signed.",
+            f"question: expected an answer, got the end of the input: {not_done}",
+            remedy=remedy or "Answer at a terminal; or give --yes once you have read what is to be signed.",
         ) from error
 
 

@@ -8,6 +8,7 @@
     metrics, evaluation, evaluation_set         how good estimates are, clean and at the worst end of their bounds
     gradient_boosting, comparison               what the networks are compared with; all families side by side
     weights, checkpoint                         the model as files, read as if an enemy had written them
+    finite_answers                              a model that would refuse every row is not read
 
 Open `network` first: the model fits on one page. Importing this package imports nothing else: the twin takes `network`
 and `checkpoint` and never sees scikit-learn.

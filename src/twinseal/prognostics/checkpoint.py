@@ -36,6 +36,7 @@ from twinseal.guard.parameters import GuardParams
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Architecture, Networks
 from twinseal.prognostics.families import Family
+from twinseal.prognostics.finite_answers import require_finite_answers
 from twinseal.prognostics.normaliser import F32, F64, Normaliser, baseline_of, in_float32, pad
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
 from twinseal.reading import read_regular, require_folder
@@ -251,6 +252,7 @@ def parse_model(files: Mapping[str, bytes]) -> Model:
     3. the header of model.safetensors: short, and exactly the tensors that the architecture has.
     4. the tensors: finite, scales above 0.
     5. guard.json: of the same channels, thresholds above 0, a positive definite precision.
+    6. it answers all readings within its own contract with finite numbers (`finite_answers`).
 
     Args:
         files: The bytes of the four files, by name.
@@ -279,7 +281,9 @@ def _parse(texts: Mapping[str, bytes], weights: Callable[[Architecture], dict[st
         normaliser = Normaliser.from_dict(config.normaliser)
         guard = parse(GuardParams, values[GUARD], GUARD)  # 5
         networks = networks.eval().requires_grad_(False)
-        return Model(networks, contract, normaliser, config.family, guard, config.intervals)
+        model = Model(networks, contract, normaliser, config.family, guard, config.intervals)
+        require_finite_answers(model)  # 6
+        return model
     except EvidenceError as error:
         error.remedy = error.remedy or REMEDY
         raise

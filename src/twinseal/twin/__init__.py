@@ -8,7 +8,10 @@ In reading order:
     fetch.py              one signed file, hashed while it streams in
     admit.py              from files on the disk to a VerifiedModel: the only way to make one
     state.py              the twin's folder: what it has seen, what it has installed
+    locks.py              what may happen at the same time in that folder
     journal.py            what the twin writes into its audit log
+    memory.py             what the twin has seen, from its folder and its audit log together
+    clock.py              a person says that a clock that was ahead is right now
     runtime.py            predictions, row by row
     telemetry_reader.py   telemetry from files and streams
     rows.py               what a unit, a cycle and a reading are

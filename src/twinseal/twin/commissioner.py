@@ -1,8 +1,9 @@
 """The commissioner: signs baseline records of units, and stores them where the twin reads them.
 
 For all units it is decided first whether to sign, to replace, or to leave the record as it is; then the files are
-written. A decision is in the twin's audit log before it takes effect. Nothing is overwritten: a record that is replaced
-is moved aside first. If the process is killed in between, the unit has no baseline record, and the twin reports that.
+written. While a key signs, which a token may do slowly, nothing is locked that a start of the twin needs. A decision is
+in the twin's audit log before it takes effect. Nothing is overwritten: a record that is replaced is moved aside first.
+If the process is killed in between, the unit has no baseline record, and the twin reports that.
 
 Where the role needs more than one signature, commissioners sign one after the other: each runs the same command on the
 same telemetry, and adds a signature to what the first one signed.
@@ -11,8 +12,8 @@ same telemetry, and adds a signature to what the first one signed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
 from twinseal.trust.keys.key import KeySigner, NamedSigner
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.signing import dsse
+from twinseal.twin import locks
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.commissioning import (
     FOLDER,
@@ -99,6 +101,7 @@ def commission(
         TrustError: A unit has a record already; or the folder is not this user's alone.
         DataError: Rows are not within the contract.
         AuditError: It cannot be logged: nothing was signed.
+        BusyError: Another commissioner is at work here.
         OSError: It cannot be written.
     """
     state, audit = State(state_dir), log_of(state_dir)
@@ -110,19 +113,42 @@ def commission(
         verified.release.model,
         details={"units": truncate(units)},
     )
-    with audit.log_refusal(attempt), state.write_lock():
-        verifier = BaselineVerifier.of(state, anchor, verified, now)
-        verifier.check_signer(commissioner)
-        folder = private_folder(state.path / FOLDER, make=True)
+    with audit.log_refusal(attempt), _one_commissioner(state, now):
+        with state.read_lock():
+            verifier = BaselineVerifier.of(state, anchor, verified, now)
+            verifier.check_signer(commissioner)
+            folder = private_folder(state.path / FOLDER, make=True)
         drafts = [
             _draft(verifier, folder, _record(unit, rows, verified.model.contract, now), commissioner.signer, replacing)
             for unit, rows in found.items()
         ]
-        audit.append(*(_entry(attempt, draft) for draft in drafts if draft.data))
-        done = tuple(draft.write() for draft in drafts)
-        store_memory(state, {**verifier.memory, **{item.record.key: SeenRecord.of(item.record) for item in done}})
+        with state.write_lock():
+            newest = BaselineVerifier.of(state, anchor, verified, now)
+            newest.check_signer(commissioner)  # a pull may have brought a root that revokes the key
+            _check_unchanged(verifier, newest, drafts)
+            audit.append(*(_entry(attempt, draft) for draft in drafts if draft.data))
+            done = tuple(draft.write() for draft in drafts)
+            store_memory(state, {**newest.memory, **{item.record.key: SeenRecord.of(item.record) for item in done}})
     log.info("units.commissioned", units=len(done), holder=commissioner.holder)
     return done
+
+
+@contextmanager
+def _one_commissioner(state: State, now: datetime) -> Iterator[None]:
+    with state.read_lock():  # there is a twin here, and it is this user's alone
+        pass
+    with locks.only_one(state.path / "commission.lock", "twinseal commission", now):
+        yield
+
+
+def _check_unchanged(before: BaselineVerifier, newest: BaselineVerifier, drafts: Iterable[_Draft]) -> None:
+    """Refuse if a record of these units came in while the key signed: it was not compared with that one."""
+    for draft in drafts:
+        if before.memory.get(draft.record.key) != newest.memory.get(draft.record.key):
+            raise TrustError(
+                f"{draft.record.unit}: expected no other baseline record meanwhile, got one",
+                remedy="A record of this unit was copied here just now. Look at it, then run the same command again.",
+            )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from twinseal.digests import sha256
 from twinseal.errors import (
+    AuditError,
     DataError,
     EvidenceError,
     KeyAccessError,
@@ -41,6 +42,8 @@ from twinseal.errors import (
 from twinseal.files import read_regular
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
+from twinseal.trust.audit import Entry, log_of
+from twinseal.trust.audit.entry import truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
 from twinseal.trust.keys.key import NamedSigner, short_fingerprint
 from twinseal.trust.release.client import known_anchors
@@ -48,6 +51,8 @@ from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations
+from twinseal.twin.journal import ACTOR
+from twinseal.twin.memory import recall
 from twinseal.twin.seen_records import MEMORY, Memory, SeenRecord, read_memory, store_memory
 from twinseal.twin.state import ROOTS, State
 
@@ -137,7 +142,7 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
         log.warning("baseline.refused", unit=item.unit, reason=item.reason)
     new_records = {record.key: SeenRecord.of(record) for record, _ in found.values()}
     if any(verifier.memory.get(key) != remembered for key, remembered in new_records.items()):
-        _remember(state, new_records)
+        _remember(state, new_records, verified.release.model, now)
     return Baselines({unit: rows for unit, (_, rows) in found.items()}, tuple(refused))
 
 
@@ -163,11 +168,18 @@ class BaselineVerifier:
 
         Raises:
             RootError: A root that it has seen does not follow from `anchor`.
+            RollbackError: A root that its log knows is gone.
             EvidenceError: What it remembers is malformed, or of another model.
+            AuditError: Its log is not the one that its key signed.
         """
-        seen = state.last_seen(verified.release.model)
-        time = now if seen is None else max(now, seen.time)
-        return cls(newest_root(state, anchor), verified.model.contract, read_memory(state), time)
+        memory, root = recall(state, verified.release.model), newest_root(state, anchor)
+        if root.version < memory.versions.root:
+            raise RollbackError(
+                f"root: expected version >= {memory.versions.root}, as this twin's log has it, got {root.version}",
+                remedy="Files of the twin's state were removed: the next twinseal pull brings them back.",
+            )
+        time = now if memory.seen is None else max(now, memory.seen.time)
+        return cls(root, verified.model.contract, read_memory(state), time)
 
     @property
     def role(self) -> RoleKeys:
@@ -320,14 +332,22 @@ def _has_records(state: State) -> bool:
     return any(os.path.lexists(state.path / name) for name in (FOLDER, MEMORY))
 
 
-def _remember(state: State, new_records: Memory) -> None:
+def _remember(state: State, new_records: Memory, model: str, now: datetime) -> None:
     """Remember records that were copied here. Without write access they are used, and not remembered."""
     try:
         with state.write_lock():
             memory = read_memory(state)
-            for key, remembered in new_records.items():
-                if key not in memory or memory[key].version < remembered.version:
-                    memory[key] = remembered
-            store_memory(state, memory)
-    except OSError as error:
+            newer = {
+                key: seen
+                for key, seen in new_records.items()
+                if key not in memory or memory[key].version < seen.version
+            }
+            log_of(state.path).append(*(_entry(seen, model, now) for seen in newer.values()))
+            store_memory(state, {**memory, **newer})
+    except (AuditError, OSError) as error:
         log.warning("baseline.not_remembered", reason=str(error))
+
+
+def _entry(seen: SeenRecord, model: str, now: datetime) -> Entry:
+    details = {"unit": seen.unit, "version": str(seen.version), "record": seen.sha256, "seen": "was copied here"}
+    return Entry(now, "commissioned", ACTOR, model, details={name: truncate(text) for name, text in details.items()})

@@ -1,16 +1,19 @@
 """Seen records: the newest baseline record that a twin has seen of each unit, so that an older one is refused.
 
-One file, `commissioned.json`, in the twin's state. It only grows.
+One file, `commissioned.json`, in the twin's state. It only grows. What was signed or first seen here is in the twin's
+audit log too: of both the newer one counts, so that removing the file, or putting an older one back, changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from twinseal.digests import canonical_json, is_sha256, parse_json, sha256
-from twinseal.errors import EvidenceError
+from twinseal.errors import EvidenceError, TwinsealError
 from twinseal.files import read_regular, sync_folder, write_whole
+from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import BaselineRecord, check_unit, unit_key
 from twinseal.trust.release.release import MAX_VERSION
 from twinseal.twin.state import State
@@ -55,12 +58,30 @@ def read_memory(state: State) -> dict[str, SeenRecord]:
     """What the twin has seen of each unit; nothing before the first was commissioned.
 
     Raises:
-        EvidenceError: It is malformed.
+        EvidenceError: The file is malformed.
+        AuditError: The log is not the one that its key signed.
     """
     try:
-        return parse_memory(read_regular(state.path / MEMORY, MAX_MEMORY_BYTES))
+        memory = parse_memory(read_regular(state.path / MEMORY, MAX_MEMORY_BYTES))
     except FileNotFoundError:
-        return {}
+        memory = {}
+    for seen in _logged_records(state):
+        key = unit_key(seen.unit)
+        if key not in memory or memory[key].version < seen.version:
+            memory[key] = seen
+    return memory
+
+
+def _logged_records(state: State) -> Iterator[SeenRecord]:
+    """What the twin's audit log says of baseline records, oldest first."""
+    log = log_of(state.path)
+    if not log.has_begun():
+        return
+    for _, entry in log.read(wanted=lambda data: b'"event":"commissioned"' in data):
+        version = entry.details.get("version", "")
+        if entry.event == "commissioned" and version.isascii() and version.isdigit():
+            with suppress(TwinsealError):  # of a unit with another kind of name, by an older version of this code
+                yield SeenRecord(entry.details.get("unit", ""), int(version), entry.details.get("record", ""))
 
 
 def parse_memory(data: bytes) -> dict[str, SeenRecord]:

@@ -6,7 +6,7 @@
                              that lead from the anchor to the one it was admitted under), bundle/
     incoming/                what is being fetched; removed after the pull, or by the next
     current                  the name of the folder below models/ that is current
-    lock                     one pull at a time; readers share it
+    lock, pull.lock          `twinseal.twin.locks`
 
 Rules: an installed folder is never changed. `current` is replaced in one step, last, after everything that it points
 to is on the disk; so a process that is killed between any two operations leaves the old model or the new one,
@@ -15,7 +15,6 @@ complete. What was seen only grows. One directory serves one model.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -25,7 +24,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
@@ -33,6 +32,7 @@ from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustErr
 from twinseal.files import sync_folder, write_whole
 from twinseal.reading import read_regular, require_folder
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release
+from twinseal.twin import locks
 
 RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
 _FOLDER = re.compile(r"[0-9a-f]{64}\.[a-z0-9_]{1,40}\Z")  # the digest, and mkdtemp's letters
@@ -97,7 +97,8 @@ class LastSeen:
         if now < self.time:
             raise ExpiredError(
                 f"clock: expected {self.time:%Y-%m-%d %H:%M:%S} UTC or later, got {now:%Y-%m-%d %H:%M:%S}",
-                remedy="Set the machine's clock, then pull again.",
+                remedy="If the clock is wrong, set it. If it is right, it was ahead in an earlier pull by "
+                f"{_words(self.time - now)}: run the same command with --clock-is-right, or wait until then.",
             )
 
     def check_release(self, release: Release) -> None:
@@ -152,12 +153,13 @@ class State:
                 raise TrustError(f"{below}: expected a folder, got a link", remedy=_REMEDY)
 
     @contextmanager
-    def write_lock(self) -> Iterator[None]:
-        """Lock for one pull: a second pull waits, and so does a start of the twin.
+    def pull_lock(self, now: datetime) -> Iterator[None]:
+        """Lock against a second pull, for as long as this one takes; it delays no start of the twin.
 
         Side effects: makes the directory; before and after, removes all but the current model.
 
         Raises:
+            BusyError: Another pull is running.
             TrustError: As `check_private`; or a file is in the place of the folder.
         """
         try:
@@ -168,7 +170,7 @@ class State:
                 remedy="Name a new folder, or that of an earlier pull: --state DIR",
             ) from error
         self.check_private()
-        with _lock(self.path / "lock", os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
+        with locks.only_one(self.path / "pull.lock", "twinseal pull", now):
             self._tidy()  # of what a killed pull left
             try:
                 yield
@@ -176,31 +178,34 @@ class State:
                 self._tidy()  # of what was refused, or replaced
 
     @contextmanager
+    def write_lock(self) -> Iterator[None]:
+        """Lock for a few small writes: starts of the twin wait so long. Never wait for a network or a person in it."""
+        with locks.alone(self.path / "lock"):
+            yield
+
+    @contextmanager
     def read_lock(self) -> Iterator[None]:
-        """Lock for reading: waits while a pull runs.
+        """Lock for reading: what is installed is not replaced meanwhile.
 
         Raises:
             TrustError: Nothing was ever pulled into this directory; or as `check_private`.
         """
-        if not (self.path / "lock").is_file():
+        lost = not (self.path / "lock").exists()
+        if lost and not self.has_current():
             raise _no_model_error(self.path)
         self.check_private()
-        with _lock(self.path / "lock", os.O_RDONLY, fcntl.LOCK_SH):
+        with locks.shared(self.path / "lock", make=lost):
             yield
 
     def last_seen(self, model: str) -> LastSeen | None:
-        """What was seen of `model`; None before the first pull.
+        """What was seen of `model`, as far as `last_seen.json` knows; None if there is no such file.
 
         Raises:
-            EvidenceError: The memory is of another model, is malformed, or is gone while a model is installed.
+            EvidenceError: The memory is of another model, or is malformed.
         """
         try:
             seen = LastSeen.from_bytes(read_regular(self.path / "last_seen.json", 4096))
         except FileNotFoundError:
-            if (self.path / "current").exists():
-                raise EvidenceError(
-                    f"{self.path}: expected last_seen.json beside the installed model, got none", remedy=_REMEDY
-                ) from None
             return None
         if seen.model != model:
             raise EvidenceError(
@@ -215,7 +220,8 @@ class State:
         Raises:
             OSError: It cannot be written; what was kept before stands.
         """
-        _write(self.path / "last_seen.json", seen.to_bytes())
+        with self.write_lock():
+            _write(self.path / "last_seen.json", seen.to_bytes())
 
     def new_folder(self) -> Path:
         """An empty private folder for what is being fetched; on the same disk, so that it can be moved into place."""
@@ -274,14 +280,19 @@ class State:
         for inner, _, _ in os.walk(folder, topdown=False):
             sync_folder(Path(inner))
         place = self.path / "models" / f"{digest}.{folder.name}"
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        folder.replace(place)
-        sync_folder(place.parent)
-        _write(self.path / "current", place.name.encode())  # the switch
+        with self.write_lock():
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.replace(place)
+            sync_folder(place.parent)
+            _write(self.path / "current", place.name.encode())  # the switch
 
     def _tidy(self) -> None:
         """Remove what is not current; no model, if it cannot be read which one is current."""
         shutil.rmtree(self.path / "incoming", ignore_errors=True)
+        with self.write_lock():  # a start that still verifies the model before ends first
+            self._remove_old_models()
+
+    def _remove_old_models(self) -> None:
         try:
             keep = self.current()[1].name if self.has_current() else ""
         except EvidenceError:
@@ -291,19 +302,17 @@ class State:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def _words(time: timedelta) -> str:
+    """A duration for people: `10 days`, `3 hours`, `2 minutes`."""
+    for name, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
+        if time >= 2 * length:
+            return f"{time / length:.0f} {name}"
+    return f"{time.total_seconds():.0f} seconds"
+
+
 def _write(path: Path, data: bytes) -> None:
     write_whole(path, data, mode=0o600)
     sync_folder(path.parent)  # the name, too, must survive a loss of power
-
-
-@contextmanager
-def _lock(path: Path, flags: int, kind: int) -> Iterator[None]:
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        fcntl.flock(descriptor, kind)
-        yield
-    finally:
-        os.close(descriptor)  # and with it the lock
 
 
 def pull_command(model: str, state: Path) -> str:

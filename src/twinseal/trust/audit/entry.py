@@ -28,6 +28,7 @@ Event = Literal[
     "renewed",
     "admitted",
     "commissioned",
+    "corrected",
     "refused",
     "rotated",
     "revoked",

@@ -14,7 +14,7 @@ completes. A log must never sign two trees of one size (C2SP tlog-checkpoint), s
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +95,19 @@ class Log:
         with self._read_lock():
             return self._head()
 
-    def read(self, start: int = 0, stop: int | None = None) -> list[tuple[int, Entry]]:
+    def has_begun(self) -> bool:
+        """Whether there is an entry, or was one: a first append that was interrupted left none."""
+        return any((self.path / name).exists() for name in (CHECKPOINT, tree.TILE))
+
+    def read(
+        self, start: int = 0, stop: int | None = None, *, wanted: Callable[[bytes], bool] = lambda _: True
+    ) -> list[tuple[int, Entry]]:
         """Entries with their index, each proven to be in the log that the checkpoint signs.
 
         Args:
             start: The first; from the end when negative.
             stop: Before which; None for the end.
+            wanted: Which to give, by their bytes; the others are proven too, and not parsed, which is most of the work.
 
         Raises:
             AuditError: As `head`; or an entry is not what was signed.
@@ -111,7 +118,9 @@ class Log:
             tiles = tree.tile_reader(self.path)
             _check_root(tiles, head)
             return [
-                (index, Entry.from_bytes(leaf, f"entry {index}")) for index, leaf in _leaves(tiles, head, first, end)
+                (index, Entry.from_bytes(leaf, f"entry {index}"))
+                for index, leaf in _leaves(tiles, head, first, end)
+                if wanted(leaf)
             ]
 
     def prove(self, index: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -35,6 +36,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
     Metadata,
     Snapshot,
     Targets,
+    Timestamp,
 )
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig  # type: ignore[attr-defined]  # as above
 
@@ -81,7 +83,64 @@ class Fetch(Protocol):
         """The bytes of the file at `path`, in pieces."""
 
 
-def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: datetime) -> Release:
+@dataclass(frozen=True)
+class MetadataVersions:
+    """Versions of the metadata that show a release; 0 where nothing is known.
+
+    Attributes:
+        root: Of the newest root.
+        timestamp: Counts within one root: a new registrar begins anew, so that a thief's versions are forgotten.
+        role: Of the model's role.
+    """
+
+    root: int = 0
+    timestamp: int = 0
+    role: int = 0
+
+    def newest(self, other: MetadataVersions) -> MetadataVersions:
+        """The newer of both, part by part."""
+        stamps = [item.timestamp for item in (self, other) if item.root == max(self.root, other.root)]
+        return MetadataVersions(max(self.root, other.root), max(stamps), max(self.role, other.role))
+
+    def check(self, offered: MetadataVersions, model: str) -> None:
+        """Refuse what is older than this, which was seen before.
+
+        Raises:
+            RollbackError: It is.
+        """
+        parts = [("root", self.root, offered.root), (f"role {model}", self.role, offered.role)]
+        if offered.root == self.root:
+            parts.append(("timestamp", self.timestamp, offered.timestamp))
+        for name, seen, got in parts:
+            if got < seen:
+                raise RollbackError(f"{name}: expected version >= {seen}, as this twin's log has it, got {got}")
+
+
+NOTHING = MetadataVersions()
+
+
+def versions_of(anchor: Anchor, metadata_dir: Path, model: str) -> MetadataVersions:
+    """The versions in the cache at `metadata_dir`.
+
+    Raises:
+        RootError: A root in it does not follow from `anchor`.
+        SignatureError: Metadata is absent or malformed.
+    """
+    stamp = parse(Timestamp, _read_cached(metadata_dir, "timestamp"), "timestamp").signed
+    role = parse_role(_read_cached(metadata_dir, model), model).signed
+    return MetadataVersions(known_anchors(anchor, metadata_dir)[-1].version, stamp.version, role.version)
+
+
+def refresh(
+    anchor: Anchor,
+    metadata_dir: Path,
+    fetch: Fetch,
+    model: str,
+    now: datetime,
+    *,
+    known: MetadataVersions = NOTHING,
+    storing: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Release:
     """The release of `model` that is current at `now`.
 
     Side effects: keeps verified metadata in `metadata_dir` (made if missing, 0700), the memory against rollback.
@@ -92,6 +151,8 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
         fetch: The source.
         model: Name of the model.
         now: Aware, UTC; never earlier than the last time seen.
+        known: Versions that were seen before, by another memory than the cache, which may have been removed.
+        storing: Entered while the cache is written, which takes no network: others may read it meanwhile.
 
     Raises:
         RollbackError: Metadata is older than what was seen, or something seen is gone.
@@ -114,11 +175,14 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
         _copy_cache(metadata_dir, scratch)
         try:
             release = _refresh(anchor, scratch, fetch, model, now)  # 1 to 5
+            known.check(versions_of(anchor, scratch, model), model)
         except TwinsealError as error:
-            _store_roots(anchor, scratch, metadata_dir)  # 6
+            with storing():
+                _store_roots(anchor, scratch, metadata_dir)  # 6
             error.remedy = error.remedy or _REMEDIES.get(type(error), "")
             raise
-        _store_metadata(scratch, metadata_dir)  # 6
+        with storing():
+            _store_metadata(scratch, metadata_dir)  # 6
     log.info("release.current", model=model, version=release.version, sha256=release.sha256[:12])
     return release
 
