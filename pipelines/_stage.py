@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.evidence import Statement, Subject, provenance
+from twinseal.evidence_chain import CODE
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
 from twinseal.telemetry.contract import AssetParams, Contract
@@ -36,6 +38,9 @@ SECTIONS = ("data", "prepare", "train")
 CANDIDATE = Path("models/candidate")
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
+JUDGING = ("src", "pipelines", "policy", "dvc.yaml", "requirements")
+UNJUDGED = ("policy/signers.json", "policy/approved.dsse.json", "policy/proposed.dsse.json")
+DVC_FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 CONTRACT, THREATS = POLICY / "contract.yaml", POLICY / "threats.yaml"
 BUILDER = "https://twinseal.dev/builder"
 
@@ -165,9 +170,10 @@ def attest_provenance(
     materials: tuple[Subject, ...],
     parameters: dict[str, Any],
     measures: Group | None = None,
+    byproducts: tuple[Subject, ...] = (),
 ) -> None:
     """Sign as the builder: `stage` made `subjects` from `materials`, and from code, params, contract and locks."""
-    shared = (code(), subject(PARAMS), subject(CONTRACT), locks())
+    shared = (code(stage), subject(PARAMS), subject(CONTRACT), locks())
     made = provenance(
         subjects,
         stage=stage,
@@ -176,20 +182,38 @@ def attest_provenance(
         parameters=parameters,
         environment=environment(),
         measures=None if measures is None else measures.to_dict(),
+        byproducts=byproducts,
     )
     attest(stage, made)
 
 
-def code() -> Subject:
-    """All of twinseal's own code and stages, as one digest."""
+def code(stage: str) -> Subject:
+    """The code of ours that `stage` runs, as one digest: what its `deps` in dvc.yaml name, compared there with imports.
+
+    Raises:
+        ConfigError: dvc.yaml has no such stage.
+    """
+    stages = {name: item for file in DVC_FILES for name, item in config.read_yaml(file)["stages"].items()}
+    if stage not in stages:
+        raise ConfigError(f"{DVC_FILES[0]}: expected a stage {stage}, got {', '.join(stages)}")
+    named = [Path(dep) for dep in stages[stage]["deps"] if str(dep).startswith(("src/", "pipelines/"))]
     kinds = ("*.py", "*.j2", "*.css")
-    paths = sorted([*Path("pipelines").glob("*.py"), *(p for kind in kinds for p in Path("src/twinseal").rglob(kind))])
-    return _tree("code", paths)
+    within = [path for dep in named if dep.is_dir() for kind in kinds for path in dep.rglob(kind)]
+    return _tree(CODE, sorted({*within, *(dep for dep in named if not dep.is_dir())}))
 
 
-def policy() -> Subject:
-    """All of policy/, as one digest."""
-    return _tree("policy", sorted(POLICY.glob("*.yaml")))
+def source() -> dict[str, Any]:
+    """The commit that is checked out, and the files of code, pipeline and policy that differ from it; {} outside Git."""
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], capture_output=True, text=True, check=True, timeout=60)  # noqa: S607
+        return done.stdout
+
+    try:
+        commit = git("rev-parse", "HEAD").strip()
+        lines = git("status", "--porcelain", "--untracked-files=all", "--", *JUDGING).splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit, "changed": sorted(line[3:] for line in lines if not line.endswith(UNJUDGED))}
 
 
 def locks() -> Subject:

@@ -60,16 +60,16 @@ def confirm(yes: bool, question: str) -> None:
         raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
 
 
-def open_reviewer_key(uri: str | None, holder: str) -> KeySigner:
-    """The signer of a reviewer, by the key that `uri` names; by the key of the home if it is None.
+def open_holders_key(role: str, uri: str | None, holder: str) -> KeySigner:
+    """The signer of a holder of `role`, by the key that `uri` names; by the key of the home if it is None.
 
     Raises:
-        SignatureError: The anchor knows no such reviewer.
+        SignatureError: The role has no such holder; names those that it has.
         KeyAccessError: The key cannot be opened.
     """
     from twinseal.trust.keys.key import open_signer
 
-    Home.find().anchor().roles["reviewer"].key_of(holder)  # names the reviewers before a key is looked for
+    Home.find().anchor().roles[role].key_of(holder)  # names the holders before a key is looked for
     place = uri or Home.find().key_uri(holder)
     return open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder)
 

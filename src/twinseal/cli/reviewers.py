@@ -19,7 +19,7 @@ from twinseal.cli.options import (
     Yes,
     confirm,
     examples,
-    open_reviewer_key,
+    open_holders_key,
     warn_of_demo,
 )
 from twinseal.console import new_table, out, print_json, printable, refusals_as_json
@@ -123,7 +123,7 @@ def approve(
         _print_registered(request)
         return
     confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
-    reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
+    reviewer = NamedSigner(holder, open_holders_key("reviewer", key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.approve(
         APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment
@@ -153,7 +153,7 @@ def reject(
         _print_registered(request)
         return
     confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
-    reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
+    reviewer = NamedSigner(holder, open_holders_key("reviewer", key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
     if decision.is_new:
