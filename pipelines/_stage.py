@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,7 @@ import pandas as pd
 from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
-from twinseal.evidence import Statement, Subject, provenance
-from twinseal.evidence_chain import CODE
+from twinseal.evidence import CODE, Statement, Subject, provenance
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
 from twinseal.telemetry.contract import AssetParams, Contract
@@ -38,8 +36,6 @@ SECTIONS = ("data", "prepare", "train")
 CANDIDATE = Path("models/candidate")
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
-JUDGING = ("src", "pipelines", "policy", "dvc.yaml", "requirements")
-UNJUDGED = ("policy/signers.json", "policy/approved.dsse.json", "policy/proposed.dsse.json")
 DVC_FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 CONTRACT, THREATS = POLICY / "contract.yaml", POLICY / "threats.yaml"
 BUILDER = "https://twinseal.dev/builder"
@@ -200,20 +196,6 @@ def code(stage: str) -> Subject:
     kinds = ("*.py", "*.j2", "*.css")
     within = [path for dep in named if dep.is_dir() for kind in kinds for path in dep.rglob(kind)]
     return _tree(CODE, sorted({*within, *(dep for dep in named if not dep.is_dir())}))
-
-
-def source() -> dict[str, Any]:
-    """The commit that is checked out, and the files of code, pipeline and policy that differ from it; {} outside Git."""
-    def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], capture_output=True, text=True, check=True, timeout=60)  # noqa: S607
-        return done.stdout
-
-    try:
-        commit = git("rev-parse", "HEAD").strip()
-        lines = git("status", "--porcelain", "--untracked-files=all", "--", *JUDGING).splitlines()
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"commit": commit, "changed": sorted(line[3:] for line in lines if not line.endswith(UNJUDGED))}
 
 
 def locks() -> Subject:

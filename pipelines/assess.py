@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import _stage
+from pipelines._commit import source
 from twinseal.assurance import case, verdict
 from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
 from twinseal.console import out, run_stage
+from twinseal.evidence import Statement, Subject
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
-from twinseal.evidence import Statement, Subject
 from twinseal.policy import contract_fault, read_gates
+from twinseal.policy_files import Policy
 from twinseal.prognostics.checkpoint import Model, read_model
-from twinseal.trust.policy_approval import Policy
-from twinseal.trust.release.reports import report_files
 from twinseal.trust.root.pins import OPTIONAL
 
 REPORTS, TIME = Path("reports"), "%Y-%m-%dT%H:%M:%SZ"
@@ -39,13 +39,11 @@ def main() -> None:
     about: dict[str, Any] = {"policy": policy.digest, "inputs": inputs, "time_verified": f"{datetime.now(UTC):{TIME}}"}
     shown = records | _stage.records(*(item.name for item in OPTIONAL))
     assembled = case.assemble(judged, shown, model, files, **about)
-    publish(assembled, REPORTS)
+    pages = (*publish(assembled, REPORTS), REPORTS / "verdict.json")
     write_json(REPORTS / "verdict.json", verdict.metrics(judged))
     write_json(REPORTS / "metrics.json", headline(judged, assembled.measures))
-    pages = tuple(map(_stage.subject, report_files(Path())))
-    name, source = assembled.model_name, _stage.source()
-    summary = verdict.summarise(judged, model_name=name, model=files, reports=pages, source=source, **about)
-    _stage.attest("assess", summary)
+    about |= {"model_name": assembled.model_name, "reports": tuple(map(_stage.subject, pages)), "source": source()}
+    _stage.attest("assess", verdict.summarise(judged, model=files, **about))
     report(judged)
 
 

@@ -15,7 +15,7 @@ from twinseal.console import out, run_stage
 from twinseal.errors import GateRefusedError
 from twinseal.evidence import outcome
 from twinseal.files import write_whole
-from twinseal.trust.policy_approval import require_approved
+from twinseal.trust.policy_approval import ROLE, require_approved
 from twinseal.trust.release import candidate, oms
 from twinseal.trust.root.home import Home
 
@@ -34,7 +34,7 @@ def main() -> None:
             f"verdict: expected PASSED, got {outcome(verdict) or 'none'} (failed gates: {', '.join(failed) or '?'})",
             remedy="Read reports/report.html. Change the data or the params, not the gates: what failed is not signed.",
         )
-    _, approval = require_approved(_stage.POLICY, home.anchor())
+    _, approval = require_approved(_stage.POLICY, Path("approvals/policy"), home.anchor())
     BUNDLE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUNDLE.parent, prefix=".bundle.") as folder:
         fresh = Path(folder, "bundle")
@@ -42,7 +42,7 @@ def main() -> None:
         builder = home.role_signer(home.anchor().roles["builder"])
         write_whole(fresh / "model.sig.json", oms.sign_directory(fresh / "model", builder))
         write_whole(fresh / "evidence" / "policy.dsse.json", approval)
-        for stage in _stage.signed_stages(home.anchor()):
+        for stage in (item.name for item in home.anchor().evidence if item.role != ROLE):
             name = f"{stage}.dsse.json"
             write_whole(fresh / "evidence" / name, (_stage.EVIDENCE / name).read_bytes())
         candidate.verify_bundle(fresh, home.anchor())

@@ -14,10 +14,10 @@ from pipelines import _stage
 from twinseal import config
 from twinseal.console import out, run_stage
 from twinseal.evidence import measures
+from twinseal.policy_files import Policy
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
 from twinseal.registry.submit import RunRecord
-from twinseal.trust.policy_approval import Policy
 from twinseal.trust.release.reports import require_reports
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles

@@ -89,7 +89,11 @@ BAD_INPUT = [
     ("twinseal approve --as alice --yes", 1, "expected a release that waits for approval, got none"),
     ("twinseal reject --as alice --comment no --yes", 1, "expected a release that waits for approval, got none"),
     ("twinseal register", 1, "expected a release that waits for approval, got none"),
-    ("twinseal verify nowhere", 2, "nowhere: expected a directory, got none"),
+    (
+        "twinseal verify nowhere",
+        2,
+        "nowhere: expected a signed bundle (model/, model.sig.json, evidence/), got no",
+    ),
     ("twinseal verify empty", 1, "expected"),
     ("twinseal verify empty --anchor nowhere", 1, "nowhere"),
     ("twinseal pull --from http://127.0.0.1:9 --model pump-rul", 1, "refused (Registry)"),
@@ -107,6 +111,82 @@ def test_bad_input_is_one_clear_message(run: Run, command: str, code: int, says:
     done = run(*command.split(), code=code)
     assert says in " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in done.stdout + done.stderr
+
+
+# command, what the message says, and the next step that it names
+NEXT_STEPS = [
+    ("verify nowhere", "got no such folder", "dvc repro, which makes models/bundle"),
+    ("verify empty", "empty: expected a signed bundle", "dvc repro, which makes models/bundle"),
+    ("verify policy", "got a folder with none of these", "Then: twinseal verify models/bundle"),
+    ("verify bad.csv", "got a file", "dvc repro, which makes models/bundle"),
+    ("verify empty --anchor .twinseal/anchor/root.json", "expected a trust anchor", "--anchor .twinseal/anchor."),
+    (
+        "run bad.csv --model pump-rul",
+        "twin: expected an installed model, got none",
+        "twinseal pull --from URL --model pump-rul --anchor DIR --state twin",
+    ),
+    ("run bad.csv --model pump", "got none", "Name a model of the anchor: --model pump-rul or --model turbofan-rul"),
+    (
+        "commission - --model pump-rul --as emil",
+        "expected a file, got the standard input",
+        "twinseal commission FILE --model pump-rul --as emil",
+    ),
+    (
+        "approve --as nobody",
+        "reviewer: expected one of alice, bruno, chiara, got 'nobody'",
+        "Who has which role: twinseal trust show",
+    ),
+    ("reject --as Alice --comment no", "got 'Alice'", "did you mean --as alice?"),
+    ("keys rotate nobody", "nobody: expected one of custodian-1", "Who has which role: twinseal trust show"),
+    ("keys revoke alcie", "alcie: expected one of custodian-1", "did you mean alice?"),
+    ("keys rotate alice --public nowhere.pub --yes", "expected a public key, got none", "twinseal keys new HOLDER"),
+    ("keys rotate alice --public bad.csv --yes", "expected a public key in PEM", "twinseal keys new HOLDER"),
+    ("keys show nobody", "expected a key of that name", "twinseal keys show"),
+    ("keys show nowhere.pub", "expected a public key, got none", "twinseal keys new HOLDER"),
+    ("keys new ../x", "expected a name as in policy/roles.yaml", "twinseal keys new NAME"),
+    ("trust sign", "expected a proposal that waits for custodians, got none", "twinseal trust renew"),
+    ("init --demo", "expected no anchor yet, found one", "mv .twinseal .twinseal-old"),
+    (
+        "pull --from empty --model pump-rul",
+        "pump-rul: expected metadata/timestamp.json, got none: not found at the source",
+        "a mirror has the folders metadata/, targets/",
+    ),
+    ("pull --from empty --model other", "got 'other'", "--model pump-rul or --model turbofan-rul"),
+    ("pull --from nowhere --model pump-rul", "got neither", "twinseal pull --from URL --model pump-rul --anchor DIR"),
+    ("pull --from http://127.0.0.1:9 --model pump-rul", "expected an answer of the registry", "curl URL/health"),
+    ("pull --from empty --model pump-rul --state bad.csv", "bad.csv: expected a folder for the twin", "--state DIR"),
+    ("audit prove 99", "entry: expected one from 0 to", "twinseal audit show --last 0"),
+    ("audit verify --against nowhere", "expected a file, got none", "twinseal audit verify --against FILE"),
+    ("audit verify --vkey nowhere", "expected an Ed25519 verifier key", "twinseal audit verify --vkey KEY"),
+    ("audit show --state empty", "expected an audit log, got none", "twinseal audit show --state DIR"),
+    ("--passphrase-fd 1 keys new new", "expected one to read a passphrase from", "twinseal --passphrase-fd 3 COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("command", "says", "step"), NEXT_STEPS, ids=[row[0] for row in NEXT_STEPS])
+def test_a_refusal_names_the_next_step(run: Run, command: str, says: str, step: str) -> None:
+    done = run("twinseal", *command.split(), code=None)
+    assert done.returncode in (1, 2)
+    message, _, remedy = " ".join(done.stderr.split()).partition("what to do")
+    assert says in message
+    assert step in remedy
+
+
+def test_without_a_project_or_a_home_the_next_step_leads_to_one(run: Run, place: Path, tmp_path: Path) -> None:
+    def remedy(*words: str) -> str:
+        done = run("twinseal", *words, code=None, TWINSEAL_HOME=str(tmp_path / "none"))
+        assert done.returncode in (1, 2)
+        return done.stderr.partition("what to do")[2]
+
+    for command in ("trust show", "trust sign", "review list", "approve --as alice", "keys rotate alice", "register"):
+        assert "twinseal init --demo" in remedy(*command.split()), command
+    assert "--anchor DIR" in remedy("run", "bad.csv", "--model", "pump-rul")
+    (place / "policy").rename(place / "elsewhere")
+    try:
+        assert "Run it in the project's folder" in remedy("init", "--demo")
+    finally:
+        (place / "elsewhere").rename(place / "policy")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,15 +23,19 @@ import pytest
 
 from tests.trust import scenes
 from tests.twin import deployment as deployments
-from tests.twin.deployment import CHANNELS, MODEL, Deployment
+from tests.twin.deployment import CHANNELS, MODEL, OTHER, Deployment
 from twinseal import console
 from twinseal.console import UNANSWERED, refusal_of
+from twinseal.digests import sha256_file
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
+from twinseal.evidence import Subject
 from twinseal.registry.store import Store
 from twinseal.trust.audit import log_of
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import generate_key_pair, read_public_key
-from twinseal.trust.release import repository
+from twinseal.trust.release import approval, repository
+from twinseal.trust.release.changes import keep_evidence
+from twinseal.trust.release.reports import report_files
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -74,11 +79,73 @@ def home(tmp_path: Path) -> Home:
     ceremony.init_demo(home, roles, now)
     home.path.chmod(0o700)
     gate = {"name": "rmse", "relation": "at_most", "observed": 1.5, "bound": 2.0, "unit": "cycles", "result": "PASSED"}
-    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=[gate])})
+    bundle_with([gate], home)
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
     Request(release, role).write(Path("models/release"))
     return home
+
+
+def bundle_with(gates: list[dict[str, Any]], home: Home) -> None:
+    """A signed bundle whose verdict has these gates, and the report that it names."""
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/report.html").write_text("<p>All gates hold.</p>")
+    pages = tuple(Subject(path.as_posix(), sha256_file(path)) for path in report_files(Path()))
+    edits = {"assess": scenes.with_predicate(twinseal_gates=gates)}
+    scenes.make_bundle(Path("models/bundle"), home, edits=edits, reports=pages)
+
+
+# The policy, and what reviewers read
+
+
+def test_owners_see_what_changed_in_the_policy_and_sign_it(home: Home, cli: Cli) -> None:
+    code, printed, _ = cli("policy", "show")
+    assert (0, True) == (code, "its owners have approved no policy yet" in printed)
+    code, printed, errors = cli("policy", "approve", "--as", "gerad", "--yes")
+    assert (1, True) == (code, "owner: expected one of gerda, henrik, got 'gerad'" in errors)
+    for owner, still in (("gerda", "1 more of henrik must sign"), ("henrik", "approved: number 1, by gerda, henrik")):
+        code, printed, _ = cli("policy", "approve", "--as", owner, "--yes")
+        assert (0, True) == (code, still in printed)
+    assert "already approved" in cli("policy", "approve", "--as", "gerda", "--yes")[1]
+    path = Path("policy/gates.yaml")
+    path.write_text(path.read_text().replace("at_least: 20 ", "at_least: 2 "))
+    printed = cli("policy", "show")[1]
+    assert "looser: gates.yaml: enough-failures: at_least: 20 → 2" in printed
+    assert "approved by nobody; 2 more of gerda, henrik must sign" in printed
+    shown = json.loads(cli("policy", "show", "--json")[1])
+    assert (False, 1, 2, ["gerda", "henrik"]) == tuple(
+        shown[name] for name in ("approved", "approval", "missing", "can_still_sign")
+    )
+
+
+@pytest.mark.attack("P")
+@pytest.mark.parametrize("attack", ["changed", "removed", "one more figure", "a link"])
+def test_the_report_is_changed_after_the_verdict(home: Home, cli: Cli, attack: str) -> None:
+    """The report is changed, removed, swapped for a link, or gets a figure after the verdict: no reviewer can sign."""
+    assert 0 == cli("review", "show")[0]
+    page = Path("reports/report.html")
+    if attack == "one more figure":
+        Path("reports/figures").mkdir()
+        Path("reports/figures/evasion.svg").write_text("<svg/>")
+    elif attack == "changed":
+        page.write_text(page.read_text() + "<p>RMSE 1.0</p>")
+    else:
+        page.rename("elsewhere.html")
+    if attack == "a link":
+        page.symlink_to(Path("elsewhere.html").absolute())
+    for words in (("review", "show"), ("approve", "--as", "alice", "--yes")):
+        code, _, errors = cli(*words)
+        assert (1, True) == (code, "reports/" in errors), errors
+        assert attack == "a link" or "dvc repro --force assess" in errors
+    assert not Path("approvals").exists()
+
+
+def test_a_reviewer_sees_what_changed_since_the_last_release(home: Home, cli: Cli) -> None:
+    assert "what changed since the last release is not known: this home has registered none" in cli("review", "show")[1]
+    keep_evidence(home, "pump-rul", Path("models/bundle"))
+    assert "nothing changed in policy, code and contract" in cli("review", "show")[1]
+    shown = json.loads(cli("review", "show", "--json")[1])
+    assert ([], {}) == (shown["changes"], shown["source"])
 
 
 # Reviews
@@ -91,7 +158,7 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
     assert (0, "pump-rul", 1, "waits") == (code, shown["model"], shown["release"], shown["state"])
     assert (["alice"], ["bruno", "chiara"], 2) == (shown["approved_by"], shown["can_still_sign"], shown["threshold"])
     assert [("rmse", 1.5, "PASSED")] == [(g["name"], g["observed"], g["result"]) for g in shown["gates"]]
-    assert 7 == len(shown["evidence"])
+    assert 8 == len(shown["evidence"])
     assert all(Path(item["path"]).is_file() for item in shown["evidence"])
     assert [("alice", "approved", "seen")] == [(r["holder"], r["standing"], r["comment"]) for r in shown["reviews"]]
     listed = json.loads(cli("review", "list", "--json")[1])
@@ -102,12 +169,55 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
 
 def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: Cli) -> None:
     gates = [{"name": "extraction", "result": "PASSED", "observed": None}]
-    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
+    bundle_with(gates, home)
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
     Request(release, role).write(Path("models/release"))
     code, printed, _ = cli("review", "show")
-    assert (0, True) == (code, ["extraction", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
+    assert (0, True) == (code, ["extraction", "—", "—", "PASSED"] in [line.split() for line in printed.splitlines()])
+
+
+def test_gates_are_shown_with_their_units_as_in_the_report(home: Home, cli: Cli) -> None:
+    share = {"name": "extraction", "relation": "at_most", "observed": 0.0215, "bound": 0.05, "unit": "share"}
+    gates = [share | {"result": "PASSED"}, share | {"name": "rmse", "observed": 1.5, "unit": "cycles"}]
+    bundle_with(gates, home)
+    release = scenes.describe(Path("models/bundle"))
+    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    Request(release, role).write(Path("models/release"))
+    lines = [line.split() for line in cli("review", "show")[1].splitlines()]
+    assert ["extraction", "2.15", "%", "≤", "5", "%", "PASSED"] in lines
+    assert ["rmse", "1.5", "cycles", "≤", "0.05", "cycles"] in [line[:6] for line in lines]
+    assert 0.0215 == json.loads(cli("review", "show", "--json")[1])["gates"][0]["observed"]
+
+
+def test_a_registered_release_is_listed_with_those_who_approved_it(home: Home, cli: Cli) -> None:
+    for reviewer in ("alice", "chiara"):
+        assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
+    request, roles = Request.read(Path("models/release")), Roles.load(Path("policy/roles.yaml"))
+    signatures = approval.read_all(Path("approvals"), request, home.anchor()).signatures
+    repository.publish(
+        home, request, signatures, registrar=home.signer("registrar"), roles=roles, now=datetime.now(UTC)
+    )
+    listed = json.loads(cli("review", "list", "--json")[1])["releases"]
+    assert [("registered", ["alice", "chiara"], [])] == [
+        (item["state"], item["approved_by"], item["can_still_sign"]) for item in listed
+    ]
+    lines = [line.split() for line in cli("review", "list")[1].splitlines()]
+    assert ["pump-rul", "1", "registered", "alice,", "chiara"] in lines
+    assert "approved by alice, chiara" in cli("trust", "show")[1]
+
+
+def test_an_unknown_reviewer_is_named_before_anything_is_asked(home: Home, cli: Cli) -> None:
+    size = log_of(home.path).head().size
+    for words in (("approve", "--as", "alcie"), ("reject", "--as", "alcie", "--comment", "no")):
+        code, printed, errors = cli(*words)
+        assert (1, "") == (code, printed)
+        assert "reviewer: expected one of alice, bruno, chiara, got 'alcie'" in errors
+        assert "did you mean --as alice?" in errors
+        assert "twinseal trust show" in errors
+        assert "as alcie?" not in errors
+    assert (size, False) == (log_of(home.path).head().size, Path("approvals").exists())
+    assert 0 == cli("approve", "--as", "alice", "--yes")[0]
 
 
 def test_more_signatures_than_needed_are_counted_in_words(home: Home, cli: Cli) -> None:
@@ -198,6 +308,21 @@ def test_a_refusal_names_its_parts(
     assert list(getattr(error, "findings", ())) == refusal["findings"]
 
 
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [(PermissionError(13, "Permission denied", "my keys/a"), "ls -la 'my keys'"), (OSError(28, "x", "a"), "df -h .")],
+)
+def test_what_the_system_refuses_names_the_command_that_shows_why(
+    error: OSError, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert console.REFUSED == console.exit_code(fail)
+    assert command in capsys.readouterr().err
+    assert str(refusal_of(error)["remedy"]).endswith(command)
+
+
 # Verify
 
 
@@ -271,6 +396,22 @@ def test_pull_as_json(deployment: Deployment, cli: Cli) -> None:
     assert (1, "refused", "") == (code, json.loads(printed)["result"], errors)
 
 
+def test_without_a_model_the_refusal_has_the_command_that_fetches_one(deployment: Deployment, cli: Cli) -> None:
+    """The command is run as it is printed, once what is in capitals is filled in."""
+    pd.DataFrame(rows("pump-1", 1, 2, 3)).to_csv("t.csv", index=False)
+    for words in (("run", "t.csv"), ("commission", "t.csv", "--as", "emil", "--yes")):
+        code, _, errors = cli(*words, "--model", MODEL, "--anchor", "anchor", "--state", "my twin")
+        assert (1, True) == (code, "my twin: expected an installed model, got none" in errors)
+        command = errors[errors.index("twinseal pull") :].splitlines()[0]
+        assert f"twinseal pull --from URL --model {MODEL} --anchor DIR --state 'my twin'" == command
+    filled = command.replace("URL", str(deployment.mirror)).replace("DIR", "anchor")
+    assert 0 == cli(*shlex.split(filled)[1:])[0]
+    assert 0 == cli("run", "t.csv", "--model", MODEL, "--anchor", "anchor", "--state", "my twin")[0]
+    code, _, errors = cli("run", "t.csv", "--model", OTHER, "--anchor", "anchor", "--state", "my twin")
+    assert (1, True) == (code, f"expected {OTHER}, got {MODEL}" in errors)
+    assert f"--model {MODEL}" in errors
+
+
 def rows(unit: str, *cycles: int, **more: float) -> list[dict[str, Any]]:
     return [{"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more for cycle in cycles]
 
@@ -306,6 +447,25 @@ def test_a_run_with_refused_units_ends_with_3_and_names_them(twin: Cli, words: t
     assert "pump-1" not in errors
     if words == ("--json",):
         assert 7 == len([json.loads(line) for line in printed.splitlines()])
+
+
+def test_a_table_with_other_columns_is_refused_with_those_that_the_model_reads(twin: Cli, cli: Cli) -> None:
+    pd.DataFrame(rows("pump-1", 1, 2, 3)).rename(columns={"unit": "Unit"}).to_csv("bad.csv", index=False)
+    code, _, errors = cli("run", "bad.csv", "--model", MODEL, "--anchor", "anchor")
+    assert 1 == code
+    assert f"expected the columns unit and cycle beside the channels ({', '.join(CHANNELS)}), got Unit, cycle" in errors
+    assert "Rename in its header 'Unit' to 'unit'." in errors
+
+
+def test_a_unit_that_is_not_in_the_table_is_not_commissioned(twin: Cli, cli: Cli) -> None:
+    pd.DataFrame(rows("pump-1", *range(1, 21))).to_csv("new.csv", index=False)
+    words = ("commission", "new.csv", "--model", MODEL, "--anchor", "anchor", "--yes")
+    code, _, errors = cli(*words, "--as", "emil", "--unit", "pump-2")
+    assert (1, True) == (code, "expected units that it has (pump-1), got pump-2" in errors)
+    assert "Did you mean --unit pump-1?" in errors
+    code, _, errors = cli(*words, "--as", "alice")
+    assert (1, True) == (code, "commissioner: expected one of emil, flora, got 'alice'" in errors)
+    assert "Sign as one of them" in errors
 
 
 def test_tables_do_not_cut_long_names(twin: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

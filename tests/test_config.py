@@ -53,11 +53,13 @@ def test_a_settings_file_that_says_what_cannot_be_is_refused_by_name(tmp_path: P
     with pytest.raises(ConfigError, match=r"params\.yaml") as refusal:
         config.load(Train, path, section="train")
     assert why in str(refusal.value)
+    assert f"git diff {path}" in refusal.value.remedy
 
 
 def test_an_absent_file_is_a_refusal_not_a_traceback(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a settings file, got none"):
+    with pytest.raises(ConfigError, match="expected a settings file, got none") as refusal:
         config.read_yaml(tmp_path / "none.yaml")
+    assert "Run it in the project's folder" in refusal.value.remedy
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ certificate, IBP, CROWN, ε, σ, missed failure, NASA score, guard, guard decisi
 abstention, baseline, baseline record, baseline verifier, commissioning, telemetry reader, candidate, bundle, release,
 anchor, root, role, threshold, attestation, statement, predicate, DSSE, OMS, TUF, in-toto, SLSA, provenance,
 verification summary, twin, registry, champion, stage, gate, verdict, caveat, evidence chain, battery, target,
-worst case, gradient attack, square attack, gradient boosting, owned sensors, stealth constraints, repair abuse,
-extraction, membership inference"""
+worst case, gradient attack, square attack, gradient boosting, APGD, controlled sensors, stealth constraints,
+repair abuse, extraction, membership inference"""
 
 
 def name(page: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from twinseal.errors import ConfigError
+from twinseal.errors import ConfigError, suggest
 
 __all__ = ["Field", "PartialSettings", "Settings", "load", "parse", "read_yaml"]
 
@@ -51,12 +51,19 @@ def read_yaml(path: Path) -> Any:
     try:
         data = path.read_bytes()
         if len(data) > MAX_BYTES:
-            raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got {len(data)}")
+            raise ConfigError(
+                f"{path}: expected at most {MAX_BYTES} bytes, got {len(data)}", remedy=_what_changed(path)
+            )
         return yaml.load(data, _StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except OSError as error:
-        raise ConfigError(f"{path}: expected a settings file, got none ({error.strerror})") from error
+        raise ConfigError(
+            f"{path}: expected a settings file, got none ({error.strerror})",
+            remedy=f"Run it in the project's folder, which has this file; if it is lost there: git checkout {path}",
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected YAML, got something else ({_one_line(error)})") from error
+        raise ConfigError(
+            f"{path}: expected YAML, got something else ({_one_line(error)})", remedy=_what_changed(path)
+        ) from error
 
 
 def parse(kind: type[S], value: Any, where: str) -> S:
@@ -94,9 +101,14 @@ def load(kind: type[S], path: Path, *, section: str = "") -> S:
     value = read_yaml(path)
     if section:
         if not isinstance(value, dict) or section not in value:
-            raise ConfigError(f"{path}: expected a section '{section}', got none")
+            raise ConfigError(f"{path}: expected a section '{section}', got none", remedy=_what_changed(path))
         value = value[section]
-    return parse(kind, value, f"{path}: {section}" if section else str(path))
+    with suggest(_what_changed(path)):
+        return parse(kind, value, f"{path}: {section}" if section else str(path))
+
+
+def _what_changed(path: Path) -> str:
+    return f"Correct the file, and run the same command again. What was changed in it: git diff {path}"
 
 
 def _as_json(value: Any) -> str:

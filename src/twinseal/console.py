@@ -8,11 +8,14 @@ With `--json`, standard output carries JSON and nothing else, also when the comm
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import structlog
 from rich.console import Console
@@ -73,6 +76,7 @@ def exit_code(action: Callable[[], object]) -> int:
         return _print_interrupted()  # typer has caught Ctrl-C
     except OSError as error:
         err.print(f"[bold red]refused[/]  {printable(_os_message(error))}")
+        _print_remedy(_os_remedy(error))
         return REFUSED
     return DONE
 
@@ -107,7 +111,7 @@ def refusal_of(error: TwinsealError | OSError) -> dict[str, object]:
         "kind": _kind_of(error) if isinstance(error, TwinsealError) else "OS",
         "message": message,
         **{name: parts[name] if parts else None for name in ("where", "expected", "got")},
-        "remedy": getattr(error, "remedy", "") or None,
+        "remedy": (error.remedy if isinstance(error, TwinsealError) else _os_remedy(error)) or None,
         "findings": list(getattr(error, "findings", ())),
     }
 
@@ -130,8 +134,12 @@ def print_refusal(error: TwinsealError) -> None:
             err.print(f"  • {printable(finding)}")
         if len(others) > MAX_FINDINGS:
             err.print(f"  … and {len(others) - MAX_FINDINGS} more")
-    if error.remedy:
-        err.print(f"[bold]what to do[/]  {printable(error.remedy)}")
+    _print_remedy(error.remedy)
+
+
+def _print_remedy(remedy: str) -> None:
+    if remedy:
+        err.print(f"[bold]what to do[/]  {printable(remedy)}")
 
 
 def _print_interrupted() -> int:
@@ -145,3 +153,13 @@ def _kind_of(error: TwinsealError) -> str:
 
 def _os_message(error: OSError) -> str:
     return f"{error.strerror or error}: {error.filename or ''}".removesuffix(": ")
+
+
+def _os_remedy(error: OSError) -> str:
+    """The command that shows what is in the way: the disk that is full, or the file and who may read and write it."""
+    if not isinstance(error.filename, str):
+        return ""
+    place = shlex.quote(str(Path(error.filename).parent))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"Free some space: df -h {place}"
+    return f"See what is there, and who may read and write it: ls -la {place}"

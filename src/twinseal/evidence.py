@@ -34,6 +34,8 @@ BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps
 POLICY_APPROVAL = "https://twinseal.dev/policy/v1"
 PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD, POLICY_APPROVAL)
 
+CODE = "code"  # the subject that stands for the code that a stage ran
+
 Result = Literal["PASSED", "WARNED", "FAILED"]
 
 
@@ -319,6 +321,12 @@ def reports(statement: Statement) -> tuple[Subject, ...]:
     if not isinstance(listed, list):
         raise EvidenceError("verdict: expected the digests of the report, got none")
     return tuple(Subject.from_dict(item) for item in listed)
+
+
+def source_of(statement: Statement) -> dict[str, Any]:
+    """The commit of the code that a verification summary was made with, and what differed from it; {} if unknown."""
+    found = statement.predicate.get("twinseal_source")
+    return found if isinstance(found, dict) else {}
 
 
 def measures(statement: Statement) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from twinseal.errors import EvidenceError
-from twinseal.evidence import PROVENANCE, TEST_RESULT, Statement, Subject, materials, outcome
+from twinseal.evidence import CODE, PROVENANCE, TEST_RESULT, Statement, Subject, materials, outcome
 
 REQUIRED = {
     "ingest": PROVENANCE,
@@ -35,7 +35,6 @@ RAW = "data/raw/telemetry.parquet"
 ACCEPTED = "data/accepted/telemetry.parquet"
 WINDOWS = ("data/windows/preparation.json", "data/windows/windows.safetensors")
 MODEL = "model/"
-CODE = "code"
 DEPENDS_ON = "depends on"  # how the reason begins where the fault is in an earlier record
 WALK = ("train", "prepare", "validate", "ingest", "evade", "poison")  # from the model backwards; a test compares
 CONTRACT, KNOWN, THREATS = "policy/contract.yaml", "policy/reference.yaml", "policy/threats.yaml"
@@ -103,7 +102,7 @@ def broken_links(
         require(stage, _difference("policy files", expected, obeyed, names=names))
     for stage, expected_code in (code or {}).items():  # 7
         ran = (*_materials(get(stage), CODE), *_configuration(get(stage), CODE))
-        require(stage, _difference("code of the stage", (expected_code,), ran, names=(CODE,)))
+        require(stage, _difference("files of its code", (expected_code,), ran, names=(CODE,)))
     return reasons
 
 

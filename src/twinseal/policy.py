@@ -37,7 +37,7 @@ def read_gates(folder: Path) -> Gates:
 
 
 def contract_fault(own: Contract, path: Path) -> str:
-    """How the contract inside a model differs from that of its asset in the policy file at `path`; "" if it does not."""
+    """How the contract inside a model differs from that of the policy file at `path`; "" if it does not."""
     try:
         expected = Contract.load(path, own.asset)
     except ConfigError as error:

@@ -18,6 +18,7 @@ from twinseal.measures.keys import (
     liars_key,
     number_of,
     queries_key,
+    rate_key,
     rounding_key,
     share_key,
     size_key,
@@ -53,7 +54,7 @@ AIMS: tuple[Aim, ...] = ("any", "healthy-washing")
 
 
 def accuracy(rmse: float, missed: float = 0.0) -> Accuracy:
-    """100 windows of 100 units, of which 34 fail."""
+    """100 test windows of 100 units; 129 failing windows of 34 units, those of the validation among them."""
     return Accuracy(
         rmse_cycles=rmse,
         nasa_score=rmse * 17.3,
@@ -80,8 +81,8 @@ def by_epsilon(scale: float, epsilons: Sequence[float] = EPSILONS) -> dict[Epsil
 
 
 def attacks(worst: float) -> dict[str, dict[AttackName, dict[Aim, dict[Epsilon, AttackMeasures]]]]:
-    """Three gradient attacks and noise, none stronger than the worst."""
-    strength: dict[AttackName, float] = {"fgm": 0.8, "bim": 0.9, "pgd": 0.92, "noise": 0.1}
+    """Four gradient attacks and noise, none stronger than the worst."""
+    strength: dict[AttackName, float] = {"fgm": 0.8, "bim": 0.9, "pgd": 0.92, "strong": 0.95, "noise": 0.1}
     return {
         "small-changes": {
             name: {aim: attack_by_epsilon(worst * power * (1 if aim == "any" else 0.85)) for aim in AIMS}
@@ -135,6 +136,7 @@ def falsified() -> FalsifiedHistory:
     """One falsified history: the guard finds it."""
     return FalsifiedHistory(
         units=37,
+        failing_units=12,
         detected_share=1.0,
         abstained_share=0.1,
         rmse_cycles=30.0,
@@ -145,12 +147,13 @@ def falsified() -> FalsifiedHistory:
 
 
 def histories() -> FalsifiedHistories:
-    """Four signatures of the experiment, and two scenarios."""
+    """Four signatures of the experiment, and three scenarios."""
     sizes = {"any": size_key(0.5), "healthy-washing": size_key(2.0)}
     return FalsifiedHistories(
         experiment={f"{f}-{s}": falsified() for f in ("biased", "random") for s in ("continuous", "interim")},
         scenarios={
             "one-sensor": {aim: {sizes[aim]: falsified()} for aim in AIMS},
+            "slow-drift": {"healthy-washing": {rate_key(share): falsified() for share in (0.005, 0.02)}},
             "replay": {"healthy-washing": {size_key(0): falsified()}},
         },
     )

@@ -18,6 +18,7 @@ REALS: dict[str, tuple[Callable[[float], str], Any]] = {
     "eps": (keys.epsilon_key, keys.Epsilon),
     "rounding": (keys.rounding_key, keys.Rounding),
     "size": (keys.size_key, keys.Size),
+    "rate": (keys.rate_key, keys.Size),
     "share": (keys.share_key, keys.Share),
 }
 COUNTS: dict[str, tuple[Callable[[int], str], Any]] = {

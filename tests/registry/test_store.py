@@ -39,15 +39,17 @@ def test_unreachable_server_is_said_within_seconds(tmp_path: Path, store: Store)
     start = time.monotonic()
     with pytest.raises(RegistryError, match=r"http://127\.0\.0\.1:9: expected an answer") as refusal:
         connect(Home(tmp_path), "http://127.0.0.1:9")
-    assert refusal.value.remedy == "Is the server running, and MLFLOW_TRACKING_URI right?"
+    assert "Is the server running, and MLFLOW_TRACKING_URI right?" in refusal.value.remedy
+    assert "curl $MLFLOW_TRACKING_URI/health" in refusal.value.remedy
     assert time.monotonic() - start < 15
     connect(Home(tmp_path), store.tracking_uri)
 
 
 @pytest.mark.parametrize("uri", ["nonsense://x", "http://", "sqlite:////dev/null/mlflow.db"])
 def test_store_that_is_none_is_refused(uri: str, tmp_path: Path, store: Store) -> None:
-    with pytest.raises(RegistryError, match="expected an answer of MLflow, got"):
+    with pytest.raises(RegistryError, match="expected an answer of MLflow, got") as refusal:
         connect(Home(tmp_path), uri)
+    assert refusal.value.remedy
     connect(Home(tmp_path), store.tracking_uri)
 
 

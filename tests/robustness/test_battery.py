@@ -1,4 +1,4 @@
-"""The battery, and its attacks on trees, by owned sensors, by questions, on members: a real network, real boosting."""
+"""The battery, and its attacks on trees, by controlled sensors, by queries, on members: real models."""
 
 from __future__ import annotations
 

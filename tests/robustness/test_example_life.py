@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from twinseal.measures.words import name_words
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.windows import Prepared
@@ -38,7 +39,7 @@ def test_every_threat_to_histories_tells_the_same_life(rows: list[LifeRow], thre
     attacks = list(dict.fromkeys(row.attack for row in rows))
     scenarios = [threat.name for threat in threats.scenarios]
     asked = ["no attack", threats.evasion[0].name, threats.injection.name, *scenarios, threats.adaptive.name]
-    assert asked == [attack.split(",")[0] for attack in attacks]
+    assert list(map(name_words, asked)) == [attack.split(",")[0] for attack in attacks]
     cycles = [[row.cycle for row in rows if row.attack == attack] for attack in attacks]
     assert all(cycles[0] == other for other in cycles)
     assert {1} == {len({row.unit for row in rows})}

@@ -127,8 +127,9 @@ def test_a_file_that_is_not_nasas_form_is_refused(
     text = (folder / name).read_text()
     assert old in text
     (folder / name).write_text(text.replace(old, new, 1))
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=complaint) as refusal:
         Cmapss.open(folder, CmapssParams(), turbofan).read()
+    assert "set data.path to the zip" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"\xff\xfe1 1"])

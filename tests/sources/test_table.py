@@ -95,6 +95,18 @@ def test_a_broken_csv_is_refused(tmp_path: Path, oven: Contract, text: str, comp
         read(tmp_path / "ovens.csv", oven)
 
 
+def test_a_table_with_other_names_or_separators_says_how_to_go_on(tmp_path: Path, oven: Contract) -> None:
+    (tmp_path / "ovens.csv").write_text("Ofen,Charge,Last,Temp C,Glut,rest\n7,1,0,1,1,0\n")
+    with pytest.raises(DataError, match="got Ofen, Charge, Last, Temp C, Glut, rest") as refusal:
+        read(tmp_path / "ovens.csv", oven)
+    near = "for 'Rest' it has 'rest'; for 'Temp °C' it has 'Temp C'"
+    assert f"Name its columns under data.table in params.yaml ({near}); then: dvc repro" == refusal.value.remedy
+    (tmp_path / "ovens.csv").write_text("Ofen;Charge;Last;Temp °C;Glut;Rest\n7;1;0;1,5;1;0\n")
+    with pytest.raises(DataError, match="got Ofen;Charge") as refusal:
+        read(tmp_path / "ovens.csv", oven)
+    assert "Write it with commas: python -c" in refusal.value.remedy
+
+
 def test_dates_for_cycles_are_refused_also_when_labels_are_counted(tmp_path: Path, oven: Contract) -> None:
     (tmp_path / "ovens.csv").write_text("Ofen,Charge,Last,Temp °C,Glut\n7,2024-01-01,0,1,1\n")
     with pytest.raises(DataError, match="cycle: expected int32"):
@@ -134,5 +146,6 @@ def test_a_mapping_that_is_not_the_contracts_is_refused(
 @pytest.mark.parametrize("name", ["absent.csv", "ovens.xlsx", "."])
 def test_what_is_no_table_is_refused(tmp_path: Path, oven: Contract, name: str) -> None:
     (tmp_path / "ovens.xlsx").write_bytes(b"PK")
-    with pytest.raises(ConfigError, match=r"\.csv or \.parquet"):
+    with pytest.raises(ConfigError, match=r"\.csv or \.parquet") as refusal:
         read(tmp_path / name, oven)
+    assert "set data.path in params.yaml; then: dvc repro" in refusal.value.remedy

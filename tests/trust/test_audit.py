@@ -845,7 +845,8 @@ def test_where_there_is_no_log_it_is_said_how_one_begins(tmp_path: Path) -> None
     for ask in (Log(tmp_path / "log").head, Log(tmp_path / "log").read, lambda: verify(tmp_path / "log")):
         with pytest.raises(AuditError, match="expected an audit log, got none") as refusal:
             ask()  # type: ignore[operator]
-        assert "It begins with the first decision made here." == refusal.value.remedy
+        assert refusal.value.remedy.startswith("It begins with the first decision made here.")
+        assert "twinseal audit show --state DIR" in refusal.value.remedy
     assert not (tmp_path / "log").exists()
 
 

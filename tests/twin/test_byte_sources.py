@@ -155,7 +155,7 @@ def test_model_that_is_not_registered_is_said_to_be_so(registry: Registry) -> No
     source = RestSource(registry.url, "m")
     with pytest.raises(RegistryError, match="registered model m: expected one, got none") as refusal:
         source.open(TIMESTAMP, 100)
-    assert refusal.value.remedy == "Has it been registered?"
+    assert "Have it registered, where its registrar works: twinseal register" in refusal.value.remedy
     source.close()
 
 
@@ -173,7 +173,8 @@ def test_nobody_there_is_one_clear_message() -> None:
         port = probe.getsockname()[1]
     with pytest.raises(RegistryError, match="expected an answer of the registry, got none") as refusal:
         RestSource(f"http://127.0.0.1:{port}", "m").open(TIMESTAMP, 100)
-    assert refusal.value.remedy == "Is the server running, and its address right?"
+    assert "Is the server running, and its address right?" in refusal.value.remedy
+    assert "curl URL/health" in refusal.value.remedy
 
 
 @pytest.mark.parametrize(

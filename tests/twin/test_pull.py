@@ -447,7 +447,11 @@ def test_installed_model_needs_its_reviewers_also_offline(twin: Twin) -> None:
 def test_twin_without_a_model_says_how_to_get_one(deployment: Deployment, tmp_path: Path) -> None:
     with pytest.raises(TwinsealError, match="expected an installed model, got none") as refusal:
         current_model(tmp_path / "none", deployment.anchor, MODEL)
-    assert refusal.value.remedy == "Fetch one: twinseal pull"
+    command = f"twinseal pull --from URL --model {MODEL} --anchor DIR --state {tmp_path}/none"
+    assert refusal.value.remedy == f"Fetch it: {command}"
+    with pytest.raises(TwinsealError, match="expected an installed model, got none") as refusal:
+        current_model(tmp_path / "none", deployment.anchor, "unknown")
+    assert refusal.value.remedy == f"Name a model of the anchor: --model {MODEL} or --model {OTHER}"
 
 
 @pytest.mark.attack(7)

@@ -166,7 +166,7 @@ def assemble(
 
 
 def named_digests(statements: Mapping[str, Statement]) -> dict[str, set[str]]:
-    """Every file that the statements name (as subject, material, configuration or byproduct), and the digests they give it."""
+    """Every file that the statements name, as subject, material, configuration or byproduct, with its digests."""
     named: dict[str, set[str]] = {}
     for statement in statements.values():
         made = statement.predicate_type == PROVENANCE

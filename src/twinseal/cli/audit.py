@@ -11,7 +11,7 @@ import typer
 
 from twinseal.cli.options import examples
 from twinseal.console import out, printable
-from twinseal.errors import ConfigError
+from twinseal.errors import ConfigError, suggest
 from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def prove(
     if (index is None) == (old_size is None):
         raise ConfigError(
             "audit prove: expected an entry or --from, got both or none",
-            remedy="twinseal audit prove 7   or   twinseal audit prove --from 5",
+            remedy="twinseal audit prove 7   or   twinseal audit prove --from 5   (twinseal audit show lists them)",
         )
     log = _open_log(state)
     proof = log.prove(index) if index is not None else log.prove_consistency(old_size or 0)
@@ -132,10 +132,20 @@ def _open_log(state: Path | None) -> Log:
 
 
 def _read_verifier_key(key: str | None) -> str | None:
-    """The key itself, or what is in the file of that name."""
-    if key is None or "+" in key or not Path(key).exists():
-        return key
-    return _read_file(Path(key), "--vkey").decode("utf-8", "replace").strip()
+    """The key itself, or what is in the file of that name.
+
+    Raises:
+        AuditError: It is no verifier key.
+    """
+    from twinseal.trust.audit import note
+
+    if key is None:
+        return None
+    if "+" not in key and Path(key).exists():
+        key = _read_file(Path(key), "--vkey").decode("utf-8", "replace").strip()
+    with suggest("Give the key that you keep elsewhere, or its file: twinseal audit verify --vkey KEY"):
+        note.parse_vkey(key)
+    return key
 
 
 def _read_file(path: Path, option: str) -> bytes:
@@ -143,4 +153,7 @@ def _read_file(path: Path, option: str) -> bytes:
         with path.open("rb") as stream:
             return stream.read(4097)  # more than a checkpoint may have is refused as none
     except OSError as error:
-        raise ConfigError(f"{option} {path}: expected a file, got none ({error.strerror})") from error
+        raise ConfigError(
+            f"{option} {path}: expected a file, got none ({error.strerror})",
+            remedy=f"Name the copy that you keep elsewhere: twinseal audit verify {option} FILE",
+        ) from error

@@ -10,6 +10,7 @@ import typer
 from rich.tree import Tree
 
 from twinseal.cli.options import (
+    APPROVALS,
     ROLES,
     ask_new_passphrase,
     confirm,
@@ -48,12 +49,14 @@ def init(
 ) -> None:
     """Make the first root of trust: the anchor that every twin is installed with."""
     from twinseal.trust.ceremonies import ceremony
+    from twinseal.trust.policy_approval import approve_with_all
     from twinseal.trust.root.roles import Roles
 
     home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
     home.make_private()
     if demo:
         anchor = ceremony.init_demo(home, roles, now)
+        approve_with_all(home, ROLES.parent, APPROVALS / "policy", now)
         out.print("[bold yellow]DEMO KEYS[/]: unencrypted, all on one machine. They protect nothing; never use them.")
     else:
         outcome = ceremony.init(home, roles, now, passphrase=passphrase_prompt())
@@ -121,6 +124,8 @@ def trust_sign(yes: Sure = False) -> None:
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.default(), Roles.load(ROLES)
+    if not home.proposal_dir.exists():
+        Home.find()  # says how a home begins, where there is none
     _print_proposal(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
     confirm(yes, "Sign this root, with these roles and keys?")
     outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt())
@@ -147,6 +152,7 @@ def rotate(
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
+    ceremony.require_holder(home.anchor(), holder)
     confirm(yes, f"Replace the key of {holder}, for good?")
     demo = home.anchor().demo
     outcome = ceremony.rotate(
@@ -168,6 +174,7 @@ def revoke(holder: Holder, yes: Sure = False) -> None:
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
+    ceremony.require_holder(home.anchor(), holder)
     confirm(yes, f"Take every role from {holder}, for good?")
     outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt())
     if _print_outcome(home, outcome):
@@ -223,12 +230,10 @@ def _record_anchor(home: Home, anchor: Anchor) -> None:
 def _model_state(home: Home, model: str) -> str:
     """Its current release, and whether its approvals still count."""
     from twinseal.trust.release import repository
-    from twinseal.trust.release.model_role import count_approvals
 
-    role, release = repository.role_of(home, model), repository.current_release(home, model)
-    if role is None or release is None:
+    tally, release = repository.approvals_of(home, model), repository.current_release(home, model)
+    if tally is None or release is None:
         return "nothing registered"
-    tally = count_approvals(role.to_bytes(), (), home.anchor(), model)
     lacks = "" if not tally.missing else f"[red], {tally.missing} more needed: approve it again[/]"
     return f"release {release.version}, approved by {', '.join(tally.signed) or 'nobody'}{lacks}  "
 

@@ -49,11 +49,15 @@ def new(holder: Holder, out_file: Out = None, uri: Uri = None, no_passphrase: Cl
     from twinseal.trust.keys.key import generate_in_token, generate_key_pair
 
     if not holder or "/" in holder or holder.startswith("."):
-        raise ConfigError(f"holder: expected a name as in policy/roles.yaml, got {holder[:60]!r}")
+        raise ConfigError(
+            f"holder: expected a name as in policy/roles.yaml, got {holder[:60]!r}",
+            remedy="twinseal keys new NAME   (for another folder: --out FILE.pem)",
+        )
     if uri and (out_file or no_passphrase):
         raise ConfigError(
             "keys new: expected --uri, or --out and --no-passphrase, got both",
-            remedy="A key in a token has no file, and no passphrase but the token's PIN.",
+            remedy="A key in a token has no file, and no passphrase but the token's PIN: "
+            f"twinseal keys new {holder} --uri URI",
         )
     home = Home.default()
     if out_file is None:

@@ -96,7 +96,7 @@ def verify(
 
     The steps have the numbers of docs/trust.md.
     """
-    from twinseal.trust.release.candidate import verify_bundle
+    from twinseal.trust.release.candidate import A_BUNDLE, HOW_TO_MAKE_A_BUNDLE, verify_bundle
 
     steps: list[dict[str, object]] = []
 
@@ -107,7 +107,8 @@ def verify(
 
     with refusals_as_json(as_json):
         if not directory.is_dir():
-            raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
+            got = "a file" if directory.exists() else "no such folder"
+            raise ConfigError(f"{directory}: expected {A_BUNDLE}, got {got}", remedy=HOW_TO_MAKE_A_BUNDLE)
         pinned = read_anchor(anchor)
         record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
         bundle = verify_bundle(directory, pinned, passed=record_step)
@@ -149,7 +150,7 @@ def run(
             f"without it: {printable(refusal.reason)}"
         )
     unanswered: Counter[str] = Counter()
-    rows = telemetry_reader.read(telemetry)
+    rows = telemetry_reader.read(telemetry, verified.model.contract.inputs)
     answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
     if as_json:
         for item in answers:  # as they come: a stream is answered row by row
@@ -188,12 +189,16 @@ def commission(
     from twinseal.twin.state import State as TwinState
 
     if str(telemetry) == "-":
-        raise ConfigError("-: expected a file, got the standard input", remedy="What is signed must be there to keep.")
+        raise ConfigError(
+            "-: expected a file, got the standard input",
+            remedy=f"What is signed must be there to keep: twinseal commission FILE --model {model} --as {holder}",
+        )
     pinned, now = read_anchor(anchor), datetime.now(UTC)
     verified = runtime.current_model(state, pinned, model)
     root = commissioning.newest_root(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # names the commissioners before a key is looked for
-    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry), verified.model.contract, units or ())
+    contract = verified.model.contract
+    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry, contract.inputs), contract, units or ())
     memory = read_memory(TwinState(state))
     for unit, rows in found.items():
         _print_baseline_rows(unit, rows, verified)
@@ -215,6 +220,7 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     """Pull from MLflow's address, or from the folder of a mirror."""
     from twinseal.twin import pull as puller
     from twinseal.twin.byte_sources import DirectorySource, RestSource
+    from twinseal.twin.state import pull_command
 
     now = datetime.now(UTC)
     if source.startswith(("http://", "https://")):
@@ -223,7 +229,8 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     if not Path(source).is_dir():
         raise ConfigError(
             f"--from {source}: expected http://…, https://…, or a folder, got neither",
-            remedy="Give MLflow's address, or the folder of a mirror.",
+            remedy="URL is MLflow's address, such as http://HOST:5000, or the folder of a mirror: "
+            f"{pull_command(model, state)}",
         )
     return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
 

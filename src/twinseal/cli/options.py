@@ -60,16 +60,14 @@ def confirm(yes: bool, question: str) -> None:
         raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
 
 
-def open_holders_key(role: str, uri: str | None, holder: str) -> KeySigner:
-    """The signer of a holder of `role`, by the key that `uri` names; by the key of the home if it is None.
+def open_holder_key(uri: str | None, holder: str) -> KeySigner:
+    """The signer of a person, by the key that `uri` names; by the key of the home if it is None.
 
     Raises:
-        SignatureError: The role has no such holder; names those that it has.
         KeyAccessError: The key cannot be opened.
     """
     from twinseal.trust.keys.key import open_signer
 
-    Home.find().anchor().roles[role].key_of(holder)  # names the holders before a key is looked for
     place = uri or Home.find().key_uri(holder)
     return open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder)
 
@@ -139,7 +137,8 @@ def read_anchor(directory: Path | None) -> Anchor:
     if directory is None and not Home.default().anchor_dir.is_dir():
         raise RootError(
             "trust anchor: expected one, got none",
-            remedy="Give --anchor the folder with root.json that was carried here by hand.",
+            remedy="Give --anchor DIR, the folder with root.json that was carried here by hand. To try it out, where "
+            "models are made: twinseal init --demo",
         )
     return Anchor.read(directory) if directory else Home.find().anchor()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from twinseal.cli.options import As, AsJson, KeyUri, Yes, confirm, examples, open_holders_key, warn_of_demo
+from twinseal.cli.options import APPROVALS, As, AsJson, KeyUri, Yes, confirm, examples, open_holder_key, warn_of_demo
 from twinseal.console import out, print_json, printable, refusals_as_json
 from twinseal.trust.root.home import Home
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twinseal.policy_changes import Change
     from twinseal.trust.policy_approval import PolicyState
 
-POLICY = Path("policy")
+POLICY, PLACE = Path("policy"), APPROVALS / "policy"
 
 policy = typer.Typer(
     help="The policy by which candidates are judged: what changed, and its owners' approval.",
@@ -32,7 +32,7 @@ def policy_show(as_json: AsJson = False) -> None:
 
     with refusals_as_json(as_json):
         anchor = Home.find().anchor()
-        state = policy_state(POLICY, anchor)
+        state = policy_state(POLICY, PLACE, anchor)
         changes = _changes(state)
     if as_json:
         print_json(
@@ -53,10 +53,12 @@ def policy_show(as_json: AsJson = False) -> None:
 
 @policy.command(
     "approve",
-    epilog=examples("twinseal policy approve --as gerda", "twinseal policy approve --as gerda --key file:/media/me/g.pem"),
+    epilog=examples(
+        "twinseal policy approve --as gerda", "twinseal policy approve --as gerda --key file:/media/me/g.pem"
+    ),
 )
 def policy_approve(holder: As, key: KeyUri = None, yes: Yes = False) -> None:
-    """Sign the policy as it is now: gates, threats, contracts, roles. Until enough owners have, nothing is signed by it."""
+    """Sign the policy as it is now. No model is signed by a policy that its owners have not approved."""
     from twinseal.trust.audit import log_of
     from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.policy_approval import approve_policy, policy_state
@@ -64,16 +66,17 @@ def policy_approve(holder: As, key: KeyUri = None, yes: Yes = False) -> None:
 
     home = Home.find()
     anchor = home.anchor()
-    before = policy_state(POLICY, anchor)
+    anchor.roles["owner"].key_of(holder)  # names the owners before a key is looked for
+    before = policy_state(POLICY, PLACE, anchor)
     _print_state(before, _changes(before))
     if holder in before.signed:
         out.print(f"[yellow]already approved[/] by {printable(holder)}; nothing changed")
         return
     confirm(yes, f"Sign this policy ({before.policy.digest.sha256[:12]}…) as {holder}?")
-    owner = NamedSigner(holder, open_holders_key("owner", key, holder))
+    owner = NamedSigner(holder, open_holder_key(key, holder))
     number = last_approval_number(home, anchor)
     now, audit = datetime.now(UTC), log_of(home.path)
-    after = approve_policy(POLICY, owner, anchor=anchor, audit=audit, now=now, at_least=number)
+    after = approve_policy(POLICY, PLACE, owner, anchor=anchor, audit=audit, now=now, at_least=number)
     out.print(f"[green]approved[/] by {printable(holder)}")
     _print_missing(after)
 
@@ -103,5 +106,7 @@ def _print_missing(state: PolicyState) -> None:
     if state.is_approved and state.approved is not None:
         out.print(f"[green]approved[/]: number {state.approved.number}, by {printable(signed)}")
         return
-    out.print(f"approved by {printable(signed)}; {state.missing} more of {printable(', '.join(state.can_sign))} must sign")
+    out.print(
+        f"approved by {printable(signed)}; {state.missing} more of {printable(', '.join(state.can_sign))} must sign"
+    )
     out.print("to sign: [cyan]twinseal policy approve --as NAME[/]")

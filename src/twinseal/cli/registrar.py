@@ -45,7 +45,8 @@ def register(
         result.count.require_complete()
     again = " (it was registered before: nothing changed)" if result.status == "published" else ""
     out.print(f"[green]registered[/]  {result.release.model} release {result.release.version}{again}")
-    out.print(f"MLflow: version {result.mlflow_version} is champion. Twins fetch it with: twinseal pull")
+    out.print(f"MLflow: version {result.mlflow_version} is champion. Twins fetch it with:")
+    out.print(f"twinseal pull --from URL --model {result.release.model} --anchor DIR")
 
 
 def _require_nothing_expired(home: Home, now: datetime) -> None:

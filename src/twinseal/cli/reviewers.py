@@ -19,7 +19,7 @@ from twinseal.cli.options import (
     Yes,
     confirm,
     examples,
-    open_holders_key,
+    open_holder_key,
     warn_of_demo,
 )
 from twinseal.console import new_table, out, print_json, printable, refusals_as_json
@@ -27,6 +27,7 @@ from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.release.approval import Reviews
+    from twinseal.trust.release.changes import Changes
     from twinseal.trust.release.request import Request
     from twinseal.trust.root.anchor import Anchor
 
@@ -85,7 +86,10 @@ def review_list(as_json: AsJson = False) -> None:
 @review.command("show", epilog=examples("twinseal review show", "twinseal review show --json | jq .gates"))
 def review_show(as_json: AsJson = False) -> None:
     """Verify the release that waits; show its verdict, gates, evidence, and who has signed."""
+    from twinseal.evidence import source_of
     from twinseal.trust.release.candidate import verify_release
+    from twinseal.trust.release.changes import changes_since_release
+    from twinseal.trust.release.reports import require_reports
     from twinseal.trust.release.request import Request
 
     with refusals_as_json(as_json):
@@ -93,12 +97,16 @@ def review_show(as_json: AsJson = False) -> None:
         require_bundle(home)
         anchor, request = home.anchor(), Request.read(RELEASE)
         bundle = verify_release(BUNDLE, request.release, anchor)
+        require_reports(bundle.statements["assess"], Path())
         gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], _read_reviews(request)
         registered = _is_registered(home, request)
+        changes = changes_since_release(home, request.release.model, bundle.statements)
     if as_json:
-        print_json(_request_as_json(request, reviews, gates, anchor, registered=registered))
+        as_dict = _request_as_json(request, reviews, gates, anchor, registered=registered)
+        print_json(as_dict | {"changes": list(changes.lines), "source": source_of(bundle.statements["assess"])})
         return
     _print_request(request, reviews, gates, anchor, registered=registered)
+    _print_changes(changes, source_of(bundle.statements["assess"]))
     warn_of_demo(anchor)
 
 
@@ -116,14 +124,16 @@ def approve(
 
     home = Home.find()
     anchor = home.anchor()
+    anchor.roles["reviewer"].key_of(holder)  # names the reviewers before a key is looked for
     require_bundle(home)
     request = Request.read(RELEASE)
     release = request.release
     if _is_registered(home, request):
         _print_registered(request)
         return
+    _require_what_was_read(home, request)
     confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
-    reviewer = NamedSigner(holder, open_holders_key("reviewer", key, holder))
+    reviewer = NamedSigner(holder, open_holder_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.approve(
         APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment
@@ -148,12 +158,14 @@ def reject(
     from twinseal.trust.release.request import Request
 
     home = Home.find()
-    anchor, request = home.anchor(), Request.read(RELEASE)
+    anchor = home.anchor()
+    anchor.roles["reviewer"].key_of(holder)  # as in approve
+    request = Request.read(RELEASE)
     if _is_registered(home, request):
         _print_registered(request)
         return
     confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
-    reviewer = NamedSigner(holder, open_holders_key("reviewer", key, holder))
+    reviewer = NamedSigner(holder, open_holder_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
     if decision.is_new:
@@ -175,6 +187,29 @@ def require_bundle(home: Home) -> None:
     candidate.require_bundle(BUNDLE, EVIDENCE / "assess.dsse.json", home.anchor())
 
 
+def _require_what_was_read(home: Home, request: Request) -> None:
+    """Before a signature: the report is the assessor's, and the policy is not older than that of the last release."""
+    from twinseal.trust.release.candidate import verify_release
+    from twinseal.trust.release.changes import changes_since_release, require_no_older_policy
+    from twinseal.trust.release.reports import require_reports
+
+    bundle = verify_release(BUNDLE, request.release, home.anchor())
+    require_reports(bundle.statements["assess"], Path())
+    require_no_older_policy(changes_since_release(home, request.release.model, bundle.statements))
+
+
+def _print_changes(changes: Changes, source: Mapping[str, object]) -> None:
+    out.print("since the last release:")
+    for line in changes.lines or ("nothing changed in policy, code and contract",):
+        colour = "red" if line.startswith("policy: looser") else "yellow"
+        out.print(f"  [{colour}]{printable(line)}[/]")
+    changed = source.get("changed")
+    names = ", ".join(map(str, changed)) if isinstance(changed, list) else ""
+    state = f"and these files, which are in no commit: {names}" if names else "and nothing else"
+    commit = str(source.get("commit", ""))[:12]
+    out.print(printable(f"judged with the code of commit {commit} {state}" if commit else "judged outside Git"))
+
+
 def _releases(anchor: Anchor) -> list[ReleaseItem]:
     """One item for each release: those registered, then the one that waits or is approved."""
     from twinseal.trust.release import repository
@@ -184,7 +219,8 @@ def _releases(anchor: Anchor) -> list[ReleaseItem]:
     current = {model: repository.current_release(home, model) for model in anchor.models}
     for model, release in current.items():
         if release is not None:
-            found.append(_release_item(model, release.version, "registered"))
+            approved = repository.approvals_of(home, model)
+            found.append(_release_item(model, release.version, "registered", approved.signed if approved else ()))
     if not (RELEASE / "release.json").exists():
         return found
     request = Request.read(RELEASE)
@@ -263,21 +299,24 @@ def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anc
 
 
 def _print_gates(gates: Gates) -> None:
-    from twinseal.registry.describe import SIGNS
+    from twinseal.assurance.report.tables import RELATIONS
 
-    table = new_table("gate", "observed", "bound", "unit", "result", numbers=("observed", "bound"))
+    table = new_table("gate", "observed", "bound", "result", numbers=("observed", "bound"))
     for gate in gates:
         colour = "green" if gate.get("result") == "PASSED" else "red"
-        bound = f"{SIGNS.get(str(gate.get('relation')), '')} {_number(gate.get('bound'))}".strip()
+        unit = str(gate.get("unit") or "")
+        bound = f"{RELATIONS.get(str(gate.get('relation')), '')} {_amount(gate.get('bound'), unit)}".strip()
         result = f"[{colour}]{printable(gate.get('result'))}[/]"
-        unit = printable(gate.get("unit") or "")
-        table.add_row(printable(gate.get("name")), _number(gate.get("observed")), bound, unit, result)
+        table.add_row(printable(gate.get("name")), _amount(gate.get("observed"), unit), bound, result)
     out.print(table)
 
 
-def _number(value: object) -> str:
-    """A measure or a bound; a dash for what is none."""
-    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
+def _amount(value: object, unit: str) -> str:
+    """A measure or a bound with its unit, as the report has it; a dash for what is no number."""
+    from twinseal.assurance.report.tables import quantity
+
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return printable(quantity(number, unit))
 
 
 def _evidence_path(name: str) -> str:

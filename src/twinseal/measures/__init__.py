@@ -5,6 +5,7 @@ name is written once, a unit stands beside its number, and a gate cannot ask for
 
     quantity      what a number is: its unit, its label, whether larger is better; a group of measures; how one is read
     keys          the keys of measures: eps-0.1, liars-2, queries-100, the names of threats
+    words         what keys are called on a page: PGD, any error, 0.1 σ
     common        accuracy, and the worst case under an attack
     validation, preparation, training, robustness, poisoning, comparison
                   what each stage reports; `robustness` has one field for each attack

@@ -19,7 +19,7 @@ Liars = Annotated[str, Field(pattern=rf"^liars-{_COUNT}$")]  # members of a medi
 Count = Annotated[str, Field(pattern=rf"^k-{_COUNT}$")]  # sensors that an attacker controls
 Queries = Annotated[str, Field(pattern=rf"^queries-{_COUNT}$")]
 Rounding = Annotated[str, Field(pattern=rf"^rounding-{_NUMBER}$")]  # in cycles
-Size = Annotated[str, Field(pattern=rf"^size-{_NUMBER}$")]  # in σ; of drift in shares of the allowed change
+Size = Annotated[str, Field(pattern=rf"^(?:size|rate)-{_NUMBER}$")]  # σ; rate: share of the allowed change
 Share = Annotated[str, Field(pattern=rf"^share-{_NUMBER}$")]  # of the training units
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$", max_length=80)]  # of a threat, a channel, …
 Aim = Literal["any", "healthy-washing"]
@@ -52,8 +52,13 @@ def rounding_key(cycles: float) -> str:
 
 
 def size_key(size: float) -> str:
-    """The key of the size of a falsified history."""
+    """The key of the size of a falsified history, σ."""
     return f"size-{_plain(size)}"
+
+
+def rate_key(share: float) -> str:
+    """The key of the size of a drift: the share of the change per cycle that the contract allows."""
+    return f"rate-{_plain(share)}"
 
 
 def share_key(share: float) -> str:

@@ -105,6 +105,7 @@ class FalsifiedHistory(WorstCase):
 
     Attributes:
         units: How many histories.
+        failing_units: How many of them end with a failing machine: the n of the missed failures.
         detected_share: Units flagged or refused in a falsified row about whose true version the guard is silent.
         abstained_share: Units for which the guard gives no estimate after the last row.
         guarded_rmse_cycles: Of the estimates that are given; absent where none is.
@@ -112,9 +113,10 @@ class FalsifiedHistory(WorstCase):
     """
 
     units: int = quantity("units", "units", "larger")
+    failing_units: int = quantity("units", "failing units", "larger")
     detected_share: float = quantity("share", "detected", "larger")
     abstained_share: float = quantity("share", "abstained", "smaller")
-    guarded_rmse_cycles: float | None = quantity("cycles", "RMSE with the guard", "smaller", optional=True)
+    guarded_rmse_cycles: float | None = quantity("cycles", "RMSE where the guard answers", "smaller", optional=True)
     guarded_missed_failure_share: float | None = quantity(
         "share", "missed failures with the guard", "smaller", optional=True
     )

@@ -25,5 +25,5 @@ class ValidationMeasures(Group):
     findings_by_rule: dict[Name, int] = quantity("findings", "findings", "smaller")
     drift_compared: int = quantity("fleets", "compared with a reference fleet", "larger")
     drift_psi: dict[Name, float] = quantity("PSI", "drift from the reference", "smaller")
-    drift_max_psi: float | None = quantity("PSI", "largest drift from it", "smaller", optional=True)
+    drift_max_psi: float | None = quantity("PSI", "largest drift from the reference", "smaller", optional=True)
     values_filled: int = quantity("readings", "readings filled", "smaller")

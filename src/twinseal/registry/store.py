@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from twinseal.errors import RegistryError, TwinsealError
+from twinseal.errors import RegistryError, TwinsealError, suggest
 
 with warnings.catch_warnings():
     # MLflow's own imports warn of each other's deprecations; the user cannot change that.
@@ -37,6 +37,13 @@ from twinseal.trust.root.home import Home
 
 log = structlog.get_logger()
 
+_UNREACHABLE = (
+    "Is the server running, and MLFLOW_TRACKING_URI right? A server answers: curl $MLFLOW_TRACKING_URI/health"
+)
+_WRONG_STORE = (
+    "MLFLOW_TRACKING_URI must be a server such as http://HOST:5000. For the store in the home: unset "
+    "MLFLOW_TRACKING_URI. If that is damaged, restore its mlflow/ from the backup."
+)
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}\Z")
 
 
@@ -88,7 +95,8 @@ def connect(home: Home, tracking_uri: str | None = None) -> Store:
     artifacts = artifacts_folder(home.path) if uri.startswith("sqlite:") else None
     if artifacts is not None:
         artifacts.mkdir(parents=True, exist_ok=True)
-    with registry_errors(f"MLflow at {without_password(uri)}"), warnings.catch_warnings():
+    where = f"MLflow at {without_password(uri)}"
+    with suggest(_WRONG_STORE), registry_errors(where), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SQLAlchemy warns of MLflow's mappers when they are first set up
         with _restore_environment():
             mlflow.set_tracking_uri(uri)
@@ -151,7 +159,7 @@ def registry_errors(what: str) -> Iterator[None]:
         code = getattr(error, "error_code", type(error).__name__)
         log.warning("registry.failed", what=what, error=code)
         reason = " ".join(str(error).split())[:300]
-        remedy = "Is the server running, and MLFLOW_TRACKING_URI right?" if _unreachable(error) else ""
+        remedy = _UNREACHABLE if _unreachable(error) else ""
         raise RegistryError(f"{what}: expected an answer of MLflow, got {code} ({reason})", remedy=remedy) from error
 
 

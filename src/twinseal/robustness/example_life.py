@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from twinseal.measures.keys import epsilon_key
+from twinseal.measures.words import name_words, sized, words
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Testbed
-from twinseal.robustness.attacks.falsified_histories import falsify_histories, inject_histories
+from twinseal.robustness.attacks.falsified_histories import falsify_histories, inject_histories, key_of
 from twinseal.robustness.attacks.guard_aware import GuardReplay, falsify
 from twinseal.robustness.histories import Doubles, Histories, guard_decisions
 from twinseal.robustness.methods.gradient import Box, climb
@@ -83,17 +85,17 @@ def _histories_under_attack(testbed: Testbed, history: Histories) -> Iterator[tu
     yield "no attack", history.rows
     everything = threats.evasion[0]
     epsilon = _middle(everything.epsilon_sigma)
-    yield f"{everything.name}, {epsilon:g} σ", [raise_estimates(model, history.rows[0], epsilon)]
+    yield words(f"{everything.name}/{epsilon_key(epsilon)}"), [raise_estimates(model, history.rows[0], epsilon)]
     injection = threats.asset(model.contract.asset).injection
     percent = np.full((1, len(injection.sensors)), max(injection.random_percent))
-    yield threats.injection.name, inject_histories(model, history, injection, percent, interim=False)
+    yield name_words(threats.injection.name), inject_histories(model, history, injection, percent, interim=False)
     for threat in threats.scenarios:
         size = _middle(threat.sizes)
-        shown = f", {size:g}{'' if threat.kind == 'drift' else ' σ'}" if size else ""
-        yield threat.name + shown, falsify_histories(model, history, threat, size, testbed.channels[threat.sensors])
+        false = falsify_histories(model, history, threat, size, testbed.channels[threat.sensors])
+        yield sized(threat.name, key_of(threat, size)), false
     replay = GuardReplay(model, history, threats.adaptive.rows)
     rows = falsify(model, model.networks.plain, history, threats.adaptive, replay)[-1]
-    yield f"{threats.adaptive.name}, {threats.adaptive.epsilon_sigma[-1]:g} σ", rows
+    yield words(f"{threats.adaptive.name}/{epsilon_key(threats.adaptive.epsilon_sigma[-1])}"), rows
 
 
 def raise_estimates(model: Model, rows: Doubles, epsilon: float) -> Doubles:

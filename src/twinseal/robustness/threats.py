@@ -183,10 +183,10 @@ class AdaptiveThreat(Attacker):
 
 
 class Injection(Settings):
-    """An attacker who holds a few sensors and scales what they report (Mode, Calyam & Hoque 2020).
+    """An attacker who controls a few sensors and scales what they report (Mode, Calyam & Hoque 2020).
 
     Attributes:
-        sensors: The channels held.
+        sensors: The channels that the attacker controls.
         biased_percent: The constant false share of the reading, in percent.
         random_percent: Least and most percent; one draw for each unit and sensor, as in the authors' code.
         continuous_from_cycle: Continuous injection starts at this cycle of the unit and does not end.
@@ -360,7 +360,7 @@ class Threats(Settings):
         if name not in self.assets:
             raise ConfigError(
                 f"threats: expected an entry for asset '{name}', got {sorted(self.assets)}",
-                remedy=f"Say in policy/threats.yaml, under assets, which sensors of '{name}' an attacker holds.",
+                remedy=f"Say in policy/threats.yaml, under assets, which sensors of '{name}' an attacker controls.",
             )
         return self.assets[name]
 

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from twinseal.digests import sha256
-from twinseal.errors import ConfigError, DataError
+from twinseal.errors import ConfigError, DataError, suggest
 from twinseal.evidence import Subject
 from twinseal.sources.source import SourceParams
 from twinseal.telemetry.contract import Contract
@@ -95,7 +95,8 @@ class Cmapss:
         names = [f"{kind}_{params.subset}.txt" for kind in ("train", "test", "RUL")]
         if not path.exists():
             raise ConfigError(f"data.path: expected C-MAPSS in a folder or a zip, got nothing at {path}", remedy=REMEDY)
-        files = _read_folder(path, names) if path.is_dir() else _read_zip(_read_bounded(path), names, path.name)
+        with suggest(REMEDY):
+            files = _read_folder(path, names) if path.is_dir() else _read_zip(_read_bounded(path), names, path.name)
         missing = [name for name in names if name not in files]
         if missing:
             raise ConfigError(f"{path}: expected {', '.join(names)}, found no {', '.join(missing)}", remedy=REMEDY)
@@ -118,8 +119,9 @@ class Cmapss:
                 remedy="Set data.asset to turbofan, or data.source to where the telemetry of this asset is.",
             )
         subset = self.params.subset
-        train, test = (self._engines(f"{kind}_{subset}.txt") for kind in ("train", "test"))
-        answer = _remaining_cycles(self.files[f"RUL_{subset}.txt"], f"RUL_{subset}.txt", test["engine"].nunique())
+        with suggest(REMEDY):
+            train, test = (self._engines(f"{kind}_{subset}.txt") for kind in ("train", "test"))
+            answer = _remaining_cycles(self.files[f"RUL_{subset}.txt"], f"RUL_{subset}.txt", test["engine"].nunique())
         return Fleet.of(
             pd.concat(
                 [

@@ -33,6 +33,7 @@ from twinseal.digests import sha256
 from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
 from twinseal.sources.source import SourceParams
+from twinseal.telemetry.columns import how_to_separate, nearest, shown
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
@@ -104,13 +105,18 @@ class Table:
             OSError: The file cannot be read.
         """
         if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
-            raise ConfigError(f"data.path: expected a .csv or .parquet file, got {path}")
+            found = "another suffix" if path.is_file() else "a folder" if path.is_dir() else "no such file"
+            raise ConfigError(
+                f"data.path: expected a .csv or .parquet file, got {found} at {path}",
+                remedy="Put your table there, or set data.path in params.yaml; then: dvc repro",
+            )
         for kind in ("settings", "sensors"):
             expected, got = set(getattr(contract, kind)), set(getattr(params, kind).values())
             if expected != got:
                 raise ConfigError(
                     f"data.table.{kind}: expected the {kind} of the contract for '{contract.asset}', "
-                    f"missing {sorted(expected - got)}, unknown {sorted(got - expected)}"
+                    f"missing {sorted(expected - got)}, unknown {sorted(got - expected)}",
+                    remedy=f"Map a column to each of them under data.table.{kind} in params.yaml; then: dvc repro",
                 )
         return cls(params, contract, path.name, path.read_bytes())
 
@@ -141,13 +147,20 @@ class Table:
             header = self._column_names()
             missing, twice = [n for n in wanted if n not in header], [n for n in wanted if header.count(n) > 1]
             if missing or twice:
-                raise DataError(f"{self.name}: expected the columns {wanted} once, missing {missing}, twice {twice}")
+                raise DataError(
+                    f"{self.name}: expected the columns {wanted} once, missing {missing}, twice {twice}, "
+                    f"got {shown(header)}",
+                    remedy=_how_to_map(self.name, missing, header),
+                )
             if self.name.lower().endswith(".csv"):
                 return pd.read_csv(io.BytesIO(self.data), usecols=wanted, dtype={self.params.unit: str})
             theirs: pd.DataFrame = pq.read_table(io.BytesIO(self.data), columns=wanted).to_pandas(ignore_metadata=True)
             return theirs
         except (ValueError, OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.name}: expected a table, got something else ({str(error)[:120]})") from error
+            raise DataError(
+                f"{self.name}: expected a table, got something else ({str(error)[:120]})",
+                remedy="Write it again as CSV with commas and one header line, or as Parquet; then: dvc repro",
+            ) from error
 
     def _column_names(self) -> list[str]:
         if self.name.lower().endswith(".csv"):
@@ -155,6 +168,14 @@ class Table:
             row = pd.read_csv(io.BytesIO(self.data), header=None, nrows=1, dtype=str, keep_default_na=False)
             return [str(name) for name in row.iloc[0]]
         return [str(name) for name in pq.read_schema(io.BytesIO(self.data)).names]
+
+
+def _how_to_map(name: str, missing: list[str], header: list[str]) -> str:
+    separate = how_to_separate(name, header)
+    if separate:
+        return f"{separate}   (in its folder; then set data.path in params.yaml to the new file)"
+    meant = "; ".join(f"for '{column}' it has '{near}'" for column, near in nearest(missing, header).items())
+    return f"Name its columns under data.table in params.yaml{f' ({meant})' if meant else ''}; then: dvc repro"
 
 
 def _censoring(fleet: Fleet) -> Any:

@@ -4,6 +4,7 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
 
     contract      what telemetry must be: channels, bounds, missing values; also for the network and the twin's guard
     fleet         the telemetry of many machines as one table
+    columns       the columns of a table that somebody brings, when they are not those that were expected
     regimes       at which operating point of the contract a row was taken
     rules         how each rule of the contract is checked, in numpy
     screening     the rules of a contract, applied to a fleet; gives findings

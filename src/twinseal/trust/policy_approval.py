@@ -1,7 +1,7 @@
 """The approval of the policy: its owners, k of n, sign every file of policy/ as it is, and what it replaces.
 
-    policy/proposed.dsse.json   while owners are still missing
-    policy/approved.dsse.json   signed by enough of them; `sign` puts it into the bundle, so that the twin sees it too
+    approvals/policy/proposed.dsse.json   while owners are still missing
+    approvals/policy/approved.dsse.json   signed by enough of them; `sign` puts it into the bundle, for the twin to see
 
 A candidate is judged by files that an engineer can edit: gates, threats, contracts. Whoever removes a gate passes any
 model. So a release must carry the owners' signatures over exactly the policy that its verdict names; reviewers and
@@ -19,15 +19,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import read_yaml
-from twinseal.digests import sha256, sha256_file
+from twinseal.digests import sha256
 from twinseal.errors import ConfigError, EvidenceError, KeyAccessError, PolicyError, SignatureError
 from twinseal.evidence import POLICY_APPROVAL, Statement, Subject
-from twinseal.files import FileRecord, read_regular, tree_digest, write_whole
+from twinseal.files import read_regular, write_whole
 from twinseal.policy_changes import policy_changes
-from twinseal.trust.audit import Entry, Log
+from twinseal.policy_files import FOLDER, Policy
+from twinseal.trust.audit import Entry, Log, log_of
 from twinseal.trust.keys.key import NamedSigner, short_fingerprint
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.home import Home
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.trust.signing.dsse import (
     MAX_ENVELOPE_BYTES,
@@ -37,48 +38,10 @@ from twinseal.trust.signing.dsse import (
     verify_envelope,
 )
 
-FOLDER = "policy"
 APPROVED, PROPOSED = "approved.dsse.json", "proposed.dsse.json"
 ROLE = "owner"
 MAX_NUMBER = 2**31
 _FIELDS = frozenset(("number", "replaces", "time", "content"))
-
-
-@dataclass(frozen=True)
-class Policy:
-    """All of policy/, as it is now.
-
-    Attributes:
-        files: Every YAML file, named `policy/…`, sorted.
-        content: The value of each, by the name of the file.
-    """
-
-    files: tuple[FileRecord, ...]
-    content: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path) -> Policy:
-        """The policy in `folder`.
-
-        Raises:
-            ConfigError: A file is no YAML.
-            EvidenceError: There is no file.
-        """
-        paths = sorted(folder.glob("*.yaml"))
-        if not paths:
-            raise EvidenceError(f"{folder}: expected the files of a policy, got none")
-        records = tuple(FileRecord(f"{FOLDER}/{p.name}", p.stat().st_size, sha256_file(p)) for p in paths)
-        return cls(records, {path.name: read_yaml(path) for path in paths})
-
-    @property
-    def digest(self) -> Subject:
-        """All of it, as one digest."""
-        return Subject(FOLDER, tree_digest(self.files))
-
-    @property
-    def subjects(self) -> tuple[Subject, ...]:
-        """Each file, and all of it."""
-        return (*(Subject(record.path, record.sha256) for record in self.files), self.digest)
 
 
 @dataclass(frozen=True)
@@ -156,18 +119,18 @@ class PolicyState:
         return self.approved is not None and set(self.approved.files) == set(self.policy.subjects)
 
 
-def policy_state(folder: Path, anchor: Anchor) -> PolicyState:
-    """The policy in `folder`, its approval, and who is missing.
+def policy_state(folder: Path, approvals: Path, anchor: Anchor) -> PolicyState:
+    """The policy in `folder`, its approval in `approvals`, and who is missing.
 
     Raises:
         ConfigError, EvidenceError: A file of the policy is none.
     """
     policy, owners = Policy.read(folder), anchor.roles[ROLE]
-    approved = _read(folder / APPROVED, owners)
-    proposed = _read(folder / PROPOSED, replace(owners, threshold=1))
+    approved = _read(approvals / APPROVED, owners)
+    proposed = _read(approvals / PROPOSED, replace(owners, threshold=1))
     for path, found in ((APPROVED, approved), (PROPOSED, proposed)):
         if found is not None and set(found.files) == set(policy.subjects):
-            keyids = envelope_keyids(read_regular(folder / path, MAX_ENVELOPE_BYTES), path)
+            keyids = envelope_keyids(read_regular(approvals / path, MAX_ENVELOPE_BYTES), path)
             signed = tuple(holder.name for holder in owners.holders if holder.key.keyid in keyids)
             others = tuple(holder.name for holder in owners.holders if holder.name not in signed)
             return PolicyState(policy, approved, signed, max(0, owners.threshold - len(signed)), others)
@@ -175,7 +138,14 @@ def policy_state(folder: Path, anchor: Anchor) -> PolicyState:
 
 
 def approve_policy(
-    folder: Path, owner: NamedSigner, *, anchor: Anchor, audit: Log, now: datetime, at_least: int = 0
+    folder: Path,
+    approvals: Path,
+    owner: NamedSigner,
+    *,
+    anchor: Anchor,
+    audit: Log,
+    now: datetime,
+    at_least: int = 0,
 ) -> PolicyState:
     """Sign the policy in `folder` as it is, as `owner`. Again: nothing changes.
 
@@ -184,6 +154,7 @@ def approve_policy(
 
     Args:
         folder: policy/.
+        approvals: approvals/policy/.
         owner: Who signs.
         anchor: Who owns the policy.
         audit: Where it is logged, before it counts.
@@ -196,7 +167,7 @@ def approve_policy(
         ExpiredError: The owners' keys are pinned no longer.
         AuditError: It cannot be logged: nothing was signed.
     """
-    state = policy_state(folder, anchor)
+    state = policy_state(folder, approvals, anchor)
     digest = state.policy.digest.sha256
     attempt = Entry(now, "policy", owner.holder or "nobody", details={"policy_sha256": digest})
     with audit.log_refusal(attempt):
@@ -204,23 +175,35 @@ def approve_policy(
         anchor.check_role(ROLE, now)
         if owner.holder in state.signed:
             return state
-        data = _signed_by_one_more(folder, state, owner, now, at_least)
+        data = _signed_by_one_more(approvals, state, owner, now, at_least)
         audit.append(attempt)
-        write_whole(folder / PROPOSED, data)
+        write_whole(approvals / PROPOSED, data)
         if len(envelope_keyids(data, PROPOSED)) >= anchor.roles[ROLE].threshold:
-            (folder / PROPOSED).replace(folder / APPROVED)
-    return policy_state(folder, anchor)
+            (approvals / PROPOSED).replace(approvals / APPROVED)
+    return policy_state(folder, approvals, anchor)
 
 
-def require_approved(folder: Path, anchor: Anchor) -> tuple[Approval, bytes]:
+def approve_with_all(home: Home, folder: Path, approvals: Path, now: datetime) -> None:
+    """Sign the policy in `folder` as every owner whose key is in the home: for a demo, whose keys are all there.
+
+    Raises:
+        KeyAccessError: A key cannot be opened.
+    """
+    anchor = home.anchor()
+    for holder in anchor.roles[ROLE].holders:
+        owner = NamedSigner(holder.name, home.signer(holder.name))
+        approve_policy(folder, approvals, owner, anchor=anchor, audit=log_of(home.path), now=now)
+
+
+def require_approved(folder: Path, approvals: Path, anchor: Anchor) -> tuple[Approval, bytes]:
     """The approval of exactly the policy in `folder`, and its bytes for the bundle.
 
     Raises:
         PolicyError: The owners have not approved this policy; says what changed since the one that they did approve.
     """
-    state = policy_state(folder, anchor)
+    state = policy_state(folder, approvals, anchor)
     if state.approved is not None and state.is_approved:
-        return state.approved, read_regular(folder / APPROVED, MAX_ENVELOPE_BYTES)
+        return state.approved, read_regular(approvals / APPROVED, MAX_ENVELOPE_BYTES)
     changes = policy_changes(state.approved.content, state.policy.content) if state.approved else ()
     shown = "; ".join(map(str, changes[:5])) + ("; …" if len(changes) > 5 else "")
     since = f"changed since they did: {shown or 'comments only'}" if state.approved else "they have approved none yet"
@@ -252,10 +235,10 @@ def _check_owner(owner: NamedSigner, anchor: Anchor) -> None:
         )
 
 
-def _signed_by_one_more(folder: Path, state: PolicyState, owner: NamedSigner, now: datetime, at_least: int) -> bytes:
+def _signed_by_one_more(approvals: Path, state: PolicyState, owner: NamedSigner, now: datetime, at_least: int) -> bytes:
     if state.signed:  # others signed it already: in which of the two files, `policy_state` has looked in this order
         name = APPROVED if state.is_approved else PROPOSED
-        return add_signature(read_regular(folder / name, MAX_ENVELOPE_BYTES), owner.signer, name)
+        return add_signature(read_regular(approvals / name, MAX_ENVELOPE_BYTES), owner.signer, name)
     before = state.approved
     predicate = {
         "number": max(before.number if before else 0, at_least) + 1,
@@ -267,4 +250,4 @@ def _signed_by_one_more(folder: Path, state: PolicyState, owner: NamedSigner, no
     try:
         return sign_envelope(statement.to_bytes(), owner.signer)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{folder}: expected values that JSON has a form for, got {error}") from error
+        raise ConfigError(f"policy: expected values that JSON has a form for, got {error}") from error

@@ -23,7 +23,7 @@ from twinseal.trust.release.model_role import check_release, count_approvals, pa
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES
-from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State
+from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State, pull_command
 
 log = structlog.get_logger()
 
@@ -92,7 +92,10 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     digest, folder = state.current()
     release = state.release(folder, digest)
     if release.model != model:
-        raise EvidenceError(f"{state.path}: expected {model}, got {release.model}")
+        raise EvidenceError(
+            f"{state.path}: expected {model}, got {release.model}",
+            remedy=f"Run what is here: --model {release.model}. Or name the folder of {model}: --state DIR",
+        )
     try:
         with (folder / ROLE).open("rb") as stream:
             role = stream.read(MAX_METADATA_BYTES + 1)
@@ -103,5 +106,5 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     except OSError as error:
         raise SignatureError(
             f"{folder}: expected the installed model whole, got {error.strerror}",
-            remedy="Fetch it again: twinseal pull",
+            remedy=f"Fetch it again: {pull_command(model, state.path)}",
         ) from error

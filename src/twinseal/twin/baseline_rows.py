@@ -8,7 +8,7 @@ enough: then nothing is signed.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError, EvidenceError
+from twinseal.telemetry.columns import nearest, shown
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.regimes import regimes
 from twinseal.trust.baseline_record import CYCLES, check_unit
@@ -25,6 +26,7 @@ Rows = NDArray[np.float64]
 
 # float32 telemetry, read back as float64, may differ by this much from what the bounds were written as; as the guard's.
 _ROUNDING = 1e-6
+MAX_COMPARED = 1000  # names of units, to find the one that was meant
 
 
 def take_first_rows(
@@ -41,14 +43,20 @@ def take_first_rows(
         DataError: A unit's first cycles are incomplete or outside the contract; with a finding for each.
     """
     seen: dict[str, dict[int, list[list[float]]]] = {unit: {} for unit in units}
+    names: dict[str, None] = {}
     for row in records(telemetry):
         unit, cycle = name_of(row.get("unit")), cycle_of(row.get("cycle"))
+        names[unit] = None
         if unit in seen or (unit and not units):
             cycles = seen.setdefault(unit, {})
             if 1 <= cycle <= CYCLES:
                 cycles.setdefault(cycle, []).append([number_of(row.get(name)) for name in contract.inputs])
     if not seen:
-        raise DataError("telemetry: expected rows of a unit, got none")
+        raise DataError(
+            "telemetry: expected rows of a unit, got none",
+            remedy=f"Give a table with a row for each unit and cycle, from cycle 1 to {CYCLES} on.",
+        )
+    _refuse_unknown([unit for unit in units if unit not in names], tuple(names))
     findings = [f"{unit}: {text}" for unit, cycles in seen.items() for text in _findings(unit, cycles, contract)]
     if findings:
         raise DataError(
@@ -58,6 +66,18 @@ def take_first_rows(
             remedy="Name the units that can be commissioned with --unit; for the others, find out why.",
         )
     return {unit: _stack_rows(cycles) for unit, cycles in seen.items()}
+
+
+def _refuse_unknown(unknown: Sequence[str], names: Sequence[str]) -> None:
+    if not unknown:
+        return
+    near = [f"--unit {name}" for name in nearest(unknown, names[:MAX_COMPARED]).values()]
+    raise DataError(
+        f"telemetry: expected units that it has ({shown(names)}), got {', '.join(unknown)}",
+        remedy=f"Did you mean {' '.join(near)}?"
+        if near
+        else "Name its units with --unit; without --unit, all are taken.",
+    )
 
 
 def contract_violations(rows: Rows, contract: Contract) -> tuple[str, ...]:

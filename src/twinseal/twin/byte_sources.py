@@ -198,7 +198,11 @@ class RestSource:
                 tags = parse_json(data, where)["registered_model"].get("tags", [])
                 self._run = {tag["key"]: tag.get("value", "") for tag in tags}[METADATA_RUN]
             except FileNotFoundError as error:
-                raise RegistryError(f"{where}: expected one, got none", remedy="Has it been registered?") from error
+                raise RegistryError(
+                    f"{where}: expected one, got none",
+                    remedy="Have it registered, where its registrar works: twinseal register. Or is --model misspelt, "
+                    "or --from another server's?",
+                ) from error
             except (EvidenceError, KeyError, TypeError, AttributeError) as error:
                 raise RegistryError(f"{where}: expected MLflow's answer with {METADATA_RUN}, got another") from error
             if not (
@@ -282,7 +286,7 @@ def _registry_errors(what: str) -> Iterator[None]:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise RegistryError(
             f"{what}: expected an answer of the registry, got none ({reason})",
-            remedy="Is the server running, and its address right?",
+            remedy="Is the server running, and its address right? A server answers: curl URL/health",
         ) from error
 
 

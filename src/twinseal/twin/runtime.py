@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twinseal.errors import DataError
+from twinseal.errors import DataError, suggest
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.rows import cycle_of, name_of, number_of, records
-from twinseal.twin.state import State
+from twinseal.twin.state import State, pull_command
 
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
@@ -72,7 +72,7 @@ def current_model(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
     """
     state = State(state_dir)
-    with state.read_lock():
+    with suggest(_how_to_install(model, state_dir, anchor)), state.read_lock():
         return admit_installed(state, anchor, model)
 
 
@@ -237,6 +237,12 @@ class _Unit:
     def _refused_prediction(self, reason: str) -> Prediction:
         advice = f"inspect now: {reason}"
         return Prediction(self._name, self._shown, 0.0, 0.0, 0.0, "refused", self._flagged, False, advice)
+
+
+def _how_to_install(model: str, state_dir: Path, anchor: Anchor) -> str:
+    if model not in anchor.models:
+        return f"Name a model of the anchor: --model {' or --model '.join(anchor.models)}"
+    return f"Fetch it: {pull_command(model, state_dir)}"
 
 
 def _maintenance_advice(rul: float, cap: float) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
@@ -156,9 +157,15 @@ class State:
         Side effects: makes the directory; before and after, removes all but the current model.
 
         Raises:
-            TrustError: As `check_private`.
+            TrustError: As `check_private`; or a file is in the place of the folder.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise TrustError(
+                f"{self.path}: expected a folder for the twin, got a file or one above it",
+                remedy="Name a new folder, or that of an earlier pull: --state DIR",
+            ) from error
         self.check_private()
         with _lock(self.path / "lock", os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
             self._tidy()  # of what a killed pull left
@@ -197,7 +204,7 @@ class State:
         if seen.model != model:
             raise EvidenceError(
                 f"{self.path}: expected the state of {model}, got that of {seen.model}",
-                remedy="Give each model's twin a directory of its own.",
+                remedy="Give each model's twin a folder of its own: " + pull_command(model, Path("DIR")),
             )
         return seen
 
@@ -297,5 +304,10 @@ def _lock(path: Path, flags: int, kind: int) -> Iterator[None]:
         os.close(descriptor)  # and with it the lock
 
 
+def pull_command(model: str, state: Path) -> str:
+    """The command that fetches `model` into the folder `state`. What only the operator knows is in capitals."""
+    return f"twinseal pull --from URL --model {shlex.quote(model)} --anchor DIR --state {shlex.quote(str(state))}"
+
+
 def _no_model_error(path: Path) -> TrustError:
-    return TrustError(f"{path}: expected an installed model, got none", remedy="Fetch one: twinseal pull")
+    return TrustError(f"{path}: expected an installed model, got none")  # the caller knows which, and suggests a pull

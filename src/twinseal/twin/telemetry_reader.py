@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,18 +17,30 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from twinseal.digests import parse_json
-from twinseal.errors import DataError, EvidenceError
+from twinseal.errors import DataError, EvidenceError, suggest
+from twinseal.telemetry.columns import how_to_separate, nearest, shown
 
+KEYS = {"unit": "which names the machine", "cycle": "which counts 1, 2, 3 and so on"}
+LINES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 64 << 10
 MAX_COLUMNS = 2048  # a contract has 512 channels at most
 MAX_CELLS = 50_000_000  # 400 MB of numbers
 FORMATS = ".csv, .parquet, .jsonl, .ndjson, or - for the standard input"
+_WRITE_AGAIN = (
+    "Write it again as CSV with commas, one header line and as many cells in each row, or as Parquet or JSON lines."
+)
+_ONE_OBJECT = 'Send one JSON object a line, such as {"unit": "pump-1", "cycle": 1, "CHANNEL": 0.5}'
 
 Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
 
 
-def read(path: Path) -> Rows:
+def read(path: Path, channels: Sequence[str] = ()) -> Rows:
     """The rows of the file at `path`; of the standard input when it is `-`.
+
+    Args:
+        path: The file.
+        channels: The columns that the model reads beside `unit` and `cycle`. The message of a refusal names them; a
+            table without them is the guard's to refuse.
 
     Raises:
         DataError: It is absent, of another format, broken, or has no columns `unit` and `cycle`.
@@ -36,10 +48,15 @@ def read(path: Path) -> Rows:
     if str(path) == "-":
         return lines(sys.stdin.buffer, "standard input")
     if not path.is_file():
-        raise DataError(f"{path}: expected a file of telemetry, got none", remedy=f"Formats: {FORMATS}")
-    if path.suffix in {".jsonl", ".ndjson"}:
+        got = "a folder" if path.is_dir() else "none"
+        raise DataError(
+            f"{path}: expected a file of telemetry, got {got}",
+            remedy=f"Name a file: {FORMATS}. To see what is there: ls {path if path.is_dir() else path.parent}",
+        )
+    if path.suffix in LINES:
         return _file_lines(path)
-    return _table(path)
+    with suggest(_WRITE_AGAIN):
+        return _table(path, channels)
 
 
 def lines(stream: BinaryIO, where: str) -> Iterator[Mapping[str, Any]]:
@@ -56,9 +73,11 @@ def lines(stream: BinaryIO, where: str) -> Iterator[Mapping[str, Any]]:
         try:
             row = parse_json(line, f"{where}, line {number}", limit=MAX_LINE_BYTES)
         except EvidenceError as error:
-            raise DataError(str(error)) from error
+            raise DataError(str(error), remedy=_ONE_OBJECT) from error
         if not isinstance(row, dict):
-            raise DataError(f"{where}, line {number}: expected a JSON object, got {type(row).__name__}")
+            raise DataError(
+                f"{where}, line {number}: expected a JSON object, got {type(row).__name__}", remedy=_ONE_OBJECT
+            )
         yield row
 
 
@@ -67,7 +86,7 @@ def _file_lines(path: Path) -> Iterator[Mapping[str, Any]]:
         yield from lines(stream, str(path))
 
 
-def _csv(path: Path) -> pd.DataFrame:
+def _csv(path: Path, channels: Sequence[str]) -> pd.DataFrame:
     """As numbers, cell by cell: one bad cell is one absent reading for the guard, not a column of text.
 
     Not pandas' own reader: it takes the first cells of a row that is too long for an index, which shifts all others,
@@ -78,6 +97,7 @@ def _csv(path: Path) -> pd.DataFrame:
         header = next(rows, [])
         if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
             raise DataError(f"{path}: expected at most {MAX_COLUMNS} columns, each name once, got {len(header)} names")
+        _require_keys(path, header, channels)
         cells = [_cells(row, len(header), path) for row in rows]
     columns = dict(zip(header, zip(*cells, strict=True), strict=True)) if cells else dict.fromkeys(header, ())
     return pd.DataFrame({name: _column(name, values) for name, values in columns.items()})
@@ -102,20 +122,42 @@ def _parquet(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _table(path: Path) -> pd.DataFrame:
-    readers = {".csv": lambda: _csv(path), ".parquet": lambda: _parquet(path)}
+def _table(path: Path, channels: Sequence[str]) -> pd.DataFrame:
+    readers = {".csv": lambda: _csv(path, channels), ".parquet": lambda: _parquet(path)}
     if path.suffix not in readers:
-        raise DataError(f"{path}: expected {FORMATS}, got {path.suffix or 'no suffix'}")
+        lower = path.with_suffix(path.suffix.lower())
+        raise DataError(
+            f"{path}: expected {FORMATS}, got {path.suffix or 'no suffix'}",
+            remedy=f"mv {path} {lower}" if lower.suffix in (*readers, *LINES) else _WRITE_AGAIN,
+        )
     try:
         table = readers[path.suffix]()
-    except DataError:
+    except (DataError, PermissionError):
         raise
     except Exception as error:
         # Of broken bytes pandas and pyarrow make OSError, KeyError, TypeError and more, by the byte that is broken.
         raise DataError(
             f"{path}: expected {path.suffix[1:]}, got something else ({' '.join(str(error).split())[:120]})"
         ) from error
-    missing = [name for name in ("unit", "cycle") if name not in table.columns]
-    if missing:
-        raise DataError(f"{path}: expected the columns unit and cycle, got none called {' or '.join(missing)}")
+    _require_keys(path, [str(name) for name in table.columns], channels)
     return table
+
+
+def _require_keys(path: Path, names: Sequence[str], channels: Sequence[str]) -> None:
+    missing = [name for name in KEYS if name not in names]
+    if not missing:
+        return
+    beside = f" beside the channels ({shown(channels)})" if channels else ""
+    raise DataError(
+        f"{path}: expected the columns {' and '.join(KEYS)}{beside}, got {shown(names)}",
+        remedy=(path.suffix == ".csv" and how_to_separate(str(path), names)) or _how_to_rename(missing, names),
+    )
+
+
+def _how_to_rename(missing: Sequence[str], names: Sequence[str]) -> str:
+    near = nearest(missing, names)
+    renamed = [f"'{near[name]}' to '{name}'" for name in missing if name in near]
+    added = [f"'{name}', {KEYS[name]}" for name in missing if name not in near]
+    steps = [f"Rename in its header {', '.join(renamed)}."] if renamed else []
+    steps += [f"Add the column {', and '.join(added)}."] if added else []
+    return " ".join((*steps, "Then run the same command again."))

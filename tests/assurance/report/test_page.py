@@ -174,6 +174,52 @@ def test_ids_are_unique_and_every_reference_has_its_target(html: str) -> None:
     assert wanted - set(ids) == set()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_of_errors_and_missed_failures_names_the_windows_of_both(case_of: CaseOf, kind: Kind) -> None:
+    """Of the sections on single windows; falsified histories count their failing units in a column."""
+    single = [item for item in build_all(case_of(kind=kind)) if item.section.id in ("sensors", "injection", "median")]
+    mixed = [t for item in single for t in item.tables if {"RMSE [cycles]", "missed failures"} <= set(t.headers)]
+    assert len(mixed) == (3 if kind.startswith("certified") else 2)
+    assert all("test windows" in t.caption and "test and validation" in t.caption for t in mixed)
+
+
+KEY = re.compile(r"\b(?:eps|size|rate|share|k|liars|queries|rounding)-\d[\d.]*|\b\w+_(?:sensors|age|histories|aware)\b")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_cell_caption_or_axis_shows_a_key(case_of: CaseOf, kind: Kind) -> None:
+    """Keys are for gates, which are shown as code; whoever reads a table reads words."""
+    for item in (built for built in build_all(case_of(kind=kind)) if built.section.id not in ("gates", "check")):
+        for table in item.tables:
+            cells = [table.caption, *table.headers, *(cell for row in table.rows for cell in row)]
+            found = [cell for cell in cells if KEY.search(cell) or cell in ("any", "pgd", "strong", "biased")]
+            assert found == [], item.section.id
+        for figure in item.figures:
+            assert KEY.findall(re.sub(r'id="[^"]*"|href="[^"]*"', "", figure.svg)) == []
+
+
+def test_what_scrolls_sideways_says_so(html: str) -> None:
+    """Each region that may be wider than the page has a line that only the style shows, and a shadow at its edges."""
+    page = Page(html)
+    regions = [a for _, a in page.elements if a.get("class") in ("scroll", "drawing")]
+    lines = [a for _, a in page.elements if a.get("class") == "sideways"]
+    assert len(regions) == len(lines) > 20
+    assert {a["aria-hidden"] for a in lines} == {"true"}
+    style = html[html.index("<style>") : html.index("</style>")]
+    rule = re.search(r"\.scroll, \.drawing \{([^}]*overflow-x: auto[^}]*)\}", style)
+    assert rule
+    assert (rule[1].count("no-repeat local"), rule[1].count("no-repeat scroll")) == (2, 2)
+    assert re.search(r"\.sideways \{[^}]*height: 0;", style)
+    assert "animation-timeline: scroll(inline nearest)" in style
+
+
+def test_no_figure_has_a_ground_that_would_cover_the_shadow(case_of: CaseOf) -> None:
+    for figure in (figure for item in build_all(case_of()) for figure in item.figures):
+        ground = re.search(r"<path [^>]*fill: ([^;\"]+)", page.inline(figure))
+        assert ground
+        assert ground[1] == "none", figure.name
+
+
 def test_figures_follow_the_readers_colours(html: str) -> None:
     body = html[html.index("</style>") :]
     assert [colour for colour in PALETTE.values() if colour in body] == []
@@ -356,9 +402,9 @@ def test_one_n_of_failures_is_on_the_whole_page(case_of: CaseOf, html: str) -> N
     case, text = case_of(), " ".join(Page(html).text)
     gate = next(gate for gate in case.verdict.gates if gate.name == "enough-failures")
     assert (gate.observed, gate.unit) == (34.0, "units")
-    accuracy = next(item for item in build_all(case) if item.section.id == "accuracy").tables[0]
-    at = accuracy.headers.index("failing units")
-    assert {row[at] for row in accuracy.rows} == {"34"}
+    tables = next(item for item in build_all(case) if item.section.id == "accuracy").tables
+    failures = next(table for table in tables if "failing units" in table.headers)
+    assert {row[failures.headers.index("failing units")] for row in failures.rows} == {"34"}
     assert "No missed failure in 34 failing units still allows" in text
     assert "34 failing units" in next(t for t in text.split("proved, not tested;") if "failing units" in t)
 

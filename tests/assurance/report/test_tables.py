@@ -51,6 +51,18 @@ def test_a_number_of_things_is_said_in_words(number: float, expected: str) -> No
     assert tables.counted(number, "cycle") == expected
 
 
+def test_names_with_numbers_are_sorted_by_the_numbers() -> None:
+    assert sorted(["s10", "s2", "s1", "altitude", "s2b", "2", "10"], key=tables.natural) == [
+        "altitude",
+        "s1",
+        "s2",
+        "s2b",
+        "s10",
+        "2",
+        "10",
+    ]
+
+
 def test_a_header_has_the_label_and_the_unit_of_the_type() -> None:
     assert tables.header(Column[WorstCase](lambda m: m.rmse_cycles), WorstCase) == "RMSE [cycles]"
     assert tables.header(Column[WorstCase](lambda m: m.missed_failure_share), WorstCase) == "missed failures"

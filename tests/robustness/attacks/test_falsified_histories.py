@@ -9,6 +9,7 @@ import pytest
 
 from twinseal.guard.guard import Guard
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.metrics import FAILING_CYCLES
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness import histories as module
 from twinseal.robustness.attack import Testbed
@@ -16,6 +17,8 @@ from twinseal.robustness.attacks.falsified_histories import (
     experiment,
     falsify_histories,
     inject_histories,
+    key_of,
+    keys,
     run,
     scenario,
     towards_health,
@@ -98,6 +101,14 @@ def test_a_replay_repeats_early_rows_and_stuck_repeats_one(model: Model, histori
     assert [true[-ROWS - 1].tolist()] * ROWS == stuck[-ROWS:].tolist()
 
 
+def test_the_key_of_a_size_says_in_which_unit_it_is(threats: Threats) -> None:
+    found = {kind: key_of(threat(kind, 0.1), 0.1) for kind in ("shift", "ramp", "drift")}
+    assert {"shift": "size-0.1", "ramp": "size-0.1", "drift": "rate-0.1"} == found
+    for scenario_threat in threats.scenarios:
+        (first, *_) = keys(threats)[f"scenarios/{scenario_threat.name}/{scenario_threat.aims[0]}"]
+        assert ("rate" if scenario_threat.kind == "drift" else "size") == first.partition("-")[0]
+
+
 def test_any_goes_where_it_hurts_more_than_towards_health(model: Model, histories: Histories) -> None:
     """Of a machine that has its whole life before it, the worse error is to call it worn."""
     held = [model.channels.index("heat"), model.channels.index("hum")]
@@ -118,6 +129,7 @@ def test_attack_replay_is_found_and_no_failure_is_missed(model: Model, histories
     assert found.guarded_missed_failure_share is not None and found.missed_failure_share is not None
     assert found.guarded_missed_failure_share <= found.missed_failure_share
     assert len(histories.rows) == found.units
+    assert int((histories.truth <= FAILING_CYCLES).sum()) == found.failing_units
 
 
 def test_the_injection_scales_its_sensors_from_its_cycle_on(

@@ -239,10 +239,10 @@ WEIGHTS, WINDOWS = "model/model.safetensors", "data/windows/windows.safetensors"
         ("train", _other_materials("data/windows"), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
         ("train", _less_materials("data/windows"), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
         ("train", _less_materials(WINDOWS), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
-        ("train", _materials(lambda listed: listed + listed), EvidenceError, "train read differ .one is there twice"),
-        ("train", _materials(lambda _: []), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
-        ("train", with_predicate(buildDefinition={}), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
-        ("train", with_predicate(buildDefinition=7), EvidenceError, f"prepare: {ELSE}: no windows that train read"),
+        ("train", _materials(lambda listed: listed + listed), EvidenceError, "differ .one is there twice"),
+        ("train", _materials(lambda _: []), EvidenceError, f"train: {ELSE}: no policy files on record"),
+        ("train", with_predicate(buildDefinition={}), EvidenceError, f"train: {ELSE}: no policy files on record"),
+        ("train", with_predicate(buildDefinition=7), EvidenceError, f"train: {ELSE}: no policy files on record"),
         ("prepare", with_digests((WINDOWS, OTHER)), EvidenceError, f"prepare: {ELSE}: the windows that train read"),
         ("prepare", _without_subjects("data/windows/prep"), EvidenceError, f"prepare: {ELSE}: no windows that train"),
         ("prepare", _other_materials("data/accepted"), EvidenceError, f"validate: {ELSE}: the telemetry that prepare"),
@@ -397,6 +397,10 @@ def test_no_bundle_is_a_refusal_with_a_remedy_and_no_file_not_found(
     assert "dvc repro" in refusal.value.remedy
     with pytest.raises(EvidenceError, match="got no such folder"):
         verify_bundle(tmp_path / "bundle", scene.anchor)
+    (tmp_path / "bundle/other").mkdir(parents=True)
+    with pytest.raises(EvidenceError, match="got a folder with none of these") as refusal:
+        verify_bundle(tmp_path / "bundle", scene.anchor)
+    assert "dvc repro" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("gates", [None, 7, ["x"], [{"result": "PASSED"}]])

@@ -57,7 +57,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
+    "axes.facecolor": "none",  # on the figure's own ground
 }
 
 P = ParamSpec("P")

@@ -20,7 +20,7 @@ from twinseal.assurance.case import Case
 from twinseal.assurance.gates import GateResult
 from twinseal.assurance.report import tables
 from twinseal.assurance.report.blocks import Figure
-from twinseal.assurance.report.figures import PALETTE
+from twinseal.assurance.report.figures import PALETTE, PAPER
 from twinseal.assurance.report.section import Built, all_caveats, all_tiles
 
 BAR = 160.0  # width of a gate's bar, in its own units
@@ -80,13 +80,15 @@ def inline(figure: Figure) -> Markup:
     """A figure's SVG, made fit to stand inside the page.
 
     Its ids are prefixed with its name (they would collide with the next figure's), its colours become the page's
-    variables (so that it follows the scheme), and its prologue, metadata and page-wide style rule go.
+    variables (so that it follows the scheme), and its prologue, metadata and page-wide style rule go. So does its
+    ground, the first thing that is filled: it would cover the shadows at the edges of what scrolls.
     """
     svg = figure.svg[figure.svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style [^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{figure.name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{figure.name}-", svg)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = svg.replace(f"fill: {PAPER}", "fill: none", 1)
     for name, colour in PALETTE.items():
         svg = svg.replace(colour, f"var(--{name})")
     opening, rest = svg.split(">", 1)

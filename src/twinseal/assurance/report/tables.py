@@ -14,6 +14,7 @@ A measure that is absent is shown as a dash, never as a zero.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -25,6 +26,7 @@ from twinseal.measures.keys import Epsilon, number_of
 from twinseal.measures.quantity import Group, Quantity, resolve
 
 DASH = "—"
+MEASURED_ON = "errors on the test windows, missed failures on the failing windows of test and validation"
 RELATIONS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 DECIMALS = {"cycles": 2, "σ": 2, "AUC": 3, "PSI": 3}  # units that a header names; other numbers say theirs themselves
 
@@ -189,6 +191,11 @@ def counted(number: float, noun: str) -> str:
     """A number of things in words: 1 cycle, 5 000 answers."""
     amount = f"{number:,.0f}".replace(",", " ") if number == int(number) else f"{number:g}"
     return f"{amount} {noun}{'' if number == 1 else 's'}"
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by, with numbers by their size: s2 comes before s10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def cycles(value: float | None) -> str:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from twinseal.measures.keys import Aim, Name, Size, size_key
+from twinseal.measures.keys import Aim, Name, Size, rate_key, size_key
 from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import FalsifiedHistories, FalsifiedHistory
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.metrics import rmse_cycles
+from twinseal.prognostics.metrics import FAILING_CYCLES, rmse_cycles
 from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.attacks.injection import FORMS, SPANS
 from twinseal.robustness.histories import (
@@ -54,8 +54,13 @@ def keys(plan: Plan) -> Keys:
     for threat in plan.threats.scenarios:
         found[f"scenarios/{threat.name}"] = frozenset(threat.aims)
         for aim in threat.aims:
-            found[f"scenarios/{threat.name}/{aim}"] = frozenset(map(size_key, threat.sizes))
+            found[f"scenarios/{threat.name}/{aim}"] = frozenset(key_of(threat, size) for size in threat.sizes)
     return found
+
+
+def key_of(threat: ScenarioThreat, size: float) -> Size:
+    """The key of one size of a scenario; it says in which unit the size is."""
+    return rate_key(size) if threat.kind == "drift" else size_key(size)
 
 
 def experiment(model: Model, histories: Histories, injection: Injection, *, seed: int) -> dict[Name, FalsifiedHistory]:
@@ -117,7 +122,7 @@ def scenario(
                 other = falsify_histories(model, histories, threat, size, sensors, healthier=False)
                 errors = [np.abs(answers(model, histories, rows) - histories.truth) for rows in (false, other)]
                 false = [b if d > u else a for a, b, u, d in zip(false, other, *errors, strict=True)]
-            versions.append((aim, size_key(size), false))
+            versions.append((aim, key_of(threat, size), false))
     found: dict[Aim, dict[Size, FalsifiedHistory]] = {aim: {} for aim in threat.aims}
     seen = guard_outcomes(model, histories, [false for _, _, false in versions])
     for (aim, key, false), one in zip(versions, seen, strict=True):
@@ -173,6 +178,7 @@ def measure_falsified(
     given = ~silent
     return FalsifiedHistory(
         units=len(lengths),
+        failing_units=int((histories.truth <= FAILING_CYCLES).sum()),
         detected_share=float(np.mean(noticed)),
         abstained_share=float(np.mean(silent)),
         guarded_rmse_cycles=rmse_cycles(behind[given], histories.truth[given]) if given.any() else None,

@@ -1,4 +1,4 @@
-"""Owned sensors: the attacker controls k sensors, which report any value within their physical range.
+"""Controlled sensors: k sensors report any value within their physical range, as the attacker chooses.
 
 The attacker chooses the sensors for each window: first the best single sensor, then the best second one beside it, and
 so on. This greedy choice is a lower bound of the worst case for two and more sensors. For one sensor all choices are

@@ -7,9 +7,10 @@ They change every reading within its box so that the estimate rises, or falls.
                Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks, 2020,
                algorithm 1, with f itself as the objective)
 
-A box has a lowest and a highest value for each reading. An ε-box lies around the window; for an owned sensor the box is
-its whole physical range. The worst version of each window is kept, and the unchanged window is one of them, so no
-attack improves the estimate. The aim `any` raises and lowers the estimate, and keeps the result with the larger error.
+A box has a lowest and a highest value for each reading. An ε-box lies around the window; for a controlled sensor the
+box is its whole physical range. The worst version of each window is kept, and the unchanged window is one of them, so
+no attack improves the estimate. The aim `any` raises and lowers the estimate, and keeps the result with the larger
+error.
 
 Only the starts are random, and they come from the seed.
 """

@@ -31,6 +31,7 @@ logger = structlog.get_logger(__name__)
 CHECKPOINT, HISTORY, LOCK, FOLDER = "checkpoint", "checkpoints", "lock", "log"
 PROOF = "https://twinseal.dev/audit-proof/v1"
 _TAMPERED = "Somebody changed the audit log. Find the first bad entry: twinseal audit verify"
+_LIST = "Name one of its entries. All of them: twinseal audit show --last 0"
 _NOT_LOGGED = "Nothing was done, because it could not be logged. Mend the log's disk or folder, then run it again."
 
 
@@ -122,7 +123,7 @@ class Log:
         with self._read_lock():
             head, tiles = self._head(), tree.tile_reader(self.path)
             if not 0 <= index < head.size:
-                raise AuditError(f"entry: expected one from 0 to {head.size - 1}, got {index}")
+                raise AuditError(f"entry: expected one from 0 to {head.size - 1}, got {index}", remedy=_LIST)
             ((_, leaf),) = _leaves(tiles, head, index, index + 1)
             hashes = tree.inclusion(tiles, index, head.size)
             tree.check_inclusion(leaf, index, head.size, hashes, head.root)
@@ -138,7 +139,7 @@ class Log:
         with self._read_lock():
             head, tiles = self._head(), tree.tile_reader(self.path)
             if not 0 <= old_size <= head.size:
-                raise AuditError(f"size: expected one from 0 to {head.size}, got {old_size}")
+                raise AuditError(f"size: expected one from 0 to {head.size}, got {old_size}", remedy=_LIST)
             old_root = tree.root(tiles, old_size)
             hashes = tree.consistency(tiles, old_size, head.size)
             tree.check_consistency(old_size, old_root, head.size, hashes, head.root)
@@ -268,7 +269,10 @@ def log_of(folder: Path) -> Log:
 
 def no_log_error(path: Path) -> AuditError:
     """The error where there is no log."""
-    return AuditError(f"{path}: expected an audit log, got none", remedy="It begins with the first decision made here.")
+    return AuditError(
+        f"{path}: expected an audit log, got none",
+        remedy="It begins with the first decision made here. That of a twin: twinseal audit show --state DIR",
+    )
 
 
 def _read_head(data: bytes, vkey: note.Vkey) -> Head:

@@ -27,7 +27,7 @@ from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pa
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.home import Home
-from twinseal.trust.root.pins import Holder, Pins, RoleKeys
+from twinseal.trust.root.pins import Holder, Pins, RoleKeys, meant
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, Roles
 
 log = structlog.get_logger(__name__)
@@ -165,7 +165,11 @@ def rotate(
     before = home.anchor()  # only now: somebody may have been asked for a passphrase, and another root published
     old = _key_of_holder(before, holder)
     if fingerprint(public) == fingerprint(old):
-        raise KeyAccessError(f"{holder}: expected a new key, got the one that the root has already")
+        raise KeyAccessError(
+            f"{holder}: expected a new key, got the one that the root has already",
+            remedy=f"Have {holder} make one: twinseal keys new {holder} --out NEW.pem. Then: "
+            f"twinseal keys rotate {holder} --public NEW.pub",
+        )
     changed = {
         name: replace(role, holders=tuple(Holder(h.name, public if h.name == holder else h.key) for h in role.holders))
         for name, role in before.roles.items()
@@ -198,6 +202,15 @@ def revoke(
             )
         changed[name] = replace(role, holders=left)
     return _propose(home, _pins_after_revoking(before, changed, old, roles, now), roles, now, passphrase)
+
+
+def require_holder(anchor: Anchor, holder: str) -> None:
+    """Refuse a name without a role, before anybody is asked whether that key shall go.
+
+    Raises:
+        KeyAccessError: Nobody of that name has a role.
+    """
+    _key_of_holder(anchor, holder)
 
 
 def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
@@ -287,7 +300,10 @@ def _custodians(roles: Roles) -> list[str]:
 def _key_of_holder(anchor: Anchor, holder: str) -> Key:
     names = {item.name: item.key for name in NAMES for item in anchor.roles[name].holders}
     if holder not in names:
-        raise KeyAccessError(f"{holder[:60]}: expected one of {', '.join(names)}, got somebody without a role")
+        raise KeyAccessError(
+            f"{holder[:60]}: expected one of {', '.join(names)}, got somebody without a role",
+            remedy=f"Name one of them{meant(holder, names)}. Who has which role: twinseal trust show",
+        )
     return names[holder]
 
 
@@ -308,7 +324,8 @@ def _require_no_anchor(home: Home) -> None:
     if home.anchor_dir.exists():
         raise RootError(
             f"{home.anchor_dir}: expected no anchor yet, found one",
-            remedy="It is never overwritten: move the old home away if you mean it.",
+            remedy="It is never overwritten. To see it: twinseal trust show. For a new one, move the old home away: "
+            f"mv {home.path} {home.path}-old",
         )
 
 
@@ -316,5 +333,6 @@ def _require_no_proposal(home: Home) -> None:
     if home.proposal_dir.exists():
         raise RootError(
             f"{home.proposal_dir}: expected nothing proposed yet, found a proposal",
-            remedy="Finish it: twinseal trust sign. Or, if it is not needed any more, delete that folder.",
+            remedy="Finish it: twinseal trust sign. Or, if it is not needed any more, delete it: "
+            f"rm -r {home.proposal_dir}",
         )

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from twinseal.digests import sha256
-from twinseal.errors import KeyAccessError, SignatureError
+from twinseal.errors import KeyAccessError, SignatureError, suggest
 from twinseal.files import write_whole
 from twinseal.trust.keys import key_files, passphrases, tokens
 from twinseal.trust.keys.key_files import MAX_PEM_BYTES
@@ -42,6 +42,7 @@ Key: TypeAlias = Any
 """A public key: securesystemslib's SSlibKey, always ECDSA P-256 here. Any, because mypy skips the library."""
 
 SCHEMES = ("file", "pkcs11")
+_HOLDERS = "Its holder makes it, and gives you the .pub file: twinseal keys new HOLDER"
 
 __all__ = [
     "SCHEMES",
@@ -166,7 +167,10 @@ def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
             called .pub, where the public key goes.
     """
     if path.suffix == ".pub":
-        raise KeyAccessError(f"{path}: expected another name for a private key, got that of its public half")
+        raise KeyAccessError(
+            f"{path}: expected another name for a private key, got that of its public half",
+            remedy=f"Name it {path.with_suffix('.pem')}: its public half goes to {path}",
+        )
     private_key = ec.generate_private_key(ec.SECP256R1())
     key = KeySigner(private_key).public_key
     key_files.write_new(path, private_key, passphrase)
@@ -220,7 +224,10 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
     path, name = Path(rest), holder or Path(rest).stem
     loaded: Any = key_files.load(path, lambda: passphrase or passphrases.require_passphrase(name, str(path)))
     if not hasattr(loaded, "public_key"):  # Diffie-Hellman parameters and their like
-        raise KeyAccessError(f"{path}: expected ECDSA on P-256, got {_kind_name(loaded)}")
+        raise KeyAccessError(
+            f"{path}: expected ECDSA on P-256, got {_kind_name(loaded)}",
+            remedy="Make a key of that kind: twinseal keys new HOLDER",
+        )
     return KeySigner(loaded)
 
 
@@ -281,8 +288,9 @@ def read_public_key(path: Path) -> Key:
         with path.open("rb") as stream:
             data = stream.read(MAX_PEM_BYTES + 1)
     except OSError as error:
-        raise KeyAccessError(f"{path}: expected a public key, got none ({error.strerror})") from error
-    return public_key(data, str(path))
+        raise KeyAccessError(f"{path}: expected a public key, got none ({error.strerror})", remedy=_HOLDERS) from error
+    with suggest(_HOLDERS):
+        return public_key(data, str(path))
 
 
 def fingerprint(key: Key) -> str:

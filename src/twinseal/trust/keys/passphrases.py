@@ -24,6 +24,7 @@ from twinseal.errors import KeyAccessError
 COMMON = "TWINSEAL_PASSPHRASE"
 DESCRIPTOR = "TWINSEAL_PASSPHRASE_FD"
 MAX_PASSPHRASE_BYTES = 4096
+_OPEN_ONE = "Open one, and name it: twinseal --passphrase-fd 3 COMMAND 3< FILE   (the passphrase is its first line)"
 
 
 Passphrase: TypeAlias = Callable[[str, str], bytes | None]
@@ -121,13 +122,17 @@ def _read_environment(name: str) -> bytes | None:
 def _parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         # Not shown: who confuses the two variables has put the passphrase into this one.
-        raise KeyAccessError(f"${DESCRIPTOR}: expected the number of a file descriptor, got something else")
+        raise KeyAccessError(
+            f"${DESCRIPTOR}: expected the number of a file descriptor, got something else", remedy=_OPEN_ONE
+        )
     return int(text)
 
 
 def _read_first_line(number: int) -> bytes:
     if number in (1, 2) or number < 0:
-        raise KeyAccessError(f"file descriptor {number}: expected one to read a passphrase from, got an output")
+        raise KeyAccessError(
+            f"file descriptor {number}: expected one to read a passphrase from, got an output", remedy=_OPEN_ONE
+        )
     line = bytearray()
     try:
         # By single bytes: what follows the line is for somebody else, such as an answer to a question.
@@ -143,6 +148,7 @@ def _read_first_line(number: int) -> bytes:
     if not 0 < len(line) <= MAX_PASSPHRASE_BYTES:
         raise KeyAccessError(
             f"file descriptor {number}: expected a passphrase of 1 to {MAX_PASSPHRASE_BYTES} bytes in its first line, "
-            f"got {'none' if not line else 'more'}"
+            f"got {'none' if not line else 'more'}",
+            remedy=_OPEN_ONE,
         )
     return bytes(line)

@@ -184,7 +184,10 @@ def reject(
         SignatureError, KeyAccessError, DigestMismatchError, AuditError: As `approve`.
     """
     if not comment.strip():
-        raise EvidenceError("rejection: expected a reason, got none", remedy="Say why: twinseal reject --comment '…'")
+        raise EvidenceError(
+            "rejection: expected a reason, got none",
+            remedy=f"Say why: twinseal reject --as {reviewer.holder} --comment 'WHY'",
+        )
     attempt = _audit_entry("rejected", request.release, reviewer.holder, now, comment)
     with audit.log_refusal(attempt):
         _check_reviewer(request, reviewer, anchor)

@@ -39,6 +39,12 @@ from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
 
 RESOURCE = "https://twinseal.dev/model/"
 NOT_JUDGED = ("evidence/assess.dsse.json", "evidence/policy.dsse.json")  # the verdict itself; and what it is by
+_PARTS = (MODEL, SIGNATURE, "evidence/")
+A_BUNDLE = f"a signed bundle ({', '.join(_PARTS)})"
+HOW_TO_MAKE_A_BUNDLE = (
+    "Where models are made: dvc repro, which makes models/bundle once every gate has PASSED (reports/report.html says "
+    "which did not). Then: twinseal verify models/bundle"
+)
 _CHANGED = (
     "The files are not those that were signed. Fetch them again, or build them again: dvc repro. If refused again, "
     "find out who changed them."
@@ -203,11 +209,9 @@ def _require_same_files(expected: tuple[FileRecord, ...], got: tuple[FileRecord,
 
 
 def _list_files(directory: Path) -> tuple[FileRecord, ...]:
-    if not directory.exists():
-        raise EvidenceError(
-            f"{directory}: expected a signed bundle (model/, {SIGNATURE}, evidence/), got no such folder",
-            remedy="`dvc repro` makes one once every gate has PASSED; reports/report.html says which gate did not.",
-        )
+    if not any((directory / part).exists() for part in _PARTS):
+        got = "a folder with none of these" if directory.exists() else "no such folder"
+        raise EvidenceError(f"{directory}: expected {A_BUNDLE}, got {got}", remedy=HOW_TO_MAKE_A_BUNDLE)
     return inventory(directory)
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinseal.errors import EvidenceError, RollbackError, TrustError
-from twinseal.evidence import PROVENANCE, Statement, Subject, materials
-from twinseal.evidence_chain import CODE
+from twinseal.evidence import CODE, PROVENANCE, Statement, Subject, materials
 from twinseal.files import write_whole
 from twinseal.policy_changes import Change, policy_changes
 from twinseal.trust.policy_approval import Approval

@@ -105,7 +105,8 @@ def refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: d
     if model not in anchor.models:
         raise RegistryError(
             f"model: expected one of {', '.join(anchor.models)} (the anchor's), got {model[:60]!r}",
-            remedy="Name one of these, or get the anchor of the other deployment.",
+            remedy=f"Name one of these: --model {' or --model '.join(anchor.models)}. A model of another deployment "
+            "needs that deployment's anchor.",
         )
     with tempfile.TemporaryDirectory(prefix="twinseal-") as folder:
         scratch = Path(folder, "metadata")
@@ -223,7 +224,7 @@ class SourceFetcher(FetcherInterface):
         try:
             return iter([b"".join(self._limit_length(self._source(url, self._limit)))])
         except FileNotFoundError as error:
-            raise tuf.DownloadHTTPError(f"{url}: not found", 404) from error
+            raise tuf.DownloadHTTPError(f"expected {url}, got none: not found at the source", 404) from error
 
     def _limit_length(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         total = 0
@@ -272,7 +273,10 @@ _REMEDIES: dict[type[TwinsealError], str] = {
     DigestMismatchError: "Metadata was changed or mixed on its way: look at MLflow's store. Nothing was installed.",
     ThresholdError: "A reviewer's or custodian's key was replaced, or signatures are missing: ask the registrar.",
     SignatureError: "The keys of this twin's anchor did not sign it. Ask the custodians. Nothing was installed.",
-    RegistryError: "Is the server running, and its address right? Is the model registered: twinseal review list",
+    RegistryError: (
+        "Is --from right? A server answers: curl URL/health; a mirror has the folders metadata/, targets/ and "
+        "candidates/. What is registered, where models are made: twinseal review list"
+    ),
     EvidenceError: "The registry offers something else than a release of this model: ask the registrar.",
     RootError: "A root does not follow from this twin's anchor: ask the custodians. Nothing was installed.",
 }

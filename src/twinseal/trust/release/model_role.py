@@ -62,7 +62,7 @@ class ApprovalCount:
             raise ThresholdError(
                 f"approval of {self.model}: expected {self.threshold} reviewers, got {len(self.signed)} "
                 f"({', '.join(self.signed) or 'nobody'}); can still sign: {', '.join(self.may_sign)}",
-                remedy="Ask one of them to look at it and run: twinseal approve",
+                remedy="Ask one of them to look at it, and then: twinseal approve --as NAME",
             )
 
 

@@ -32,10 +32,12 @@ from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdE
 from twinseal.files import write_whole
 from twinseal.trust.keys.key import KeySigner, fingerprints
 from twinseal.trust.release.model_role import (
+    ApprovalCount,
     assemble_signed_role,
     check_expiry,
     check_release,
     compose_role,
+    count_approvals,
     model_of,
     parse_role,
 )
@@ -241,6 +243,16 @@ def role_of(home: Home, model: str) -> Metadata[Targets] | None:
     """
     listed = snapshot(home).meta.get(f"{model}.json")
     return None if listed is None else parse_role(_read(home, f"{listed.version}.{model}.json"), model)
+
+
+def approvals_of(home: Home, model: str) -> ApprovalCount | None:
+    """Which reviewers' approvals of the current release count today; None before the first release.
+
+    Raises:
+        RootError: The repository is absent or damaged.
+    """
+    role = role_of(home, model)
+    return None if role is None else count_approvals(role.to_bytes(), (), home.anchor(), model)
 
 
 def _release_of(home: Home, role: Metadata[Targets], model: str) -> Release:

@@ -134,9 +134,10 @@ class Anchor:
             with (directory / ROOT).open("rb") as stream:
                 root = stream.read(MAX_METADATA_BYTES + 1)  # one more, so that too long is seen as such
         except OSError as error:
+            where = f"Name the folder that has it: --anchor {directory.parent}. " if directory.name == ROOT else ""
             raise RootError(
                 f"{directory}: expected a trust anchor ({ROOT}), got none ({error.strerror})",
-                remedy="Carry the anchor here by hand, or make one: twinseal init --demo",
+                remedy=f"{where}Carry the anchor here by hand, or make one: twinseal init --demo",
             ) from error
         try:
             return cls(root)

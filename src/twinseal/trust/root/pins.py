@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -82,8 +83,11 @@ class RoleKeys:
         for holder in self.holders:
             if holder.name == name:
                 return holder.key
-        names = ", ".join(holder.name for holder in self.holders)
-        raise SignatureError(f"{self.role}: expected one of {names}, got {name[:60]!r}")
+        names = [holder.name for holder in self.holders]
+        raise SignatureError(
+            f"{self.role}: expected one of {', '.join(names)}, got {name[:60]!r}",
+            remedy=f"Sign as one of them{meant(name, names, '--as ')}. Who has which role: twinseal trust show",
+        )
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,12 @@ class Pins:
         return cls(
             models, roles, tuple(map(_requirement, _list(fields["evidence"], "evidence"))), revoked, fields["demo"]
         )
+
+
+def meant(name: str, names: Iterable[str], option: str = "") -> str:
+    """For a remedy: the name that was probably meant, in brackets; empty when none is close."""
+    near = difflib.get_close_matches(name.casefold(), list(names), n=1)
+    return f" (did you mean {option}{near[0]}?)" if near else ""
 
 
 def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> None:

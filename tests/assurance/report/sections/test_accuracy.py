@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from tests.assurance.candidate import estimates, holder
+from tests.assurance.candidate import Kind, estimates, holder
 from twinseal.assurance.case import Case, Estimate
 from twinseal.assurance.report.blocks import Folded
 from twinseal.assurance.report.sections.accuracy import (
     SECTION,
     accuracy,
-    as_built,
+    errors_as_built,
     errors_by_unit,
+    failures,
+    failures_as_built,
     intervals,
     rmse_interval,
     unit_errors,
@@ -42,7 +44,20 @@ def test_network_and_boosting_are_measured_on_the_same_units(case_of: CaseOf) ->
     ]
     assert table.headers[:3] == ("estimates of", "RMSE [cycles]", "NASA score")
     counts = {row[table.headers.index("windows") :] for row in table.rows}
-    assert counts == {("100", "100", "129", "34")}
+    assert counts == {("100", "100")}
+
+
+def test_errors_and_missed_failures_stand_apart_each_with_its_own_windows(case_of: CaseOf) -> None:
+    """RMSE is of the test windows, missed failures of the failing windows of test and validation: two n, two tables."""
+    errors, missed = accuracy(case_of()), failures(case_of())
+    assert errors is not None
+    assert missed is not None
+    assert "test windows" in errors.caption
+    assert "failing windows of test and validation" in missed.caption
+    assert not any("fail" in header for header in errors.headers)
+    assert missed.headers == ("estimates of", "missed failures", "failing windows", "failing units")
+    assert [row[0] for row in missed.rows] == [row[0] for row in errors.rows]
+    assert {row[1:] for row in missed.rows} == {("0.0 %", "129", "34")}
 
 
 def test_a_family_without_a_signed_baseline_has_no_row_for_it(case_of: CaseOf) -> None:
@@ -66,13 +81,17 @@ def test_columns_stand_in_the_order_of_the_section_though_records_sort_their_key
 def test_what_the_builder_measured_stands_apart_by_split(case_of: CaseOf) -> None:
     train = case_of().measures.train
     assert train is not None
-    built, held = as_built(train), intervals(train)
+    built, missed, held = errors_as_built(train), failures_as_built(train), intervals(train)
     assert built is not None
+    assert missed is not None
     assert held is not None
+    assert [row[0] for row in missed.rows] == [row[0] for row in built.rows]
+    assert not set(missed.headers[1:]) & set(built.headers[1:])
     by_name = {row[0]: row[1] for row in built.rows}
     assert by_name["network, validation windows"] == "12.20"
     assert by_name["cross-validation: network for any unit"] == "9.10"
-    assert held.rows[0] == ("network for any unit", "90.5 %", "1.2 %", "90.0 %", "24.00")
+    assert held.rows[0] == ("network for any unit", "90.5 %", "1.2 %", "24.00", "90.0 %", "100")
+    assert held.headers[-2:] == ("intervals hold on the test", "test windows")
 
 
 def test_errors_by_unit_begin_with_the_largest_and_the_rest_is_folded(case_of: CaseOf) -> None:
@@ -81,6 +100,7 @@ def test_errors_by_unit_begin_with_the_largest_and_the_rest_is_folded(case_of: C
     assert isinstance(rest, Folded)
     assert len(first.rows) == 10
     assert sum(len(block.rows) for block in rest.blocks if hasattr(block, "rows")) == 90
+    assert first.headers == ("unit", "windows", "RMSE [cycles]", "largest overestimate [cycles]")
     errors = [float(row[2]) for row in first.rows]
     assert errors == sorted(errors, reverse=True)
     assert errors_by_unit(()) == (None, None)
@@ -91,6 +111,19 @@ def test_the_latest_estimate_of_a_unit_is_the_one_furthest_above_the_truth() -> 
     a, b = unit_errors(listed)
     assert (a.unit, a.windows, a.rmse, a.latest) == ("a", 2, pytest.approx(12.5**0.5), 4.0)
     assert (b.unit, b.latest) == ("b", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "price"),
+    [
+        ("accurate", ""),
+        ("robust", " That is the price of the defence."),
+        ("certified-sensors", " That is the price of the median's certificate."),
+    ],
+)
+def test_the_price_of_a_defence_is_named_only_where_there_is_one(case_of: CaseOf, kind: Kind, price: str) -> None:
+    expected = f"Gradient boosting has an error 1.1 cycles smaller than the network's.{price} See under evasion"
+    assert any(text.startswith(expected) for text in caveats(case_of(kind=kind)))
 
 
 def test_no_missed_failure_in_n_units_is_not_none_and_units_are_counted(case_of: CaseOf) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
 
 from tests.assurance.candidate import holder
 from twinseal.assurance.case import Case
-from twinseal.assurance.report.sections.evasion import ATTACKS, SECTION, error, every_attack, missed, summary
+from twinseal.assurance.report.sections.evasion import SECTION, error, every_attack, missed, summary
 from twinseal.evidence import Statement
-from twinseal.measures.robustness import AttackName
 
 CaseOf = Callable[..., Case]
 
 
 def grave(case: Case) -> list[str]:
     return [caveat.text for caveat in SECTION.build(case).caveats if caveat.grave]
-
-
-def test_every_attack_has_a_name_for_people() -> None:
-    assert set(ATTACKS) == set(get_args(AttackName))
 
 
 def test_the_certified_bound_stands_under_the_worst_attack_and_is_set_apart(case_of: CaseOf) -> None:
@@ -31,6 +25,16 @@ def test_the_certified_bound_stands_under_the_worst_attack_and_is_set_apart(case
     by_name = dict(zip([row[0] for row in table.rows], table.rows, strict=True))
     assert by_name["network, certified"][1:] == ("8.30", "11.45", "14.90", "27.05", "53.30")
     assert {table.rows[index][0] for index in table.marked} == {name for name in by_name if name.endswith("certified")}
+
+
+def test_errors_and_missed_failures_say_on_how_many_windows_they_were_measured(case_of: CaseOf) -> None:
+    found = case_of().measures.evade
+    assert found is not None
+    errors, failures = summary(found, error), summary(found, missed)
+    assert errors is not None
+    assert failures is not None
+    assert "(100 test windows of 100 units)" in errors.caption
+    assert "(129 failing windows of 34 units, test and validation)" in failures.caption
 
 
 def test_what_a_signed_baseline_buys_stands_beside_what_holds_when_it_moves_too(case_of: CaseOf) -> None:
@@ -60,7 +64,9 @@ def test_each_attack_is_listed_by_aim_and_network(case_of: CaseOf, statements: d
     assert found is not None
     tables = list(every_attack(found))
     assert len(tables) == 4
-    assert [row[0] for row in tables[0].rows[:3]] == ["FGM · any", "FGM · healthy-washing", "BIM · any"]
+    names = [row[0] for row in tables[0].rows]
+    assert names[:3] == ["FGM, any error", "FGM, healthy-washing", "BIM, any error"]
+    assert "PGD with several starts (APGD), any error" in names
 
 
 def test_evidence_in_order_has_no_grave_caveat(case_of: CaseOf) -> None:
@@ -81,7 +87,8 @@ def test_an_attack_beyond_the_certificate_of_the_other_network_is_grave_too(
     attacks = holder(statements["evade"])["commissioned"]["attacks"]["small-changes"]
     attacks["pgd"]["any"]["eps-0.1"]["missed_failure_share"] = 0.5
     assert any(
-        text.startswith("An attack beats the certificate: PGD · any at ε 0.1 σ") for text in grave(case_of(statements))
+        text.startswith("An attack beats the certificate: PGD, any error at ε 0.1 σ")
+        for text in grave(case_of(statements))
     )
 
 
@@ -100,7 +107,12 @@ def test_raised_flags_are_grave(case_of: CaseOf, statements: dict[str, Statement
         "A check of the attacks found a fault: no-growth. Their numbers do not count."
     ]
     flags["details"] = ["no-growth: small-changes/pgd/any: 3.0 at 0.1 σ, 2.0 at 0.25 σ"]
-    assert "small-changes/pgd/any" in grave(case_of(statements))[0]
+    assert grave(case_of(statements)) == [
+        "A check of the attacks found a fault: no-growth: small changes, PGD, any error: 3.0 at 0.1 σ, 2.0 at 0.25 σ. "
+        "Their numbers do not count."
+    ]
+    flags["details"] = ["a line of another form"]
+    assert "found a fault: a line of another form." in grave(case_of(statements))[0]
 
 
 def test_a_missing_certificate_is_said(case_of: CaseOf, statements: dict[str, Statement]) -> None:
@@ -108,6 +120,11 @@ def test_a_missing_certificate_is_said(case_of: CaseOf, statements: dict[str, St
     content = SECTION.build(case_of(statements))
     assert any(caveat.text.startswith("There is no certificate") for caveat in content.caveats)
     assert {tile.value for tile in content.tiles} == {"—"}
+
+
+def test_bounds_beyond_the_cap_are_explained(case_of: CaseOf) -> None:
+    texts = [caveat.text for caveat in SECTION.build(case_of()).caveats]
+    assert any("A twin states 0 to 125 cycles and nothing beyond" in text for text in texts)
 
 
 def test_tiles_say_their_budget_in_words(case_of: CaseOf) -> None:

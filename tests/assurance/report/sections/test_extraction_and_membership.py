@@ -30,5 +30,6 @@ def test_injection_has_a_row_for_each_signature_and_what_the_contract_notices(ca
     (table,) = injection.SECTION.build(case_of()).below
     assert isinstance(table, Table)
     assert len(table.rows) == 8
+    assert table.rows[0][0] == "constant bias, continuous, too low"
     assert table.headers[:3] == ("signature", "RMSE [cycles]", "RMSE, unnoticed [cycles]")
     assert injection.SECTION.build(case_of({})).caveats[0].text == "No injection was tried on this model."

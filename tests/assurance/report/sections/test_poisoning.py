@@ -29,12 +29,13 @@ def test_poison_is_grouped_by_attack_and_shown_before_and_after_screening() -> N
 def test_the_tile_is_the_worst_that_screening_lets_through(case_of: CaseOf) -> None:
     (tile,) = SECTION.build(case_of()).tiles
     assert (tile.value, tile.holds) == ("+0.4 cycles", "open")
-    assert tile.note == "clean-label-backdoor, 1 % of the units; a hidden trigger works in 10.0 %"
+    assert tile.note == "clean-label backdoor, 1 % of the units; a hidden trigger works in 10.0 % of failing windows"
 
 
 def test_poison_that_nobody_notices_is_named(case_of: CaseOf) -> None:
     assert any(
-        text.startswith("Screening noticed none of the poisoned units of: clean-label") for text in caveats(case_of())
+        text.startswith("Screening noticed none of the poisoned units of: clean-label backdoor.")
+        for text in caveats(case_of())
     )
 
 

@@ -29,7 +29,8 @@ def test_tests_that_ran_are_counted_by_attack(case_of: CaseOf, statements: dict[
     table = counts_of_tests(case_of(statements))
     assert table is not None
     assert ("evade", "evasion", "2", "1") in table.rows
-    assert ("evade", "false_age", "1", "0") in table.rows
+    assert ("poison", "backdoor", "1", "0") in table.rows
+    assert ("evade", "a false age", "1", "0") in table.rows
     assert ("validate", "expectations of the contract", "1", "0") in table.rows
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from tests.assurance import measured
-from tests.assurance.candidate import holder
+from tests.assurance.candidate import holder, lives
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Text
 from twinseal.assurance.report.sections import falsified_histories, guard_aware, median_certificate, owned_sensors
@@ -21,9 +22,26 @@ def test_controlled_sensors_are_listed_by_number_and_by_name() -> None:
     by_number, by_name = owned_sensors.by_count(found), owned_sensors.alone(found)
     assert by_number is not None
     assert by_name is not None
-    assert [row[0] for row in by_number.rows[:2]] == ["1 sensor, aim: any", "2 sensors, aim: any"]
+    assert [row[0] for row in by_number.rows[:2]] == ["1 sensor, aim: any error", "2 sensors, aim: any error"]
     assert len(by_number.rows) == 6
     assert [row[0] for row in by_name.rows] == ["d", "c", "b", "a"]  # the one that does most comes first
+
+
+def test_sensors_of_the_heat_map_stand_in_the_order_of_their_numbers() -> None:
+    names = ("s10", "s2", "s9")
+    found = measured.owned_sensors().model_copy(update={"pairs": {a: dict.fromkeys(names, 20.0) for a in names}})
+    figure = owned_sensors.pairs(found)
+    assert figure is not None
+    assert re.findall(r">(s\d+)</text>", figure.svg)[:3] == ["s2", "s9", "s10"]
+
+
+def test_the_title_of_a_panel_is_broken_not_cut() -> None:
+    attack = "slow drift, 2 % of the allowed change per cycle"
+    figure = falsified_histories.lives(lives(attack=attack))
+    assert figure is not None
+    assert attack in figure.alt
+    assert "…" not in figure.svg
+    assert all(word in figure.svg for word in ("slow drift, 2 % of the allowed", "per cycle"))
 
 
 def test_the_tile_of_one_sensor_says_that_nothing_bounds_it(case_of: CaseOf) -> None:
@@ -35,10 +53,21 @@ def test_falsified_histories_stand_without_the_guard_and_with_it(case_of: CaseOf
     table, any_error = (falsified_histories.histories(measured.histories(), aim) for aim in ("healthy-washing", "any"))
     assert table is not None
     assert any_error is not None
-    assert [row[0] for row in table.rows[4:]] == ["one-sensor, size 2", "replay"]
-    assert [row[0] for row in any_error.rows] == ["one-sensor, size 0.5"]
+    assert table.rows[0][0] == "injection (Mode et al.): constant bias, continuous"
+    assert [row[0] for row in table.rows[4:]] == [
+        "one sensor, 2 σ",
+        "slow drift, 0.5 % of the allowed change per cycle",
+        "slow drift, 2 % of the allowed change per cycle",
+        "replay",
+    ]
+    assert [row[0] for row in any_error.rows] == ["one sensor, 0.5 σ"]
     replay = next(row for row in table.rows if row[0] == "replay")
-    assert replay[1:] == ("37", "100.0 %", "10.0 %", "30.00", "8.50", "20.0 %", "0.0 %")
+    assert replay[1:] == ("37", "100.0 %", "10.0 %", "30.00", "8.50", "12", "20.0 %", "0.0 %")
+    assert table.headers[4:7] == (
+        "RMSE, no guard [cycles]",
+        "RMSE where the guard answers [cycles]",
+        "failing units",
+    )
     (intro,) = falsified_histories.SECTION.build(case_of()).blocks
     assert isinstance(intro, Text)
     assert "refuses 1.1 % of the rows of sound units" in intro.text
@@ -47,7 +76,7 @@ def test_falsified_histories_stand_without_the_guard_and_with_it(case_of: CaseOf
 def test_an_attacker_who_knows_the_guard_is_shown_by_size() -> None:
     table = guard_aware.rows(measured.guard_aware())
     assert table is not None
-    assert [row[:3] for row in table.rows] == [("0.1 σ", "100.0 %", "4.00"), ("0.5 σ", "100.0 %", "20.00")]
+    assert [row[:4] for row in table.rows] == [("0.1 σ", "37", "100.0 %", "4.00"), ("0.5 σ", "37", "100.0 %", "20.00")]
     assert "RMSE, signed baseline [cycles]" in table.headers
 
 
@@ -61,9 +90,17 @@ def test_without_a_signed_baseline_its_columns_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("shares", "value", "note"),
     [
-        ({0.1: 0.0, 0.5: 0.42}, "42.0 %", "by changes of up to 0.5 σ of the last rows"),
-        ({0.1: 0.1, 0.5: 0.42, 4.0: 0.42}, "42.0 %", "by changes of up to 0.5 σ of the last rows; 10.0 % by 0.1 σ"),
-        ({0.1: 0.0, 4.0: 0.0}, "0.0 %", "by changes of up to 4 σ of the last rows; tried, not proved"),
+        ({0.1: 0.0, 0.5: 0.42}, "42.0 %", "by changes of up to 0.5 σ of the last rows; 12 failing units"),
+        (
+            {0.1: 0.1, 0.5: 0.42, 4.0: 0.42},
+            "42.0 %",
+            "by changes of up to 0.5 σ of the last rows; 10.0 % by 0.1 σ; 12 failing units",
+        ),
+        (
+            {0.1: 0.0, 4.0: 0.0},
+            "0.0 %",
+            "by changes of up to 4 σ of the last rows; tried, not proved; 12 failing units",
+        ),
         ({0.1: None}, "—", "no unit is failing"),
     ],
 )
@@ -85,6 +122,8 @@ def test_the_abuse_of_repairs_is_a_sentence(case_of: CaseOf, statements: dict[st
     assert any(
         "25.0 % of the units went above their bound" in block.text for block in blocks if isinstance(block, Text)
     )
+    blocks = guard_aware.SECTION.build(case_of()).blocks
+    assert any("no unit went above its bound; missed" in block.text for block in blocks if isinstance(block, Text))
 
 
 def test_a_median_has_a_bound_for_each_number_of_members_and_a_mean_has_none(case_of: CaseOf) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
+from twinseal.assurance.candidate_config import CandidateConfig
 from twinseal.assurance.case import Case, Estimate
 from twinseal.assurance.report.blocks import Block, Caveat, Content, Figure, Folded, Pair, Table, Text, Tile
 from twinseal.assurance.report.figures import (
@@ -41,28 +42,33 @@ COLUMNS = (
     ERROR,
     Column[Accuracy](lambda m: m.nasa_score),
     Column[Accuracy](lambda m: m.late_share),
-    Column[Accuracy](lambda m: m.missed_failure_share),
     Column[Accuracy](lambda m: m.windows),
     Column[Accuracy](lambda m: m.units),
+)
+FAILURES = (
+    Column[Accuracy](lambda m: m.missed_failure_share),
     Column[Accuracy](lambda m: m.failing_windows),
     Column[Accuracy](lambda m: m.failing_units),
 )
 INTERVALS = (
     Column[IntervalMeasures](lambda m: m.coverage_share),
     Column[IntervalMeasures](lambda m: m.standard_error),
-    Column[IntervalMeasures](lambda m: m.test_coverage_share),
     Column[IntervalMeasures](lambda m: m.width_cycles),
+    Column[IntervalMeasures](lambda m: m.test_coverage_share),
+    Column[IntervalMeasures](lambda m: m.test_windows),
 )
 
 
 def build(case: Case) -> Content:
     """The network beside gradient boosting, the estimates one by one, and what cross-validation adds."""
     assessed, built, drawn = accuracy(case), case.measures.train, predictions(case.estimates)
+    theirs = tuple(filter(None, (errors_as_built(built), failures_as_built(built)))) if built else ()
     errors, others = errors_by_unit(case.estimates)
     below: list[Block | None] = [
         assessed or Text("There are no measures of accuracy on record.", muted=True),
+        failures(case),
         intervals(built) if built else None,
-        Folded("As the builder measured it", (whole,)) if built and (whole := as_built(built)) else None,
+        Folded("As the builder measured it", theirs) if theirs else None,
         Pair(tuple(filter(None, (errors, history(case.history))))),
         others,
     ]
@@ -71,37 +77,56 @@ def build(case: Case) -> Content:
 
 
 def accuracy(case: Case) -> Table | None:
-    """As the assessor measured it: everything on the same evaluation set, so one n holds for all of it."""
+    """The errors on the test windows, as the assessor measured them."""
+    caption = "Errors on the test windows, as the assessor measured them"
+    return table(caption, Accuracy, assessed_by(case), COLUMNS, first="estimates of")
+
+
+def failures(case: Case) -> Table | None:
+    """Missed failures, as the assessor measured them: of other windows than the errors, so in a table of their own."""
+    caption = "Missed failures, on the failing windows of test and validation, as the assessor measured them"
+    return table(caption, Accuracy, assessed_by(case), FAILURES, first="estimates of")
+
+
+def assessed_by(case: Case) -> list[tuple[str, Accuracy]]:
+    """Each model without an attack, all on the evaluation set of the assessor."""
     found = case.measures.evade
     if found is None:
-        return None
+        return []
     rows = [("network", found.evasion.clean)]
     if found.commissioned is not None:
         rows.append(("network that reads the signed baseline", found.commissioned.clean))
-    rows.append(("gradient boosting, for comparison", found.boosted_trees.clean))
-    caption = "Accuracy on units that training never saw, as the assessor measured it"
-    return table(caption, Accuracy, rows, COLUMNS, first="estimates of")
+    return [*rows, ("gradient boosting, for comparison", found.boosted_trees.clean)]
 
 
-def as_built(found: TrainingMeasures) -> Table | None:
-    """As the builder measured it: other splits, so another n."""
+def errors_as_built(found: TrainingMeasures) -> Table | None:
+    """The errors on each split, as the builder measured them."""
+    return table("Errors on each split", Accuracy, built_by(found), COLUMNS, first="estimates of")
+
+
+def failures_as_built(found: TrainingMeasures) -> Table | None:
+    """Missed failures on each split, as the builder measured them."""
+    caption = "Missed failures, on the failing windows of each split"
+    return table(caption, Accuracy, built_by(found), FAILURES, first="estimates of")
+
+
+def built_by(found: TrainingMeasures) -> list[tuple[str, Accuracy]]:
+    """Each model on each split, without an attack."""
     rows = [("network, test windows", found.plain.test), ("network, validation windows", found.plain.validation)]
     if found.commissioned is not None:
         rows.append(("network that reads the signed baseline, test windows", found.commissioned.test))
     rows.append(("gradient boosting, test windows", found.boosting))
     validated = found.cross_validation
-    rows += [
+    return rows + [
         (f"cross-validation: network {name}", validated[mode]) for mode, name in MODES.items() if mode in validated
     ]
-    caption = "Each split by itself; the assessor's set holds the failing windows of the validation too"
-    return table(caption, Accuracy, rows, COLUMNS, first="estimates of")
 
 
 def intervals(found: TrainingMeasures) -> Table | None:
     """Whether the 90 % intervals hold."""
     held = found.intervals
     rows = [(f"network {name}", held[mode]) for mode, name in MODES.items() if mode in held]
-    caption = "The 90 % intervals, on training units that a network did not see"
+    caption = "The 90 % intervals, on training units that a network did not see, and on the test windows"
     return table(caption, IntervalMeasures, rows, INTERVALS, first="intervals of the")
 
 
@@ -130,7 +155,7 @@ def unit_errors(estimates: Sequence[Estimate]) -> list[UnitErrors]:
 def errors_by_unit(estimates: Sequence[Estimate]) -> tuple[Table | None, Folded | None]:
     """The units with the largest errors, and the others folded."""
     found = unit_errors(estimates)
-    headers = ("unit", "windows", named("RMSE", "cycles"), named("most above the truth", "cycles"))
+    headers = ("unit", "windows", named("RMSE", "cycles"), named("largest overestimate", "cycles"))
     rows = [(item.unit, str(item.windows), shown(item.rmse, "cycles"), shown(item.latest, "cycles")) for item in found]
     worst, rest = tuple(rows[:MOST_UNITS]), tuple(rows[MOST_UNITS:])
     first = Table(f"Errors by unit: the {len(worst)} units with the largest errors", headers, worst) if worst else None
@@ -160,19 +185,23 @@ def caveats(case: Case) -> tuple[Caveat, ...]:
     if found is not None:
         ahead = found.evasion.clean.rmse_cycles - found.boosted_trees.clean.rmse_cycles
         if ahead > 0:
-            listed.append(
-                Caveat(
-                    f"Gradient boosting has an error {ahead:.1f} cycles smaller than the network's. That is the price "
-                    "of the defence: see under evasion what the same trees lose under attack. They have no "
-                    "certificate."
-                )
-            )
+            listed.append(Caveat(behind_boosting(ahead, case.config)))
         listed += rule_of_three(found.evasion.clean)
         listed += disagreement(built, found.evasion.clean)
     if not case.estimates:
         missing = "No estimates of single windows were kept: the figure and the interval of the error are missing."
         return (*listed, Caveat(missing))
     return (*listed, sample(case.estimates), *agreement(case))
+
+
+def behind_boosting(ahead: float, config: CandidateConfig) -> str:
+    """That gradient boosting is more accurate, and what the network has for it."""
+    price = {"robust": "the price of the defence", "certified": "the price of the median's certificate"}
+    reason = f" That is {price[config.family]}." if config.family in price else ""
+    return (
+        f"Gradient boosting has an error {ahead:.1f} cycles smaller than the network's.{reason} See under evasion what "
+        "the same trees lose under attack. They have no certificate."
+    )
 
 
 def rule_of_three(clean: Accuracy) -> tuple[Caveat, ...]:

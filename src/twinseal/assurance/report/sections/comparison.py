@@ -36,7 +36,8 @@ def build(case: Case) -> Content:
     text = Text(
         "Every family was trained on the same windows. The last columns are for an attacker who controls the sensors "
         "that one member of a median reads, or the telemetry of training units that it learned from: only a certified "
-        "family has a bound then."
+        "family has a bound then. Bounds within σ are those of the networks, which no cap limits; bounds against "
+        "controlled members are those of the twin, whose estimate stays between 0 and its cap."
     )
     tables = (clean(found), bounds(found))
     return Content(below=(text, *(item for item in tables if item is not None)))

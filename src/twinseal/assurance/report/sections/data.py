@@ -8,15 +8,16 @@ from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Block, Bullets, Caveat, Content, Figure, Heading, Pair, Table, Text, Tile
 from twinseal.assurance.report.figures import DANGER, LONG_DASHED, SERIES, WIDE, canvas, drawing, figure, fits, plain
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import DASH, Column, listing, measure_of, shown
+from twinseal.assurance.report.tables import DASH, Column, listing, measure_of, natural, shown
 from twinseal.measures.validation import ValidationMeasures
 
 MOST_FINDINGS, MOST_WARNINGS, MOST_CHANNELS = 20, 6, 40
+SAME_PSI = 1e-6  # the reference is rounded to nine digits: only its own fleet is below this
 COLUMNS = (
     Column[ValidationMeasures](lambda m: m.rows_total),
     Column[ValidationMeasures](lambda m: m.units_total),
     Column[ValidationMeasures](lambda m: m.units_quarantined),
-    Column[ValidationMeasures](lambda m: m.quarantined_share, "share of the units"),
+    Column[ValidationMeasures](lambda m: m.quarantined_share, "share of units quarantined"),
     Column[ValidationMeasures](lambda m: m.expectations_total),
     Column[ValidationMeasures](lambda m: m.expectations_failed),
     Column[ValidationMeasures](lambda m: m.values_filled),
@@ -37,7 +38,7 @@ def build(case: Case) -> Content:
         blocks.append(Text("There are no measures of validation on record.", muted=True))
         return Content(tuple(blocks), caveats=caveats(case), tiles=(tile(None),))
     blocks.append(Pair(tuple(filter(None, (listing("What validation examined", found, COLUMNS), by_rule(found))))))
-    drawn = drift(found, case.config.drift_limit_psi)
+    drawn = compared(found, case.config.drift_limit_psi)
     return Content(
         tuple(blocks) + findings(case),
         (drawn,) if drawn else (),
@@ -89,24 +90,41 @@ def caveats(case: Case) -> tuple[Caveat, ...]:
     return tuple(map(Caveat, texts))
 
 
+def compared(found: ValidationMeasures, limit: float) -> Block | None:
+    """The drift by channel; a sentence where there is nothing to compare."""
+    if not found.drift_psi:
+        return Text("This fleet was compared with no other: there is no reference fleet of this asset.", muted=True)
+    if all(abs(value) < SAME_PSI for value in found.drift_psi.values()):
+        return Text(
+            "This fleet is the reference: there is nothing to compare it with. Every channel has the distribution that "
+            "policy/reference.yaml describes (PSI 0).",
+            muted=True,
+        )
+    return drift(found, limit)
+
+
 @drawing
 def drift(found: ValidationMeasures, limit: float) -> Figure | None:
-    """A bar for each channel: how far the fleet lies from the reference."""
-    listed = sorted(found.drift_psi.items(), key=lambda item: (item[1], item[0]))[-MOST_CHANNELS:]
-    listed = [(name, value) for name, value in listed if fits(value)]
-    if not listed:
+    """A bar for each channel, how far the fleet lies from the reference; of many channels those that drifted most."""
+    known = [(name, value) for name, value in found.drift_psi.items() if fits(value)]
+    most = sorted(known, key=lambda item: item[1])[-MOST_CHANNELS:]
+    if not most:
         return None
+    listed = sorted(most, key=lambda item: natural(item[0]), reverse=True)  # the first bar is the lowest
     whole, axes = canvas(WIDE, 1.2 + 0.21 * len(listed))
     places = range(len(listed))
     axes.barh(places, [value for _, value in listed], color=SERIES[0], height=0.62)
+    reach = max(limit, most[-1][1]) * 1.12
+    for place, (_, value) in zip(places, listed, strict=True):
+        axes.text(value + 0.006 * reach, place, f"{value:.3f}", va="center", fontsize=8)
     axes.axvline(limit, color=DANGER, linewidth=1.6, linestyle=LONG_DASHED)
     axes.text(limit, len(listed) - 0.3, f"refused above {limit:g} ", color=DANGER, ha="right", va="bottom", fontsize=9)
     axes.set_yticks(places, [plain(name, 28) for name, _ in listed], fontsize=8.5)
     axes.set(xlabel="population stability index (PSI)", ylim=(-0.7, len(listed) + 0.6))
-    axes.set_xlim(0, max(limit, listed[-1][1]) * 1.08)
+    axes.set_xlim(0, reach)
     axes.grid(visible=False, axis="y")
     label = measure_of(lambda m: m.drift_max_psi, ValidationMeasures).label
-    alt = f"Bars of the drift of {len(listed)} channels; {label} {listed[-1][1]:.3f}, in {plain(listed[-1][0])}."
+    alt = f"Bars of the drift of {len(listed)} channels; {label} {most[-1][1]:.3f}, in {plain(most[-1][0])}."
     caption = (
         "Drift of each channel from the reference fleet. A PSI below 0.1 counts as stable, one above 0.25 as a shift "
         "(Siddiqi 2006); the dashed line is the limit of policy/contract.yaml."

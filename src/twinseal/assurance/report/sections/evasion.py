@@ -22,22 +22,13 @@ from twinseal.assurance.report.figures import (
     line,
 )
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import DASH, Curve, by_epsilon, cycles, measure_of, named, shown
-from twinseal.measures.common import WorstCase
+from twinseal.assurance.report.tables import DASH, Curve, by_epsilon, counted, cycles, measure_of, named, shown
+from twinseal.measures.common import Accuracy, WorstCase
 from twinseal.measures.keys import Aim, Epsilon, epsilon_key, number_of
-from twinseal.measures.robustness import AttackName, EvasionMeasures, RobustnessMeasures
+from twinseal.measures.robustness import EvasionMeasures, RobustnessMeasures
 from twinseal.measures.training import TrainingMeasures
+from twinseal.measures.words import AIMS, ATTACKS, name_words, words
 
-ATTACKS: dict[AttackName, str] = {
-    "fgm": "FGM",
-    "bim": "BIM",
-    "pgd": "PGD",
-    "pgd-smoothed": "PGD, smoothed",
-    "strong": "long PGD",
-    "square": "square, questions only",
-    "transfer": "transfer from a surrogate",
-    "noise": "random noise",
-}
 HEADLINE = epsilon_key(0.1)  # the budget that the tiles speak of: the recipes defend against it
 Get = Callable[[WorstCase], float | None]
 
@@ -84,10 +75,16 @@ def summary(found: RobustnessMeasures, get: Get) -> Table | None:
         name = "signed baseline moved too, certified"
         curves.append(Curve(name, commissioned.clean, commissioned.certified_baseline_moved, proved=True))
     curves.append(Curve("gradient boosting, attacked", trees.clean, trees.worst))
-    measure = measure_of(get, WorstCase)
-    label = measure.label[:1].upper() + measure.label[1:]
-    caption = f"{label} if every reading changes by at most ε: worst attack found, and certified upper bound"
-    return by_epsilon(caption, curves, get)
+    return by_epsilon(f"{_measured(evasion.clean, get)}: worst attack found, and certified upper bound", curves, get)
+
+
+def _measured(clean: Accuracy, get: Get) -> str:
+    """What a table is about, and on how many windows it was measured: failures on others than errors."""
+    if get is missed:
+        windows = f"{counted(clean.failing_windows, 'failing window')} of {counted(clean.failing_units, 'unit')}"
+        return f"Missed failures if every reading changes by at most ε ({windows}, test and validation)"
+    windows = f"{counted(clean.windows, 'test window')} of {counted(clean.units, 'unit')}"
+    return f"Error if every reading changes by at most ε ({windows})"
 
 
 def _both(name: str, found: EvasionMeasures) -> tuple[Curve, Curve]:
@@ -103,8 +100,8 @@ def attack_curves(found: EvasionMeasures, aims: tuple[Aim, ...]) -> Iterator[Cur
         for attack in (attack for attack in ATTACKS if attack in by_attack):
             several = sum(attack in others for others in found.attacks.values()) > 1
             for aim in (aim for aim in aims if aim in by_attack[attack]):
-                parts = (ATTACKS[attack], aim if len(aims) > 1 else "", threat if several else "")
-                yield Curve(" · ".join(filter(None, parts)), found.clean, dict(by_attack[attack][aim]))
+                parts = (ATTACKS[attack], AIMS[aim] if len(aims) > 1 else "", name_words(threat) if several else "")
+                yield Curve(", ".join(filter(None, parts)), found.clean, dict(by_attack[attack][aim]))
 
 
 def every_attack(found: RobustnessMeasures) -> Iterator[Table]:
@@ -151,12 +148,20 @@ def caveats(case: Case, found: RobustnessMeasures) -> tuple[Caveat, ...]:
     for evasion in (found.evasion, found.commissioned):
         listed += beaten(evasion) if evasion is not None else ()
     listed += disagreement(case.measures.train, found)
-    return (*listed, assumptions())
+    return (*listed, unclipped(case.config.rul_cap_cycles), assumptions())
 
 
 def faults(found: EvasionMeasures) -> tuple[str, ...]:
     """What the checks of the attacks found, in words; by the names of the checks where there are no words."""
-    return found.flags.details or tuple(name for name, count in found.flags.by_check.items() if count)
+    return tuple(map(_in_words, found.flags.details)) or tuple(
+        name for name, count in found.flags.by_check.items() if count
+    )
+
+
+def _in_words(line: str) -> str:
+    """A fault as `attack_checks` writes it, `check: test: what was seen`, with the test in words."""
+    parts = line.split(": ", 2)
+    return ": ".join((parts[0], words(parts[1]), parts[2])) if len(parts) == 3 else line
 
 
 def beaten(found: EvasionMeasures) -> list[Caveat]:
@@ -191,6 +196,14 @@ def disagreement(built: TrainingMeasures | None, found: RobustnessMeasures) -> l
         f"{ours:.2f} on the same model and windows. One of them is wrong."
     )
     return [Caveat(text, grave=True)]
+
+
+def unclipped(cap: float) -> Caveat:
+    """Why a bound can be larger than any estimate that a twin gives."""
+    return Caveat(
+        f"Estimates and bounds stand here as the networks give them. A twin states 0 to {cap:g} cycles and nothing "
+        "beyond, so its own error can be smaller."
+    )
 
 
 def assumptions() -> Caveat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -15,15 +16,18 @@ from twinseal.assurance.report.section import Section
 from twinseal.assurance.report.tables import Column, shown, table
 from twinseal.measures.keys import Aim, number_of
 from twinseal.measures.robustness import FalsifiedHistories, FalsifiedHistory
+from twinseal.measures.words import signature_words, sized
 from twinseal.prognostics.metrics import FAILING_CYCLES
 
 MOST_LIVES, COLUMNS_OF_LIVES = 15, 3  # panels: more would not be read
+LETTERS_OF_A_TITLE = 36  # in one line above a panel
 COLUMNS = (
     Column[FalsifiedHistory](lambda m: m.units),
     Column[FalsifiedHistory](lambda m: m.detected_share),
     Column[FalsifiedHistory](lambda m: m.abstained_share),
     Column[FalsifiedHistory](lambda m: m.rmse_cycles, "RMSE, no guard"),
     Column[FalsifiedHistory](lambda m: m.guarded_rmse_cycles),
+    Column[FalsifiedHistory](lambda m: m.failing_units),
     Column[FalsifiedHistory](lambda m: m.missed_failure_share, "missed failures, no guard"),
     Column[FalsifiedHistory](lambda m: m.guarded_missed_failure_share),
 )
@@ -56,9 +60,9 @@ def build(case: Case) -> Content:
 def histories(found: FalsifiedHistories, aim: Aim) -> Table | None:
     """A row for each attack with the aim and each size; the experiment's stand with healthy-washing."""
     experiment = found.experiment.items() if aim == "healthy-washing" else ()
-    rows = [(f"injection (Mode et al.): {name}", group) for name, group in experiment]
+    rows = [(f"injection (Mode et al.): {signature_words(name)}", group) for name, group in experiment]
     rows += [
-        (f"{threat}, size {number_of(key):g}" if number_of(key) else threat, by_aim[aim][key])
+        (sized(threat, key), by_aim[aim][key])
         for threat, by_aim in found.scenarios.items()
         for key in sorted(by_aim.get(aim, {}), key=number_of)
     ]
@@ -90,11 +94,11 @@ def lives(found: Sequence[Life]) -> Figure | None:
 
 def _words(found: Sequence[Life]) -> tuple[str, str]:
     """Alternative text and caption."""
-    unit, silent = plain(found[0].unit), [plain(life.attack) for life in found if None in life.guarded]
+    unit, silent = plain(found[0].unit), [plain(life.attack, 80) for life in found if None in life.guarded]
     alt = (
         f"Remaining life of unit {unit} over {found[0].cycles[-1]:g} cycles, true and estimated with and without the "
-        f"guard, in {len(found)} panels: {', '.join(plain(life.attack) for life in found)}. "
-        f"The guard abstains in {', '.join(silent) if silent else 'none'}."
+        f"guard, in {len(found)} panels: {'; '.join(plain(life.attack, 80) for life in found)}. "
+        f"The guard abstains in {'; '.join(silent) if silent else 'none'}."
     )
     caption = (
         f"The estimate over the life of unit {unit} under each attack. Training never saw this unit, and its error is "
@@ -112,7 +116,7 @@ def _life(axes: Axes, life: Life) -> None:
     axes.plot(life.cycles, guarded, color=SERIES[0], linewidth=1.6, linestyle=(0, (5, 1)), label="with the guard")
     axes.plot(silent, [0.0] * len(silent), "|", color=INK, markersize=7, label="the guard abstains")
     axes.axhline(FAILING_CYCLES, color=GRID, linewidth=0.8)
-    axes.set_title(plain(life.attack), fontsize=9, loc="left")
+    axes.set_title(textwrap.fill(plain(life.attack, 80), LETTERS_OF_A_TITLE), fontsize=9, loc="left")
     axes.set_ylim(bottom=-4)
 
 

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Table, Text, Tile
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import DASH, Column, cycles, shown, table
+from twinseal.assurance.report.tables import DASH, Column, counted, cycles, shown, table
 from twinseal.measures.keys import Epsilon, number_of
 from twinseal.measures.robustness import GuardAwareMeasures, RepairAbuseMeasures
 
 LABEL = "Failing machines hidden by an attacker who knows the guard"
 COLUMNS = (
+    Column[GuardAwareMeasures](lambda m: m.units),
     Column[GuardAwareMeasures](lambda m: m.unnoticed_share),
     Column[GuardAwareMeasures](lambda m: m.rise_cycles),
     Column[GuardAwareMeasures](lambda m: m.guarded_rmse_cycles),
+    Column[GuardAwareMeasures](lambda m: m.failing_units),
     Column[GuardAwareMeasures](lambda m: m.guarded_missed_failure_share),
     Column[GuardAwareMeasures](
         lambda m: m.commissioned.rise_cycles if m.commissioned else None, "mean rise, signed baseline"
@@ -41,7 +43,8 @@ def build(case: Case) -> Content:
     by_epsilon = rows(found.guard_aware)
     text = Caveat("These are trials: no bound holds above the ε that is certified under evasion.")
     return Content(
-        blocks=(Text(intro), *((by_epsilon,) if by_epsilon else ()), Text(repair_abuse(found.repair_abuse))),
+        blocks=(Text(intro), Text(repair_abuse(found.repair_abuse))),
+        below=(by_epsilon,) if by_epsilon else (),
         caveats=(text,),
         tiles=tiles(found.guard_aware),
     )
@@ -56,12 +59,15 @@ def rows(found: Mapping[Epsilon, GuardAwareMeasures]) -> Table | None:
 
 def repair_abuse(found: RepairAbuseMeasures) -> str:
     """Whether honest readings were replaced to the attacker's advantage."""
+    above = (
+        f"{shown(found.beyond_share, 'share')} of the units went above their bound, by at most "
+        f"{cycles(found.largest_excess_cycles)}"
+    )
     return (
         "The guard repairs readings that contradict the others, and a repair may only shorten an estimate: otherwise "
         "an attacker could provoke a repair that leads above the certified bound. Tried within "
-        f"{found.epsilon_sigma:g} σ: {shown(found.beyond_share, 'share')} of the units went above their bound, by at "
-        f"most {cycles(found.largest_excess_cycles)}; missed failures "
-        f"{shown(found.guarded_missed_failure_share, 'share')}."
+        f"{found.epsilon_sigma:g} σ: {above if found.beyond_share else 'no unit went above its bound'}; missed "
+        f"failures {shown(found.guarded_missed_failure_share, 'share')}."
     )
 
 
@@ -72,14 +78,16 @@ def tiles(found: Mapping[Epsilon, GuardAwareMeasures]) -> tuple[Tile, ...]:
     if not known:
         return (Tile(LABEL, DASH, "no unit is failing", 50, "open"),)
     most = max(share for _, share in known)
+    failing = counted(max(group.failing_units for group in found.values()), "failing unit")
     if most <= 0:
-        note = f"by changes of up to {known[-1][0]:g} σ of the last rows; tried, not proved"
+        note = f"by changes of up to {known[-1][0]:g} σ of the last rows; tried, not proved; {failing}"
         return (Tile(LABEL, shown(0.0, "share"), note, 50, "open"),)
     reached = next(epsilon for epsilon, share in known if share == most)
     first, hidden = next((epsilon, share) for epsilon, share in known if share > 0)
     note = f"by changes of up to {reached:g} σ of the last rows"
     if first < reached:
         note += f"; {shown(hidden, 'share')} by {first:g} σ"
+    note += f"; {failing}"
     return (Tile(LABEL, shown(most, "share"), note, 50, "open"),)
 
 

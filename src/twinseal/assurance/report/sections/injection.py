@@ -5,8 +5,9 @@ from __future__ import annotations
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Text
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import Column, table
-from twinseal.measures.robustness import InjectionMeasures
+from twinseal.assurance.report.tables import MEASURED_ON, Column, table
+from twinseal.measures.robustness import InjectionMeasures, RobustnessMeasures
+from twinseal.measures.words import signature_words
 
 COLUMNS = (
     Column[InjectionMeasures](lambda m: m.rmse_cycles),
@@ -21,10 +22,16 @@ COLUMNS = (
 
 def build(case: Case) -> Content:
     """A row for each signature."""
-    intro = Text("An attacker who controls a few sensors adds a bias to them, from the start or from some cycle on.")
+    intro = Text(
+        "An attacker who controls a few sensors scales their readings by some percent. Constant bias: always the same "
+        "percentage. Random bias: one that is drawn for each unit and sensor. Continuous: from one cycle on, without "
+        "end. Interim: in the last cycles only."
+    )
     found = case.measures.evade
-    rows = list(found.injection.signatures.items()) if found is not None else []
-    signatures = table("False data injected into chosen sensors", InjectionMeasures, rows, COLUMNS, first="signature")
+    rows = signatures_of(found) if found is not None else []
+    signatures = table(
+        f"False data injected into chosen sensors: {MEASURED_ON}", InjectionMeasures, rows, COLUMNS, first="signature"
+    )
     if signatures is None:
         caveat = Caveat("No injection was tried on this model.")
         return Content((intro, Text("There are no injections on record.", muted=True)), caveats=(caveat,))
@@ -33,6 +40,11 @@ def build(case: Case) -> Content:
         "of the twin's guard is not counted."
     )
     return Content((intro,), (signatures,), (caveat,))
+
+
+def signatures_of(found: RobustnessMeasures) -> list[tuple[str, InjectionMeasures]]:
+    """Each signature in words."""
+    return [(signature_words(name), group) for name, group in found.injection.signatures.items()]
 
 
 SECTION = Section("injection", "Injection", 80, build, in_card="analyses")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Content, Text, Tile
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import Column, cycles, shown, table
+from twinseal.assurance.report.tables import MEASURED_ON, Column, cycles, shown, table
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import liars_key, number_of
 
@@ -33,8 +33,8 @@ def build(case: Case) -> Content:
         f"attacker who controls one {one} controls one member and can let it estimate anything. How far the median "
         "can move then is computed exactly: these are bounds, not trials."
     )
-    caption = f"If members estimate anything at all, certified: {many} under an attacker's control"
-    bounds = table(caption, WorstCase, rows, COLUMNS)
+    caption = f"If members estimate anything at all, certified: {many} under an attacker's control; {MEASURED_ON}"
+    bounds = table(caption, WorstCase, rows, COLUMNS, first="under control")
     return Content(below=(Text(intro), *((bounds,) if bounds else ())), tiles=tiles(case, one))
 
 

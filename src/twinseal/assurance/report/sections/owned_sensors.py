@@ -10,9 +10,10 @@ from twinseal.assurance.case import Case
 from twinseal.assurance.report.blocks import Caveat, Content, Figure, Pair, Table, Text, Tile
 from twinseal.assurance.report.figures import DANGER, NARROW, PAPER, canvas, drawing, figure, fits, plain
 from twinseal.assurance.report.section import Section
-from twinseal.assurance.report.tables import DASH, Column, counted, cycles, shown, table
+from twinseal.assurance.report.tables import DASH, MEASURED_ON, Column, counted, cycles, natural, shown, table
 from twinseal.measures.keys import count_key, number_of
 from twinseal.measures.robustness import OneSensor, OwnedSensorCount, OwnedSensors, RobustnessMeasures
+from twinseal.measures.words import AIMS
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
 
 MOST_SENSORS = 24  # of the heat map: more would not be read
@@ -32,7 +33,8 @@ def build(case: Case) -> Content:
     owned = found.owned_sensors
     intro = (
         "An attacker controls a few sensors and lets them report anything within the contract's ranges, in every row. "
-        "Here the network answers alone: the guard is not asked (see falsified histories)."
+        "Here the network answers alone: the guard is not asked (see falsified histories). How many cycles count as "
+        "“moved far” is in policy/threats.yaml (`far_cycles`)."
     )
     tables = tuple(item for item in (by_count(owned), alone(owned)) if item is not None)
     drawn = pairs(owned)
@@ -47,16 +49,17 @@ def build(case: Case) -> Content:
 def by_count(found: OwnedSensors) -> Table | None:
     """By aim and number of sensors."""
     rows = [
-        (f"{counted(number_of(key), 'sensor')}, aim: {aim}", group)
+        (f"{counted(number_of(key), 'sensor')}, aim: {AIMS[aim]}", group)
         for aim, counts in found.by_count.items()
         for key, group in sorted(counts.items(), key=lambda item: number_of(item[0]))
     ]
-    return table("Sensors controlled by the attacker, chosen for each window", OwnedSensorCount, rows, BY_COUNT)
+    caption = f"Sensors controlled by the attacker, chosen for each window: {MEASURED_ON}"
+    return table(caption, OwnedSensorCount, rows, BY_COUNT, first="under control")
 
 
 def alone(found: OwnedSensors) -> Table | None:
     """Each sensor by itself, the one that raises the estimate most first."""
-    rows = sorted(found.alone.items(), key=lambda item: (-item[1].rise_cycles, item[0]))
+    rows = sorted(found.alone.items(), key=lambda item: (-item[1].rise_cycles, natural(item[0])))
     return table("One sensor controlled by the attacker", OneSensor, rows, ALONE, first="sensor")
 
 
@@ -96,7 +99,7 @@ def caveats(case: Case) -> tuple[Caveat, ...]:
 @drawing
 def pairs(found: OwnedSensors) -> Figure | None:
     """A heat map: how high a failing machine's estimate goes while two sensors are controlled."""
-    names = list(found.pairs)[:MOST_SENSORS]
+    names = sorted(found.pairs, key=natural)[:MOST_SENSORS]
     cells = {(a, b): found.pairs[a][b] for a in names for b in names if b in found.pairs[a] and fits(found.pairs[a][b])}
     if not cells:
         return None

@@ -11,8 +11,9 @@ from twinseal.assurance.report.blocks import Caveat, Content, Figure, Table, Tex
 from twinseal.assurance.report.figures import drawing, figure, legend, line
 from twinseal.assurance.report.section import Section
 from twinseal.assurance.report.tables import DASH, Column, cycles, measure_of, shown, table
-from twinseal.measures.keys import number_of
+from twinseal.measures.keys import Name, Share, number_of
 from twinseal.measures.poisoning import PoisoningMeasures, PoisoningResult
+from twinseal.measures.words import name_words, words
 
 Get = Callable[[PoisoningResult], float | None]
 COLUMNS = (
@@ -50,15 +51,15 @@ def build(case: Case) -> Content:
 
 def attacks(found: PoisoningMeasures) -> Table | None:
     """A row for each attack and share of the units."""
-    rows = [(f"{threat}, {100 * share:g} % of the units", result) for threat, share, result in _results(found)]
+    rows = [(words(f"{threat}/{share}"), result) for threat, share, result in _results(found)]
     caption = "Retrained on poisoned telemetry, without screening and after it"
     return table(caption, PoisoningResult, rows, COLUMNS, first="attack")
 
 
-def _results(found: PoisoningMeasures) -> Iterator[tuple[str, float, PoisoningResult]]:
+def _results(found: PoisoningMeasures) -> Iterator[tuple[Name, Share, PoisoningResult]]:
     for threat, by_share in found.attacks.items():
         for key in sorted(by_share, key=number_of):
-            yield threat, number_of(key), by_share[key]
+            yield threat, key, by_share[key]
 
 
 def tiles(found: PoisoningMeasures | None) -> tuple[Tile, ...]:
@@ -68,11 +69,11 @@ def tiles(found: PoisoningMeasures | None) -> tuple[Tile, ...]:
         return (Tile(label, DASH, "no record of poison", 60, "open"),)
     worst, added = found.worst_unnoticed, found.worst_unnoticed.rmse_increase_cycles
     names = [
-        f"{threat}, {100 * share:g} % of the units"
+        words(f"{threat}/{share}")
         for threat, share, result in _results(found)
         if result.after_screening.rmse_increase_cycles == added
     ]
-    trigger = f"a hidden trigger works in {shown(worst.trigger_success_share, 'share')}"
+    trigger = f"a hidden trigger works in {shown(worst.trigger_success_share, 'share')} of failing windows"
     note = f"{names[0] if names else 'worst of all'}; {trigger}"
     return (Tile(label, f"+{cycles(added)}", note, 60, "open"),)
 
@@ -80,7 +81,9 @@ def tiles(found: PoisoningMeasures | None) -> tuple[Tile, ...]:
 def caveats(case: Case, found: PoisoningMeasures) -> tuple[Caveat, ...]:
     """What screening does not notice, what is chance, and how long the retrainings were."""
     texts = []
-    unnoticed = dict.fromkeys(threat for threat, _, result in _results(found) if result.noticed_share == 0.0)
+    unnoticed = dict.fromkeys(
+        name_words(threat) for threat, _, result in _results(found) if result.noticed_share == 0.0
+    )
     if unnoticed:
         texts.append(
             f"Screening noticed none of the poisoned units of: {', '.join(unnoticed)}. The only defence left is "
@@ -119,8 +122,10 @@ def curves(found: PoisoningMeasures) -> Figure | None:
     for axes, get in zip(panels, PANELS, strict=True):
         measure = measure_of(get, PoisoningResult)
         for index, threat in enumerate(found.attacks):
-            values = [(100 * share, get(result)) for name, share, result in _results(found) if name == threat]
-            line(axes, [(share, value) for share, value in values if value is not None], index, threat)
+            values = [
+                (100 * number_of(share), get(result)) for name, share, result in _results(found) if name == threat
+            ]
+            line(axes, [(share, value) for share, value in values if value is not None], index, name_words(threat))
         axes.set_title(f"{measure.label} [{measure.unit}]", fontsize=10, loc="left")
         axes.set(xlabel="units poisoned [%]", ylim=(-0.03, 1.03) if measure.unit == "share" else None)
     legend(whole, panels[0])

@@ -9,6 +9,7 @@ from twinseal.assurance.report.blocks import Caveat, Content, Folded, Pair, Tabl
 from twinseal.assurance.report.section import Section
 from twinseal.errors import EvidenceError
 from twinseal.evidence import PROVENANCE, Statement, Subject, materials
+from twinseal.measures.words import TESTS, name_words
 
 PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -72,7 +73,8 @@ def counts_of_tests(case: Case) -> Table | None:
 
 def _group(stage: str, name: str) -> str:
     """The attack that a test belongs to; expectations of the contract are one group."""
-    return "expectations of the contract" if stage == "validate" else name.partition("/")[0]
+    first = name.partition("/")[0]
+    return "expectations of the contract" if stage == "validate" else TESTS.get(first) or name_words(first)
 
 
 def environment(case: Case) -> Table | None:
