@@ -15,6 +15,7 @@ import yaml
 
 from pipelines import _stage, assess
 from tests.assurance.candidate import build, compared
+from tests.checkout import link_code
 from tests.twin.deployment import guard_without_calibration
 from twinseal.assurance import case
 from twinseal.config import read_yaml
@@ -113,8 +114,7 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("TWINSEAL_HOME", str(folder / "home"))
         torch.set_num_threads(1)
-        for name in ("dvc.yaml", "pipelines", "src"):
-            Path(name).symlink_to(ROOT / name)
+        link_code(folder)
         write_policy()
         init_demo(Home.default(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
         prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
