@@ -23,7 +23,7 @@ from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.escaping import csv_cell
-from twinseal.evidence import Statement, Subject, provenance
+from twinseal.evidence import CODE, Statement, Subject, provenance
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
 from twinseal.telemetry.contract import AssetParams, Contract
@@ -37,6 +37,7 @@ SECTIONS = ("data", "prepare", "train")
 CANDIDATE = Path("models/candidate")
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
+DVC_FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 CONTRACT, THREATS = POLICY / "contract.yaml", POLICY / "threats.yaml"
 BUILDER = "https://twinseal.dev/builder"
 
@@ -167,9 +168,10 @@ def attest_provenance(
     materials: tuple[Subject, ...],
     parameters: dict[str, Any],
     measures: Group | None = None,
+    byproducts: tuple[Subject, ...] = (),
 ) -> None:
     """Sign as the builder: `stage` made `subjects` from `materials`, and from code, params, contract and locks."""
-    shared = (code(), subject(PARAMS), subject(CONTRACT), locks())
+    shared = (code(stage), subject(PARAMS), subject(CONTRACT), locks())
     made = provenance(
         subjects,
         stage=stage,
@@ -178,20 +180,24 @@ def attest_provenance(
         parameters=parameters,
         environment=environment(),
         measures=None if measures is None else measures.to_dict(),
+        byproducts=byproducts,
     )
     attest(stage, made)
 
 
-def code() -> Subject:
-    """All of twinseal's own code and stages, as one digest."""
+def code(stage: str) -> Subject:
+    """The code of ours that `stage` runs, as one digest: what its `deps` in dvc.yaml name, compared there with imports.
+
+    Raises:
+        ConfigError: dvc.yaml has no such stage.
+    """
+    stages = {name: item for file in DVC_FILES for name, item in config.read_yaml(file)["stages"].items()}
+    if stage not in stages:
+        raise ConfigError(f"{DVC_FILES[0]}: expected a stage {stage}, got {', '.join(stages)}")
+    named = [Path(dep) for dep in stages[stage]["deps"] if str(dep).startswith(("src/", "pipelines/"))]
     kinds = ("*.py", "*.j2", "*.css")
-    paths = sorted([*Path("pipelines").glob("*.py"), *(p for kind in kinds for p in Path("src/twinseal").rglob(kind))])
-    return _tree("code", paths)
-
-
-def policy() -> Subject:
-    """All of policy/, as one digest."""
-    return _tree("policy", sorted(POLICY.glob("*.yaml")))
+    within = [path for dep in named if dep.is_dir() for kind in kinds for path in dep.rglob(kind)]
+    return _tree(CODE, sorted({*within, *(dep for dep in named if not dep.is_dir())}))
 
 
 def locks() -> Subject:

@@ -7,42 +7,58 @@ verdict. A FAILED verdict is a result: this stage then succeeds, and `sign` refu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipelines import _stage
+from pipelines._commit import source
 from twinseal.assurance import case, verdict
 from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
 from twinseal.console import out, printable, run_stage
+from twinseal.evidence import Statement, Subject
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
-from twinseal.policy import read_gates
-from twinseal.prognostics.checkpoint import read_model
+from twinseal.policy import contract_fault, read_gates
+from twinseal.policy_files import Policy
+from twinseal.prognostics.checkpoint import Model, read_model
 from twinseal.trust.root.pins import OPTIONAL
 
-REPORTS = Path("reports")
+REPORTS, TIME = Path("reports"), "%Y-%m-%dT%H:%M:%SZ"
 
 
 def main() -> None:
     """Judge, sign, write down, say."""
     _stage.check_signing_key("assess")
     records, files, model = _stage.records(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
-    gates, obeyed = read_gates(_stage.POLICY), sorted(_stage.POLICY.glob("*.yaml"))
-    policy = tuple(map(_stage.subject, obeyed))
-    judged = judge(gates, records, asset=model.contract.asset, family=model.family, model=files, policy=policy)
+    policy, judged = Policy.read(_stage.POLICY), judge_candidate(records, files, model)
     inputs = tuple(_stage.subject(_stage.EVIDENCE / f"{stage}.dsse.json") for stage in records)
-    whole, now = _stage.policy(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    about: dict[str, Any] = {"policy": policy.digest, "inputs": inputs, "time_verified": f"{datetime.now(UTC):{TIME}}"}
     shown = records | _stage.records(*(item.name for item in OPTIONAL))
-    assembled = case.assemble(judged, shown, model, files, policy=whole, inputs=inputs, time_verified=now)
-    publish(assembled, REPORTS)
+    assembled = case.assemble(judged, shown, model, files, **about)
+    pages = (*publish(assembled, REPORTS), REPORTS / "verdict.json")
     write_json(REPORTS / "verdict.json", verdict.metrics(judged))
     write_json(REPORTS / "metrics.json", headline(judged, assembled.measures))
-    name = assembled.model_name
-    summary = verdict.summarise(judged, model_name=name, model=files, policy=whole, inputs=inputs, time_verified=now)
-    _stage.attest("assess", summary)
+    about |= {"model_name": assembled.model_name, "reports": tuple(map(_stage.subject, pages)), "source": source()}
+    _stage.attest("assess", verdict.summarise(judged, model=files, **about))
     report(judged)
+
+
+def judge_candidate(records: Mapping[str, Statement], files: tuple[Subject, ...], model: Model) -> Verdict:
+    """The gates on the candidate, by the policy and the code in hand."""
+    return judge(
+        read_gates(_stage.POLICY),
+        records,
+        asset=model.contract.asset,
+        family=model.family,
+        model=files,
+        policy=tuple(map(_stage.subject, sorted(_stage.POLICY.glob("*.yaml")))),
+        code={stage: _stage.code(stage) for stage in REQUIRED},
+        contract_fault=contract_fault(model.contract, _stage.CONTRACT),
+    )
 
 
 def report(judged: Verdict) -> None:

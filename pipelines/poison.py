@@ -41,7 +41,7 @@ def main() -> None:
     statement = test_result(
         (*model_files, _stage.subject(_stage.ACCEPTED)),
         result="PASSED",  # ran to its end; whether the numbers are good enough is for the gates
-        configuration=(_stage.subject(_stage.THREATS), _stage.subject(_stage.CONTRACT), _stage.code()),
+        configuration=(_stage.subject(_stage.THREATS), _stage.subject(_stage.CONTRACT), _stage.code("poison")),
         passed=names_of(measures),
         measures=measures.to_dict(),
     )

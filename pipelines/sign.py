@@ -15,6 +15,7 @@ from twinseal.console import out, run_stage
 from twinseal.errors import GateRefusedError
 from twinseal.evidence import outcome
 from twinseal.files import inventory, read_regular, write_whole
+from twinseal.trust.policy_approval import ROLE, require_approved
 from twinseal.trust.release import candidate, oms
 from twinseal.trust.root.home import Home
 from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
@@ -34,6 +35,7 @@ def main() -> None:
             f"verdict: expected PASSED, got {outcome(verdict) or 'none'} (failed gates: {', '.join(failed) or '?'})",
             remedy="Read reports/report.html. Change the data or the params, not the gates: what failed is not signed.",
         )
+    _, approval = require_approved(_stage.POLICY, Path("approvals/policy"), home.anchor())
     BUNDLE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUNDLE.parent, prefix=".bundle.") as folder:
         fresh = Path(folder, "bundle")
@@ -41,8 +43,9 @@ def main() -> None:
         shutil.copytree(CANDIDATE, fresh / "model")
         builder = home.role_signer(home.anchor().roles["builder"])
         write_whole(fresh / "model.sig.json", oms.sign_directory(fresh / "model", builder))
-        for requirement in home.anchor().evidence:
-            name = f"{requirement.name}.dsse.json"
+        write_whole(fresh / "evidence" / "policy.dsse.json", approval)
+        for stage in (item.name for item in home.anchor().evidence if item.role != ROLE):
+            name = f"{stage}.dsse.json"
             write_whole(fresh / "evidence" / name, read_regular(_stage.EVIDENCE / name, MAX_ENVELOPE_BYTES))
         candidate.verify_bundle(fresh, home.anchor())
         shutil.rmtree(BUNDLE, ignore_errors=True)

@@ -16,28 +16,30 @@ from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError
 from twinseal.evidence import measures
 from twinseal.files import read_regular
+from twinseal.policy_files import Policy
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
 from twinseal.registry.submit import RunRecord
+from twinseal.trust.release.reports import require_reports
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
-BUNDLE, RELEASE, REPORTS = Path("models/bundle"), Path("models/release"), Path("reports")
+BUNDLE, RELEASE = Path("models/bundle"), Path("models/release")
 MAX_CONTRACT_BYTES = 1 << 20
-SHOWN = ("report.html", "model_card.md", "verdict.json", "figures")
 
 
 def main() -> None:
     """Submit, and say what to do next."""
     home = Home.find()
+    shown = require_reports(_stage.upstream("assess"), Path())
     made = request(
         connect(home),
         home,
         BUNDLE,
         RELEASE,
         model=_model(),
-        policy_sha256=_stage.policy().sha256,
-        run=RunRecord(config.read_yaml(_stage.PARAMS), _metrics(), [REPORTS / name for name in SHOWN]),
+        policy_sha256=Policy.read(_stage.POLICY).digest.sha256,
+        run=RunRecord(config.read_yaml(_stage.PARAMS), _metrics(), shown),
         roles=Roles.load(_stage.POLICY / "roles.yaml"),
         now=datetime.now(UTC),
     )

@@ -20,6 +20,7 @@ from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared
 
 REPORT = Path("reports/train")
+HISTORY, PREDICTIONS = REPORT / "history.csv", REPORT / "predictions.csv"
 
 
 @reproducible(0)
@@ -32,16 +33,17 @@ def main() -> None:
     candidate = build_candidate(prepared, params, contract, workers=_stage.workers(4), progress=report_epoch)
     with _stage.replacing(_stage.CANDIDATE) as folder:
         write_model(folder, candidate.model)
+    write_json(REPORT / "measures.json", candidate.measures.to_dict())
+    _stage.write_table(HISTORY, [asdict(epoch) for epoch in candidate.history])
+    _stage.write_table(PREDICTIONS, candidate.predictions)
     _stage.attest_provenance(
         "train",
         *_stage.model_files(),
         materials=tuple(map(_stage.subject, _stage.WINDOWS)),
         parameters={"train": params.model_dump(mode="json"), "data": {"asset": contract.asset}},
         measures=candidate.measures,
+        byproducts=tuple(map(_stage.subject, (HISTORY, PREDICTIONS))),
     )
-    write_json(REPORT / "measures.json", candidate.measures.to_dict())
-    _stage.write_table(REPORT / "history.csv", [asdict(epoch) for epoch in candidate.history])
-    _stage.write_table(REPORT / "predictions.csv", candidate.predictions)
     out.print(summary(candidate.measures))
 
 

@@ -20,6 +20,7 @@ from twinseal.telemetry.validation import Validation, examine
 RAW, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
 REFERENCE = Path("data/accepted/reference.json")
 QUARANTINE = Path("data/quarantine")
+FINDINGS = QUARANTINE / "findings.json"
 REPORTS = Path("reports/validation")
 KNOWN = _stage.POLICY / "reference.yaml"
 
@@ -38,9 +39,9 @@ def main() -> None:
     accepted.write(_stage.ACCEPTED)
     write_json(REFERENCE, Reference.of(accepted, contract).to_dict())
     statement = test_result(
-        (_stage.subject(RAW), _stage.subject(_stage.ACCEPTED)),
+        tuple(map(_stage.subject, (RAW, _stage.ACCEPTED, FINDINGS))),
         result=validation.result,
-        configuration=(_stage.subject(_stage.CONTRACT), _stage.subject(KNOWN)),
+        configuration=(_stage.subject(_stage.CONTRACT), _stage.subject(KNOWN), _stage.code("validate")),
         passed=validation.passed,
         warned=validation.warned,
         failed=validation.failed,
@@ -57,7 +58,7 @@ def main() -> None:
 def report(validation: Validation) -> None:
     """Leave the findings, the quarantined units, the numbers and the Data Docs, also of a refused fleet."""
     validation.quarantined.write(QUARANTINE / "telemetry.parquet")
-    write_json(QUARANTINE / "findings.json", [finding.to_dict() for finding in validation.findings])
+    write_json(FINDINGS, [finding.to_dict() for finding in validation.findings])
     write_json(REPORTS / "measures.json", validation.measures.to_dict())
     for name, page in validation.pages.items():
         write_whole(REPORTS / "docs" / name, page.encode())

@@ -20,6 +20,9 @@ GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = (
     "",
     "init",
+    "policy",
+    "policy show",
+    "policy approve",
     "review",
     "review list",
     "review show",

@@ -28,12 +28,16 @@ from tests.twin import deployment as deployments
 from tests.twin.deployment import CHANNELS, MODEL, OTHER, Deployment
 from twinseal import console
 from twinseal.console import UNANSWERED, refusal_of
+from twinseal.digests import sha256_file
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
+from twinseal.evidence import Subject
 from twinseal.registry.store import Store
 from twinseal.trust.audit import log_of
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import generate_key_pair, read_public_key
 from twinseal.trust.release import approval, repository
+from twinseal.trust.release.changes import keep_evidence
+from twinseal.trust.release.reports import report_files
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -80,11 +84,73 @@ def home(tmp_path: Path) -> Home:
     ceremony.init_demo(home, roles, now)
     home.path.chmod(0o700)
     gate = {"name": "rmse", "relation": "at_most", "observed": 1.5, "bound": 2.0, "unit": "cycles", "result": "PASSED"}
-    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=[gate])})
+    bundle_with([gate], home)
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
     Request(release, role).write(Path("models/release"))
     return home
+
+
+def bundle_with(gates: list[dict[str, Any]], home: Home) -> None:
+    """A signed bundle whose verdict has these gates, and the report that it names."""
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/report.html").write_text("<p>All gates hold.</p>")
+    pages = tuple(Subject(path.as_posix(), sha256_file(path)) for path in report_files(Path()))
+    edits = {"assess": scenes.with_predicate(twinseal_gates=gates)}
+    scenes.make_bundle(Path("models/bundle"), home, edits=edits, reports=pages)
+
+
+# The policy, and what reviewers read
+
+
+def test_owners_see_what_changed_in_the_policy_and_sign_it(home: Home, cli: Cli) -> None:
+    code, printed, _ = cli("policy", "show")
+    assert (0, True) == (code, "its owners have approved no policy yet" in printed)
+    code, printed, errors = cli("policy", "approve", "--as", "gerad", "--yes")
+    assert (1, True) == (code, "owner: expected one of gerda, henrik, got 'gerad'" in errors)
+    for owner, still in (("gerda", "1 more of henrik must sign"), ("henrik", "approved: number 1, by gerda, henrik")):
+        code, printed, _ = cli("policy", "approve", "--as", owner, "--yes")
+        assert (0, True) == (code, still in printed)
+    assert "already approved" in cli("policy", "approve", "--as", "gerda", "--yes")[1]
+    path = Path("policy/gates.yaml")
+    path.write_text(path.read_text().replace("at_least: 20 ", "at_least: 2 "))
+    printed = cli("policy", "show")[1]
+    assert "looser: gates.yaml: enough-failures: at_least: 20 → 2" in printed
+    assert "approved by nobody; 2 more of gerda, henrik must sign" in printed
+    shown = json.loads(cli("policy", "show", "--json")[1])
+    assert (False, 1, 2, ["gerda", "henrik"]) == tuple(
+        shown[name] for name in ("approved", "approval", "missing", "can_still_sign")
+    )
+
+
+@pytest.mark.attack("P")
+@pytest.mark.parametrize("attack", ["changed", "removed", "one more figure", "a link"])
+def test_the_report_is_changed_after_the_verdict(home: Home, cli: Cli, attack: str) -> None:
+    """The report is changed, removed, swapped for a link, or gets a figure after the verdict: no reviewer can sign."""
+    assert 0 == cli("review", "show")[0]
+    page = Path("reports/report.html")
+    if attack == "one more figure":
+        Path("reports/figures").mkdir()
+        Path("reports/figures/evasion.svg").write_text("<svg/>")
+    elif attack == "changed":
+        page.write_text(page.read_text() + "<p>RMSE 1.0</p>")
+    else:
+        page.rename("elsewhere.html")
+    if attack == "a link":
+        page.symlink_to(Path("elsewhere.html").absolute())
+    for words in (("review", "show"), ("approve", "--as", "alice", "--yes")):
+        code, _, errors = cli(*words)
+        assert (1, True) == (code, "reports/" in errors), errors
+        assert attack == "a link" or "dvc repro --force assess" in errors
+    assert not Path("approvals").exists()
+
+
+def test_a_reviewer_sees_what_changed_since_the_last_release(home: Home, cli: Cli) -> None:
+    assert "what changed since the last release is not known: this home has registered none" in cli("review", "show")[1]
+    keep_evidence(home, "pump-rul", Path("models/bundle"))
+    assert "nothing changed in policy, code and contract" in cli("review", "show")[1]
+    shown = json.loads(cli("review", "show", "--json")[1])
+    assert ([], {}) == (shown["changes"], shown["source"])
 
 
 # Reviews
@@ -97,7 +163,7 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
     assert (0, "pump-rul", 1, "waits") == (code, shown["model"], shown["release"], shown["state"])
     assert (["alice"], ["bruno", "chiara"], 2) == (shown["approved_by"], shown["can_still_sign"], shown["threshold"])
     assert [("rmse", 1.5, "PASSED")] == [(g["name"], g["observed"], g["result"]) for g in shown["gates"]]
-    assert 7 == len(shown["evidence"])
+    assert 8 == len(shown["evidence"])
     assert all(Path(item["path"]).is_file() for item in shown["evidence"])
     assert [("alice", "approved", "seen")] == [(r["holder"], r["standing"], r["comment"]) for r in shown["reviews"]]
     listed = json.loads(cli("review", "list", "--json")[1])
@@ -108,7 +174,7 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
 
 def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: Cli) -> None:
     gates = [{"name": "extraction", "result": "PASSED", "observed": None}]
-    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
+    bundle_with(gates, home)
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
     Request(release, role).write(Path("models/release"))
@@ -119,7 +185,7 @@ def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: C
 def test_gates_are_shown_with_their_units_as_in_the_report(home: Home, cli: Cli) -> None:
     share = {"name": "extraction", "relation": "at_most", "observed": 0.0215, "bound": 0.05, "unit": "share"}
     gates = [share | {"result": "PASSED"}, share | {"name": "rmse", "observed": 1.5, "unit": "cycles"}]
-    scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
+    bundle_with(gates, home)
     release = scenes.describe(Path("models/bundle"))
     role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
     Request(release, role).write(Path("models/release"))
@@ -269,7 +335,7 @@ def test_verify_lists_the_steps_of_the_docs_as_they_pass(home: Home, cli: Cli) -
     code, printed, _ = cli("verify", "models/bundle")
     lines = [line.split(maxsplit=1) for line in printed.splitlines()]
     assert 0 == code
-    assert ["0", "4", "5", "5", "5", "verified"] == [line[0] for line in lines[:6]]
+    assert ["0", "4", "5", "5", "5", "5", "verified"] == [line[0] for line in lines[:7]]
     assert "trust anchor: root 1, sha256 " in lines[0][1]
     assert "the builder signed exactly these 3 model files" in lines[1][1]
     assert "7 records (ingest, validate, prepare, train, evade, poison, assess)" in lines[2][1]
@@ -294,7 +360,7 @@ def test_verify_as_json(home: Home, cli: Cli) -> None:
     code, printed, _ = cli("verify", "models/bundle", "--json")
     verified = json.loads(printed)
     assert (0, "verified", "pump-rul") == (code, verified["result"], verified["model"])
-    assert [0, 4, 5, 5, 5] == [item["step"] for item in verified["steps"]]
+    assert [0, 4, 5, 5, 5, 5] == [item["step"] for item in verified["steps"]]
     assert [1, 2, 3, 6, 7] == verified["not_checked"]
     Path("models/bundle/model/config.json").write_bytes(b"{ }")
     code, printed, _ = cli("verify", "models/bundle", "--json")
@@ -326,7 +392,7 @@ def test_pull_as_json(deployment: Deployment, cli: Cli) -> None:
     pulled = json.loads(printed)
     assert (0, "admitted", MODEL, 1) == (code, pulled["result"], pulled["model"], pulled["release"])
     assert "current" == json.loads(cli(*PULL, mirror, "--json")[1])["result"]
-    assert "already up to date  pump-rul release 1: all 12 files verified" in cli(*PULL, mirror)[1]
+    assert "already up to date  pump-rul release 1: all 13 files verified" in cli(*PULL, mirror)[1]
     code, printed, _ = cli(*PULL, "nowhere", "--json")
     assert (2, "Config") == (code, json.loads(printed)["kind"])
     timestamp = deployment.mirror / "metadata/timestamp.json"
@@ -482,9 +548,9 @@ def test_ctrl_c_while_a_command_works_is_an_interruption(home: Home) -> None:
         words = ["pull", "--from", address, "--model", "pump-rul", "--anchor", str(home.anchor_dir), "--state", "twin"]
         process = subprocess.Popen([PROGRAM, *words], stderr=subprocess.PIPE, text=True)
         silent.settimeout(60)
-        silent.accept()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
     assert (130, True) == (process.returncode, "interrupted: nothing was half-written" in errors), errors
 
 

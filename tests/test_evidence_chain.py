@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from tests.assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS, build
-from twinseal.evidence import PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, Statement, Subject, materials
+from twinseal.evidence import (
+    POLICY_APPROVAL,
+    PROVENANCE,
+    TEST_RESULT,
+    VERIFICATION_SUMMARY,
+    Statement,
+    Subject,
+    materials,
+)
 from twinseal.evidence_chain import OBEYED, REQUIRED, WALK, broken_links, first_broken_link
 from twinseal.trust.root import pins
 
@@ -127,13 +135,13 @@ def test_a_stage_that_does_not_say_which_policy_it_obeyed_is_no_evidence(stateme
         assert "no policy files on record" in broken_links(silent, MODEL, POLICY)["evade"]
 
 
-# What a bundle is verified by: the same walk, without policy files, and the first break alone.
+# What a bundle is verified by: the same walk, without code, and the first break alone.
 
 
 def test_the_walk_visits_every_required_record_and_the_root_demands_each() -> None:
     assert sorted(WALK) == sorted(REQUIRED)
     demanded = {item.name: item.predicate_type for item in pins.REQUIRED}
-    assert demanded == {**REQUIRED, "assess": VERIFICATION_SUMMARY}
+    assert demanded == {**REQUIRED, "assess": VERIFICATION_SUMMARY, "policy": POLICY_APPROVAL}
 
 
 def test_a_whole_chain_has_no_broken_link_with_or_without_policy_files(statements: dict[str, Statement]) -> None:

@@ -5,6 +5,7 @@
     ├─ DataError          telemetry breaks its contract; findings attached         (the plant, or an editor of data)
     ├─ EvidenceError      a record is malformed or about something else            (the pipeline)
     ├─ GateRefusedError   the verdict is not PASSED                                (the model)
+    ├─ PolicyError        the policy is not the one that its owners approved       (who edited policy/)
     ├─ TrustError         a signature, key, digest or date cannot be trusted       (an attacker, or time)
     │  ├─ RootError            the trust anchor is missing or not a root of trust
     │  ├─ KeyAccessError       a private key cannot be opened: missing, wrong passphrase, readable by others
@@ -77,6 +78,10 @@ class EvidenceError(TwinsealError):
 
 class GateRefusedError(TwinsealError):
     """The verdict on a candidate is not PASSED."""
+
+
+class PolicyError(TwinsealError):
+    """The policy in hand is not the one that its owners approved."""
 
 
 class TrustError(TwinsealError):

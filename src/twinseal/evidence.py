@@ -2,13 +2,14 @@
 
 A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type and its
 predicate.
-Five predicate types are used:
+Six predicate types are used:
 
     SLSA provenance v1               ingest, prepare, train   how the subjects were made, and from what
     in-toto test-result v0.1         validate, evade, poison  what was tested on the subjects, and how it went
     SLSA verification summary v1     assess                   the verdict on all of the above
     twinseal review v1               reviewers                a rejection or a comment; kept and shown, never counted
     twinseal first cycles v1         commissioners            a baseline record: a unit's readings when new
+    twinseal policy v1               policy owners            the policy by which candidates are judged, whole
 
 Statements are plain JSON values. This module builds and reads them; signing them is `twinseal.trust`'s.
 
@@ -30,7 +31,10 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v1"
 BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps the name that it began with
-PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD)
+POLICY_APPROVAL = "https://twinseal.dev/policy/v1"
+PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD, POLICY_APPROVAL)
+
+CODE = "code"  # the subject that stands for the code that a stage ran
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 
@@ -145,6 +149,7 @@ def provenance(
     parameters: dict[str, Any],
     environment: dict[str, Any],
     measures: dict[str, Any] | None = None,
+    byproducts: tuple[Subject, ...] = (),
 ) -> Statement:
     """SLSA provenance: `stage` made `subjects` from `materials` with `parameters` in `environment`.
 
@@ -158,6 +163,7 @@ def provenance(
         parameters: The params that the stage used.
         environment: Python, packages, machine; never a secret.
         measures: Numbers that the stage measured on the subjects.
+        byproducts: Files that the stage wrote besides, for people: what figures are drawn from.
     """
     predicate: dict[str, Any] = {
         "buildDefinition": {
@@ -170,6 +176,8 @@ def provenance(
     }
     if measures is not None:
         predicate["runDetails"]["twinseal_measures"] = measures
+    if byproducts:
+        predicate["runDetails"]["byproducts"] = [item.to_dict() for item in sorted(byproducts)]
     return Statement(subjects, PROVENANCE, predicate)
 
 
@@ -225,10 +233,12 @@ def verification_summary(
     inputs: tuple[Subject, ...],
     result: Literal["PASSED", "FAILED"],
     gates: list[dict[str, Any]],
+    reports: tuple[Subject, ...] = (),
+    source: dict[str, Any] | None = None,
 ) -> Statement:
     """A SLSA verification summary: `verifier` judged `subjects` by `policy` from the evidence `inputs`.
 
-    Follows SLSA 1.0 Verification Summary Attestation; `gates` are added under our own key.
+    Follows SLSA 1.0 Verification Summary Attestation; what SLSA has no place for is added under keys of our own.
 
     Args:
         subjects: What was judged.
@@ -239,6 +249,8 @@ def verification_summary(
         inputs: The evidence that was read, by the digest of its envelope.
         result: PASSED or FAILED.
         gates: One object for each gate, with bound, observed value and result.
+        reports: The pages and figures that a reviewer reads before signing, by their digests.
+        source: The commit that the code is of, and the files that differ from it.
 
     Raises:
         EvidenceError: PASSED without gates, or with a gate that is not PASSED.
@@ -255,6 +267,8 @@ def verification_summary(
         "verifiedLevels": [],
         "slsaVersion": "1.0",
         "twinseal_gates": gates,
+        "twinseal_reports": [item.to_dict() for item in sorted(reports)],
+        "twinseal_source": source or {},
     }
     return Statement(subjects, VERIFICATION_SUMMARY, predicate)
 
@@ -282,6 +296,37 @@ def materials(statement: Statement) -> tuple[Subject, ...]:
     if not isinstance(listed, list):
         raise EvidenceError("provenance: expected a list of resolvedDependencies, got none")
     return tuple(Subject.from_dict(item) for item in listed)
+
+
+def byproducts(statement: Statement) -> tuple[Subject, ...]:
+    """The files for people that a provenance statement names; () if there are none.
+
+    Raises:
+        EvidenceError: The list is malformed.
+    """
+    details = statement.predicate.get("runDetails")
+    listed = details.get("byproducts", []) if isinstance(details, dict) else []
+    if not isinstance(listed, list):
+        raise EvidenceError("provenance: expected a list of byproducts, got something else")
+    return tuple(Subject.from_dict(item) for item in listed)
+
+
+def reports(statement: Statement) -> tuple[Subject, ...]:
+    """The pages and figures that a verification summary names.
+
+    Raises:
+        EvidenceError: The list is absent or malformed: then nothing says what a reviewer was to read.
+    """
+    listed = statement.predicate.get("twinseal_reports")
+    if not isinstance(listed, list):
+        raise EvidenceError("verdict: expected the digests of the report, got none")
+    return tuple(Subject.from_dict(item) for item in listed)
+
+
+def source_of(statement: Statement) -> dict[str, Any]:
+    """The commit of the code that a verification summary was made with, and what differed from it; {} if unknown."""
+    found = statement.predicate.get("twinseal_source")
+    return found if isinstance(found, dict) else {}
 
 
 def measures(statement: Statement) -> dict[str, Any]:

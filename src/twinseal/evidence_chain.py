@@ -6,10 +6,11 @@ backwards from the files in hand, each link by SHA-256:
     model files ← train ← prepare ← validate ← ingest
     model files ← evade, poison        (and the data they were run on, which the same chain must lead to)
     policy files ← every stage that obeyed one: a test under milder threats is no evidence
+    code ← every stage that ran it: a test by other code is no evidence
 
 It is walked in one place, here, for everybody: the assessor's gates ask `broken_links` for each stage, and whoever
-verifies a bundle (builder, reviewer, twin) asks `first_broken_link`. A bundle carries no policy files, so step 6 is
-left out there; the verdict in it was reached with that step.
+verifies a bundle (builder, reviewer, twin) asks `first_broken_link`. A bundle carries no code, so step 7 is left out
+there; the verdict in it was reached with that step.
 
 Rule: a record that is absent, of another type, not PASSED, or about something else is a broken link, and what depends
 on a broken link is broken too. Removing evidence can only break links, never mend one (a property test holds it).
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from twinseal.errors import EvidenceError
-from twinseal.evidence import PROVENANCE, TEST_RESULT, Statement, Subject, materials, outcome
+from twinseal.evidence import CODE, PROVENANCE, TEST_RESULT, Statement, Subject, materials, outcome
 
 REQUIRED = {
     "ingest": PROVENANCE,
@@ -48,7 +49,10 @@ OBEYED = {
 
 
 def broken_links(
-    statements: Mapping[str, Statement], model: tuple[Subject, ...], policy: tuple[Subject, ...] | None
+    statements: Mapping[str, Statement],
+    model: tuple[Subject, ...],
+    policy: tuple[Subject, ...] | None,
+    code: Mapping[str, Subject] | None = None,
 ) -> dict[str, str]:
     """For each required stage, why its record is no evidence about `model`; "" where it is evidence.
 
@@ -60,11 +64,13 @@ def broken_links(
     4. the telemetry that prepare read is what validate accepted; poison ran on it too
     5. the telemetry that validate looked at is what ingest read in
     6. each stage obeyed the policy files in hand, by which the verdict will be reached; left out without any
+    7. each stage ran the code in hand; left out without any
 
     Args:
         statements: Verified statements by stage; how they were verified is not this module's business.
         model: The files in hand, named `model/…`, hashed by the caller from their bytes.
-        policy: The policy files in hand, named `policy/…`, likewise; None where there are none, as in a bundle.
+        policy: The policy files in hand, named `policy/…`, likewise; None where there are none.
+        code: The code in hand of each stage, as one digest named `code`; None where there is none, as in a bundle.
     """
     reasons = {stage: _type_or_result_fault(stage, statements.get(stage)) for stage in REQUIRED}  # 1
 
@@ -94,6 +100,9 @@ def broken_links(
         obeyed = (*_materials(get(stage), "policy/"), *_configuration(get(stage), "policy/"))
         expected = tuple(subject for subject in policy or () if subject.name in names)
         require(stage, _difference("policy files", expected, obeyed, names=names))
+    for stage, expected_code in (code or {}).items():  # 7
+        ran = (*_materials(get(stage), CODE), *_configuration(get(stage), CODE))
+        require(stage, _difference("files of its code", (expected_code,), ran, names=(CODE,)))
     return reasons
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from twinseal.assurance.gate_keys import check_keys
 from twinseal.assurance.gates import Gates
 from twinseal.config import load
+from twinseal.errors import ConfigError
 from twinseal.measures.quantity import Keys
 from twinseal.prognostics import candidate
 from twinseal.prognostics.families import Family
@@ -33,6 +34,17 @@ def read_gates(folder: Path) -> Gates:
     gates, contracts = load(Gates, path), Contract.load_all(folder / "contract.yaml")
     check_keys(gates, lambda *asked: writable_keys(threats, contracts, *asked), threats.assets, str(path))
     return gates
+
+
+def contract_fault(own: Contract, path: Path) -> str:
+    """How the contract inside a model differs from that of the policy file at `path`; "" if it does not."""
+    try:
+        expected = Contract.load(path, own.asset)
+    except ConfigError as error:
+        return str(error)
+    here, there = own.to_dict(), expected.to_dict()
+    names = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    return f"the contract inside the model is not that of {path}: {', '.join(names)} differ" if names else ""
 
 
 def writable_keys(

@@ -115,7 +115,7 @@ def build(kind: Kind = "robust") -> dict[str, Statement]:
         "validate": tested(
             (RAW, ACCEPTED),
             result="PASSED",
-            configuration=(contract, reference),
+            configuration=(contract, reference, subject("code")),
             passed=("schema",),
             measures=measured.validation().to_dict(),
         ),
@@ -137,7 +137,7 @@ def build(kind: Kind = "robust") -> dict[str, Statement]:
         "poison": tested(
             (*MODEL, ACCEPTED),
             result="PASSED",
-            configuration=(threats, contract),
+            configuration=(threats, contract, subject("code")),
             passed=("backdoor/share-0.01",),
             measures=measured.poisoning().to_dict(),
         ),

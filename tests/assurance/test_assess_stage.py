@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import json
+import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from pipelines import _stage, assess
 from tests.assurance.candidate import build, compared
+from tests.checkout import link_code
 from tests.twin.deployment import guard_without_calibration
 from twinseal.assurance import case
+from twinseal.config import read_yaml
 from twinseal.digests import sha256_file
 from twinseal.errors import DigestMismatchError, SignatureError
-from twinseal.evidence import Statement, Subject, materials, outcome
+from twinseal.evidence import Statement, Subject, materials, outcome, reports
+from twinseal.evidence_chain import REQUIRED
 from twinseal.files import inventory, write_whole
+from twinseal.policy_files import Policy
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
@@ -29,6 +36,7 @@ from twinseal.robustness.example_life import LifeRow
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.trust.ceremonies.ceremony import init_demo
+from twinseal.trust.release.reports import report_files, require_reports
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
@@ -67,15 +75,27 @@ def contract() -> Contract:
     return Contract.from_dict(about | shape)
 
 
+def write_policy() -> None:
+    """The shipped policy, with the contract of the toy for pumps."""
+    shutil.copytree(ROOT / "policy", "policy")
+    path = Path("policy/contract.yaml")
+    value = read_yaml(path)
+    own = contract().model_dump(mode="json", exclude_none=True)
+    value["assets"]["pump"] = {name: item for name, item in own.items() if name != "asset"}
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
 def about(statements: dict[str, Statement]) -> dict[str, Statement]:
     """The sample's statements, about the files that lie here."""
     real = {f"model/{record.path}": record.sha256 for record in inventory(_stage.CANDIDATE)}
     real |= {path.as_posix(): sha256_file(path) for path in (*WINDOWS.iterdir(), case.LIVES, *Path("policy").iterdir())}
 
-    def moved(item: Subject) -> Subject:
-        return Subject(item.name, real.get(item.name, item.sha256))
-
     for stage, statement in statements.items():
+        ran = {"code": _stage.code(stage).sha256} if stage in REQUIRED else {}
+
+        def moved(item: Subject, now: dict[str, str] = real | ran) -> Subject:
+            return Subject(item.name, now.get(item.name, item.sha256))
+
         statements[stage] = replace(statement, subjects=tuple(map(moved, statement.subjects)))
         if "configuration" in statement.predicate:
             said = map(Subject.from_dict, statement.predicate["configuration"])
@@ -94,7 +114,8 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("TWINSEAL_HOME", str(folder / "home"))
         torch.set_num_threads(1)
-        Path("policy").symlink_to(ROOT / "policy")
+        link_code(folder)
+        write_policy()
         init_demo(Home.default(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
         prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
         prepared.write(WINDOWS)
@@ -138,7 +159,7 @@ def test_a_candidate_in_order_passes_and_the_verdict_is_signed_about_its_files(
         f"model/{record.path}": record.sha256 for record in inventory(_stage.CANDIDATE)
     }
     assert signed.predicate["resourceUri"] == "https://twinseal.dev/model/pump-rul"
-    assert signed.predicate["policy"]["digest"]["sha256"] == _stage.policy().sha256
+    assert signed.predicate["policy"]["digest"]["sha256"] == Policy.read(Path("policy")).digest.sha256
     inputs = {item["uri"]: item["digest"]["sha256"] for item in signed.predicate["inputAttestations"]}
     assert inputs == {path.as_posix(): sha256_file(path) for path in EVIDENCE.iterdir() if "assess" not in path.name}
     assert json.loads(Path("reports/verdict.json").read_bytes())["result"] == "PASSED"
@@ -251,3 +272,67 @@ def test_an_edited_table_of_lives_is_refused(workspace: Path) -> None:
             assess.main()
     finally:
         case.LIVES.write_bytes(kept)
+
+
+@pytest.mark.attack("P")
+def test_a_battery_run_with_other_code(workspace: Path) -> None:
+    """The attack tests are run with weakened code: the record names other code than the checkout has; FAILED."""
+    assess.main()
+    assert outcome(verdict()) == "PASSED"
+    record = EVIDENCE / "evade.dsse.json"
+    kept, signed = record.read_bytes(), _stage.upstream("evade")
+    said = [
+        item | ({"digest": {"sha256": "0" * 64}} if item["name"] == "code" else {})
+        for item in signed.predicate["configuration"]
+    ]
+    _stage.attest("evade", replace(signed, predicate=signed.predicate | {"configuration": said}))
+    try:
+        assess.main()
+    finally:
+        record.write_bytes(kept)
+    assert outcome(verdict()) == "FAILED"
+    assert "record of evade: about something else: the files of its code differ (code)" in report()
+
+
+@pytest.mark.attack("P")
+@pytest.mark.parametrize("stage", sorted(REQUIRED))
+def test_code_that_changed_after_a_stage_ran(workspace: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """The code of one stage is changed after that stage ran: its record is no evidence any more; FAILED."""
+    code = _stage.code
+    monkeypatch.setattr(_stage, "code", lambda name: Subject("code", "1" * 64) if name == stage else code(name))
+    assess.main()
+    assert outcome(verdict()) == "FAILED"
+    assert f"record of {stage}: about something else: the files of its code differ" in report()
+
+
+@pytest.mark.attack("P")
+def test_a_candidate_with_a_wider_contract(workspace: Path) -> None:
+    """The candidate carries a contract with ranges 50 times wider than the policy's, signed by the builder: FAILED."""
+    path, record = _stage.CANDIDATE / "contract.json", EVIDENCE / "train.dsse.json"
+    kept, signed = (path.read_bytes(), record.read_bytes()), _stage.upstream("train")
+    value = json.loads(kept[0])
+    value["sensors"]["heat"]["maximum"] *= 50
+    path.write_bytes(json.dumps(value).encode())
+    others = tuple(item for item in signed.subjects if item.name != "model/contract.json")
+    subjects = (*others, Subject("model/contract.json", sha256_file(path)))
+    _stage.attest("train", replace(signed, subjects=subjects))
+    try:
+        assess.main()
+    finally:
+        path.write_bytes(kept[0])
+        record.write_bytes(kept[1])
+    assert outcome(verdict()) == "FAILED"
+    assert "the contract inside the model is not that of policy/contract.yaml: sensors differ" in report()
+
+
+def test_the_verdict_names_every_page_and_figure(workspace: Path) -> None:
+    assess.main()
+    named = {item.name: item.sha256 for item in reports(verdict())}
+    assert named == {path.as_posix(): sha256_file(path) for path in report_files(Path())}
+    assert {"reports/report.html", "reports/model_card.md", "reports/verdict.json"} < set(named)
+    assert any(name.startswith("reports/figures/") for name in named)
+    assert require_reports(verdict(), Path()) == report_files(Path())
+
+
+def report() -> str:
+    return html.unescape(Path("reports/report.html").read_text())

@@ -123,6 +123,8 @@ def deceive(bundle: Path, keys: Keyring) -> None:
     builder = ("ingest", "prepare", "train")
     for path in sorted((bundle / "evidence").iterdir()):
         stage = path.name.split(".")[0]
+        if stage == "policy":  # its owners sign no model
+            continue
         statement = payload_of(path.read_bytes())
         if any(item["name"].startswith("model/") for item in statement["subject"]):
             rest = [item for item in statement["subject"] if not item["name"].startswith("model/")]
@@ -139,7 +141,9 @@ def deceive(bundle: Path, keys: Keyring) -> None:
 
 def judge(bundle: Path, keys: Keyring, verdict: Any) -> None:
     """The assessor signs `verdict` as one from the evidence that lies beside it."""
-    inputs = [path for path in sorted((bundle / "evidence").iterdir()) if not path.name.startswith("assess")]
+    inputs = [
+        path for path in sorted((bundle / "evidence").iterdir()) if not path.name.startswith(("assess", "policy"))
+    ]
     verdict["predicate"]["inputAttestations"] = [
         {"uri": path.name, "digest": {"sha256": sha256(path.read_bytes())}} for path in inputs
     ]

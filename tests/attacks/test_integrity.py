@@ -25,7 +25,7 @@ from twinseal.twin.byte_sources import DirectorySource
 
 STAGES = ("assess", "evade", "ingest", "poison", "prepare", "train", "validate")
 FILES = (
-    *(f"evidence/{stage}.dsse.json" for stage in STAGES),
+    *(f"evidence/{name}.dsse.json" for name in (*STAGES, "policy")),
     *(f"model/{name}" for name in ("config.json", "contract.json", "guard.json", "model.safetensors")),
     "model.sig.json",
 )

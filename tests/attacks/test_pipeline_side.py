@@ -23,10 +23,13 @@ import yaml
 
 from pipelines import _stage, assess, prepare, sign
 from tests.assurance.test_assess_stage import assessed
+from tests.checkout import hide_code_from_dvc
 from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, RootError, SignatureError
 from twinseal.evidence import outcome
+from twinseal.policy_files import Policy
 from twinseal.trust.ceremonies import ceremony
+from twinseal.trust.policy_approval import approve_with_all
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.home import Home
@@ -64,6 +67,8 @@ def ovens(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ceremony.init_demo(home, Roles.load(ROOT / "policy/roles.yaml"), datetime.now(UTC))
         home.make_private()
         shutil.copytree(ROOT / "policy", "policy")
+        hide_code_from_dvc(folder)
+        (folder / "dvc.yaml").write_text(yaml.safe_dump(TRACKED))
         contract = oven_contract()
         del contract["asset"]
         Path("policy/contract.yaml").write_text(yaml.safe_dump({"assets": {"oven": contract}}, sort_keys=False))
@@ -101,11 +106,10 @@ def judged(assessed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A candidate with its evidence, judged, and signed once."""
     place = tmp_path_factory.mktemp("judged") / "bench"
     shutil.copytree(assessed, place, symlinks=True)
-    (place / "policy").unlink()
-    shutil.copytree(ROOT / "policy", place / "policy")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("TWINSEAL_HOME", str(place / "home"))
+        approve_with_all(Home.find(), Path("policy"), Path("approvals/policy"), datetime.now(UTC))
         assess.main()
         sign.main()
     return place
@@ -114,7 +118,7 @@ def judged(assessed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bench(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it to work in."""
-    shutil.copytree(judged, tmp_path / "bench")
+    shutil.copytree(judged, tmp_path / "bench", symlinks=True)
     monkeypatch.chdir(tmp_path / "bench")
     monkeypatch.setenv("TWINSEAL_HOME", str(tmp_path / "bench/home"))
     return tmp_path / "bench"
@@ -290,7 +294,7 @@ def test_the_policy_is_edited_after_the_verdict(bench: Path, file: str) -> None:
             Path("models/bundle"),
             model="pump-rul",
             version=1,
-            policy_sha256=_stage.policy().sha256,
+            policy_sha256=Policy.read(Path("policy")).digest.sha256,
             mlflow_model_id="m-" + "0" * 32,
             parent_version=None,
         )

@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pipelines import _stage, prepare, train
+from tests.checkout import link_code
 from twinseal.config import load
 from twinseal.errors import DigestMismatchError, SignatureError
 from twinseal.evidence import materials, measures, test_result
@@ -56,6 +57,7 @@ def working_in(folder: Path) -> Iterator[Path]:
     """The folder is where stages run, in one process, with the home that it brings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        link_code(folder)
         patch.setenv("TWINSEAL_HOME", str(folder / ".twinseal"))
         patch.setattr("os.cpu_count", lambda: 1)  # other processes take longer to start than to train so little
         yield folder

@@ -33,6 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         "assessor": ("c",),
         "reviewer": one,
         "commissioner": ("d",),
+        "owner": ("o",),
         "registrar": ("r",),
     }
     table = {name: Role(holders=names, threshold=1, expires_days=30) for name, names in holders.items()}

@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pipelines import _stage, evade, poison
+from tests.checkout import link_code
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.evidence import Subject, measures, outcome, provenance, test_result
 from twinseal.files import inventory
@@ -40,6 +41,7 @@ def working_in(folder: Path) -> Iterator[Path]:
     """The folder is where stages run, in one process, with a home of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        link_code(folder)
         patch.setenv("TWINSEAL_HOME", str(folder / "home"))
         patch.setattr("os.cpu_count", lambda: 1)  # other processes take longer to start than to attack so little
         yield folder

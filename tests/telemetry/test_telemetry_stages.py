@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pipelines import ingest, validate
+from tests.checkout import link_code
 from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, DigestMismatchError, SignatureError
@@ -38,6 +39,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workshop(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """An empty project that makes ovens of a CSV; call it to write the CSV and the params."""
     monkeypatch.chdir(tmp_path)
+    link_code(tmp_path)
     monkeypatch.setenv("TWINSEAL_HOME", str(keys))
     shutil.copytree(ROOT / "policy", "policy")
     contract = oven_contract()

@@ -11,6 +11,8 @@ from typing import Any
 
 from tuf.api.metadata import Metadata, MetaFile
 
+from tests import signed_policy
+from tests.signed_policy import obeyed
 from twinseal.digests import sha256, sha256_file
 from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
 from twinseal.trust.ceremonies import ceremony
@@ -26,7 +28,7 @@ from twinseal.trust.signing.attestation import write_attestation
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = Path(__file__).parents[2] / "policy" / "roles.yaml"
-POLICY_SHA = sha256(b"policy")
+POLICY_SHA = signed_policy.WHOLE.sha256
 MODEL_ID = "m-" + "0" * 32
 STAGES = ("ingest", "validate", "prepare", "train", "evade", "poison")
 
@@ -82,28 +84,29 @@ def statements(model: str, weights: bytes) -> dict[str, Statement]:
         Subject("data/windows/windows.safetensors", digest["windows"]),
     )
     files = tuple(Subject(f"model/{name}", sha256(data)) for name, data in model_files(model, weights).items())
-    code, policy = Subject("code", sha256(b"code")), Subject("policy", POLICY_SHA)
+    code = Subject("code", sha256(b"code"))
 
     def made(stage: str, subjects: tuple[Subject, ...], *materials: Subject) -> Statement:
         return provenance(
             subjects,
             stage=stage,
             builder="https://twinseal.dev/builder",
-            materials=(*materials, code, policy),
+            materials=(*materials, code, *obeyed(stage)),
             parameters={"seed": 7},
             environment={"python": "3.11"},
         )
 
-    def tested(*subjects: Subject) -> Statement:
-        return test_result(subjects, result="PASSED", configuration=(policy,), passed=("all",), measures={"n": 1})
+    def tested(stage: str, *subjects: Subject) -> Statement:
+        configuration = (code, *obeyed(stage))
+        return test_result(subjects, result="PASSED", configuration=configuration, passed=("all",), measures={"n": 1})
 
     return {
         "ingest": made("ingest", raw),
-        "validate": tested(raw[1], accepted),
+        "validate": tested("validate", raw[1], accepted),
         "prepare": made("prepare", windows, accepted),
         "train": made("train", files, *windows),
-        "evade": tested(*files, *windows),
-        "poison": tested(*files, accepted),
+        "evade": tested("evade", *files, *windows),
+        "poison": tested("poison", *files, accepted),
     }
 
 
@@ -112,7 +115,13 @@ def model_files(model: str, weights: bytes) -> dict[str, bytes]:
 
 
 def make_bundle(
-    directory: Path, home: Home, *, model: str = "pump-rul", weights: bytes = b"weights", edits: Mapping[str, Edit] = {}
+    directory: Path,
+    home: Home,
+    *,
+    model: str = "pump-rul",
+    weights: bytes = b"weights",
+    edits: Mapping[str, Edit] = {},
+    reports: tuple[Subject, ...] = (),
 ) -> Path:
     """A bundle signed by the right roles; `edits` change statements before they are signed, "assess" the verdict."""
     for name, data in model_files(model, weights).items():
@@ -121,13 +130,13 @@ def make_bundle(
     made = statements(model, weights)
     for stage in STAGES:
         attest(directory, home, stage, edits.get(stage, unchanged)(made[stage]))
-    judge(directory, home, model, edits.get("assess", unchanged))
+    judge(directory, home, model, edits.get("assess", unchanged), reports)
     builder = home.role_signer(home.anchor().roles["builder"])
     (directory / "model.sig.json").write_bytes(oms.sign_directory(directory / "model", builder))
     return directory
 
 
-def judge(directory: Path, home: Home, model: str, edit: Edit) -> None:
+def judge(directory: Path, home: Home, model: str, edit: Edit, reports: tuple[Subject, ...] = ()) -> None:
     inputs = (directory / "evidence" / f"{stage}.dsse.json" for stage in STAGES)
     verdict = verification_summary(
         tuple(Subject(f"model/{p.name}", sha256_file(p)) for p in sorted((directory / "model").iterdir())),
@@ -138,8 +147,10 @@ def judge(directory: Path, home: Home, model: str, edit: Edit) -> None:
         inputs=tuple(Subject(path.name, sha256_file(path)) for path in inputs),
         result="PASSED",
         gates=[{"name": "rmse", "result": "PASSED"}],
+        reports=reports,
     )
     attest(directory, home, "assess", edit(verdict))
+    signed_policy.write_approval(directory, home)
 
 
 def attest(directory: Path, home: Home, stage: str, statement: Statement) -> None:

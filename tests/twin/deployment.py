@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests import signed_policy
+from tests.signed_policy import obeyed
 from twinseal.digests import sha256, sha256_file
 from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
 from twinseal.files import inventory
@@ -38,7 +40,7 @@ from twinseal.trust.signing.attestation import write_attestation
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL, OTHER = "pump-rul", "fan-rul"
-POLICY = Subject("policy", sha256(b"policy"))
+POLICY = signed_policy.WHOLE
 CHANNELS = ("speed", "pressure", "flow", "torque", "heat", "noise", "vibration", "current")
 WINDOW = 6
 
@@ -59,6 +61,7 @@ def roles(models: tuple[str, ...] = (MODEL, OTHER)) -> Roles:
         "assessor": ("assessor",),
         "reviewer": ("alice", "bruno", "chiara"),
         "commissioner": ("emil", "flora"),
+        "owner": ("gerda",),
         "registrar": ("registrar",),
     }
     table = {
@@ -125,6 +128,7 @@ class Deployment:
         verdict = verdict_on(files, model, tuple(inputs))
         said = Statement(verdict.subjects, verdict.predicate_type, verdict.predicate | changes.get("assess", {}))
         write_attestation(folder / "evidence/assess.dsse.json", "assess", said, self.home)
+        signed_policy.write_approval(folder, self.home)
         return folder
 
     def publish(
@@ -213,14 +217,14 @@ def guard_without_calibration(channels: int) -> GuardParams:
 def statements(files: tuple[Subject, ...], model: str) -> dict[str, Statement]:
     """The evidence of every stage before the verdict, as the pipeline would write it."""
     common: dict[str, Any] = {"builder": "test", "parameters": {}, "environment": {}}
-    tested: dict[str, Any] = {"result": "PASSED", "configuration": (POLICY,), "passed": ("all",), "measures": {"n": 1}}
+    tested: dict[str, Any] = {"result": "PASSED", "passed": ("all",), "measures": {"n": 1}}
     return {
-        "ingest": provenance((RAW,), stage="ingest", materials=(), **common),
-        "validate": test_result((RAW, ACCEPTED), **tested),
-        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED,), **common),
-        "train": provenance(files, stage="train", materials=WINDOWS, **common),
-        "evade": test_result((*files, *WINDOWS), **tested),
-        "poison": test_result((*files, ACCEPTED), **tested),
+        "ingest": provenance((RAW,), stage="ingest", materials=obeyed("ingest"), **common),
+        "validate": test_result((RAW, ACCEPTED), configuration=obeyed("validate"), **tested),
+        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED, *obeyed("prepare")), **common),
+        "train": provenance(files, stage="train", materials=(*WINDOWS, *obeyed("train")), **common),
+        "evade": test_result((*files, *WINDOWS), configuration=obeyed("evade"), **tested),
+        "poison": test_result((*files, ACCEPTED), configuration=obeyed("poison"), **tested),
     }
 
 

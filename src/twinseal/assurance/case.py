@@ -24,7 +24,7 @@ from twinseal.assurance.gates import Verdict
 from twinseal.digests import parse_json, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
 from twinseal.escaping import csv_text
-from twinseal.evidence import PROVENANCE, Statement, Subject, materials
+from twinseal.evidence import PROVENANCE, Statement, Subject, byproducts, materials
 from twinseal.measures.stages import StageMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.fitting import Epoch
@@ -170,10 +170,11 @@ def assemble(
 
 
 def named_digests(statements: Mapping[str, Statement]) -> dict[str, set[str]]:
-    """Every file that the statements name (as subject, material or configuration), and the digests they give it."""
+    """Every file that the statements name, as subject, material, configuration or byproduct, with its digests."""
     named: dict[str, set[str]] = {}
     for statement in statements.values():
-        made_from = materials(statement) if statement.predicate_type == PROVENANCE else ()
+        made = statement.predicate_type == PROVENANCE
+        made_from = (*materials(statement), *byproducts(statement)) if made else ()
         configuration = statement.predicate.get("configuration")
         listed = [Subject.from_dict(item) for item in configuration] if isinstance(configuration, list) else []
         for item in (*statement.subjects, *made_from, *listed):

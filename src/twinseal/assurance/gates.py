@@ -277,6 +277,8 @@ def judge(
     family: Family,
     model: tuple[Subject, ...],
     policy: tuple[Subject, ...],
+    code: Mapping[str, Subject] | None = None,
+    contract_fault: str = "",
 ) -> Verdict:
     """The verdict of `gates` on `model`, from `statements` alone.
 
@@ -287,8 +289,11 @@ def judge(
         family: The kind of model, as its own signed config names it; it says which gates are asked.
         model: The files in hand, named `model/…`, hashed from their bytes.
         policy: The policy files in hand, named `policy/…`, likewise.
+        code: The code in hand of each stage, as one digest.
+        contract_fault: How the contract inside the model differs from that of the policy; "" if it does not.
     """
-    links = broken_links(statements, model, policy)
+    links = broken_links(statements, model, policy, code)
+    links["train"] = links["train"] or contract_fault
     faults = StageMeasures.read(statements).faults
     links = {stage: reason or faults.get(stage, "") for stage, reason in links.items()}
     results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.asked_of(family))

@@ -22,6 +22,8 @@ def summarise(
     policy: Subject,
     inputs: tuple[Subject, ...],
     time_verified: str,
+    reports: tuple[Subject, ...] = (),
+    source: dict[str, Any] | None = None,
 ) -> Statement:
     """The verification summary of `verdict` about the files of `model`.
 
@@ -32,6 +34,8 @@ def summarise(
         policy: All of policy/, as one digest.
         inputs: The evidence read: each envelope by its own digest.
         time_verified: RFC 3339, UTC; the only time in the record.
+        reports: The pages and figures for the reviewer, by their digests.
+        source: The commit of the code, and what differs from it.
     """
     return verification_summary(
         model,
@@ -42,6 +46,8 @@ def summarise(
         inputs=inputs,
         result=verdict.result,
         gates=[*map(_gate_record, verdict.gates), *map(_evidence_record, verdict.evidence)],
+        reports=reports,
+        source=source,
     )
 
 

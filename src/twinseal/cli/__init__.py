@@ -3,6 +3,7 @@
     options.py      what commands share: options, places, examples, questions to a person
     custodians.py   init, trust show|renew|sign, keys rotate|revoke
     key_holders.py  keys new|show
+    policy_owners.py  policy show|approve
     reviewers.py    review list|show, approve, reject
     registrar.py    register
     operator.py     pull, verify, run, commission
@@ -22,7 +23,7 @@ import structlog
 import typer
 
 from twinseal import __version__
-from twinseal.cli import audit, custodians, key_holders, operator, registrar, reviewers
+from twinseal.cli import audit, custodians, key_holders, operator, policy_owners, registrar, reviewers
 from twinseal.cli.options import examples
 from twinseal.console import exit_code, out
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 CUSTODIAN, REVIEWER, REGISTRAR, OPERATOR = "Custodians", "Reviewers", "Registrar", "The twin's operator"
 COMMISSIONER = "Commissioners"
+OWNER = "Policy owners"
 EVERYONE = "Everyone"
 
 
@@ -70,6 +72,7 @@ key_holders.keys.command(epilog=custodians.ROTATE_EXAMPLES)(custodians.rotate)
 key_holders.keys.command(epilog=custodians.REVOKE_EXAMPLES)(custodians.revoke)
 app.add_typer(key_holders.keys, name="keys", rich_help_panel=EVERYONE)
 app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
+app.add_typer(policy_owners.policy, name="policy", rich_help_panel=OWNER)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER, epilog=reviewers.APPROVE_EXAMPLES)(reviewers.approve)
 app.command(rich_help_panel=REVIEWER, epilog=reviewers.REJECT_EXAMPLES)(reviewers.reject)

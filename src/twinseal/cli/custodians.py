@@ -10,6 +10,7 @@ import typer
 from rich.tree import Tree
 
 from twinseal.cli.options import (
+    APPROVALS,
     ROLES,
     ask_new_passphrase,
     confirm,
@@ -48,12 +49,14 @@ def init(
 ) -> None:
     """Make the first root of trust: the anchor that every twin is installed with."""
     from twinseal.trust.ceremonies import ceremony
+    from twinseal.trust.policy_approval import approve_with_all
     from twinseal.trust.root.roles import Roles
 
     home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
     home.make_private()
     if demo:
         anchor = ceremony.init_demo(home, roles, now)
+        approve_with_all(home, ROLES.parent, APPROVALS / "policy", now)
         out.print("[bold yellow]DEMO KEYS[/]: unencrypted, all on one machine. They protect nothing; never use them.")
     else:
         outcome = ceremony.init(home, roles, now, passphrase=passphrase_prompt())

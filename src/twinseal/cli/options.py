@@ -60,8 +60,8 @@ def confirm(yes: bool, question: str, *, not_done: str = "nothing was signed", r
         raise ConfigError(not_done, remedy=remedy or "Answer y, or give --yes once you have read the report.")
 
 
-def open_reviewer_key(uri: str | None, holder: str) -> KeySigner:
-    """The signer of a reviewer, by the key that `uri` names; by the key of the home if it is None.
+def open_holder_key(uri: str | None, holder: str) -> KeySigner:
+    """The signer of a person, by the key that `uri` names; by the key of the home if it is None.
 
     Raises:
         KeyAccessError: The key cannot be opened.

@@ -19,7 +19,7 @@ from twinseal.cli.options import (
     Yes,
     confirm,
     examples,
-    open_reviewer_key,
+    open_holder_key,
     warn_of_demo,
 )
 from twinseal.console import new_table, out, print_json, printable, refusals_as_json
@@ -27,6 +27,7 @@ from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.release.approval import Reviews
+    from twinseal.trust.release.changes import Changes
     from twinseal.trust.release.request import Request
     from twinseal.trust.root.anchor import Anchor
 
@@ -85,7 +86,10 @@ def review_list(as_json: AsJson = False) -> None:
 @review.command("show", epilog=examples("twinseal review show", "twinseal review show --json | jq .gates"))
 def review_show(as_json: AsJson = False) -> None:
     """Verify the release that waits; show its verdict, gates, evidence, and who has signed."""
+    from twinseal.evidence import source_of
     from twinseal.trust.release.candidate import verify_release
+    from twinseal.trust.release.changes import changes_since_release
+    from twinseal.trust.release.reports import require_reports
     from twinseal.trust.release.request import Request
 
     with refusals_as_json(as_json):
@@ -93,12 +97,16 @@ def review_show(as_json: AsJson = False) -> None:
         require_bundle(home)
         anchor, request = home.anchor(), Request.read(RELEASE)
         bundle = verify_release(BUNDLE, request.release, anchor)
+        require_reports(bundle.statements["assess"], Path())
         gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], _read_reviews(request)
         registered = _is_registered(home, request)
+        changes = changes_since_release(home, request.release.model, bundle.statements)
     if as_json:
-        print_json(_request_as_json(request, reviews, gates, anchor, registered=registered))
+        as_dict = _request_as_json(request, reviews, gates, anchor, registered=registered)
+        print_json(as_dict | {"changes": list(changes.lines), "source": source_of(bundle.statements["assess"])})
         return
     _print_request(request, reviews, gates, anchor, registered=registered)
+    _print_changes(changes, source_of(bundle.statements["assess"]))
     warn_of_demo(anchor)
 
 
@@ -123,8 +131,9 @@ def approve(
     if _is_registered(home, request):
         _print_registered(request)
         return
+    _require_what_was_read(home, request)
     confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
-    reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
+    reviewer = NamedSigner(holder, open_holder_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.approve(
         APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment
@@ -156,7 +165,7 @@ def reject(
         _print_registered(request)
         return
     confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
-    reviewer = NamedSigner(holder, open_reviewer_key(key, holder))
+    reviewer = NamedSigner(holder, open_holder_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
     if decision.is_new:
@@ -176,6 +185,29 @@ def require_bundle(home: Home) -> None:
     from twinseal.trust.release import candidate
 
     candidate.require_bundle(BUNDLE, EVIDENCE / "assess.dsse.json", home.anchor())
+
+
+def _require_what_was_read(home: Home, request: Request) -> None:
+    """Before a signature: the report is the assessor's, and the policy is not older than that of the last release."""
+    from twinseal.trust.release.candidate import verify_release
+    from twinseal.trust.release.changes import changes_since_release, require_no_older_policy
+    from twinseal.trust.release.reports import require_reports
+
+    bundle = verify_release(BUNDLE, request.release, home.anchor())
+    require_reports(bundle.statements["assess"], Path())
+    require_no_older_policy(changes_since_release(home, request.release.model, bundle.statements))
+
+
+def _print_changes(changes: Changes, source: Mapping[str, object]) -> None:
+    out.print("since the last release:")
+    for line in changes.lines or ("nothing changed in policy, code and contract",):
+        colour = "red" if line.startswith("policy: looser") else "yellow"
+        out.print(f"  [{colour}]{printable(line)}[/]")
+    changed = source.get("changed")
+    names = ", ".join(map(str, changed)) if isinstance(changed, list) else ""
+    state = f"and these files, which are in no commit: {names}" if names else "and nothing else"
+    commit = str(source.get("commit", ""))[:12]
+    out.print(printable(f"judged with the code of commit {commit} {state}" if commit else "judged outside Git"))
 
 
 def _releases(anchor: Anchor) -> list[ReleaseItem]:

@@ -25,6 +25,7 @@ from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.release import approval, repository
 from twinseal.trust.release.candidate import verify_release
+from twinseal.trust.release.changes import changes_since_release, keep_evidence, require_no_older_policy
 from twinseal.trust.release.model_role import ApprovalCount
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
@@ -152,7 +153,8 @@ def _register(
     roles: Roles,
     now: datetime,
 ) -> Registration:
-    verify_release(bundle, pending.release, home.anchor())
+    verified = verify_release(bundle, pending.release, home.anchor())
+    require_no_older_policy(changes_since_release(home, pending.release.model, verified.statements))
     published_before = repository.current_release(home, pending.release.model)
     if published_before is None or published_before.sha256 != pending.release.sha256:  # else nothing changes
         log_of(home.path).append(attempt)
@@ -165,6 +167,7 @@ def _register(
         now=now,
     )
     release = pending.release
+    keep_evidence(home, release.model, bundle)
     signed = f"release {release.version}, approved by {', '.join(reviews.count.signed)}"
     description = describe(release.model, _read_verdict(home, bundle), _record_digests(bundle, home), state=signed)
     number = offer(

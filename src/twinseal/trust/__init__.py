@@ -8,6 +8,7 @@ In reading order, by who stands there:
     ceremonies/          custodians: how the root changes; what expires when
     release/             builder, reviewers, registrar, twin: from a signed model to an approved release
     audit/               the log of every decision
+    policy_approval.py   policy owners: the bar that candidates must pass, signed
     baseline_record.py   commissioners: a machine's first cycles, signed
 
 A newcomer opens `root/anchor.py` first (what a twin trusts beforehand), then `release/candidate.py` (what a model must

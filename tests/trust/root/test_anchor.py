@@ -21,18 +21,20 @@ from twinseal.trust.keys.key import KeySigner, fingerprint
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import FIELD, REQUIRED, Holder, Pins, Requirement, RoleKeys
 
-KEYS = [KeySigner(ec.generate_private_key(ec.SECP256R1())).public_key for _ in range(12)]
+KEYS = [KeySigner(ec.generate_private_key(ec.SECP256R1())).public_key for _ in range(15)]
 NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 
 
 @st.composite
 def role_tables(draw: st.DrawFn) -> dict[str, RoleKeys]:
     keys, table = draw(st.permutations(KEYS)), {}
-    for index, role in enumerate(("builder", "assessor", "reviewer", "commissioner", "root", "targets", "registrar")):
-        names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-        holders = tuple(Holder(name, key) for name, key in zip(names, keys[index % 4 * 3 :], strict=False))
+    for index, role in enumerate(
+        ("builder", "assessor", "reviewer", "commissioner", "owner", "root", "targets", "registrar")
+    ):
+        chosen = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
+        holders = tuple(Holder(name, key) for name, key in zip(chosen, keys[index % 5 * 3 :], strict=False))
         until = draw(st.none() | st.just(datetime(2027, 1, 1, 6, tzinfo=UTC)))
-        table[role] = RoleKeys(role, draw(st.integers(1, len(names))), holders, until)
+        table[role] = RoleKeys(role, draw(st.integers(1, len(chosen))), holders, until)
     return table
 
 

@@ -11,11 +11,16 @@ from twinseal.assurance.report.section import build_all
 from twinseal.files import write_whole
 
 
-def publish(case: Case, folder: Path) -> None:
-    """Write report.html, model_card.md and figures/ into `folder`; figures of an earlier run do not stay behind."""
+def publish(case: Case, folder: Path) -> tuple[Path, ...]:
+    """Write report.html, model_card.md and figures/ into `folder`; figures of an earlier run do not stay behind.
+
+    Returns:
+        The files that were written.
+    """
     built = build_all(case)
     shutil.rmtree(folder / "figures", ignore_errors=True)
-    for figure in (figure for item in built for figure in item.figures):
-        write_whole(folder / "figures" / f"{figure.name}.svg", figure.svg.encode())
-    write_whole(folder / "report.html", page.render(case, built).encode())
-    write_whole(folder / "model_card.md", model_card.render(case, built).encode())
+    pages = {f"figures/{figure.name}.svg": figure.svg for item in built for figure in item.figures}
+    pages |= {"report.html": page.render(case, built), "model_card.md": model_card.render(case, built)}
+    for name, text in pages.items():
+        write_whole(folder / name, text.encode())
+    return tuple(folder / name for name in pages)

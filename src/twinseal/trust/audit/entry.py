@@ -32,6 +32,7 @@ Event = Literal[
     "refused",
     "rotated",
     "revoked",
+    "policy",
 ]
 EVENTS = get_args(Event)
 _FIELDS = frozenset(("schema", "time", "event", "actor", "model", "version", "sha256", "details"))

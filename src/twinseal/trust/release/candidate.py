@@ -12,7 +12,8 @@ in the bodies:
    read, prepare made; what prepare read, validate accepted; what validate read, ingest read in; evade and poison tested
    these model files, on that same data
 6. the verdict is about exactly these model files
-7. the verdict was reached from exactly these statements
+7. the verdict was reached from exactly these statements, by the policy that its owners approved; every stage obeyed
+   that policy's files
 8. the verdict is about the model, and by the policy, that the release names (`verify_release` alone)
 
 Whatever is absent, empty, unknown or about something else is refused.
@@ -30,6 +31,7 @@ from twinseal.evidence import TEST_RESULT, Statement, Subject, outcome
 from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
 from twinseal.reading import read_regular
+from twinseal.trust.policy_approval import Approval
 from twinseal.trust.release.oms import MAX_BUNDLE_BYTES, verify_directory
 from twinseal.trust.release.release import MODEL, SIGNATURE, Release
 from twinseal.trust.root.anchor import Anchor
@@ -37,6 +39,7 @@ from twinseal.trust.signing.attestation import read_attestation
 from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
 
 RESOURCE = "https://twinseal.dev/model/"
+NOT_JUDGED = ("evidence/assess.dsse.json", "evidence/policy.dsse.json")  # the verdict itself; and what it is by
 _PARTS = (MODEL, SIGNATURE, "evidence/")
 A_BUNDLE = f"a signed bundle ({', '.join(_PARTS)})"
 HOW_TO_MAKE_A_BUNDLE = (
@@ -65,6 +68,11 @@ class VerifiedBundle:
     statements: Mapping[str, Statement]
     model: str
     policy_sha256: str
+
+    @property
+    def policy(self) -> Approval:
+        """The policy, as its owners approved it."""
+        return Approval.of(self.statements["policy"])
 
 
 def _ignore(_step: int, _check: str) -> None:
@@ -103,10 +111,13 @@ def verify_bundle(
     passed(5, f"evidence: {len(statements)} records ({', '.join(statements)}), each signed by its role")
     _require_passed(statements)  # 4
     passed(5, "results: every test PASSED, and so did the verdict")
-    _check_chain(statements, model_files)  # 5
+    policy = Approval.of(statements["policy"])
+    _check_chain(statements, model_files, policy)  # 5, 7
     _check_verdict_subjects(statements["assess"], model_files)  # 6
     _check_verdict_inputs(statements["assess"], files)  # 7
+    _check_verdict_policy(statements["assess"], policy)  # 7
     passed(5, "digests: the evidence is about exactly these model files and their data")
+    passed(5, f"policy: approval {policy.number} of its owners is what every stage obeyed and the verdict names")
     return VerifiedBundle(
         files, statements, _verdict_model(statements["assess"]), _verdict_policy(statements["assess"])
     )
@@ -245,13 +256,13 @@ def _require_passed(statements: Mapping[str, Statement]) -> None:
         )
 
 
-def _check_chain(statements: Mapping[str, Statement], model_files: tuple[Subject, ...]) -> None:
-    """Step 5.
+def _check_chain(statements: Mapping[str, Statement], model_files: tuple[Subject, ...], policy: Approval) -> None:
+    """Step 5, and of step 7 that every stage obeyed the approved policy.
 
     Raises:
         EvidenceError: A link is broken; names the first one, walking back from the model.
     """
-    broken = first_broken_link(statements, model_files)
+    broken = first_broken_link(statements, model_files, policy.policy_files)
     if broken:
         raise EvidenceError(
             f"expected evidence about this model; {broken}",
@@ -274,11 +285,22 @@ def _check_verdict_inputs(verdict: Statement, files: tuple[FileRecord, ...]) -> 
     items = [Subject.from_dict(_named(item)) for item in listed] if isinstance(listed, list) else []
     got = sorted(item.sha256 for item in items)
     evidence = {record.path: record.sha256 for record in files if record.path.startswith("evidence/")}
-    expected = sorted(digest for path, digest in evidence.items() if path != "evidence/assess.dsse.json")
+    judged = {path: digest for path, digest in evidence.items() if path not in NOT_JUDGED}
+    expected = sorted(judged.values())
     if got != expected:
         raise EvidenceError(
             f"verdict: expected one from the {len(expected)} statements of this bundle, got another",
             remedy=_OTHER_VERDICT,
+        )
+
+
+def _check_verdict_policy(verdict: Statement, policy: Approval) -> None:
+    got = _verdict_policy(verdict)
+    if got != policy.digest:
+        raise EvidenceError(
+            f"verdict: expected one by the policy {policy.digest[:12]}… that its owners approved, got {got[:12]}…",
+            remedy="The policy changed after it was approved, or after the verdict. Its owners: twinseal policy show. "
+            "Then judge again: dvc repro",
         )
 
 

@@ -69,7 +69,7 @@ class Anchor:
 
     @property
     def roles(self) -> Mapping[str, RoleKeys]:
-        """The seven roles, by name."""
+        """The eight roles, by name."""
         return self.pins.roles
 
     @property

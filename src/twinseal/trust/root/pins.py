@@ -13,11 +13,11 @@ from typing import Any
 
 from twinseal.digests import is_sha256
 from twinseal.errors import RootError, SignatureError
-from twinseal.evidence import PREDICATE_TYPES, PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY
+from twinseal.evidence import POLICY_APPROVAL, PREDICATE_TYPES, PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY
 from twinseal.trust.keys.key import Key, fingerprint, public_key
-from twinseal.trust.root.roles import NAMES, SEPARATE, check_models
+from twinseal.trust.root.roles import NAMES, NO_OWNERS, SEPARATE, check_models
 
-SCHEMA = "https://twinseal.dev/anchor/v2"  # v1 knew no commissioners
+SCHEMA = "https://twinseal.dev/anchor/v3"  # v1 knew no commissioners, v2 no policy owners
 FIELD = "x-twinseal"
 
 
@@ -105,7 +105,12 @@ class Requirement:
     role: str
 
 
-SIGN_EVIDENCE = ("builder", "assessor", "reviewer")  # a release's; what a commissioner signs is about a machine
+SIGN_EVIDENCE = (
+    "builder",
+    "assessor",
+    "reviewer",
+    "owner",
+)  # commissioners sign about machines
 REQUIRED = (
     Requirement("ingest", PROVENANCE, "builder"),
     Requirement("validate", TEST_RESULT, "assessor"),
@@ -114,6 +119,7 @@ REQUIRED = (
     Requirement("evade", TEST_RESULT, "assessor"),
     Requirement("poison", TEST_RESULT, "assessor"),
     Requirement("assess", VERIFICATION_SUMMARY, "assessor"),
+    Requirement("policy", POLICY_APPROVAL, "owner"),
 )
 
 # Records that may be made beside those, signed and shown, but that no release needs or carries.
@@ -128,14 +134,14 @@ class Pins:
 
     Attributes:
         models: Names of the models that may be released.
-        roles: All seven roles of policy/roles.yaml.
+        roles: All eight roles of policy/roles.yaml.
         evidence: The statements that a release must carry; at least those of REQUIRED.
         revoked: Fingerprints of keys that never count again, sorted.
         demo: Made with throw-away keys: for trying things out, never for a real machine.
 
     Raises:
-        RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key; a key is
-            revoked; a required statement is missing.
+        RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key, or a policy
+            owner and a builder or assessor; a key is revoked; a required statement is missing.
     """
 
     models: tuple[str, ...]
@@ -205,6 +211,10 @@ def _check_roles(roles: Mapping[str, RoleKeys], revoked: tuple[str, ...]) -> Non
             other = role_of_key.setdefault(value, name) if name in SEPARATE else name
             if other != name:
                 raise RootError(f"anchor: expected a key in one role, got that of {holder.name} in {other} and {name}")
+    for holder in roles["owner"].holders:
+        other = role_of_key.get(fingerprint(holder.key), "")
+        if other in NO_OWNERS:
+            raise RootError(f"anchor: expected a key in one role, got that of {holder.name} in owner and {other}")
 
 
 def _check_evidence(evidence: tuple[Requirement, ...]) -> None:

@@ -3,13 +3,14 @@
     root, targets   custodians, offline       the keys of all other roles
     builder         the training environment  the model directory, provenance
     assessor        the test environment      test results, the verdict
+    owner           people, k of n            the policy by which candidates are judged
     reviewer        people, k of n            the release of one version of one model
     commissioner    people, at the machine    a unit's first cycles, when it was commissioned
     registrar       online                    freshness, nothing else
 
 No holder can have two of the roles builder, assessor, reviewer and commissioner: who makes a model must not judge it,
-and must not define what a healthy machine looks like. That is checked here by name, and again in the trust anchor by
-the value of the keys.
+and must not define what a healthy machine looks like. Policy owners are neither builder nor assessor: who builds or
+tests must not move the bar. That is checked here by name, and again in the trust anchor by the value of the keys.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from twinseal.config import Settings, load
 
 MACHINES = ("builder", "assessor", "registrar")
 SEPARATE = ("builder", "assessor", "reviewer", "commissioner")
-NAMES = ("root", "targets", *SEPARATE, "registrar")
+NAMES = ("root", "targets", *SEPARATE, "owner", "registrar")
+NO_OWNERS = ("builder", "assessor")  # who has one of these roles must not own the policy
 TUF_ROLES = {"root": "root", "targets": "targets", "snapshot": "registrar", "timestamp": "registrar"}
 # The others' signatures carry an expiry of their own.
-PINNED_UNTIL = ("builder", "assessor", "commissioner")
+PINNED_UNTIL = ("builder", "assessor", "commissioner", "owner")
 _HOLDER = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 # Names that TUF uses itself: a model of that name would shadow a top-level role in the repository.
@@ -39,8 +41,8 @@ class Role(Settings):
     Attributes:
         holders: Who may act in it; each has one key, under this name.
         threshold: How many of them must sign.
-        expires_days: For how long what they sign holds; of builder, assessor and commissioner, for how long their
-            keys are pinned.
+        expires_days: For how long what they sign holds; of builder, assessor, commissioner and owner, for how long
+            their keys are pinned.
 
     Raises:
         ValueError: A holder twice, a name of other letters, a threshold of 0 or above the holders, no lifetime.
@@ -64,7 +66,7 @@ class Role(Settings):
 
 
 class RoleTable(Settings):
-    """The seven roles; all of them, and no other."""
+    """The eight roles; all of them, and no other."""
 
     root: Role
     targets: Role
@@ -72,6 +74,7 @@ class RoleTable(Settings):
     assessor: Role
     reviewer: Role
     commissioner: Role
+    owner: Role
     registrar: Role
 
 
@@ -84,7 +87,7 @@ class Roles(Settings):
 
     Raises:
         ValueError: A model's name is none, twice or reserved; a holder has two of builder, assessor, reviewer,
-            commissioner; a machine's role needs more than one signature.
+            commissioner; a policy owner is builder or assessor; a machine's role needs more than one signature.
     """
 
     models: tuple[str, ...]
@@ -99,6 +102,10 @@ class Roles(Settings):
                 other = role_of_holder.setdefault(holder, name)
                 if other != name:
                     raise ValueError(f"{name}: expected holders who are no {other}, got {holder!r} in both")
+        for name in NO_OWNERS:
+            both = sorted(set(self[name].holders) & set(self["owner"].holders))
+            if both:
+                raise ValueError(f"owner: expected holders who are no {name}, got {both[0]!r} in both")
         for name in MACHINES:
             # A stage signs alone, in one process: there is no second signer.
             if self[name].threshold != 1:

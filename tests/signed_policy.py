@@ -1,0 +1,43 @@
+"""A small policy that its owners have signed, for bundles made by hand in tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twinseal.digests import sha256
+from twinseal.evidence import POLICY_APPROVAL, Statement, Subject
+from twinseal.evidence_chain import OBEYED
+from twinseal.files import write_whole
+from twinseal.trust.root.home import Home
+from twinseal.trust.signing.dsse import add_signature, sign_envelope
+
+WHOLE = Subject("policy", sha256(b"policy"))
+CONTENT: dict[str, Any] = {
+    "contract.yaml": {"assets": {}},
+    "gates.yaml": {"gates": [{"name": "accuracy", "at_most": 9, "unit": "cycles"}]},
+    "reference.yaml": {"assets": {}},
+    "threats.yaml": {"evasion": [{"name": "all-sensors", "epsilon_sigma": [0.1, 0.25]}]},
+}
+FILES = tuple(Subject(f"policy/{name}", sha256(name.encode())) for name in CONTENT)
+
+
+def obeyed(stage: str) -> tuple[Subject, ...]:
+    """The policy files that `stage` says it obeyed."""
+    return tuple(subject for subject in FILES if subject.name in OBEYED[stage])
+
+
+def statement(number: int = 1, content: dict[str, Any] | None = None) -> Statement:
+    """What the owners sign."""
+    predicate = {"number": number, "replaces": "", "time": "2026-03-01T12:00:00Z", "content": content or CONTENT}
+    return Statement(tuple(sorted((*FILES, WHOLE))), POLICY_APPROVAL, predicate)
+
+
+def write_approval(folder: Path, home: Home, made: Statement | None = None) -> None:
+    """Write `evidence/policy.dsse.json` of a bundle, signed by as many owners as it takes."""
+    owners = home.anchor().roles["owner"]
+    signers = [home.signer(holder.name) for holder in owners.holders[: owners.threshold]]
+    data = sign_envelope((made or statement()).to_bytes(), signers[0])
+    for signer in signers[1:]:
+        data = add_signature(data, signer)
+    write_whole(folder / "evidence" / "policy.dsse.json", data)
