@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_story import ROOT, Run, copy_of_the_repository, runner
+from tests.test_story import ROOT, Run, copy_of_the_repository, home_of, runner
 from tests.warm import Warm
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = (
     "",
     "init",
+    "use",
     "review",
     "review list",
     "review show",
@@ -206,11 +207,11 @@ def test_an_interrupted_stage_leaves_nothing_half_written(run: Run, place: Path,
 
 def test_a_home_that_others_may_write_to_is_refused(run: Run, place: Path) -> None:
     """Whoever may write there can exchange the anchor."""
-    (place / ".twinseal").chmod(0o777)
+    home_of(place).chmod(0o777)
     try:
         assert "only its owner may write to, got mode 0777" in run("twinseal", "review", "list", code=1).stderr
     finally:
-        (place / ".twinseal").chmod(0o700)
+        home_of(place).chmod(0o700)
 
 
 def test_text_from_outside_cannot_repaint_the_terminal() -> None:
@@ -220,8 +221,8 @@ def test_text_from_outside_cannot_repaint_the_terminal() -> None:
 
 
 def test_the_home_is_private(place: Path) -> None:
-    assert 0o700 == (place / ".twinseal").stat().st_mode & 0o777
-    for key in (place / ".twinseal/keys").glob("*.pem"):
+    assert 0o700 == home_of(place).stat().st_mode & 0o777
+    for key in (home_of(place) / "keys").glob("*.pem"):
         assert 0o600 == key.stat().st_mode & 0o777
 
 

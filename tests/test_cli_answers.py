@@ -67,10 +67,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A demo home of today, and a release that waits, as `submit` leaves it."""
     now, roles = datetime.now(UTC), Roles.load(Path("policy/roles.yaml"))
-    home = Home(tmp_path / ".twinseal")
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("TWINSEAL_HOME", str(home.path))
     ceremony.init_demo(home, roles, now)
     home.path.chmod(0o700)
     gate = {"name": "rmse", "relation": "at_most", "observed": 1.5, "bound": 2.0, "unit": "cycles", "result": "PASSED"}

@@ -31,6 +31,7 @@ Event = Literal[
     "refused",
     "rotated",
     "revoked",
+    "replaced",
 ]
 EVENTS = get_args(Event)
 _FIELDS = frozenset(("schema", "time", "event", "actor", "model", "version", "sha256", "details"))
