@@ -21,6 +21,7 @@ from twinseal.cli.options import (
     KeyUri,
     StateDir,
     ask_passphrase,
+    check_program,
     confirm,
     examples,
     read_anchor,
@@ -109,6 +110,7 @@ def verify(
         if not directory.is_dir():
             raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
         pinned = read_anchor(anchor)
+        check_program(pinned)
         record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
         bundle = verify_bundle(directory, pinned, passed=record_step)
     if as_json:

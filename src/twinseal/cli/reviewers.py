@@ -17,6 +17,7 @@ from twinseal.cli.options import (
     AsJson,
     KeyUri,
     Yes,
+    check_program,
     confirm,
     examples,
     open_reviewer_key,
@@ -65,6 +66,7 @@ def review_list(as_json: AsJson = False) -> None:
     """List the registered releases, and the one that waits for a decision."""
     with refusals_as_json(as_json):
         anchor = Home.find().anchor()
+        check_program(anchor)
         releases = _releases(anchor)
     if as_json:
         print_json({"releases": releases, "demo": anchor.demo})
@@ -90,6 +92,7 @@ def review_show(as_json: AsJson = False) -> None:
 
     with refusals_as_json(as_json):
         home = Home.find()
+        check_program(home.anchor())
         require_bundle(home)
         anchor, request = home.anchor(), Request.read(RELEASE)
         bundle = verify_release(BUNDLE, request.release, anchor)
@@ -116,6 +119,7 @@ def approve(
 
     home = Home.find()
     anchor = home.anchor()
+    check_program(anchor)
     require_bundle(home)
     request = Request.read(RELEASE)
     release = request.release
@@ -148,7 +152,9 @@ def reject(
     from twinseal.trust.release.request import Request
 
     home = Home.find()
-    anchor, request = home.anchor(), Request.read(RELEASE)
+    anchor = home.anchor()
+    check_program(anchor)
+    request = Request.read(RELEASE)
     if _is_registered(home, request):
         _print_registered(request)
         return
