@@ -68,6 +68,19 @@ def test_a_review_by_the_code_under_review(homes: dict[str, Home], checkout: Pat
     assert refusal in twinseal(command, homes["real"], checkout, **inside)[1], "another module could be replaced"
 
 
+@pytest.mark.attack("P")
+def test_a_branch_brings_the_anchor_that_it_is_judged_by(homes: dict[str, Home], checkout: Path) -> None:
+    """A branch brings a bundle and the anchor that it satisfies: an anchor inside the checkout is refused."""
+    (checkout / "bundle").mkdir()
+    shutil.copytree(homes["demo"].anchor_dir, checkout / "anchor")
+    refusal = "--anchor: expected a folder outside of"
+    assert refusal not in twinseal(f"verify bundle --anchor {homes['demo'].anchor_dir}", homes["real"], checkout)[1]
+    (checkout.parent / "link").symlink_to(checkout / "anchor")
+    for anchor in ("anchor", "../link"):
+        code, said = twinseal(f"verify bundle --anchor {anchor}", homes["real"], checkout)
+        assert (1, True) == (code, refusal in said), said
+
+
 def test_a_deployment_is_confirmed_once_and_again_when_its_name_changes(homes: dict[str, Home], checkout: Path) -> None:
     def run(command: str) -> tuple[int, str]:
         return twinseal(command, None, checkout, **own)

@@ -21,6 +21,7 @@ from twinseal.cli.options import (
     KeyUri,
     StateDir,
     ask_passphrase,
+    check_anchor_place,
     check_program,
     confirm,
     examples,
@@ -109,6 +110,8 @@ def verify(
     with refusals_as_json(as_json):
         if not directory.is_dir():
             raise ConfigError(f"{directory}: expected a directory, got none", remedy="twinseal verify models/bundle")
+        if anchor is not None:
+            check_anchor_place(anchor)
         pinned = read_anchor(anchor)
         check_program(pinned)
         record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")

@@ -144,6 +144,23 @@ def read_anchor(directory: Path | None) -> Anchor:
     return Anchor.read(directory) if directory else Home.find().anchor()
 
 
+def check_anchor_place(directory: Path) -> None:
+    """Refuse to judge what is in a checkout by an anchor that is in it too: one branch can bring both.
+
+    Raises:
+        RootError: The folder lies in the checkout.
+    """
+    from twinseal.trust.root.checkout import Checkout, lies_within
+
+    top = Checkout.here().top
+    if (top / ".git").exists() and lies_within(directory, top):
+        raise RootError(
+            f"--anchor: expected a folder outside of {top}, got {directory}",
+            remedy="Git can replace what lies in a checkout. Name the anchor that was carried here by hand; without "
+            "--anchor, it is that of the home.",
+        )
+
+
 def check_program(anchor: Anchor) -> None:
     """Refuse to review with the code that is under review: with a program that the checkout can replace.
 

@@ -56,8 +56,18 @@ def the_tiles_are_gone(log: Path) -> None:
     shutil.rmtree(log / "tile")
 
 
+def it_is_a_link_to_nowhere(log: Path) -> None:
+    shutil.rmtree(log)
+    log.symlink_to("nowhere")
+
+
+def it_is_a_file(log: Path) -> None:
+    shutil.rmtree(log)
+    log.write_text("no log")
+
+
 DAMAGE = [an_entry_is_edited, the_checkpoint_is_edited, the_history_is_cut, the_key_is_another, the_key_is_lost]
-DAMAGE += [the_tiles_are_gone]
+DAMAGE += [the_tiles_are_gone, it_is_a_link_to_nowhere, it_is_a_file]
 
 
 @pytest.mark.attack("P")
@@ -81,7 +91,7 @@ def test_the_audit_log_is_damaged_to_stop_a_revocation(stage: Scene, damage: Cal
     assert ["replaced", "revoked"] == [entry.event for entry in entries]
     assert (ASIDE, "custodian-1, custodian-2, custodian-3") == (entries[0].details["kept"], entries[0].actor)
     assert entries[0].details["reason"]
-    if damage not in (the_key_is_another, the_tiles_are_gone):
+    if damage not in (the_key_is_another, it_is_a_link_to_nowhere, it_is_a_file):
         assert old_key == entries[0].details["key"]
     assert evidence == content(home.path / ASIDE)
     assert old_key != log.head().vkey

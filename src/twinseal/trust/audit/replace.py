@@ -8,6 +8,7 @@ for it (`--new-log`), and never for a log that is sound.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
@@ -40,7 +41,7 @@ def set_aside(folder: Path, actor: str, now: datetime) -> Entry:
         AuditError: The log is sound; or it cannot be moved.
     """
     path = log_of(folder).path
-    if not path.exists():
+    if not os.path.lexists(path):
         return _entry(actor, now, _kept(folder), "expected the log that the first root began, got none")
     try:
         verify(path)

@@ -301,10 +301,10 @@ def _log(home: Home, before: Anchor | None, after: Anchor, actor: str, now: date
         AuditError: The log was changed or lost, or cannot be written; or it is sound, and another was asked for.
     """
     log_here, entries = log_of(home.path), _audit_entries(before, after, actor, now)
-    if new_log:
+    if new_log and before is not None:
         log_here.append(set_aside(home.path, actor, now), *entries)
         return
-    if before is not None and not log_here.path.exists():
+    if before is not None and not log_here.path.is_dir():
         raise AuditError(
             f"{log_here.path}: expected the audit log that the first root began, got none", remedy=_RECOVER
         )
