@@ -12,8 +12,6 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
-# DVC keeps pickles in a site cache that others may write to (CVE-2025-69872): ours is private (see .dvc/config).
-export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc-site
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help install demo cmapss compare check quick durations pythons static lint types layers test fuzz bench bench-accept clean

@@ -22,6 +22,7 @@ from bench import accepted
 from bench.calibration import calibrate
 from bench.table import Row, machine, show
 from twinseal.files import write_json
+from twinseal.trust.root.private_folders import user_folder
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("accuracy", "attack", "pull", "start")
@@ -61,7 +62,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all without one")
     parser.add_argument("--repeats", type=int, default=5, help="how often each thing is measured (default 5)")
-    parser.add_argument("--scratch", type=Path, default=ROOT / ".twinseal/bench", help="folder on the disk to measure")
+    scratch = user_folder("cache") / "bench"
+    parser.add_argument("--scratch", type=Path, default=scratch, help="folder on the disk to measure")
     parser.add_argument("--accept", action="store_true", help="accept the last results; measure nothing")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))

@@ -11,7 +11,7 @@ import pandas as pd
 from demo.stage_hand import HOME, StoryError, act, run, say, server_command
 
 REVIEWERS = ("alice", "bruno")
-ANCHOR = HOME / "anchor"
+ANCHOR = "$TWINSEAL_HOME/anchor"
 # Engines are not pumps: fewer components (by cross-validation), and a baseline that tells more.
 FD001 = ("train.accurate.components=2", "train.robust.commissioned.baseline_noise=0.5")
 
@@ -19,7 +19,8 @@ FD001 = ("train.accurate.components=2", "train.robust.commissioned.baseline_nois
 def first_keys() -> None:
     """Throw-away keys for every role, once; a deployment with real keys is left alone."""
     act("Who may do what: keys, thresholds, and the anchor that the twin is installed with")
-    root = ANCHOR / "root.json"
+    say(f"the home: {HOME}   ($TWINSEAL_HOME below)")
+    root = HOME / "anchor/root.json"
     if not root.exists():
         run("twinseal init --demo")
     elif json.loads(root.read_text())["signed"].get("x-twinseal", {}).get("demo") is True:
@@ -118,14 +119,14 @@ def where_to_look(seconds: float) -> None:
 
 
 def _pull(url: str) -> str:
-    return f"twinseal pull --from {url} --model {_model()} --anchor {ANCHOR} --state {_state()}"
+    return f"twinseal pull --from {url} --model {_model()} --anchor {ANCHOR} --state {_shown()}"
 
 
 def _predict() -> None:
-    rows = HOME / "still-running.parquet"
+    name = "still-running.parquet"
     telemetry = pd.read_parquet("data/raw/telemetry.parquet")
-    telemetry[telemetry.censored].drop(columns=["rul", "censored"]).to_parquet(rows)  # what a twin would be sent
-    run(f"twinseal run {rows} --model {_model()} --anchor {ANCHOR} --state {_state()} --last --limit 5")
+    telemetry[telemetry.censored].drop(columns=["rul", "censored"]).to_parquet(HOME / name)  # what a twin would be sent
+    run(f"twinseal run $TWINSEAL_HOME/{name} --model {_model()} --anchor {ANCHOR} --state {_shown()} --last --limit 5")
 
 
 def _refused(command: str, *, because: str) -> None:
@@ -140,6 +141,10 @@ def _refused(command: str, *, because: str) -> None:
 
 def _running() -> str:
     return (_state() / "current").read_text()
+
+
+def _shown() -> str:
+    return f"$TWINSEAL_HOME/twin/{_model()}"
 
 
 def _state() -> Path:

@@ -14,8 +14,11 @@ from types import TracebackType
 
 from rich.console import Console
 
+from twinseal.trust.root.checkout import Checkout
+from twinseal.trust.root.home import Home
+
 console = Console(highlight=False, soft_wrap=True, record=True)
-HOME = Path(os.environ.get("TWINSEAL_HOME") or ".twinseal")
+HOME = Path(os.environ.get("TWINSEAL_HOME") or Home.of(Checkout.here()).path).absolute()
 TRANSCRIPT = HOME / "demo.txt"
 
 
@@ -39,7 +42,7 @@ def write_transcript() -> None:
 
 
 def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
-    """Run a command as a person would, showing it and what it prints as it prints it.
+    """Run a command as a person would, showing it and what it prints as it prints it; $TWINSEAL_HOME in it is the home.
 
     Returns:
         What it printed, both streams.
@@ -50,7 +53,11 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
     console.print(f"[cyan]$ {command}[/]")
     lines = []
     with subprocess.Popen(
-        shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
+        [word.replace("$TWINSEAL_HOME", str(HOME)) for word in shlex.split(command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(),
     ) as process:
         for line in process.stdout or ():
             lines.append(line)
@@ -65,7 +72,6 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
 def _environment() -> dict[str, str]:
     return os.environ | {
         "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(Path(".dvc-site").resolve()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",
         "PYTHONUNBUFFERED": "1",

@@ -28,6 +28,7 @@ from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
 from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.trust.root.home import Home
+from twinseal.trust.root.private_folders import private_site_cache
 from twinseal.trust.signing.attestation import read_attestation, write_attestation
 
 PARAMS = Path("params.yaml")
@@ -146,9 +147,13 @@ def check_signing_key(stage: str) -> None:
     """Open the key that `stage` will sign with, before it does any work; and the key of later stages, if it is here.
 
     Raises:
+        ConfigError: DVC's site cache, from which it loads pickles, is not this user's alone.
         RootError: There is no home yet.
         KeyAccessError: The key of this stage is not on this machine; or one that is cannot be opened.
     """
+    _, said = private_site_cache()
+    if said:
+        raise ConfigError(said, remedy="Find out who else can write there. Then run the same command again.")
     home = Home.find()
     anchor = home.anchor()
     own = "builder" if stage == "sign" else anchor.requirement(stage).role

@@ -27,10 +27,16 @@ export UV_PYTHON=$venv/bin/python VIRTUAL_ENV=
 # Nor the certificates: what the system trusts is trusted here.
 export UV_SYSTEM_CERTS=1
 
-private_site_cache() { # DVC loads pickles from its site cache: a folder of this checkout's, by its absolute path
-  chmod 700 .dvc-site .dvc-site/repo
-  grep -qsxF "    site_cache_dir = $PWD/.dvc-site" .dvc/config.local ||
-    "$venv/bin/dvc" config --quiet --local core.site_cache_dir "$PWD/.dvc-site"
+guard_dvc() { # DVC loads pickles from its site cache: before it starts, any Python of .venv makes that private
+  local packages
+  packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  # A copy: what runs before DVC must not change with the branch that is checked out.
+  cp src/twinseal/trust/root/private_folders.py "$packages/twinseal_dvc_guard.py"
+  printf 'import twinseal_dvc_guard; twinseal_dvc_guard.guard()\n' >"$packages/twinseal_dvc_guard.pth"
+  "$venv/bin/python" -c ''
+  # Where versions before this one had it, inside the checkout.
+  rm -rf .dvc-site
+  if grep -qs site_cache_dir .dvc/config.local; then "$venv/bin/dvc" config --quiet --local --unset core.site_cache_dir; fi
 }
 
 resolves() { # resolves BUILD: whether every file of that build's locks is to be had with the hash that its lock says
@@ -55,9 +61,9 @@ if [ -z "$build" ]; then
   fi
 fi
 want=$(printf '%s\n' "$build"; cat $locks/core.lock "$locks/torch-$build.lock" pyproject.toml | sha256sum)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then private_site_cache; exit 0; fi
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then guard_dvc; exit 0; fi
 say "installing the locked packages (torch: $build build)"
 "$uv" pip sync --quiet --compile-bytecode --require-hashes $locks/uv.lock $locks/core.lock "$locks/torch-$build.lock"
 "$uv" pip install --quiet --no-deps --no-build-isolation --offline --editable .
-private_site_cache
+guard_dvc
 printf '%s\n' "$want" >"$stamp"

@@ -5,7 +5,10 @@ Under xdist each worker makes its own; tests/timing.py says which files run on o
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +22,25 @@ pytest_plugins = ("tests.timing",)
 # A suite started in the background (`make check &` in a script) inherits an ignored SIGINT, and its programs from it:
 # tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test touches the homes, confirmations or caches of whoever runs the suite: programs that tests start inherit these.
+# Set here, not in a fixture: other fixtures of the session start programs.
+USER = tempfile.mkdtemp(prefix="twinseal-user-")
+os.environ |= {f"XDG_{kind}_HOME": f"{USER}/{kind.lower()}" for kind in ("DATA", "CONFIG", "CACHE")}
+for variable in ("TWINSEAL_HOME", "DVC_SITE_CACHE_DIR"):
+    os.environ.pop(variable, None)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folders of the user that the tests were."""
+    shutil.rmtree(USER, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _site_cache_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command that ran in this process put into the environment is gone after the test."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", "")
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
 
 
 @pytest.fixture(autouse=True)

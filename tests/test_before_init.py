@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_story import copy_of_the_repository
+from tests.test_story import copy_of_the_repository, home_of
 
 SIGNERS = "policy/signers.json"
 Run = Callable[..., tuple[int, str]]
@@ -47,29 +47,28 @@ def test_before_init_everything_says_init_and_nothing_is_open_to_others(run: Run
     assert "expected a trust anchor, got none" in printed
     assert "twinseal init --demo" in printed
     assert "No such file or directory" not in printed
-    assert list((clone / ".dvc-site/repo").glob("*/links")), "DVC's site cache is where the clone has it"
     assert [] == open_to_others(clone)
-    assert not (clone / ".twinseal").exists()
+    assert not home_of(clone).exists()
     code, printed = run("twinseal", "review", "list")
     assert (1, True) == (code, "twinseal init --demo" in printed)
     assert "chmod" not in printed
 
 
 def test_a_home_that_was_open_to_others_says_init_and_is_closed_by_it(run: Run, clone: Path) -> None:
-    (clone / ".twinseal").mkdir()
-    (clone / ".twinseal").chmod(0o777)
-    assert "twinseal init --demo" in run("twinseal", "review", "list")[1]
-    (clone / ".twinseal/keys").mkdir()  # whoever may write there may have planted keys
+    home = home_of(clone)
+    home.mkdir(parents=True)
+    home.chmod(0o777)
+    assert "twinseal use demo" in run("twinseal", "review", "list")[1]  # nobody has made or confirmed it
+    (home / "keys").mkdir()  # whoever may write there may have planted keys
     code, printed = run("twinseal", "init", "--demo")
     assert (1, True) == (code, "expected a folder that only its owner may write to, got mode 0777" in printed)
-    (clone / ".twinseal/keys").rmdir()
+    (home / "keys").rmdir()
     assert 0 == run("twinseal", "init", "--demo")[0]
-    assert 0o700 == (clone / ".twinseal").stat().st_mode & 0o777
+    assert 0o700 == home.stat().st_mode & 0o777
     assert 0 == run("twinseal", "review", "list")[0]
 
 
 def test_an_experiment_in_a_copy_of_the_project_has_its_home(run: Run, clone: Path) -> None:
-    assert 0 == run("dvc", "config", "--local", "core.site_cache_dir", str(clone / ".dvc-site"))[0]  # as install.sh
     code, printed = run("dvc", "exp", "run", "--temp", "-S", "data.simulated.units=24", "ingest")
     assert (0, True) == (code, "ingested: " in printed), printed
     assert [] == open_to_others(clone)
@@ -79,11 +78,14 @@ def test_stages_depend_on_the_keys_that_sign_evidence_and_on_no_others(run: Run,
     def signers() -> str:
         return (clone / SIGNERS).read_text()
 
+    assert 0 == run("dvc", "repro", "validate")[0]
     before = signers()
     for command in ("keys rotate alice", "keys rotate custodian-3", "trust renew"):
         assert 0 == run("twinseal", *command.split(), "--yes")[0]
         assert before == signers()
+    assert "Data and pipelines are up to date." in run("dvc", "status", "validate")[1]
     for holder in ("builder", "assessor"):
         assert 0 == run("twinseal", "keys", "rotate", holder, "--yes")[0]
         assert before != signers()
         before = signers()
+    assert f"modified:           {SIGNERS}" in run("dvc", "status", "validate")[1]

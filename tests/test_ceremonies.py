@@ -54,6 +54,9 @@ class Operator:
         moved = re.search(r"the folder is at (?:the )?([a-z0-9-]+)'s now", line)
         if moved:
             self.only(moved[1])
+        elif line == "# somebody changes the audit log":
+            for tile in (path for path in (self.place / ".twinseal/log/tile/0").rglob("*") if path.is_file()):
+                tile.write_bytes(bytes([tile.read_bytes()[0] ^ 1]) + tile.read_bytes()[1:])
         else:
             assert line == "# somebody takes chiara out of policy/roles.yaml"
             policy = self.place / "policy/roles.yaml"
@@ -84,13 +87,13 @@ def operator(cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_page_has_the_ceremonies_that_are_tried_here() -> None:
-    assert ["first", "renew", "yearly", "rotate", "revoke", "restore", "audit"] == list(BLOCKS)
+    assert ["first", "renew", "yearly", "rotate", "revoke", "restore", "audit", "newlog"] == list(BLOCKS)
 
 
 def test_first_keys_and_all_that_follows(operator: Operator) -> None:
     operator.follow("first")
     operator.only("custodian-1", "custodian-2", "registrar", "alice")
-    for name in ("renew", "yearly", "rotate", "revoke", "audit"):
+    for name in ("renew", "yearly", "rotate", "revoke", "audit", "newlog"):
         operator.follow(name)
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_story import ROOT, Run, copy_of_the_repository, runner
+from tests.test_story import ROOT, Run, copy_of_the_repository, home_of, runner
 from tests.warm import Warm
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = (
     "",
     "init",
+    "use",
     "policy",
     "policy show",
     "policy approve",
@@ -122,7 +123,7 @@ NEXT_STEPS = [
     ("verify empty", "empty: expected a signed bundle", "dvc repro, which makes models/bundle"),
     ("verify policy", "got a folder with none of these", "Then: twinseal verify models/bundle"),
     ("verify bad.csv", "got a file", "dvc repro, which makes models/bundle"),
-    ("verify empty --anchor .twinseal/anchor/root.json", "expected a trust anchor", "--anchor .twinseal/anchor."),
+    ("verify empty --anchor here/root.json", "--anchor: expected a folder outside of", "carried here by hand"),
     (
         "run bad.csv --model pump-rul",
         "twin: expected an installed model, got none",
@@ -148,7 +149,7 @@ NEXT_STEPS = [
     ("keys show nowhere.pub", "expected a public key, got none", "twinseal keys new HOLDER"),
     ("keys new ../x", "expected a name as in policy/roles.yaml", "twinseal keys new NAME"),
     ("trust sign", "expected a proposal that waits for custodians, got none", "twinseal trust renew"),
-    ("init --demo", "expected no anchor yet, found one", "mv .twinseal .twinseal-old"),
+    ("init --demo", "expected no anchor yet, found one", "For a new one, move the old home away: mv /"),
     (
         "pull --from empty --model pump-rul",
         "pump-rul: expected metadata/timestamp.json, got none: not found at the source",
@@ -289,11 +290,11 @@ def test_an_interrupted_stage_leaves_nothing_half_written(run: Run, place: Path,
 
 def test_a_home_that_others_may_write_to_is_refused(run: Run, place: Path) -> None:
     """Whoever may write there can exchange the anchor."""
-    (place / ".twinseal").chmod(0o777)
+    home_of(place).chmod(0o777)
     try:
         assert "only its owner may write to, got mode 0777" in run("twinseal", "review", "list", code=1).stderr
     finally:
-        (place / ".twinseal").chmod(0o700)
+        home_of(place).chmod(0o700)
 
 
 def test_text_from_outside_cannot_repaint_the_terminal() -> None:
@@ -303,8 +304,8 @@ def test_text_from_outside_cannot_repaint_the_terminal() -> None:
 
 
 def test_the_home_is_private(place: Path) -> None:
-    assert 0o700 == (place / ".twinseal").stat().st_mode & 0o777
-    for key in (place / ".twinseal/keys").glob("*.pem"):
+    assert 0o700 == home_of(place).stat().st_mode & 0o777
+    for key in (home_of(place) / "keys").glob("*.pem"):
         assert 0o600 == key.stat().st_mode & 0o777
 
 

@@ -77,10 +77,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A demo home of today, and a release that waits, as `submit` leaves it."""
     now, roles = datetime.now(UTC), Roles.load(Path("policy/roles.yaml"))
-    home = Home(tmp_path / ".twinseal")
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("TWINSEAL_HOME", str(home.path))
     ceremony.init_demo(home, roles, now)
     home.path.chmod(0o700)
     gate = {"name": "rmse", "relation": "at_most", "observed": 1.5, "bound": 2.0, "unit": "cycles", "result": "PASSED"}
@@ -338,8 +339,8 @@ def test_verify_lists_the_steps_of_the_docs_as_they_pass(home: Home, cli: Cli) -
     assert ["0", "4", "5", "5", "5", "5", "verified"] == [line[0] for line in lines[:7]]
     assert "trust anchor: root 1, sha256 " in lines[0][1]
     assert "the builder signed exactly these 3 model files" in lines[1][1]
-    assert "7 records (ingest, validate, prepare, train, evade, poison, assess)" in lines[2][1]
-    assert "steps 1, 2, 3, 6, 7" in lines[6][0] + lines[6][1]
+    assert "8 records (ingest, validate, prepare, train, evade, poison, assess, policy)" in lines[2][1]
+    assert "steps 1, 2, 3, 6, 7" in lines[7][0] + lines[7][1]
     steps = {line.split(" | ")[0].strip("| ") for line in (ROOT / "docs/trust.md").read_text().splitlines()}
     assert set("01234567") <= steps, "the numbers are those of docs/trust.md"
 

@@ -24,7 +24,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project with the policy, and no home yet."""
     shutil.copytree(ROOT / "policy", tmp_path / "policy")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TWINSEAL_HOME", raising=False)
+    monkeypatch.setenv("TWINSEAL_HOME", ".twinseal")
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
 

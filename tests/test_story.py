@@ -21,6 +21,8 @@ import yaml
 from demo.readme import BLOCK, excerpt
 from tests.mlflow_server import serving
 from tests.warm import Warm
+from twinseal.trust.root.checkout import Checkout
+from twinseal.trust.root.home import Home
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(600)
@@ -46,13 +48,17 @@ def copy_of_the_repository(place: Path) -> Path:
     return place
 
 
+def home_of(place: Path) -> Path:
+    """Where the demo of the copy at `place` has its keys: among the user's own data, not in the copy."""
+    return Home.of(Checkout(place.resolve())).path
+
+
 def runner(place: Path, warm: Warm) -> Run:
     """Runs commands in `place`: our own as forks of a warm process, any other as usual."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TWINSEAL_", "MLFLOW_", "PYTEST_", "COV_"))}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(place / ".dvc-site"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",
@@ -291,7 +297,8 @@ def anew(story: str, run: Run, place: Path) -> str:
 
     From NASA's telemetry where it is: one run of all stages shows both. What DVC printed.
     """
-    shutil.copytree(place / ".twinseal/anchor", place / ".twinseal/anchor-1")
+    home = home_of(place)
+    shutil.copytree(home / "anchor", home / "anchor-1")
     for holder in ("builder", "alice"):
         assert "published" in run("twinseal", "keys", "rotate", holder, "--yes").stdout
     assert "expected the signature of builder" in run("twinseal", "verify", "models/bundle", code=1).stderr
@@ -319,14 +326,15 @@ def test_after_a_theft_everything_is_made_anew_and_a_twin_with_the_first_root_fo
         run("twinseal", "approve", "--as", reviewer, "--yes")
     assert "registered" in run("twinseal", "register").stdout
     model = json.loads((place / "models/release/release.json").read_text())["model"]
-    with serving(place / ".twinseal") as url:
-        command = f"twinseal pull --from {url} --model {model} --anchor .twinseal/anchor-1 --state .twinseal/twin/anew"
+    home = home_of(place)
+    with serving(home) as url:
+        command = f"twinseal pull --from {url} --model {model} --anchor {home}/anchor-1 --state {home}/twin/anew"
         assert "admitted" in run(*command.split()).stdout
     decided = run("twinseal", "audit", "show", "--last", "0").stdout
     for event in ("anchored", "submitted", "approved", "rejected", "registered", "rotated"):
         assert event in decided
     run("twinseal", "audit", "verify")
-    run("twinseal", "audit", "verify", "--state", ".twinseal/twin/anew")
+    run("twinseal", "audit", "verify", "--state", str(home / "twin/anew"))
 
 
 def _verdict(place: Path) -> dict[str, Any]:

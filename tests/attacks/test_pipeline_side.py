@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import shutil
-import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ import yaml
 
 from pipelines import _stage, assess, prepare, sign
 from tests.assurance.test_assess_stage import assessed
+from tests.attacks.test_site_cache import Bomb
 from tests.checkout import hide_code_from_dvc
 from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, RootError, SignatureError
@@ -41,12 +41,12 @@ ACCEPTED, VALIDATED = Path("data/accepted/telemetry.parquet"), Path("reports/evi
 TRACKED = {"stages": {"validate": {"cmd": "true", "outs": [ACCEPTED.as_posix()]}}}
 
 
-def dvc(*words: str, site: Path, cwd: Path) -> str:
-    """The real program, with its cache for the whole machine at `site`."""
+def dvc(*words: str, cwd: Path) -> str:
+    """The real program."""
     done = subprocess.run(
         [str(Path(sys.executable).parent / "dvc"), *words],
         cwd=cwd,
-        env=os.environ | {"DVC_SITE_CACHE_DIR": str(site), "DVC_NO_ANALYTICS": "1"},
+        env=os.environ | {"DVC_NO_ANALYTICS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -81,11 +81,9 @@ def ovens(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ingest.main()
         validate.main()
         (folder / ".dvc").mkdir()
-        (folder / ".dvc-site").mkdir(mode=0o700)  # as Git and requirements/install.sh leave it
-        (folder / ".dvc-site/repo").mkdir(mode=0o700)
         (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         (folder / "dvc.yaml").write_text(yaml.safe_dump(TRACKED))
-        dvc("commit", "--force", site=folder / ".dvc-site", cwd=folder)
+        dvc("commit", "--force", cwd=folder)
     assert list((folder / ".dvc/cache/files/md5").rglob("*"))
     return folder
 
@@ -161,7 +159,7 @@ def test_an_object_of_dvcs_cache_is_changed(kitchen: Path) -> None:
     flipped(kept)
     kept.chmod(0o444)
     ACCEPTED.unlink()
-    said = dvc("checkout", site=kitchen / ".dvc-site", cwd=kitchen)
+    said = dvc("checkout", cwd=kitchen)
     assert kept.read_bytes() == ACCEPTED.read_bytes(), said
     with pytest.raises(DigestMismatchError, match=rf"{ACCEPTED}: expected sha256 .* as validate signed it, got"):
         prepare.main()
@@ -196,47 +194,10 @@ def test_params_with_an_unknown_section(kitchen: Path) -> None:
         prepare.main()
 
 
-class Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
-@pytest.fixture
-def planted(kitchen: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """DVC's cache for the whole machine, writable for everybody, with a pickle in it; and what it makes."""
-    shared, exploded = tmp_path / "var-tmp-dvc", tmp_path / "exploded"
-    shared.mkdir()
-    shared.chmod(0o777)
-    dvc("checkout", site=shared, cwd=kitchen)  # makes its folders
-    (links,) = shared.glob("repo/*/links/cache.db")
-    with sqlite3.connect(links) as database:
-        database.execute(
-            "INSERT INTO Cache(key, raw, store_time, mode, value) VALUES (?, 0, 0, 1, 'x')",
-            (pickle.dumps(Bomb(exploded)),),
-        )
-    database.close()
-    return shared, exploded
-
-
-@pytest.mark.attack("P")
-def test_a_pickle_in_dvcs_site_cache(kitchen: Path, planted: tuple[Path, Path]) -> None:
-    """A pickle is put into DVC's shared site cache (CVE-2025-69872): with our private cache it is never loaded."""
-    shared, exploded = planted
-    ours = kitchen / ".dvc-site"
-    assert 0o700 == ours.stat().st_mode & 0o777
-    dvc("checkout", site=ours, cwd=kitchen)
-    assert not exploded.exists()
-    dvc("checkout", site=shared, cwd=kitchen)
-    assert exploded.exists(), "the danger is real: with the shared cache the pickle runs"
-
-
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
 def test_a_home_that_others_can_write_to(kitchen: Path, mode: int) -> None:
-    """Other users can write to the `.twinseal` folder, which contains the keys and the anchor."""
+    """Other users can write to the home, which contains the keys and the anchor."""
     home = kitchen / ".twinseal"
     home.chmod(mode)
     with pytest.raises(RootError, match="expected a folder that only its owner may write to, got mode"):

@@ -41,8 +41,8 @@ class Client:
     def refresh(self) -> int:
         return tuf_client.main([*self._where(), "refresh"])
 
-    def download(self, name: str) -> int:
-        about = ["--target-name", name, "--target-dir", str(self.targets)]
+    def download(self, *names: str) -> int:
+        about = [word for name in names for word in ("--target-name", name)] + ["--target-dir", str(self.targets)]
         return tuf_client.main(
             [*self._where(), *about, "--target-base-url", self._repository.url + "/targets", "download"]
         )
@@ -557,6 +557,19 @@ def test_an_artifact_is_downloaded_once(repository: Repository, client: Client, 
     assert [b"content"] == client.artifacts()
     assert 0 == client.download(path)
     assert [place] == [asked for asked in repository.asked if asked.startswith("targets/")]
+
+
+def test_every_artifact_that_is_named_is_downloaded(repository: Repository, client: Client) -> None:
+    """The suite repeats `--target-name`: none may be left out, and the first that is missing is a failure."""
+    for name in ("a.txt", "b.txt", "c.txt"):
+        repository.add_artifact("targets", name, name.encode())
+    repository.publish("targets")
+    assert 0 == client.download("a.txt", "b.txt")
+    assert [b"a.txt", b"b.txt"] == client.artifacts()
+    assert 1 == client.download("no-such-artifact", "c.txt")
+    assert [b"a.txt", b"b.txt"] == client.artifacts()
+    with pytest.raises(SystemExit):
+        client.download()
 
 
 @pytest.mark.parametrize("wrong", [b"Content", b"content!", b"", b"x" * 100_000])

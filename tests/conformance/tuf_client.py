@@ -6,6 +6,8 @@ As theupdateframework/tuf-conformance, CLIENT-CLI.md, asks for it:
     tuf_client.py --metadata-dir D --metadata-url U refresh
     tuf_client.py --metadata-dir D --metadata-url U --target-name T --target-base-url B --target-dir E download
 
+`--target-name` may be given several times: all of them are downloaded, in that order, and one that fails is failure.
+
 It ends with 0 or 1. Where the suite is installed it takes `--entrypoint "python tests/conformance/tuf_client.py"`; what
 it asks stands in test_tuf_conformance.py as well, in our own words and over a simulator of our own.
 
@@ -81,8 +83,9 @@ def download(updater: UpdaterAtTime, name: str, directory: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when all of it went well, else 1 and the reason on the standard error."""
     parser = argparse.ArgumentParser(description="The twin's TUF client, for the conformance suite")
-    for name in ("--metadata-url", "--target-name", "--target-base-url"):
+    for name in ("--metadata-url", "--target-base-url"):
         parser.add_argument(name, default="")
+    parser.add_argument("--target-name", action="append", default=[])  # the suite repeats it
     parser.add_argument("--metadata-dir", type=Path, required=True)
     parser.add_argument("--target-dir", type=Path)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -97,8 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         updater = client(args.metadata_dir, UrlFetch(args.metadata_url, args.target_base_url))
         if args.command == "refresh":
             updater.refresh()
+        elif not args.target_name:
+            parser.error("download: expected --target-name, got none")
         else:
-            download(updater, args.target_name, args.target_dir)
+            for name in args.target_name:
+                download(updater, name, args.target_dir)
     except Exception as error:  # the protocol knows success and failure, no more
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1

@@ -533,7 +533,7 @@ def _newest_hash_edited(folder: Path) -> None:
         (_no_checkpoint, "expected the newest checkpoint, got none"),
         (_no_history, "expected the newest checkpoint last"),
         (_fifo, "checkpoint: expected a regular file"),
-        (_link, "key: expected a file of the audit log, got none"),
+        (_link, "key: expected a regular file of the audit log, got none"),
         (_endless, "checkpoint: expected at most 4096 bytes"),
         (_newest_entry_edited, "expected the 7 entries that its tile has the hashes of, got others"),
         (_newest_hash_edited, "expected the 7 entries that were signed, got others"),

@@ -1,7 +1,7 @@
 """The command line: one module for each role, one function for each command. Begin with `reviewers`.
 
     options.py      what commands share: options, places, examples, questions to a person
-    custodians.py   init, trust show|renew|sign, keys rotate|revoke
+    custodians.py   init, use, trust show|renew|sign, keys rotate|revoke
     key_holders.py  keys new|show
     policy_owners.py  policy show|approve
     reviewers.py    review list|show, approve, reject
@@ -67,6 +67,7 @@ def configure(
 
 
 app.command(rich_help_panel=CUSTODIAN, epilog=custodians.INIT_EXAMPLES)(custodians.init)
+app.command(rich_help_panel=EVERYONE, epilog=custodians.USE_EXAMPLES)(custodians.use)
 app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
 key_holders.keys.command(epilog=custodians.ROTATE_EXAMPLES)(custodians.rotate)
 key_holders.keys.command(epilog=custodians.REVOKE_EXAMPLES)(custodians.revoke)

@@ -35,7 +35,7 @@ COLOURS = {"refused": "red", "rejected": "yellow", "revoked": "yellow"}
     epilog=examples(
         "twinseal audit show --last 5",
         "twinseal audit show --last 0 --json",
-        "twinseal audit show --state .twinseal/twin/pump-rul",
+        "twinseal audit show --state twin",
     ),
 )
 def show(
@@ -68,7 +68,7 @@ def show(
     epilog=examples(
         "twinseal audit verify",
         "twinseal audit verify --against backup/checkpoint --vkey backup/vkey",
-        "twinseal audit verify --state .twinseal/twin/pump-rul",
+        "twinseal audit verify --state twin",
     ),
 )
 def verify(

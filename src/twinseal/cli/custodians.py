@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from twinseal.cli.options import (
     warn_of_demo,
 )
 from twinseal.console import err, out, printable
-from twinseal.errors import KeyAccessError
+from twinseal.errors import ConfigError, KeyAccessError
 from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ REVOKE_EXAMPLES = examples("twinseal keys revoke chiara")
 
 Holder = Annotated[str, typer.Argument(metavar="HOLDER", help="Whose key; a name in policy/roles.yaml.")]
 Sure = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+NewLog = Annotated[
+    bool, typer.Option("--new-log", help="Set aside an audit log that was changed or lost, and begin another.")
+]
+USE_EXAMPLES = examples("twinseal use pumps")
 
 
 def init(
@@ -52,7 +57,8 @@ def init(
     from twinseal.trust.policy_approval import approve_with_all
     from twinseal.trust.root.roles import Roles
 
-    home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
+    _require_private_site_cache()
+    home, roles, now = _home_to_make(demo), Roles.load(ROLES), datetime.now(UTC)
     home.make_private()
     if demo:
         anchor = ceremony.init_demo(home, roles, now)
@@ -67,6 +73,17 @@ def init(
     out.print(f"roles: {', '.join(f'{name} {len(r.holders)}' for name, r in roles.roles)}")
     _record_anchor(home, anchor)
     out.print("carry it to each twin by hand, and compare the digest there: nothing else is trusted beforehand")
+
+
+def use(name: Annotated[str, typer.Argument(metavar="NAME", help="As policy/deployment has it.")]) -> None:
+    """Confirm, once, that this checkout works with the keys of the deployment NAME. Asked for again if it changes."""
+    from twinseal.trust.root.checkout import Checkout
+
+    checkout = Checkout.here()
+    checkout.refuse_planted()
+    checkout.confirm(name)
+    out.print(f"[green]confirmed[/]  {printable(checkout.path)} works with the deployment {name}")
+    out.print(f"its keys and anchor: {printable(Home.of(checkout).path)}")
 
 
 @trust.command("show", epilog=examples("twinseal trust show"))
@@ -100,15 +117,16 @@ def trust_show() -> None:
     warn_of_demo(anchor)
 
 
-@trust.command("renew", epilog=examples("twinseal trust renew", "twinseal trust renew --yes"))
-def trust_renew(yes: Sure = False) -> None:
+@trust.command("renew", epilog=examples("twinseal trust renew", "twinseal trust renew --new-log"))
+def trust_renew(yes: Sure = False, new_log: NewLog = False) -> None:
     """Make the next root, with the roles as policy/roles.yaml has them now. Keys stay."""
     from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
     confirm(yes, "Sign a new root of trust, with the roles of policy/roles.yaml?")
-    _print_outcome(home, ceremony.renew(home, roles, datetime.now(UTC), passphrase=passphrase_prompt()))
+    outcome = ceremony.renew(home, roles, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
+    _print_outcome(home, outcome, new_log=new_log)
 
 
 @trust.command(
@@ -117,7 +135,7 @@ def trust_renew(yes: Sure = False) -> None:
         "twinseal trust sign", "TWINSEAL_CUSTODIAN_2_KEY=file:/media/me/custodian-2.pem twinseal trust sign"
     ),
 )
-def trust_sign(yes: Sure = False) -> None:
+def trust_sign(yes: Sure = False, new_log: NewLog = False) -> None:
     """Sign the proposed root with the custodians' keys on this machine; publish it once enough have signed."""
     from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.ceremonies.custody import Proposal
@@ -128,13 +146,13 @@ def trust_sign(yes: Sure = False) -> None:
         Home.find()  # says how a home begins, where there is none
     _print_proposal(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
     confirm(yes, "Sign this root, with these roles and keys?")
-    outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt())
+    outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
     if outcome.anchor is None and not outcome.signed:
         raise KeyAccessError(
             f"{home.proposal_dir}: expected the key of a custodian on this machine, got none: nothing was signed",
             remedy="; ".join(outcome.missing),
         )
-    _print_outcome(home, outcome)
+    _print_outcome(home, outcome, new_log=new_log)
 
 
 def rotate(
@@ -145,6 +163,7 @@ def rotate(
     ] = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave a new key unencrypted.")] = False,
     yes: Sure = False,
+    new_log: NewLog = False,
 ) -> None:
     """Replace the key of HOLDER, by a new root; the old key never counts again. After a theft: at once."""
     from twinseal.trust.ceremonies import ceremony
@@ -163,12 +182,13 @@ def rotate(
         public=read_public_key(public) if public else None,
         passphrase=passphrase_prompt(),
         new_passphrase=lambda: None if no_passphrase or demo else ask_new_passphrase(holder),
+        new_log=new_log,
     )
-    if _print_outcome(home, outcome):
+    if _print_outcome(home, outcome, new_log=new_log):
         out.print(f"what only the old key of {holder} had signed no longer counts: docs/operating.md says what to redo")
 
 
-def revoke(holder: Holder, yes: Sure = False) -> None:
+def revoke(holder: Holder, yes: Sure = False, new_log: NewLog = False) -> None:
     """Take every role from HOLDER, by a new root; the key never counts again."""
     from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.root.roles import Roles
@@ -176,9 +196,47 @@ def revoke(holder: Holder, yes: Sure = False) -> None:
     home, roles = Home.find(), Roles.load(ROLES)
     ceremony.require_holder(home.anchor(), holder)
     confirm(yes, f"Take every role from {holder}, for good?")
-    outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt())
-    if _print_outcome(home, outcome):
+    outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
+    if _print_outcome(home, outcome, new_log=new_log):
         out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
+
+
+def _home_to_make(demo: bool) -> Home:
+    """The home that a first ceremony makes; whoever runs it confirms the deployment by that.
+
+    Raises:
+        ConfigError: Throw-away keys under the name of a real deployment, or real ones under the demo's.
+        RootError: As `Home.default`.
+    """
+    from twinseal.trust.root.checkout import DEMO, POINTER, Checkout
+
+    checkout = Checkout.here()
+    name = checkout.deployment()
+    if os.environ.get("TWINSEAL_HOME"):
+        return Home.default()
+    if demo != (name == DEMO):
+        raise ConfigError(
+            f"{POINTER}: expected {f'the name {DEMO}' if demo else 'the name of your deployment'}, got {name}",
+            remedy=f"echo {DEMO if demo else 'pumps'} > {POINTER}   Then run it again.",
+        )
+    if checkout.confirmed() is None:
+        checkout.confirm(name)
+    return Home.default()
+
+
+def _require_private_site_cache() -> None:
+    """Make DVC's site cache, for its owner alone, before DVC does; say what was thrown away.
+
+    Raises:
+        ConfigError: It cannot be made so.
+    """
+    from twinseal.trust.root.private_folders import private_site_cache
+
+    place, said = private_site_cache()
+    if said and not place.is_dir():
+        raise ConfigError(said, remedy="Name a folder of yours, or none yet, in $DVC_SITE_CACHE_DIR; or mend that one.")
+    if said:
+        err.print(f"[yellow]{printable(said)}[/]")
 
 
 def _print_proposal(pins: Pins, before: Pins | None) -> None:
@@ -197,15 +255,29 @@ def _print_proposal(pins: Pins, before: Pins | None) -> None:
     out.print("compare each new key with its holder, by voice")
 
 
-def _print_outcome(home: Home, outcome: Outcome) -> bool:
+def _print_outcome(home: Home, outcome: Outcome, *, new_log: bool) -> bool:
     """Print what a ceremony led to; whether the new root is published."""
     if outcome.anchor is None:
         _print_waiting(home, outcome)
         return False
+    if new_log:
+        _print_new_log(home)
     out.print(f"[green]published[/]  root {outcome.anchor.version}, until {outcome.anchor.expires:%Y-%m-%d}")
     _record_anchor(home, outcome.anchor)
     out.print("send it to the running twins: [cyan]twinseal register --renew[/]; install new twins from the anchor")
     return True
+
+
+def _print_new_log(home: Home) -> None:
+    """Print what was set aside, up to where it was sound, and the key of the log that follows it."""
+    from twinseal.trust.audit import log_of
+
+    log = log_of(home.path)
+    replaced = next(entry for _, entry in reversed(log.read()) if entry.event == "replaced").details
+    err.print(f"[bold red]the audit log was replaced[/]: {printable(replaced['reason'])}")
+    err.print(f"kept as evidence: {printable(replaced['kept'])}, sound up to {replaced['sound_entries']} entries")
+    err.print(f"its key: {printable(replaced.get('key', 'not to be read'))}")
+    err.print(f"the new log's key, to keep on another machine: {printable(log.head().vkey)}")
 
 
 def _print_waiting(home: Home, outcome: Outcome) -> None:

@@ -21,6 +21,8 @@ from twinseal.cli.options import (
     KeyUri,
     StateDir,
     ask_passphrase,
+    check_anchor_place,
+    check_program,
     confirm,
     examples,
     read_anchor,
@@ -117,7 +119,10 @@ def verify(
         if not directory.is_dir():
             got = "a file" if directory.exists() else "no such folder"
             raise ConfigError(f"{directory}: expected {A_BUNDLE}, got {got}", remedy=HOW_TO_MAKE_A_BUNDLE)
+        if anchor is not None:
+            check_anchor_place(anchor)
         pinned = read_anchor(anchor)
+        check_program(pinned)
         record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
         bundle = verify_bundle(directory, pinned, passed=record_step)
     if as_json:

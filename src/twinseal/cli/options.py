@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from twinseal.console import err
-from twinseal.errors import ConfigError, KeyAccessError, RootError
+from twinseal.console import err, printable
+from twinseal.errors import ConfigError, KeyAccessError, RootError, TrustError
 from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
@@ -141,6 +141,55 @@ def read_anchor(directory: Path | None) -> Anchor:
             "models are made: twinseal init --demo",
         )
     return Anchor.read(directory) if directory else Home.find().anchor()
+
+
+def check_anchor_place(directory: Path) -> None:
+    """Refuse to judge what is in a checkout by an anchor that is in it too: one branch can bring both.
+
+    Raises:
+        RootError: The folder lies in the checkout.
+    """
+    from twinseal.trust.root.checkout import Checkout, lies_within
+
+    top = Checkout.here().top
+    if (top / ".git").exists() and lies_within(directory, top):
+        raise RootError(
+            f"--anchor: expected a folder outside of {top}, got {directory}",
+            remedy="Git can replace what lies in a checkout. Name the anchor that was carried here by hand; without "
+            "--anchor, it is that of the home.",
+        )
+
+
+def check_program(anchor: Anchor) -> None:
+    """Refuse to review with the code that is under review: with a program that the checkout can replace.
+
+    A program that was replaced would not say so. What this finds is the honest mistake: an editable install, a virtual
+    environment inside the checkout, or a PYTHONPATH into it. With demo keys it is a notice.
+
+    Raises:
+        TrustError: Python would run code of the checkout, and the keys are real.
+    """
+    import twinseal
+    from twinseal.trust.root.checkout import Checkout, lies_within
+
+    top = Checkout.here().top
+    if not (top / ".git").exists():
+        return
+    places = [Path(twinseal.__file__), *map(Path, sys.path)]  # "" is the working directory
+    inside = [place for place in places if lies_within(place, top)]
+    if not inside:
+        return
+    message = f"twinseal: expected an installed program, outside of {top}, got one that uses {inside[0].absolute()}"
+    if not anchor.demo:
+        raise TrustError(
+            message,
+            remedy="You would review with the code under review. Install the version that you trust elsewhere: "
+            f"python3 -m venv ~/twinseal && ~/twinseal/bin/pip install 'twinseal[twin]=={twinseal.__version__}' && "
+            "~/twinseal/bin/twinseal review show",
+        )
+    err.print(
+        f"[yellow]this program is part of the checkout[/]: {printable(inside[0])}. A reviewer uses an installed one"
+    )
 
 
 def warn_of_demo(anchor: Anchor) -> None:

@@ -17,6 +17,7 @@ from twinseal.cli.options import (
     AsJson,
     KeyUri,
     Yes,
+    check_program,
     confirm,
     examples,
     open_holder_key,
@@ -66,6 +67,7 @@ def review_list(as_json: AsJson = False) -> None:
     """List the registered releases, and the one that waits for a decision."""
     with refusals_as_json(as_json):
         anchor = Home.find().anchor()
+        check_program(anchor)
         releases = _releases(anchor)
     if as_json:
         print_json({"releases": releases, "demo": anchor.demo})
@@ -94,6 +96,7 @@ def review_show(as_json: AsJson = False) -> None:
 
     with refusals_as_json(as_json):
         home = Home.find()
+        check_program(home.anchor())
         require_bundle(home)
         anchor, request = home.anchor(), Request.read(RELEASE)
         bundle = verify_release(BUNDLE, request.release, anchor)
@@ -124,6 +127,7 @@ def approve(
 
     home = Home.find()
     anchor = home.anchor()
+    check_program(anchor)
     anchor.roles["reviewer"].key_of(holder)  # names the reviewers before a key is looked for
     require_bundle(home)
     request = Request.read(RELEASE)
@@ -159,6 +163,7 @@ def reject(
 
     home = Home.find()
     anchor = home.anchor()
+    check_program(anchor)
     anchor.roles["reviewer"].key_of(holder)  # as in approve
     request = Request.read(RELEASE)
     if _is_registered(home, request):

@@ -85,6 +85,24 @@ def request(
         RegistryError: MLflow could not be reached, or refused.
         TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
     """
+    with home.locked():
+        return _request(
+            store, home, bundle, directory, model=model, policy_sha256=policy_sha256, run=run, roles=roles, now=now
+        )
+
+
+def _request(
+    store: Store,
+    home: Home,
+    bundle: Path,
+    directory: Path,
+    *,
+    model: str,
+    policy_sha256: str,
+    run: RunRecord,
+    roles: Roles,
+    now: datetime,
+) -> Request:
     published = repository.current_release(home, model)
     version = 1 if published is None else published.version + 1
     verdict = _read_verdict(home, bundle)
@@ -136,7 +154,7 @@ def register(
         return Registration(pending.release, reviews.count, "pending")
     signers = ", ".join(reviews.count.signed)
     attempt = Entry.for_release(pending.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
-    with log_of(home.path).log_refusal(attempt):
+    with home.locked(), log_of(home.path).log_refusal(attempt):
         registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
         return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
 
@@ -193,15 +211,16 @@ def renew(
     Raises:
         KeyAccessError: The registrar's key is not here, or not the one that the root names.
         RegistryError: MLflow could not be reached, or refused; call it again.
-        RootError: The repository is absent or damaged.
+        RootError: The repository is absent or damaged; or a ceremony holds the home's lock.
     """
-    role = home.anchor().roles["registrar"]
-    registrar, until = home.role_signer(role, passphrase=passphrase), roles.expiry("registrar", now)
-    attempt = Entry(now, "renewed", role.holder_of(registrar.public_key.keyid), details={"until": f"{until:%Y-%m-%d}"})
-    log_of(home.path).append(attempt)
-    expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
-    mirror_metadata(store, home)
-    return expires
+    with home.locked():
+        role = home.anchor().roles["registrar"]
+        registrar, until = home.role_signer(role, passphrase=passphrase), roles.expiry("registrar", now)
+        details = {"until": f"{until:%Y-%m-%d}"}
+        log_of(home.path).append(Entry(now, "renewed", role.holder_of(registrar.public_key.keyid), details=details))
+        expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
+        mirror_metadata(store, home)
+        return expires
 
 
 def _read_verdict(home: Home, bundle: Path) -> Statement:

@@ -8,6 +8,7 @@ In reading order:
     disk.py       bounded reads, durable writes, one writer at a time
     log.py        appending, reading, proving
     verify.py     the whole log against every checkpoint that was ever signed; names the first bad entry
+    replace.py    another log where one was changed or lost; the old one is kept
 
 A newcomer opens `entry.py` first, then `log.py`.
 
@@ -23,6 +24,7 @@ Example:
 
 from twinseal.trust.audit.entry import Entry
 from twinseal.trust.audit.log import Log, log_of
+from twinseal.trust.audit.replace import set_aside
 from twinseal.trust.audit.verify import VerifiedLog, verify
 
-__all__ = ["Entry", "Log", "VerifiedLog", "log_of", "verify"]
+__all__ = ["Entry", "Log", "VerifiedLog", "log_of", "set_aside", "verify"]

@@ -33,6 +33,7 @@ Event = Literal[
     "rotated",
     "revoked",
     "policy",
+    "replaced",
 ]
 EVENTS = get_args(Event)
 _FIELDS = frozenset(("schema", "time", "event", "actor", "model", "version", "sha256", "details"))

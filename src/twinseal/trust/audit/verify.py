@@ -13,6 +13,7 @@ Time grows with the log; memory with 1/256 of it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,29 @@ def verify(path: Path, *, vkey: str | None = None, against: bytes | None = None)
             return _verify(path, vkey, against)
     except OSError as error:
         raise AuditError(f"{path}: expected to read the audit log, got {error.strerror or error}") from error
+
+
+def last_sound_checkpoint(path: Path) -> note.Checkpoint | None:
+    """The newest checkpoint that the log's key has signed and its entries still have; None when there is none.
+
+    What follows it is not looked at: for a log that does not verify.
+
+    Raises:
+        AuditError: The verifier key is malformed.
+        OSError: The log cannot be read.
+    """
+    vkey = note.read_vkey(path)
+    signed: list[note.Checkpoint] = []
+    with contextlib.suppress(AuditError):
+        signed.extend(() if vkey is None else _history(path, vkey))
+    for end in reversed(signed[-2:]):  # tiles are kept for the newest size, and for one that was interrupted
+        walk = _Walk(tree.tile_reader(path), iter(signed), None)
+        with contextlib.suppress(AuditError):
+            for index in range(-(-end.size // tree.WIDTH)):
+                walk.bundle(index, end.size)
+        if walk.newest is not None:
+            return walk.newest
+    return None
 
 
 def _verify(path: Path, pinned: str | None, against: bytes | None) -> VerifiedLog:
@@ -136,6 +160,7 @@ class _Walk:
     good: int = 0  # entries that a signed root covers
     odd: int | None = None  # the first entry since then whose tile has another hash
     compared: int = 0
+    newest: note.Checkpoint | None = None  # the last of those that were compared
     due: note.Checkpoint | None = None
     above: list[bytes] = field(default_factory=list)  # the roots of the full tiles of level 0
 
@@ -199,7 +224,8 @@ class _Walk:
                 raise _tampering_error(
                     f"{tile}: expected the hash of entry {self.odd} as signed, got another", entry=self.odd
                 )
-            self.good, self.compared, self.due = size, self.compared + 1, next(self.history, None)
+            self.good, self.compared, self.newest = size, self.compared + 1, self.due
+            self.due = next(self.history, None)
         if self.kept is not None and self.kept.size == size and self.kept.root_hash != self.frontier.root:
             raise _tampering_error(
                 f"log: expected to begin with the {size} entries of the kept checkpoint, got others: it is a fork",

@@ -9,6 +9,9 @@
 On a demo machine all keys are made here, unencrypted, and every message says so. On a real one each holder makes a key
 and gives the public half to a custodian (`keys/<holder>.pub`). Custodians sign one after the other, each on the machine
 that has the key.
+
+Each holds the lock of the home while it reads, decides and writes: two at once do not interleave. `new_log` lets one go
+on where the audit log was changed or lost (`twinseal.trust.ceremonies.custody`).
 """
 
 from __future__ import annotations
@@ -57,6 +60,11 @@ def init_demo(home: Home, roles: Roles, now: datetime) -> Anchor:
         RootError: There is an anchor already.
         KeyAccessError: A key cannot be written or read.
     """
+    with home.locked():
+        return _init_demo(home, roles, now)
+
+
+def _init_demo(home: Home, roles: Roles, now: datetime) -> Anchor:
     _require_no_anchor(home)
     _require_no_proposal(home)
     gathered = [
@@ -92,23 +100,32 @@ def init(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = fr
         KeyAccessError: A public key is missing, or a private one cannot be opened.
         RootError: There is an anchor, or a proposal, already.
     """
-    _require_no_anchor(home)
-    _require_no_proposal(home)
-    here = dict(_open_local_signers(home, _custodians(roles), passphrase))
-    keys = {holder: _public_key_of(home, holder, here.get(holder)) for holder in roles.holders}
-    custody.propose(home, custody.pins_of(roles, keys, now), roles, now).write(home.proposal_dir)
-    return finish(home, roles, now, passphrase=passphrase)
+    with home.locked():
+        _require_no_anchor(home)
+        _require_no_proposal(home)
+        here = dict(_open_local_signers(home, _custodians(roles), passphrase))
+        keys = {holder: _public_key_of(home, holder, here.get(holder)) for holder in roles.holders}
+        return _propose(home, custody.pins_of(roles, keys, now), roles, now, passphrase)
 
 
-def renew(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
+def renew(
+    home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment, new_log: bool = False
+) -> Outcome:
     """The next root, with today's policy: keys stay, new holders bring `keys/<holder>.pub`.
 
     Raises:
         KeyAccessError: A new holder's public key is missing, or a private key cannot be opened.
         RootError: A key that was revoked would come back; a proposal waits already.
+        AuditError: As `custody.publish`.
     """
-    _require_no_proposal(home)
-    before = home.anchor()
+    with home.locked():
+        _require_no_proposal(home)
+        before = home.anchor()
+        pins = _renewed_pins(home, before, roles, now)
+        return _propose(home, pins, roles, now, passphrase, new_log)
+
+
+def _renewed_pins(home: Home, before: Anchor, roles: Roles, now: datetime) -> Pins:
     known = {holder.name: holder.key for role in before.roles.values() for holder in role.holders}
     keys = {holder: known.get(holder) or _public_key_of(home, holder, None) for holder in roles.holders}
     for holder, key in keys.items():
@@ -117,8 +134,7 @@ def renew(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = f
                 f"{holder}: expected a key that counts, got one that was revoked",
                 remedy=f"Take {holder} out of policy/roles.yaml, or replace {home.keys / holder}.pub by a new key's.",
             )
-    pins = custody.pins_of(roles, keys, now, evidence=before.evidence, revoked=before.pins.revoked, demo=before.demo)
-    return _propose(home, pins, roles, now, passphrase)
+    return custody.pins_of(roles, keys, now, evidence=before.evidence, revoked=before.pins.revoked, demo=before.demo)
 
 
 def rotate(
@@ -130,6 +146,7 @@ def rotate(
     public: Key | None = None,
     passphrase: Passphrase = from_environment,
     new_passphrase: Callable[[], bytes | None] = lambda: None,
+    new_log: bool = False,
 ) -> Outcome:
     """A root with another key for `holder`, in every role that they have; the old key never counts again.
 
@@ -140,7 +157,9 @@ def rotate(
         now: Aware, UTC.
         public: The new public key, of a holder elsewhere; None: a pair is made here, in `keys/next/`.
         passphrase: Asked for each key of a custodian or of the registrar that is here.
-        new_passphrase: Asked for the passphrase of the pair that is made; None leaves it in the clear.
+        new_passphrase: Asked for the passphrase of the pair that is made; None leaves it in the clear. The home is not
+            locked meanwhile.
+        new_log: Set aside an audit log that was changed or lost, and begin another.
 
     Raises:
         KeyAccessError: Nobody of that name has a role; the new key is the old one, or cannot be written.
@@ -162,25 +181,35 @@ def rotate(
             if again
             else generate_key_pair(place, passphrase=secret)
         )
-    before = home.anchor()  # only now: somebody may have been asked for a passphrase, and another root published
-    old = _key_of_holder(before, holder)
-    if fingerprint(public) == fingerprint(old):
-        raise KeyAccessError(
-            f"{holder}: expected a new key, got the one that the root has already",
-            remedy=f"Have {holder} make one: twinseal keys new {holder} --out NEW.pem. Then: "
-            f"twinseal keys rotate {holder} --public NEW.pub",
-        )
-    changed = {
-        name: replace(role, holders=tuple(Holder(h.name, public if h.name == holder else h.key) for h in role.holders))
-        for name, role in before.roles.items()
-    }
-    pins = _pins_after_revoking(before, changed, old, roles, now)
-    write_whole(place.with_suffix(".pub"), public.keyval["public"].encode())
-    return _propose(home, pins, roles, now, passphrase)
+    with home.locked():
+        _require_no_proposal(home)
+        before = home.anchor()  # only now: somebody may have been asked for a passphrase, and another root published
+        old = _key_of_holder(before, holder)
+        if fingerprint(public) == fingerprint(old):
+            raise KeyAccessError(
+                f"{holder}: expected a new key, got the one that the root has already",
+                remedy=f"Have {holder} make one: twinseal keys new {holder} --out NEW.pem. Then: "
+                f"twinseal keys rotate {holder} --public NEW.pub",
+            )
+        changed = {
+            name: replace(
+                role, holders=tuple(Holder(h.name, public if h.name == holder else h.key) for h in role.holders)
+            )
+            for name, role in before.roles.items()
+        }
+        pins = _pins_after_revoking(before, changed, old, roles, now)
+        write_whole(place.with_suffix(".pub"), public.keyval["public"].encode())
+        return _propose(home, pins, roles, now, passphrase, new_log)
 
 
 def revoke(
-    home: Home, roles: Roles, holder: str, now: datetime, *, passphrase: Passphrase = from_environment
+    home: Home,
+    roles: Roles,
+    holder: str,
+    now: datetime,
+    *,
+    passphrase: Passphrase = from_environment,
+    new_log: bool = False,
 ) -> Outcome:
     """A root without this holder, in every role that they had; their key never counts again.
 
@@ -188,10 +217,17 @@ def revoke(
         KeyAccessError: Nobody of that name has a role.
         ThresholdError: A role could not be met any more.
         RootError: A proposal waits already.
+        AuditError: As `custody.publish`.
     """
-    _require_no_proposal(home)
-    before = home.anchor()
-    old = _key_of_holder(before, holder)
+    with home.locked():
+        _require_no_proposal(home)
+        before = home.anchor()
+        old = _key_of_holder(before, holder)
+        pins = _pins_after_revoking(before, _roles_without(before, holder), old, roles, now)
+        return _propose(home, pins, roles, now, passphrase, new_log)
+
+
+def _roles_without(before: Anchor, holder: str) -> dict[str, RoleKeys]:
     changed: dict[str, RoleKeys] = {}
     for name, role in before.roles.items():
         left = tuple(item for item in role.holders if item.name != holder)
@@ -201,7 +237,7 @@ def revoke(
                 remedy=f"Replace the key instead: twinseal keys rotate {holder}",
             )
         changed[name] = replace(role, holders=left)
-    return _propose(home, _pins_after_revoking(before, changed, old, roles, now), roles, now, passphrase)
+    return changed
 
 
 def require_holder(anchor: Anchor, holder: str) -> None:
@@ -213,7 +249,9 @@ def require_holder(anchor: Anchor, holder: str) -> None:
     _key_of_holder(anchor, holder)
 
 
-def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
+def finish(
+    home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment, new_log: bool = False
+) -> Outcome:
     """Sign the proposal with the custodians' keys on this machine; publish it once enough have signed.
 
     Side effects: the signed proposal, or the new root; keys that it brought in take their places.
@@ -221,8 +259,13 @@ def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = 
     Raises:
         RootError: Nothing is proposed.
         KeyAccessError: A key that is here cannot be opened.
-        RollbackError, ExpiredError, SignatureError: As `custody.publish`.
+        RollbackError, ExpiredError, SignatureError, AuditError: As `custody.publish`.
     """
+    with home.locked():
+        return _finish(home, roles, now, passphrase, new_log)
+
+
+def _finish(home: Home, roles: Roles, now: datetime, passphrase: Passphrase, new_log: bool) -> Outcome:
     before = home.anchor() if home.anchor_dir.exists() else None
     if before is not None:
         _put_new_keys_in_place(home, before)  # of a publication that was killed just before its end
@@ -243,14 +286,16 @@ def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = 
     signed = dict.fromkeys(name for name, signer in keys_here if signer.public_key.keyid in custodians)
     if waits:
         return Outcome(None, waits, tuple(signed))
-    anchor = custody.publish(home, proposal, registrar=registrar, roles=roles, now=now)
+    anchor = custody.publish(home, proposal, registrar=registrar, roles=roles, now=now, new_log=new_log)
     _put_new_keys_in_place(home, anchor)
     return Outcome(anchor, signed=tuple(signed))
 
 
-def _propose(home: Home, pins: Pins, roles: Roles, now: datetime, passphrase: Passphrase) -> Outcome:
+def _propose(
+    home: Home, pins: Pins, roles: Roles, now: datetime, passphrase: Passphrase, new_log: bool = False
+) -> Outcome:
     custody.propose(home, pins, roles, now).write(home.proposal_dir)
-    return finish(home, roles, now, passphrase=passphrase)
+    return _finish(home, roles, now, passphrase, new_log)
 
 
 def _pins_after_revoking(before: Anchor, changed: dict[str, RoleKeys], old: Key, roles: Roles, now: datetime) -> Pins:

@@ -33,7 +33,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 
 from twinseal.errors import AuditError, KeyAccessError, RollbackError, RootError, ThresholdError
 from twinseal.files import read_regular, write_whole
-from twinseal.trust.audit import Entry, log_of
+from twinseal.trust.audit import Entry, log_of, set_aside
 from twinseal.trust.audit.entry import MAX_TEXT
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, fingerprints
 from twinseal.trust.release.model_role import check_expiry
@@ -48,6 +48,10 @@ from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, TUF_ROLES, Roles
 log = structlog.get_logger(__name__)
 
 TARGETS = "targets.json"
+_RECOVER = (
+    "Put the log back from its backup, then: twinseal trust sign. If there is none, find out how it was lost; then "
+    "begin another, which says so in its first entry: twinseal trust sign --new-log"
+)
 
 
 @dataclass(frozen=True)
@@ -220,11 +224,19 @@ def missing_signatures(proposal: Proposal, before: Anchor | None) -> tuple[Waiti
     return tuple(item for item in found if len(item.signed) < item.threshold)
 
 
-def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, roles: Roles, now: datetime) -> Anchor:
+def publish(
+    home: Home,
+    proposal: Proposal,
+    *,
+    registrar: KeySigner | None,
+    roles: Roles,
+    now: datetime,
+    new_log: bool = False,
+) -> Anchor:
     """Make a proposal that enough custodians have signed the root of trust.
 
-    Side effects: an entry in the audit log; writes `home.repository`, then `home.anchor_dir`; removes
-    `home.proposal_dir`.
+    Side effects: an entry in the audit log, after the old log was set aside if `new_log` asks for it; writes
+    `home.repository`, then `home.anchor_dir`; removes `home.proposal_dir`.
 
     Args:
         home: Where.
@@ -232,13 +244,14 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
         registrar: Signs snapshot and timestamp.
         roles: For how long those hold.
         now: Aware, UTC.
+        new_log: Set aside the audit log, which was changed or lost, and begin another.
 
     Raises:
         ThresholdError: Too few custodians have signed; names who can still sign.
         RollbackError: It is not the next.
         ExpiredError: It is too old.
         KeyAccessError: The registrar's key is not the one that the new root names.
-        AuditError: It cannot be logged: nothing was published.
+        AuditError: It cannot be logged, or the log is sound and `new_log` would replace it: nothing was published.
         RootError, SignatureError: It, or what is there, is malformed.
     """
     before = home.anchor() if home.anchor_dir.exists() else None
@@ -266,12 +279,7 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
             f"names, got {fingerprints(registrar and [registrar.public_key])}",
             remedy="Sign where the registrar's key is: twinseal trust sign",
         )
-    if before is not None and not log_of(home.path).path.exists():
-        raise AuditError(
-            f"{log_of(home.path).path}: expected the audit log that the first root began, got none",
-            remedy="Restore it from its backup. If it is lost, find out how before anything else is decided.",
-        )
-    log_of(home.path).append(*_audit_entries(before, anchor, _names_of_signers(proposal, anchor), now))  # 3
+    _log(home, before, anchor, _names_of_signers(proposal, anchor), now, new_log)  # 3
     metadata_dir = home.repository / "metadata"
     write_whole(metadata_dir / f"{targets.signed.version}.{TARGETS}", proposal.targets)  # 4
     write_whole(metadata_dir / f"{anchor.version}.{ROOT}", proposal.root)
@@ -284,6 +292,28 @@ def publish(home: Home, proposal: Proposal, *, registrar: KeySigner | None, role
     shutil.rmtree(home.proposal_dir, ignore_errors=True)
     log.info("anchor.published", version=anchor.version, demo=anchor.demo, fingerprint=anchor.fingerprint[:12])
     return anchor
+
+
+def _log(home: Home, before: Anchor | None, after: Anchor, actor: str, now: datetime, new_log: bool) -> None:
+    """Log this root, in another log if that was asked for.
+
+    Raises:
+        AuditError: The log was changed or lost, or cannot be written; or it is sound, and another was asked for.
+    """
+    log_here, entries = log_of(home.path), _audit_entries(before, after, actor, now)
+    if new_log and before is not None:
+        log_here.append(set_aside(home.path, actor, now), *entries)
+        return
+    if before is not None and not log_here.path.is_dir():
+        raise AuditError(
+            f"{log_here.path}: expected the audit log that the first root began, got none", remedy=_RECOVER
+        )
+    try:
+        log_here.append(*entries)
+    except AuditError as error:
+        if not isinstance(error.__cause__, OSError):  # else the disk or the rights are to be mended
+            error.remedy = f"{error.remedy} {_RECOVER}".strip()
+        raise
 
 
 def _audit_entries(before: Anchor | None, after: Anchor, actor: str, now: datetime) -> list[Entry]:

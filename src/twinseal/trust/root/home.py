@@ -5,9 +5,11 @@
     proposal/   the next root, while it waits for custodians' signatures
     keys/       private keys of those who sign on this machine, and public keys of the others (.pub)
     keys/next/  keys that the proposal would add; keys/retired/: keys that count no longer
+    lock        one ceremony or publication at a time
 
-It is $TWINSEAL_HOME, or `.twinseal` in the working directory (in an experiment of DVC: in the project that it is a copy
-of). It is never in Git.
+It is $TWINSEAL_HOME, or the folder of the deployment that the checkout names, among the user's own data
+($XDG_DATA_HOME/twinseal/<deployment>). A demo's has the checkout's digest in its name: two clones do not share one. It
+never lies in a checkout: a branch could replace it (`twinseal.trust.root.checkout`).
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from twinseal.files import read_regular
 from twinseal.trust.keys.key import KeySigner, environment_name, open_signer, short_fingerprint
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import ROOT, Anchor
+from twinseal.trust.root.checkout import DEMO, Checkout, lies_within
+from twinseal.trust.root.home_lock import locked
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
 from twinseal.trust.root.pins import RoleKeys
-
-HOME = ".twinseal"
-EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC copies the project to
+from twinseal.trust.root.private_folders import fault_of, make_private, user_folder
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class Home:
 
     @classmethod
     def find(cls) -> Home:
-        """The home of this machine: $TWINSEAL_HOME, or `.twinseal` here.
+        """The home of this machine, with its anchor: $TWINSEAL_HOME, or that of the deployment of this checkout.
 
         Raises:
-            RootError: There is none, it holds no anchor, or others may write to it.
+            RootError: There is none, it holds no anchor, or others may write to it; or as `default`.
         """
         home = cls.default()
         if not home.anchor_dir.is_dir() and not home.proposal_dir.exists():
@@ -64,34 +66,68 @@ class Home:
 
     @classmethod
     def default(cls) -> Home:
-        """Where the home of this machine is or would be: for `init`, which makes it.
+        """Where the home of this machine is or would be. DVC runs experiments in copies: theirs is the project's.
 
-        DVC runs an experiment in a copy of the project below `.dvc/tmp/exps/`: its home is that of the project.
+        Raises:
+            RootError: This user has not confirmed the deployment that the checkout names; keys lie in the checkout, or
+                Git tracks what only this machine should have written.
         """
-        named, parts = os.environ.get("TWINSEAL_HOME"), Path.cwd().parts
-        for start in range(len(parts) - len(EXPERIMENTS)):
-            if not named and parts[start : start + len(EXPERIMENTS)] == EXPERIMENTS:
-                return cls(Path(*parts[:start], HOME))
-        return cls(Path(named or HOME))
+        checkout = Checkout.here()
+        checkout.refuse_planted()
+        named = os.environ.get("TWINSEAL_HOME")
+        home = cls(Path(named)) if named else cls.of(checkout)
+        if named:
+            home._refuse_in(checkout)
+            return home
+        checkout.refuse_old_home(home.path)
+        untouched = checkout.deployment() == DEMO and checkout.confirmed() is None and not home.path.exists()
+        if not untouched:  # else there is nothing to confirm yet: `init --demo` is what comes next
+            checkout.require_confirmed()
+        return home
+
+    @classmethod
+    def of(cls, checkout: Checkout) -> Home:
+        """The home of the deployment that `checkout` names, confirmed or not.
+
+        Raises:
+            RootError: It names none.
+        """
+        name = checkout.deployment()
+        return cls(user_folder("data") / (f"{DEMO}-{checkout.id}" if name == DEMO else name))
+
+    def _refuse_in(self, checkout: Checkout) -> None:
+        if (checkout.top / ".git").exists() and lies_within(self.path, checkout.top):
+            raise RootError(
+                f"$TWINSEAL_HOME: expected a folder outside of {checkout.top}, got {self.path}",
+                remedy="Git can replace what lies in a checkout. Move it, and name its new place: "
+                f"mv {self.path} {user_folder('data') / checkout.deployment()}",
+            )
 
     def _refuse_shared(self) -> None:
-        mode = self.path.stat().st_mode
-        if mode & 0o022:
+        fault = fault_of(self.path)
+        if fault:
             raise RootError(
-                f"{self.path}: expected a folder that only its owner may write to, got mode {mode & 0o777:04o}",
-                remedy=f"Others may have changed what is in it. If you are sure that nobody did: chmod 700 {self.path}",
+                f"{self.path}: expected a folder that only its owner may write to, got {fault}",
+                remedy="Others may have changed what is in it. If you are sure that nobody did, close that folder to "
+                f"others (chmod 700 {self.path}); else restore the home from its backup.",
             )
 
     def make_private(self) -> None:
         """Make the folder, for its owner alone.
 
         Raises:
-            RootError: It is there, others may write to it, and it is not empty.
+            RootError: Others may write to a folder above it; or it is there, others may write to it, and it is not
+                empty.
         """
-        if self.path.exists() and any(self.path.iterdir()):
-            self._refuse_shared()
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.path.exists() and not any(self.path.iterdir()):
+            self.path.chmod(0o700)
+        self._refuse_shared()
+        make_private(self.path)
         self.path.chmod(0o700)
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """A block that no other ceremony or publication of this home runs beside; `home_lock` says what it raises."""
+        return locked(self.path)
 
     @property
     def keys(self) -> Path:
