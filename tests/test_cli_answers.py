@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,9 @@ def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: C
     gates = [{"name": "extraction", "result": "PASSED", "observed": None}]
     scenes.make_bundle(Path("models/bundle"), home, edits={"assess": scenes.with_predicate(twinseal_gates=gates)})
     release = scenes.describe(Path("models/bundle"))
-    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    role = repository.stage(
+        home, release, expires=Roles.load(Path("policy/roles.yaml")).expiry("reviewer", datetime.now(UTC))
+    )
     Request(release, role).write(Path("models/release"))
     code, printed, _ = cli("review", "show")
     assert (0, True) == (code, ["extraction", "–", "–", "PASSED"] in [line.split() for line in printed.splitlines()])
@@ -145,7 +147,9 @@ def test_a_decision_that_does_not_count_is_made_again(home: Home, cli: Cli, chan
         path.write_text(json.dumps(value))
     else:
         waiting = Request.read(Path("models/release"))
-        role = repository.stage(home, waiting.release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+        role = repository.stage(
+            home, waiting.release, expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
+        )
         Request(waiting.release, role).write(Path("models/release"))
     code, printed, _ = cli("approve", "--as", "alice", "--yes")
     assert (0, True) == (code, "approved by alice: approvals/alice.json" in printed)
