@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from twinseal.trust.ceremonies.ceremony import Outcome
     from twinseal.trust.ceremonies.overview import Expiry
     from twinseal.trust.root.anchor import Anchor
-    from twinseal.trust.root.pins import Pins
 
 trust = typer.Typer(
     help="Which key has which role, until when; and how that changes.",
@@ -118,12 +118,14 @@ def trust_sign(yes: Sure = False) -> None:
     """Sign the proposed root with the custodians' keys on this machine; publish it once enough have signed."""
     from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.ceremonies.custody import Proposal
+    from twinseal.trust.ceremonies.inspection import inspect
     from twinseal.trust.root.roles import Roles
 
-    home, roles = Home.default(), Roles.load(ROLES)
-    _print_proposal(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
+    home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
+    inspected = inspect(home, Proposal.read(home.proposal_dir), roles, now)
+    _print_proposal(inspected.lines(now))
     confirm(yes, "Sign this root, with these roles and keys?")
-    outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt())
+    outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt(), shown=inspected.proposal)
     if outcome.anchor is None and not outcome.signed:
         raise KeyAccessError(
             f"{home.proposal_dir}: expected the key of a custodian on this machine, got none: nothing was signed",
@@ -174,19 +176,11 @@ def revoke(holder: Holder, yes: Sure = False) -> None:
         out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
 
 
-def _print_proposal(pins: Pins, before: Pins | None) -> None:
-    """Each role with its holders, and every key that the root before did not have: that is what a custodian signs."""
-    from twinseal.trust.keys.key import fingerprint
-
-    known = {fingerprint(h.key) for role in before.roles.values() for h in role.holders} if before else set()
-    for name, role in pins.roles.items():
-        out.print(f"  {name}: {role.threshold} of {', '.join(printable(holder.name) for holder in role.holders)}")
-        for holder in role.holders:
-            if fingerprint(holder.key) not in known:
-                out.print(f"    [yellow]new[/]  {printable(holder.name)}  key {fingerprint(holder.key)}")
-    for value in sorted(set(pins.revoked) - set(before.revoked if before else ())):
-        out.print(f"    [yellow]revoked for good[/]  key {value}")
-    out.print(f"  models: {', '.join(pins.models)}")
+def _print_proposal(lines: Iterable[str]) -> None:
+    """Each field of the proposal in words: that is what a custodian signs."""
+    for line in lines:
+        mark = line.startswith("  ") or "(was " in line
+        out.print(f"  [yellow]{printable(line)}[/]" if mark else f"  {printable(line)}")
     out.print("compare each new key with its holder, by voice")
 
 

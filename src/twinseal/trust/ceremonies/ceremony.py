@@ -23,6 +23,7 @@ from twinseal.errors import KeyAccessError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.ceremonies import custody
 from twinseal.trust.ceremonies.custody import Proposal
+from twinseal.trust.ceremonies.inspection import inspect
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pair, open_signer, read_public_key
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import Anchor
@@ -200,13 +201,27 @@ def revoke(
     return _propose(home, _pins_after_revoking(before, changed, old, roles, now), roles, now, passphrase)
 
 
-def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment) -> Outcome:
+def finish(
+    home: Home,
+    roles: Roles,
+    now: datetime,
+    *,
+    passphrase: Passphrase = from_environment,
+    shown: Proposal | None = None,
+) -> Outcome:
     """Sign the proposal with the custodians' keys on this machine; publish it once enough have signed.
 
     Side effects: the signed proposal, or the new root; keys that it brought in take their places.
 
+    Args:
+        home: Where.
+        roles: What the proposal must be (`inspection.inspect`).
+        now: Aware, UTC.
+        passphrase: Asked for each key of a custodian or of the registrar that is here.
+        shown: What the custodian has read; nothing else is signed.
+
     Raises:
-        RootError: Nothing is proposed.
+        RootError: Nothing is proposed; it is not what was shown; or policy does not lead to it.
         KeyAccessError: A key that is here cannot be opened.
         RollbackError, ExpiredError, SignatureError: As `custody.publish`.
     """
@@ -214,7 +229,9 @@ def finish(home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = 
     if before is not None:
         _put_new_keys_in_place(home, before)  # of a publication that was killed just before its end
     proposal = Proposal.read(home.proposal_dir)
-    pins = proposal.pins
+    if shown is not None and proposal != shown:
+        raise RootError(f"{home.proposal_dir}: expected the proposal that was shown, got another one since")
+    pins = inspect(home, proposal, roles, now).pins
     named = {h.name for p in (pins, before) if p for r in ("root", "targets", "registrar") for h in p.roles[r].holders}
     keys_here = list(_open_local_signers(home, sorted(named), passphrase))
     here = [signer for _, signer in keys_here]
