@@ -15,7 +15,7 @@ from twinseal.assurance import case, verdict
 from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
-from twinseal.console import out, run_stage
+from twinseal.console import out, printable, run_stage
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
 from twinseal.policy import read_gates
@@ -51,7 +51,7 @@ def report(judged: Verdict) -> None:
     counted = f"{len(judged.gates)} gates, {len(judged.evidence)} records"
     out.print(f"[bold {colour}]{judged.result}[/]  {counted}: reports/report.html")
     for failure in judged.failures:
-        out.print(f"  ✗ {failure}", markup=False)
+        out.print(f"  ✗ {printable(failure)}")
 
 
 if __name__ == "__main__":

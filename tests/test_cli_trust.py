@@ -131,7 +131,7 @@ def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, 
     assert "custodians have signed" not in said
     assert "reviewer: 2 of alice, bruno, chiara" in said
     alice = read_public_key(place / "people/alice.pub")
-    assert f"new  alice  key {fingerprint(alice)}" in said
+    assert f"new holder alice: key {fingerprint(alice)}" in said
     (place / ".twinseal/keys/custodian-3.pem").unlink()
     shutil.copy(place / "people/registrar.pem", place / ".twinseal/keys")  # and now at the registrar's
     code, said = cli("trust", "sign", "--yes")

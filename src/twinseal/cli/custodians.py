@@ -179,8 +179,9 @@ def revoke(holder: Holder, yes: Sure = False) -> None:
 def _print_proposal(lines: Iterable[str]) -> None:
     """Each field of the proposal in words: that is what a custodian signs."""
     for line in lines:
+        text = line[: len(line) - len(line.lstrip())] + printable(line)
         mark = line.startswith("  ") or "(was " in line
-        out.print(f"  [yellow]{printable(line)}[/]" if mark else f"  {printable(line)}")
+        out.print(f"  [yellow]{text}[/]" if mark else f"  {text}")
     out.print("compare each new key with its holder, by voice")
 
 

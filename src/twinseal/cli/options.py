@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from twinseal.console import err
+from twinseal.console import err, one_line
 from twinseal.errors import ConfigError, KeyAccessError, RootError
 from twinseal.trust.root.home import Home
 
@@ -56,7 +56,7 @@ def confirm(yes: bool, question: str) -> None:
     Raises:
         ConfigError: The answer was no; or there was none.
     """
-    if not yes and not _answer_to(lambda: typer.confirm(question, err=True)):
+    if not yes and not _answer_to(lambda: typer.confirm(one_line(question), err=True)):
         raise ConfigError("nothing was signed", remedy="Answer y, or give --yes once you have read the report.")
 
 

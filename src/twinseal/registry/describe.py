@@ -12,6 +12,10 @@ from typing import Any
 from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
 
 MARKS = {"PASSED": "✓", "FAILED": "✗"}
+MAX_CELL = 200
+# What Markdown or HTML would act on, as character references: shown, and nothing else.
+_ESCAPES = str.maketrans({letter: f"&#{ord(letter)};" for letter in "\\*_~|[]!#"} | {"`": "'"})
+_ESCAPES |= str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 
 
@@ -79,6 +83,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    for mark, shown in {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "'", "[": "&#91;"}.items():
-        text = text.replace(mark, shown)
-    return " ".join(text.split())[:200]
+    line = " ".join(text.split())[:MAX_CELL]  # cut first: never in the middle of an escape
+    seen = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    return seen.translate(_ESCAPES).replace("://", ":&#47;&#47;")

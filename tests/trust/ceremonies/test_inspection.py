@@ -56,14 +56,14 @@ def test_what_a_rotation_and_a_revocation_change_is_marked(released: Scene, tmp_
     ceremony.rotate(released.home, released.roles, "alice", LATER)
     read(released.home)
     fresh = fingerprint(read_public_key(released.home.keys / "next/alice.pub"))
-    assert f"  new key  alice  key {fresh}, was {old[:16]}…" in shown[0]
-    assert f"  revoked for good  key {old}" in shown[0]
+    assert f"  new key of alice: {fresh}, was {old[:16]}…" in shown[0]
+    assert f"  revoked for good: key {old}" in shown[0]
     for path in released.home.proposal_dir.iterdir():
         path.unlink()
     released.home.proposal_dir.rmdir()
     ceremony.revoke(released.home, released.roles, "chiara", LATER)
     read(released.home)
-    assert "  removed  chiara" in shown[1]
+    assert "  removed chiara" in shown[1]
     assert "reviewer: 2 of alice, bruno" in shown[1]
 
 

@@ -62,13 +62,14 @@ class Inspected:
         """All of it in words: what is new is marked, and what was before stands beside it."""
         was = "the first" if self.before is None else f"was {self.before.version}"
         known = "the last one is not known on this machine" if self.last_delegation is None else "the next"
+        known = was if self.before is None else known
         yield f"root: version {self.version} ({was}), valid {_until(self.expires, now)}"
         yield f"delegation: version {self.delegation} ({known}), valid {_until(self.delegation_expires, now)}"
         old = None if self.before is None else self.before.pins
         for name in NAMES:
             yield from _role_lines(self.pins.roles[name], None if old is None else old.roles.get(name), now)
         for value in self.pins.revoked:
-            yield f"  revoked {'before' if old is not None and value in old.revoked else 'for good'}  key {value}"
+            yield f"  revoked {'before' if old is not None and value in old.revoked else 'for good'}: key {value}"
         yield f"models: {_listed(self.pins.models, None if old is None else old.models)}"
         yield f"evidence of a release: {_listed(_evidence(self.pins), None if old is None else _evidence(old))}"
         yield "throw-away keys: a demo" if self.pins.demo else "real keys: no demo"
@@ -204,12 +205,12 @@ def _role_lines(role: RoleKeys, before: RoleKeys | None, now: datetime) -> Itera
     for holder in role.holders:
         value = fingerprint(holder.key)
         if holder.name not in old:
-            yield f"  new  {holder.name}  key {value}"
+            yield f"  new holder {holder.name}: key {value}"
         elif old[holder.name] != value:
-            yield f"  new key  {holder.name}  key {value}, was {old[holder.name][:16]}…"
+            yield f"  new key of {holder.name}: {value}, was {old[holder.name][:16]}…"
     for name in old:
         if name not in {holder.name for holder in role.holders}:
-            yield f"  removed  {name}"
+            yield f"  removed {name}"
 
 
 def _evidence(pins: Pins) -> tuple[str, ...]:
