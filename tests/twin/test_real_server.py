@@ -30,7 +30,12 @@ def registered(store: Any, deployment: Deployment, version: int, model: str, wri
     bundle = deployment.bundle(version, model, write=write)
     model_id = submit(store, bundle, model=model, description_markdown="d", run=RunRecord({}, {}))
     release = Release.describe(
-        bundle, model=model, version=version, policy_sha256=POLICY.sha256, mlflow_model_id=model_id, parent_version=None
+        bundle,
+        model=model,
+        version=version,
+        policy_sha256=POLICY.sha256,
+        mlflow_model_id=model_id,
+        parent_version=version - 1 or None,
     )
     role = repository.stage(deployment.home, release, expires=NOW + timedelta(days=20))
     repository.publish(

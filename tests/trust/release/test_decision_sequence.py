@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_an_approval_that_was_taken_back_does_not_count_when_its_file_is_put_bac
     office.put_back("alice", approved)
     office.approve("bruno", office.registrars_log)
     assert ({"alice": "superseded", "bruno": "approved"}, ("bruno",)) == (office.standings, office.read().count.signed)
-    assert "decision 1 of alice; the audit log has decision 2" == office.read().items[0].reason
+    assert "decision 1 of alice about release 1; the audit log has decision 2" == office.read().items[0].reason
     assert "pending" == office.register()
     assert repository.current_release(office.scene.home, "pump-rul") is None
     assert "registered" not in [entry.event for _, entry in office.registrars_log.read()]
@@ -145,6 +146,22 @@ def test_the_release_is_staged_anew_and_the_old_request_is_put_back_with_its_app
     office.request = first
     office.put_back("alice", approved)
     assert {"alice": "superseded"} == office.standings
+
+
+@pytest.mark.attack("P")
+def test_the_first_of_two_candidates_for_one_version_is_put_back(office: Office) -> None:
+    """Two candidates for one version: one is approved, then the other rejected; the first is put back: not counted."""
+    first, approved = office.request, office.approve("alice", office.registrars_log)
+    other = replace(first.release, mlflow_model_id="m-" + "1" * 32)
+    until = office.scene.roles.expiry("reviewer", NOW)
+    office.request = Request(other, repository.stage(office.scene.home, other, expires=until))
+    assert {"alice": "stale"} == office.standings
+    office.reject("alice", office.registrars_log)
+    office.request = first
+    office.put_back("alice", approved)
+    assert {"alice": "superseded"} == office.standings
+    office.approve("alice", office.registrars_log)
+    assert {"alice": "approved"} == office.standings
 
 
 @pytest.mark.parametrize("previous", ["a" * 64, None])

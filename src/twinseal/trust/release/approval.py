@@ -91,7 +91,7 @@ class Reviews:
         items: One for each file, by holder.
         signatures: Those that count, for `repository.publish`.
         count: How far the approval has come.
-        unlogged: Decisions about the release that the audit log does not have yet.
+        unlogged: Decisions about this version of the model that the audit log does not have yet.
     """
 
     items: tuple[Review, ...]
@@ -225,7 +225,10 @@ def read_all(directory: Path, request: Request, anchor: Anchor, audit: Log) -> R
 
 
 def logged_decisions(audit: Log, release: Release) -> dict[str, LoggedDecision]:
-    """The newest decision of each reviewer about `release` in the audit log; none where there is no log yet.
+    """The newest decision of each reviewer about this version of the model in the audit log; none without a log.
+
+    It may have been about other bytes under the same version: a candidate that was submitted anew takes the place of
+    the one before.
 
     Raises:
         AuditError: The log is not what was signed.
@@ -233,7 +236,8 @@ def logged_decisions(audit: Log, release: Release) -> dict[str, LoggedDecision]:
     found: dict[str, LoggedDecision] = {}
     for _, entry in audit.read() if audit.path.exists() else ():
         holder = entry.details.get("holder", "") if entry.event == "received" else entry.actor
-        if entry.event not in ("approved", "rejected", "received") or entry.sha256 != release.sha256:
+        about = entry.model, entry.version
+        if entry.event not in ("approved", "rejected", "received") or about != (release.model, release.version):
             continue
         number = entry.details.get("sequence", "")
         sequence = int(number) if number.isascii() and number.isdigit() else 0
@@ -297,7 +301,7 @@ def _record_decision(
             return RecordedDecision(path, is_new=False)
         with contextlib.suppress(TwinsealError):  # a decision of another machine, which this log does not have
             found = read_review(path, anchor)
-            if found.release_sha256 == release.sha256 and found.said.sequence > before.sequence:
+            if _is_about(found, release) and found.said.sequence > before.sequence:
                 before = LoggedDecision(found.said.sequence, found.digest)
     role, time = sha256(request.role_bytes), said_at(entry.time)
     number, previous = before.sequence + 1, before.digest
@@ -312,11 +316,11 @@ def _record_decision(
 def _judge_file(
     path: Path, request: Request, model: str, anchor: Anchor, logged: dict[str, LoggedDecision]
 ) -> tuple[Review, SignedReview | None]:
-    """What a file counts for, and its decision, if it is an authentic one about this release."""
+    """What a file counts for, and its decision, if it is an authentic one about this version of the model."""
     signed: SignedReview | None = None
     try:
         found = read_review(path, anchor)
-        about_this = found.release_sha256 == request.release.sha256
+        about_this = _is_about(found, request.release)
         before = logged.get(path.stem, LoggedDecision()) if about_this else LoggedDecision()
         _check_sequence(found, before)
         standing, reason = _judge_standing(found, request, model, before)
@@ -329,6 +333,11 @@ def _judge_file(
         log.warning("review.invalid", file=path.name, reason=str(error))
         return Review(path.stem, "invalid", "", "", str(error)), None
     return Review(path.stem, standing, found.said.comment, found.said.time, reason), signed
+
+
+def _is_about(found: SignedReview, release: Release) -> bool:
+    """Whether a decision is about this version of the model, if about other bytes: then it is stale, and yet newer."""
+    return (found.said.model, found.said.version) == (release.model, release.version)
 
 
 def _check_sequence(found: SignedReview, newest: LoggedDecision) -> None:
@@ -345,7 +354,8 @@ def _check_sequence(found: SignedReview, newest: LoggedDecision) -> None:
 def _judge_standing(found: SignedReview, request: Request, model: str, newest: LoggedDecision) -> tuple[Standing, str]:
     said = found.said
     if said.sequence < newest.sequence:
-        return "superseded", f"decision {said.sequence} of {said.holder}; the audit log has decision {newest.sequence}"
+        number = f"decision {said.sequence} of {said.holder} about release {said.version}"
+        return "superseded", f"{number}; the audit log has decision {newest.sequence}"
     if said.role_sha256 != sha256(request.role_bytes):
         about = f"version {said.version} of {said.model}"
         return "stale", f"about another release ({about}), or staged anew since; not about this one of {model}"

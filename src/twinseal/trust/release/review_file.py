@@ -5,8 +5,8 @@ beside a name are really that person's. An approval also has the reviewer's sign
 is what twins count.
 
 A role signature is valid for ever, but a decision is not: a reviewer may take it back. So the decisions of one reviewer
-about one release form a sequence. Each statement has its number, from 1, and the digest of the statement before it.
-Only the newest counts (`approval.py`).
+about one version of a model form a sequence. Each statement has its number, from 1, and the digest of the statement
+before it. Only the newest counts (`approval.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Said:
         model: Name of the model.
         version: Of the release.
         role_sha256: Digest of the role that was decided on.
-        sequence: The number of this decision among the reviewer's about this release, from 1.
+        sequence: The number of this decision among the reviewer's about this version of the model, from 1.
         previous: Digest of the statement before it; "" for the first.
 
     Raises:
