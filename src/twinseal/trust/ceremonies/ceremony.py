@@ -230,7 +230,10 @@ def finish(
         _put_new_keys_in_place(home, before)  # of a publication that was killed just before its end
     proposal = Proposal.read(home.proposal_dir)
     if shown is not None and proposal != shown:
-        raise RootError(f"{home.proposal_dir}: expected the proposal that was shown, got another one since")
+        raise RootError(
+            f"{home.proposal_dir}: expected the proposal that was shown, got another one since",
+            remedy="Nothing was signed. Read it again: twinseal trust sign",
+        )
     pins = inspect(home, proposal, roles, now).pins
     named = {h.name for p in (pins, before) if p for r in ("root", "targets", "registrar") for h in p.roles[r].holders}
     keys_here = list(_open_local_signers(home, sorted(named), passphrase))

@@ -30,7 +30,8 @@ from twinseal.trust.root.pins import REQUIRED, Holder, Pins, RoleKeys
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, Roles
 
 REMEDY = (
-    "Do not sign it. Ask who made it; if policy/roles.yaml was changed since, delete the proposal and make it again."
+    "Do not sign it. Ask who made it, and compare it with what counts now: twinseal trust show. If it is only older "
+    "than policy/roles.yaml, delete the proposal and make it again: twinseal trust renew"
 )
 
 
@@ -130,7 +131,7 @@ def _check_expiry(what: str, expires: datetime | None, roles: Roles, role: str, 
     if expires <= now:
         raise ExpiredError(
             f"proposal, {what}: expected an end after {now:%Y-%m-%d %H:%M} UTC, got {got}",
-            remedy="It waited too long: delete the proposal, and make it again.",
+            remedy="It waited too long: delete the proposal, and make it again: twinseal trust renew",
         )
 
 

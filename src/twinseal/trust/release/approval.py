@@ -190,7 +190,10 @@ def reject(
         SignatureError, KeyAccessError, DigestMismatchError, AuditError: As `approve`.
     """
     if not comment.strip():
-        raise EvidenceError("rejection: expected a reason, got none", remedy="Say why: twinseal reject --comment '…'")
+        raise EvidenceError(
+            "rejection: expected a reason, got none",
+            remedy=f"Say why: twinseal reject --as {reviewer.holder} --comment 'WHY'",
+        )
     attempt = _audit_entry("reject", request.release, reviewer.holder, now, comment)
     with audit.log_refusal(attempt):
         _check_reviewer(request, reviewer, anchor)
@@ -291,7 +294,10 @@ def _record_decision(
     audit: Log,
 ) -> RecordedDecision:
     if len(comment) > MAX_COMMENT:
-        raise EvidenceError(f"comment: expected at most {MAX_COMMENT} characters, got {len(comment)}")
+        raise EvidenceError(
+            f"comment: expected at most {MAX_COMMENT} characters, got {len(comment)}",
+            remedy=f"Say it in fewer words: twinseal {decision} --as {reviewer.holder} --comment 'WHY'",
+        )
     path, holder, release = directory / f"{reviewer.holder}.json", reviewer.holder, request.release
     model, logged = model_of(request.role_bytes), logged_decisions(audit, release)
     before = logged.get(holder, LoggedDecision())
