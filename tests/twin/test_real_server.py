@@ -174,7 +174,7 @@ def test_everything_in_mlflow_points_to_something_else(
     registered(store, deployment, 1, model)
     assert pulled(deployment, server, model, tmp_path).model.release.version == 1
     second = registered(store, deployment, 2, model)
-    evil = registered(store, deployment, 7, other)
+    evil = registered(store, deployment, 1, other)
     store.client.set_registered_model_alias(model, "champion", "1")
     store.client.set_registered_model_tag(model, "twinseal.model_id", evil.mlflow_model_id)
     store.client.set_model_version_tag(model, "2", "twinseal.release", "7")
