@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import _stage
-from twinseal.console import out, run_stage
+from twinseal.console import out, printable, run_stage
 from twinseal.errors import DataError
 from twinseal.files import write_json
 from twinseal.sources.data_params import DataParams, open_source
@@ -41,7 +41,8 @@ def main() -> None:
         # A path is this machine's business: the digests of what was read are among the materials.
         parameters={"data": params.model_dump(mode="json") | {"path": Path(params.path).name}},
     )
-    out.print(f"ingested: {len(fleet):,} cycles of {len(fleet.units)} units of '{params.asset}' ({params.source})")
+    asset = printable(params.asset)
+    out.print(f"ingested: {len(fleet):,} cycles of {len(fleet.units)} units of '{asset}' ({params.source})")
 
 
 def manifest(fleet: Fleet, source: Source, params: DataParams) -> dict[str, Any]:

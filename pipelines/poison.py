@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines import _stage
-from twinseal.console import out, run_stage
+from twinseal.console import out, printable, run_stage
 from twinseal.evidence import test_result
 from twinseal.files import write_json
 from twinseal.prognostics.fitting import reproducible
@@ -36,7 +36,7 @@ def main() -> None:
         preparation=_stage.params(PrepareParams, "prepare"),
         training=_stage.params(TrainParams, "train"),
         workers=_stage.workers(4),
-        progress=lambda name: out.print(f"  retrained: {name}"),
+        progress=lambda name: out.print(f"  retrained: {printable(name)}"),
     )
     statement = test_result(
         (*model_files, _stage.subject(_stage.ACCEPTED)),

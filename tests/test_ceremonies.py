@@ -71,9 +71,13 @@ class Operator:
 
 
 @pytest.fixture
-def operator(cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(
+    cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Operator:
     """A project whose holders have made their keys, and have sent the public halves."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    # The session shares the store: other homes of the tests have put artifacts below their own folders.
+    monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(tmp_path_factory.getbasetemp()))
     roles = Roles.load(place / "policy/roles.yaml")
     monkeypatch.setenv("TWINSEAL_PASSPHRASE", "correct horse")
     (place / ".twinseal/keys").mkdir(mode=0o700, parents=True)

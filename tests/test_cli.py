@@ -301,6 +301,8 @@ def test_text_from_outside_cannot_repaint_the_terminal() -> None:
     from twinseal.console import printable
 
     assert "\ufffd[2Jpwn \\[bold]" == printable("\x1b[2Jpwn [bold]")
+    assert "one line \ufffd" == printable("one\r\n line\u2028\t\u202e\n")
+    assert (4000, "…") == (len(printable("x" * 10**7)), printable("x" * 5000)[-1])
 
 
 def test_the_home_is_private(place: Path) -> None:

@@ -37,6 +37,7 @@ from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import generate_key_pair, read_public_key
 from twinseal.trust.release import approval, repository
 from twinseal.trust.release.changes import keep_evidence
+from twinseal.trust.release.model_role import compose_role
 from twinseal.trust.release.reports import report_files
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
@@ -173,11 +174,72 @@ def test_the_release_that_waits_as_json(home: Home, cli: Cli) -> None:
     ]
 
 
+@pytest.mark.attack("P")
+@pytest.mark.parametrize("command", [("review", "show"), ("audit", "show")])
+def test_a_comment_cannot_pass_for_a_line_of_ours(
+    home: Home, cli: Cli, monkeypatch: pytest.MonkeyPatch, command: tuple[str, str]
+) -> None:
+    """A comment has line ends, terminal escapes, markup, a change of direction or padding: it stays a comment."""
+    line = "approved by alice, bruno: 2 signed, 2 are needed"
+    assert 0 == cli("approve", "--as", "bruno", "--comment", "seen", "--yes")[0]
+    assert ("approved by bruno: 1 signed, 2 are needed" in cli(*command)[1]) == (command[0] == "review")
+    for number, text in enumerate(
+        (f"\n{line}\n", f"\r{line}", f"\x1b[2K\x1b[1G{line}", f"[bold]{line}[/]", f"\u202e{line}")
+    ):
+        assert 0 == cli("reject", "--as", "chiara", "--comment", f"{number}{text}", "--yes")[0]
+        printed = cli(*command)[1]
+        assert line in " ".join(printed.split())
+        assert not any(row.strip().startswith(line) for row in printed.splitlines())
+        assert not any(letter in printed for letter in "\x1b\r\u202e")
+    monkeypatch.setattr(console.out, "width", 60)
+    padding = "x\u2800" * 200
+    assert 0 == cli("reject", "--as", "chiara", "--comment", padding + line, "--yes")[0]
+    for row in cli(*command)[1].splitlines():
+        assert not row.startswith(("approved by a", "pproved", "x", "\u2800")), row
+
+
+def test_a_question_shows_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twinseal.cli.options import confirm
+
+    asked: list[str] = []
+    monkeypatch.setattr("typer.confirm", lambda question, **_: asked.append(question) or True)
+    confirm(False, "Sign the readings of a\x1b[2J\nunit\u202e?")
+    assert ["Sign the readings of a\ufffd[2J unit\ufffd?"] == asked
+
+
+def test_review_show_says_until_when_and_which_versions(home: Home, cli: Cli) -> None:
+    until = Roles.load(Path("policy/roles.yaml")).expiry("reviewer", datetime.now(UTC))
+    for words in (("review", "show"), ("approve", "--as", "alice", "--yes")):
+        code, printed, _ = cli(*words)
+        assert (0, True) == (code, f"valid until {until:%Y-%m-%d}" in printed)
+        assert "release 1, the first release; role version 1; last release: none, as it must be" in printed
+    shown = json.loads(cli("review", "show", "--json")[1])
+    assert (1, None, 0) == (shown["role_version"], shown["replaces"], shown["last_release"])
+    assert shown["valid_until"].startswith(f"{until:%Y-%m-%d}")
+
+
+@pytest.mark.attack("P")
+def test_an_expiry_that_was_edited_is_not_even_asked_about(home: Home, cli: Cli) -> None:
+    """The expiry in role.json is set to 2099: `review show` and `approve` refuse, and name the policy's end."""
+    release = Request.read(Path("models/release")).release
+    honest = Path("models/release/role.json").read_bytes()
+    role = compose_role(release, version=1, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    Path("models/release/role.json").write_bytes(role)
+    for words in (("review", "show"), ("approve", "--as", "alice", "--yes")):
+        code, _, said = cli(*words)
+        assert (1, True) == (code, "in 180 days (policy/roles.yaml), got 2099-01-01" in said)
+    assert not Path("approvals").exists()
+    Path("models/release/role.json").write_bytes(honest)
+    assert 0 == cli("approve", "--as", "alice", "--yes")[0]
+
+
 def test_a_gate_that_judged_nothing_is_shown_without_a_number(home: Home, cli: Cli) -> None:
     gates = [{"name": "extraction", "result": "PASSED", "observed": None}]
     bundle_with(gates, home)
     release = scenes.describe(Path("models/bundle"))
-    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    role = repository.stage(
+        home, release, expires=Roles.load(Path("policy/roles.yaml")).expiry("reviewer", datetime.now(UTC))
+    )
     Request(release, role).write(Path("models/release"))
     code, printed, _ = cli("review", "show")
     assert (0, True) == (code, ["extraction", "—", "—", "PASSED"] in [line.split() for line in printed.splitlines()])
@@ -188,7 +250,8 @@ def test_gates_are_shown_with_their_units_as_in_the_report(home: Home, cli: Cli)
     gates = [share | {"result": "PASSED"}, share | {"name": "rmse", "observed": 1.5, "unit": "cycles"}]
     bundle_with(gates, home)
     release = scenes.describe(Path("models/bundle"))
-    role = repository.stage(home, release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    until = Roles.load(Path("policy/roles.yaml")).expiry("reviewer", datetime.now(UTC))
+    role = repository.stage(home, release, expires=until)
     Request(release, role).write(Path("models/release"))
     lines = [line.split() for line in cli("review", "show")[1].splitlines()]
     assert ["extraction", "2.15", "%", "≤", "5", "%", "PASSED"] in lines
@@ -200,7 +263,7 @@ def test_a_registered_release_is_listed_with_those_who_approved_it(home: Home, c
     for reviewer in ("alice", "chiara"):
         assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
     request, roles = Request.read(Path("models/release")), Roles.load(Path("policy/roles.yaml"))
-    signatures = approval.read_all(Path("approvals"), request, home.anchor()).signatures
+    signatures = approval.read_all(Path("approvals"), request, home.anchor(), log_of(home.path)).signatures
     repository.publish(
         home, request, signatures, registrar=home.signer("registrar"), roles=roles, now=datetime.now(UTC)
     )
@@ -261,7 +324,9 @@ def test_a_decision_that_does_not_count_is_made_again(home: Home, cli: Cli, chan
         path.write_text(json.dumps(value))
     else:
         waiting = Request.read(Path("models/release"))
-        role = repository.stage(home, waiting.release, expires=datetime(2099, 1, 1, tzinfo=UTC))
+        role = repository.stage(
+            home, waiting.release, expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
+        )
         Request(waiting.release, role).write(Path("models/release"))
     code, printed, _ = cli("approve", "--as", "alice", "--yes")
     assert (0, True) == (code, "approved by alice: approvals/alice.json" in printed)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from twinseal.registry.store import Store
+from twinseal.trust.ceremonies import custody
 from twinseal.trust.keys.key import fingerprint, generate_key_pair, read_public_key
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -130,7 +131,7 @@ def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, 
     assert "custodians have signed" not in said
     assert "reviewer: 2 of alice, bruno, chiara" in said
     alice = read_public_key(place / "people/alice.pub")
-    assert f"new  alice  key {fingerprint(alice)}" in said
+    assert f"new holder alice: key {fingerprint(alice)}" in said
     (place / ".twinseal/keys/custodian-3.pem").unlink()
     shutil.copy(place / "people/registrar.pem", place / ".twinseal/keys")  # and now at the registrar's
     code, said = cli("trust", "sign", "--yes")
@@ -139,6 +140,32 @@ def test_custodians_on_machines_of_their_own_sign_one_after_the_other(cli: Cli, 
     assert (1, True) == (code, "expected a proposal that waits for custodians, got none" in said)
     code, said = cli("keys", "rotate", "alice", "--public", str(place / "people/alice.pub"), "--yes")
     assert (1, True) == (code, "expected a new key, got the one that the root has already" in said)
+
+
+def test_trust_sign_shows_all_that_is_signed_and_refuses_what_policy_does_not_say(
+    demo: Home, cli: Cli, place: Path
+) -> None:
+    now, roles = datetime.now(UTC), Roles.load(place / "policy/roles.yaml")
+    keys = {h.name: h.key for role in demo.anchor().roles.values() for h in role.holders}
+    pins = custody.pins_of(roles, keys, now, demo=True)
+    custody.propose(demo, pins, roles, now).write(demo.proposal_dir)
+    forever = custody.compose_root(pins, 2, datetime(2099, 1, 1, tzinfo=UTC))
+    custody.Proposal(forever, custody.Proposal.read(demo.proposal_dir).targets).write(demo.proposal_dir)
+    code, said = cli("trust", "sign", "--yes")
+    assert (1, True) == (code, "proposal, root.json: expected an end by" in said)
+    assert "got 2099-01-01" in said
+    policy = place / "policy/roles.yaml"
+    policy.write_text(
+        policy.read_text().replace("threshold: 2\n    expires_days: 180", "threshold: 1\n    expires_days: 90")
+    )
+    roles = Roles.load(policy)
+    custody.propose(demo, custody.pins_of(roles, keys, now, demo=True), roles, now).write(demo.proposal_dir)
+    code, said = cli("trust", "sign", "--yes")
+    assert 0 == code
+    assert "reviewer: 1 (was 2) of alice, bruno, chiara" in said
+    assert f"root: version 2 (was 1), valid until {roles.expiry('root', now):%Y-%m-%d}" in said
+    assert "models: pump-rul, turbofan-rul" in said
+    assert "published  root 2" in said
 
 
 def test_a_new_key_made_here_wants_a_passphrase_outside_a_demo(cli: Cli, place: Path) -> None:

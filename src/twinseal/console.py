@@ -27,6 +27,7 @@ from twinseal.escaping import visible
 
 DONE, REFUSED, MISUSE, UNANSWERED, INTERRUPTED = 0, 1, 2, 3, 130
 MAX_FINDINGS = 20
+MAX_SHOWN = 4000  # characters of one text from outside; no comment of a reviewer is longer
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -35,9 +36,29 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _MESSAGE = re.compile(r"(?:(?P<where>.*?): )?expected (?P<expected>.*), got (?P<got>.*)", re.DOTALL)
 
 
+def one_line(text: object) -> str:
+    """Text from outside as one line of what can be seen: a line of its own could pass for one of ours.
+
+    Line ends and runs of spaces become one space; every other character that is not printable (controls, escapes of a
+    terminal, changes of direction) becomes a replacement character; what is longer than MAX_SHOWN is cut, and ends in …
+    """
+    words = " ".join(str(text)[: 4 * MAX_SHOWN].split())
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
+
+
 def printable(text: object) -> str:
-    """Text from outside, safe for a terminal: no markup, and no control character that could repaint the screen."""
-    return escape(visible(text))
+    """`one_line`, with rich's markup escaped: every text from outside is printed through this function."""
+    return escape(one_line(text))
+
+
+def print_entry(label: str, text: object) -> None:
+    """Print a label (ours, with markup) and a text from outside, which continues in its own column if it is long."""
+    table = Table.grid(padding=(0, 1), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(label, printable(text))
+    out.print(table)
 
 
 def new_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:

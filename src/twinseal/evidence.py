@@ -7,7 +7,7 @@ Six predicate types are used:
     SLSA provenance v1               ingest, prepare, train   how the subjects were made, and from what
     in-toto test-result v0.1         validate, evade, poison  what was tested on the subjects, and how it went
     SLSA verification summary v1     assess                   the verdict on all of the above
-    twinseal review v1               reviewers                a rejection or a comment; kept and shown, never counted
+    twinseal review v2               reviewers                a decision and its comment, after the one before it
     twinseal first cycles v1         commissioners            a baseline record: a unit's readings when new
     twinseal policy v1               policy owners            the policy by which candidates are judged, whole
 
@@ -29,7 +29,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
-REVIEW = "https://twinseal.dev/review/v1"
+REVIEW = "https://twinseal.dev/review/v2"  # v1 had no sequence
 BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps the name that it began with
 POLICY_APPROVAL = "https://twinseal.dev/policy/v1"
 PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD, POLICY_APPROVAL)

@@ -318,6 +318,7 @@ def test_a_planted_cache_is_no_root_of_trust(field: Field) -> None:
 
     assert 2 == field.accepts()
     other = Deployment(field.path / "other")
+    other.publish(1)
     other.publish(2)
     shutil.rmtree(field.twin / "tuf")
     from tests.attacks.field import LATER

@@ -240,13 +240,15 @@ def _of_approvals(deployment: Deployment, folder: Path) -> list[Parser]:
     place, alice = folder / "approvals", NamedSigner("alice", home.signer("alice"))
     log = Log(folder / "log")
     options: dict[str, Any] = {"anchor": anchor, "audit": log, "now": NOW}
-    made = approval.approve(place, waiting, bundle, alice, comment="good", **options).path.read_bytes()
+    policy: dict[str, Any] = {"roles": deployment.roles, "last": repository.last_published(home, MODEL)}
+    made = approval.approve(place, waiting, bundle, alice, comment="good", **options, **policy).path.read_bytes()
     no = approval.reject(place, waiting, alice, comment="bad", **options).path.read_bytes()
     honest = (_signed_parts(made), _signed_parts(no))
 
     def read(data: bytes) -> approval.Reviews:
         (place / "alice.json").write_bytes(data)
-        return approval.read_all(place, waiting, anchor)  # never refuses: one bad file must not stop the others
+        # Never refuses: one bad file must not stop the others. An empty log: both files are the newest decision.
+        return approval.read_all(place, waiting, anchor, Log(folder / "no-log"))
 
     def review(data: bytes) -> None:
         reviews = read(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bundle, with_predicate
+from twinseal.digests import sha256
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
 from twinseal.registry.submit import RunRecord
@@ -47,7 +50,9 @@ class Desk:
 
     def approve(self, holder: str, **changes: Any) -> RecordedDecision:
         reviewer = NamedSigner(holder, self.scene.signer("alice" if "alice" in holder else holder))
-        options = {"anchor": self.scene.anchor, "audit": self.log, "now": NOW, "comment": "seen"} | changes
+        last = repository.last_published(self.scene.home, self.release.model)
+        options = {"roles": self.scene.roles, "last": last, "anchor": self.scene.anchor, "audit": self.log}
+        options |= {"now": NOW, "comment": "seen"} | changes
         return approve(self.path / "approvals", self.request, self.bundle, reviewer, **options)
 
     def reject(self, holder: str) -> RecordedDecision:
@@ -76,7 +81,9 @@ def test_the_way_of_a_release_is_in_the_log(desk: Desk) -> None:
     digest = desk.release.sha256
     assert [("approved", "alice", 1, digest), ("rejected", "chiara", 1, digest)] == desk.events
     assert ["alice.json", "chiara.json"] == desk.decision_files
-    assert {"comment": "seen"} == desk.log.read(1, 2)[0][1].details
+    written = json.loads((desk.path / "approvals/alice.json").read_bytes())
+    statement = sha256(base64.b64decode(written["review"]["payload"]))
+    assert {"comment": "seen", "sequence": "1", "review": statement} == desk.log.read(1, 2)[0][1].details
     assert 3 == verify(desk.log.path).size
 
 

@@ -148,7 +148,7 @@ class Deployment:
             version=version,
             policy_sha256=POLICY.sha256,
             mlflow_model_id=model_id or f"m-{sha256(bundle.name.encode())[:32]}",
-            parent_version=None,
+            parent_version=version - 1 or None,
         )
         role = repository.stage(self.home, release, expires=now + timedelta(days=20))
         signatures = [sign_role(role, self.home.signer(name)) for name in ("alice", "chiara")]

@@ -268,6 +268,7 @@ def metadata_that_is_no_metadata(deployment: Deployment) -> None:
 
 def another_deployments_metadata(deployment: Deployment) -> None:
     other = Deployment(deployment.mirror.parent / "thief")
+    other.publish(1)
     other.publish(2)
     shutil.rmtree(deployment.mirror)
     shutil.copytree(other.mirror, deployment.mirror)

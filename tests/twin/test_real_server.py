@@ -30,7 +30,12 @@ def registered(store: Any, deployment: Deployment, version: int, model: str, wri
     bundle = deployment.bundle(version, model, write=write)
     model_id = submit(store, bundle, model=model, description_markdown="d", run=RunRecord({}, {}))
     release = Release.describe(
-        bundle, model=model, version=version, policy_sha256=POLICY.sha256, mlflow_model_id=model_id, parent_version=None
+        bundle,
+        model=model,
+        version=version,
+        policy_sha256=POLICY.sha256,
+        mlflow_model_id=model_id,
+        parent_version=version - 1 or None,
     )
     role = repository.stage(deployment.home, release, expires=NOW + timedelta(days=20))
     repository.publish(
@@ -169,7 +174,7 @@ def test_everything_in_mlflow_points_to_something_else(
     registered(store, deployment, 1, model)
     assert pulled(deployment, server, model, tmp_path).model.release.version == 1
     second = registered(store, deployment, 2, model)
-    evil = registered(store, deployment, 7, other)
+    evil = registered(store, deployment, 1, other)
     store.client.set_registered_model_alias(model, "champion", "1")
     store.client.set_registered_model_tag(model, "twinseal.model_id", evil.mlflow_model_id)
     store.client.set_model_version_tag(model, "2", "twinseal.release", "7")

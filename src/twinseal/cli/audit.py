@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinseal.cli.options import examples
-from twinseal.console import out, printable
+from twinseal.console import out, print_entry, printable
 from twinseal.errors import ConfigError, suggest
 from twinseal.reading import read_regular
 from twinseal.trust.root.home import Home
@@ -58,7 +58,7 @@ def show(
         cells[1] = f"[{COLOURS.get(entry.event, 'green')}]{cells[1]}[/]"
         out.print("  ".join((first, *cells)).rstrip())
         for name, text in entry.details.items():
-            out.print(f"{'':{widths[0]}}  {printable(name)}: {printable(_one_line(text))}")
+            print_entry(f"{'':{widths[0]}}  {printable(name)}:", text)
     out.print(f"{head.size} entries, {len(entries)} shown. To detect tampering later, keep on another machine:")
     out.print(f"a copy of {printable(log.path / 'checkpoint')}, and this key: [cyan]{printable(head.vkey)}[/]")
 
@@ -117,13 +117,8 @@ def prove(
 
 def _cells(index: int, entry: Entry) -> tuple[str, ...]:
     version = str(entry.version or "")
-    names = (printable(_one_line(name)) for name in (entry.actor, entry.model))
+    names = (printable(name) for name in (entry.actor, entry.model))
     return (str(index), f"{entry.time:%Y-%m-%d %H:%M:%S}", entry.event, *names, version, entry.sha256[:12])
-
-
-def _one_line(text: str) -> str:
-    """On one line, whatever the words hold: a second line could pass for another entry."""
-    return " ".join(text.split())
 
 
 def _open_log(state: Path | None) -> Log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from twinseal.trust.ceremonies.ceremony import Outcome
     from twinseal.trust.ceremonies.overview import Expiry
     from twinseal.trust.root.anchor import Anchor
-    from twinseal.trust.root.pins import Pins
 
 trust = typer.Typer(
     help="Which key has which role, until when; and how that changes.",
@@ -139,14 +139,23 @@ def trust_sign(yes: Sure = False, new_log: NewLog = False) -> None:
     """Sign the proposed root with the custodians' keys on this machine; publish it once enough have signed."""
     from twinseal.trust.ceremonies import ceremony
     from twinseal.trust.ceremonies.custody import Proposal
+    from twinseal.trust.ceremonies.inspection import inspect
     from twinseal.trust.root.roles import Roles
 
-    home, roles = Home.default(), Roles.load(ROLES)
+    home, roles, now = Home.default(), Roles.load(ROLES), datetime.now(UTC)
     if not home.proposal_dir.exists():
         Home.find()  # says how a home begins, where there is none
-    _print_proposal(Proposal.read(home.proposal_dir).pins, home.anchor().pins if home.anchor_dir.exists() else None)
+    inspected = inspect(home, Proposal.read(home.proposal_dir), roles, now)
+    _print_proposal(inspected.lines(now))
     confirm(yes, "Sign this root, with these roles and keys?")
-    outcome = ceremony.finish(home, roles, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
+    outcome = ceremony.finish(
+        home,
+        roles,
+        datetime.now(UTC),
+        passphrase=passphrase_prompt(),
+        new_log=new_log,
+        shown=inspected.proposal,
+    )
     if outcome.anchor is None and not outcome.signed:
         raise KeyAccessError(
             f"{home.proposal_dir}: expected the key of a custodian on this machine, got none: nothing was signed",
@@ -239,19 +248,12 @@ def _require_private_site_cache() -> None:
         err.print(f"[yellow]{printable(said)}[/]")
 
 
-def _print_proposal(pins: Pins, before: Pins | None) -> None:
-    """Each role with its holders, and every key that the root before did not have: that is what a custodian signs."""
-    from twinseal.trust.keys.key import fingerprint
-
-    known = {fingerprint(h.key) for role in before.roles.values() for h in role.holders} if before else set()
-    for name, role in pins.roles.items():
-        out.print(f"  {name}: {role.threshold} of {', '.join(printable(holder.name) for holder in role.holders)}")
-        for holder in role.holders:
-            if fingerprint(holder.key) not in known:
-                out.print(f"    [yellow]new[/]  {printable(holder.name)}  key {fingerprint(holder.key)}")
-    for value in sorted(set(pins.revoked) - set(before.revoked if before else ())):
-        out.print(f"    [yellow]revoked for good[/]  key {value}")
-    out.print(f"  models: {', '.join(pins.models)}")
+def _print_proposal(lines: Iterable[str]) -> None:
+    """Each field of the proposal in words: that is what a custodian signs."""
+    for line in lines:
+        text = line[: len(line) - len(line.lstrip())] + printable(line)
+        mark = line.startswith("  ") or "(was " in line
+        out.print(f"  [yellow]{text}[/]" if mark else f"  {text}")
     out.print("compare each new key with its holder, by voice")
 
 

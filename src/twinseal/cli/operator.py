@@ -131,7 +131,7 @@ def verify(
         print_json({"result": "verified", **names, "steps": steps, "not_checked": unchecked, "demo": pinned.demo})
         return
     counts = f"{len(bundle.files)} files, {len(bundle.statements)} records, PASSED"
-    out.print(f"[green]verified[/]  {bundle.model}: {counts}")
+    out.print(f"[green]verified[/]  {printable(bundle.model)}: {counts}")
     numbers = ", ".join(map(str, NOT_IN_A_BUNDLE))
     out.print(f"not checked: steps {numbers} (approval, freshness, transport, contents); twinseal pull checks them")
     warn_of_demo(pinned)
@@ -308,7 +308,9 @@ def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: Verifie
         limit = contract.all_channels[channel]
         values_of = (f"{value:.6g}" for value in (values.mean(), values.min(), values.max()))
         offset = f"{sigma[channel]:+.2f}" if channel in sigma else ""
-        table.add_row(channel, *values_of, f"{limit.minimum:g} to {limit.maximum:g}", printable(limit.unit), offset)
+        table.add_row(
+            printable(channel), *values_of, f"{limit.minimum:g} to {limit.maximum:g}", printable(limit.unit), offset
+        )
     out.print(table)
     values = (dict(zip(contract.inputs, row, strict=True)) for row in rows)
     telemetry = [{"unit": unit, "cycle": cycle, **row} for cycle, row in enumerate(values, start=1)]
@@ -335,7 +337,7 @@ def _print_commissioned(signed: Iterable[CommissioningResult], holders: str) -> 
 def _print_predictions(predictions: list[Prediction], model: str, version: int) -> None:
     """The answers as a table. `ok` is about the telemetry that came in, so its column says so."""
     columns = ("unit", "cycle", "RUL, cycles", "90 % interval", "telemetry", "advice")
-    table = new_table(*columns, numbers=columns[1:4], title=f"{model} release {version}")
+    table = new_table(*columns, numbers=columns[1:4], title=f"{printable(model)} release {version}")
     colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
     for item in predictions:
         telemetry = f"[{colours[item.readings]}]{item.readings}[/]"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from twinseal.console import err, printable
+from twinseal.console import err, one_line, printable
 from twinseal.errors import ConfigError, KeyAccessError, RootError, TrustError
 from twinseal.trust.root.home import Home
 
@@ -56,7 +56,7 @@ def confirm(yes: bool, question: str, *, not_done: str = "nothing was signed", r
     Raises:
         ConfigError: The answer was no; or there was none.
     """
-    if not yes and not _answer_to(lambda: typer.confirm(question, err=True), not_done, remedy):
+    if not yes and not _answer_to(lambda: typer.confirm(one_line(question), err=True), not_done, remedy):
         raise ConfigError(not_done, remedy=remedy or "Answer y, or give --yes once you have read the report.")
 
 

@@ -13,6 +13,7 @@ from twinseal.cli.options import (
     APPROVALS,
     BUNDLE,
     RELEASE,
+    ROLES,
     As,
     AsJson,
     KeyUri,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from twinseal.trust.release.approval import Reviews
     from twinseal.trust.release.changes import Changes
     from twinseal.trust.release.request import Request
+    from twinseal.trust.release.terms import Terms
     from twinseal.trust.root.anchor import Anchor
 
 EVIDENCE = Path("reports/evidence")
@@ -102,13 +104,13 @@ def review_show(as_json: AsJson = False) -> None:
         bundle = verify_release(BUNDLE, request.release, anchor)
         require_reports(bundle.statements["assess"], Path())
         gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], _read_reviews(request)
-        registered = _is_registered(home, request)
+        terms = None if _is_registered(home, request) else _check_terms(home, anchor, request)
         changes = changes_since_release(home, request.release.model, bundle.statements)
     if as_json:
-        as_dict = _request_as_json(request, reviews, gates, anchor, registered=registered)
+        as_dict = _request_as_json(request, reviews, gates, anchor, terms)
         print_json(as_dict | {"changes": list(changes.lines), "source": source_of(bundle.statements["assess"])})
         return
-    _print_request(request, reviews, gates, anchor, registered=registered)
+    _print_request(request, reviews, gates, anchor, terms)
     _print_changes(changes, source_of(bundle.statements["assess"]))
     warn_of_demo(anchor)
 
@@ -122,8 +124,9 @@ def approve(
     """Verify the release that waits as a twin would, and sign it."""
     from twinseal.trust.audit import log_of
     from twinseal.trust.keys.key import NamedSigner
-    from twinseal.trust.release import approval
+    from twinseal.trust.release import approval, repository
     from twinseal.trust.release.request import Request
+    from twinseal.trust.root.roles import Roles
 
     home = Home.find()
     anchor = home.anchor()
@@ -136,11 +139,21 @@ def approve(
         _print_registered(request)
         return
     _require_what_was_read(home, request)
+    _print_terms(_check_terms(home, anchor, request))
     confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
     reviewer = NamedSigner(holder, open_holder_key(key, holder))
     now, audit = datetime.now(UTC), log_of(home.path)
     decision = approval.approve(
-        APPROVALS, request, BUNDLE, reviewer, anchor=anchor, audit=audit, now=now, comment=comment
+        APPROVALS,
+        request,
+        BUNDLE,
+        reviewer,
+        anchor=anchor,
+        roles=Roles.load(ROLES),
+        last=repository.last_published(home, release.model),
+        audit=audit,
+        now=now,
+        comment=comment,
     )
     if decision.is_new:
         out.print(f"[green]approved[/] by {holder}: {decision.path}")
@@ -177,6 +190,10 @@ def reject(
         out.print(f"[yellow]rejected[/] by {holder}: {decision.path}")
     else:
         out.print(f"[yellow]already rejected[/] by {holder}, with the same comment; nothing changed")
+    if decision.is_new and not home.repository.is_dir():
+        out.print(
+            f"send {printable(decision.path)} to the registrar now: until then an earlier approval of yours counts"
+        )
     out.print("it is shown beside the release; it is not counted, and does not stop the other reviewers")
 
 
@@ -255,20 +272,39 @@ def _is_registered(home: Home, request: Request) -> bool:
     return published is not None and published.version >= request.release.version
 
 
+def _check_terms(home: Home, anchor: Anchor, request: Request) -> Terms:
+    """What is signed beside the files, once it is what policy and the repository lead to."""
+    from twinseal.trust.release import repository
+    from twinseal.trust.release.terms import check_terms
+    from twinseal.trust.root.roles import Roles
+
+    last = repository.last_published(home, request.release.model)
+    return check_terms(request, anchor=anchor, roles=Roles.load(ROLES), last=last, now=datetime.now(UTC))
+
+
+def _print_terms(terms: Terms) -> None:
+    for line in terms.lines(datetime.now(UTC)):
+        out.print(f"  {printable(line)}")
+
+
 def _print_registered(request: Request) -> None:
     release = request.release
     out.print(f"{release.model} release {release.version} is registered: there is nothing to decide")
 
 
 def _request_as_json(
-    request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, *, registered: bool
+    request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, terms: Terms | None
 ) -> dict[str, object]:
     release, count = request.release, reviews.count
-    state = "registered" if registered else "waits" if count.missing else "approved"
+    state = "registered" if terms is None else "waits" if count.missing else "approved"
     fields = ("holder", "standing", "time", "comment", "reason")
     return {
         **_release_item(release.model, release.version, state, count.signed, count.may_sign),
         "threshold": count.threshold,
+        "replaces": release.parent_version,
+        "role_version": terms and terms.role,
+        "valid_until": terms and f"{terms.expires:%Y-%m-%dT%H:%M:%SZ}",
+        "last_release": terms and terms.last and terms.last.release,
         "candidate": release.mlflow_model_id,
         "release_sha256": release.sha256,
         "policy_sha256": release.policy_sha256,
@@ -282,25 +318,34 @@ def _request_as_json(
     }
 
 
-def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, *, registered: bool) -> None:
+def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, terms: Terms | None) -> None:
     release, count = request.release, reviews.count
     out.print(f"[bold]{release.model}[/] release {release.version}  candidate {release.mlflow_model_id}")
     out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
+    if terms is not None:
+        _print_terms(terms)
     _print_gates(gates)
     for item in anchor.evidence:
         out.print(f"  evidence [cyan]{item.name}[/], signed by the {item.role}: {_evidence_path(item.name)}")
-    for entry in reviews.items:
-        words = printable(entry.comment or entry.reason)
-        out.print(f"  {entry.standing:8} {printable(entry.holder)} {printable(entry.time)}  {words}")
+    _print_reviews(reviews)
     names = ", ".join(count.signed) or "nobody"
     out.print(f"approved by {names}: {len(count.signed)} signed, {count.threshold} are needed")
     out.print("the report to read: [cyan]reports/report.html[/]")
-    if registered:
+    if terms is None:
         _print_registered(request)
     elif count.may_sign:
         out.print(
             "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]"
         )
+
+
+def _print_reviews(reviews: Reviews) -> None:
+    """One review in each row. Long words continue in their own column: no line of them can pass for another line."""
+    table = new_table("review", "by", "time", "in their words", "why it does not count")
+    for item in reviews.items:
+        table.add_row(item.standing, *map(printable, (item.holder, item.time, item.comment, item.reason)))
+    if reviews.items:
+        out.print(table)
 
 
 def _print_gates(gates: Gates) -> None:
@@ -329,9 +374,11 @@ def _evidence_path(name: str) -> str:
 
 
 def _read_reviews(request: Request) -> Reviews:
+    from twinseal.trust.audit import log_of
     from twinseal.trust.release import approval
 
-    return approval.read_all(APPROVALS, request, Home.find().anchor())
+    home = Home.find()
+    return approval.read_all(APPROVALS, request, home.anchor(), log_of(home.path))
 
 
 def _print_standing(request: Request) -> None:

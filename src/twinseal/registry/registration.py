@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from twinseal.digests import sha256_file
+from twinseal.errors import AuditError
 from twinseal.evidence import Statement
 from twinseal.registry.describe import describe
 from twinseal.registry.register import mirror_metadata
@@ -140,21 +141,29 @@ def register(
 ) -> Registration:
     """Register the release that waits in `directory` if enough reviewers have signed it. Again: nothing changes.
 
-    Side effects, once the threshold is met: an entry in the audit log; the repository of record, then MLflow's copy of
-    it, its model version, its alias `champion` and the candidate's description.
+    Side effects: an entry in the audit log for each decision that was made on another machine; and once the threshold
+    is met, an entry in the audit log; the repository of record, then MLflow's copy of it, its model version, its alias
+    `champion` and the candidate's description.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: The bundle is not what was signed, or an approval has expired.
         RegistryError: MLflow could not be reached, or refused.
         AuditError: It cannot be logged: nothing was published.
     """
-    pending = Request.read(directory)
-    reviews = approval.read_all(approvals, pending, home.anchor())
+    pending, audit, registrar_name = Request.read(directory), log_of(home.path), roles["registrar"].holders[0]
+    if not audit.path.exists():
+        raise AuditError(
+            f"{audit.path}: expected the audit log that the first root began, got none",
+            remedy="Restore it from its backup: without it, a decision that was taken back could count again.",
+        )
+    reviews = approval.read_all(approvals, pending, home.anchor(), audit)
+    if reviews.unlogged:
+        audit.append(*(approval.received_entry(new, pending.release, registrar_name, now) for new in reviews.unlogged))
     if reviews.count.missing:
         return Registration(pending.release, reviews.count, "pending")
     signers = ", ".join(reviews.count.signed)
-    attempt = Entry.for_release(pending.release, "registered", roles["registrar"].holders[0], now, approved_by=signers)
-    with home.locked(), log_of(home.path).log_refusal(attempt):
+    attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
+    with home.locked(), audit.log_refusal(attempt):
         registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
         return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
 

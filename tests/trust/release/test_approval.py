@@ -30,6 +30,7 @@ from twinseal.trust.release import repository
 from twinseal.trust.release.approval import Reviews, approve, read_all, reject
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.release.terms import LastPublished
 from twinseal.trust.signing.dsse import sign_envelope
 
 
@@ -66,7 +67,8 @@ def yes(scene: Scene, release: Release, role: bytes, approvals: Path, honest_bun
     def act(key: str, /, **more: Any) -> Path:
         reviewer = NamedSigner(more.pop("holder", key), scene.signer(key))
         request = Request(more.pop("release", release), role)
-        options = {"anchor": scene.anchor, "audit": log, "now": NOW, "comment": "seen"}
+        options = {"anchor": scene.anchor, "roles": scene.roles, "audit": log, "now": NOW, "comment": "seen"}
+        options["last"] = LastPublished()
         return approve(approvals, request, more.pop("bundle", honest_bundle), reviewer, **options | more).path
 
     return act
@@ -87,15 +89,15 @@ def standings(reviews: Reviews) -> dict[str, str]:
 
 
 def test_approvals_add_up_to_a_publication(
-    stage: Scene, waiting: Request, release: Release, approvals: Path, yes: Act, no: Act
+    stage: Scene, waiting: Request, release: Release, approvals: Path, yes: Act, no: Act, log: Log
 ) -> None:
-    none = read_all(approvals, waiting, stage.anchor)
+    none = read_all(approvals, waiting, stage.anchor, log)
     assert (len(none.items), none.count.missing) == (0, 2)
     yes("alice")
-    assert 1 == read_all(approvals, waiting, stage.anchor).count.missing
+    assert 1 == read_all(approvals, waiting, stage.anchor, log).count.missing
     no("chiara", comment="the pump was never in the fleet")
     yes("bruno")
-    reviews = read_all(approvals, waiting, stage.anchor)
+    reviews = read_all(approvals, waiting, stage.anchor, log)
     assert {"alice": "approved", "bruno": "approved", "chiara": "rejected"} == standings(reviews)
     assert ["seen", "seen", "the pump was never in the fleet"] == [item.comment for item in reviews.items]
     assert {"2026-03-01T12:00:00Z"} == {item.time for item in reviews.items}
@@ -111,11 +113,11 @@ def test_approvals_add_up_to_a_publication(
 
 
 def test_a_rejection_is_never_counted_and_takes_an_approval_back(
-    scene: Scene, waiting: Request, approvals: Path, yes: Act, no: Act
+    scene: Scene, waiting: Request, approvals: Path, yes: Act, no: Act, log: Log
 ) -> None:
     yes("alice")
     no("alice")
-    reviews = read_all(approvals, waiting, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor, log)
     assert ({"alice": "rejected"}, (), ()) == (standings(reviews), reviews.signatures, reviews.count.signed)
     with pytest.raises(ThresholdError, match="expected 2 reviewers, got 0"):
         reviews.count.require_complete()
@@ -167,12 +169,12 @@ def test_a_rejection_needs_a_reason(approvals: Path, no: Act) -> None:
 
 
 def test_an_approval_of_an_earlier_release_is_stale_and_no_error(
-    scene: Scene, release: Release, approvals: Path, yes: Act
+    scene: Scene, release: Release, approvals: Path, yes: Act, log: Log
 ) -> None:
     yes("alice")
     following = replace(release, version=2, parent_version=1)
     role = repository.stage(scene.home, following, expires=NOW + timedelta(days=9))
-    reviews = read_all(approvals, Request(following, role), scene.anchor)
+    reviews = read_all(approvals, Request(following, role), scene.anchor, log)
     assert ({"alice": "stale"}, 2) == (standings(reviews), reviews.count.missing)
     assert "about another release (version 1 of pump-rul)" in reviews.items[0].reason
 
@@ -238,14 +240,14 @@ def _fifo(approvals: Path) -> None:
     ],
 )
 def test_a_forged_approval_is_shown_as_invalid_and_not_counted(
-    scene: Scene, waiting: Request, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str
+    scene: Scene, waiting: Request, approvals: Path, yes: Act, attack: Callable[[Path], None], reason: str, log: Log
 ) -> None:
     """The folder of approvals contains a forged approval: shown as invalid and not counted."""
     yes("alice")
-    assert ("alice",) == read_all(approvals, waiting, scene.anchor).count.signed
+    assert ("alice",) == read_all(approvals, waiting, scene.anchor, log).count.signed
     attack(approvals)
     yes("chiara")
-    reviews = read_all(approvals, waiting, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor, log)
     forged = reviews.items[0]
     assert ("invalid", "", "") == (forged.standing, forged.comment, forged.time)
     assert reason in forged.reason
@@ -253,7 +255,7 @@ def test_a_forged_approval_is_shown_as_invalid_and_not_counted(
 
 
 def test_a_reviewer_who_signs_anothers_name_is_invalid(
-    scene: Scene, waiting: Request, approvals: Path, yes: Act
+    scene: Scene, waiting: Request, approvals: Path, yes: Act, log: Log
 ) -> None:
     """Alice's own key, Alice's own file, and all of it signed: but it says that Bruno decided."""
     value = json.loads(yes("alice").read_bytes())
@@ -261,32 +263,32 @@ def test_a_reviewer_who_signs_anothers_name_is_invalid(
     said["predicate"]["holder"] = value["holder"] = "bruno"
     value["review"] = json.loads(sign_envelope(canonical_json(said), scene.signer("alice")))
     (approvals / "alice.json").write_text(json.dumps(value))
-    reviews = read_all(approvals, waiting, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor, log)
     assert (standings(reviews), reviews.count.signed) == ({"alice": "invalid"}, ())
 
 
 @pytest.mark.attack("P")
 def test_one_reviewers_signature_in_two_files_counts_once(
-    scene: Scene, waiting: Request, approvals: Path, yes: Act
+    scene: Scene, waiting: Request, approvals: Path, yes: Act, log: Log
 ) -> None:
     """One reviewer's approval is copied into a second file: it counts once."""
     data = yes("alice").read_bytes()
     (approvals / "alice2.json").write_bytes(data)
-    reviews = read_all(approvals, waiting, scene.anchor)
+    reviews = read_all(approvals, waiting, scene.anchor, log)
     assert ({"alice": "approved", "alice2": "invalid"}, 1) == (standings(reviews), reviews.count.missing)
 
 
-def test_no_folder_is_no_approval(scene: Scene, waiting: Request, tmp_path: Path) -> None:
-    assert () == read_all(tmp_path / "none", waiting, scene.anchor).items
+def test_no_folder_is_no_approval(scene: Scene, waiting: Request, tmp_path: Path, log: Log) -> None:
+    assert () == read_all(tmp_path / "none", waiting, scene.anchor, log).items
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200))
 def test_hostile_bytes_in_approvals_are_reported_and_nothing_else(
-    scene: Scene, waiting: Request, tmp_path: Path, data: bytes
+    scene: Scene, waiting: Request, tmp_path: Path, data: bytes, log: Log
 ) -> None:
     (tmp_path / "alice.json").write_bytes(data)
-    assert {"alice": "invalid"} == standings(read_all(tmp_path, waiting, scene.anchor))
+    assert {"alice": "invalid"} == standings(read_all(tmp_path, waiting, scene.anchor, log))
 
 
 @given(data=st.binary(max_size=200))
@@ -294,4 +296,4 @@ def test_hostile_bytes_in_place_of_a_role_are_refused(
     scene: Scene, release: Release, tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
     with pytest.raises(TrustError):
-        read_all(tmp_path_factory.getbasetemp(), Request(release, data), scene.anchor)
+        read_all(tmp_path_factory.getbasetemp(), Request(release, data), scene.anchor, Log(Path("no-log")))

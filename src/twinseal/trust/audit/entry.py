@@ -24,6 +24,7 @@ Event = Literal[
     "submitted",
     "approved",
     "rejected",
+    "received",
     "registered",
     "renewed",
     "admitted",

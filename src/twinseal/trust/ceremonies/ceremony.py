@@ -26,6 +26,7 @@ from twinseal.errors import KeyAccessError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.ceremonies import custody
 from twinseal.trust.ceremonies.custody import Proposal
+from twinseal.trust.ceremonies.inspection import inspect
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pair, open_signer, read_public_key
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import Anchor
@@ -250,27 +251,48 @@ def require_holder(anchor: Anchor, holder: str) -> None:
 
 
 def finish(
-    home: Home, roles: Roles, now: datetime, *, passphrase: Passphrase = from_environment, new_log: bool = False
+    home: Home,
+    roles: Roles,
+    now: datetime,
+    *,
+    passphrase: Passphrase = from_environment,
+    shown: Proposal | None = None,
+    new_log: bool = False,
 ) -> Outcome:
     """Sign the proposal with the custodians' keys on this machine; publish it once enough have signed.
 
     Side effects: the signed proposal, or the new root; keys that it brought in take their places.
 
+    Args:
+        home: Where.
+        roles: What the proposal must be (`inspection.inspect`).
+        now: Aware, UTC.
+        passphrase: Asked for each key of a custodian or of the registrar that is here.
+        shown: What the custodian has read; nothing else is signed.
+        new_log: Set an audit log aside that was changed or lost, and begin another.
+
     Raises:
-        RootError: Nothing is proposed.
+        RootError: Nothing is proposed; it is not what was shown; or policy does not lead to it.
         KeyAccessError: A key that is here cannot be opened.
         RollbackError, ExpiredError, SignatureError, AuditError: As `custody.publish`.
     """
     with home.locked():
-        return _finish(home, roles, now, passphrase, new_log)
+        return _finish(home, roles, now, passphrase, shown, new_log)
 
 
-def _finish(home: Home, roles: Roles, now: datetime, passphrase: Passphrase, new_log: bool) -> Outcome:
+def _finish(
+    home: Home, roles: Roles, now: datetime, passphrase: Passphrase, shown: Proposal | None, new_log: bool
+) -> Outcome:
     before = home.anchor() if home.anchor_dir.exists() else None
     if before is not None:
         _put_new_keys_in_place(home, before)  # of a publication that was killed just before its end
     proposal = Proposal.read(home.proposal_dir)
-    pins = proposal.pins
+    if shown is not None and proposal != shown:
+        raise RootError(
+            f"{home.proposal_dir}: expected the proposal that was shown, got another one since",
+            remedy="Nothing was signed. Read it again: twinseal trust sign",
+        )
+    pins = inspect(home, proposal, roles, now).pins
     named = {h.name for p in (pins, before) if p for r in ("root", "targets", "registrar") for h in p.roles[r].holders}
     keys_here = list(_open_local_signers(home, sorted(named), passphrase))
     here = [signer for _, signer in keys_here]
@@ -295,7 +317,7 @@ def _propose(
     home: Home, pins: Pins, roles: Roles, now: datetime, passphrase: Passphrase, new_log: bool = False
 ) -> Outcome:
     custody.propose(home, pins, roles, now).write(home.proposal_dir)
-    return _finish(home, roles, now, passphrase, new_log)
+    return _finish(home, roles, now, passphrase, None, new_log)
 
 
 def _pins_after_revoking(before: Anchor, changed: dict[str, RoleKeys], old: Key, roles: Roles, now: datetime) -> Pins:

@@ -177,16 +177,25 @@ def propose(home: Home, pins: Pins, roles: Roles, now: datetime) -> Proposal:
         RootError: The anchor or the repository is damaged.
     """
     first = not home.anchor_dir.exists()
-    root = Root(
-        version=1 if first else home.anchor().version + 1, expires=roles.expiry("root", now), consistent_snapshot=True
-    )
+    root = compose_root(pins, 1 if first else home.anchor().version + 1, roles.expiry("root", now))
+    version = 1 if first else snapshot(home).meta[TARGETS].version + 1
+    return Proposal(root, compose_targets(pins, version, roles.expiry("targets", now)))
+
+
+def compose_root(pins: Pins, version: int, expires: datetime) -> bytes:
+    """The unsigned root that has these pins, and nothing else."""
+    root = Root(version=version, expires=expires, consistent_snapshot=True)
     for tuf_role, ours in TUF_ROLES.items():
         for holder in pins.roles[ours].holders:
             root.add_key(holder.key, tuf_role)
         root.roles[tuf_role].threshold = pins.roles[ours].threshold
     root.unrecognized_fields[FIELD] = pins.to_dict()
-    version = 1 if first else snapshot(home).meta[TARGETS].version + 1
-    return Proposal(Metadata(root).to_bytes(), Metadata(_targets(pins, version, roles, now)).to_bytes())
+    return Metadata(root).to_bytes()
+
+
+def compose_targets(pins: Pins, version: int, expires: datetime) -> bytes:
+    """The unsigned delegation of each model to the reviewers of these pins, and nothing else."""
+    return Metadata(Targets(version=version, expires=expires, delegations=_delegations(pins))).to_bytes()
 
 
 def sign(proposal: Proposal, here: Iterable[KeySigner], before: Anchor | None) -> Proposal:
@@ -351,10 +360,6 @@ def _names_of_signers(proposal: Proposal, anchor: Anchor) -> str:
     role = anchor.roles["root"]
     keys = keys_that_signed(role.keys.values(), metadata.signatures, signed_bytes(metadata, ROOT))
     return ", ".join(role.holder_of(key.keyid) for key in keys)
-
-
-def _targets(pins: Pins, version: int, roles: Roles, now: datetime) -> Targets:
-    return Targets(version=version, expires=roles.expiry("targets", now), delegations=_delegations(pins))
 
 
 def _delegations(pins: Pins) -> Delegations:

@@ -7,7 +7,9 @@ In reading order, as a model goes:
     release.py       one version of one model: every file by path, length and SHA-256
     model_role.py    the model's TUF role, which reviewers sign; how their signatures are counted
     request.py       what reviewers are asked to sign, while it waits in models/release/
-    approval.py      a reviewer's decision: one file in approvals/
+    terms.py         the versions and the expiry that reviewers sign, checked against policy
+    review_file.py   a reviewer's decision: one file in approvals/
+    approval.py      approving and rejecting; which decisions count
     repository.py    the TUF repository to which the registrar adds approved releases
     client.py        the TUF client of a twin: from the anchor to the current release
 

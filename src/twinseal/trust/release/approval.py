@@ -1,67 +1,53 @@
-"""Approvals: one file for each reviewer, `approvals/<holder>.json`, over the release being decided.
+"""Approvals: what reviewers decide about one release, and which of their decisions count.
 
-An approval has the reviewer's signature over the model's TUF role: that is what counts. Approval and rejection both
-have a signed statement (predicate REVIEW) of the decision and the comment, so the words beside a name are really that
-person's. A rejection is kept and shown, never counted, and does not stop the other reviewers.
+Each reviewer has one file, `approvals/<holder>.json` (`review_file.py`). An approval has the reviewer's signature over
+the model's TUF role: that is what counts. A rejection is kept and shown, never counted, and does not stop the other
+reviewers.
 
-Anybody can write to the folder. A file about another release is stale; a forged or malformed one is invalid. Both are
-reported with the reason; neither counts, and neither stops the others.
+Anybody can write to the folder. A file about another release is stale; a forged or malformed one is invalid; one that
+is older than a decision that the audit log has is superseded: an approval that was taken back does not count again
+when its file is put back. Each is reported with the reason; none counts, and none stops the others.
 
-A decision is in the audit log before its file is written; so is the refusal of an attempt.
+A decision is in the audit log before its file is written; so is the refusal of an attempt. A registrar on another
+machine logs each decision when `register` first sees it, before it counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
-from twinseal.digests import canonical_json, parse_json, sha256
+from twinseal.digests import sha256
 from twinseal.errors import EvidenceError, KeyAccessError, SignatureError, TwinsealError, suggest
-from twinseal.evidence import REVIEW, Statement, Subject
-from twinseal.files import read_regular, write_json
+from twinseal.files import write_json
 from twinseal.trust.audit import Entry, Log
 from twinseal.trust.keys.key import NamedSigner, short_fingerprint
 from twinseal.trust.release.candidate import verify_release
-from twinseal.trust.release.model_role import (
-    ApprovalCount,
-    check_expiry,
-    check_release,
-    count_approvals,
-    model_of,
-    parse_role,
-    sign_role,
-)
-from twinseal.trust.release.release import Release, target_path
+from twinseal.trust.release.model_role import ApprovalCount, check_release, count_approvals, model_of, parse_role
+from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.release.review_file import (
+    MAX_COMMENT,
+    Decision,
+    Said,
+    SignedReview,
+    read_review,
+    said_at,
+    sign_review,
+)
+from twinseal.trust.release.terms import LastPublished, check_terms
 from twinseal.trust.root.anchor import Anchor
-from twinseal.trust.root.metadata import parse_signature
-from twinseal.trust.root.pins import RoleKeys
-from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
+from twinseal.trust.root.roles import Roles
 
 log = structlog.get_logger(__name__)
 
-MAX_APPROVAL_BYTES = 256 << 10
-MAX_COMMENT = 4000
-Decision = Literal["approve", "reject"]
-Standing = Literal["approved", "rejected", "stale", "invalid"]
-_FIELDS = frozenset(
-    (
-        "holder",
-        "decision",
-        "comment",
-        "time",
-        "model",
-        "version",
-        "release_sha256",
-        "role_sha256",
-        "review",
-        "signature",
-    )
-)
+Standing = Literal["approved", "rejected", "superseded", "stale", "invalid"]
+_EVENTS: dict[Decision, Literal["approved", "rejected"]] = {"approve": "approved", "reject": "rejected"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +56,8 @@ class Review:
 
     Attributes:
         holder: The reviewer; the file's name when it is invalid.
-        standing: approved (counts), rejected, stale (about another release) or invalid (forged or malformed).
+        standing: approved (counts), rejected, superseded (the log has a newer decision), stale (about another release)
+            or invalid (forged or malformed).
         comment: The reviewer's own words; "" when invalid.
         time: When, by the reviewer's clock, RFC 3339.
         reason: Why it does not count; "" when it does.
@@ -84,6 +71,19 @@ class Review:
 
 
 @dataclass(frozen=True)
+class LoggedDecision:
+    """The newest decision of one reviewer about a release that is known here.
+
+    Attributes:
+        sequence: Its number; 0 when none is known.
+        digest: SHA-256 of its statement; "" when none is known.
+    """
+
+    sequence: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Reviews:
     """All of approvals/ about one release.
 
@@ -91,11 +91,13 @@ class Reviews:
         items: One for each file, by holder.
         signatures: Those that count, for `repository.publish`.
         count: How far the approval has come.
+        unlogged: Decisions about this version of the model that the audit log does not have yet.
     """
 
     items: tuple[Review, ...]
     signatures: tuple[dict[str, str], ...]
     count: ApprovalCount
+    unlogged: tuple[SignedReview, ...]
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,13 @@ def approve(
     reviewer: NamedSigner,
     *,
     anchor: Anchor,
+    roles: Roles,
+    last: LastPublished | None,
     audit: Log,
     now: datetime,
     comment: str = "",
 ) -> RecordedDecision:
-    """Verify the bundle as a twin would, then sign its release as `reviewer`.
+    """Verify the bundle as a twin would, and all else that is signed, then sign its release as `reviewer`.
 
     Side effects: an entry in the audit log, `approved` or `refused`; then `<directory>/<holder>.json`, over an earlier
     decision of the same holder. None when the same approval was given before.
@@ -134,6 +138,8 @@ def approve(
         bundle: The directory that the release lists.
         reviewer: Who signs.
         anchor: Who may review.
+        roles: policy/roles.yaml: for how long an approval is valid.
+        last: What was published last, from `repository.last_published`; None when this machine does not know.
         audit: Where the decision is logged, before it counts.
         now: Aware, UTC.
         comment: The reviewer's own words.
@@ -142,14 +148,14 @@ def approve(
         SignatureError: The holder is no reviewer; or something in the bundle is not signed as it must be.
         KeyAccessError: The key is not the one that the anchor has for the holder.
         DigestMismatchError, EvidenceError, GateRefusedError, ThresholdError: As `candidate.verify_release`.
-        ExpiredError: The staged role, or what the root says of a role, is too old.
+        EvidenceError, RollbackError, ExpiredError: As `terms.check_terms`; or the comment is too long.
+        ExpiredError: What the root says of a role is too old.
         AuditError: The approval cannot be logged: none was given.
     """
-    attempt = _audit_entry("approved", request.release, reviewer.holder, now, comment)
+    attempt = _audit_entry("approve", request.release, reviewer.holder, now, comment)
     with audit.log_refusal(attempt):
         _check_reviewer(request, reviewer, anchor)
-        model = request.release.model
-        check_expiry(parse_role(request.role_bytes, model), now, f"staged role of {model}")
+        check_terms(request, anchor=anchor, roles=roles, last=last, now=now)
         anchor.check_current(now)
         verify_release(bundle, request.release, anchor)
         return _record_decision(directory, request, reviewer, "approve", comment, attempt, anchor=anchor, audit=audit)
@@ -180,7 +186,7 @@ def reject(
         comment: The reason.
 
     Raises:
-        EvidenceError: No reason is given.
+        EvidenceError: No reason is given, or one that is too long.
         SignatureError, KeyAccessError, DigestMismatchError, AuditError: As `approve`.
     """
     if not comment.strip():
@@ -188,42 +194,66 @@ def reject(
             "rejection: expected a reason, got none",
             remedy=f"Say why: twinseal reject --as {reviewer.holder} --comment 'WHY'",
         )
-    attempt = _audit_entry("rejected", request.release, reviewer.holder, now, comment)
+    attempt = _audit_entry("reject", request.release, reviewer.holder, now, comment)
     with audit.log_refusal(attempt):
         _check_reviewer(request, reviewer, anchor)
         return _record_decision(directory, request, reviewer, "reject", comment, attempt, anchor=anchor, audit=audit)
 
 
-def read_all(directory: Path, request: Request, anchor: Anchor) -> Reviews:
+def read_all(directory: Path, request: Request, anchor: Anchor, audit: Log) -> Reviews:
     """Every review in `directory`, and how far the approval of this request has come.
 
     Raises:
-        SignatureError: The role itself is malformed. A malformed review is reported in its item.
+        SignatureError: The role itself is malformed, or has signatures of its own. A malformed review is reported in
+            its item.
+        AuditError: The audit log of this machine was changed: which decisions are the newest is not known.
     """
     model = model_of(request.role_bytes)
-    items, signatures = [], []
+    if parse_role(request.role_bytes, model).signatures:
+        raise SignatureError(
+            f"role {model}: expected one that waits for signatures, got one with signatures: they belong in approvals/",
+            remedy="models/release/ was changed since it was submitted. Submit it again: dvc repro --force submit",
+        )
+    logged = logged_decisions(audit, request.release)
+    items, signatures, unlogged = [], [], []
     for path in sorted(directory.glob("*.json")):
-        review, counted = _read_review(path, request.role_bytes, model, anchor)
+        review, signed = _judge_file(path, request, model, anchor, logged)
         items.append(review)
-        signatures += [counted] if counted else []
-    return Reviews(tuple(items), tuple(signatures), count_approvals(request.role_bytes, signatures, anchor, model))
+        if signed is not None and signed.said.sequence > logged.get(path.stem, LoggedDecision()).sequence:
+            unlogged.append(signed)
+        if review.standing == "approved" and signed is not None and signed.signature is not None:
+            signatures.append(signed.signature)
+    count = count_approvals(request.role_bytes, signatures, anchor, model)
+    return Reviews(tuple(items), tuple(signatures), count, tuple(unlogged))
 
 
-def is_decided(
-    directory: Path, request: Request, anchor: Anchor, *, holder: str, decision: Decision, comment: str
-) -> bool:
-    """Whether a valid review of `holder` is there with the same decision and comment, about exactly this request.
+def logged_decisions(audit: Log, release: Release) -> dict[str, LoggedDecision]:
+    """The newest decision of each reviewer about this version of the model in the audit log; none without a log.
+
+    It may have been about other bytes under the same version: a candidate that was submitted anew takes the place of
+    the one before.
 
     Raises:
-        SignatureError: `holder` is no reviewer; or the role is malformed.
+        AuditError: The log is not what was signed.
     """
-    anchor.roles["reviewer"].key_of(holder)
-    path = directory / f"{holder}.json"
-    if not path.exists():
-        return False
-    review, _ = _read_review(path, request.role_bytes, model_of(request.role_bytes), anchor)
-    standing = "approved" if decision == "approve" else "rejected"
-    return (review.standing, review.comment) == (standing, comment[:MAX_COMMENT])
+    found: dict[str, LoggedDecision] = {}
+    for _, entry in audit.read() if audit.path.exists() else ():
+        holder = entry.details.get("holder", "") if entry.event == "received" else entry.actor
+        about = entry.model, entry.version
+        if entry.event not in ("approved", "rejected", "received") or about != (release.model, release.version):
+            continue
+        number = entry.details.get("sequence", "")
+        sequence = int(number) if number.isascii() and number.isdigit() else 0
+        if sequence > found.get(holder, LoggedDecision()).sequence:
+            found[holder] = LoggedDecision(sequence, entry.details.get("review", ""))
+    return found
+
+
+def received_entry(signed: SignedReview, release: Release, registrar: str, now: datetime) -> Entry:
+    """The audit entry with which a registrar notes a decision that was made on another machine."""
+    said = signed.said
+    details = {"holder": said.holder, "decision": said.decision, "comment": said.comment, **_place(said, signed.digest)}
+    return Entry.for_release(release, "received", registrar, now, **{k: v for k, v in details.items() if v})
 
 
 def _check_reviewer(request: Request, reviewer: NamedSigner, anchor: Anchor) -> None:
@@ -242,11 +272,14 @@ def _check_reviewer(request: Request, reviewer: NamedSigner, anchor: Anchor) -> 
         raise EvidenceError(f"release: expected one of {model}, whose role lists it, got {request.release.model}")
 
 
-def _audit_entry(
-    event: Literal["approved", "rejected"], release: Release, holder: str, now: datetime, comment: str
-) -> Entry:
+def _audit_entry(decision: Decision, release: Release, holder: str, now: datetime, comment: str) -> Entry:
     details = {"comment": comment} if comment else {}
-    return Entry.for_release(release, event, holder or "nobody", now, **details)
+    return Entry.for_release(release, _EVENTS[decision], holder or "nobody", now, **details)
+
+
+def _place(said: Said, digest: str) -> dict[str, str]:
+    """Where a decision stands among its reviewer's, as the log has it."""
+    return {"sequence": str(said.sequence), "review": digest}
 
 
 def _record_decision(
@@ -260,93 +293,78 @@ def _record_decision(
     anchor: Anchor,
     audit: Log,
 ) -> RecordedDecision:
-    path = directory / f"{reviewer.holder}.json"
-    if is_decided(directory, request, anchor, holder=reviewer.holder, decision=decision, comment=comment):
-        return RecordedDecision(path, is_new=False)
-    review = _sign_review(request, reviewer, decision, comment, entry.time)
-    audit.append(entry)
+    if len(comment) > MAX_COMMENT:
+        raise EvidenceError(
+            f"comment: expected at most {MAX_COMMENT} characters, got {len(comment)}",
+            remedy=f"Say it in fewer words: twinseal {decision} --as {reviewer.holder} --comment 'WHY'",
+        )
+    path, holder, release = directory / f"{reviewer.holder}.json", reviewer.holder, request.release
+    model, logged = model_of(request.role_bytes), logged_decisions(audit, release)
+    before = logged.get(holder, LoggedDecision())
+    if path.exists():
+        there, _ = _judge_file(path, request, model, anchor, logged)
+        if (there.standing, there.comment) == (_EVENTS[decision], comment):
+            return RecordedDecision(path, is_new=False)
+        with contextlib.suppress(TwinsealError):  # a decision of another machine, which this log does not have
+            found = read_review(path, anchor)
+            if _is_about(found, release) and found.said.sequence > before.sequence:
+                before = LoggedDecision(found.said.sequence, found.digest)
+    role, time = sha256(request.role_bytes), said_at(entry.time)
+    number, previous = before.sequence + 1, before.digest
+    said = Said(holder, decision, comment, time, release.model, release.version, role, number, previous)
+    review, digest = sign_review(request, reviewer, said)
+    audit.append(replace(entry, details={**entry.details, **_place(said, digest)}))
     write_json(path, review)
-    log.info("release.reviewed", **{name: review[name] for name in ("decision", "holder", "model", "version")})
+    log.info("release.reviewed", decision=decision, holder=holder, model=release.model, version=release.version)
     return RecordedDecision(path, is_new=True)
 
 
-def _sign_review(
-    request: Request, reviewer: NamedSigner, decision: Decision, comment: str, time: datetime
-) -> dict[str, Any]:
-    release = request.release
-    predicate = {
-        "decision": decision,
-        "holder": reviewer.holder,
-        "comment": comment[:MAX_COMMENT],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "model": release.model,
-        "version": release.version,
-        "role_sha256": sha256(request.role_bytes),
-    }
-    statement = Statement((Subject(release.target, release.sha256),), REVIEW, predicate)
-    return {
-        **predicate,
-        "release_sha256": release.sha256,
-        "review": parse_json(sign_envelope(statement.to_bytes(), reviewer.signer), "review"),
-        "signature": sign_role(request.role_bytes, reviewer.signer) if decision == "approve" else None,
-    }
-
-
-def _read_review(path: Path, role_bytes: bytes, model: str, anchor: Anchor) -> tuple[Review, dict[str, str] | None]:
+def _judge_file(
+    path: Path, request: Request, model: str, anchor: Anchor, logged: dict[str, LoggedDecision]
+) -> tuple[Review, SignedReview | None]:
+    """What a file counts for, and its decision, if it is an authentic one about this version of the model."""
+    signed: SignedReview | None = None
     try:
-        value = _parse_review(path)
-        predicate = _authenticate(value, path.stem, anchor)
-        standing, reason = _judge_standing(predicate, value, role_bytes, model)
-        if standing == "approved" and not count_approvals(role_bytes, [value["signature"]], anchor, model).signed == (
-            path.stem,
-        ):
-            raise SignatureError(f"{path.name}: expected the signature of {path.stem} over the role, got another")
+        found = read_review(path, anchor)
+        about_this = _is_about(found, request.release)
+        before = logged.get(path.stem, LoggedDecision()) if about_this else LoggedDecision()
+        _check_sequence(found, before)
+        standing, reason = _judge_standing(found, request, model, before)
+        if standing == "approved" and found.signature is not None:
+            signers = count_approvals(request.role_bytes, [found.signature], anchor, model).signed
+            if signers != (path.stem,):
+                raise SignatureError(f"{path.name}: expected the signature of {path.stem} over the role, got another")
+        signed = found if about_this else None
     except TwinsealError as error:
         log.warning("review.invalid", file=path.name, reason=str(error))
         return Review(path.stem, "invalid", "", "", str(error)), None
-    review = Review(path.stem, standing, predicate["comment"], predicate["time"], reason)
-    return review, value["signature"] if standing == "approved" else None
+    return Review(path.stem, standing, found.said.comment, found.said.time, reason), signed
 
 
-def _parse_review(path: Path) -> dict[str, Any]:
-    try:
-        data = read_regular(path, MAX_APPROVAL_BYTES)
-    except OSError as error:
-        raise EvidenceError(f"{path.name}: expected a review, got none ({error.strerror})") from error
-    value = parse_json(data, path.name, limit=MAX_APPROVAL_BYTES)
-    if not isinstance(value, dict) or set(value) != _FIELDS:
-        raise EvidenceError(f"{path.name}: expected exactly {', '.join(sorted(_FIELDS))}, got {str(value)[:80]}")
-    if value["signature"] is not None:
-        parse_signature(value["signature"], path.name)
-    return value
+def _is_about(found: SignedReview, release: Release) -> bool:
+    """Whether a decision is about this version of the model, if about other bytes: then it is stale, and yet newer."""
+    return (found.said.model, found.said.version) == (release.model, release.version)
 
 
-def _authenticate(value: dict[str, Any], holder: str, anchor: Anchor) -> dict[str, Any]:
-    """What the reviewer signed; every readable field of the file must agree with it."""
-    reviewers = anchor.roles["reviewer"]
-    single = RoleKeys(f"reviewer {holder}", 1, tuple(item for item in reviewers.holders if item.name == holder))
-    payload = verify_envelope(canonical_json(value["review"]), single, f"review by {holder}")
-    statement = Statement.from_bytes(payload, f"review by {holder}")
-    predicate = statement.predicate
-    shown = {name: value[name] for name in predicate if name in value}
-    if statement.predicate_type != REVIEW or set(predicate) != _FIELDS - {"release_sha256", "review", "signature"}:
-        raise EvidenceError(f"review by {holder}: expected a {REVIEW}, got {statement.predicate_type}")
-    subject = Subject(target_path(str(predicate["model"])), value["release_sha256"])
-    if predicate != shown or predicate["holder"] != holder or statement.subjects != (subject,):
-        raise EvidenceError(f"review by {holder}: expected the file to say what was signed, got something else")
-    if not isinstance(predicate["comment"], str) or not isinstance(predicate["time"], str):
-        raise EvidenceError(f"review by {holder}: expected a comment and a time in words, got something else")
-    return predicate
+def _check_sequence(found: SignedReview, newest: LoggedDecision) -> None:
+    """Refuse a decision that does not follow from the logged one: then there are two sequences."""
+    said = found.said
+    other = said.sequence == newest.sequence and found.digest != newest.digest
+    if other or (newest.sequence and said.sequence == newest.sequence + 1 and said.previous != newest.digest):
+        raise SignatureError(
+            f"review by {said.holder}: expected decision {said.sequence} to be, or to follow, that of the audit log "
+            f"({newest.digest[:12]}…), got {found.digest[:12]}…; decide again"
+        )
 
 
-def _judge_standing(
-    predicate: dict[str, Any], value: dict[str, Any], role_bytes: bytes, model: str
-) -> tuple[Standing, str]:
-    if predicate["role_sha256"] != sha256(role_bytes):
-        about = f"version {predicate['version']} of {predicate['model']}"
+def _judge_standing(found: SignedReview, request: Request, model: str, newest: LoggedDecision) -> tuple[Standing, str]:
+    said = found.said
+    if said.sequence < newest.sequence:
+        number = f"decision {said.sequence} of {said.holder} about release {said.version}"
+        return "superseded", f"{number}; the audit log has decision {newest.sequence}"
+    if said.role_sha256 != sha256(request.role_bytes):
+        about = f"version {said.version} of {said.model}"
         return "stale", f"about another release ({about}), or staged anew since; not about this one of {model}"
-    if predicate["decision"] == "reject":
+    if said.decision == "reject":
         return "rejected", "a rejection is shown, never counted"
-    if predicate["decision"] != "approve" or value["signature"] is None:
-        raise EvidenceError(f"review: expected approve with a signature, got {str(predicate['decision'])[:40]!r}")
     return "approved", ""

@@ -54,7 +54,7 @@ from twinseal.errors import (
 )
 from twinseal.files import write_whole
 from twinseal.reading import read_regular
-from twinseal.trust.release.model_role import check_expiry, count_approvals, parse_role
+from twinseal.trust.release.model_role import check_bounds, check_expiry, count_approvals, parse_role
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release, target_path
 from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
@@ -276,6 +276,7 @@ def _verify_role(anchor: Anchor, data: bytes, snapshot: Snapshot, model: str, no
     if role.signed.version != listed.version:
         raise RollbackError(f"role {model}: expected version {listed.version}, got {role.signed.version}")
     check_expiry(role, now, f"role {model}")
+    check_bounds(role, now, f"role {model}")
     tally = count_approvals(data, (), anchor, model)
     if not tally.signed:
         names = ", ".join(tally.may_sign)

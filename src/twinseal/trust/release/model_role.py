@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports these without saying so
@@ -18,11 +18,12 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 )
 
 from twinseal.digests import is_sha256, sha256
-from twinseal.errors import DigestMismatchError, ExpiredError, SignatureError, ThresholdError
+from twinseal.errors import DigestMismatchError, EvidenceError, ExpiredError, SignatureError, ThresholdError
 from twinseal.trust.keys.key import KeySigner
-from twinseal.trust.release.release import Release, target_path
+from twinseal.trust.release.release import MAX_VERSION, Release, target_path
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.metadata import keys_that_signed, parse, parse_signature, signed_bytes
+from twinseal.trust.root.roles import MAX_EXPIRES_DAYS
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,20 @@ def check_expiry(metadata: Metadata[Any], now: datetime, where: str) -> None:
         raise ExpiredError(
             f"{where}: expected metadata valid at {_format_utc(now)}, got one that expired {expired}",
             remedy="It must be signed again: `twinseal trust show` says what expires, and who renews it.",
+        )
+
+
+def check_bounds(metadata: Metadata[Targets], now: datetime, where: str) -> None:
+    """Refuse what no policy can allow, where there is no policy to ask: a twin has none.
+
+    Raises:
+        EvidenceError: The approval is valid for longer than any policy may say, or its version is out of range.
+    """
+    latest = now + timedelta(days=MAX_EXPIRES_DAYS + 1)
+    if metadata.signed.expires > latest or metadata.signed.version > MAX_VERSION:
+        raise EvidenceError(
+            f"{where}: expected an approval that ends by {latest:%Y-%m-%d}, of a version up to {MAX_VERSION}, "
+            f"got one until {metadata.signed.expires:%Y-%m-%d} of version {metadata.signed.version}"
         )
 
 

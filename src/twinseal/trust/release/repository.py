@@ -44,6 +44,7 @@ from twinseal.trust.release.model_role import (
 )
 from twinseal.trust.release.release import Release, target_path
 from twinseal.trust.release.request import Request
+from twinseal.trust.release.terms import LastPublished, check_terms
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse, signed_bytes
 from twinseal.trust.root.roles import Roles
@@ -74,6 +75,20 @@ def current_release(home: Home, model: str) -> Release | None:
     """
     role = role_of(home, model)
     return None if role is None else _release_of(home, role, model)
+
+
+def last_published(home: Home, model: str) -> LastPublished | None:
+    """The versions that the repository has published last for `model`; None when this home has no repository.
+
+    Raises:
+        RootError: The repository is damaged.
+    """
+    if not home.repository.is_dir():
+        return None
+    role = role_of(home, model)
+    return (
+        LastPublished() if role is None else LastPublished(_release_of(home, role, model).version, role.signed.version)
+    )
 
 
 def stage(home: Home, release: Release, *, expires: datetime) -> bytes:
@@ -121,7 +136,7 @@ def publish(
         ExpiredError: The approval, or what the root says of a role, is too old.
         RollbackError: The role, or the release, is not the next.
         KeyAccessError: The registrar's key is not the one that the root names.
-        SignatureError, EvidenceError: Something is malformed.
+        SignatureError, EvidenceError: Something is malformed, or the terms are not those of policy (`check_terms`).
         RootError: The repository is absent or damaged.
     """
     release, role_bytes = request.release, request.role_bytes
@@ -137,6 +152,7 @@ def publish(
     if before is not None:
         _check_newer(release, _release_of(home, before, model))
     _check_next(role.signed.version, 0 if before is None else before.signed.version, model)
+    check_terms(request, anchor=home.anchor(), roles=roles, last=last_published(home, model), now=now)
     _check_delegation(home, approved, model)
     target = home.repository / "targets" / model / f"{release.sha256}.release.json"
     write_whole(target, request.release_bytes)

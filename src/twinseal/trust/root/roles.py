@@ -29,6 +29,7 @@ NO_OWNERS = ("builder", "assessor")  # who has one of these roles must not own t
 TUF_ROLES = {"root": "root", "targets": "targets", "snapshot": "registrar", "timestamp": "registrar"}
 # The others' signatures carry an expiry of their own.
 PINNED_UNTIL = ("builder", "assessor", "commissioner", "owner")
+MAX_EXPIRES_DAYS = 3650  # nothing that is signed is valid for longer; a twin knows no policy, and checks this
 _HOLDER = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 # Names that TUF uses itself: a model of that name would shadow a top-level role in the repository.
@@ -61,8 +62,8 @@ class Role(Settings):
             raise ValueError(f"holders: expected each once, got {', '.join(self.holders)}")
         if not 1 <= self.threshold <= len(self.holders):
             raise ValueError(f"threshold: expected 1 to {len(self.holders)} (the holders), got {self.threshold}")
-        if not 1 <= self.expires_days <= 3650:
-            raise ValueError(f"expires_days: expected 1 to 3650, got {self.expires_days}")
+        if not 1 <= self.expires_days <= MAX_EXPIRES_DAYS:
+            raise ValueError(f"expires_days: expected 1 to {MAX_EXPIRES_DAYS}, got {self.expires_days}")
 
 
 class RoleTable(Settings):
