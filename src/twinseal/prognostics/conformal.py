@@ -7,8 +7,10 @@ estimates are divided into bins, each with a usual error below and above; one fa
 quantile of the errors in those units, makes intervals of them (normalised residuals: Papadopoulos et al. 2002).
 
 Windows of one unit are not exchangeable, units are: every unit counts the same, and the level is corrected for so many
-units. The networks behind the residuals learned from fewer units, and stand alone where several are averaged in what is
-shipped: intervals are a little too wide rather than too narrow.
+units. So r bad units of n move a quantile by at most r/n of its level: what is wider or narrower than the others' own
+intervals by no more than `reach` says. The bins are parts of the cap, so no unit chooses them. The networks behind the
+residuals learned from fewer units, and stand alone where several are averaged in what is shipped: intervals are a
+little too wide rather than too narrow.
 
     >>> intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 20.0), above=(5.0, 10.0), cap_cycles=125.0)
     >>> low, high = intervals.of(np.array([10.0, 120.0]))
@@ -18,6 +20,7 @@ shipped: intervals are a little too wide rather than too narrow.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +37,7 @@ COVERAGE = 0.9
 BINS = 6
 LEAST_UNITS = 5
 FOLDS = 5
+USUAL_LEVEL = 0.9  # of the errors of a bin: far enough from 1 that few units of a bin are not its end
 
 
 class Intervals(Settings):
@@ -94,26 +98,94 @@ def fit(
     Raises:
         DataError: Too few units.
     """
-    said, known = np.clip(np.asarray(estimate, dtype=np.float64), 0.0, cap_cycles), np.asarray(truth, dtype=np.float64)
-    names = len(np.unique(units))
-    if names < LEAST_UNITS:
-        raise DataError(f"intervals: expected at least {LEAST_UNITS} units, got {names}")
-    edges = np.unique(np.quantile(said, np.arange(1, BINS) / BINS).round(1))
-    at = np.searchsorted(edges, said, side="right")
-    tail = (1 - coverage) / 2
-    below, above = (
-        np.array([_usual(missed[at == b], units[at == b], 1 - tail) for b in range(len(edges) + 1)])
-        for missed in (said - known, known - said)
-    )
-    score = np.maximum((said - known) / below[at], (known - said) / above[at])  # beyond 1: outside
-    factor = max(0.0, _quantile(score, units, min(1.0, coverage * (names + 1) / names)))
-    return Intervals(
-        coverage=coverage,
-        edges=tuple(edges.tolist()),
-        below=tuple((factor * below).tolist()),
-        above=tuple((factor * above).tolist()),
-        cap_cycles=cap_cycles,
-    )
+    errors = _Errors.of(estimate, truth, units, cap_cycles)
+    if errors.names < LEAST_UNITS:
+        raise DataError(f"intervals: expected at least {LEAST_UNITS} units, got {errors.names}")
+    widths = errors.usual()
+    return errors.intervals(widths, errors.factor(widths, coverage), coverage, cap_cycles)
+
+
+def reach(
+    estimate: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    units: I64,
+    *,
+    cap_cycles: float,
+    bad: int,
+    coverage: float = COVERAGE,
+) -> tuple[Intervals, Intervals]:
+    """The narrowest and the widest intervals that `fit` could have made with `bad` of the units replaced by anything.
+
+    A width is a factor times a usual error u. If bad units move u to u', low ≤ u' ≤ high, the factor is no larger than
+    the one that is asked for when all usual errors are low, and no smaller than when all are high. Bad units may be in
+    a bin in which they were not, so a bin's own level moves by up to twice their share.
+
+    Args:
+        estimate: As in `fit`; what networks said, whoever trained them.
+        truth: As in `fit`.
+        units: As in `fit`.
+        cap_cycles: As in `fit`.
+        bad: How many.
+        coverage: As in `fit`.
+    """
+    errors = _Errors.of(estimate, truth, units, cap_cycles)
+    low, high = errors.usual(-bad), errors.usual(bad)
+    least, most = errors.factor(high, coverage, -bad), errors.factor(low, coverage, bad)
+    return errors.intervals(low, least, coverage, cap_cycles), errors.intervals(high, most, coverage, cap_cycles)
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """What estimates (N,) missed: how far the truth was below and above, in which of the bins, of which unit."""
+
+    below: F64
+    above: F64
+    bins: I64
+    units: I64
+    edges: F64
+
+    @classmethod
+    def of(cls, estimate: npt.ArrayLike, truth: npt.ArrayLike, units: I64, cap_cycles: float) -> _Errors:
+        said = np.clip(np.asarray(estimate, dtype=np.float64), 0.0, cap_cycles)
+        known = np.asarray(truth, dtype=np.float64)
+        edges = (cap_cycles * np.arange(1, BINS) / BINS).round(1)
+        return cls(said - known, known - said, np.searchsorted(edges, said, side="right"), units, edges)
+
+    @property
+    def names(self) -> int:
+        """How many units there are."""
+        return len(np.unique(self.units))
+
+    def usual(self, bad: int = 0) -> F64:
+        """The usual error below and above in each bin, (2, BINS); with so many bad units on one side."""
+        return np.array(
+            [[self._usual(missed, self.bins == b, bad) for b in range(BINS)] for missed in (self.below, self.above)]
+        )
+
+    def _usual(self, missed: F64, mine: npt.NDArray[np.bool_], bad: int) -> float:
+        """At least a tenth of a cycle, so that there is something to scale; of all bins where one has few units."""
+        chosen = mine if len(np.unique(self.units[mine])) >= LEAST_UNITS else np.ones(len(missed), dtype=bool)
+        units = self.units[chosen]
+        moved = 2 * bad / len(np.unique(units))
+        return max(0.1, _quantile(missed[chosen], units, USUAL_LEVEL + moved))
+
+    def factor(self, usual: F64, coverage: float, bad: int = 0) -> float:
+        """By how much usual errors (2, BINS) are multiplied; with so many bad units on one side."""
+        below, above = usual[:, self.bins]
+        score = np.maximum(self.below / below, self.above / above)  # beyond 1: outside
+        level = min(1.0, coverage * (self.names + 1) / self.names)
+        return max(0.0, _quantile(score, self.units, level + bad / self.names))
+
+    def intervals(self, usual: F64, factor: float, coverage: float, cap_cycles: float) -> Intervals:
+        """Intervals so many times as wide as the usual errors (2, BINS); wider than twice the cap is as wide."""
+        below, above = np.minimum(factor * usual, 2 * cap_cycles)
+        return Intervals(
+            coverage=coverage,
+            edges=tuple(self.edges.tolist()),
+            below=tuple(below.tolist()),
+            above=tuple(above.tolist()),
+            cap_cycles=cap_cycles,
+        )
 
 
 def measure_coverage(
@@ -138,13 +210,10 @@ def measure_coverage(
     return {"coverage_share": float(np.mean(held)), "standard_error": error, "width_cycles": float(np.mean(widths))}
 
 
-def _usual(missed: F64, units: I64, level: float) -> float:
-    """What few errors of a bin are beyond; at least a tenth of a cycle, so that there is something to scale."""
-    return max(0.1, _quantile(missed, units, level)) if len(missed) else 0.1
-
-
 def _quantile(values: F64, units: I64, level: float) -> float:
-    """The value that a share `level` stays below, each unit counting the same."""
+    """The value that a share `level` stays below, each unit counting the same; ±∞ where no value is."""
+    if not 0 < level <= 1 + 1e-12:
+        return float(np.copysign(np.inf, level))
     names, number = np.unique(units, return_inverse=True)
     weights = 1.0 / np.bincount(number)[number]
     order = np.argsort(values, kind="stable")

@@ -31,6 +31,7 @@ from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.normaliser import F32, Normaliser, pad
 from twinseal.prognostics.raw_rows import RawRows
 from twinseal.prognostics.windows import I64, Prepared, Windows
+from twinseal.telemetry.over_units import largest
 
 log = structlog.get_logger()
 
@@ -284,8 +285,7 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
     channels, cap = len(prepared.channels), prepared.rul_cap_cycles
 
     def task(recipe: Recipe, at: int, windows: Windows = windows, **others: object) -> _Task:
-        oldest = int(windows.cycles.max(initial=1))
-        config = recipe.network(channels, prepared.window, cap, oldest_cycles=oldest, **others)
+        config = recipe.network(channels, prepared.window, cap, oldest_cycles=oldest_age(windows), **others)
         return _Task(Fit(windows, config, recipe, (params.seed + at) % 2**32))
 
     if params.family == "accurate":
@@ -314,6 +314,22 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
     return {"plain": tasks}
 
 
+def oldest_age(windows: Windows) -> int:
+    """The age in cycles up to which something is known: that of the oldest units, but for few (`over_units`).
+
+    With the very oldest, one unit whose history is written longer would let the twin answer for any age.
+    """
+    return int(largest(ages(windows).astype(np.float64))) if len(windows) else 1
+
+
+def ages(windows: Windows) -> I64:
+    """The age of each unit that has windows at its newest one, (U,)."""
+    found, unit = np.unique(windows.units, return_inverse=True)
+    oldest = np.zeros(len(found), dtype=np.int64)
+    np.maximum.at(oldest, unit, windows.cycles)
+    return oldest
+
+
 def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
     """Windows of some training units as if there were no others: their rows in σ of these units alone.
 
@@ -321,6 +337,7 @@ def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
     """
     kept, rows = np.unique(windows.units), np.zeros_like(windows.rows)
     told, ends = raw.units(), np.cumsum(raw.lengths + windows.window - 1)
+    # All rows as of one unit: whoever has one of these units has their member's vote anyway, and none is left out.
     normaliser = Normaliser.fit(np.concatenate([told[unit] for unit in kept]))
     for unit in kept:
         padded = pad(normaliser.apply(told[unit]), windows.window)

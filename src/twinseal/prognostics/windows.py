@@ -329,7 +329,8 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     rng = np.random.default_rng([params.seed, 1])
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
     raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in split["train"]]
-    normaliser = Normaliser.fit(np.concatenate(raw), contract.regimes)
+    lengths = np.array([len(rows) for rows in raw], dtype=np.int64)
+    normaliser = Normaliser.fit(np.concatenate(raw), contract.regimes, lengths)
     chosen = {
         "train": [(name, _every(frames[name], params.stride)) for name in split["train"]],
         "validation": [(name, _every(frames[name], 1)) for name in split["validation"]],
@@ -338,7 +339,6 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     }
     view = _View(normaliser, contract.inputs, cap, params.window)
     windows = {key: view.cut([(name, frames[name], lengths) for name, lengths in chosen[key]]) for key in SPLITS}
-    lengths = np.array([len(rows) for rows in raw], dtype=np.int64)
     rows = RawRows(np.concatenate(raw), lengths)
     prepared = Prepared(
         **windows, raw=rows, normaliser=normaliser, channels=channels, window=params.window, rul_cap_cycles=cap

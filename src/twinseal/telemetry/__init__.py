@@ -5,6 +5,7 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     contract      what telemetry must be: channels, bounds, missing values; also for the network and the twin's guard
     fleet         the telemetry of many machines as one table
     regimes       at which operating point of the contract a row was taken
+    over_units    statistics over units that a few bad units cannot move far, and how far they can
     rules         how each rule of the contract is checked, in numpy
     screening     the rules of a contract, applied to a fleet; gives findings
     reference     what an accepted fleet looked like; drift is measured against it
