@@ -15,11 +15,13 @@ from twinseal.assurance import case, verdict
 from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
+from twinseal.config import load
 from twinseal.console import out, run_stage
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
 from twinseal.policy import read_gates
 from twinseal.prognostics.checkpoint import read_model
+from twinseal.prognostics.splitting import SplitPolicy
 from twinseal.trust.root.pins import OPTIONAL
 
 REPORTS = Path("reports")
@@ -31,7 +33,10 @@ def main() -> None:
     records, files, model = _stage.records(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
     gates, obeyed = read_gates(_stage.POLICY), sorted(_stage.POLICY.glob("*.yaml"))
     policy = tuple(map(_stage.subject, obeyed))
-    judged = judge(gates, records, asset=model.contract.asset, family=model.family, model=files, policy=policy)
+    asset, fleets = model.contract.asset, load(SplitPolicy, _stage.EVALUATION).fleets
+    judged = judge(
+        gates, records, asset=asset, family=model.family, model=files, policy=policy, fleet=fleets.get(asset)
+    )
     inputs = tuple(_stage.subject(_stage.EVIDENCE / f"{stage}.dsse.json") for stage in records)
     whole, now = _stage.policy(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     shown = records | _stage.records(*(item.name for item in OPTIONAL))

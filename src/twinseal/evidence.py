@@ -30,7 +30,8 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v1"
 BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps the name that it began with
-PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD)
+SPLIT_SALT = "https://twinseal.dev/split-salt/v1"
+PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD, SPLIT_SALT)
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 

@@ -44,6 +44,7 @@ WINDOW = 6
 
 RAW = Subject("data/raw/telemetry.parquet", sha256(b"raw"))
 ACCEPTED = Subject("data/accepted/telemetry.parquet", sha256(b"accepted"))
+SALT = Subject("data/accepted/split_salt.json", sha256(b"salt"))
 WINDOWS = (
     Subject("data/windows/preparation.json", sha256(b"preparation")),
     Subject("data/windows/windows.safetensors", sha256(b"windows")),
@@ -216,8 +217,8 @@ def statements(files: tuple[Subject, ...], model: str) -> dict[str, Statement]:
     tested: dict[str, Any] = {"result": "PASSED", "configuration": (POLICY,), "passed": ("all",), "measures": {"n": 1}}
     return {
         "ingest": provenance((RAW,), stage="ingest", materials=(), **common),
-        "validate": test_result((RAW, ACCEPTED), **tested),
-        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED,), **common),
+        "validate": test_result((RAW, ACCEPTED, SALT), **tested),
+        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED, SALT), **common),
         "train": provenance(files, stage="train", materials=WINDOWS, **common),
         "evade": test_result((*files, *WINDOWS), **tested),
         "poison": test_result((*files, ACCEPTED), **tested),

@@ -145,7 +145,7 @@ class _Calibrating:
             )
         self._histories, self._unseen, self._contract, self._restore = histories, unseen, contract, restore
         self._share = share
-        order = np.random.default_rng([seed, 50]).permutation(len(histories))
+        order = np.random.default_rng(seed).permutation(len(histories))
         parts = [[histories[i] for i in order[k::FOLDS]] for k in range(FOLDS)]
         trimmed = tolerated(len(histories))  # all bad units may be in what one fold learns from
         others = [[unit for other in parts if other is not part for unit in other] for part in parts]
@@ -198,7 +198,14 @@ class _Calibrating:
 
 
 def alarm_shares(params: GuardParams, histories: Sequence[History], contract: Contract, restore: Restore) -> Doubles:
-    """The share of the rows of each unit that the guard flags or refuses, (U,).
+    """The share of the rows of each unit that the guard flags or refuses, (U,); arguments as in `alarmed_rows`."""
+    return np.array([float(np.mean(rows)) for rows in alarmed_rows(params, histories, contract, restore)])
+
+
+def alarmed_rows(
+    params: GuardParams, histories: Sequence[History], contract: Contract, restore: Restore
+) -> list[NDArray[np.bool_]]:
+    """Of each unit the rows (R,) that the guard flags or refuses.
 
     Args:
         params: Of the guard.
@@ -209,12 +216,12 @@ def alarm_shares(params: GuardParams, histories: Sequence[History], contract: Co
     lengths = np.array([len(rows) for rows, _ in histories])
     known, regimes = (_side_by_side(parts) for parts in zip(*histories, strict=True))  # (T, U, C), (T, U)
     readings = restore(known.reshape(-1, known.shape[2]), regimes.reshape(-1)).reshape(known.shape)
-    guard, counts = Guard(params, contract, len(histories)), np.zeros(len(histories))
+    guard, alarmed = Guard(params, contract, len(histories)), np.zeros(known.shape[:2], dtype=bool)
     for cycle in range(lengths.max()):
         here = cycle < lengths
         decision = guard.decide(np.full(len(lengths), cycle + 1), readings[cycle], known[cycle], here, regimes[cycle])
-        counts += here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
-    return np.asarray(counts / lengths)
+        alarmed[cycle] = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+    return [alarmed[:length, unit] for unit, length in enumerate(lengths)]
 
 
 def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
