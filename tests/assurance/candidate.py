@@ -116,7 +116,7 @@ def build(kind: Kind = "robust") -> dict[str, Statement]:
     contract, evaluation, reference, threats = POLICY
     commissioned, liars = kind == "robust", 2 if kind.startswith("certified") else 0
     return {
-        "ingest": made("ingest", (RAW, subject("data/raw/manifest.json")), (), data=DATA),
+        "ingest": made("ingest", (RAW, subject("data/raw/manifest.json")), (), data=copy.deepcopy(DATA)),
         "validate": tested(
             (RAW, ACCEPTED, SALT),
             result="PASSED",
