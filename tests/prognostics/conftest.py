@@ -23,7 +23,7 @@ from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
 PARAMS = PrepareParams(window=20)
-SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "7")
+SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "274")
 INTERVALS = Intervals(coverage=0.9, edges=(20.0,), below=(4.0, 9.0), above=(4.0, 9.0), cap_cycles=40.0)
 RECIPE = Recipe(epochs=20, batch=32, hidden=(16, 16), epsilon_sigma=0.1)
 TRAINING = TrainParams(
