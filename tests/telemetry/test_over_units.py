@@ -48,6 +48,15 @@ def test_a_unit_without_a_value_has_no_vote() -> None:
     assert np.isnan(winsorised_mean(np.full((6, 1), np.nan))[0])
 
 
+def test_reach_is_of_the_units_that_have_a_value() -> None:
+    """In a regime in which not every unit was operated, the others are the ones that may be bad."""
+    values = np.append(np.arange(60.0), [np.nan] * 20)
+    for found, expected in zip(
+        reach(winsorised_mean, values, 2), reach(winsorised_mean, np.arange(60.0), 2), strict=True
+    ):
+        assert found == expected
+
+
 def test_no_contribution_is_larger_than_the_others_own() -> None:
     sizes = np.append(np.ones(60), [1e9, 1e12])
     assert (clipped_weights(sizes) * sizes).max() == 1.0

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError
-from twinseal.telemetry.over_units import reach, winsorised_mean
+from twinseal.telemetry.over_units import reach, tolerated, winsorised_mean
 from twinseal.telemetry.regimes import NOWHERE, regimes
 
 if TYPE_CHECKING:
@@ -238,6 +238,8 @@ def sigma_bounds(normaliser: Normaliser, rows: F64, lengths: I64, bad: int) -> S
     for k, (mean, std) in enumerate(zip(normaliser.mean, normaliser.std, strict=True)):
         at = regime == k
         moments = _Moments.of(rows[at, normaliser.settings :], unit[at])
+        if bad > tolerated(int((~np.isnan(moments.mean)).sum(axis=0).min())):
+            return SigmaBounds(np.inf, 0.0, np.inf)
         low, high = reach(winsorised_mean, moments.mean, bad)
         # σ² is the winsorised mean of var + (mean - centre)², and the centre lies between low and high.
         nearest = moments.mean - np.clip(moments.mean, low, high)

@@ -88,8 +88,8 @@ def reach(statistic: Callable[[Doubles], Doubles], values: Doubles, bad: int) ->
         values: By unit.
         bad: How many; beyond `tolerated` the bounds are infinite.
     """
-    ordered = np.sort(values, axis=0)
-    if bad == 0:
-        return statistic(values), statistic(values)
-    limit = np.full_like(ordered[:bad], np.inf)
-    return statistic(np.concatenate([ordered[:-bad], -limit])), statistic(np.concatenate([ordered[bad:], limit]))
+    ordered = np.sort(values, axis=0)  # NaN last: a unit without a value
+    known = np.sum(~np.isnan(values), axis=0)
+    place = np.arange(len(values)).reshape(-1, *(1,) * (values.ndim - 1))
+    low = np.where((place >= known - bad) & (place < known), -np.inf, ordered)
+    return statistic(low), statistic(np.where(place < np.minimum(bad, known), np.inf, ordered))
