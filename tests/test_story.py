@@ -299,7 +299,7 @@ def anew(story: str, run: Run, place: Path) -> str:
     assert "expected the signature of builder" in run("twinseal", "verify", "models/bundle", code=1).stderr
     if cmapss() is None:
         return str(run("dvc", "repro").stdout)
-    changes = ["source=cmapss", "asset=turbofan", f"path={cmapss()}", "cmapss.max_units=20"]
+    changes = ["source=cmapss", "asset=turbofan", f"path={cmapss()}", "cmapss.max_units=30"]
     settings = [word for change in changes for word in ("-S", f"data.{change}")]
     return str(run("dvc", "exp", "run", *settings, "submit").stdout)
 
