@@ -31,7 +31,7 @@ from twinseal.telemetry.fleet import Fleet
 
 POLICY = Path(__file__).parents[2] / "policy" / "threats.yaml"
 PREPARATION = PrepareParams(window=20)
-SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "274")
+SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "1138")
 RECIPE = Recipe(epochs=25, batch=64, hidden=(16, 16), epsilon_sigma=0.1, kappa=0.3)
 TRAINING = TrainParams(family="robust", robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE))
 
