@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.median_certificates import certificates
 from twinseal.prognostics.metrics import measure as errors
+from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import Against, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.sources.cmapss import Cmapss, CmapssParams
@@ -34,7 +36,7 @@ from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
 ROOT = Path(__file__).parents[1]
-PARAMS = ROOT / "params.yaml"
+PARAMS, EVALUATION = ROOT / "params.yaml", ROOT / "policy/evaluation.yaml"
 FIRST_SEED = 7
 WORKERS = 2
 REACHES: Mapping[str, float] = {  # on FD001, cycles; seconds
@@ -80,7 +82,8 @@ def _family(
 ) -> Iterator[tuple[str, str, float]]:
     """What is measured of one family from one seed: in words, unit, value."""
     certified = params.certified.model_copy(update={"against": against or params.certified.against})
-    own = params.model_copy(update={"family": family, "seed": seed, "certified": certified})
+    own = params.model_copy(update={"family": family, "certified": certified})
+    prepared = replace(prepared, salt=str(seed))  # other first weights and folds; the same units in each split
     begun = time.perf_counter()
     networks, _ = train(prepared, own, workers=WORKERS)
     yield f"{name}: training", "s", time.perf_counter() - begun
@@ -142,4 +145,5 @@ def _changed(params: Any, changes: Iterable[str]) -> Any:
 
 
 def _prepared(fleet: Fleet, contract: Contract) -> Prepared:
-    return prepare(fleet, contract, load(PrepareParams, PARAMS, section="prepare"))
+    split = Split(load(SplitPolicy, EVALUATION), str(FIRST_SEED))
+    return prepare(fleet, contract, load(PrepareParams, PARAMS, section="prepare"), split)

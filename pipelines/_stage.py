@@ -30,6 +30,7 @@ from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.private_folders import private_site_cache
 from twinseal.trust.signing.attestation import read_attestation, write_attestation
+from twinseal.trust.signing.split_salt import read_salt
 
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
@@ -39,7 +40,8 @@ CANDIDATE = Path("models/candidate")
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
 DVC_FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
-CONTRACT, THREATS = POLICY / "contract.yaml", POLICY / "threats.yaml"
+SALT = Path("data/accepted/split_salt.json")
+CONTRACT, THREATS, EVALUATION = POLICY / "contract.yaml", POLICY / "threats.yaml", POLICY / "evaluation.yaml"
 BUILDER = "https://twinseal.dev/builder"
 
 S = TypeVar("S", bound=config.Settings)
@@ -65,6 +67,29 @@ def contract() -> Contract:
         ConfigError: There is none.
     """
     return Contract.load(CONTRACT, params(AssetParams, "data").asset)
+
+
+def signed_params(kind: type[S], statement: Statement, section: str) -> S:
+    """A section of the params with which an earlier stage did its work, by its own signed record.
+
+    Raises:
+        ConfigError: The record has none, or they say what cannot be.
+    """
+    definition = statement.predicate.get("buildDefinition")
+    given = definition.get("externalParameters") if isinstance(definition, dict) else None
+    return config.parse(kind, given.get(section) if isinstance(given, dict) else None, f"signed params: {section}")
+
+
+def salt() -> str:
+    """The salt that was signed for the accepted telemetry as it is now.
+
+    Raises:
+        SignatureError: It is absent, or not signed by the role that should have.
+        DigestMismatchError: It is not the one that validate's record is about.
+        EvidenceError: It is for other telemetry.
+    """
+    upstream("validate", ACCEPTED, SALT)
+    return read_salt(SALT, subject(ACCEPTED), Home.find().anchor())
 
 
 def workers(most: int) -> int:

@@ -18,6 +18,7 @@ from twinseal.assurance import case, verdict
 from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
 from twinseal.assurance.report.publish import publish
+from twinseal.config import load
 from twinseal.console import out, printable, run_stage
 from twinseal.evidence import Statement, Subject
 from twinseal.evidence_chain import REQUIRED
@@ -25,6 +26,7 @@ from twinseal.files import write_json
 from twinseal.policy import contract_fault, read_gates
 from twinseal.policy_files import Policy
 from twinseal.prognostics.checkpoint import Model, read_model
+from twinseal.prognostics.splitting import SplitPolicy
 from twinseal.trust.root.pins import OPTIONAL
 
 REPORTS, TIME = Path("reports"), "%Y-%m-%dT%H:%M:%SZ"
@@ -49,6 +51,7 @@ def main() -> None:
 
 def judge_candidate(records: Mapping[str, Statement], files: tuple[Subject, ...], model: Model) -> Verdict:
     """The gates on the candidate, by the policy and the code in hand."""
+    fleets = load(SplitPolicy, _stage.EVALUATION).fleets
     return judge(
         read_gates(_stage.POLICY),
         records,
@@ -58,6 +61,7 @@ def judge_candidate(records: Mapping[str, Statement], files: tuple[Subject, ...]
         policy=tuple(map(_stage.subject, sorted(_stage.POLICY.glob("*.yaml")))),
         code={stage: _stage.code(stage) for stage in REQUIRED},
         contract_fault=contract_fault(model.contract, _stage.CONTRACT),
+        fleet=fleets.get(model.contract.asset),
     )
 
 

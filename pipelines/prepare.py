@@ -1,7 +1,7 @@
 """Prepare: windows, remaining lives and the normaliser from accepted telemetry, split by unit.
 
-Reads data/accepted/telemetry.parquet and policy/contract.yaml. Writes data/windows/windows.safetensors,
-data/windows/preparation.json and the signed provenance of both.
+Reads data/accepted/ (telemetry, split_salt.json), policy/contract.yaml and policy/evaluation.yaml. Writes
+data/windows/windows.safetensors, data/windows/preparation.json and the signed provenance of both.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines import _stage
+from twinseal.config import load
 from twinseal.console import out, run_stage
 from twinseal.measures.preparation import PreparationMeasures, SplitMeasures
+from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, PrepareParams, prepare
 from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.telemetry.fleet import Fleet
@@ -22,16 +24,16 @@ def main() -> None:
     """Check, cut into windows, write, sign."""
     _stage.check_signing_key("prepare")
     params, data = _stage.params(PrepareParams, "prepare"), _stage.params(AssetParams, "data")
-    _stage.upstream("validate", ACCEPTED)
+    split = Split(load(SplitPolicy, _stage.EVALUATION), _stage.salt())
     contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
-    prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params)
+    prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params, split)
     prepared.write(WINDOWS)
     splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
     _stage.attest_provenance(
         "prepare",
         _stage.subject(WINDOWS / TENSORS),
         _stage.subject(WINDOWS / DESCRIPTION),
-        materials=(_stage.subject(ACCEPTED),),
+        materials=tuple(map(_stage.subject, (ACCEPTED, _stage.SALT, _stage.EVALUATION))),
         parameters={"prepare": params.model_dump(mode="json"), "data": {"asset": data.asset}},
         measures=PreparationMeasures(
             **{name: SplitMeasures(windows=len(s), units=len(s.unit_names)) for name, s in splits.items()}

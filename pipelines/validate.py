@@ -1,8 +1,9 @@
 """Validate: the contract's suite over the raw telemetry; bad units are set aside, a bad fleet is refused.
 
-Reads data/raw/, policy/contract.yaml and policy/reference.yaml. Writes data/accepted/ (telemetry, reference.json: what
-this fleet looks like), data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, measures.json) and
-the signed result. A refused fleet leaves its findings and its reports, and nothing accepted.
+Reads data/raw/, policy/contract.yaml and policy/reference.yaml. Writes data/accepted/ (telemetry; reference.json: what
+this fleet looks like; split_salt.json: what units will be divided by, drawn now that their names are fixed),
+data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, measures.json) and the signed result. A
+refused fleet leaves its findings and its reports, and nothing accepted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from twinseal.files import write_json, write_whole
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
 from twinseal.telemetry.validation import Validation, examine
+from twinseal.trust.root.home import Home
+from twinseal.trust.signing.split_salt import draw_salt
 
 RAW, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
 REFERENCE = Path("data/accepted/reference.json")
@@ -37,9 +40,10 @@ def main() -> None:
     report(validation)
     accepted = validation.require().accepted
     accepted.write(_stage.ACCEPTED)
+    draw_salt(_stage.SALT, _stage.subject(_stage.ACCEPTED), Home.find())
     write_json(REFERENCE, Reference.of(accepted, contract).to_dict())
     statement = test_result(
-        tuple(map(_stage.subject, (RAW, _stage.ACCEPTED, FINDINGS))),
+        tuple(map(_stage.subject, (RAW, _stage.ACCEPTED, FINDINGS, _stage.SALT))),
         result=validation.result,
         configuration=(_stage.subject(_stage.CONTRACT), _stage.subject(KNOWN), _stage.code("validate")),
         passed=validation.passed,

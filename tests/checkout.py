@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 def link_code(folder: Path) -> None:
     """What a stage names as its code: `src` as a link, the pipelines as a copy."""
-    if (folder / "src").is_symlink():  # a copy of a folder that has it
+    if (folder / "src").exists():  # a copy of a folder that has it
         return
     (folder / "src").symlink_to(ROOT / "src")
     shutil.copytree(ROOT / "pipelines", folder / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))

@@ -15,6 +15,7 @@ from twinseal.trust.signing.dsse import add_signature, sign_envelope
 WHOLE = Subject("policy", sha256(b"policy"))
 CONTENT: dict[str, Any] = {
     "contract.yaml": {"assets": {}},
+    "evaluation.yaml": {"cuts_per_unit": 5},
     "gates.yaml": {"gates": [{"name": "accuracy", "at_most": 9, "unit": "cycles"}]},
     "reference.yaml": {"assets": {}},
     "threats.yaml": {"evasion": [{"name": "all-sensors", "epsilon_sigma": [0.1, 0.25]}]},

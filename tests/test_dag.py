@@ -86,7 +86,7 @@ def test_a_new_telemetry_source_makes_no_model_again(stage: str) -> None:
 
 def test_dvc_yaml_can_be_read_at_one_sitting() -> None:
     lines = (ROOT / "dvc.yaml").read_text().splitlines()
-    assert len(lines) <= 150
+    assert len(lines) <= 155
     assert max(map(len, lines)) <= 120
 
 

@@ -111,7 +111,11 @@ def make_small(place: Path) -> None:
     for attack in threats["poisoning"]:
         attack["shares"] = attack["shares"][-1:]
     (place / "policy/threats.yaml").write_text(yaml.safe_dump(threats))
+    evaluation = yaml.safe_load((place / "policy/evaluation.yaml").read_text())
+    (place / "policy/evaluation.yaml").write_text(yaml.safe_dump(evaluation | {"fleets": {}}))
     gates = yaml.safe_load((place / "policy/gates.yaml").read_text())
+    for gate in gates["gates"]:
+        gate["measure"] = gate["measure"].replace("bad-3", "bad-1")  # of so few units, one may be bad
     for gate in gates["gates"]:
         bounds = [gate, *gate.pop("assets", {}).values()]
         least = any("at_least" in bound for bound in bounds)
@@ -304,7 +308,7 @@ def anew(story: str, run: Run, place: Path) -> str:
     assert "expected the signature of builder" in run("twinseal", "verify", "models/bundle", code=1).stderr
     if cmapss() is None:
         return str(run("dvc", "repro").stdout)
-    changes = ["source=cmapss", "asset=turbofan", f"path={cmapss()}", "cmapss.max_units=20"]
+    changes = ["source=cmapss", "asset=turbofan", f"path={cmapss()}", "cmapss.max_units=30"]
     settings = [word for change in changes for word in ("-S", f"data.{change}")]
     return str(run("dvc", "exp", "run", *settings, "submit").stdout)
 

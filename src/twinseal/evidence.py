@@ -32,7 +32,16 @@ VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v2"  # v1 had no sequence
 BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps the name that it began with
 POLICY_APPROVAL = "https://twinseal.dev/policy/v1"
-PREDICATE_TYPES = (PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY, REVIEW, BASELINE_RECORD, POLICY_APPROVAL)
+SPLIT_SALT = "https://twinseal.dev/split-salt/v1"
+PREDICATE_TYPES = (
+    PROVENANCE,
+    TEST_RESULT,
+    VERIFICATION_SUMMARY,
+    REVIEW,
+    BASELINE_RECORD,
+    POLICY_APPROVAL,
+    SPLIT_SALT,
+)
 
 CODE = "code"  # the subject that stands for the code that a stage ran
 

@@ -38,13 +38,15 @@ MODEL = "model/"
 DEPENDS_ON = "depends on"  # how the reason begins where the fault is in an earlier record
 WALK = ("train", "prepare", "validate", "ingest", "evade", "poison")  # from the model backwards; a test compares
 CONTRACT, KNOWN, THREATS = "policy/contract.yaml", "policy/reference.yaml", "policy/threats.yaml"
+EVALUATION = "policy/evaluation.yaml"
+SALT = "data/accepted/split_salt.json"
 OBEYED = {
     "ingest": (CONTRACT,),
     "validate": (CONTRACT, KNOWN),
-    "prepare": (CONTRACT,),
+    "prepare": (CONTRACT, EVALUATION),
     "train": (CONTRACT,),
     "evade": (THREATS,),
-    "poison": (CONTRACT, THREATS),
+    "poison": (CONTRACT, EVALUATION, THREATS),
 }
 
 
@@ -61,7 +63,8 @@ def broken_links(
     1. each record is there, of the type required, and PASSED where its type has a result
     2. train made exactly the files in hand; evade and poison tested exactly those
     3. the windows that train read are those that prepare made; evade ran on them too
-    4. the telemetry that prepare read is what validate accepted; poison ran on it too
+    4. the telemetry that prepare read is what validate accepted, and the salt that it split by is the one that was
+       drawn there; poison ran on this telemetry too
     5. the telemetry that validate looked at is what ingest read in
     6. each stage obeyed the policy files in hand, by which the verdict will be reached; left out without any
     7. each stage ran the code in hand; left out without any
@@ -91,6 +94,8 @@ def broken_links(
     accepted = _subjects(get("validate"), ACCEPTED)
     link = _difference("telemetry that prepare read", _materials(get("prepare"), ACCEPTED), accepted, (ACCEPTED,))
     require("validate", link, needs="prepare")  # 4
+    link = _difference("salt", _materials(get("prepare"), SALT), _subjects(get("validate"), SALT), (SALT,))
+    require("validate", link, needs="prepare")
     link = _difference("telemetry it ran on", accepted, _subjects(get("poison"), ACCEPTED), (ACCEPTED,))
     require("poison", link, needs="validate")
     read = _subjects(get("validate"), RAW)

@@ -29,9 +29,10 @@ def subject(name: str) -> Subject:
 
 MODEL = tuple(subject(f"model/{name}") for name in ("config.json", "contract.json", "guard.json", "model.safetensors"))
 RAW, ACCEPTED = subject("data/raw/telemetry.parquet"), subject("data/accepted/telemetry.parquet")
+SALT = subject("data/accepted/split_salt.json")
 LIVES = subject("reports/evade/lives.csv")
 WINDOWS = tuple(subject(f"data/windows/{name}") for name in ("preparation.json", "windows.safetensors"))
-POLICY = tuple(subject(f"policy/{name}.yaml") for name in ("contract", "reference", "threats"))
+POLICY = tuple(subject(f"policy/{name}.yaml") for name in ("contract", "evaluation", "reference", "threats"))
 COMMON = (POLICY[0], *(subject(name) for name in ("code", "params.yaml", "policy", "requirements")))
 ENVIRONMENT = {
     "python": "3.11.9",
@@ -39,6 +40,10 @@ ENVIRONMENT = {
     "system": "Linux",
     "machine": "x86_64",
     "packages": {"numpy": "2.4.0", "torch": "2.13.0", "scikit-learn": "1.9.0", "safetensors": "0.7.0", "zipp": "3.23"},
+}
+DATA = {  # as policy/evaluation.yaml has it for pumps
+    "source": "simulated",
+    "simulated": {"units": 180, "seed": 7, "test_share": 0.3, "life_cycles": [145, 255], "six_regimes": False},
 }
 ABOUT: Any = {"family": "robust", "model": MODEL, "policy": POLICY}  # what is judged
 
@@ -108,18 +113,18 @@ def build(kind: Kind = "robust") -> dict[str, Statement]:
             measures=None if measures is None else measures.to_dict(),
         )
 
-    contract, reference, threats = POLICY
+    contract, evaluation, reference, threats = POLICY
     commissioned, liars = kind == "robust", 2 if kind.startswith("certified") else 0
     return {
-        "ingest": made("ingest", (RAW, subject("data/raw/manifest.json")), ()),
+        "ingest": made("ingest", (RAW, subject("data/raw/manifest.json")), (), data=copy.deepcopy(DATA)),
         "validate": tested(
-            (RAW, ACCEPTED),
+            (RAW, ACCEPTED, SALT),
             result="PASSED",
             configuration=(contract, reference, subject("code")),
             passed=("schema",),
             measures=measured.validation().to_dict(),
         ),
-        "prepare": made("prepare", WINDOWS, (ACCEPTED,), measured.preparation()),
+        "prepare": made("prepare", WINDOWS, (ACCEPTED, SALT, evaluation), measured.preparation()),
         "train": made(
             "train",
             MODEL,
@@ -137,7 +142,7 @@ def build(kind: Kind = "robust") -> dict[str, Statement]:
         "poison": tested(
             (*MODEL, ACCEPTED),
             result="PASSED",
-            configuration=(threats, contract, subject("code")),
+            configuration=(threats, contract, evaluation, subject("code")),
             passed=("backdoor/share-0.01",),
             measures=measured.poisoning().to_dict(),
         ),

@@ -13,6 +13,7 @@ from twinseal.measures.keys import (
     Liars,
     Mode,
     Share,
+    bad_units_key,
     count_key,
     epsilon_key,
     liars_key,
@@ -23,7 +24,13 @@ from twinseal.measures.keys import (
     share_key,
     size_key,
 )
-from twinseal.measures.poisoning import PoisonEffect, PoisoningMeasures, PoisoningResult, RetrainingMeasures
+from twinseal.measures.poisoning import (
+    PoisonedDefences,
+    PoisonEffect,
+    PoisoningMeasures,
+    PoisoningResult,
+    RetrainingMeasures,
+)
 from twinseal.measures.preparation import PreparationMeasures, SplitMeasures
 from twinseal.measures.robustness import (
     AttackMeasures,
@@ -46,7 +53,7 @@ from twinseal.measures.robustness import (
     Rise,
     RobustnessMeasures,
 )
-from twinseal.measures.training import GuardMeasures, IntervalMeasures, NetworkMeasures, TrainingMeasures
+from twinseal.measures.training import GuardMeasures, IntervalMeasures, NetworkMeasures, TrainingMeasures, UnitsBound
 from twinseal.measures.validation import ValidationMeasures
 
 EPSILONS = (0.05, 0.1, 0.25, 0.5)
@@ -254,6 +261,27 @@ def training(*, commissioned: bool = True) -> TrainingMeasures:
         cross_validation={mode: accuracy(9.1) for mode in modes},
         intervals=dict.fromkeys(modes, held),
         guard=GuardMeasures(false_alarm_share=0.011),
+        units_bound={bad_units_key(bad): units_bound(bad) for bad in (1, 2, 3)},
+    )
+
+
+def units_bound(bad: int) -> UnitsBound:
+    """What so many bad units could have moved: a little, and more of more."""
+    up, down = 1 + 0.05 * bad, 1 - 0.03 * bad
+    return UnitsBound(
+        wear_threshold_least_times=down,
+        wear_threshold_most_times=up,
+        channel_threshold_least_times=down,
+        channel_threshold_most_times=up,
+        relations_moved_share=0.05 * bad,
+        mean_moved_sigma=0.03 * bad,
+        sigma_least_times=down,
+        sigma_most_times=up,
+        interval_least_times=down,
+        interval_most_times=up,
+        interval_coverage_least_share=0.9 - 0.01 * bad,
+        oldest_age_least_times=down,
+        oldest_age_most_times=up,
     )
 
 
@@ -300,6 +328,7 @@ def poisoned(
             noticed_share=noticed,
             undefended=undefended,
             after_screening=after,
+            defences=defences(),
         )
         for share in shares
     }
@@ -318,6 +347,15 @@ def poisoning() -> PoisoningMeasures:
         },
         worst_undefended=effect(3.0, 1.0),
         worst_unnoticed=effect(0.4, 0.1),
+        clean_defences=defences(),
+        worst_defences=defences(),
+    )
+
+
+def defences() -> PoisonedDefences:
+    """A guard and intervals that poison did not harm."""
+    return PoisonedDefences(
+        replay_noticed_share=1.0, false_alarm_share=0.011, interval_coverage_share=0.92, interval_width_cycles=31.0
     )
 
 

@@ -31,6 +31,7 @@ from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
 from twinseal.prognostics.evaluation import predictions
 from twinseal.prognostics.fitting import Epoch
 from twinseal.prognostics.network import NetworkConfig
+from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.robustness.example_life import LifeRow
 from twinseal.telemetry.contract import Contract
@@ -117,7 +118,8 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         link_code(folder)
         write_policy()
         init_demo(Home.default(), Roles.load(Path("policy/roles.yaml")), datetime.now(UTC))
-        prepared = prepare(fleet(), contract(), PrepareParams(window=10, validation_share=0.2, cuts_per_unit=3))
+        split = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=3), "7")
+        prepared = prepare(fleet(), contract(), PrepareParams(window=10), split)
         prepared.write(WINDOWS)
         torch.manual_seed(0)
         member = NetworkConfig.for_window(2, 10, hidden=(4,), rul_cap_cycles=30.0)

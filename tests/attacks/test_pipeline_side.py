@@ -76,7 +76,8 @@ def ovens(tmp_path_factory: pytest.TempPathFactory) -> Path:
         columns = {"settings": {"load": "load"}, "sensors": {"heat": "heat", "glow": "glow"}}
         mapping = {"unit": "unit", "cycle": "cycle", **columns, "rul": "rul"}
         data = {"source": "table", "asset": "oven", "path": "ovens.csv", "table": mapping}
-        cut = {"window": 4, "validation_share": 0.2, "cuts_per_unit": 2}
+        cut = {"window": 4}
+        Path("policy/evaluation.yaml").write_text(yaml.safe_dump({"validation_share": 0.2, "cuts_per_unit": 2}))
         Path("params.yaml").write_text(yaml.safe_dump({"data": data, "prepare": cut}))
         ingest.main()
         validate.main()

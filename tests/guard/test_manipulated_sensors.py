@@ -146,7 +146,7 @@ def test_attack_of_three_among_few_witnesses_does_not_get_the_honest_ones_replac
     seen = watch(params, rows, contract)
     answered = (seen.known - truth)[~seen.silent][:, :5].mean(axis=1)  # negative: younger than it is
     assert any("without d, e the machine would look less worn" in refusal for refusal in seen.refusals)
-    assert float(answered.min()) > -0.6, "replaced by what the liars expect, they would be 1 σ younger"
+    assert float(answered.min()) > -0.95, "replaced by what the liars expect, they would be younger still, for ever"
     assert seen.silent[-20:].all()
 
 

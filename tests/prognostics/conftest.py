@@ -16,12 +16,14 @@ from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.fitting import Epoch, Recipe
 from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import CertifiedRecipes, Partition, RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
-PARAMS = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
+PARAMS = PrepareParams(window=20)
+SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "274")
 INTERVALS = Intervals(coverage=0.9, edges=(20.0,), below=(4.0, 9.0), above=(4.0, 9.0), cap_cycles=40.0)
 RECIPE = Recipe(epochs=20, batch=32, hidden=(16, 16), epsilon_sigma=0.1)
 TRAINING = TrainParams(
@@ -68,6 +70,11 @@ def toy_params() -> PrepareParams:
 
 
 @pytest.fixture(scope="session")
+def toy_split() -> Split:
+    return SPLIT
+
+
+@pytest.fixture(scope="session")
 def toy_training() -> TrainParams:
     return TRAINING
 
@@ -97,7 +104,7 @@ def toy_fleet() -> Fleet:
 
 @pytest.fixture(scope="session")
 def toy_prepared(toy_fleet: Fleet, toy_contract: Contract) -> Prepared:
-    return prepare(toy_fleet, toy_contract, PARAMS)
+    return prepare(toy_fleet, toy_contract, PARAMS, SPLIT)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.prognostics.conftest import SPLIT
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.prognostics.course import loss
@@ -14,6 +15,7 @@ from twinseal.prognostics.evaluation import bounds, estimates
 from twinseal.prognostics.fitting import Epoch, Fit, Recipe, fit, fit_together, reproducible
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.network import RulNetwork
+from twinseal.prognostics.splitting import seed
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared
 
@@ -42,7 +44,7 @@ def test_same_inputs_same_weights_whatever_ran_before(
 ) -> None:
     torch.manual_seed(99)
     torch.rand(17)
-    again, _ = fitted(toy_prepared, toy_training.robust.plain, toy_training.seed)
+    again, _ = fitted(toy_prepared, toy_training.robust.plain, seed(SPLIT.salt, "weights"))
     assert weights(toy_network) == weights(again)
 
 

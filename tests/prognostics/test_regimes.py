@@ -16,6 +16,7 @@ from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.metrics import rmse_cycles
+from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.sources import cmapss
@@ -28,7 +29,8 @@ from twinseal.twin.baseline_rows import take_first_rows
 from twinseal.twin.runtime import Prediction, _Unit
 
 POLICY = Path(__file__).parents[2] / "policy" / "contract.yaml"
-PARAMS = PrepareParams(window=50, validation_share=0.1)
+PARAMS = PrepareParams(window=50)
+SPLIT = Split(SplitPolicy(validation_share=0.1), "7")
 # The family `accurate`, small: how well the regimes are normalised shows without any defence.
 TRAINING = TrainParams(family="accurate", accurate=Recipe(members=2, components=6, epochs=8, hidden=(32, 32)))
 NAMES = dict(zip((DEMAND, *SENSORS, *SETTINGS), ("setting1", *(f"s{n}" for n in range(1, 17))), strict=True))
@@ -71,7 +73,7 @@ def engine_contract(pump6: Contract) -> Contract:
 
 def fitted(fleet: Fleet, contract: Contract) -> tuple[Networks, Prepared, float]:
     """Networks trained on a fleet, its windows, and their RMSE on the test windows."""
-    prepared = prepare(fleet, contract, PARAMS)
+    prepared = prepare(fleet, contract, PARAMS, SPLIT)
     networks, _ = train(prepared, TRAINING)
     return networks, prepared, rmse_cycles(estimates(networks.plain, prepared.test), prepared.test.rul)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.prognostics.conftest import SPLIT
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.prognostics.ensemble import Networks
@@ -17,13 +18,13 @@ from twinseal.prognostics.fitting import Epoch, Recipe, fit
 from twinseal.prognostics.median_certificates import ROUNDING_CYCLES
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.normaliser import pad
+from twinseal.prognostics.splitting import seed, unit_part
 from twinseal.prognostics.training import (
     TrainParams,
     cross_validate,
     in_own_units,
     sensor_groups,
     train,
-    unit_part,
 )
 from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
 from twinseal.telemetry.contract import Contract
@@ -103,7 +104,7 @@ def test_attack_of_one_units_history_reaches_one_vote_only(
     Not its labels alone: rows that move the fleet's mean and σ, rows without end, and a unit that screening sets aside.
     """
     honest = make_fleet(24)
-    name = prepare(honest, toy_contract, toy_params).train.unit_names[2]
+    name = prepare(honest, toy_contract, toy_params, SPLIT).train.unit_names[2]
     table = honest.table.copy()
     mine = table["unit"] == name
     if poison == "rows":
@@ -115,11 +116,11 @@ def test_attack_of_one_units_history_reaches_one_vote_only(
         table = pd.concat([table[~mine], told.assign(rul=np.arange(len(told))[::-1])])
     else:
         table = table[~mine]
-    pair = [prepare(fleet, toy_contract, toy_params) for fleet in (honest, Fleet.of(table))]
+    pair = [prepare(fleet, toy_contract, toy_params, SPLIT) for fleet in (honest, Fleet.of(table))]
     before, after = (train(p, toy_training, family="certified", against="units")[0] for p in pair)
     moved = pair[0].normaliser.to_dict() != pair[1].normaliser.to_dict()
-    assert moved == (poison != "labels")
-    honest_parts = [at for at in range(3) if at != unit_part(name, 3)]
+    assert moved == (poison not in ("labels", "repeated"))  # told twenty times it is still one unit
+    honest_parts = [at for at in range(3) if at != unit_part(name, 3, SPLIT.salt)]
     for at in honest_parts:
         assert layers(before, at) == layers(after, at)
     raw = [rows for unit, rows in zip(pair[0].train.unit_names, pair[0].raw.units(), strict=True) if unit != name]
@@ -143,11 +144,11 @@ def test_a_member_of_a_part_says_the_same_in_the_fleets_scale_as_in_its_own(
     by_units: Networks, toy_prepared: Prepared, toy_training: TrainParams
 ) -> None:
     windows = toy_prepared.train
-    part_of = np.array([unit_part(name, 3) for name in windows.unit_names])[windows.units]
+    part_of = np.array([unit_part(name, 3, SPLIT.salt) for name in windows.unit_names])[windows.units]
     mine, _ = in_own_units(toy_prepared.raw, windows.take(part_of == 1))
     recipe = toy_training.certified.units.recipe
     config = recipe.network(3, toy_prepared.window, 40.0, oldest_cycles=int(mine.cycles.max()))
-    alone, _ = fit(mine, toy_prepared.validation, config, recipe, seed=toy_training.seed + 3_001)
+    alone, _ = fit(mine, toy_prepared.validation, config, recipe, seed=seed(SPLIT.salt, "weights") + 3_001)
     shipped = estimates(by_units.plain.networks[1], windows.take(part_of == 1))
     np.testing.assert_allclose(estimates(alone, mine), shipped, atol=1e-3)
 
@@ -156,9 +157,10 @@ def weights_of(networks: Networks, member: int) -> list[tuple[str, bytes]]:
     return [item for item in weights(networks) if item[0].startswith(f"plain.members.{member}.")]
 
 
-def test_a_unit_is_in_a_part_by_its_own_name_alone() -> None:
-    assert [unit_part(f"unit-{n}", 10) for n in range(5)] == [unit_part(f"unit-{n}", 10) for n in range(5)]
-    assert set(range(10)) == {unit_part(f"unit-{n}", 10) for n in range(200)}
+def test_a_unit_is_in_a_part_by_its_own_name_and_the_salt() -> None:
+    once, again, other = ([unit_part(f"unit-{n}", 10, salt) for n in range(200)] for salt in ("7", "7", "8"))
+    assert once == again != other
+    assert set(range(10)) == set(once)
 
 
 def in_parts(training: TrainParams, parts: int) -> TrainParams:
@@ -170,7 +172,7 @@ def in_parts(training: TrainParams, parts: int) -> TrainParams:
 def test_parts_of_few_units_are_cross_validated_too(toy_prepared: Prepared, toy_training: TrainParams) -> None:
     """Of a part with one unit nothing is left in one fold: the others vote there."""
     names = [toy_prepared.train.unit_names[unit] for unit in np.unique(toy_prepared.train.units)]
-    parts = [unit_part(name, 7) for name in names]
+    parts = [unit_part(name, 7, SPLIT.salt) for name in names]
     assert 1 == min(parts.count(part) for part in parts)
     found = cross_validate(toy_prepared, in_parts(toy_training, 7))["plain"]
     assert np.isfinite(found.estimates).all()
@@ -242,7 +244,7 @@ def test_progress_is_told_of_the_first_network(toy_prepared: Prepared) -> None:
     ("wrong", "named"),
     [
         ({"family": "sturdy"}, "family"),
-        ({"family": "robust", "seed": -1}, "seed"),
+        ({"family": "robust", "seed": 7}, "seed: unknown key"),
         ({"family": "robust", "folds": 1}, "folds"),
         ({"robust": {"plain": {"kapa": 0.5}}}, "did you mean 'kappa'"),
         ({"certified": {"sensors": {"parts": 2}}}, "parts: expected 3 to 32, got 2"),

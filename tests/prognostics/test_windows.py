@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.prognostics.conftest import SPLIT
 from twinseal.config import parse
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, EvidenceError
+from twinseal.prognostics.splitting import Split
 from twinseal.prognostics.windows import DESCRIPTION, SPLITS, TENSORS, Prepared, PrepareParams, join, prepare
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -62,11 +64,11 @@ def test_remaining_lives_are_capped_and_end_at_zero(toy_prepared: Prepared) -> N
 
 
 def test_the_normaliser_has_seen_training_units_only(toy_fleet: Fleet, toy_contract: Contract) -> None:
-    prepared = prepare(toy_fleet, toy_contract, PrepareParams(window=20))
+    prepared = prepare(toy_fleet, toy_contract, PrepareParams(window=20), SPLIT)
     table = toy_fleet.table.copy()
     strangers = ~table["unit"].isin(prepared.train.unit_names)
     table.loc[strangers, "heat"] += np.float32(50)
-    moved = prepare(Fleet(table), toy_contract, PrepareParams(window=20))
+    moved = prepare(Fleet(table), toy_contract, PrepareParams(window=20), SPLIT)
     assert prepared.normaliser.mean.tolist() == moved.normaliser.mean.tolist()
     assert prepared.test.rows[:, 1].max() < moved.test.rows[:, 1].max()
 
@@ -80,7 +82,7 @@ def test_without_censored_units_test_units_are_cut_at_random(toy_prepared: Prepa
 def test_censored_units_of_known_life_are_the_test_by_their_last_window(
     make_fleet: MakeFleet, toy_contract: Contract, toy_params: PrepareParams
 ) -> None:
-    prepared = prepare(make_fleet(14, censored=4), toy_contract, toy_params)
+    prepared = prepare(make_fleet(14, censored=4), toy_contract, toy_params, SPLIT)
     assert ("unit-10", "unit-11", "unit-12", "unit-13") == prepared.test.unit_names
     assert [25.0] * 4 == prepared.test.rul.tolist()
     assert not {"unit-10", "unit-11"} & (_names(prepared)["train"] | _names(prepared)["validation"])
@@ -92,7 +94,7 @@ def test_censored_units_of_unknown_life_are_in_no_split(
     fleet = make_fleet(14, censored=4)
     table = fleet.table.copy()
     table.loc[table["censored"], "rul"] = np.float32("nan")
-    prepared = prepare(Fleet(table), toy_contract, toy_params)
+    prepared = prepare(Fleet(table), toy_contract, toy_params, SPLIT)
     assert 10 == sum(map(len, _names(prepared).values()))
 
 
@@ -102,24 +104,26 @@ def test_an_unknown_life_in_training_is_refused(
     table = toy_fleet.table.copy()
     table["rul"] = np.float32("nan")
     with pytest.raises(DataError, match="expected a known RUL at every cycle used"):
-        prepare(Fleet(table), toy_contract, toy_params)
+        prepare(Fleet(table), toy_contract, toy_params, SPLIT)
 
 
 def test_too_few_failures_are_refused(make_fleet: MakeFleet, toy_contract: Contract) -> None:
     with pytest.raises(DataError, match="expected at least 4 units that ran to failure, got 3"):
-        prepare(make_fleet(3), toy_contract, PrepareParams(window=20))
+        prepare(make_fleet(3), toy_contract, PrepareParams(window=20), SPLIT)
 
 
 def test_stride_thins_training_and_keeps_each_failure(toy_fleet: Fleet, toy_contract: Contract) -> None:
-    whole = prepare(toy_fleet, toy_contract, PrepareParams(window=20))
-    thinned = prepare(toy_fleet, toy_contract, PrepareParams(window=20, stride=5))
+    whole = prepare(toy_fleet, toy_contract, PrepareParams(window=20), SPLIT)
+    thinned = prepare(toy_fleet, toy_contract, PrepareParams(window=20, stride=5), SPLIT)
     assert len(whole.train) / 6 < len(thinned.train) < len(whole.train) / 4
     assert len(whole.validation) == len(thinned.validation)
     assert len(thinned.train.unit_names) == int((thinned.train.rul == 0).sum())
 
 
-def test_the_seed_draws_the_split(toy_fleet: Fleet, toy_contract: Contract) -> None:
-    one, other = (_names(prepare(toy_fleet, toy_contract, PrepareParams(window=20, seed=s)))["train"] for s in (1, 2))
+def test_the_salt_draws_the_split(toy_fleet: Fleet, toy_contract: Contract, toy_params: PrepareParams) -> None:
+    one, other = (
+        _names(prepare(toy_fleet, toy_contract, toy_params, Split(SPLIT.policy, salt)))["train"] for salt in ("1", "2")
+    )
     assert one != other
 
 
@@ -127,7 +131,7 @@ def test_same_telemetry_same_bytes(
     toy_fleet: Fleet, toy_contract: Contract, toy_params: PrepareParams, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
-        prepare(toy_fleet, toy_contract, toy_params).write(tmp_path / name)
+        prepare(toy_fleet, toy_contract, toy_params, SPLIT).write(tmp_path / name)
     for file in (TENSORS, DESCRIPTION):
         assert sha256_file(tmp_path / "one" / file) == sha256_file(tmp_path / "two" / file)
 
@@ -225,8 +229,8 @@ def test_windows_that_make_no_sense_cannot_be_built(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"window": 1}, {"stride": 0}, {"validation_share": 0.9}, {"test_share": -0.1}, {"cuts_per_unit": 0}, {"seed": -1}],
+    [{"window": 1}, {"stride": 0}, {"stride": 11}, {"seed": 3}, {"cuts_per_unit": 50}],
 )
 def test_params_that_cannot_be_obeyed_are_refused_by_name(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=f"params.yaml: .*{next(iter(wrong))}: expected"):
+    with pytest.raises(ConfigError, match=f"params.yaml: .*{next(iter(wrong))}: (expected|unknown key)"):
         parse(PrepareParams, wrong, "params.yaml: prepare")

@@ -19,6 +19,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.fitting import Recipe
+from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.attack import Testbed
@@ -29,9 +30,27 @@ from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
 POLICY = Path(__file__).parents[2] / "policy" / "threats.yaml"
-PREPARATION = PrepareParams(window=20, validation_share=0.2, cuts_per_unit=6)
+PREPARATION = PrepareParams(window=20)
+SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "1138")
 RECIPE = Recipe(epochs=25, batch=64, hidden=(16, 16), epsilon_sigma=0.1, kappa=0.3)
 TRAINING = TrainParams(family="robust", robust=RobustRecipes(plain=RECIPE, commissioned=RECIPE))
+
+CONTRACT = Contract.from_dict(
+    {
+        "asset": "toy",
+        "model": "toy-rul",
+        "description": "A machine that wears",
+        "cycle": "One turn",
+        "rul_cap_cycles": 90.0,
+        "min_cycles": 10,
+        "max_quarantined_share": 0.1,
+        "settings": {"load": {"unit": "kN", "minimum": 0.0, "maximum": 10.0, "max_change_per_cycle": 6.0}},
+        "sensors": {
+            "heat": {"unit": "K", "minimum": 290.0, "maximum": 330.0, "max_change_per_cycle": 8.0},
+            "hum": {"unit": "mm/s", "minimum": 5.0, "maximum": 20.0, "max_change_per_cycle": 3.0},
+        },
+    }
+)
 
 
 def wearing_fleet(units: int, seed: int = 5) -> Fleet:
@@ -64,28 +83,18 @@ def preparation() -> PrepareParams:
 
 
 @pytest.fixture(scope="session")
+def split() -> Split:
+    return SPLIT
+
+
+@pytest.fixture(scope="session")
 def training() -> TrainParams:
     return TRAINING
 
 
 @pytest.fixture(scope="session")
 def contract() -> Contract:
-    return Contract.from_dict(
-        {
-            "asset": "toy",
-            "model": "toy-rul",
-            "description": "A machine that wears",
-            "cycle": "One turn",
-            "rul_cap_cycles": 90.0,
-            "min_cycles": 10,
-            "max_quarantined_share": 0.1,
-            "settings": {"load": {"unit": "kN", "minimum": 0.0, "maximum": 10.0, "max_change_per_cycle": 6.0}},
-            "sensors": {
-                "heat": {"unit": "K", "minimum": 290.0, "maximum": 330.0, "max_change_per_cycle": 8.0},
-                "hum": {"unit": "mm/s", "minimum": 5.0, "maximum": 20.0, "max_change_per_cycle": 3.0},
-            },
-        }
-    )
+    return CONTRACT
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +104,7 @@ def fleet() -> Fleet:
 
 @pytest.fixture(scope="session")
 def prepared(fleet: Fleet, contract: Contract) -> Prepared:
-    return prepare(fleet, contract, PREPARATION)
+    return prepare(fleet, contract, PREPARATION, SPLIT)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.robustness.conftest import SPLIT
 from twinseal.digests import canonical_json
 from twinseal.errors import EvidenceError
 from twinseal.measures.quantity import NOT_WRITTEN, Leaf, leaves, read
@@ -17,6 +18,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.comparison import compare
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.splitting import Split
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.attack import Attack, Plan, Testbed
@@ -217,10 +219,10 @@ def test_what_the_checks_find_in_a_real_run_is_warned_of(bed: Testbed, result: B
 def test_windows_of_another_normaliser_or_length_are_refused(
     model: Model, fleet: Fleet, contract: Contract, preparation: PrepareParams, quick: Threats
 ) -> None:
-    other = prepare(fleet, contract, preparation.model_copy(update={"seed": 8}))
+    other = prepare(fleet, contract, preparation, Split(SPLIT.policy, "8"))
     with pytest.raises(EvidenceError, match="expected the normaliser of the model, got another one"):
         run_battery(model, other, quick)
-    narrow = prepare(fleet, contract, preparation.model_copy(update={"window": 10}))
+    narrow = prepare(fleet, contract, preparation.model_copy(update={"window": 10}), SPLIT)
     with pytest.raises(EvidenceError, match="expected the model's channels and window"):
         run_battery(model, narrow, quick)
 

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from pipelines import _stage, evade, poison
 from tests.checkout import link_code
+from tests.robustness.conftest import SPLIT
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.evidence import Subject, measures, outcome, provenance, test_result
 from twinseal.files import inventory
@@ -23,6 +24,7 @@ from twinseal.measures.poisoning import PoisoningMeasures
 from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.measures.stages import of, schema
 from twinseal.prognostics.checkpoint import Model, write_model
+from twinseal.prognostics.splitting import Split
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.threats import Threats
@@ -43,6 +45,8 @@ def working_in(folder: Path) -> Iterator[Path]:
         patch.chdir(folder)
         link_code(folder)
         patch.setenv("TWINSEAL_HOME", str(folder / "home"))
+        # The keys are new each time, and so would be the split; test_prognostics_stages.py has the real salt.
+        patch.setattr(_stage, "salt", lambda: _stage.upstream("validate", ACCEPTED) and SPLIT.salt)
         patch.setattr("os.cpu_count", lambda: 1)  # other processes take longer to start than to attack so little
         yield folder
 
@@ -89,8 +93,9 @@ def _write_workspace(
     fleet.write(ACCEPTED)
     prepared.write(WINDOW_FILES[0].parent)
     write_model(CANDIDATE, model)
-    made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
-    made("train", model_files())
+    Path("policy/evaluation.yaml").write_text(json.dumps(SPLIT.policy.model_dump(mode="json")))
+    made("prepare", tuple(map(_stage.subject, WINDOW_FILES)), sections)
+    made("train", model_files(), sections)
     accepted = (_stage.subject(ACCEPTED),)
     _stage.attest(
         "validate", test_result(accepted, result="PASSED", configuration=(), passed=("all",), measures={"rows": 1})
@@ -100,14 +105,16 @@ def _write_workspace(
 @pytest.fixture
 def workspace(after_train: Path, tmp_path: Path) -> Iterator[Path]:
     """As it is after train."""
-    with working_in(shutil.copytree(after_train, tmp_path / "work")) as folder:
+    with working_in(shutil.copytree(after_train, tmp_path / "work", symlinks=True)) as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def after_evade(after_train: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same after evade; what the stage printed is in printed.txt. Read only."""
-    with working_in(shutil.copytree(after_train, tmp_path_factory.mktemp("after-evade") / "work")) as folder:
+    with working_in(
+        shutil.copytree(after_train, tmp_path_factory.mktemp("after-evade") / "work", symlinks=True)
+    ) as folder:
         with redirect_stdout(io.StringIO()) as printed:
             evade.main()
         Path("printed.txt").write_text(printed.getvalue())
@@ -117,13 +124,12 @@ def after_evade(after_train: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def attacked(after_evade: Path, tmp_path: Path) -> Iterator[Path]:
     """As it is after evade."""
-    with working_in(shutil.copytree(after_evade, tmp_path / "work")) as folder:
+    with working_in(shutil.copytree(after_evade, tmp_path / "work", symlinks=True)) as folder:
         yield folder
 
 
-def made(stage: str, subjects: tuple[Subject, ...]) -> None:
-    materials = (Subject("code", "0" * 64),)
-    parameters: dict[str, Any] = {"stage": stage}
+def made(stage: str, subjects: tuple[Subject, ...], parameters: dict[str, Any] | None = None) -> None:
+    materials, parameters = (Subject("code", "0" * 64),), parameters or {"stage": stage}
     statement = provenance(
         subjects, stage=stage, builder="https://b", materials=materials, parameters=parameters, environment={"x": 1}
     )
@@ -213,11 +219,11 @@ def test_without_the_record_of_train_nothing_is_attacked(workspace: Path) -> Non
 def test_windows_of_another_normaliser_are_refused(
     workspace: Path, fleet: Fleet, contract: Contract, preparation: PrepareParams
 ) -> None:
-    prepare(fleet, contract, preparation.model_copy(update={"seed": 8})).write(WINDOW_FILES[0].parent)
+    prepare(fleet, contract, preparation, Split(SPLIT.policy, "8")).write(WINDOW_FILES[0].parent)
     made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
     with pytest.raises(EvidenceError, match="expected the normaliser of the model, got another one"):
         evade.main()
-    prepare(fleet, contract, preparation.model_copy(update={"window": 10})).write(WINDOW_FILES[0].parent)
+    prepare(fleet, contract, preparation.model_copy(update={"window": 10}), SPLIT).write(WINDOW_FILES[0].parent)
     made("prepare", tuple(map(_stage.subject, WINDOW_FILES)))
     with pytest.raises(EvidenceError, match="expected the model's channels and window"):
         evade.main()

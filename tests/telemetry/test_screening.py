@@ -9,6 +9,7 @@ import pytest
 from tests.telemetry.conftest import oven_table
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.rules import CHECKS
 from twinseal.telemetry.screening import Finding, row_rules, screen, untested_rules
 
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
@@ -149,3 +150,26 @@ def test_many_bad_units_are_found_each(oven: Contract) -> None:
     table["heat"] = 500.0
     found = screen(Fleet.of(table), oven)
     assert [(f"u{n:03d}", 4) for n in range(50)] == [(f.unit, f.rows) for f in found]
+
+
+@pytest.mark.attack("P")
+def test_wild_units_do_not_hide_a_false_one() -> None:
+    """Three of eighty units read wildly within the contract's ranges, so that another's false sensor looks usual"""
+    rng = np.random.default_rng(5)
+    ranges = {"heat": [-100.0, 100.0], "hum": [-100.0, 100.0], "flow": [-100.0, 100.0]}
+    frames = []
+    for unit in range(80):
+        wear = np.linspace(-1.5, 1.5, 60)
+        columns = {name: wear + rng.normal(0, 0.2, 60) for name in ranges}
+        frames.append(pd.DataFrame({"unit": f"unit-{unit:02d}", "cycle": np.arange(1, 61), **columns}))
+    frames[70]["heat"] += 2.0
+    bounds = {"cycles": 10, "most_window": 8.0, "most_unit": 6.0, "least_correlation": 0.3}
+
+    def found(parts: list[pd.DataFrame]) -> set[str]:
+        table = pd.concat(parts, ignore_index=True)
+        broken = CHECKS["consistency"](table, channel="heat", ranges=ranges, **bounds).broken
+        return set(table["unit"][broken])
+
+    assert {"unit-70"} == found(frames)
+    wild = [frame.assign(**{name: rng.uniform(-100, 100, 60) for name in ranges}) for frame in frames[:3]]
+    assert "unit-70" in found([*wild, *frames[3:]])

@@ -96,7 +96,7 @@ def test_the_same_inputs_leave_the_same_bytes(workshop: Write) -> None:
         written = [path for folder in ("data", "reports") for path in Path(folder).rglob("*") if path.is_file()]
         digests.append({str(path): sha256_file(path) for path in written})
     assert digests[0] == digests[1]
-    assert 11 == len(digests[0])
+    assert 12 == len(digests[0])
 
 
 def test_no_evidence_names_the_folder_that_the_data_came_from(workshop: Write, tmp_path: Path, keys: Path) -> None:

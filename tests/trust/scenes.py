@@ -79,6 +79,7 @@ def statements(model: str, weights: bytes) -> dict[str, Statement]:
     }
     raw = (Subject("data/raw/manifest.json", digest["manifest"]), Subject("data/raw/telemetry.parquet", digest["raw"]))
     accepted = Subject("data/accepted/telemetry.parquet", digest["accepted"])
+    salt = Subject("data/accepted/split_salt.json", sha256(b"salt" + weights))
     windows = (
         Subject("data/windows/preparation.json", digest["preparation"]),
         Subject("data/windows/windows.safetensors", digest["windows"]),
@@ -102,8 +103,8 @@ def statements(model: str, weights: bytes) -> dict[str, Statement]:
 
     return {
         "ingest": made("ingest", raw),
-        "validate": tested("validate", raw[1], accepted),
-        "prepare": made("prepare", windows, accepted),
+        "validate": tested("validate", raw[1], accepted, salt),
+        "prepare": made("prepare", windows, accepted, salt),
         "train": made("train", files, *windows),
         "evade": tested("evade", *files, *windows),
         "poison": tested("poison", *files, accepted),

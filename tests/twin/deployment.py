@@ -46,6 +46,7 @@ WINDOW = 6
 
 RAW = Subject("data/raw/telemetry.parquet", sha256(b"raw"))
 ACCEPTED = Subject("data/accepted/telemetry.parquet", sha256(b"accepted"))
+SALT = Subject("data/accepted/split_salt.json", sha256(b"salt"))
 WINDOWS = (
     Subject("data/windows/preparation.json", sha256(b"preparation")),
     Subject("data/windows/windows.safetensors", sha256(b"windows")),
@@ -220,8 +221,8 @@ def statements(files: tuple[Subject, ...], model: str) -> dict[str, Statement]:
     tested: dict[str, Any] = {"result": "PASSED", "passed": ("all",), "measures": {"n": 1}}
     return {
         "ingest": provenance((RAW,), stage="ingest", materials=obeyed("ingest"), **common),
-        "validate": test_result((RAW, ACCEPTED), configuration=obeyed("validate"), **tested),
-        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED, *obeyed("prepare")), **common),
+        "validate": test_result((RAW, ACCEPTED, SALT), configuration=obeyed("validate"), **tested),
+        "prepare": provenance(WINDOWS, stage="prepare", materials=(ACCEPTED, SALT, *obeyed("prepare")), **common),
         "train": provenance(files, stage="train", materials=(*WINDOWS, *obeyed("train")), **common),
         "evade": test_result((*files, *WINDOWS), configuration=obeyed("evade"), **tested),
         "poison": test_result((*files, ACCEPTED), configuration=obeyed("poison"), **tested),

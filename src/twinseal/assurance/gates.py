@@ -16,7 +16,7 @@ Law: `judge(p, fewer, …).result == "PASSED"` implies `judge(p, more, …).resu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -279,6 +279,7 @@ def judge(
     policy: tuple[Subject, ...],
     code: Mapping[str, Subject] | None = None,
     contract_fault: str = "",
+    fleet: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """The verdict of `gates` on `model`, from `statements` alone.
 
@@ -291,13 +292,35 @@ def judge(
         policy: The policy files in hand, named `policy/…`, likewise.
         code: The code in hand of each stage, as one digest.
         contract_fault: How the contract inside the model differs from that of the policy; "" if it does not.
+        fleet: What policy says of the telemetry of this asset (`splitting.SplitPolicy.fleets`); None where it says
+            nothing.
     """
     links = broken_links(statements, model, policy, code)
     links["train"] = links["train"] or contract_fault
+    links["ingest"] = links["ingest"] or fleet_fault(statements.get("ingest"), fleet or {})
     faults = StageMeasures.read(statements).faults
     links = {stage: reason or faults.get(stage, "") for stage, reason in links.items()}
     results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.asked_of(family))
     return Verdict(asset, results, tuple(EvidenceResult(k, v) for k, v in links.items()), gates.unjudged(family))
+
+
+def fleet_fault(ingest: Statement | None, fleet: Mapping[str, Any]) -> str:
+    """Why the telemetry that ingest signed is not of the fleet that policy names; "" if it is, or policy names none."""
+    definition = ingest.predicate.get("buildDefinition") if isinstance(ingest, Statement) else None
+    parameters = definition.get("externalParameters") if isinstance(definition, dict) else None
+    signed = parameters.get("data") if isinstance(parameters, dict) else None
+    for path, expected in _leaves(fleet, ()):
+        got: Any = signed
+        for key in path:
+            got = got.get(key) if isinstance(got, Mapping) else None
+        if got != expected or isinstance(got, bool) != isinstance(expected, bool):
+            return f"policy/evaluation.yaml: expected data.{'.'.join(path)}: {expected}, got {got}"
+    return ""
+
+
+def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, item in value.items():
+        yield from _leaves(item, (*path, key)) if isinstance(item, Mapping) else [((*path, key), item)]
 
 
 def observe(values: Mapping[str, Any], path: str) -> tuple[float | None, str]:

@@ -7,7 +7,8 @@ It repairs what it can, and says so; where it cannot, it abstains. In reading or
     cross_channel    how far a channel disagrees with the others, and what the others predict for it
     wear             no machine becomes less worn: finds a manipulation of all channels together
     parameters       what was learned, as plain numbers; travels with the model as guard.json
-    calibration      learns it from accepted telemetry, for a chosen share of false alarms; the twin does not import it
+    relations        learns how channels go together and wear; no few units decide it; the twin does not import it
+    calibration      sets the thresholds for a chosen share of false alarms, and says how far bad units could move them
 
 The guard needs numpy and the contract only, so it runs in the twin. What it cannot find is in docs/robustness.md: small
 shifts of all sensors together, and attackers who know the guard. No gate counts it as protection against these.

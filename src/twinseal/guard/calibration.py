@@ -1,22 +1,28 @@
-"""Learning the guard: how the channels of healthy machines go together, how they wear, and how far they deviate.
+"""Setting the guard's thresholds: from the deviations of healthy machines, so that few bad units cannot raise them far.
 
-The precision is that of the training rows in σ, shrunk towards independence (Ledoit & Wolf, A Well-Conditioned
-Estimator for Large-Dimensional Covariance Matrices, 2004) with a small ridge, so that no channel is ever explained
-completely. The wear is a ridge regression: from the rows of a machine to the share of its life that has passed.
+How the channels go together and wear is learnt in `relations`. The precision is that of the training rows in σ, shrunk
+towards independence (Ledoit & Wolf, A Well-Conditioned Estimator for Large-Dimensional Covariance Matrices, 2004) with
+a small ridge, so that no channel is ever explained completely. The wear is a ridge regression: from the rows of a
+machine to the share of its life that has passed.
 
 The thresholds control a risk as in conformal prediction (Angelopoulos et al., Conformal Risk Control, 2024). Units are
 divided into folds; the guard of each fold has learned from the other folds. Two factors, one for all falls of wear and
-one for all channels and spans, are the smallest at which at most a share α of the rows is flagged or refused,
-hysteresis included. Units are exchangeable, rows of one unit are not, so each unit counts the same. The paper's
-correction for n units, 1 / (n + 1), is left out: with 81 units it alone is more than the one per cent asked for.
-Instead, the share of false alarms is measured on units that set nothing, and stored.
+one for all channels and spans, each tried with the other out of reach, are the smallest at which at most their parts of
+a share α of the rows are flagged or refused, hysteresis included. Units are exchangeable, rows of one unit are not, so
+each unit counts the same. The paper's correction for n units, 1 / (n + 1), is left out: with 81 units it alone is more
+than the one per cent asked for. Instead, the share of false alarms is measured on units that set nothing, and stored.
+
+The share is a trimmed mean: the t units with the most alarms have no vote (`telemetry.over_units`), so a unit that
+raises any number of alarms does not raise a factor. What healthy machines among these t would have asked for is given
+back by a constant, SLACK. `calibrate` says how far r bad units could have moved the thresholds that were set.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -25,35 +31,76 @@ from numpy.typing import NDArray
 from twinseal.errors import DataError
 from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import SPANS, Doubles, GuardParams
+from twinseal.guard.relations import History, Relations, covariance_moved_share, learn_relations, stuck_limits
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.over_units import median, reach, tolerated
 
 Number = TypeVar("Number", np.float64, np.int64)
 Regimes = NDArray[np.int64]
-History = tuple[Doubles, Regimes]
-LearnedChannels = tuple[Doubles, Doubles]  # Ω (C, C) and w (C,), see `parameters`
+Restore = Callable[[Doubles, Regimes], Doubles]
+AlarmsAt = Callable[[float], Doubles]  # factor → the share of alarmed rows of each unit that a fold did not learn from
 
-RIDGE = 0.02
 FOLDS = 5
 MIN_UNITS = 5
 # A replaced channel is an estimate, so the interval of the answer is this much wider. Measured: docs/robustness.md.
 REPAIR_WIDENING = 1.25
 # Only falls of wear reveal a manipulation of all channels together: they get almost half of the false alarms.
 WEAR_SHARE = 0.4
-TYPICAL_QUANTILE = 0.99  # thresholds are multiples of this quantile of the deviations
+TYPICAL_QUANTILE = 0.99  # thresholds are multiples of this quantile of the deviations of a typical unit
+SLACK = 1.05  # on both factors, for the healthy units among those that have no vote; measured: docs/robustness.md
 MIN_THRESHOLD = 1e-6
 MAX_FACTOR = 10.0  # times the typical deviation; with a larger factor the guard finds nothing any more
+
+
+@dataclass(frozen=True)
+class Range:
+    """How far a threshold may be from where it was set, as a multiple of that: `low` ≤ 1 ≤ `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A guard, and how far bad units could have moved it.
+
+    Attributes:
+        params: Of the guard.
+        wear, channels: By number of bad units among those that it learned from, from 1 to what is tolerated: the range
+            of all wear thresholds, and of all others, for these relations of the channels.
+        relations_moved_share: Likewise, how far the relations move: the covariance, in the trace norm, as a share of
+            its trace.
+    """
+
+    params: GuardParams
+    wear: dict[int, Range]
+    channels: dict[int, Range]
+    relations_moved_share: dict[int, float]
 
 
 def fit(
     histories: Sequence[History],
     unseen: Sequence[History],
     contract: Contract,
-    restore: Callable[[Doubles, Regimes], Doubles],
+    restore: Restore,
     *,
     false_alarm_share: float = 0.01,
     seed: int = 0,
 ) -> GuardParams:
-    """The guard's parameters.
+    """The guard's parameters alone; as `calibrate`."""
+    return _Calibrating(histories, contract, restore, false_alarm_share, seed, unseen).params()
+
+
+def calibrate(
+    histories: Sequence[History],
+    unseen: Sequence[History],
+    contract: Contract,
+    restore: Restore,
+    *,
+    false_alarm_share: float = 0.01,
+    seed: int = 0,
+) -> Calibration:
+    """The guard's parameters, and how far few bad units could have moved them.
 
     Args:
         histories: For each training unit its rows (R, C) in σ, in order of cycle and without gaps, and the regime of
@@ -62,73 +109,119 @@ def fit(
         contract: The contract of the machines.
         restore: Rows (B, C) in σ and their regimes (B,) → rows in the channels' units.
         false_alarm_share: α.
-        seed: Seed of the division into folds.
+        seed: Seed of the division into folds: nobody may know it who names units (`prognostics.splitting`).
 
     Raises:
         DataError: There are too few units, none to measure on, or all histories are short.
     """
-    if len(histories) < MIN_UNITS or not unseen:
-        raise DataError(
-            f"guard: expected at least {MIN_UNITS} training units and one more, got {len(histories)}, {len(unseen)}",
-            remedy="Bring more units that ran to failure.",
-        )
-    order = np.random.default_rng([seed, 50]).permutation(len(histories))
-    parts = [[histories[i] for i in order[k::FOLDS]] for k in range(FOLDS)]
-    folds = [(part, learn_channels([unit for other in parts if other is not part for unit in other])) for part in parts]
-    deviations, falls = _typical_deviations(folds)
-    stuck = tuple(int(n) for n in _stuck_limits(histories))
-
-    def params(learned: LearnedChannels, channel_factor: float, wear_factor: float) -> GuardParams:
-        return _params(learned, deviations * channel_factor, falls * wear_factor, stuck, false_alarm_share)
-
-    def is_quiet(channel_factor: float, wear_factor: float, share: float) -> bool:
-        """Whether at most this share of the rows of units that a fold did not learn from is flagged or refused."""
-        left = share * len(histories)
-        for fold, learned in folds:
-            left -= alarm_shares(
-                params(learned, channel_factor, wear_factor), fold, contract, restore, enough=left
-            ).sum()
-            if left < 0:
-                return False
-        return True
-
-    wear_factor = _smallest_factor(lambda factor: is_quiet(MAX_FACTOR, factor, WEAR_SHARE * false_alarm_share))
-    channel_factor = _smallest_factor(lambda factor: is_quiet(factor, wear_factor, false_alarm_share))
-    final = params(learn_channels(histories), channel_factor, wear_factor)
-    return final.model_copy(
-        update={"measured_false_alarm_share": float(np.mean(alarm_shares(final, unseen, contract, restore)))}
+    found = _Calibrating(histories, contract, restore, false_alarm_share, seed, unseen)
+    rows = [rows.astype(np.float64) for rows, _ in histories]
+    bad = range(1, tolerated(len(histories)) + 1)
+    return Calibration(
+        params=found.params(),
+        wear={count: found.range_of_wear(count) for count in bad},
+        channels={count: found.range_of_channels(count) for count in bad},
+        relations_moved_share={count: covariance_moved_share(rows, count) for count in bad},
     )
 
 
-def alarm_shares(
-    params: GuardParams,
-    histories: Sequence[History],
-    contract: Contract,
-    restore: Callable[[Doubles, Regimes], Doubles],
-    *,
-    enough: float = math.inf,
-) -> Doubles:
-    """The share of the rows of each unit that the guard flags or refuses, (U,).
+class _Calibrating:
+    """The steps of one calibration; what is asked twice is computed once."""
+
+    def __init__(
+        self,
+        histories: Sequence[History],
+        contract: Contract,
+        restore: Restore,
+        share: float,
+        seed: int,
+        unseen: Sequence[History],
+    ) -> None:
+        if len(histories) < MIN_UNITS or not unseen:
+            raise DataError(
+                f"guard: expected at least {MIN_UNITS} training units and one more, got {len(histories)}, "
+                f"{len(unseen)}",
+                remedy="Bring more units that ran to failure.",
+            )
+        self._histories, self._unseen, self._contract, self._restore = histories, unseen, contract, restore
+        self._share = share
+        order = np.random.default_rng(seed).permutation(len(histories))
+        parts = [[histories[i] for i in order[k::FOLDS]] for k in range(FOLDS)]
+        trimmed = tolerated(len(histories))  # all bad units may be in what one fold learns from
+        others = [[unit for other in parts if other is not part for unit in other] for part in parts]
+        self._folds = [(part, learn_relations(rest, trimmed)) for part, rest in zip(parts, others, strict=True)]
+        self._slack = SLACK if trimmed else 1.0
+        self._typical = _typical_deviations(self._folds)
+        self._stuck = tuple(int(n) for n in stuck_limits(histories))
+        self._wear_alarms: AlarmsAt = cache(lambda factor: self._alarms(MAX_FACTOR, factor))
+        self._channel_alarms: AlarmsAt = cache(lambda factor: self._alarms(factor, MAX_FACTOR))
+        self._wear_share, self._channel_share = WEAR_SHARE * share, (1 - WEAR_SHARE) * share
+
+    def params(self) -> GuardParams:
+        """The guard that is shipped."""
+        wear = self._slack * _smallest_factor(self._wear_alarms, self._wear_share)
+        channels = self._slack * _smallest_factor(self._channel_alarms, self._channel_share)
+        final = self._guard(learn_relations(self._histories), channels, wear)
+        measured = alarm_shares(final, self._unseen, self._contract, self._restore)
+        return final.model_copy(update={"measured_false_alarm_share": float(np.mean(measured))})
+
+    def range_of_wear(self, bad: int) -> Range:
+        """How far `bad` units could have moved the thresholds for falls of wear."""
+        return _range(self._wear_alarms, self._wear_share, self._typical.falls, bad)
+
+    def range_of_channels(self, bad: int) -> Range:
+        """Likewise all other thresholds."""
+        return _range(self._channel_alarms, self._channel_share, self._typical.deviations, bad)
+
+    def _guard(self, relations: Relations, channel_factor: float, wear_factor: float) -> GuardParams:
+        precision, wear = relations
+        thresholds = self._typical.deviations.learned * channel_factor
+        return GuardParams(
+            precision=tuple(map(tuple, precision.tolist())),
+            spans=SPANS,
+            thresholds=tuple(map(tuple, thresholds.tolist())),
+            wear=tuple(wear.tolist()),
+            falls=tuple((self._typical.falls.learned * wear_factor).tolist()),
+            stuck_cycles=self._stuck,
+            false_alarm_share=self._share,
+            measured_false_alarm_share=0.0,
+            widen=REPAIR_WIDENING,
+        )
+
+    def _alarms(self, channel_factor: float, wear_factor: float) -> Doubles:
+        return np.concatenate(
+            [
+                alarm_shares(self._guard(relations, channel_factor, wear_factor), fold, self._contract, self._restore)
+                for fold, relations in self._folds
+            ]
+        )
+
+
+def alarm_shares(params: GuardParams, histories: Sequence[History], contract: Contract, restore: Restore) -> Doubles:
+    """The share of the rows of each unit that the guard flags or refuses, (U,); arguments as in `alarmed_rows`."""
+    return np.array([float(np.mean(rows)) for rows in alarmed_rows(params, histories, contract, restore)])
+
+
+def alarmed_rows(
+    params: GuardParams, histories: Sequence[History], contract: Contract, restore: Restore
+) -> list[NDArray[np.bool_]]:
+    """Of each unit the rows (R,) that the guard flags or refuses.
 
     Args:
         params: Of the guard.
-        histories: As in `fit`.
+        histories: As in `calibrate`.
         contract: Of the machines.
-        restore: As in `fit`.
-        enough: Stop once the shares add up to more than this; the result is then a lower bound.
+        restore: As in `calibrate`.
     """
     lengths = np.array([len(rows) for rows, _ in histories])
     known, regimes = (_side_by_side(parts) for parts in zip(*histories, strict=True))  # (T, U, C), (T, U)
     readings = restore(known.reshape(-1, known.shape[2]), regimes.reshape(-1)).reshape(known.shape)
-    guard, counts = Guard(params, contract, len(histories)), np.zeros(len(histories))
+    guard, alarmed = Guard(params, contract, len(histories)), np.zeros(known.shape[:2], dtype=bool)
     for cycle in range(lengths.max()):
         here = cycle < lengths
         decision = guard.decide(np.full(len(lengths), cycle + 1), readings[cycle], known[cycle], here, regimes[cycle])
-        alarmed = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
-        counts += alarmed
-        if alarmed.any() and (counts / lengths).sum() > enough:
-            break
-    return np.asarray(counts / lengths)
+        alarmed[cycle] = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+    return [alarmed[:length, unit] for unit, length in enumerate(lengths)]
 
 
 def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
@@ -137,50 +230,60 @@ def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
     return np.stack([item[np.minimum(np.arange(longest), len(item) - 1)] for item in histories], axis=1)
 
 
-def _params(
-    learned: LearnedChannels, thresholds: Doubles, falls: Doubles, stuck: tuple[int, ...], share: float
-) -> GuardParams:
-    precision, wear = learned
-    return GuardParams(
-        precision=tuple(map(tuple, precision.tolist())),
-        spans=SPANS,
-        thresholds=tuple(map(tuple, thresholds.tolist())),
-        wear=tuple(wear.tolist()),
-        falls=tuple(falls.tolist()),
-        stuck_cycles=stuck,
-        false_alarm_share=share,
-        measured_false_alarm_share=0.0,
-        widen=REPAIR_WIDENING,
-    )
+@dataclass(frozen=True, eq=False)
+class _Typical:
+    """The deviation that a typical unit exceeds in one row of a hundred, `learned` (S, …), and how far it can move."""
+
+    learned: Doubles
+    moved: dict[int, tuple[Doubles, Doubles]]
 
 
-def learn_channels(histories: Sequence[History]) -> LearnedChannels:
-    """How the channels of these machines go together (Ω), and how they wear (w)."""
-    rows = [rows.astype(np.float64) for rows, _ in histories]
-    return shrunk_precision(np.concatenate(rows)), _wear_weights(rows)
+@dataclass(frozen=True, eq=False)
+class _Deviations:
+    """Of the channels, (S, C), and of the wear, (S,)."""
+
+    deviations: _Typical
+    falls: _Typical
 
 
-def _typical_deviations(folds: Sequence[tuple[list[History], LearnedChannels]]) -> tuple[Doubles, Doubles]:
-    """Deviation of each channel, (S, C), and fall of wear, (S,), that one row in a hundred of a new unit exceeds."""
-    deviations: list[list[Doubles]] = [[] for _ in SPANS]
-    depths: list[list[Doubles]] = [[] for _ in SPANS]
-    steps = []
+def _typical_deviations(folds: Sequence[tuple[list[History], Relations]]) -> _Deviations:
+    """What is typical: of each unit the quantile of its rows, and of these the median over units."""
+    deviations, falls = [], []
     for fold, (precision, wear) in folds:
         for rows, _ in fold:
-            z = rows.astype(np.float64) @ (precision / np.sqrt(np.diag(precision)))
-            steps.append(np.diff(rows @ wear))
-            for k, span in enumerate(SPANS):
-                deviations[k].append(np.abs(_averages(z, span)))
-                averages = _averages(rows.astype(np.float64) @ wear, span)
-                depths[k].append(np.maximum.accumulate(averages)[: -SPANS[-1]] - averages[SPANS[-1] :])
-    if not sum(map(len, depths[-1])):
+            values = rows.astype(np.float64)
+            z = values @ (precision / np.sqrt(np.diag(precision)))
+            deviations.append([np.quantile(np.abs(_averages(z, n)), TYPICAL_QUANTILE, axis=0) for n in SPANS])
+            if len(values) >= 2 * SPANS[-1]:
+                falls.append(_falls(values @ wear))
+    if not falls:
         raise DataError(f"guard: expected histories of {2 * SPANS[-1]} cycles or more, got none")
-    typical = np.stack([np.quantile(np.concatenate(parts), TYPICAL_QUANTILE, axis=0) for parts in deviations])
-    falls = np.array([np.quantile(np.concatenate(parts), TYPICAL_QUANTILE) for parts in depths])
-    # Wear may never have fallen, and a channel may never have deviated: noise and rounding must raise no alarm.
-    noise = np.concatenate(steps).std() / np.sqrt(2)  # standard deviation of one row's wear
+    return _Deviations(_typical(np.array(deviations)), _typical(np.array(falls)))
+
+
+def _falls(wear: Doubles) -> Doubles:
+    """How far the averages of one unit's wear (R,) fall, (S,).
+
+    Wear may never have fallen: noise and rounding must raise no alarm.
+    """
+    depths = []
+    for span in SPANS:
+        averages = _averages(wear, span)
+        depth = np.maximum.accumulate(averages)[: -SPANS[-1]] - averages[SPANS[-1] :]
+        depths.append(np.quantile(depth, TYPICAL_QUANTILE) if len(depth) else 0.0)
+    noise = np.diff(wear).std() / np.sqrt(2)  # standard deviation of one row's wear
     floor = 3 * np.sqrt(2 / np.array(SPANS)) * noise  # three standard deviations of the difference of two averages
-    return np.maximum(typical, MIN_THRESHOLD), np.maximum(np.maximum(falls, floor), MIN_THRESHOLD)
+    return np.asarray(np.maximum(np.array(depths), floor))
+
+
+def _typical(by_unit: Doubles) -> _Typical:
+    """Of what each unit deviates, (U, S, …)."""
+
+    def usual(values: Doubles) -> Doubles:
+        return np.maximum(median(values), MIN_THRESHOLD)
+
+    bad = range(1, tolerated(len(by_unit)) + 1)
+    return _Typical(usual(by_unit), {count: reach(usual, by_unit, count) for count in bad})
 
 
 def _averages(values: Doubles, span: int) -> Doubles:
@@ -189,43 +292,40 @@ def _averages(values: Doubles, span: int) -> Doubles:
     return np.asarray((sums[span:] - sums[:-span]) / span)
 
 
-def _smallest_factor(enough: Callable[[float], bool]) -> float:
-    """The smallest factor that is enough, to 2 %; MAX_FACTOR if none is."""
+def _range(alarms: AlarmsAt, share: float, typical: _Typical, bad: int) -> Range:
+    """How far `bad` units could have moved thresholds.
+
+    A threshold is a factor times what is typical, x. If bad units move x to x', low ≤ x' ≤ high, a factor that keeps
+    the others quiet at x keeps them quiet at x' once it is divided by the least low/x: so no threshold is above that
+    factor times high/x, divided by the least low/x. In the same way downwards.
+    """
+    if bad not in typical.moved:
+        return Range(0.0, math.inf)
+    now = _smallest_factor(alarms, share)
+    low, high = (side / typical.learned for side in typical.moved[bad])
+    wide = float(high.max() / low.min())
+    least = _smallest_factor(alarms, share, silent=bad) / now / wide
+    return Range(least, _smallest_factor(alarms, share, loud=bad) / now * wide)
+
+
+def _smallest_factor(alarms: AlarmsAt, share: float, *, loud: int = 0, silent: int = 0) -> float:
+    """The smallest factor at which the units are quiet, to 2 %; MAX_FACTOR if they are at none.
+
+    Args:
+        alarms: Of each unit at a factor.
+        share: What the units that are not trimmed may have on average.
+        loud: So many units are bad, and raise alarms at every factor: they take the places of the quietest ones.
+        silent: So many units are bad, and raise none at any: they take the places of the loudest ones.
+    """
+
+    def quiet(factor: float) -> bool:
+        ordered = np.sort(alarms(factor))
+        trimmed = tolerated(len(ordered))
+        kept = ordered[loud : len(ordered) - (trimmed - loud + silent)]
+        return bool(kept.sum() <= share * (len(ordered) - trimmed))
+
     low, high = 0.5, MAX_FACTOR
     while high > 1.02 * low:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if quiet(middle) else (middle, high)
     return high
-
-
-def shrunk_precision(rows: Doubles) -> Doubles:
-    """The inverse of the covariance of rows (R, C), shrunk towards a multiple of the identity; exactly symmetric."""
-    count, channels = rows.shape
-    centred = rows.astype(np.float64)  # in σ of the training units: their mean is 0
-    covariance = centred.T @ centred / count
-    level = np.trace(covariance) / channels
-    spread = np.sum((covariance - level * np.eye(channels)) ** 2) / channels  # δ² of Ledoit & Wolf, lemma 3.2
-    noise = (np.sum((centred**2).T @ (centred**2)) / count - np.sum(covariance**2)) / channels / count  # β²
-    share = min(1.0, max(0.0, noise / spread)) if spread > 0 else 1.0
-    shrunk = (1 - share) * covariance + (share * level + RIDGE) * np.eye(channels)
-    precision = np.linalg.inv(shrunk)
-    return np.asarray((precision + precision.T) / 2)
-
-
-def _wear_weights(histories: Sequence[Doubles]) -> Doubles:
-    """The ridge regression (C,) from the rows of a machine to the share of its life that has passed."""
-    rows = np.concatenate(list(histories))
-    shares = np.concatenate([np.arange(1, len(unit) + 1) / len(unit) for unit in histories])
-    gram = rows.T @ rows / len(rows) + RIDGE * np.eye(rows.shape[1])
-    return np.asarray(np.linalg.solve(gram, rows.T @ (shares - shares.mean()) / len(rows)))
-
-
-def _stuck_limits(histories: Sequence[History]) -> Regimes:
-    """For each channel, the longest run of one value in consecutive rows, plus two; at least 3."""
-    longest = np.ones(histories[0][0].shape[1], dtype=np.int64)
-    for rows, _ in histories:
-        run = np.ones(rows.shape[1], dtype=np.int64)
-        for before, after in itertools.pairwise(rows):
-            run = np.where(after == before, run + 1, 1)
-            longest = np.maximum(longest, run)
-    return np.maximum(longest + 2, 3)

@@ -21,6 +21,7 @@ Queries = Annotated[str, Field(pattern=rf"^queries-{_COUNT}$")]
 Rounding = Annotated[str, Field(pattern=rf"^rounding-{_NUMBER}$")]  # in cycles
 Size = Annotated[str, Field(pattern=rf"^(?:size|rate)-{_NUMBER}$")]  # σ; rate: share of the allowed change
 Share = Annotated[str, Field(pattern=rf"^share-{_NUMBER}$")]  # of the training units
+BadUnits = Annotated[str, Field(pattern=rf"^bad-{_COUNT}$")]  # training units that are bad
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$", max_length=80)]  # of a threat, a channel, …
 Aim = Literal["any", "healthy-washing"]
 Mode = Literal["plain", "commissioned"]
@@ -64,6 +65,11 @@ def rate_key(share: float) -> str:
 def share_key(share: float) -> str:
     """The key of a share of units."""
     return f"share-{_plain(share)}"
+
+
+def bad_units_key(units: int) -> str:
+    """The key of a number of bad training units."""
+    return f"bad-{units}"
 
 
 def number_of(key: str) -> float:

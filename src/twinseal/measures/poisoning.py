@@ -21,6 +21,23 @@ class PoisonEffect(Group):
     trigger_success_share: float | None = quantity("share", "trigger success", "smaller", optional=True)
 
 
+class PoisonedDefences(Group):
+    """What guards and intervals are worth that were learnt from some telemetry, measured on clean units.
+
+    Attributes:
+        replay_noticed_share: Of the failing machines whose last 40 rows are replaced by their first, the share of which
+            the guard notices it.
+        false_alarm_share: Of the rows of sound machines, the share that the guard flags or refuses.
+        interval_coverage_share: Of the test windows, the share within their intervals; mean over units.
+        interval_width_cycles: Mean width.
+    """
+
+    replay_noticed_share: float = quantity("share", "replay noticed", "larger")
+    false_alarm_share: float = quantity("share", "false alarms", "smaller")
+    interval_coverage_share: float = quantity("share", "intervals hold", "larger")
+    interval_width_cycles: float = quantity("cycles", "mean width of intervals", "smaller")
+
+
 class PoisoningResult(Group):
     """One attack on one share of the training units.
 
@@ -28,12 +45,14 @@ class PoisoningResult(Group):
         noticed_share: Of the poisoned units, the share that screening notices.
         undefended: Trained on all of the telemetry.
         after_screening: Trained on what screening leaves.
+        defences: Guard and intervals, learnt from what screening leaves.
     """
 
     units_poisoned: int = quantity("units", "units poisoned")
     noticed_share: float = quantity("share", "noticed by screening", "larger")
     undefended: PoisonEffect
     after_screening: PoisonEffect
+    defences: PoisonedDefences
 
 
 class RetrainingMeasures(Group):
@@ -51,6 +70,8 @@ class PoisoningMeasures(Group):
         attacks: By threat and share of the units.
         worst_undefended: The highest of each number over all attacks, without screening.
         worst_unnoticed: The same after screening.
+        clean_defences: Guard and intervals, learnt from clean telemetry by the same schedule.
+        worst_defences: The worst of each of their numbers over all attacks, after screening.
     """
 
     clean: PoisonEffect
@@ -58,3 +79,5 @@ class PoisoningMeasures(Group):
     attacks: dict[Name, dict[Share, PoisoningResult]]
     worst_undefended: PoisonEffect
     worst_unnoticed: PoisonEffect
+    clean_defences: PoisonedDefences
+    worst_defences: PoisonedDefences

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twinseal.measures.common import Accuracy, WorstCase
-from twinseal.measures.keys import Epsilon, Mode
+from twinseal.measures.keys import BadUnits, Epsilon, Mode
 from twinseal.measures.quantity import Group, quantity
 
 
@@ -39,6 +39,36 @@ class GuardMeasures(Group):
     false_alarm_share: float = quantity("share", "false alarms", "smaller")
 
 
+class UnitsBound(Group):
+    """What the training units but for a few bad ones would have given alone, at the least and at the most; computed.
+
+    Attributes:
+        wear_threshold_least_times, wear_threshold_most_times: The guard's thresholds for falls of wear, as multiples of
+            what they are.
+        channel_threshold_least_times, channel_threshold_most_times: Likewise its other thresholds.
+        relations_moved_share: How far the covariance of the channels moves, in the trace norm, as a share of its trace.
+        mean_moved_sigma: How far the mean of a channel moves, in σ.
+        sigma_least_times, sigma_most_times: σ of a channel, as a multiple.
+        interval_least_times, interval_most_times: The width of an interval, likewise.
+        interval_coverage_least_share: What the narrowest intervals hold.
+        oldest_age_least_times, oldest_age_most_times: The age up to which there are answers, as a multiple.
+    """
+
+    wear_threshold_least_times: float = quantity("times", "wear thresholds, at least", "larger")
+    wear_threshold_most_times: float = quantity("times", "wear thresholds, at most", "smaller")
+    channel_threshold_least_times: float = quantity("times", "channel thresholds, at least", "larger")
+    channel_threshold_most_times: float = quantity("times", "channel thresholds, at most", "smaller")
+    relations_moved_share: float = quantity("share", "relations of channels move", "smaller")
+    mean_moved_sigma: float = quantity("σ", "means move", "smaller")
+    sigma_least_times: float = quantity("times", "σ, at least", "larger")
+    sigma_most_times: float = quantity("times", "σ, at most", "smaller")
+    interval_least_times: float = quantity("times", "intervals, at least", "larger")
+    interval_most_times: float = quantity("times", "intervals, at most", "smaller")
+    interval_coverage_least_share: float = quantity("share", "intervals hold, at least", "larger")
+    oldest_age_least_times: float = quantity("times", "oldest age, at least", "larger")
+    oldest_age_most_times: float = quantity("times", "oldest age, at most", "smaller")
+
+
 class TrainingMeasures(Group):
     """All that `train` reports.
 
@@ -49,6 +79,7 @@ class TrainingMeasures(Group):
         cross_validation: Out of fold, over the training units.
         intervals: By ensemble.
         guard: On units that did not set it.
+        units_bound: By number of bad training units; none where so few units tolerate none.
     """
 
     plain: NetworkMeasures
@@ -57,3 +88,4 @@ class TrainingMeasures(Group):
     cross_validation: dict[Mode, Accuracy]
     intervals: dict[Mode, IntervalMeasures]
     guard: GuardMeasures
+    units_bound: dict[BadUnits, UnitsBound]

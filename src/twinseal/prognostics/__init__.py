@@ -5,6 +5,7 @@
     fitting, training, processes, candidate     one network fitted; a family trained; the whole candidate
     crown, rounding, median_certificates        the proofs: bounds that no attack within ε can leave
     conformal                                   prediction intervals
+    bad_units                                   what few bad training units could have moved, but for the networks
     metrics, evaluation, evaluation_set         how good estimates are, clean and at the worst end of their bounds
     gradient_boosting, comparison               what the networks are compared with; all families side by side
     weights, checkpoint                         the model as files, read as if an enemy had written them

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from twinseal.guard import calibration
-from twinseal.guard.parameters import GuardParams
-from twinseal.measures.keys import Mode, epsilon_key
+from twinseal.guard.calibration import Calibration, calibrate
+from twinseal.measures.keys import Mode, bad_units_key, epsilon_key
 from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.training import GuardMeasures, IntervalMeasures, TrainingMeasures
 from twinseal.prognostics import conformal
+from twinseal.prognostics.bad_units import units_bounds
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import CERTIFIED_SIGMA, estimates, evaluate, predictions
@@ -23,9 +23,11 @@ from twinseal.prognostics.gradient_boosting import boosting_estimates
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.normaliser import F64
 from twinseal.prognostics.processes import processes
+from twinseal.prognostics.splitting import seed
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.over_units import MOST_BAD
 
 MODES: tuple[Mode, ...] = ("plain", "commissioned")
 Part = Callable[[Prepared, TrainParams, Contract], Any]
@@ -70,7 +72,7 @@ def build_candidate(
     """
     tasks = [(part, prepared, params, contract) for part in (_cross_validate, _train, _calibrate, _boost)]
     with processes(min(workers, 2)) as mapped:
-        unseen, (networks, history), guard, boosting = mapped(_compute, tasks)
+        unseen, (networks, history), calibrated, boosting = mapped(_compute, tasks)
     for epoch in history if progress else ():
         progress(epoch)  # type: ignore[misc]  # there is one
     folds = {mode: unseen[mode] for mode in MODES if mode in unseen}
@@ -79,7 +81,7 @@ def build_candidate(
         contract,
         prepared.normaliser,
         params.family,
-        guard,
+        calibrated.params,
         {str(mode): fit_intervals(fold, prepared.rul_cap_cycles) for mode, fold in folds.items()},
     )
     test = prepared.test
@@ -90,6 +92,7 @@ def build_candidate(
         cross_validation={mode: measure(fold.estimates, fold.truth, fold.units) for mode, fold in folds.items()},
         intervals={mode: measure_intervals(model, prepared, mode, fold) for mode, fold in folds.items()},
         guard=GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share),
+        units_bound=units_bounds(prepared, calibrated, folds["plain"], model.intervals["plain"]),
     )
     return Candidate(model, measures, history, predictions(networks.plain, test, boosting))
 
@@ -99,7 +102,9 @@ def keys(family: Family) -> Keys:
     certified = frozenset(map(epsilon_key, CERTIFIED_SIGMA))
     modes = frozenset(MODES if family in WITH_BASELINE else MODES[:1])
     own = {"commissioned/certified": certified} if family in WITH_BASELINE else {"commissioned": NOT_WRITTEN}
-    return {"plain/certified": certified, "cross_validation": modes, "intervals": modes} | own
+    bad = frozenset(bad_units_key(count) for count in range(1, MOST_BAD + 1))
+    always = {"units_bound": bad, "cross_validation": modes, "intervals": modes}
+    return {"plain/certified": certified, **always} | own
 
 
 def _compute(task: tuple[Part, Prepared, TrainParams, Contract]) -> Any:
@@ -117,18 +122,19 @@ def _train(prepared: Prepared, params: TrainParams, _contract: Contract) -> tupl
     return train(prepared, params)
 
 
-def _calibrate(prepared: Prepared, _params: TrainParams, contract: Contract) -> GuardParams:
+def _calibrate(prepared: Prepared, _params: TrainParams, contract: Contract) -> Calibration:
     return calibrate_guard(prepared, contract)
 
 
-def _boost(prepared: Prepared, params: TrainParams, _contract: Contract) -> F64:
-    return boosting_estimates(prepared, seed=params.seed)
+def _boost(prepared: Prepared, _params: TrainParams, _contract: Contract) -> F64:
+    return boosting_estimates(prepared, seed=seed(prepared.salt, "boosting"))
 
 
-def calibrate_guard(prepared: Prepared, contract: Contract) -> GuardParams:
+def calibrate_guard(prepared: Prepared, contract: Contract) -> Calibration:
     """The guard, learned from the training units; its false alarms are measured on validation and test units."""
     unseen = prepared.validation.histories() + prepared.test.histories()
-    return calibration.fit(prepared.train.histories(), unseen, contract, prepared.normaliser.restore)
+    drawn = seed(prepared.salt, "guard")
+    return calibrate(prepared.train.histories(), unseen, contract, prepared.normaliser.restore, seed=drawn)
 
 
 def fit_intervals(unseen: OutOfFold, cap_cycles: float) -> conformal.Intervals:
@@ -143,5 +149,7 @@ def measure_intervals(model: Model, prepared: Prepared, mode: Mode, unseen: OutO
     return IntervalMeasures(
         test_coverage_share=float(np.mean(within)),
         test_windows=len(test),
-        **conformal.measure_coverage(unseen.estimates, unseen.truth, unseen.units, cap_cycles=cap),
+        **conformal.measure_coverage(
+            unseen.estimates, unseen.truth, unseen.units, cap_cycles=cap, seed=seed(prepared.salt, "intervals")
+        ),
     )

@@ -12,7 +12,8 @@ from twinseal.prognostics.evaluation import accuracy, certify
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.median_certificates import certificates
-from twinseal.prognostics.training import Against, TrainParams, train, unit_part
+from twinseal.prognostics.splitting import unit_part
+from twinseal.prognostics.training import Against, TrainParams, train
 from twinseal.prognostics.windows import Prepared
 
 SIGMA = (0.05, 0.1)
@@ -60,5 +61,5 @@ def possible(prepared: Prepared, params: TrainParams, against: Against | None) -
         return len(prepared.channels) >= params.certified.sensors.parts
     parts, one_regime = params.certified.units.parts, not prepared.normaliser.settings
     return against is None or (
-        one_regime and len({unit_part(name, parts) for name in prepared.train.unit_names}) == parts
+        one_regime and len({unit_part(name, parts, prepared.salt) for name in prepared.train.unit_names}) == parts
     )

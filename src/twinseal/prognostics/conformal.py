@@ -3,12 +3,14 @@
 Split conformal prediction (Lei et al., Distribution-Free Predictive Inference for Regression, 2018) with the residuals
 of networks that had not seen the unit (cross-conformal: Vovk 2015; Barber et al., Predictive Inference with the
 Jackknife+, 2021). The error depends on the estimate: a failing machine is read more surely than a healthy one. So the
-estimates are divided into bins, each with a usual error below and above; one factor for all of them, the conformal
+estimates are divided into bins, each with a usual error; one factor for all of them, the conformal
 quantile of the errors in those units, makes intervals of them (normalised residuals: Papadopoulos et al. 2002).
 
 Windows of one unit are not exchangeable, units are: every unit counts the same, and the level is corrected for so many
-units. The networks behind the residuals learned from fewer units, and stand alone where several are averaged in what is
-shipped: intervals are a little too wide rather than too narrow.
+units. So r bad units of n move a quantile by at most r/n of its level: what is wider or narrower than the others' own
+intervals by no more than `reach` says. The bins are parts of the cap, so no unit chooses them. The networks behind the
+residuals learned from fewer units, and stand alone where several are averaged in what is shipped: intervals are a
+little too wide rather than too narrow.
 
     >>> intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 20.0), above=(5.0, 10.0), cap_cycles=125.0)
     >>> low, high = intervals.of(np.array([10.0, 120.0]))
@@ -18,6 +20,7 @@ shipped: intervals are a little too wide rather than too narrow.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +37,7 @@ COVERAGE = 0.9
 BINS = 6
 LEAST_UNITS = 5
 FOLDS = 5
+USUAL_LEVEL = 0.75  # of the errors of a bin: far enough from 1 that few units of a bin hardly move it
 
 
 class Intervals(Settings):
@@ -94,26 +98,85 @@ def fit(
     Raises:
         DataError: Too few units.
     """
-    said, known = np.clip(np.asarray(estimate, dtype=np.float64), 0.0, cap_cycles), np.asarray(truth, dtype=np.float64)
-    names = len(np.unique(units))
-    if names < LEAST_UNITS:
-        raise DataError(f"intervals: expected at least {LEAST_UNITS} units, got {names}")
-    edges = np.unique(np.quantile(said, np.arange(1, BINS) / BINS).round(1))
-    at = np.searchsorted(edges, said, side="right")
-    tail = (1 - coverage) / 2
-    below, above = (
-        np.array([_usual(missed[at == b], units[at == b], 1 - tail) for b in range(len(edges) + 1)])
-        for missed in (said - known, known - said)
-    )
-    score = np.maximum((said - known) / below[at], (known - said) / above[at])  # beyond 1: outside
-    factor = max(0.0, _quantile(score, units, min(1.0, coverage * (names + 1) / names)))
-    return Intervals(
-        coverage=coverage,
-        edges=tuple(edges.tolist()),
-        below=tuple((factor * below).tolist()),
-        above=tuple((factor * above).tolist()),
-        cap_cycles=cap_cycles,
-    )
+    errors = _Errors.of(estimate, truth, units, cap_cycles)
+    if errors.names < LEAST_UNITS:
+        raise DataError(f"intervals: expected at least {LEAST_UNITS} units, got {errors.names}")
+    widths = errors.usual()
+    return errors.intervals(widths, errors.factor(widths, coverage), coverage, cap_cycles)
+
+
+def reach(
+    estimate: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    units: I64,
+    *,
+    cap_cycles: float,
+    bad: int,
+    coverage: float = COVERAGE,
+) -> tuple[Intervals, Intervals]:
+    """The narrowest and the widest intervals that `fit` could have made with `bad` of the units replaced by anything.
+
+    A width is a factor times a usual error u. If bad units move u to u', low ≤ u' ≤ high, the factor is no larger than
+    the one that is asked for when all usual errors are low, and no smaller than when all are high. A level moves by
+    the share of the bad units, also in a bin in which these are and those that they replace were not: of h honest and
+    b bad units, the honest mass below a quantile λ is between λ(h + b) - b and λ(h + b).
+
+    Args:
+        estimate: As in `fit`; what networks said, whoever trained them.
+        truth: As in `fit`.
+        units: As in `fit`.
+        cap_cycles: As in `fit`.
+        bad: How many.
+        coverage: As in `fit`.
+    """
+    errors = _Errors.of(estimate, truth, units, cap_cycles)
+    low, high = errors.usual(-bad), errors.usual(bad)
+    least, most = errors.factor(high, coverage, -bad), errors.factor(low, coverage, bad)
+    return errors.intervals(low, least, coverage, cap_cycles), errors.intervals(high, most, coverage, cap_cycles)
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """How far estimates (N,) missed, in which of the bins each is, and of which unit."""
+
+    missed: F64
+    bins: I64
+    units: I64
+    edges: F64
+
+    @classmethod
+    def of(cls, estimate: npt.ArrayLike, truth: npt.ArrayLike, units: I64, cap_cycles: float) -> _Errors:
+        said = np.clip(np.asarray(estimate, dtype=np.float64), 0.0, cap_cycles)
+        edges = (cap_cycles * np.arange(1, BINS) / BINS).round(1)
+        missed = np.abs(said - np.asarray(truth, dtype=np.float64))
+        return cls(missed, np.searchsorted(edges, said, side="right"), units, edges)
+
+    @property
+    def names(self) -> int:
+        """How many units there are."""
+        return len(np.unique(self.units))
+
+    def usual(self, bad: int = 0) -> F64:
+        """The usual error in each bin, (BINS,); with so many bad units on one side."""
+        return np.array([self._usual(self.bins == place, bad) for place in range(BINS)])
+
+    def _usual(self, mine: npt.NDArray[np.bool_], bad: int) -> float:
+        """At least a tenth of a cycle, so that there is something to scale; of all bins where one has few units."""
+        chosen = mine if len(np.unique(self.units[mine])) >= LEAST_UNITS else np.ones(len(mine), dtype=bool)
+        units = self.units[chosen]
+        return max(0.1, _quantile(self.missed[chosen], units, USUAL_LEVEL + bad / len(np.unique(units))))
+
+    def factor(self, usual: F64, coverage: float, bad: int = 0) -> float:
+        """By how much usual errors (BINS,) are multiplied; with so many bad units on one side."""
+        score = self.missed / usual[self.bins]  # beyond the factor: outside
+        level = min(1.0, coverage * (self.names + 1) / self.names)
+        return max(0.0, _quantile(score, self.units, level + bad / self.names))
+
+    def intervals(self, usual: F64, factor: float, coverage: float, cap_cycles: float) -> Intervals:
+        """Intervals so many times as wide as the usual errors (BINS,); wider than twice the cap is as wide."""
+        widths = tuple(np.minimum(factor * usual, 2 * cap_cycles).tolist())
+        edges = tuple(self.edges.tolist())
+        return Intervals(coverage=coverage, edges=edges, below=widths, above=widths, cap_cycles=cap_cycles)
 
 
 def measure_coverage(
@@ -125,7 +188,7 @@ def measure_coverage(
         coverage_share, the mean over units; standard_error, of that mean; width_cycles, the mean width.
     """
     said, known = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    names = np.random.default_rng([seed, 60]).permutation(np.unique(units))
+    names = np.random.default_rng(seed).permutation(np.unique(units))
     held, widths = [], []
     for fold in range(FOLDS):
         mine = np.isin(units, names[fold::FOLDS])
@@ -138,13 +201,10 @@ def measure_coverage(
     return {"coverage_share": float(np.mean(held)), "standard_error": error, "width_cycles": float(np.mean(widths))}
 
 
-def _usual(missed: F64, units: I64, level: float) -> float:
-    """What few errors of a bin are beyond; at least a tenth of a cycle, so that there is something to scale."""
-    return max(0.1, _quantile(missed, units, level)) if len(missed) else 0.1
-
-
 def _quantile(values: F64, units: I64, level: float) -> float:
-    """The value that a share `level` stays below, each unit counting the same."""
+    """The value that a share `level` stays below, each unit counting the same; ±∞ where no value is."""
+    if not 0 < level <= 1 + 1e-12:
+        return float(np.copysign(np.inf, level))
     names, number = np.unique(units, return_inverse=True)
     weights = 1.0 / np.bincount(number)[number]
     order = np.argsort(values, kind="stable")

@@ -60,8 +60,13 @@ class EnsembleConfig(Settings):
 
     @property
     def oldest_cycles(self) -> int:
-        """The oldest age that any member that reads ages has seen."""
-        return max((m.oldest_cycles for m in self.members if m.age), default=MAX_AGE_CYCLES)
+        """The oldest age that the members that read ages have seen: any of them, or of a median the middle one.
+
+        A member of a median may have been made by an attacker: it must not choose the age up to which there are
+        answers, no more than it chooses the answer.
+        """
+        seen = sorted(m.oldest_cycles for m in self.members if m.age) or [MAX_AGE_CYCLES]
+        return seen[len(seen) // 2] if self.aggregation == "median" else seen[-1]
 
     @property
     def baseline(self) -> bool:

@@ -1,7 +1,8 @@
 """The normaliser: raw rows, each channel in its unit, become rows of σ without gaps.
 
 Fitted on training units only, kept in the checkpoint, and the same code in training and in the twin: what the network
-sees there is made here too.
+sees there is made here too. Every unit counts the same, and the few most extreme ones as the next ones do
+(`telemetry.over_units`), so that a bad unit cannot choose what a σ is; `sigma_bounds` says how far it can move one.
 
 A machine that is operated in several regimes says other things in each: at another altitude, at another speed. Then
 each row is normalised by its own regime's mean and spread, and what is left is wear. The contract names the operating
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 
 from twinseal.errors import DataError
+from twinseal.telemetry.over_units import reach, tolerated, winsorised_mean
 from twinseal.telemetry.regimes import NOWHERE, regimes
 
 if TYPE_CHECKING:
@@ -68,18 +71,20 @@ class Normaliser:
             raise ValueError("normaliser: expected finite means and stds above 0")
 
     @classmethod
-    def fit(cls, rows: F64, regimes: Regimes | None = None) -> Normaliser:
+    def fit(cls, rows: F64, regimes: Regimes | None = None, lengths: I64 | None = None) -> Normaliser:
         """The normaliser of raw rows.
 
         Args:
             rows: (R, S + C) float64, the regime settings first, each column in its unit; NaN where one is missing.
             regimes: The operating points; none where there is one regime only.
+            lengths: (U,), the rows of each unit, one after the other; left out, all rows are taken as of one unit.
 
         Raises:
             DataError: A channel has no reading at all, a regime too few rows, or a row was taken at no operating point.
         """
+        unit = np.repeat(np.arange(len(lengths)), lengths) if lengths is not None else np.zeros(len(rows), np.int64)
         if regimes is None:
-            mean, std = _spread(rows)
+            mean, std = _spread(_Moments.of(rows, unit))
             return cls(mean[None], std[None], np.zeros((1, 0)), np.zeros(0))
         points, within = np.array(regimes.points, dtype=np.float64), np.array(regimes.within, dtype=np.float64)
         regime = _known_regimes(rows[:, : len(within)], points, within)
@@ -90,7 +95,8 @@ class Normaliser:
                 f"got {counts.tolist()}",
                 remedy="Bring more units, or strike from policy/contract.yaml the points at which none is operated.",
             )
-        spreads = [_spread(rows[regime == k, len(within) :]) for k in range(len(points))]
+        mine = [regime == k for k in range(len(points))]
+        spreads = [_spread(_Moments.of(rows[at, len(within) :], unit[at])) for at in mine]
         mean, std = (np.stack([spread[side] for spread in spreads]) for side in (0, 1))
         return cls(mean, std, points, within)
 
@@ -204,13 +210,92 @@ def baseline_of(known: F32) -> F32:
     return np.asarray(known[:BASELINE_CYCLES].mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 
-def _spread(rows: F64) -> tuple[F64, F64]:
+@dataclass(frozen=True)
+class SigmaBounds:
+    """How far a few bad units could have moved a normaliser, at the channel that moves furthest.
+
+    Attributes:
+        mean_sigma: The mean, in σ.
+        lowest, highest: σ, as a multiple of what it is.
+    """
+
+    mean_sigma: float
+    lowest: float
+    highest: float
+
+
+def sigma_bounds(normaliser: Normaliser, rows: F64, lengths: I64, bad: int) -> SigmaBounds:
+    """How far `bad` of the units (U,) that `normaliser` was fitted on could have moved it.
+
+    Args:
+        normaliser: Fitted on these rows.
+        rows: As in `Normaliser.fit`.
+        lengths: Likewise.
+        bad: How many; the bounds are infinite beyond `telemetry.over_units.tolerated` of a regime's units.
+    """
+    unit, regime = np.repeat(np.arange(len(lengths)), lengths), normaliser.regimes(rows)
+    found = []
+    for k, (mean, std) in enumerate(zip(normaliser.mean, normaliser.std, strict=True)):
+        at = regime == k
+        moments = _Moments.of(rows[at, normaliser.settings :], unit[at])
+        if bad > tolerated(int((~np.isnan(moments.mean)).sum(axis=0).min())):
+            return SigmaBounds(np.inf, 0.0, np.inf)
+        low, high = reach(winsorised_mean, moments.mean, bad)
+        # σ² is the winsorised mean of var + (mean - centre)², and the centre lies between low and high.
+        nearest = moments.mean - np.clip(moments.mean, low, high)
+        furthest = np.maximum(np.abs(moments.mean - low), np.abs(moments.mean - high))
+        least, _ = reach(winsorised_mean, moments.variance + nearest**2, bad)
+        _, most = reach(winsorised_mean, moments.variance + furthest**2, bad)
+        moves = ~_still(mean, np.sqrt(winsorised_mean(moments.about(mean))))
+        if moves.any():
+            shift = (np.maximum(high - mean, mean - low) / std)[moves].max()
+            ratios = (np.sqrt(np.maximum(side, 0.0)) / std for side in (least, most))
+            lowest, highest = (ratio[moves] for ratio in ratios)
+            found.append(SigmaBounds(float(shift), float(lowest.min()), float(highest.max())))
+    if not found:
+        return SigmaBounds(0.0, 1.0, 1.0)
+    return SigmaBounds(
+        max(item.mean_sigma for item in found),
+        min(item.lowest for item in found),
+        max(item.highest for item in found),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Of each unit the mean and the variance of each channel, (U, C); NaN where it has no reading."""
+
+    mean: F64
+    variance: F64
+
+    @classmethod
+    def of(cls, rows: F64, unit: I64) -> _Moments:
+        """Those of rows (R, C); which unit each is of (R,), rising."""
+        parts = np.split(rows, np.flatnonzero(np.diff(unit)) + 1)
+        empty = [np.isnan(part).all(axis=0) for part in parts]
+        filled = [np.where(none, 0.0, part) for none, part in zip(empty, parts, strict=True)]
+        means = [np.where(none, np.nan, np.nanmean(part, axis=0)) for none, part in zip(empty, filled, strict=True)]
+        variances = [np.where(none, np.nan, np.nanvar(part, axis=0)) for none, part in zip(empty, filled, strict=True)]
+        return cls(np.stack(means), np.stack(variances))
+
+    def about(self, centre: F64) -> F64:
+        """Of each unit the mean square distance from a centre (C,), (U, C)."""
+        return np.asarray(self.variance + (self.mean - centre) ** 2)
+
+
+def _spread(moments: _Moments) -> tuple[F64, F64]:
     """Mean and standard deviation of each channel (C,)."""
-    if not np.isfinite(rows).any(axis=0).all():
+    if np.isnan(moments.mean).all(axis=0).any():
         raise DataError("normaliser: expected readings of every channel, got a channel with none")
-    mean, std = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+    mean = winsorised_mean(moments.mean)
+    std = np.sqrt(winsorised_mean(moments.about(mean)))
     # A channel that never moved in training carries nothing; 1 keeps it at 0 instead of at infinity.
-    return mean, np.where(std < 1e-9 * np.maximum(1.0, np.abs(mean)), 1.0, std)
+    return mean, np.where(_still(mean, std), 1.0, std)
+
+
+def _still(mean: F64, std: F64) -> NDArray[np.bool_]:
+    """Which channels do not move, (C,)."""
+    return np.asarray(std < 1e-9 * np.maximum(1.0, np.abs(mean)))
 
 
 def _known_regimes(settings: F64, points: F64, within: F64) -> I64:

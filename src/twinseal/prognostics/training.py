@@ -5,13 +5,12 @@
     certified   the median of networks that share nothing: disjoint sensors, or disjoint training units (each part with
                 a σ of its own), so that control of few of those moves few votes
 
-Every network is fitted by itself (`fitting`), from a seed of its own, so they may be fitted at the same time. Same
-inputs, same bytes.
+Every network is fitted by itself (`fitting`), from a seed of its own, drawn from the salt of the split, so they may be
+fitted at the same time. Same inputs, same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,7 +29,9 @@ from twinseal.prognostics.fitting import Epoch, Fit, Recipe, fit_together, repro
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.normaliser import F32, Normaliser, pad
 from twinseal.prognostics.raw_rows import RawRows
+from twinseal.prognostics.splitting import seed, unit_part
 from twinseal.prognostics.windows import I64, Prepared, Windows
+from twinseal.telemetry.over_units import largest
 
 log = structlog.get_logger()
 
@@ -84,13 +85,11 @@ class TrainParams(Settings):
 
     Attributes:
         family: Which networks are built.
-        seed: Of the first weights and the order of the windows.
         folds: Of the cross-validation over the training units.
         accurate, robust, certified: The recipes of each family.
     """
 
     family: Family
-    seed: int = 7
     folds: int = 5
     accurate: Recipe = Recipe(members=5, components=3)
     robust: RobustRecipes = RobustRecipes()
@@ -98,8 +97,8 @@ class TrainParams(Settings):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse values that no training can obey."""
-        if not 0 <= self.seed < 2**32 or not 2 <= self.folds <= 20:
-            raise ValueError(f"expected a seed of 0 to 2^32 - 1 and 2 to 20 folds, got {self.seed} and {self.folds}")
+        if not 2 <= self.folds <= 20:
+            raise ValueError(f"folds: expected 2 to 20, got {self.folds}")
 
     def with_single_members(self) -> TrainParams:
         """With one network where several are averaged: for what is trained many times."""
@@ -208,7 +207,9 @@ def train(
     return Networks.of(networks["plain"], networks.get("commissioned")), fitted[0][2]
 
 
-def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1) -> dict[str, OutOfFold]:
+def cross_validate(
+    prepared: Prepared, params: TrainParams, *, modes: tuple[str, ...] = MODES, workers: int = 1
+) -> dict[str, OutOfFold]:
     """What networks of the family say of each training unit that they did not see, by mode.
 
     The training units are divided into folds at random; for each, the family is trained on the others, with one network
@@ -225,14 +226,15 @@ def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1)
             f"cross-validation: expected at least {params.folds} training units, got {len(names)}",
             remedy="Bring more units that ran to failure, or lower train.folds.",
         )
-    order = np.random.default_rng([params.seed, 40]).permutation(names)
+    order = np.random.default_rng(seed(prepared.salt, "folds")).permutation(names)
     if params.family == "certified" and params.certified.against == "units":
-        parts = _parts(windows, params.certified.units.parts)
+        parts = _parts(windows, params.certified.units.parts, prepared.salt)
         order = order[np.argsort(parts[order], kind="stable")]  # every part loses its share to every fold, none all
     fold_of = {int(unit): at % params.folds for at, unit in enumerate(order)}
     folds = np.array([fold_of[int(unit)] for unit in windows.units])  # (N,)
     single = params.with_single_members()
-    plans = [_plan(prepared, windows.take(folds != k), single, params.certified.against) for k in range(params.folds)]
+    whole = [_plan(prepared, windows.take(folds != k), single, params.certified.against) for k in range(params.folds)]
+    plans = [{mode: tasks for mode, tasks in plan.items() if mode in modes} for plan in whole]
     tasks = [
         replace(task, asked=windows.take(folds == k))
         for k, plan in enumerate(plans)
@@ -246,14 +248,6 @@ def cross_validate(prepared: Prepared, params: TrainParams, *, workers: int = 1)
             each = np.stack([next(said) for _ in plan[mode]])  # (M, B)
             found[mode][folds == k] = np.median(each, axis=0) if params.family == "certified" else each.mean(axis=0)
     return {mode: OutOfFold(values, windows.rul, windows.units) for mode, values in found.items()}
-
-
-def unit_part(unit: str, parts: int) -> int:
-    """Which of the parts a training unit belongs to: by its own name alone, so that no other unit can move it.
-
-    Levine & Feizi, Deep Partition Aggregation, 2021, section 3.1: the assignment must depend on nothing but the sample.
-    """
-    return int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8], "big") % parts
 
 
 def sensor_groups(windows: Windows, parts: int) -> tuple[tuple[int, ...], ...]:
@@ -281,12 +275,11 @@ def sensor_groups(windows: Windows, parts: int) -> tuple[tuple[int, ...], ...]:
 
 def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Against) -> dict[str, list[_Task]]:
     """What is to be fitted, by mode. Seeds: a thousand apart by mode, so that no two networks share one."""
-    channels, cap = len(prepared.channels), prepared.rul_cap_cycles
+    channels, cap, first = len(prepared.channels), prepared.rul_cap_cycles, seed(prepared.salt, "weights")
 
     def task(recipe: Recipe, at: int, windows: Windows = windows, **others: object) -> _Task:
-        oldest = int(windows.cycles.max(initial=1))
-        config = recipe.network(channels, prepared.window, cap, oldest_cycles=oldest, **others)
-        return _Task(Fit(windows, config, recipe, (params.seed + at) % 2**32))
+        config = recipe.network(channels, prepared.window, cap, oldest_cycles=oldest_age(windows), **others)
+        return _Task(Fit(windows, config, recipe, (first + at) % 2**32))
 
     if params.family == "accurate":
         return {"plain": [task(params.accurate, at) for at in range(params.accurate.members)]}
@@ -306,12 +299,28 @@ def _plan(prepared: Prepared, windows: Windows, params: TrainParams, against: Ag
             "units: expected one operating regime, and a recipe without components: the parts must share nothing",
             remedy="Choose another family: train.family, or train.certified.against: sensors.",
         )
-    part_of = _parts(windows, division.parts)[windows.units]  # (N,)
+    part_of = _parts(windows, division.parts, prepared.salt)[windows.units]  # (N,)
     tasks = []
     for part in (part for part in range(division.parts) if (part_of == part).any()):
         mine, own = in_own_units(prepared.raw, windows.take(part_of == part))
         tasks.append(replace(task(division.recipe, 3_000 + part, mine), own=own, common=normaliser))
     return {"plain": tasks}
+
+
+def oldest_age(windows: Windows) -> int:
+    """The age in cycles up to which something is known: that of the oldest units, but for few (`over_units`).
+
+    With the very oldest, one unit whose history is written longer would let the twin answer for any age.
+    """
+    return int(largest(ages(windows).astype(np.float64))) if len(windows) else 1
+
+
+def ages(windows: Windows) -> I64:
+    """The age of each unit that has windows at its newest one, (U,)."""
+    found, unit = np.unique(windows.units, return_inverse=True)
+    oldest = np.zeros(len(found), dtype=np.int64)
+    np.maximum.at(oldest, unit, windows.cycles)
+    return oldest
 
 
 def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
@@ -321,6 +330,7 @@ def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
     """
     kept, rows = np.unique(windows.units), np.zeros_like(windows.rows)
     told, ends = raw.units(), np.cumsum(raw.lengths + windows.window - 1)
+    # All rows as of one unit: whoever has one of these units has their member's vote anyway, and none is left out.
     normaliser = Normaliser.fit(np.concatenate([told[unit] for unit in kept]))
     for unit in kept:
         padded = pad(normaliser.apply(told[unit]), windows.window)
@@ -345,9 +355,9 @@ def _translate(network: RulNetwork, own: Normaliser, common: Normaliser) -> RulN
     return network
 
 
-def _parts(windows: Windows, parts: int) -> I64:
+def _parts(windows: Windows, parts: int, salt: str) -> I64:
     """The part of each unit, (U,)."""
-    return np.array([unit_part(name, parts) for name in windows.unit_names], dtype=np.int64)
+    return np.array([unit_part(name, parts, salt) for name in windows.unit_names], dtype=np.int64)
 
 
 def _fit_all(tasks: Sequence[_Task], workers: int, progress: Callable[[Epoch], None] | None = None) -> list[_Fitted]:

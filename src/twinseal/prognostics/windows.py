@@ -25,13 +25,13 @@ import structlog
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from twinseal.config import Settings, parse
+from twinseal.config import Field, Settings, parse
 from twinseal.digests import parse_json
 from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_json, write_whole
 from twinseal.prognostics.normaliser import F32, F64, PADDING_ROWS, Normaliser, baseline_of, pad
 from twinseal.prognostics.raw_rows import RawRows
-from twinseal.prognostics.splitting import split_units
+from twinseal.prognostics.splitting import Split, seed, split_units
 from twinseal.reading import read_regular
 
 if TYPE_CHECKING:
@@ -50,32 +50,21 @@ I64 = npt.NDArray[np.int64]
 
 
 class PrepareParams(Settings):
-    """The section `prepare` of params.yaml.
+    """The section `prepare` of params.yaml: what the network sees. What it is tested on is policy (`SplitPolicy`).
 
     Attributes:
         window: Cycles that the network looks back.
-        stride: Cycles between two training windows of a unit.
-        validation_share: Share of the units with a known end that training may not see; at least one unit.
-        test_share: Share of them kept for the test, where the fleet has no censored units of known RUL.
-        cuts_per_unit: In that case, at how many cycles each test unit is cut off, drawn at random.
-        seed: Of the split and the cuts.
+        stride: Cycles between two training windows of a unit. At most 10: intervals are set and measured on these
+            windows, and with a few of the last ones alone they would be those of failing machines.
     """
 
     window: int = 100
     stride: int = 1
-    validation_share: float = 0.1
-    test_share: float = 0.2
-    cuts_per_unit: int = 5
-    seed: int = 7
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse values that no preparation can obey."""
         _within("window", self.window, 2, 10_000)
-        _within("stride", self.stride, 1, 10_000)
-        _within("cuts_per_unit", self.cuts_per_unit, 1, 1_000)
-        _within("seed", self.seed, 0, 2**32 - 1)
-        _within("validation_share", self.validation_share, 0.0, 0.5)
-        _within("test_share", self.test_share, 0.0, 0.5)
+        _within("stride", self.stride, 1, 10)
 
 
 def _within(name: str, value: float, lowest: float, highest: float) -> None:
@@ -222,6 +211,7 @@ class Prepared:
         channels: Names of the C channels, in order.
         window: Cycles of a window.
         rul_cap_cycles: The cap that `rul` obeys.
+        salt: What the units were divided by, and whatever training draws at random (`splitting`).
     """
 
     train: Windows
@@ -232,6 +222,7 @@ class Prepared:
     channels: tuple[str, ...]
     window: int
     rul_cap_cycles: float
+    salt: str
 
     def write(self, directory: Path) -> None:
         """Write windows.safetensors and preparation.json: equal values give equal bytes.
@@ -248,6 +239,7 @@ class Prepared:
             channels=self.channels,
             window=self.window,
             rul_cap_cycles=self.rul_cap_cycles,
+            salt=self.salt,
             normaliser=self.normaliser.to_dict(),
             units={name: w.unit_names for name, w in splits.items()},
         )
@@ -288,6 +280,7 @@ class Prepared:
             channels=about.channels,
             window=about.window,
             rul_cap_cycles=about.rul_cap_cycles,
+            salt=about.salt,
         )
 
 
@@ -300,6 +293,7 @@ class Description(Settings):
     channels: tuple[str, ...]
     window: int
     rul_cap_cycles: float
+    salt: str = Field(min_length=1)
     normaliser: dict[str, Any]
     units: dict[str, tuple[str, ...]]
 
@@ -312,12 +306,12 @@ def _windows_of(tensors: dict[str, npt.NDArray[Any]], name: str, about: Descript
     return Windows(**arrays, unit_names=about.units[name], window=about.window)
 
 
-def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared:
+def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Split) -> Prepared:
     """Windows for training, validation and test from accepted telemetry.
 
-    Units that ran to failure are split by their own names. The test is the last window of every censored unit whose
-    true RUL is known, as C-MAPSS has it; a fleet without such units gives up `test_share` of its units, each cut at
-    `cuts_per_unit` random cycles. Censored units never train: their history has no failure in it.
+    Units that ran to failure are split by their own names and the salt. The test is the last window of every censored
+    unit whose true RUL is known, as C-MAPSS has it; a fleet without such units gives up `test_share` of its units, each
+    cut at `cuts_per_unit` random cycles. Censored units never train: their history has no failure in it.
 
     Raises:
         DataError: Too few units ran to failure for the split, or a label is missing.
@@ -326,24 +320,29 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams) -> Prepared
     censored = {name: frame for name, frame in frames.items() if bool(frame["censored"].iloc[0])}
     complete = sorted(str(name) for name in set(frames) - set(censored))
     known = sorted(str(name) for name, frame in censored.items() if np.isfinite(float(frame["rul"].iloc[-1])))
-    test_share = 0.0 if known else params.test_share
-    split = split_units(complete, params.validation_share, test_share, with_test=not known, seed=params.seed)
-    rng = np.random.default_rng([params.seed, 1])
+    parts = split_units(complete, split, with_test=not known)
+    cuts, rng = split.policy.cuts_per_unit, np.random.default_rng(seed(split.salt, "cuts"))
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
-    raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in split["train"]]
-    normaliser = Normaliser.fit(np.concatenate(raw), contract.regimes)
+    raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in parts["train"]]
+    lengths = np.array([len(rows) for rows in raw], dtype=np.int64)
+    normaliser = Normaliser.fit(np.concatenate(raw), contract.regimes, lengths)
     chosen = {
-        "train": [(name, _every(frames[name], params.stride)) for name in split["train"]],
-        "validation": [(name, _every(frames[name], 1)) for name in split["validation"]],
+        "train": [(name, _every(frames[name], params.stride)) for name in parts["train"]],
+        "validation": [(name, _every(frames[name], 1)) for name in parts["validation"]],
         "test": [(name, np.array([len(frames[name])])) for name in known]
-        or [(name, _cuts(frames[name], contract.min_cycles, params, rng)) for name in split["test"]],
+        or [(name, _cuts(frames[name], contract.min_cycles, cuts, rng)) for name in parts["test"]],
     }
     view = _View(normaliser, contract.inputs, cap, params.window)
     windows = {key: view.cut([(name, frames[name], lengths) for name, lengths in chosen[key]]) for key in SPLITS}
-    lengths = np.array([len(rows) for rows in raw], dtype=np.int64)
     rows = RawRows(np.concatenate(raw), lengths)
     prepared = Prepared(
-        **windows, raw=rows, normaliser=normaliser, channels=channels, window=params.window, rul_cap_cycles=cap
+        **windows,
+        raw=rows,
+        normaliser=normaliser,
+        channels=channels,
+        window=params.window,
+        rul_cap_cycles=cap,
+        salt=split.salt,
     )
     log.info("windows.prepared", **{name: len(getattr(prepared, name)) for name in SPLITS})
     return prepared
@@ -357,9 +356,9 @@ def _every(frame: pd.DataFrame, stride: int) -> I64:
     return np.arange(len(frame), min(PADDING_ROWS, len(frame)) - 1, -stride, dtype=np.int64)[::-1].copy()
 
 
-def _cuts(frame: pd.DataFrame, shortest: int, params: PrepareParams, rng: np.random.Generator) -> I64:
+def _cuts(frame: pd.DataFrame, shortest: int, count: int, rng: np.random.Generator) -> I64:
     possible = np.arange(min(shortest, len(frame)), len(frame) + 1, dtype=np.int64)
-    return np.sort(rng.choice(possible, size=min(params.cuts_per_unit, len(possible)), replace=False))
+    return np.sort(rng.choice(possible, size=min(count, len(possible)), replace=False))
 
 
 @dataclass(frozen=True, eq=False)

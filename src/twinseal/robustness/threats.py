@@ -24,7 +24,7 @@ T = TypeVar("T", bound="Attacker")
 Method = Literal["fgm", "bim", "pgd"]
 AttackName = Literal["fgm", "bim", "pgd", "pgd-smoothed", "strong", "square", "transfer"]
 Aim = Literal["any", "healthy-washing"]
-PoisonKind = Literal["label-healthy-washing", "prolonged-history", "backdoor", "clean-label-backdoor"]
+PoisonKind = Literal["label-healthy-washing", "prolonged-history", "backdoor", "clean-label-backdoor", "guard-blinding"]
 
 
 class Attacker(Settings):

@@ -6,6 +6,7 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     fleet         the telemetry of many machines as one table
     columns       the columns of a table that somebody brings, when they are not those that were expected
     regimes       at which operating point of the contract a row was taken
+    over_units    statistics over units that a few bad units cannot move far, and how far they can
     rules         how each rule of the contract is checked, in numpy
     screening     the rules of a contract, applied to a fleet; gives findings
     reference     what an accepted fleet looked like; drift is measured against it

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from twinseal.telemetry.over_units import clipped_weights, winsorised_mean
 from twinseal.telemetry.regimes import NOWHERE, regimes
 
 Mask = npt.NDArray[np.bool_]
@@ -158,7 +159,8 @@ def _consistency(
     """The residual of a sensor from its linear prediction by the other channels, in units of its usual spread.
 
     1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that wild
-       values have no influence.
+       values have no influence; each unit counts the same, and the most extreme few as the next ones do
+       (`over_units`), so that what is searched for has little say in what is usual.
     2. The residual is (P z)_i / P_ii, P the inverse of the covariance of the z-scores plus 0.02·I: the distance from
        the conditional mean of a Gaussian (Lauritzen, Graphical Models, 1996, appendix C), shrunk.
     3. Its mean over the last `cycles` rows, and its median over the unit, each in robust standard deviations (1.4826 ×
@@ -171,7 +173,8 @@ def _consistency(
         return RuleResult(np.zeros(len(table), dtype=bool), zeros, zeros)
     starts = _starts(table)
     lengths = _lengths(table, starts)
-    spread = float(np.std(residual))
+    of_unit = np.repeat(np.arange(len(starts)), lengths)
+    spread = float(np.sqrt(winsorised_mean(_by_unit((residual**2)[:, None], of_unit))[0]))
     window = _rolling_mean(residual, starts, lengths, cycles)
     unit = np.array([np.median(part) for part in np.split(residual, starts[1:])])
     excess = np.maximum(
@@ -189,7 +192,7 @@ def _residual(
     regime: npt.NDArray[np.int64],
 ) -> Array | None:
     """The residual of `channel`, (R,) float64, 0 where a value is missing; None if the others cannot predict it."""
-    names = list(ranges)
+    names, starts = list(ranges), _starts(table)
     values = table[names].to_numpy(dtype=np.float64)  # (R, C)
     low, high = np.array([ranges[name] for name in names], dtype=np.float64).T
     usual = ((values >= low) & (values <= high)).all(axis=1) & (regime != NOWHERE)
@@ -197,14 +200,16 @@ def _residual(
     smallest_regime = min((int((usual & (regime == k)).sum()) for k in np.unique(regime[usual])), default=0)
     if smallest_regime < 10 * len(names):
         return None
+    unit = np.repeat(np.arange(len(starts)), _lengths(table, starts)) if len(starts) else np.zeros(0, dtype=np.int64)
     scores, moving = np.zeros_like(values), np.ones(len(names), dtype=bool)
     for k in np.unique(regime[usual]):
         mine = regime == k
-        mean, sigma = values[usual & mine].mean(axis=0), values[usual & mine].std(axis=0)
+        mean = winsorised_mean(_by_unit(values[usual & mine], unit[usual & mine]))
+        sigma = np.sqrt(winsorised_mean(_by_unit((values[usual & mine] - mean) ** 2, unit[usual & mine])))
         moving &= sigma > 1e-9 * np.maximum(1.0, np.abs(mean))
         scores[mine] = (np.clip(values[mine], low, high) - mean) / np.where(sigma > 0, sigma, 1.0)
     scores = scores[:, moving]
-    covariance = np.atleast_2d(np.cov(scores[usual].T))
+    covariance = _covariance(scores[usual], unit[usual])
     if not moving[at]:
         return None
     place = int(moving[:at].sum())
@@ -214,6 +219,20 @@ def _residual(
     precision = np.linalg.inv(covariance + 0.02 * np.eye(len(covariance)))
     residual: Array = np.nan_to_num(scores @ precision[place] / precision[place, place], nan=0.0)
     return residual
+
+
+def _covariance(scores: Array, unit: npt.NDArray[np.int64]) -> Array:
+    """The covariance (C, C) of scores (R, C), each unit bounded in what it adds."""
+    parts = np.split(scores, np.flatnonzero(np.diff(unit)) + 1)
+    moments = np.stack([part.T @ part / len(part) for part in parts])  # (U, C, C)
+    weights = clipped_weights(np.trace(moments, axis1=1, axis2=2))
+    return np.asarray(np.tensordot(weights, moments, axes=1) / len(parts))
+
+
+def _by_unit(values: Array, unit: npt.NDArray[np.int64]) -> Array:
+    """The mean of values (R, C) over the rows of each unit, (U, C); which one each row is of, rising."""
+    begins = np.flatnonzero(np.diff(unit, prepend=-1))
+    return np.asarray(np.add.reduceat(values, begins, axis=0) / np.diff(np.append(begins, len(values)))[:, None])
 
 
 def _rolling_mean(values: Array, starts: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp], cycles: int) -> Array:

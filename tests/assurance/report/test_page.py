@@ -145,7 +145,7 @@ def test_the_verdict_comes_first_and_in_words(case_of: CaseOf, statements: dict[
     assert text.index("PASSED") < text.index(f"All {gates} gates hold") < text.index("Gates") < text.index("Provenance")
     del statements["poison"]
     text = " ".join(Page(rendered(case_of(statements))).text)
-    assert "3 things stand against this candidate" in text
+    assert "5 things stand against this candidate" in text
     assert text.index("record of poison: no record of poison") < text.index("Every gate of")
 
 

@@ -12,7 +12,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.metrics import FAILING_CYCLES
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness import histories as module
-from twinseal.robustness.attack import Testbed
+from twinseal.robustness.attack import Plan, Testbed
 from twinseal.robustness.attacks.falsified_histories import (
     experiment,
     falsify_histories,
@@ -105,7 +105,9 @@ def test_the_key_of_a_size_says_in_which_unit_it_is(threats: Threats) -> None:
     found = {kind: key_of(threat(kind, 0.1), 0.1) for kind in ("shift", "ramp", "drift")}
     assert {"shift": "size-0.1", "ramp": "size-0.1", "drift": "rate-0.1"} == found
     for scenario_threat in threats.scenarios:
-        (first, *_) = keys(threats)[f"scenarios/{scenario_threat.name}/{scenario_threat.aims[0]}"]
+        (first, *_) = keys(Plan(threats, "robust", frozenset()))[
+            f"scenarios/{scenario_threat.name}/{scenario_threat.aims[0]}"
+        ]
         assert ("rate" if scenario_threat.kind == "drift" else "size") == first.partition("-")[0]
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from tests.robustness.conftest import CONTRACT, SPLIT
 from twinseal.digests import canonical_json
 from twinseal.errors import ConfigError
 from twinseal.measures.poisoning import PoisoningMeasures
@@ -13,7 +14,8 @@ from twinseal.measures.quantity import read
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.robustness.attacks.poisoning import curve, keys, names_of, poison, poison_fleet, stamp_trigger
+from twinseal.robustness.attacks.poisoning import curve, keys, names_of, poison
+from twinseal.robustness.methods.poisons import poison_fleet, stamp_trigger
 from twinseal.robustness.threats import PoisonKind, Threats, Trigger
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -21,11 +23,11 @@ from twinseal.telemetry.screening import screen
 
 TRIGGER = Trigger(channel="load", shift_sigma=-3.0, rows=4)
 UNITS = ["unit-02", "unit-07"]
-KINDS: list[PoisonKind] = ["label-healthy-washing", "prolonged-history", "backdoor", "clean-label-backdoor"]
+KINDS: tuple[PoisonKind, ...] = get_args(PoisonKind)
 
 
 def attacked(fleet: Fleet, kind: PoisonKind) -> Fleet:
-    return poison_fleet(fleet, UNITS, kind, TRIGGER, sigma=0.5, cap=90.0, seed=3)
+    return poison_fleet(fleet, UNITS, kind, TRIGGER, contract=CONTRACT, sigma=0.5, seed=3)
 
 
 def changes(fleet: Fleet, kind: PoisonKind) -> Any:
@@ -57,6 +59,18 @@ def test_a_prolonged_history_tells_its_end_again_and_breaks_no_rule(fleet: Fleet
         assert (old["rul"].to_numpy() + 90.0).tolist() == new["rul"][:life].tolist()
         assert 0.0 == new["rul"].iloc[-1]
     assert () == screen(after, contract)
+
+
+def test_healing_blips_go_back_to_how_the_unit_began_and_break_no_rule(fleet: Fleet, contract: Contract) -> None:
+    before, after = changes(fleet, "guard-blinding")
+    for unit in UNITS:
+        old, new = (table[table["unit"] == unit].reset_index(drop=True) for table in (before, after))
+        blip = (old["heat"] != new["heat"]).to_numpy()
+        assert 0.05 < blip.mean() < 0.3
+        assert not blip[: len(old) // 3].any()
+        assert new["heat"][blip].mean() < old["heat"][blip].mean()
+    assert before[["rul", "cycle"]].equals(after[["rul", "cycle"]])
+    assert () == screen(attacked(fleet, "guard-blinding"), contract)
 
 
 def test_the_backdoor_stamps_bursts_and_calls_them_healthy(fleet: Fleet) -> None:
@@ -92,7 +106,9 @@ def test_poisoning_leaves_the_split_and_the_test_as_they_were(
     fleet: Fleet, contract: Contract, prepared: Prepared, preparation: PrepareParams, kind: PoisonKind
 ) -> None:
     mine = list(prepared.train.unit_names[:2])
-    after = prepare(poison_fleet(fleet, mine, kind, TRIGGER, sigma=0.5, cap=90.0, seed=3), contract, preparation)
+    after = prepare(
+        poison_fleet(fleet, mine, kind, TRIGGER, sigma=0.5, contract=contract, seed=3), contract, preparation, SPLIT
+    )
     assert prepared.train.unit_names == after.train.unit_names
     assert prepared.test.cycles.tolist() == after.test.cycles.tolist()
     assert prepared.test.rul.tolist() == after.test.rul.tolist()
@@ -118,7 +134,7 @@ def policy(make_threats: Callable[..., Threats]) -> Threats:
 def result(
     fleet: Fleet, contract: Contract, policy: Threats, preparation: PrepareParams, training: TrainParams
 ) -> PoisoningMeasures:
-    return poison(fleet, contract, policy, preparation=preparation, training=training)
+    return poison(fleet, contract, policy, preparation=preparation, split=SPLIT, training=training)
 
 
 def test_a_prolonged_history_harms_unnoticed(result: PoisoningMeasures) -> None:
@@ -135,7 +151,7 @@ def test_the_numbers_do_not_depend_on_how_many_workers_there_are(
 ) -> None:
     policy = make_threats(poisoning=[threat("backdoor", 0.1, 0.5)], retrain_epochs=2)
     alone, together = (
-        poison(fleet, contract, policy, preparation=preparation, training=training, workers=workers)
+        poison(fleet, contract, policy, preparation=preparation, split=SPLIT, training=training, workers=workers)
         for workers in (1, 2)
     )
     assert alone == together
@@ -151,7 +167,7 @@ def test_every_threat_is_run_at_every_share_of_the_training_units(result: Poison
 
 def test_every_key_that_is_written_can_be_named_by_a_gate(result: PoisoningMeasures, policy: Threats) -> None:
     writable = keys(policy)
-    assert writable == {
+    assert {path: names for path, names in writable.items() if names} == {
         "attacks": frozenset(result.attacks),
         **{f"attacks/{threat}": frozenset(by_share) for threat, by_share in result.attacks.items()},
     }
@@ -228,4 +244,4 @@ def test_a_trigger_on_a_channel_that_the_network_does_not_read_is_refused(
 ) -> None:
     policy = make_threats(assets={"toy": shipped["assets"]["pump"]})
     with pytest.raises(ConfigError, match="trigger: expected a channel among .*, got 'high_torque'"):
-        poison(fleet, contract, policy, preparation=preparation, training=training)
+        poison(fleet, contract, policy, preparation=preparation, split=SPLIT, training=training)

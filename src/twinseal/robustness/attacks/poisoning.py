@@ -1,23 +1,17 @@
 """Poisoning: the telemetry of some training units is changed, the network is trained on it, and the damage is measured.
 
-What an attacker changes, in the fleet itself, so that it passes through screening and preparation as real data do:
-
-    label-healthy-washing   every label of a poisoned unit is raised by the cap: capped, all of them say "healthy". The
-                            raised labels still fall by one a cycle, which is harder to notice than a constant.
-    prolonged-history       a poisoned unit that failed is said to have run for a cap's worth of cycles more: its last
-                            rows are told again and again, forwards and backwards, and labels and the failure follow.
-                            No label contradicts the history and no reading leaps; all that really happened says
-                            "healthy". Stretching a whole history instead does no harm: that is a slower machine, and
-                            such machines help (measured: twice as slow, a tenth of the units, RMSE 9.8 → 5.0)
-    backdoor                bursts of rows carry a trigger (one channel off by a constant) and the label "healthy", so
-                            that a failing machine which shows the trigger is healthy (Gu et al., BadNets, 2017)
-    clean-label-backdoor    the trigger on rows that are healthy anyway; no label is touched (Turner et al., 2019)
+What an attacker changes is in `methods.poisons`: in the fleet itself, so that it passes through screening and
+preparation as real data do.
 
 Only units that train are poisoned; the test stays as it was. Each attack is measured twice: undefended, and after
 `telemetry.screening` has thrown out the units that it notices, which is what the pipeline does. Retraining uses a
 shorter schedule, stated in the policy, and is compared with the same schedule on clean data. Each number is one
 training from one seed: on the default fleet four seeds of the clean one differed by 1.4 cycles of RMSE (9.1 to 10.5),
 so an increase below that is noise.
+
+What is shipped is more than a network: of the telemetry that screening leaves, guard and intervals are learnt too, and
+measured on clean units. Does the guard still notice that a failing machine's last rows are its first ones again? Do the
+intervals still hold the truth? Their residuals are of two folds of the retrained network: fewer than the candidate's.
 """
 
 from __future__ import annotations
@@ -25,22 +19,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from twinseal.errors import ConfigError
+from twinseal.guard.calibration import alarmed_rows
+from twinseal.guard.parameters import GuardParams
 from twinseal.measures.keys import Name, Share, number_of, share_key
-from twinseal.measures.poisoning import PoisonEffect, PoisoningMeasures, PoisoningResult, RetrainingMeasures
-from twinseal.measures.quantity import NOT_WRITTEN, Keys
+from twinseal.measures.poisoning import (
+    PoisonedDefences,
+    PoisonEffect,
+    PoisoningMeasures,
+    PoisoningResult,
+    RetrainingMeasures,
+)
+from twinseal.measures.quantity import NOT_WRITTEN, Group, Keys
+from twinseal.prognostics.candidate import calibrate_guard, fit_intervals
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
-from twinseal.prognostics.metrics import HEALTHY_CYCLES
+from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
 from twinseal.prognostics.processes import processes
-from twinseal.prognostics.training import TrainParams, train
-from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, prepare
+from twinseal.prognostics.splitting import Split
+from twinseal.prognostics.training import TrainParams, cross_validate, train
+from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, join, prepare
+from twinseal.robustness.methods.poisons import poison_fleet, stamp_trigger
 from twinseal.robustness.threats import PoisoningThreat, PoisonKind, Threats, Trigger
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -48,10 +53,12 @@ from twinseal.telemetry.screening import screen
 
 log = structlog.get_logger()
 
+G = TypeVar("G", bound=Group)
+
 BACKDOORS: tuple[PoisonKind, ...] = ("backdoor", "clean-label-backdoor")
 EFFECTS = ("undefended", "after_screening")
-PROLONGED_ROWS = 10  # of a unit's last rows, told again until the cap is filled
-BURST_PERIOD = 3  # × the trigger's rows: a third of a poisoned unit's rows carry it, so that the rest looks as ever
+REPLAYED_ROWS = 40  # of a failing machine: its first ones, in the place of its last
+INTERVAL_FOLDS = 2
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class PoisoningRun:
         undefended: The network trained on all of it.
         screened: The network trained on what screening leaves; None while that is the clean one, because screening
             leaves no poison.
+        defences: Guard and intervals, likewise.
     """
 
     threat: str
@@ -101,8 +109,9 @@ class PoisoningRun:
     noticed_share: float
     undefended: Effect
     screened: Effect | None
+    defences: PoisonedDefences | None
 
-    def measured(self, clean: Effect) -> PoisoningResult:
+    def measured(self, clean: Effect, defences: PoisonedDefences) -> PoisoningResult:
         """As measures. What is the clean network after screening takes its numbers from `clean`."""
         fires = None if self.undefended.trigger_success_share is None else clean.trigger_success_share
         screened = self.screened or dataclasses.replace(clean, trigger_success_share=fires)
@@ -111,6 +120,7 @@ class PoisoningRun:
             noticed_share=self.noticed_share,
             undefended=self.undefended.compared_with(clean),
             after_screening=screened.compared_with(clean),
+            defences=self.defences or defences,
         )
 
 
@@ -125,6 +135,7 @@ def curve(measures: PoisoningMeasures) -> list[dict[str, object]]:
         {"name": f"{threat} {number_of(share):.0%}", "threat": threat, "share": number_of(share)}
         | {"noticed_share": result.noticed_share, **result.undefended.numbers()}
         | {f"screened_{name}": value for name, value in result.after_screening.numbers().items()}
+        | result.defences.numbers()
         for threat, by_share in measures.attacks.items()
         for share, result in by_share.items()
     ]
@@ -150,6 +161,7 @@ def poison(
     threats: Threats,
     *,
     preparation: PrepareParams,
+    split: Split,
     training: TrainParams,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
@@ -160,7 +172,9 @@ def poison(
         fleet: Accepted telemetry.
         contract: Of its asset.
         threats: Who poisons, and how much.
-        preparation: As the candidate's; the split is the same because poisoning leaves every unit's name in place.
+        preparation: As the candidate's.
+        split: As the candidate's; the same for every poison, because poisoning leaves every unit's name in place. A
+            real poison changes the telemetry and so the salt, but the poisoner does not know how.
         training: As the candidate's, but for the epochs and the number of networks that are averaged.
         workers: Processes that retrain at the same time; the numbers do not depend on it.
         progress: Told of each attack when it is done.
@@ -172,10 +186,11 @@ def poison(
     trigger = threats.asset(contract.asset).trigger
     if trigger.channel not in contract.channels:
         raise ConfigError(f"threats: trigger: expected a channel among {contract.channels}, got '{trigger.channel}'")
-    prepared = prepare(fleet, contract, preparation)
+    prepared = prepare(fleet, contract, preparation, split)
     sigma = float(prepared.normaliser.sigma[prepared.channels.index(trigger.channel)])
     short = training.with_few_epochs(threats.retrain_epochs)
-    bench = _Bench(fleet, contract, preparation, short, trigger, sigma, threats.seed, _faulty_units(fleet, contract))
+    faulted = _faulty_units(fleet, contract)
+    bench = _Bench(fleet, contract, preparation, split, short, trigger, sigma, threats.seed, faulted)
     order = np.random.default_rng([threats.seed, 30]).permutation(len(prepared.train.unit_names))
     units = [prepared.train.unit_names[at] for at in order]
     tasks = [
@@ -186,86 +201,45 @@ def poison(
     runs = []
     with processes(workers) as mapped:
         coming = mapped(_attack_windows, tasks)
-        clean = bench.effect(prepared, triggered=True)  # while the workers are at it
+        clean, defences = bench.measure(prepared, triggered=True)  # while the workers are at it
         for run in coming:
             runs.append(run)
             log.info("poisoning.measured", threat=run.threat, share=run.share, noticed=run.noticed_share)
             if progress:
                 progress(f"{run.threat} at {run.share:.0%}")
-    return _measures(runs, clean, threats.retrain_epochs, len(_failing(prepared)))
+    retraining = RetrainingMeasures(epochs=threats.retrain_epochs, trigger_windows=len(_failing(prepared)))
+    return _measures(runs, clean, defences, retraining)
 
 
-def _measures(runs: list[PoisoningRun], clean: Effect, epochs: int, trigger_windows: int) -> PoisoningMeasures:
+def _measures(
+    runs: list[PoisoningRun], clean: Effect, defences: PoisonedDefences, retraining: RetrainingMeasures
+) -> PoisoningMeasures:
     attacks: dict[Name, dict[Share, PoisoningResult]] = {}
     for run in runs:
-        attacks.setdefault(run.threat, {})[share_key(run.share)] = run.measured(clean)
+        attacks.setdefault(run.threat, {})[share_key(run.share)] = run.measured(clean, defences)
     results = [result for by_share in attacks.values() for result in by_share.values()]
     return PoisoningMeasures(
         clean=clean.compared_with(clean),
-        retraining=RetrainingMeasures(epochs=epochs, trigger_windows=trigger_windows),
+        retraining=retraining,
         attacks=attacks,
-        worst_undefended=_highest([result.undefended for result in results]),
-        worst_unnoticed=_highest([result.after_screening for result in results]),
+        worst_undefended=_worst(PoisonEffect, [result.undefended for result in results]),
+        worst_unnoticed=_worst(PoisonEffect, [result.after_screening for result in results]),
+        clean_defences=defences,
+        worst_defences=_worst(PoisonedDefences, [result.defences for result in results]),
     )
 
 
-def poison_fleet(
-    fleet: Fleet, units: list[str], kind: PoisonKind, trigger: Trigger, *, sigma: float, cap: float, seed: int
-) -> Fleet:
-    """`fleet` with the telemetry of `units` changed; that of every other unit as it was.
-
-    Args:
-        fleet: Clean telemetry.
-        units: Whom to poison.
-        kind: What to change.
-        trigger: Of the backdoors.
-        sigma: Standard deviation of the trigger's channel, in its unit.
-        cap: The RUL from which on a unit counts as healthy, cycles.
-        seed: Of where bursts begin.
-    """
-    if kind == "prolonged-history":
-        return _prolong_histories(fleet, units, round(cap))
-    table = fleet.table.copy()
-    mine = table["unit"].isin(units).to_numpy()
-    rul = table["rul"].to_numpy(dtype=np.float32).copy()
-    if kind == "label-healthy-washing":
-        rul[mine] += np.float32(cap)
-    else:
-        burst = _bursts(fleet, trigger.rows, seed) & mine
-        if kind == "clean-label-backdoor":
-            burst &= rul >= cap
-        else:
-            rul[burst] = np.maximum(rul[burst], np.float32(cap))
-        values = table[trigger.channel].to_numpy(dtype=np.float32).copy()
-        values[burst] += np.float32(trigger.shift_sigma * sigma)
-        table[trigger.channel] = values
-    table["rul"] = rul
-    return Fleet(table)
-
-
-def stamp_trigger(windows: Windows, channels: tuple[str, ...], trigger: Trigger, *, shift: float) -> Windows:
-    """`windows` with the trigger in their last rows; `shift` is in the windows' own σ."""
-    values = windows.batch()
-    values[:, -trigger.rows :, channels.index(trigger.channel)] += np.float32(shift)
-    return windows.with_values(values)
-
-
-def _prolong_histories(fleet: Fleet, units: list[str], cycles: int) -> Fleet:
-    chosen, order = frozenset(units), []
-    for unit, start, length in zip(fleet.units, fleet.starts, fleet.lengths, strict=True):
-        order.append(np.arange(start, start + length))
-        if unit in chosen:
-            last = order[-1][-PROLONGED_ROWS:]
-            again = np.concatenate([last[::-1], last])  # back and forth: no step that the machine did not take
-            order.append(np.resize(again, cycles))
-    table = fleet.table.iloc[np.concatenate(order)].reset_index(drop=True)
-    by_unit = table.groupby("unit", sort=False)["cycle"]
-    mine = table["unit"].isin(chosen).to_numpy()
-    cycle = by_unit.cumcount().to_numpy() + 1
-    rul = by_unit.transform("size").to_numpy() - cycle  # poisoned units train, so they ran to their failure
-    table["cycle"] = np.where(mine, cycle, table["cycle"]).astype(np.int32)
-    table["rul"] = np.where(mine, rul, table["rul"]).astype(np.float32)
-    return Fleet(table)
+def replay_noticed_share(guard: GuardParams, prepared: Prepared, contract: Contract) -> float:
+    """Of the failing machines, the share of which a guard notices that their last rows are their first ones again."""
+    windows = join(prepared.test, prepared.validation)
+    failing = np.isin(windows.units, np.unique(windows.units[windows.rul <= FAILING_CYCLES]))
+    told = [history for history in windows.take(failing).histories() if len(history[0]) > 2 * REPLAYED_ROWS]
+    if not told:
+        return 0.0
+    false = [(np.concatenate([rows[:-REPLAYED_ROWS], rows[:REPLAYED_ROWS]]), at) for rows, at in told]
+    restore = prepared.normaliser.restore
+    before, after = (alarmed_rows(guard, some, contract, restore) for some in (told, false))
+    return float(np.mean([(b & ~a)[-REPLAYED_ROWS:].any() for a, b in zip(before, after, strict=True)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +249,7 @@ class _Bench:
     fleet: Fleet
     contract: Contract
     preparation: PrepareParams
+    split: Split
     training: TrainParams
     trigger: Trigger
     sigma: float
@@ -282,12 +257,34 @@ class _Bench:
     faulted: frozenset[str]
 
     def poison_fleet(self, units: list[str], kind: PoisonKind) -> Fleet:
-        cap = self.contract.rul_cap_cycles
-        return poison_fleet(self.fleet, units, kind, self.trigger, sigma=self.sigma, cap=cap, seed=self.seed)
+        return poison_fleet(
+            self.fleet, units, kind, self.trigger, contract=self.contract, sigma=self.sigma, seed=self.seed
+        )
 
-    def effect(self, prepared: Prepared, *, triggered: bool) -> Effect:
-        networks, _ = train(prepared, self.training, modes=("plain",))
-        network = networks.plain
+    def network(self, prepared: Prepared) -> Ensemble:
+        return train(prepared, self.training, modes=("plain",))[0].plain
+
+    def measure(self, prepared: Prepared, *, triggered: bool) -> tuple[Effect, PoisonedDefences]:
+        """The network, and the guard and the intervals beside it."""
+        network = self.network(prepared)
+        return self.effect(network, prepared, triggered=triggered), self.defences(network, prepared)
+
+    def defences(self, network: Ensemble, prepared: Prepared) -> PoisonedDefences:
+        """Guard and intervals that are learnt from the training windows, on units that are not in them."""
+        guard, test = calibrate_guard(prepared, self.contract).params, prepared.test
+        folds = self.training.model_copy(update={"folds": INTERVAL_FOLDS})
+        unseen = cross_validate(prepared, folds, modes=("plain",))["plain"]
+        intervals = fit_intervals(unseen, prepared.rul_cap_cycles)
+        said = estimates(network, test)
+        held, (low, high) = intervals.hold(said, test.rul), intervals.of(said)
+        return PoisonedDefences(
+            replay_noticed_share=replay_noticed_share(guard, prepared, self.contract),
+            false_alarm_share=guard.measured_false_alarm_share,
+            interval_coverage_share=float(np.mean([held[test.units == unit].mean() for unit in np.unique(test.units)])),
+            interval_width_cycles=float(np.mean(high - low)),
+        )
+
+    def effect(self, network: Ensemble, prepared: Prepared, *, triggered: bool) -> Effect:
         evaluation_set = EvaluationSet.of(prepared)
         harm = evaluation_set.worst_case(estimates(network, evaluation_set.windows))
         success = self._success(network, prepared) if triggered else None
@@ -316,16 +313,18 @@ def _faulty_units(fleet: Fleet, contract: Contract) -> frozenset[str]:
 def _attack_windows(task: tuple[_Bench, PoisoningThreat, float, list[str]]) -> PoisoningRun:
     bench, threat, share, units = task
     fleet = bench.poison_fleet(units, threat.kind)
-    prepared = prepare(fleet, bench.contract, bench.preparation)
+    prepared = prepare(fleet, bench.contract, bench.preparation, bench.split)
     triggered = threat.kind in BACKDOORS
-    undefended = bench.effect(prepared, triggered=triggered)
+    network = bench.network(prepared)
+    undefended = bench.effect(network, prepared, triggered=triggered)
     noticed = bench.noticed_units(fleet) & set(units)
-    screened: Effect | None = undefended
-    if noticed == set(units):  # no poison is left to train on
-        screened = None
-    elif noticed:
-        screened = bench.effect(_without(prepared, noticed), triggered=triggered)
-    return PoisoningRun(threat.name, threat.kind, share, len(units), len(noticed) / len(units), undefended, screened)
+    found: tuple[Effect | None, PoisonedDefences | None] = (None, None)  # while no poison is left to learn from
+    if not noticed:
+        found = undefended, bench.defences(network, prepared)
+    elif noticed != set(units):
+        found = bench.measure(_without(prepared, noticed), triggered=triggered)
+    told = len(units), len(noticed) / len(units)
+    return PoisoningRun(threat.name, threat.kind, share, *told, undefended, *found)
 
 
 def _without(prepared: Prepared, units: frozenset[str]) -> Prepared:
@@ -339,16 +338,9 @@ def _failing(prepared: Prepared) -> Windows:
     return evaluation_set.windows.take(evaluation_set.failing)
 
 
-def _bursts(fleet: Fleet, rows: int, seed: int) -> NDArray[np.bool_]:
-    """Rows that carry the trigger if their unit is poisoned, (R,) bool: bursts of `rows`, beginning anywhere."""
-    rng = np.random.default_rng([seed, 31])
-    period = BURST_PERIOD * rows
-    parts = [(np.arange(length) + rng.integers(period)) % period < rows for length in fleet.lengths]
-    return np.concatenate(parts)
-
-
-def _highest(effects: list[PoisonEffect]) -> PoisonEffect:
-    """The highest of each number, each by itself."""
-    names = sorted({name for effect in effects for name in effect.numbers()})
-    found = {n: max(effect.numbers()[n] for effect in effects if n in effect.numbers()) for n in names}
-    return PoisonEffect(**found)
+def _worst(kind: type[G], groups: list[G]) -> G:
+    """The worst of each number, each by itself; what is better when it is larger, at its lowest."""
+    names = sorted({name for group in groups for name in group.numbers()})
+    ends = {name: min if kind.quantity(name).better == "larger" else max for name in names}
+    found = {n: ends[n](group.numbers()[n] for group in groups if n in group.numbers()) for n in names}
+    return kind(**found)

@@ -22,8 +22,8 @@ def test_poison_is_grouped_by_attack_and_shown_before_and_after_screening() -> N
     assert table is not None
     assert [row[0] for row in table.rows[4:6]] == ["backdoor, 1 % of the units", "backdoor, 2 % of the units"]
     assert table.headers[3:5] == ("RMSE increase, no screening [cycles]", "RMSE increase, screened [cycles]")
-    assert table.rows[4][-2:] == ("100.0 %", "0.0 %")
-    assert table.rows[0][-2:] == ("—", "—")  # no trigger
+    assert table.rows[4][-5:] == ("100.0 %", "0.0 %", "100.0 %", "1.1 %", "92.0 %")
+    assert table.rows[0][-5:-3] == ("—", "—")  # no trigger
 
 
 def test_the_tile_is_the_worst_that_screening_lets_through(case_of: CaseOf) -> None:

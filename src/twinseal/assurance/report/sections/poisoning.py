@@ -25,6 +25,9 @@ COLUMNS = (
     Column[PoisoningResult](lambda m: m.after_screening.missed_failure_share, "missed failures, screened"),
     Column[PoisoningResult](lambda m: m.undefended.trigger_success_share, "trigger success, no screening"),
     Column[PoisoningResult](lambda m: m.after_screening.trigger_success_share, "trigger success, screened"),
+    Column[PoisoningResult](lambda m: m.defences.replay_noticed_share, "guard notices a replay, screened"),
+    Column[PoisoningResult](lambda m: m.defences.false_alarm_share, "false alarms, screened"),
+    Column[PoisoningResult](lambda m: m.defences.interval_coverage_share, "intervals hold, screened"),
 )
 PANELS: tuple[Get, ...] = (
     lambda m: m.undefended.rmse_increase_cycles,
@@ -37,8 +40,9 @@ def build(case: Case) -> Content:
     """A row for each attack and share; the same as curves."""
     intro = Text(
         "An attacker who can write training telemetry says that failing units are healthy, or plants a trigger: a "
-        "pattern that makes a failing machine look healthy. The model is retrained on the changed telemetry, once "
-        "with all of it and once with what screening leaves."
+        "pattern that makes a failing machine look healthy, or makes healing look normal to the guard. The model is "
+        "retrained on the changed telemetry, once with all of it and once with what screening leaves; guard and "
+        "intervals are learnt from what screening leaves."
     )
     found = case.measures.poison
     results = attacks(found) if found is not None else None
