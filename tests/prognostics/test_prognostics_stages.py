@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from pipelines import _stage, poison, prepare, train
 from tests.checkout import link_code
+from tests.fixed_keys import write_fixed_key
 from twinseal.config import load
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.evidence import Subject, materials, measures, test_result
@@ -36,6 +37,7 @@ from twinseal.trust.signing.split_salt import draw_salt
 
 ROLES = Path(__file__).parents[2] / "policy" / "roles.yaml"
 RECIPE = {"epochs": 5, "batch": 64, "hidden": [8], "epsilon_sigma": 0.1}
+ASSESSOR = 7
 PARAMS = {
     "data": {"source": "simulated", "asset": "toy"},
     "prepare": {"window": 20},
@@ -52,6 +54,8 @@ def validated(tmp_path_factory: pytest.TempPathFactory, toy_fleet: Fleet, toy_co
     (folder / "policy" / "contract.yaml").write_text(json.dumps({"assets": {"toy": contract}}))
     (folder / "policy" / "evaluation.yaml").write_text(json.dumps({"validation_share": 0.2}))
     (folder / "params.yaml").write_text(json.dumps(PARAMS))
+    # The assessor's key decides the split. With this one each part has as many units as its tests need.
+    write_fixed_key(Home(folder / ".twinseal"), "assessor", ASSESSOR)
     init_demo(Home(folder / ".twinseal"), load(Roles, ROLES), datetime(2026, 1, 1, tzinfo=UTC))
     toy_fleet.write(folder / prepare.ACCEPTED)
     return folder
