@@ -112,6 +112,7 @@ def review_show(as_json: AsJson = False) -> None:
         return
     _print_request(request, reviews, gates, anchor, terms)
     _print_changes(changes, source_of(bundle.statements["assess"]))
+    _print_next(request, reviews, terms)
     warn_of_demo(anchor)
 
 
@@ -227,9 +228,10 @@ def _print_changes(changes: Changes, source: Mapping[str, object]) -> None:
         out.print(f"  [{colour}]{printable(line)}[/]")
     changed = source.get("changed")
     names = ", ".join(map(str, changed)) if isinstance(changed, list) else ""
-    state = f"and these files, which are in no commit: {names}" if names else "and nothing else"
+    state = f"these files are in no commit: {names}" if names else "no file differs from it"
     commit = str(source.get("commit", ""))[:12]
-    out.print(printable(f"judged with the code of commit {commit} {state}" if commit else "judged outside Git"))
+    line = f"judged with the code and policy of commit {commit}; {state}" if commit else "judged outside of Git"
+    out.print(f"[{'red' if names or not commit else 'green'}]{printable(line)}[/]")
 
 
 def _releases(anchor: Anchor) -> list[ReleaseItem]:
@@ -331,9 +333,12 @@ def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anc
     names = ", ".join(count.signed) or "nobody"
     out.print(f"approved by {names}: {len(count.signed)} signed, {count.threshold} are needed")
     out.print("the report to read: [cyan]reports/report.html[/]")
+
+
+def _print_next(request: Request, reviews: Reviews, terms: Terms | None) -> None:
     if terms is None:
         _print_registered(request)
-    elif count.may_sign:
+    elif reviews.count.may_sign:
         out.print(
             "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]"
         )
