@@ -19,7 +19,9 @@ from twinseal.errors import (
     SignatureError,
     ThresholdError,
 )
+from twinseal.evidence import POLICY_APPROVAL, Statement
 from twinseal.files import write_whole
+from twinseal.policy_files import Policy
 from twinseal.trust.audit import log_of
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.policy_approval import (
@@ -39,6 +41,7 @@ from twinseal.trust.release.changes import (
     last_approval_number,
     require_no_older_policy,
 )
+from twinseal.trust.signing.dsse import add_signature, sign_envelope
 
 SHIPPED = Path(__file__).parents[2] / "policy"
 
@@ -143,6 +146,33 @@ def test_one_owners_signature_on_one_policy_is_used_for_another(own: Scene, fold
     with pytest.raises(PolicyError):
         require_approved(folder, place(folder), own.anchor)
     assert approve(folder, own, "gerda").is_approved
+
+
+@pytest.mark.attack("P")
+def test_the_policy_is_changed_while_its_owner_reads_it(own: Scene, folder: Path) -> None:
+    """The policy is changed between what its owner was shown and the signature: nothing is signed."""
+    shown, owner = policy_state(folder, place(folder), own.anchor).policy, NamedSigner("gerda", own.signer("gerda"))
+    loosen(folder)
+    about = {"anchor": own.anchor, "audit": log_of(own.home.path), "now": NOW}
+    with pytest.raises(PolicyError, match="expected the policy that was shown, got another one since"):
+        approve_policy(folder, place(folder), owner, shown=shown, **about)
+    assert not place(folder).exists()
+    shown = policy_state(folder, place(folder), own.anchor).policy
+    assert ("gerda",) == approve_policy(folder, place(folder), owner, shown=shown, **about).signed
+
+
+@pytest.mark.attack("P")
+def test_an_approval_that_describes_another_policy_than_it_signs(own: Scene, folder: Path) -> None:
+    """The owners' statement has the digests of the loosened files and the content of the strict ones: refused."""
+    strict = Policy.read(folder)
+    loosen(folder)
+    loose = Policy.read(folder)
+    predicate = {"number": 1, "replaces": "", "time": "2026-03-01T12:00:00Z", "content": dict(strict.content)}
+    made = Statement(tuple(sorted(loose.subjects)), POLICY_APPROVAL, predicate)
+    data = sign_envelope(made.to_bytes(), own.signer("gerda"))
+    write_whole(place(folder) / APPROVED, add_signature(data, own.signer("henrik")))
+    with pytest.raises(PolicyError):
+        require_approved(folder, place(folder), own.anchor)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b"junk", b"[" * 100_000])

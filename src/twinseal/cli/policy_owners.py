@@ -76,7 +76,9 @@ def policy_approve(holder: As, key: KeyUri = None, yes: Yes = False) -> None:
     owner = NamedSigner(holder, open_holder_key(key, holder))
     number = last_approval_number(home, anchor)
     now, audit = datetime.now(UTC), log_of(home.path)
-    after = approve_policy(POLICY, PLACE, owner, anchor=anchor, audit=audit, now=now, at_least=number)
+    after = approve_policy(
+        POLICY, PLACE, owner, anchor=anchor, audit=audit, now=now, at_least=number, shown=before.policy
+    )
     out.print(f"[green]approved[/] by {printable(holder)}")
     _print_missing(after)
 

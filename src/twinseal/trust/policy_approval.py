@@ -146,6 +146,7 @@ def approve_policy(
     audit: Log,
     now: datetime,
     at_least: int = 0,
+    shown: Policy | None = None,
 ) -> PolicyState:
     """Sign the policy in `folder` as it is, as `owner`. Again: nothing changes.
 
@@ -160,11 +161,13 @@ def approve_policy(
         audit: Where it is logged, before it counts.
         now: Aware, UTC.
         at_least: The number of the approval in the last release; the next is higher.
+        shown: What the owner has read; nothing else is signed.
 
     Raises:
         SignatureError: The holder is no owner.
         KeyAccessError: The key is not the one that the anchor has for the holder.
         ExpiredError: The owners' keys are pinned no longer.
+        PolicyError: The policy is not the one that was shown.
         AuditError: It cannot be logged: nothing was signed.
     """
     state = policy_state(folder, approvals, anchor)
@@ -173,6 +176,11 @@ def approve_policy(
     with audit.log_refusal(attempt):
         _check_owner(owner, anchor)
         anchor.check_role(ROLE, now)
+        if shown is not None and shown != state.policy:
+            raise PolicyError(
+                f"{folder}: expected the policy that was shown, got another one since",
+                remedy="Nothing was signed. Read it again: twinseal policy show",
+            )
         if owner.holder in state.signed:
             return state
         data = _signed_by_one_more(approvals, state, owner, now, at_least)
@@ -202,7 +210,7 @@ def require_approved(folder: Path, approvals: Path, anchor: Anchor) -> tuple[App
         PolicyError: The owners have not approved this policy; says what changed since the one that they did approve.
     """
     state = policy_state(folder, approvals, anchor)
-    if state.approved is not None and state.is_approved:
+    if state.approved is not None and state.is_approved and state.approved.content == state.policy.content:
         return state.approved, read_regular(approvals / APPROVED, MAX_ENVELOPE_BYTES)
     changes = policy_changes(state.approved.content, state.policy.content) if state.approved else ()
     shown = "; ".join(map(str, changes[:5])) + ("; …" if len(changes) > 5 else "")
