@@ -198,6 +198,19 @@ def test_a_comment_cannot_pass_for_a_line_of_ours(
         assert not row.startswith(("approved by a", "pproved", "x", "\u2800")), row
 
 
+@pytest.mark.parametrize(
+    "words", [("approve", "--as", "alice", "--yes", "--comment"), ("reject", "--as", "alice", "--comment")]
+)
+def test_words_that_are_no_text_are_refused_and_nothing_is_written(
+    home: Home, cli: Cli, words: tuple[str, ...]
+) -> None:
+    size = log_of(home.path).head().size
+    code, printed, errors = cli(*words, os.fsdecode(b"\xff\xfe"))
+    assert (2, "") == (code, printed)
+    assert "command line: expected text in UTF-8, got other bytes" in errors
+    assert (size, False) == (log_of(home.path).head().size, Path("approvals").exists())
+
+
 def test_a_question_shows_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     from twinseal.cli.options import confirm
 

@@ -26,6 +26,7 @@ from twinseal import __version__
 from twinseal.cli import audit, custodians, key_holders, operator, policy_owners, registrar, reviewers
 from twinseal.cli.options import examples
 from twinseal.console import exit_code, out
+from twinseal.errors import ConfigError
 
 app = typer.Typer(
     name="twinseal",
@@ -86,4 +87,19 @@ app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(o
 
 def main() -> None:
     """Run the program: commands, with every refusal as one message and an exit code."""
-    sys.exit(exit_code(app))
+    sys.exit(exit_code(_run))
+
+
+def _run() -> None:
+    """The command that was typed.
+
+    Raises:
+        ConfigError: A word is not UTF-8: what it says could be neither signed nor logged.
+    """
+    for word in sys.argv[1:]:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise ConfigError(
+                "command line: expected text in UTF-8, got other bytes",
+                remedy="Type it again, or rename the file. Nothing was done.",
+            )
+    app()
