@@ -59,9 +59,12 @@ def _refusal(lines: str) -> str:
 
 
 def _fold(line: str) -> list[str]:
-    """A line in the width of a page, its continuation below the message."""
-    if len(line) <= WIDTH or not line.startswith("  "):
+    """A line in the width of a page: a message goes on below itself, a command as the shell lets it."""
+    if len(line) <= WIDTH:
         return [line]
+    if line.startswith("$ "):
+        *begun, last = textwrap.wrap(line, WIDTH - 2, subsequent_indent="    ", break_on_hyphens=False)
+        return [*(f"{part} \\" for part in begun), last]
     start = re.match(r" *\S.*?  +|", line)
     indent = " " * (start.end() if start else 0)
     return textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True, break_long_words=False)

@@ -36,7 +36,8 @@ def main() -> None:
     """Judge, sign, write down, say."""
     _stage.check_signing_key("assess")
     records, files, model = _stage.records(*REQUIRED), _stage.model_files(), read_model(_stage.CANDIDATE)
-    policy, judged = Policy.read(_stage.POLICY), judge_candidate(records, files, model)
+    policy = Policy.read(_stage.POLICY)
+    judged = judge_candidate(records, files, model, policy)
     inputs = tuple(_stage.subject(_stage.EVIDENCE / f"{stage}.dsse.json") for stage in records)
     about: dict[str, Any] = {"policy": policy.digest, "inputs": inputs, "time_verified": f"{datetime.now(UTC):{TIME}}"}
     shown = records | _stage.records(*(item.name for item in OPTIONAL))
@@ -49,7 +50,9 @@ def main() -> None:
     report(judged)
 
 
-def judge_candidate(records: Mapping[str, Statement], files: tuple[Subject, ...], model: Model) -> Verdict:
+def judge_candidate(
+    records: Mapping[str, Statement], files: tuple[Subject, ...], model: Model, policy: Policy
+) -> Verdict:
     """The gates on the candidate, by the policy and the code in hand."""
     fleets = load(SplitPolicy, _stage.EVALUATION).fleets
     return judge(
@@ -58,7 +61,7 @@ def judge_candidate(records: Mapping[str, Statement], files: tuple[Subject, ...]
         asset=model.contract.asset,
         family=model.family,
         model=files,
-        policy=tuple(map(_stage.subject, sorted(_stage.POLICY.glob("*.yaml")))),
+        policy=policy.file_subjects,
         code={stage: _stage.code(stage) for stage in REQUIRED},
         contract_fault=contract_fault(model.contract, _stage.CONTRACT),
         fleet=fleets.get(model.contract.asset),

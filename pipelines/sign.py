@@ -14,7 +14,8 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.errors import GateRefusedError
 from twinseal.evidence import outcome
-from twinseal.files import inventory, read_regular, write_whole
+from twinseal.files import inventory, write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.policy_approval import ROLE, require_approved
 from twinseal.trust.release import candidate, oms
 from twinseal.trust.root.home import Home

@@ -15,8 +15,8 @@ from twinseal.console import out, run_stage
 from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError
 from twinseal.evidence import measures
-from twinseal.files import read_regular
 from twinseal.policy_files import Policy
+from twinseal.reading import read_regular
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
 from twinseal.registry.submit import RunRecord

@@ -23,7 +23,6 @@ from typing import Any
 
 from twinseal.digests import canonical_json, is_sha256, sha256, sha256_file
 from twinseal.errors import DigestMismatchError, EvidenceError
-from twinseal.reading import read_regular as read_regular  # noqa: PLC0414 - handed on: reading is found beside writing
 from twinseal.reading import require_folder
 
 # Names that mean the same on every file system: plain ASCII, no look-alike letters, no hidden files.

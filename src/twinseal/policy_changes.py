@@ -59,18 +59,18 @@ def _changes(old: Any, new: Any, where: Path) -> Iterator[Change]:
         yield from _item_changes(before, after, where)
     elif isinstance(old, list) and isinstance(new, list) and where[-1] in _MORE_IS_STRICTER:
         fewer = any(item not in new for item in old)
-        yield Change(fewer, where, f"{_shown(old)} → {_shown(new)}")
+        yield Change(fewer, where, f"{_short_text(old)} → {_short_text(new)}")
     else:
-        yield Change(not _is_stricter(old, new, where[-1]), where, f"{_shown(old)} → {_shown(new)}")
+        yield Change(not _is_stricter(old, new, where[-1]), where, f"{_short_text(old)} → {_short_text(new)}")
 
 
 def _mapping_changes(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> Iterator[Change]:
     for key in (*old, *(key for key in new if key not in old)):
         here = (*where, str(key))
         if key not in new:
-            yield Change(True, here, f"removed (was {_shown(old[key])})")
+            yield Change(True, here, f"removed (was {_short_text(old[key])})")
         elif key not in old:
-            yield Change(True, here, f"added: {_shown(new[key])}")
+            yield Change(True, here, f"added: {_short_text(new[key])}")
         else:
             yield from _changes(old[key], new[key], here)
 
@@ -99,12 +99,12 @@ def _is_named(value: Any) -> bool:
     return bool(items) and all(isinstance(item, Mapping) and "name" in item for item in items)
 
 
-def _shown(value: Any) -> str:
+def _short_text(value: Any) -> str:
     """For people: one short line."""
     if isinstance(value, Mapping):
-        text = ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+        text = ", ".join(f"{key} {_short_text(item)}" for key, item in value.items())
     elif isinstance(value, list):
-        text = "[" + ", ".join(map(_shown, value)) + "]"
+        text = "[" + ", ".join(map(_short_text, value)) + "]"
     else:
         text = " ".join(str(value).split())
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

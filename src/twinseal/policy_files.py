@@ -48,6 +48,11 @@ class Policy:
         return Subject(FOLDER, tree_digest(self.files))
 
     @property
+    def file_subjects(self) -> tuple[Subject, ...]:
+        """Each file."""
+        return tuple(Subject(record.path, record.sha256) for record in self.files)
+
+    @property
     def subjects(self) -> tuple[Subject, ...]:
         """Each file, and all of it."""
-        return (*(Subject(record.path, record.sha256) for record in self.files), self.digest)
+        return (*self.file_subjects, self.digest)

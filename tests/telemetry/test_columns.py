@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from twinseal.telemetry.columns import MAX_SHOWN, how_to_separate, nearest, shown
+from twinseal.telemetry.columns import MAX_SHOWN, how_to_separate, list_names, nearest
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_a_table_with_commas_needs_no_command() -> None:
 
 
 def test_a_long_header_is_cut_short_in_a_message() -> None:
-    assert "a, b" == shown(["a", "b"])
-    assert "none" == shown([])
-    assert MAX_SHOWN + 1 == len(shown(["x" * 5000]))
+    assert "a, b" == list_names(["a", "b"])
+    assert "none" == list_names([])
+    assert MAX_SHOWN + 1 == len(list_names(["x" * 5000]))

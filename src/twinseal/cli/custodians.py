@@ -180,7 +180,7 @@ def rotate(
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
-    ceremony.require_holder(home.anchor(), holder)
+    ceremony.key_of_holder(home.anchor(), holder)
     confirm(yes, f"Replace the key of {holder}, for good?")
     demo = home.anchor().demo
     outcome = ceremony.rotate(
@@ -203,7 +203,7 @@ def revoke(holder: Holder, yes: Sure = False, new_log: NewLog = False) -> None:
     from twinseal.trust.root.roles import Roles
 
     home, roles = Home.find(), Roles.load(ROLES)
-    ceremony.require_holder(home.anchor(), holder)
+    ceremony.key_of_holder(home.anchor(), holder)
     confirm(yes, f"Take every role from {holder}, for good?")
     outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
     if _print_outcome(home, outcome, new_log=new_log):

@@ -150,7 +150,7 @@ def resolve(kind: type[Group], name: str, where: str) -> Leaf:
         return found
     inside = [leaf.path[len(path) :] for leaf in known if leaf.is_below(path)]
     if inside:
-        expected = f"expected a measure in it, such as '{_shown((*path, *min(inside, key=len)))}'"
+        expected = f"expected a measure in it, such as '{_readable((*path, *min(inside, key=len)))}'"
         raise ConfigError(f"{where}: '{name}' is a group of measures; {expected}")
     near = _nearest(path, known)
     raise ConfigError(f"{where}: no stage writes the measure '{name}'" + (f"; did you mean '{near}'?" if near else ""))
@@ -226,10 +226,10 @@ def _nearest(path: Path, known: tuple[Leaf, ...]) -> str:
     """The measure that `path` is closest to, its own keys kept where they fit."""
     shown = [_with_keys_of(path, leaf) for leaf in known]
     near = max(shown, key=lambda name: _similarity(path, name), default=())
-    return _shown(near) if near and _similarity(path, near) >= 0.5 else ""
+    return _readable(near) if near and _similarity(path, near) >= 0.5 else ""
 
 
-def _shown(path: Path) -> str:
+def _readable(path: Path) -> str:
     """For people: any key of a mapping is `<key>`."""
     return "/".join("<key>" if part == "*" else part for part in path)
 

@@ -87,45 +87,28 @@ def request(
         TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
     """
     with home.locked():
-        return _request(
-            store, home, bundle, directory, model=model, policy_sha256=policy_sha256, run=run, roles=roles, now=now
+        published = repository.current_release(home, model)
+        version = 1 if published is None else published.version + 1
+        verdict = _read_verdict(home, bundle)
+        state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
+        description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=state)
+        model_id = submit(store, bundle, model=model, description_markdown=description, run=run)
+        release = Release.describe(
+            bundle,
+            model=model,
+            version=version,
+            policy_sha256=policy_sha256,
+            mlflow_model_id=model_id,
+            parent_version=None if published is None else published.version,
         )
-
-
-def _request(
-    store: Store,
-    home: Home,
-    bundle: Path,
-    directory: Path,
-    *,
-    model: str,
-    policy_sha256: str,
-    run: RunRecord,
-    roles: Roles,
-    now: datetime,
-) -> Request:
-    published = repository.current_release(home, model)
-    version = 1 if published is None else published.version + 1
-    verdict = _read_verdict(home, bundle)
-    state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
-    description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=state)
-    model_id = submit(store, bundle, model=model, description_markdown=description, run=run)
-    release = Release.describe(
-        bundle,
-        model=model,
-        version=version,
-        policy_sha256=policy_sha256,
-        mlflow_model_id=model_id,
-        parent_version=None if published is None else published.version,
-    )
-    audit, attempt = log_of(home.path), Entry.for_release(release, "submitted", roles["builder"].holders[0], now)
-    with audit.log_refusal(attempt):
-        verify_release(bundle, release, home.anchor())
-        role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-        pending = Request(release, role)
-        audit.append(attempt)
-        pending.write(directory)
-        return pending
+        audit, attempt = log_of(home.path), Entry.for_release(release, "submitted", roles["builder"].holders[0], now)
+        with audit.log_refusal(attempt):
+            verify_release(bundle, release, home.anchor())
+            role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
+            pending = Request(release, role)
+            audit.append(attempt)
+            pending.write(directory)
+            return pending
 
 
 def register(
@@ -150,22 +133,25 @@ def register(
         RegistryError: MLflow could not be reached, or refused.
         AuditError: It cannot be logged: nothing was published.
     """
-    pending, audit, registrar_name = Request.read(directory), log_of(home.path), roles["registrar"].holders[0]
-    if not audit.path.exists():
-        raise AuditError(
-            f"{audit.path}: expected the audit log that the first root began, got none",
-            remedy="Restore it from its backup: without it, a decision that was taken back could count again.",
-        )
-    reviews = approval.read_all(approvals, pending, home.anchor(), audit)
-    if reviews.unlogged:
-        audit.append(*(approval.received_entry(new, pending.release, registrar_name, now) for new in reviews.unlogged))
-    if reviews.count.missing:
-        return Registration(pending.release, reviews.count, "pending")
-    signers = ", ".join(reviews.count.signed)
-    attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
-    with home.locked(), audit.log_refusal(attempt):
-        registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
-        return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
+    with home.locked():
+        pending, audit, registrar_name = Request.read(directory), log_of(home.path), roles["registrar"].holders[0]
+        if not audit.path.exists():
+            raise AuditError(
+                f"{audit.path}: expected the audit log that the first root began, got none",
+                remedy="Restore it from its backup: without it, a decision that was taken back could count again.",
+            )
+        reviews = approval.read_all(approvals, pending, home.anchor(), audit)
+        if reviews.unlogged:
+            audit.append(
+                *(approval.received_entry(new, pending.release, registrar_name, now) for new in reviews.unlogged)
+            )
+        if reviews.count.missing:
+            return Registration(pending.release, reviews.count, "pending")
+        signers = ", ".join(reviews.count.signed)
+        attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
+        with audit.log_refusal(attempt):
+            registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
+            return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
 
 
 def _register(

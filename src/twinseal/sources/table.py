@@ -32,7 +32,7 @@ from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
 from twinseal.reading import read_regular
 from twinseal.sources.source import SourceParams
-from twinseal.telemetry.columns import how_to_separate, nearest, shown
+from twinseal.telemetry.columns import how_to_separate, list_names, nearest
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.tables import MAX_FILE_BYTES, check_csv, parquet_names, read_parquet
@@ -155,7 +155,7 @@ class Table:
             if missing or twice:
                 raise DataError(
                     f"{self.name}: expected the columns {wanted} once, missing {missing}, twice {twice}, "
-                    f"got {shown(header)}",
+                    f"got {list_names(header)}",
                     remedy=_how_to_map(self.name, missing, header),
                 )
             if self._is_csv:

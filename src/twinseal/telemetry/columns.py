@@ -52,7 +52,7 @@ def how_to_separate(path: str, names: Sequence[str]) -> str:
     return f"Its columns are separated by {SEPARATORS[mark]}. Write it with commas: python -c {shlex.quote(program)}"
 
 
-def shown(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """The names in a header, for a message; a long header is cut short."""
     text = ", ".join(map(str, names)) or "none"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -22,9 +22,10 @@ from typing import Any
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError, EvidenceError, KeyAccessError, PolicyError, SignatureError
 from twinseal.evidence import POLICY_APPROVAL, Statement, Subject
-from twinseal.files import read_regular, write_whole
+from twinseal.files import write_whole
 from twinseal.policy_changes import policy_changes
 from twinseal.policy_files import FOLDER, Policy
+from twinseal.reading import read_regular
 from twinseal.trust.audit import Entry, Log, log_of
 from twinseal.trust.keys.key import NamedSigner, short_fingerprint
 from twinseal.trust.root.anchor import Anchor

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError, EvidenceError
-from twinseal.telemetry.columns import nearest, shown
+from twinseal.telemetry.columns import list_names, nearest
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.regimes import regimes
 from twinseal.trust.baseline_record import CYCLES, check_unit
@@ -73,7 +73,7 @@ def _refuse_unknown(unknown: Sequence[str], names: Sequence[str]) -> None:
         return
     near = [f"--unit {name}" for name in nearest(unknown, names[:MAX_COMPARED]).values()]
     raise DataError(
-        f"telemetry: expected units that it has ({shown(names)}), got {', '.join(unknown)}",
+        f"telemetry: expected units that it has ({list_names(names)}), got {', '.join(unknown)}",
         remedy=f"Did you mean {' '.join(near)}?"
         if near
         else "Name its units with --unit; without --unit, all are taken.",

@@ -22,7 +22,8 @@ import structlog
 
 from twinseal.digests import sha256
 from twinseal.errors import TrustError, TwinsealError
-from twinseal.files import read_regular, sync_folder, write_new, write_whole
+from twinseal.files import sync_folder, write_new, write_whole
+from twinseal.reading import read_regular
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
 from twinseal.trust.audit import Entry, log_of

@@ -39,7 +39,7 @@ from twinseal.errors import (
     TrustError,
     TwinsealError,
 )
-from twinseal.files import read_regular
+from twinseal.reading import read_regular
 from twinseal.telemetry.contract import Contract
 from twinseal.trust import baseline_record
 from twinseal.trust.audit import Entry, log_of

@@ -79,7 +79,7 @@ def recall_log(state: State, model: str) -> Memory:
         if entry.event == "admitted":
             known = replace(known, admitted=entry.version)
             break
-    return replace(known, seen=_seen(release, time))
+    return replace(known, seen=_last_seen_of(release, time))
 
 
 def describe_installed(state: State, release: Release) -> str:
@@ -97,7 +97,7 @@ def describe_installed(state: State, release: Release) -> str:
     return f"release {release.version} is installed, but release {admitted} was admitted before: pull again"
 
 
-def _seen(release: Entry | None, time: datetime | None) -> LastSeen | None:
+def _last_seen_of(release: Entry | None, time: datetime | None) -> LastSeen | None:
     if release is None or time is None:
         return None
     return LastSeen(release.model, time, release.version, release.sha256)

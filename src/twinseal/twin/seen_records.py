@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from twinseal.digests import canonical_json, is_sha256, parse_json, sha256
 from twinseal.errors import EvidenceError, TwinsealError
-from twinseal.files import read_regular, sync_folder, write_whole
+from twinseal.files import sync_folder, write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import BaselineRecord, check_unit, unit_key
 from twinseal.trust.release.release import MAX_VERSION

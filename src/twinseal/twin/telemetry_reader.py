@@ -19,7 +19,7 @@ import pandas as pd
 from twinseal.digests import parse_json
 from twinseal.errors import DataError, EvidenceError, suggest
 from twinseal.reading import open_regular
-from twinseal.telemetry.columns import how_to_separate, nearest, shown
+from twinseal.telemetry.columns import how_to_separate, list_names, nearest
 from twinseal.telemetry.tables import MAX_CELLS, MAX_COLUMNS, csv_lines, csv_records, read_parquet
 
 KEYS = {"unit": "which names the machine", "cycle": "which counts 1, 2, 3 and so on"}
@@ -166,9 +166,9 @@ def _require_keys(path: Path, names: Sequence[str], channels: Sequence[str]) -> 
     missing = [name for name in KEYS if name not in names]
     if not missing:
         return
-    beside = f" beside the channels ({shown(channels)})" if channels else ""
+    beside = f" beside the channels ({list_names(channels)})" if channels else ""
     raise DataError(
-        f"{path}: expected the columns {' and '.join(KEYS)}{beside}, got {shown(names)}",
+        f"{path}: expected the columns {' and '.join(KEYS)}{beside}, got {list_names(names)}",
         remedy=(path.suffix == ".csv" and how_to_separate(str(path), names)) or _how_to_rename(missing, names),
     )
 

@@ -42,7 +42,7 @@ def set_aside(folder: Path, actor: str, now: datetime) -> Entry:
     """
     path = log_of(folder).path
     if not os.path.lexists(path):
-        return _entry(actor, now, _kept(folder), "expected the log that the first root began, got none")
+        return _entry(actor, now, _names_of_old_logs(folder), "expected the log that the first root began, got none")
     try:
         verify(path)
         note.open_key(path)  # without it nothing can be logged either
@@ -64,10 +64,10 @@ def set_aside(folder: Path, actor: str, now: datetime) -> Entry:
     except OSError as error:
         raise AuditError(f"{path}: expected to move it to {aside.name}, got {error.strerror}") from error
     logger.warning("audit.set_aside", folder=str(aside), why=reason)
-    return _entry(actor, now, _kept(folder), reason, **sound)
+    return _entry(actor, now, _names_of_old_logs(folder), reason, **sound)
 
 
-def _kept(folder: Path) -> str:
+def _names_of_old_logs(folder: Path) -> str:
     """The names of all logs that were set aside here, the newest last."""
     return ", ".join(sorted(path.name for path in folder.glob(f"{ASIDE}*"))) or "none"
 

@@ -10,8 +10,7 @@ On a demo machine all keys are made here, unencrypted, and every message says so
 and gives the public half to a custodian (`keys/<holder>.pub`). Custodians sign one after the other, each on the machine
 that has the key.
 
-Each holds the lock of the home while it reads, decides and writes: two at once do not interleave. `new_log` lets one go
-on where the audit log was changed or lost (`twinseal.trust.ceremonies.custody`).
+Each holds the lock of the home. `new_log` lets one go on where the audit log was changed or lost (see `custody`).
 """
 
 from __future__ import annotations
@@ -167,7 +166,7 @@ def rotate(
         RootError: The new key was revoked, or is somebody else's; a proposal waits already.
     """
     _require_no_proposal(home)
-    _key_of_holder(home.anchor(), holder)
+    key_of_holder(home.anchor(), holder)
     place = home.keys / "next" / f"{holder}.pem"
     if public is not None and place.exists():
         raise KeyAccessError(
@@ -185,7 +184,7 @@ def rotate(
     with home.locked():
         _require_no_proposal(home)
         before = home.anchor()  # only now: somebody may have been asked for a passphrase, and another root published
-        old = _key_of_holder(before, holder)
+        old = key_of_holder(before, holder)
         if fingerprint(public) == fingerprint(old):
             raise KeyAccessError(
                 f"{holder}: expected a new key, got the one that the root has already",
@@ -223,7 +222,7 @@ def revoke(
     with home.locked():
         _require_no_proposal(home)
         before = home.anchor()
-        old = _key_of_holder(before, holder)
+        old = key_of_holder(before, holder)
         pins = _pins_after_revoking(before, _roles_without(before, holder), old, roles, now)
         return _propose(home, pins, roles, now, passphrase, new_log)
 
@@ -239,15 +238,6 @@ def _roles_without(before: Anchor, holder: str) -> dict[str, RoleKeys]:
             )
         changed[name] = replace(role, holders=left)
     return changed
-
-
-def require_holder(anchor: Anchor, holder: str) -> None:
-    """Refuse a name without a role, before anybody is asked whether that key shall go.
-
-    Raises:
-        KeyAccessError: Nobody of that name has a role.
-    """
-    _key_of_holder(anchor, holder)
 
 
 def finish(
@@ -364,7 +354,12 @@ def _custodians(roles: Roles) -> list[str]:
     return list(dict.fromkeys(holder for name in ("root", "targets", "registrar") for holder in roles[name].holders))
 
 
-def _key_of_holder(anchor: Anchor, holder: str) -> Key:
+def key_of_holder(anchor: Anchor, holder: str) -> Key:
+    """The key of the holder of any role.
+
+    Raises:
+        KeyAccessError: Nobody of that name has a role.
+    """
     names = {item.name: item.key for name in NAMES for item in anchor.roles[name].holders}
     if holder not in names:
         raise KeyAccessError(

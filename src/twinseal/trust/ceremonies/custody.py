@@ -32,7 +32,8 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 )
 
 from twinseal.errors import AuditError, KeyAccessError, RollbackError, RootError, ThresholdError
-from twinseal.files import read_regular, write_whole
+from twinseal.files import write_whole
+from twinseal.reading import read_regular
 from twinseal.trust.audit import Entry, log_of, set_aside
 from twinseal.trust.audit.entry import MAX_TEXT
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, fingerprints

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
 from twinseal.evidence import Statement, reports
-from twinseal.files import read_regular
+from twinseal.reading import read_regular
 
 FOLDER = "reports"
 SHOWN = ("report.html", "model_card.md", "verdict.json", "figures")

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from twinseal.digests import canonical_json, is_sha256, parse_json, sha256
 from twinseal.errors import EvidenceError
 from twinseal.evidence import REVIEW, Statement, Subject
-from twinseal.files import read_regular
+from twinseal.reading import read_regular
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import target_path

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from twinseal.digests import parse_json, sha256
 from twinseal.errors import EvidenceError, RootError
-from twinseal.files import read_regular, write_json
+from twinseal.files import write_json
+from twinseal.reading import read_regular
 from twinseal.trust.root.private_folders import fault_of, make_private, user_folder
 
 POINTER = Path("policy/deployment")

@@ -22,7 +22,7 @@ from pathlib import Path
 from tuf.api.metadata import Root  # type: ignore[attr-defined]  # tuf re-exports it without saying so
 
 from twinseal.errors import KeyAccessError, RootError, SignatureError
-from twinseal.files import read_regular
+from twinseal.reading import read_regular
 from twinseal.trust.keys.key import KeySigner, environment_name, open_signer, short_fingerprint
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import ROOT, Anchor
