@@ -41,14 +41,14 @@ def write_transcript() -> None:
     TRANSCRIPT.write_text(console.export_text())
 
 
-def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
+def run(command: str, *, expect: tuple[int, ...] = (0,), quiet: bool = False) -> str:
     """Run a command as a person would, showing it and what it prints as it prints it; $TWINSEAL_HOME in it is the home.
 
     Returns:
         What it printed, both streams.
 
     Raises:
-        StoryError: Its exit code is not `expect`.
+        StoryError: Its exit code is none of `expect`.
     """
     console.print(f"[cyan]$ {command}[/]")
     lines = []
@@ -63,9 +63,10 @@ def run(command: str, *, expect: int = 0, quiet: bool = False) -> str:
             lines.append(line)
             if not quiet:
                 console.print(f"  {line.rstrip()}", markup=False)
-    if process.returncode != expect:
+    if process.returncode not in expect:
         shown = "".join(lines[-20:]) if quiet else ""
-        raise StoryError(f"{shown}`{command}` ended with {process.returncode}, expected {expect}")
+        wanted = " or ".join(map(str, expect))
+        raise StoryError(f"{shown}`{command}` ended with {process.returncode}, expected {wanted}")
     return "".join(lines)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from demo import stage_hand
 from demo.readme import BLOCK, excerpt
 from tests.mlflow_server import serving
 from tests.warm import Warm
@@ -28,6 +29,12 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(600)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_command_of_the_demo_may_end_with_the_codes_that_are_expected_and_no_other() -> None:
+    assert stage_hand.run("sh -c 'echo no estimate; exit 3'", expect=(0, 3)) == "no estimate\n"
+    with pytest.raises(stage_hand.StoryError, match="ended with 1, expected 0 or 3"):
+        stage_hand.run("sh -c 'exit 1'", expect=(0, 3))
 
 
 def copy_of_the_repository(place: Path) -> Path:

@@ -43,7 +43,7 @@ def one_line(text: object) -> str:
     terminal, changes of direction) becomes a replacement character; what is longer than MAX_SHOWN is cut, and ends in …
     """
     words = " ".join(str(text)[: 4 * MAX_SHOWN].split())
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    line = visible(words)
     return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
 
 

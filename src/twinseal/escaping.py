@@ -3,10 +3,11 @@ r"""Text from outside, made harmless for the place where it is shown: one functi
 Names of units, channels and attacks come from telemetry and settings, comments and reasons from people. What is a plain
 name in one place is a command in another: a tag in HTML, a formula in a spreadsheet, a jump of the cursor.
 
-    html       Data Docs and other pages that no template escapes (the report's template escapes by itself)
-    markdown   the model card, and the description in MLflow
-    csv_cell   tables that people open in a spreadsheet; `csv_text` is its inverse
-    visible    a terminal or a log; `console.printable` also escapes rich's markup
+    html         Data Docs and other pages that no template escapes (the report's template escapes by itself)
+    markdown     the model card
+    mlflow_cell  a cell of a table in MLflow's description
+    csv_cell     tables that people open in a spreadsheet; `csv_text` is its inverse
+    visible      a log; for a terminal, `console.printable` makes it one line without rich's markup
 
     >>> html("<footer>"), markdown("a_b|c"), csv_cell("=1+1"), visible("a\x1b[2J")
     ('&lt;footer&gt;', 'a\\_b\\|c', "'=1+1", 'a�[2J')
@@ -19,6 +20,9 @@ import re
 from typing import Any
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|!~$])")
+_REFERENCES = str.maketrans(
+    {letter: f"&#{ord(letter)};" for letter in "\\*_~|[]!#"} | {"`": "'", "&": "&amp;", "<": "&lt;", ">": "&gt;"}
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also the wide forms
 
 
@@ -43,6 +47,11 @@ def markdown(text: str) -> str:
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", line).replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def mlflow_cell(text: str) -> str:
+    """One line as a cell of a Markdown table that shows it and does nothing else; markup becomes references."""
+    return visible(text).translate(_REFERENCES).replace("://", ":&#47;&#47;")
 
 
 def csv_cell(text: str) -> str:

@@ -30,7 +30,6 @@ from twinseal.cli.options import (
 )
 from twinseal.console import UNANSWERED, err, new_table, out, print_json, printable, refusals_as_json
 from twinseal.errors import ConfigError, DataError
-from twinseal.escaping import visible
 from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def commission(
         if before is not None:
             out.print(f"[yellow]it was commissioned before[/]: version {before.version}")
     names = ", ".join(found) if len(found) <= 3 else f"{len(found)} units"
-    confirm(yes, f"Sign as {holder} that these are the readings of {visible(names)} when new and healthy?")
+    confirm(yes, f"Sign as {holder} that these are the readings of {names} when new and healthy?")
     place = key or Home.default().key_uri(holder)
     signer = open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder)
     signed = commissioner.commission(

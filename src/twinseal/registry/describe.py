@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twinseal.escaping import mlflow_cell
 from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
 
 MARKS = {"PASSED": "✓", "FAILED": "✗"}
 MAX_CELL = 200
-# What Markdown or HTML would act on, as character references: shown, and nothing else.
-_ESCAPES = str.maketrans({letter: f"&#{ord(letter)};" for letter in "\\*_~|[]!#"} | {"`": "'"})
-_ESCAPES |= str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 
 
@@ -83,6 +81,4 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    line = " ".join(text.split())[:MAX_CELL]  # cut first: never in the middle of an escape
-    seen = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
-    return seen.translate(_ESCAPES).replace("://", ":&#47;&#47;")
+    return mlflow_cell(" ".join(text.split())[:MAX_CELL])  # cut first: never in the middle of an escape
