@@ -23,7 +23,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|!~$])")
 _REFERENCES = str.maketrans(
     {letter: f"&#{ord(letter)};" for letter in "\\*_~|[]!#"} | {"`": "'", "&": "&amp;", "<": "&lt;", ">": "&gt;"}
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also the wide forms
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")  # also the wide forms
 
 
 def html(text: str) -> str:
@@ -57,9 +57,14 @@ def mlflow_cell(text: str) -> str:
 def csv_cell(text: str) -> str:
     """Text as a cell that no spreadsheet takes for a formula: an apostrophe before what could begin one.
 
+    A spreadsheet may skip spaces, control characters and invisible letters at the start. So a text gets its apostrophe
+    when its first visible letter could begin a formula, and when its first letter is invisible.
+
     Law: `csv_text(csv_cell(text)) == text`.
     """
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) or text.startswith("'") else text
+    seen = next((letter for letter in text if letter.isprintable() and not letter.isspace()), "")
+    begins = text[:1] == "'" or seen in _FORMULA or not text[:1].isprintable()
+    return f"'{text}" if begins else text
 
 
 def csv_text(cell: str) -> str:
