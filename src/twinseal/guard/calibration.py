@@ -38,7 +38,8 @@ from twinseal.telemetry.over_units import median, reach, tolerated
 Number = TypeVar("Number", np.float64, np.int64)
 Regimes = NDArray[np.int64]
 Restore = Callable[[Doubles, Regimes], Doubles]
-AlarmsAt = Callable[[float], Doubles]  # factor → the share of alarmed rows of each unit that a fold did not learn from
+# factor, fold → the share of alarmed rows of each unit of the fold; its guard has learned from the other folds
+AlarmsAt = Callable[[float, int], Doubles]
 
 FOLDS = 5
 MIN_UNITS = 5
@@ -153,25 +154,26 @@ class _Calibrating:
         self._slack = SLACK if trimmed else 1.0
         self._typical = _typical_deviations(self._folds)
         self._stuck = tuple(int(n) for n in stuck_limits(histories))
-        self._wear_alarms: AlarmsAt = cache(lambda factor: self._alarms(MAX_FACTOR, factor))
-        self._channel_alarms: AlarmsAt = cache(lambda factor: self._alarms(factor, MAX_FACTOR))
+        self._wear_alarms: AlarmsAt = cache(lambda factor, fold: self._alarms(MAX_FACTOR, factor, fold))
+        self._channel_alarms: AlarmsAt = cache(lambda factor, fold: self._alarms(factor, MAX_FACTOR, fold))
+        self._units = len(histories)
         self._wear_share, self._channel_share = WEAR_SHARE * share, (1 - WEAR_SHARE) * share
 
     def params(self) -> GuardParams:
         """The guard that is shipped."""
-        wear = self._slack * _smallest_factor(self._wear_alarms, self._wear_share)
-        channels = self._slack * _smallest_factor(self._channel_alarms, self._channel_share)
+        wear = self._slack * _smallest_factor(self._wear_alarms, self._wear_share, self._units)
+        channels = self._slack * _smallest_factor(self._channel_alarms, self._channel_share, self._units)
         final = self._guard(learn_relations(self._histories), channels, wear)
         measured = alarm_shares(final, self._unseen, self._contract, self._restore)
         return final.model_copy(update={"measured_false_alarm_share": float(np.mean(measured))})
 
     def range_of_wear(self, bad: int) -> Range:
         """How far `bad` units could have moved the thresholds for falls of wear."""
-        return _range(self._wear_alarms, self._wear_share, self._typical.falls, bad)
+        return _range(self._wear_alarms, self._wear_share, self._units, self._typical.falls, bad)
 
     def range_of_channels(self, bad: int) -> Range:
         """Likewise all other thresholds."""
-        return _range(self._channel_alarms, self._channel_share, self._typical.deviations, bad)
+        return _range(self._channel_alarms, self._channel_share, self._units, self._typical.deviations, bad)
 
     def _guard(self, relations: Relations, channel_factor: float, wear_factor: float) -> GuardParams:
         precision, wear = relations
@@ -188,13 +190,9 @@ class _Calibrating:
             widen=REPAIR_WIDENING,
         )
 
-    def _alarms(self, channel_factor: float, wear_factor: float) -> Doubles:
-        return np.concatenate(
-            [
-                alarm_shares(self._guard(relations, channel_factor, wear_factor), fold, self._contract, self._restore)
-                for fold, relations in self._folds
-            ]
-        )
+    def _alarms(self, channel_factor: float, wear_factor: float, fold: int) -> Doubles:
+        units, relations = self._folds[fold]
+        return alarm_shares(self._guard(relations, channel_factor, wear_factor), units, self._contract, self._restore)
 
 
 def alarm_shares(params: GuardParams, histories: Sequence[History], contract: Contract, restore: Restore) -> Doubles:
@@ -292,7 +290,7 @@ def _averages(values: Doubles, span: int) -> Doubles:
     return np.asarray((sums[span:] - sums[:-span]) / span)
 
 
-def _range(alarms: AlarmsAt, share: float, typical: _Typical, bad: int) -> Range:
+def _range(alarms: AlarmsAt, share: float, units: int, typical: _Typical, bad: int) -> Range:
     """How far `bad` units could have moved thresholds.
 
     A threshold is a factor times what is typical, x. If bad units move x to x', low ≤ x' ≤ high, a factor that keeps
@@ -301,31 +299,39 @@ def _range(alarms: AlarmsAt, share: float, typical: _Typical, bad: int) -> Range
     """
     if bad not in typical.moved:
         return Range(0.0, math.inf)
-    now = _smallest_factor(alarms, share)
+    now = _smallest_factor(alarms, share, units)
     low, high = (side / typical.learned for side in typical.moved[bad])
     wide = float(high.max() / low.min())
-    least = _smallest_factor(alarms, share, silent=bad) / now / wide
-    return Range(least, _smallest_factor(alarms, share, loud=bad) / now * wide)
+    least = _smallest_factor(alarms, share, units, silent=bad) / now / wide
+    return Range(least, _smallest_factor(alarms, share, units, loud=bad) / now * wide)
 
 
-def _smallest_factor(alarms: AlarmsAt, share: float, *, loud: int = 0, silent: int = 0) -> float:
+def _smallest_factor(alarms: AlarmsAt, share: float, units: int, *, loud: int = 0, silent: int = 0) -> float:
     """The smallest factor at which the units are quiet, to 2 %; MAX_FACTOR if they are at none.
 
     Args:
         alarms: Of each unit at a factor.
         share: What the units that are not trimmed may have on average.
+        units: How many there are in all folds.
         loud: So many units are bad, and raise alarms at every factor: they take the places of the quietest ones.
         silent: So many units are bad, and raise none at any: they take the places of the loudest ones.
     """
+    trimmed = tolerated(units)
 
     def quiet(factor: float) -> bool:
-        ordered = np.sort(alarms(factor))
-        trimmed = tolerated(len(ordered))
-        kept = ordered[loud : len(ordered) - (trimmed - loud + silent)]
-        return bool(kept.sum() <= share * (len(ordered) - trimmed))
+        found, known = np.zeros(units), 0
+        for fold in range(FOLDS):
+            of_fold = alarms(factor, fold)
+            found[known : known + len(of_fold)] = of_fold
+            known += len(of_fold)
+            kept = np.sort(found)[loud : units - (trimmed - loud + silent)]
+            if kept.sum() > share * (units - trimmed):  # the folds that are not known yet can only add to it
+                return False
+        return True
 
     low, high = 0.5, MAX_FACTOR
+    at_all = quiet(low)  # where nothing is left to do, as for the wear of many fleets, one look is enough
     while high > 1.02 * low:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if quiet(middle) else (middle, high)
+        low, high = (low, middle) if at_all or quiet(middle) else (middle, high)
     return high

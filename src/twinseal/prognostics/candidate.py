@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from twinseal.guard.calibration import Calibration, calibrate
+from twinseal.guard.calibration import Calibration, Restore, calibrate, fit
+from twinseal.guard.parameters import GuardParams
+from twinseal.guard.relations import History
 from twinseal.measures.keys import Mode, bad_units_key, epsilon_key
 from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.training import GuardMeasures, IntervalMeasures, TrainingMeasures
@@ -131,10 +133,23 @@ def _boost(prepared: Prepared, _params: TrainParams, _contract: Contract) -> F64
 
 
 def calibrate_guard(prepared: Prepared, contract: Contract) -> Calibration:
-    """The guard, learned from the training units; its false alarms are measured on validation and test units."""
+    """The guard, learned from the training units, and how far bad units could have moved it.
+
+    Its false alarms are measured on validation and test units.
+    """
+    return calibrate(*_guard_data(prepared, contract), seed=seed(prepared.salt, "guard"))
+
+
+def fit_guard(prepared: Prepared, contract: Contract) -> GuardParams:
+    """The guard alone, as `calibrate_guard`."""
+    return fit(*_guard_data(prepared, contract), seed=seed(prepared.salt, "guard"))
+
+
+def _guard_data(
+    prepared: Prepared, contract: Contract
+) -> tuple[Sequence[History], Sequence[History], Contract, Restore]:
     unseen = prepared.validation.histories() + prepared.test.histories()
-    drawn = seed(prepared.salt, "guard")
-    return calibrate(prepared.train.histories(), unseen, contract, prepared.normaliser.restore, seed=drawn)
+    return prepared.train.histories(), unseen, contract, prepared.normaliser.restore
 
 
 def fit_intervals(unseen: OutOfFold, cap_cycles: float) -> conformal.Intervals:

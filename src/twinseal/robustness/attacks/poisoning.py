@@ -36,7 +36,7 @@ from twinseal.measures.poisoning import (
     RetrainingMeasures,
 )
 from twinseal.measures.quantity import NOT_WRITTEN, Group, Keys
-from twinseal.prognostics.candidate import calibrate_guard, fit_intervals
+from twinseal.prognostics.candidate import fit_guard, fit_intervals
 from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
@@ -271,7 +271,7 @@ class _Bench:
 
     def defences(self, network: Ensemble, prepared: Prepared) -> PoisonedDefences:
         """Guard and intervals that are learnt from the training windows, on units that are not in them."""
-        guard, test = calibrate_guard(prepared, self.contract).params, prepared.test
+        guard, test = fit_guard(prepared, self.contract), prepared.test
         folds = self.training.model_copy(update={"folds": INTERVAL_FOLDS})
         unseen = cross_validate(prepared, folds, modes=("plain",))["plain"]
         intervals = fit_intervals(unseen, prepared.rul_cap_cycles)
