@@ -9,8 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from demo.stage_hand import HOME, StoryError, act, run, say, server_command
+from twinseal.cli.options import APPROVALS
 from twinseal.console import UNANSWERED
+from twinseal.trust.policy_approval import APPROVED
 
+OWNERS = ("gerda", "henrik")
 REVIEWERS = ("alice", "bruno")
 ANCHOR = "$TWINSEAL_HOME/anchor"
 # Engines are not pumps: fewer components (by cross-validation), and a baseline that tells more.
@@ -26,6 +29,9 @@ def first_keys() -> None:
         run("twinseal init --demo")
     elif json.loads(root.read_text())["signed"].get("x-twinseal", {}).get("demo") is True:
         say(f"{HOME} holds the demo's keys already")
+        if not (APPROVALS / "policy" / APPROVED).exists():  # the keys are of another clone of this checkout
+            for owner in OWNERS:
+                run(f"twinseal policy approve --as {owner} --yes")
     else:
         raise StoryError(f"{HOME} holds real keys; the demo does not touch them (set TWINSEAL_HOME to another folder)")
 

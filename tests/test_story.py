@@ -189,6 +189,19 @@ def test_the_readme_quotes_what_the_demo_prints(story: str) -> None:
     assert shape[0] in shape[1]
 
 
+def test_a_second_clone_with_the_keys_of_the_first_gets_its_policy_approved(story: str, run: Run, place: Path) -> None:
+    """Found by hand: the demo trained for three minutes, and then refused to sign."""
+    approvals, kept = place / "approvals/policy", place.parent / "approved"
+    approvals.rename(kept)
+    try:
+        said = run(sys.executable, "-c", "from demo import acts; acts.first_keys()").stdout
+        assert "twinseal policy approve --as gerda" in said
+        assert (approvals / "approved.dsse.json").is_file()
+    finally:
+        shutil.rmtree(approvals, ignore_errors=True)
+        kept.rename(approvals)
+
+
 def test_no_step_of_the_story_shows_a_traceback_or_a_warning(story: str) -> None:
     for word in ("Traceback", "Warning:", "warnings.warn"):
         assert word not in story
