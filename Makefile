@@ -65,8 +65,9 @@ test:
 pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. Minutes, and 3 GB each
 	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
 
-fuzz: install ## Every parser of untrusted bytes, coverage-guided: make fuzz FUZZ_SECONDS=10 (for each)
-	python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
+fuzz: install ## Search for inputs that no test has tried: every parser, every law. FUZZ_SECONDS=10 (for each parser)
+	@python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
+	@python -m pytest $(PARALLEL) -m hypothesis --hypothesis-profile=search
 
 bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, pull, start), DATA=<FD001>
 	@DATA="$(if $(DATA),$(abspath $(DATA)))" python -m bench $(PART)

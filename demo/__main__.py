@@ -35,7 +35,7 @@ def main() -> int:
             recording = acts.attacker_records()
             acts.second_release()
             acts.attacker_changes_a_byte(url)
-            acts.twin_pulls(url)
+            acts.twin_pulls_again(url)
             acts.attacker_replays(url, recording)
             acts.twin_still_predicts()
     except StoryError as failure:

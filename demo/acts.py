@@ -65,6 +65,12 @@ def twin_pulls(url: str) -> None:
     _predict()
 
 
+def twin_pulls_again(url: str) -> None:
+    """The same bytes as they were signed are admitted."""
+    act("The twin pulls the second release")
+    run(_pull(url))
+
+
 def twin_still_predicts() -> None:
     """After every attack the twin serves the model that it had."""
     act("After both attacks: what the twin runs")

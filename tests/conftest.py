@@ -13,9 +13,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.warm import Warm
 from twinseal.trust.root.home import Home
+
+# Of the laws that Hypothesis tests: `make fuzz` searches, `make check` repeats the same examples (pyproject.toml).
+settings.register_profile("search", max_examples=2_000, deadline=None)
 
 pytest_plugins = ("tests.timing",)
 

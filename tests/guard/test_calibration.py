@@ -7,6 +7,7 @@ import pytest
 from guard.conftest import LOADS, NAMES, as_given, contract_of, histories, life, watch
 
 from twinseal.errors import DataError
+from twinseal.guard import calibration
 from twinseal.guard.calibration import Calibration, alarm_shares, calibrate, fit
 from twinseal.guard.parameters import SPANS, GuardParams
 from twinseal.guard.relations import History, covariance_moved_share, learn_relations, shrunk_precision, sizes
@@ -43,6 +44,14 @@ def test_more_false_alarms_allowed_make_it_keener(contract: Contract) -> None:
 def test_same_histories_give_the_same_bytes(contract: Contract) -> None:
     once, again = (fit(brief(8), brief(2), contract, as_given) for _ in range(2))
     assert once.model_dump_json() == again.model_dump_json()
+
+
+def test_a_search_that_stops_early_finds_the_same_thresholds(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = fit(brief(24), brief(2), contract, as_given, false_alarm_share=0.05)
+    monkeypatch.setattr(calibration, "CYCLES_BETWEEN_LOOKS", 10_000)
+    assert fit(brief(24), brief(2), contract, as_given, false_alarm_share=0.05) == early
 
 
 def healing(rows: np.ndarray) -> np.ndarray:

@@ -160,12 +160,21 @@ def test_attack_that_ended_leaves_no_healthy_rows_behind(params: GuardParams) ->
     assert float(younger[90:100].mean()) > 0.0
 
 
-def test_lies_of_one_machine_do_not_touch_another(params: GuardParams) -> None:
-    """Law: B units at once are B guards of one unit each, also when one has fewer rows."""
+def with_thresholds(params: GuardParams, factor: float) -> GuardParams:
+    """The same guard, keener or duller."""
+    thresholds = tuple(tuple(factor * one for one in row) for row in params.thresholds)
+    return params.model_copy(update={"thresholds": thresholds, "falls": tuple(factor * one for one in params.falls)})
+
+
+@pytest.mark.parametrize("factors", [(1.0, 1.0, 1.0), (1.0, 0.6, 0.6), (0.6, 1.0, 1.5)])
+def test_lies_of_one_machine_do_not_touch_another(params: GuardParams, factors: tuple[float, ...]) -> None:
+    """Law: B units at once are B guards of one unit each, also when one has fewer rows, or parameters of its own."""
+    own = {factor: with_thresholds(params, factor) for factor in factors}
     _, lying = lie(3.0, [0])
     _, lost = lie(3.0, [0, 1, 2], start=80)
     all_rows = [lying, life(61), lost[:120]]
-    guard, length = Guard(params, contract_of(), 3, window=250), max(map(len, all_rows))
+    each = [own[factor] for factor in factors]
+    guard, length = Guard(each if len(own) > 1 else each[0], contract_of(), 3, window=250), max(map(len, all_rows))
     flagged, silent = np.zeros((3, length, len(NAMES)), dtype=bool), np.zeros((3, length), dtype=bool)
     for at in range(length):
         here = np.array([at < len(rows) for rows in all_rows])
@@ -173,7 +182,7 @@ def test_lies_of_one_machine_do_not_touch_another(params: GuardParams) -> None:
         decision = guard.decide(np.full(3, at + 1), row, row, here)
         flagged[:, at], silent[:, at] = decision.flagged, [refusal != "" for refusal in decision.refusals]
     for unit, rows in enumerate(all_rows):
-        alone = watch(params, rows)
+        alone = watch(each[unit], rows)
         assert flagged[unit, : len(rows)].tolist() == alone.flagged.tolist()
         assert silent[unit, : len(rows)].tolist() == alone.silent.tolist()
         np.testing.assert_allclose(guard.window(len(rows))[unit], alone.known, atol=1e-12)
@@ -279,6 +288,8 @@ def test_missing_channel_is_what_the_others_lead_one_to_expect(params: GuardPara
 def test_parameters_of_another_machine_are_refused(params: GuardParams) -> None:
     with pytest.raises(ValueError, match="parameters of 4 channels, got 10"):
         Guard(params, contract_of(NAMES[:4]))
+    with pytest.raises(ValueError, match="expected parameters of 3 units"):
+        Guard([params, params], contract_of(), 3)
 
 
 # Cycles without rows

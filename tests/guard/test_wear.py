@@ -82,5 +82,5 @@ def test_unit_without_a_row_is_not_judged() -> None:
 
 def test_gap_of_more_wear_than_machines_lose_is_said() -> None:
     watch = WearMonitor(params(), 1)
-    assert not watch.is_implausible_recovery(np.array([[0.9, 9.0], [0.4, 9.0]]))
-    assert watch.is_implausible_recovery(np.array([[0.9, 0.0], [0.6, 0.0]]))
+    assert not watch.is_implausible_recovery(0, np.array([[0.9, 9.0], [0.4, 9.0]]))
+    assert watch.is_implausible_recovery(0, np.array([[0.9, 0.0], [0.6, 0.0]]))

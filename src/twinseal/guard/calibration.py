@@ -23,7 +23,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +34,9 @@ from twinseal.guard.relations import History, Relations, covariance_moved_share,
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.over_units import median, reach, tolerated
 
-Number = TypeVar("Number", np.float64, np.int64)
 Regimes = NDArray[np.int64]
 Restore = Callable[[Doubles, Regimes], Doubles]
-# factor, fold → the share of alarmed rows of each unit of the fold; its guard has learned from the other folds
-AlarmsAt = Callable[[float, int], Doubles]
+AlarmsAt = Callable[[float], "Replay"]  # factor → the histories, shown to guards that have learned from other folds
 
 FOLDS = 5
 MIN_UNITS = 5
@@ -50,6 +47,7 @@ WEAR_SHARE = 0.4
 TYPICAL_QUANTILE = 0.99  # thresholds are multiples of this quantile of the deviations of a typical unit
 SLACK = 1.05  # on both factors, for the healthy units among those that have no vote; measured: docs/robustness.md
 MIN_THRESHOLD = 1e-6
+CYCLES_BETWEEN_LOOKS = 10  # of a replay, at whether the factor is too small already
 MAX_FACTOR = 10.0  # times the typical deviation; with a larger factor the guard finds nothing any more
 
 
@@ -154,9 +152,12 @@ class _Calibrating:
         self._slack = SLACK if trimmed else 1.0
         self._typical = _typical_deviations(self._folds)
         self._stuck = tuple(int(n) for n in stuck_limits(histories))
-        self._wear_alarms: AlarmsAt = cache(lambda factor, fold: self._alarms(MAX_FACTOR, factor, fold))
-        self._channel_alarms: AlarmsAt = cache(lambda factor, fold: self._alarms(factor, MAX_FACTOR, fold))
-        self._units = len(histories)
+        self._wear_alarms: AlarmsAt = cache(lambda factor: self._replay(MAX_FACTOR, factor))
+        self._channel_alarms: AlarmsAt = cache(lambda factor: self._replay(factor, MAX_FACTOR))
+        self._units, self._side_by_side = (
+            len(histories),
+            SideBySide.of([unit for part in parts for unit in part], restore),
+        )
         self._wear_share, self._channel_share = WEAR_SHARE * share, (1 - WEAR_SHARE) * share
 
     def params(self) -> GuardParams:
@@ -190,9 +191,71 @@ class _Calibrating:
             widen=REPAIR_WIDENING,
         )
 
-    def _alarms(self, channel_factor: float, wear_factor: float, fold: int) -> Doubles:
-        units, relations = self._folds[fold]
-        return alarm_shares(self._guard(relations, channel_factor, wear_factor), units, self._contract, self._restore)
+    def _replay(self, channel_factor: float, wear_factor: float) -> Replay:
+        """Every unit, shown to the guard that has not learned from it."""
+        params = []
+        for fold, relations in self._folds:
+            params += [self._guard(relations, channel_factor, wear_factor)] * len(fold)
+        return Replay(params, self._side_by_side, self._contract)
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide:
+    """Histories of U units beside each other; a shorter one goes on with its last row.
+
+    Attributes:
+        lengths: (U,), rows of each.
+        scaled: (T, U, C), σ.
+        regimes: (T, U).
+        readings: (T, U, C), in the channels' units.
+    """
+
+    lengths: NDArray[np.int64]
+    scaled: Doubles
+    regimes: Regimes
+    readings: Doubles
+
+    @classmethod
+    def of(cls, histories: Sequence[History], restore: Restore) -> SideBySide:
+        """The histories, and their readings; arguments as in `calibrate`."""
+        lengths = np.array([len(rows) for rows, _ in histories])
+        at = [np.minimum(np.arange(lengths.max()), length - 1) for length in lengths]
+        scaled = np.stack([rows[i] for (rows, _), i in zip(histories, at, strict=True)], axis=1)
+        regimes = np.stack([regime[i] for (_, regime), i in zip(histories, at, strict=True)], axis=1)
+        readings = restore(scaled.reshape(-1, scaled.shape[2]), regimes.reshape(-1)).reshape(scaled.shape)
+        return cls(lengths, scaled, regimes, readings)
+
+
+class Replay:
+    """Guards that are shown histories cycle by cycle, for as long as somebody asks.
+
+    Args:
+        params: Of the guard, for all units or for each.
+        histories: Of U units.
+        contract: Of the machines.
+
+    Attributes:
+        alarmed: (T, U), which rows a guard flagged or refused, up to the cycle that was shown last.
+    """
+
+    def __init__(self, params: GuardParams | Sequence[GuardParams], histories: SideBySide, contract: Contract) -> None:
+        self._histories, self._guard = histories, Guard(params, contract, len(histories.lengths))
+        self.alarmed, self._shown = np.zeros(histories.regimes.shape, dtype=bool), 0
+
+    @property
+    def shares(self) -> Doubles:
+        """The share of the rows of each unit that is alarmed so far, (U,): what it will be at the end, or less."""
+        return np.asarray(self.alarmed.sum(axis=0) / self._histories.lengths)
+
+    def show(self, cycles: int) -> bool:
+        """Show the next rows; False when there are no more."""
+        told, end = self._histories, min(self._shown + cycles, len(self.alarmed))
+        for at in range(self._shown, end):
+            here, cycle = at < told.lengths, np.full(len(told.lengths), at + 1)
+            decision = self._guard.decide(cycle, told.readings[at], told.scaled[at], here, told.regimes[at])
+            self.alarmed[at] = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+        self._shown = end
+        return end < len(self.alarmed)
 
 
 def alarm_shares(params: GuardParams, histories: Sequence[History], contract: Contract, restore: Restore) -> Doubles:
@@ -211,21 +274,10 @@ def alarmed_rows(
         contract: Of the machines.
         restore: As in `calibrate`.
     """
-    lengths = np.array([len(rows) for rows, _ in histories])
-    known, regimes = (_side_by_side(parts) for parts in zip(*histories, strict=True))  # (T, U, C), (T, U)
-    readings = restore(known.reshape(-1, known.shape[2]), regimes.reshape(-1)).reshape(known.shape)
-    guard, alarmed = Guard(params, contract, len(histories)), np.zeros(known.shape[:2], dtype=bool)
-    for cycle in range(lengths.max()):
-        here = cycle < lengths
-        decision = guard.decide(np.full(len(lengths), cycle + 1), readings[cycle], known[cycle], here, regimes[cycle])
-        alarmed[cycle] = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
-    return [alarmed[:length, unit] for unit, length in enumerate(lengths)]
-
-
-def _side_by_side(histories: Sequence[NDArray[Number]]) -> NDArray[Number]:
-    """Histories (R, …) of U units beside each other, (T, U, …); a shorter one goes on with its last row."""
-    longest = max(map(len, histories))
-    return np.stack([item[np.minimum(np.arange(longest), len(item) - 1)] for item in histories], axis=1)
+    told = SideBySide.of(histories, restore)
+    replay = Replay(params, told, contract)
+    replay.show(len(replay.alarmed))
+    return [replay.alarmed[:length, unit] for unit, length in enumerate(told.lengths)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,13 +371,11 @@ def _smallest_factor(alarms: AlarmsAt, share: float, units: int, *, loud: int = 
     trimmed = tolerated(units)
 
     def quiet(factor: float) -> bool:
-        found, known = np.zeros(units), 0
-        for fold in range(FOLDS):
-            of_fold = alarms(factor, fold)
-            found[known : known + len(of_fold)] = of_fold
-            known += len(of_fold)
-            kept = np.sort(found)[loud : units - (trimmed - loud + silent)]
-            if kept.sum() > share * (units - trimmed):  # the folds that are not known yet can only add to it
+        replay, more = alarms(factor), True
+        while more:
+            more = replay.show(CYCLES_BETWEEN_LOOKS)
+            kept = np.sort(replay.shares)[loud : units - (trimmed - loud + silent)]
+            if kept.sum() > share * (units - trimmed):  # the rows that are still to come can only add to it
                 return False
         return True
 

@@ -22,6 +22,8 @@ channels were replaced, and by which rule.
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,24 +93,32 @@ class Guard:
     """The guard of B units. It keeps the newest rows of each unit and the channels that it does not trust.
 
     Args:
-        params: The learned parameters.
+        params: The learned parameters, for all units or for each; of the same spans.
         contract: The contract of the machines; the rows have its channels.
         units: B.
         window: How many rows to keep for `window`; never fewer than twice the longest span.
 
     Raises:
-        ValueError: The parameters are for another number of channels.
+        ValueError: The parameters are for another number of channels or units.
     """
 
-    def __init__(self, params: GuardParams, contract: Contract, units: int = 1, window: int = 0) -> None:
+    def __init__(
+        self, params: GuardParams | Sequence[GuardParams], contract: Contract, units: int = 1, window: int = 0
+    ) -> None:
         self._names, count = contract.channels, len(contract.channels)
-        if len(params.stuck_cycles) != count:
-            raise ValueError(f"guard: expected parameters of {count} channels, got {len(params.stuck_cycles)}")
+        each = (params,) if isinstance(params, GuardParams) else params
+        if len(each) not in {1, units} or {one.spans for one in each} != {each[0].spans}:
+            raise ValueError(f"guard: expected parameters of {units} units, of the same spans, got {len(each)}")
+        for one in each:
+            if len(one.stuck_cycles) != count:
+                raise ValueError(f"guard: expected parameters of {count} channels, got {len(one.stuck_cycles)}")
         self._limits = ContractLimits([contract.all_channels[name] for name in self._names])
-        self._cross_channel, self._wear = CrossChannel(params), WearMonitor(params, units)
-        self._stuck_after, self._longest_span = np.array(params.stuck_cycles), params.spans[-1]
+        self._wear, known = WearMonitor(params, units), {id(one): CrossChannel(one) for one in each}
+        self._cross_channel = [known[id(one)] for one in each] * (units // len(each))  # of each unit
+        self._stuck_after, spans = np.array([one.stuck_cycles for one in each]), each[0].spans
+        self._longest_span = spans[-1]
         ages = np.arange(self._longest_span, 0, -1)  # of the rows, the newest 1
-        self._averaging = np.stack([(ages <= span) / span for span in params.spans])  # (S, longest)
+        self._averaging = np.stack([(ages <= span) / span for span in spans])  # (S, longest)
         # With four channels, two replaced ones would be half of all that is measured.
         self._max_replaced = min(MAX_REPLACED_CHANNELS, max(1, count // 4))
         shape, rows = (units, count), max(window, 2 * self._longest_span)
@@ -118,7 +128,7 @@ class Guard:
         self._last_reading, self._repeats = np.full(shape, np.nan), np.ones(shape, dtype=np.int64)
         self._distrusted, self._rows_agreed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.int64)
         self._cycles_replaced = np.zeros(shape, dtype=np.int64)
-        self._hard_to_estimate = 1 / np.diag(params.matrix) > MAX_UNEXPLAINED_VARIANCE
+        self._hard_to_estimate = np.array([1 / np.diag(one.matrix) for one in each]) > MAX_UNEXPLAINED_VARIANCE
         self._rows_abstained = np.full(units, -1)  # how many rows ago the guard began to abstain; -1: it does not
         self._rows_in_agreement = np.zeros(units, dtype=np.int64)
         self._kept, self._end = rows, rows
@@ -152,6 +162,10 @@ class Guard:
         for name in _STATE_BY_UNIT:
             setattr(copied, name, np.concatenate([getattr(self, name)] * times))
         copied._memory, copied._wear = np.concatenate([self._memory] * times, axis=1), self._wear.repeated(times)
+        copied._cross_channel = self._cross_channel * times
+        if len(self._stuck_after) > 1:
+            of_unit = (self._stuck_after, self._hard_to_estimate)
+            copied._stuck_after, copied._hard_to_estimate = (np.concatenate([part] * times) for part in of_unit)
         return copied
 
     def decide(
@@ -243,9 +257,12 @@ class Guard:
 
     def _units_above_threshold(self) -> Flags:
         """Which units have an average above its threshold, with every channel trusted, (B,). Most never have."""
-        return np.asarray(
-            (self._cross_channel.ratios(self._averages(self._rows), self._row_count) > 1).any(axis=(1, 2))
-        )
+        averages, above, begin = self._averages(self._rows), [], 0
+        for channels, same in itertools.groupby(self._cross_channel):
+            units = slice(begin, begin + sum(1 for _ in same))
+            begin = units.stop
+            above.append((channels.ratios(averages[units], self._row_count[units]) > 1).any(axis=(1, 2)))
+        return np.concatenate(above)
 
     def _check_wear(self, here: Flags, refusals: list[str]) -> None:
         """Abstain for units whose wear seems to have gone back."""
@@ -315,7 +332,7 @@ class Guard:
     def _rank_suspects(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> list[int]:
         """The other channels, in the order of how well the rest agrees without each."""
         count = self._row_count[unit]
-        rest, worst = self._cross_channel.worst_without_each(self._averages(rows), count, implicated)
+        rest, worst = self._cross_channel[unit].worst_without_each(self._averages(rows), count, implicated)
         return [rest[at] for at in np.argsort(worst, kind="stable")]
 
     def _fewest_channels(self, unit: int, broken: frozenset[int], rewritten_rows: Counts) -> frozenset[int]:
@@ -342,7 +359,7 @@ class Guard:
     def _repair_reduces_wear(self, unit: int) -> bool:
         """Whether the repair makes the machine less worn than its own readings do, by more than chance explains."""
         received, repaired = self._averages(self._received[unit]), self._averages(self._rows[unit])
-        return self._wear.is_implausible_recovery(received - repaired)
+        return self._wear.is_implausible_recovery(unit, received - repaired)
 
     def _has_other_explanation(self, unit: int, broken: frozenset[int], implicated: frozenset[int]) -> bool:
         """Whether other channels, at most one more of them, would explain the received rows as well."""
@@ -388,7 +405,9 @@ class Guard:
             rows = self._rows[unit].copy()
             rows[:, index] = self._received[unit, :, index]
             averages = self._averages(rows)
-            ratios = self._cross_channel.ratios(averages, self._row_count[unit], distrusted - {index})[:, index]  # (S,)
+            ratios = self._cross_channel[unit].ratios(averages, self._row_count[unit], distrusted - {index})[
+                :, index
+            ]  # (S,)
             self._rows_agreed[unit, index] = (
                 self._rows_agreed[unit, index] + 1 if ratios.max() <= REGAIN_TRUST_RATIO else 0
             )
@@ -399,12 +418,14 @@ class Guard:
 
     def _worst_disagreement(self, rows: Doubles, unit: int, implicated: frozenset[int]) -> tuple[float, int]:
         """The largest average disagreement of the other channels, as a share of its threshold, and its span in rows."""
-        ratios = self._cross_channel.ratios(self._averages(rows), self._row_count[unit], implicated).max(axis=1)  # (S,)
+        ratios = (
+            self._cross_channel[unit].ratios(self._averages(rows), self._row_count[unit], implicated).max(axis=1)
+        )  # (S,)
         at = int(np.argmax(ratios))
-        return float(ratios[at]), round(1 / self._averaging[at, -1])
+        return float(ratios[at].max()), round(1 / self._averaging[at, -1])
 
     def _replace(self, unit: int, implicated: frozenset[int], span: int) -> None:
         if implicated:
             mine = sorted(implicated)
             rows = self._rows[unit, -span:]
-            rows[:, mine] = rows @ self._cross_channel.leave_out(implicated).expected
+            rows[:, mine] = rows @ self._cross_channel[unit].leave_out(implicated).expected

@@ -9,6 +9,7 @@ goes on under a manipulation climbs but does not jump; a fall by chance needs al
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,14 @@ class WearMonitor:
     """Watches the wear of B units.
 
     Args:
-        params: The learned parameters.
+        params: The learned parameters, for all units or for each; of the same spans.
         units: B.
     """
 
-    def __init__(self, params: GuardParams, units: int) -> None:
-        self._weights, self._falls = np.array(params.wear), np.array(params.falls)
-        self._spans = np.array(params.spans)
+    def __init__(self, params: GuardParams | Sequence[GuardParams], units: int) -> None:
+        each = (params,) if isinstance(params, GuardParams) else params
+        self._weights = np.array([one.wear for one in each])[:, :, None]  # (1 or B, C, 1)
+        self._falls, self._spans = np.array([one.falls for one in each]), np.array(each[0].spans)
         self._highest = np.full((units, len(self._spans)), -np.inf)
         self._depth = np.zeros((units, len(self._spans)))  # of open falls; 0 where none is open
 
@@ -34,6 +36,8 @@ class WearMonitor:
         """The wear of `times` copies of these units, as `Guard.repeated`."""
         copied = copy.copy(self)
         copied._highest, copied._depth = (np.concatenate([part] * times) for part in (self._highest, self._depth))
+        if len(self._falls) > 1:
+            copied._weights, copied._falls = (np.concatenate([p] * times) for p in (self._weights, self._falls))
         return copied
 
     def longest_open_fall(
@@ -47,7 +51,7 @@ class WearMonitor:
             row_count: (B,), how many rows there have been.
             here: (B,), which units have a new row.
         """
-        now, then = newest @ self._weights, before @ self._weights  # (B, S)
+        now, then = (newest @ self._weights)[:, :, 0], (before @ self._weights)[:, :, 0]  # (B, S)
         known = here[:, None] & (row_count[:, None] >= self._spans)
         old = here[:, None] & (row_count[:, None] >= self._spans + self._spans[-1])
         # Also while a fall is open: only then do the rows just before it, the highest ones, count as old.
@@ -59,6 +63,7 @@ class WearMonitor:
         self._depth = np.where(undone, 0.0, self._depth)
         return np.asarray(((self._depth > 0) * self._spans).max(axis=1))
 
-    def is_implausible_recovery(self, difference: Doubles) -> bool:
-        """Whether a difference of averages (S, C) is a larger loss of wear than the thresholds allow."""
-        return bool((difference @ self._weights > self._falls).any())
+    def is_implausible_recovery(self, unit: int, difference: Doubles) -> bool:
+        """Whether a difference of the averages (S, C) of a unit is a larger loss of wear than its thresholds allow."""
+        own = unit % len(self._falls)
+        return bool(((difference @ self._weights[own])[:, 0] > self._falls[own]).any())
