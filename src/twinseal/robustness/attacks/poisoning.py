@@ -56,6 +56,8 @@ log = structlog.get_logger()
 G = TypeVar("G", bound=Group)
 
 BACKDOORS: tuple[PoisonKind, ...] = ("backdoor", "clean-label-backdoor")
+# Screening finds these in most fleets; then guard and intervals are those of clean telemetry, and there is less to do.
+NOTICED: tuple[PoisonKind, ...] = ("label-healthy-washing", "backdoor")
 EFFECTS = ("undefended", "after_screening")
 REPLAYED_ROWS = 40  # of a failing machine: its first ones, in the place of its last
 INTERVAL_FOLDS = 2
@@ -198,6 +200,7 @@ def poison(
         for threat in threats.poisoning
         for share in threat.shares
     ]
+    tasks.sort(key=lambda task: task[1].kind in NOTICED)  # what takes longer begins first: no worker waits for it alone
     runs = []
     with processes(workers) as mapped:
         coming = mapped(_attack_windows, tasks)
@@ -208,6 +211,8 @@ def poison(
             if progress:
                 progress(f"{run.threat} at {run.share:.0%}")
     retraining = RetrainingMeasures(epochs=threats.retrain_epochs, trigger_windows=len(_failing(prepared)))
+    order = [(threat.name, share) for threat in threats.poisoning for share in threat.shares]
+    runs.sort(key=lambda run: order.index((run.threat, run.share)))
     return _measures(runs, clean, defences, retraining)
 
 
