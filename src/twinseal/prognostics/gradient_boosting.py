@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from twinseal.prognostics.network import NetworkConfig, RulNetwork
@@ -34,6 +33,8 @@ def fit_boosting(prepared: Prepared, *, seed: int, rounds: int = 150) -> Callabl
         seed: Of the binning; nothing else in it is random.
         rounds: Boosting rounds of trees of at most 31 leaves.
     """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - a second, and few stages need it
+
     # Early stopping would split windows of one unit between fit and check: off.
     model = HistGradientBoostingRegressor(max_iter=rounds, learning_rate=0.06, early_stopping=False, random_state=seed)
     # One thread: on a busy machine OpenMP's threads wait for each other far longer than they work.

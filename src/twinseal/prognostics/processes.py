@@ -20,7 +20,7 @@ import structlog
 from twinseal.errors import DataError
 
 # Packages that a fork server imports once for all processes, if this one has them; alone they take seconds to import.
-_HEAVY = ("torch", "pandas", "sklearn.ensemble", "art.estimators.regression", "art.attacks.evasion")
+_HEAVY = ("torch", "pandas")
 
 
 @contextmanager

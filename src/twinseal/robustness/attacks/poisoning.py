@@ -211,8 +211,8 @@ def poison(
             if progress:
                 progress(f"{run.threat} at {run.share:.0%}")
     retraining = RetrainingMeasures(epochs=threats.retrain_epochs, trigger_windows=len(_failing(prepared)))
-    order = [(threat.name, share) for threat in threats.poisoning for share in threat.shares]
-    runs.sort(key=lambda run: order.index((run.threat, run.share)))
+    places = [(threat.name, share) for threat in threats.poisoning for share in threat.shares]
+    runs.sort(key=lambda run: places.index((run.threat, run.share)))
     return _measures(runs, clean, defences, retraining)
 
 

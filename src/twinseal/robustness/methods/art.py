@@ -8,6 +8,8 @@ Three traps of ART with regressors, each measured, are closed here:
 - ART replaces a NaN in a gradient with 0 in silence: estimates that are not finite are refused before and after.
 
 Random restarts are not offered by ART for regressors (ValueError), so each attack starts at the window itself.
+
+ART is imported when it is used: it takes 1.3 s, and of the processes that share the battery only one needs it.
 """
 
 from __future__ import annotations
@@ -18,10 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, ProjectedGradientDescent
-from art.attacks.inference.membership_inference import MembershipInferenceBlackBox
-from art.estimators.regression.blackbox import BlackBoxRegressor
-from art.estimators.regression.pytorch import PyTorchRegressor
 from numpy.typing import NDArray
 
 from twinseal.errors import EvidenceError
@@ -101,6 +99,8 @@ class ArtTarget:
         return np.asarray(_translate_errors(lambda: self._regressor(x).loss_gradient(x, goal)), dtype=np.float32)
 
     def _regressor(self, x: Floats) -> Any:
+        from art.estimators.regression.pytorch import PyTorchRegressor  # noqa: PLC0415 - 1.3 s, see above
+
         return _translate_errors(
             lambda: PyTorchRegressor(
                 model=_Bound(self.target),
@@ -126,6 +126,9 @@ def infer_membership(inside: Floats, inside_truth: Floats, outside: Floats, outs
     Raises:
         EvidenceError: ART cannot run it.
     """
+    from art.attacks.inference.membership_inference import MembershipInferenceBlackBox  # noqa: PLC0415 - see above
+    from art.estimators.regression.blackbox import BlackBoxRegressor  # noqa: PLC0415
+
     said, truth = np.concatenate([inside, outside]), np.concatenate([inside_truth, outside_truth])
     number = np.arange(len(said), dtype=np.float32)[
         :, None
@@ -147,6 +150,12 @@ def infer_membership(inside: Floats, inside_truth: Floats, outside: Floats, outs
 
 
 def _attack(method: Method, budget: dict[str, Any], steps: int) -> Any:
+    from art.attacks.evasion import (  # noqa: PLC0415 - see above
+        BasicIterativeMethod,
+        FastGradientMethod,
+        ProjectedGradientDescent,
+    )
+
     if method == "fgm":
         return FastGradientMethod(**budget)
     step = budget["eps"] / steps
