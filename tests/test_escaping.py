@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
 import io
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import _stage
-from twinseal import escaping
 from twinseal.assurance.case import parse_estimates
 from twinseal.escaping import csv_cell, csv_text, html_everywhere, markdown, visible
 
@@ -75,7 +73,3 @@ def test_a_log_line_of_a_stage_cannot_repaint_the_screen() -> None:
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert "review.invalid" in done.stderr
     assert "\x1b" not in done.stderr
-
-
-def test_the_examples_are_right() -> None:
-    assert doctest.testmod(escaping).failed == 0

@@ -67,6 +67,19 @@ def test_no_unit_moves_another() -> None:
         assert set(fewer[name]) == set(whole[name]) - {NAMES[0]}
 
 
+def test_no_salt_leaves_too_few_units_to_judge_by() -> None:
+    """Found by a demo: its salt put 6 of 126 pumps into validation, and a gate asked for more failures than those."""
+    units = [f"pump-{n:03d}" for n in range(126)]
+    salts = [hashlib.sha256(f"many {n}".encode()).hexdigest() for n in range(300)]
+    sizes = [
+        {name: len(part) for name, part in split_units(units, Split(POLICY, salt), with_test=True).items()}
+        for salt in salts
+    ]
+    assert 9 == min(size["validation"] for size in sizes) and 17 == min(size["test"] for size in sizes)
+    assert max(size["validation"] for size in sizes) > 15, "else nothing is left to chance"
+    assert {126} == {sum(size.values()) for size in sizes}
+
+
 def test_what_is_drawn_for_one_purpose_tells_nothing_of_another() -> None:
     seeds = {seed(SALTS[0], purpose) for purpose in get_args(Purpose)}
     assert len(get_args(Purpose)) == len(seeds)

@@ -2,9 +2,6 @@
 
 The report and the model card say nothing of the candidate that is not written here, so that no sentence about one
 family stands in the page of another.
-
-    >>> config.families_say, config.plain.defended  # doctest: +SKIP
-    ('robust', True)
 """
 
 from __future__ import annotations

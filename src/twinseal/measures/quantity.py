@@ -6,7 +6,7 @@
 {'rmse_cycles': 11.5}
 >>> read(Example, {"rmse_cycle": 11.5}, "train")
 Traceback (most recent call last):
-twinseal.errors.EvidenceError: train: measures: rmse_cycle: unknown key; did you mean 'rmse_cycles'?
+twinseal.errors.EvidenceError: train: measures: rmse_cycle: unknown key; did you mean 'rmse_cycles'?; ...
 """
 
 from __future__ import annotations

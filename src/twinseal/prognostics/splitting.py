@@ -10,17 +10,21 @@ fixed (`trust.signing.split_salt`). All that is left to chance (cuts, folds, fir
 salt, each for its own purpose: there is no seed to try.
 
 >>> split_units(["a", "b", "c", "d"], Split(SplitPolicy(validation_share=0.2), "1"), with_test=False)["validation"]
-['b', 'd']
+['c']
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from twinseal.config import Field, Settings
 from twinseal.errors import DataError
+
+# Of 126 units, a tenth is 6 to 19 of them by chance (100 salts); so few as 6 are too few failures to judge by.
+LEAST_OF_SHARE = 2 / 3
 
 Purpose = Literal["split", "cuts", "parts", "folds", "weights", "guard", "intervals", "boosting"]
 
@@ -77,8 +81,8 @@ class Split:
 def split_units(units: list[str], split: Split, *, with_test: bool) -> dict[str, list[str]]:
     """The names of `units` that are in train, validation and test.
 
-    Each split is about as large as its share. None is empty: of few units the nearest one is taken, and only there does
-    it matter which others there are.
+    Each split is about as large as its share, and not much smaller (`LEAST_OF_SHARE`): where chance puts fewer units
+    into it, the nearest ones are taken. Only there does it matter which others there are.
 
     Args:
         units: Their names, each once.
@@ -96,15 +100,20 @@ def split_units(units: list[str], split: Split, *, with_test: bool) -> dict[str,
     policy = split.policy
     places = {name: _hashed(split.salt, "split", name) / 2**64 for name in units}
     ordered = sorted(units, key=lambda name: (places[name], name))
-    test = max(1, sum(place >= 1 - policy.test_share for place in places.values())) if with_test else 0
-    test = min(test, len(units) - 3)
-    validation = max(1, sum(place < policy.validation_share for place in places.values()))
-    validation = min(validation, len(units) - test - 2)
+    drawn = sum(place >= 1 - policy.test_share for place in places.values())
+    test = min(max(drawn, _least(policy.test_share, units)), len(units) - 3) if with_test else 0
+    drawn = sum(place < policy.validation_share for place in places.values())
+    validation = min(max(drawn, _least(policy.validation_share, units)), len(units) - test - 2)
     return {
         "train": sorted(ordered[validation : len(units) - test]),
         "validation": sorted(ordered[:validation]),
         "test": sorted(ordered[len(units) - test :]),
     }
+
+
+def _least(share: float, units: list[str]) -> int:
+    """The fewest of `units` that a split of this share may have."""
+    return max(1, math.ceil(LEAST_OF_SHARE * share * len(units)))
 
 
 def unit_part(unit: str, parts: int, salt: str) -> int:

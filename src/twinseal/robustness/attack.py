@@ -3,8 +3,8 @@
 One file in `robustness/attacks/` is one attack: it ends with `ATTACKS`, which names the field of `RobustnessMeasures`
 that it fills, and the function that fills it. The battery finds it there; nothing else lists it.
 
-    >>> def run(testbed: Testbed) -> Rise: ...  # doctest: +SKIP
-    >>> ATTACKS = (Attack("false_age", run),)  # doctest: +SKIP
+    >>> def run(testbed: Testbed) -> Rise: ...
+    >>> ATTACKS = (Attack("false_age", run),)
 """
 
 from __future__ import annotations

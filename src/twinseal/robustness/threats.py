@@ -5,8 +5,8 @@ in σ, the standard deviation of each channel over the training units; injection
 Calyam & Hoque, 2020). What can differ from asset to asset (which sensors, how many percent, which trigger) is given for
 each asset; an asset without an entry is refused, not skipped: an attack that is not run is not survived.
 
-    >>> threats = Threats.load(Path("policy/threats.yaml"))  # doctest: +SKIP
-    >>> threats.asset("turbofan").injection.sensors  # doctest: +SKIP
+    >>> threats = Threats.load(Path("policy/threats.yaml"))
+    >>> threats.asset("turbofan").injection.sensors
     ('s2', 's8', 's14')
 """
 

@@ -1,7 +1,7 @@
 """A section: one file in `sections/` that ends with `SECTION`. The page and the card find it there; nothing lists it.
 
->>> def build(case: Case) -> Content: ...  # doctest: +SKIP
->>> SECTION = Section("false-age", "A false age", 55, build)  # doctest: +SKIP
+>>> def build(case: Case) -> Content: ...
+>>> SECTION = Section("false-age", "A false age", 55, build)
 """
 
 from __future__ import annotations

@@ -327,7 +327,7 @@ def fingerprints(keys: Iterable[Key] | None) -> str:
 def grouped_digits(digest: str) -> str:
     """A digest in groups of four, two lines of eight, so that two people can compare it by telephone.
 
-    >>> read_aloud("0123456789abcdef" * 4).splitlines()[0]
+    >>> grouped_digits("0123456789abcdef" * 4).splitlines()[0]
     '0123 4567 89ab cdef 0123 4567 89ab cdef'
     """
     groups = [digest[at : at + 4] for at in range(0, len(digest), 4)]

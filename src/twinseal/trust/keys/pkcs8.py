@@ -10,8 +10,8 @@ PBKDF2 with 10^9 rounds took minutes, scrypt with N=2^20 a gigabyte, and a count
 Exception` does not catch.
 
     >>> from cryptography.hazmat.primitives.asymmetric import ec
-    >>> pem = encrypted(ec.generate_private_key(ec.SECP256R1()), b"correct horse")
-    >>> derivation(pem)
+    >>> pem = encrypt_key(ec.generate_private_key(ec.SECP256R1()), b"correct horse")
+    >>> read_derivation(pem)
     KeyDerivation(name='scrypt', costs=(16384, 8, 5))
 """
 
