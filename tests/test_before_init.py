@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_story import copy_of_the_repository, home_of
+from tests.warm import Warm
 
 SIGNERS = "policy/signers.json"
 Run = Callable[..., tuple[int, str]]
@@ -22,10 +23,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(clone: Path) -> Run:
+def run(clone: Path, warm: Warm) -> Run:
     """Runs a program as a person does, who has set no variable."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TWINSEAL_", "DVC_", "PYTEST_"))}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    path = os.pathsep.join(map(str, (warm.commands, Path(sys.executable).parent, os.environ["PATH"])))
+    environment |= {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
     def run(*words: str) -> tuple[int, str]:
         done = subprocess.run(

@@ -61,10 +61,10 @@ def home_of(place: Path) -> Path:
 
 
 def runner(place: Path, warm: Warm) -> Run:
-    """Runs commands in `place`: our own as forks of a warm process, any other as usual."""
+    """Runs commands in `place`: our own, also those that others start, as forks of a warm process."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TWINSEAL_", "MLFLOW_", "PYTEST_", "COV_"))}
     environment |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(map(str, (warm.commands, Path(sys.executable).parent, os.environ["PATH"]))),
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "COLUMNS": "200",
@@ -266,9 +266,9 @@ def test_the_same_inputs_give_the_same_model_byte_for_byte(story: str, run: Run,
 
 
 def test_an_experiment_runs_with_another_parameter(story: str, run: Run, place: Path) -> None:
-    run("dvc", "exp", "run", "-S", "train.robust.plain.epochs=2", "train")
-    assert 2 == yaml.safe_load((place / "params.yaml").read_text())["train"]["robust"]["plain"]["epochs"]
-    run("dvc", "exp", "run", "-S", "train.robust.plain.epochs=8", "train")
+    run("dvc", "exp", "run", "-S", "prepare.stride=2", "prepare")
+    assert 2 == yaml.safe_load((place / "params.yaml").read_text())["prepare"]["stride"]
+    run("dvc", "exp", "run", "-S", "prepare.stride=1", "prepare")
 
 
 @pytest.mark.attack("P")
