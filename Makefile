@@ -34,7 +34,7 @@ compare: install ## Train every model family and put the comparison into the rep
 	dvc repro --single-item --force assess
 	@echo "the comparison is in reports/report.html; to sign and submit the new report: dvc repro"
 
-check: install ## Lint, types, layers, tests: what CI runs. 6 min on two cores
+check: install ## Lint, types, layers, tests: what CI runs. 9 min on two cores
 	@log=$$(mktemp); trap "rm -f $$log" EXIT; status=0; \
 	$(MAKE) --no-print-directory static >$$log 2>&1 & static=$$!; \
 	$(MAKE) --no-print-directory test || status=1; \

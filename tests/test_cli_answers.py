@@ -676,6 +676,7 @@ def test_a_renewal_asks_for_the_registrars_passphrase(
     locked: Home, store: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(store.artifacts))  # other tests have left models there
     code, seen = at_a_terminal("register", "--renew", answers=[b"open sesame\n"])
     assert (0, True) == (code, "renewed" in seen), seen
     assert "passphrase or PIN of registrar" in seen
@@ -695,6 +696,7 @@ def test_a_registration_asks_too_and_logs_nothing_when_the_passphrase_is_wrong(
     locked: Home, store: Store, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(store.artifacts))  # other tests have left models there
     for reviewer in ("alice", "bruno"):
         assert 0 == cli("approve", "--as", reviewer, "--yes")[0]
     code, seen = at_a_terminal("register", answers=[b"wrong\n"])

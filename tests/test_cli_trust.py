@@ -185,6 +185,7 @@ def test_the_registrars_timer_says_what_ends_soon(
     demo: Home, cli: Cli, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(store.artifacts))  # other tests have left models there
     roles = (place / "policy/roles.yaml").read_text().replace("expires_days: 365", "expires_days: 20")
     (place / "policy/roles.yaml").write_text(roles)
     assert cli("trust", "renew", "--yes")[0] == 0
@@ -201,6 +202,7 @@ def test_a_renewal_that_leaves_something_expired_fails(
     from twinseal.trust.ceremonies import overview
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(store.artifacts))  # other tests have left models there
     real = overview.expiries
     past = datetime(2026, 1, 1, tzinfo=UTC)
     monkeypatch.setattr(overview, "expiries", lambda home: (replace(real(home)[0], expires=past),))

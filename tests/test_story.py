@@ -22,6 +22,7 @@ from demo import stage_hand
 from demo.readme import BLOCK, excerpt
 from tests.mlflow_server import serving
 from tests.warm import Warm
+from twinseal.registry.store import connect
 from twinseal.trust.root.checkout import Checkout
 from twinseal.trust.root.home import Home
 
@@ -236,6 +237,24 @@ def test_while_approvals_are_pending_repro_also_does_nothing_and_an_approval_run
     run("twinseal", "register", code=1)
     run("twinseal", "reject", "--as", "chiara", "--comment", "on second thoughts", "--yes")
     assert "rejected" in run("twinseal", "review", "show").stdout
+    run("dvc", "repro")
+    assert "rejected by chiara" in _candidate(place).tags["mlflow.note.content"]
+
+
+def test_mlflow_shows_how_the_candidate_was_made(story: str, run: Run, place: Path) -> None:
+    candidate = _candidate(place)
+    made = connect(Home(home_of(place))).client.get_run(candidate.source_run_id)
+    assert made.info.run_name.startswith("pump-rul release ")
+    assert {"training", "validation", "test"} == {item.tags[0].value for item in made.inputs.dataset_inputs}
+    assert made.data.tags["mlflow.user"] and len(made.data.tags["mlflow.source.git.commit"]) == 40
+    groups = {name.split("/")[0] for name in made.data.metrics}
+    assert {"curves", "evasion", "poisoning", "training", "validation"} <= groups
+    assert 30 <= len(made.data.metrics) <= 90
+    assert "evasion/clean/rmse_cycles" in made.data.metrics
+    history = connect(Home(home_of(place))).client.get_metric_history(
+        candidate.source_run_id, "curves/validation_rmse_cycles"
+    )
+    assert list(range(1, 9)) == [point.step for point in history]
 
 
 def test_dvc_shows_metrics_and_plots(story: str, run: Run, place: Path) -> None:
@@ -359,6 +378,12 @@ def test_after_a_theft_everything_is_made_anew_and_a_twin_with_the_first_root_fo
         assert event in decided
     run("twinseal", "audit", "verify")
     run("twinseal", "audit", "verify", "--state", str(home / "twin/anew"))
+
+
+def _candidate(place: Path) -> Any:
+    """The candidate of the release at hand, as MLflow has it."""
+    model_id = json.loads((place / "models/release/release.json").read_text())["mlflow_model_id"]
+    return connect(Home(home_of(place))).client.get_logged_model(model_id)
 
 
 def _verdict(place: Path) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from tests.registry.hostile import Host, Proxy
 from twinseal.errors import RegistryError
 from twinseal.files import inventory
 from twinseal.registry.locations import LocalArtifacts, allowed_place, local_roots
+from twinseal.registry.run import RunRecord
 from twinseal.registry.store import Store, connect
-from twinseal.registry.submit import RunRecord, has_same_files, submit
+from twinseal.registry.submit import has_same_files, submit
 from twinseal.trust.root.home import Home
 
 SERVER = "https://user:secret@mlflow.example:5000/base"
@@ -133,7 +134,8 @@ def hostile(
 def submitted(store: Store, bundle: Path, model: str) -> str:
     report = bundle.parent / "report.html"
     report.write_text("<p>")
-    return submit(store, bundle, model=model, description_markdown="d", run=RunRecord({"a": 1}, {}, [report]))
+    run = RunRecord({"a": 1}, {}, reports=[report])
+    return submit(store, bundle, model=model, version=1, description_markdown="d", run=run)
 
 
 def rewritten(place: str) -> Any:

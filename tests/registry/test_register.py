@@ -9,8 +9,9 @@ import pytest
 from twinseal.errors import RegistryError, RootError
 from twinseal.registry.locations import LocalArtifacts
 from twinseal.registry.register import METADATA_RUN, mirror_metadata, publish
+from twinseal.registry.run import RunRecord
 from twinseal.registry.store import Store
-from twinseal.registry.submit import RunRecord, submit
+from twinseal.registry.submit import submit
 from twinseal.trust.ceremonies.ceremony import init_demo
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Role, Roles, RoleTable
@@ -49,7 +50,7 @@ def candidate(store: Store, tmp_path: Path, model: str, content: bytes = b"x") -
     folder = tmp_path / "bundle"
     folder.mkdir(exist_ok=True)
     (folder / "a.json").write_bytes(content)
-    return submit(store, folder, model=model, description_markdown="d", run=RunRecord({}, {}))
+    return submit(store, folder, model=model, version=1, description_markdown="d", run=RunRecord({}, {}))
 
 
 def carried(store: Store, model: str, tmp_path: Path) -> dict[str, bytes]:

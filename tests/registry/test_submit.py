@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,19 @@ import pytest
 from twinseal.errors import RegistryError
 from twinseal.files import inventory
 from twinseal.registry.locations import LocalArtifacts
+from twinseal.registry.run import DataInput, Origin, RunRecord, flatten
 from twinseal.registry.store import Store
-from twinseal.registry.submit import NOTE, RunRecord, describe_candidate, flatten, has_same_files, submit
+from twinseal.registry.submit import (
+    NOTE,
+    REGISTERED,
+    STATE,
+    WAITS,
+    describe_candidate,
+    has_same_files,
+    show_replaced,
+    show_state,
+    submit,
+)
 
 
 @pytest.fixture
@@ -29,8 +42,8 @@ def bundle(tmp_path: Path) -> Path:
 
 def submitted(store: Store, bundle: Path, model: str, **changes: Any) -> str:
     given: dict[str, Any] = {"params": {}, "metrics": {}} | changes
-    text = given.pop("description_markdown", "# text")
-    return submit(store, bundle, model=model, description_markdown=text, run=RunRecord(**given))
+    text, version = given.pop("description_markdown", "# text"), given.pop("version", 1)
+    return submit(store, bundle, model=model, version=version, description_markdown=text, run=RunRecord(**given))
 
 
 def test_candidate_is_kept_byte_for_byte(store: Store, bundle: Path) -> None:
@@ -53,17 +66,104 @@ def test_run_shows_params_measures_and_reports(store: Store, bundle: Path, tmp_p
         bundle,
         "submit-run",
         params={"train": {"epochs": 3, "robust": {"epsilon_sigma": 0.1}}},
-        metrics={"test": {"rmse_cycles": 12.5, "windows": 100}, "flags": {"names": ["x"], "raised": True}},
+        metrics={"test/rmse_cycles": 12.5, "test/windows": 100, "test/none": math.nan},
+        curves={"curves/rmse": {1: 30.0, 2: 20.0, 3: math.inf}},
         reports=[report, figures],
     )
     candidate = store.client.get_logged_model(model_id)
     run = store.client.get_run(candidate.source_run_id)
     assert run.data.params == {"train.epochs": "3", "train.robust.epsilon_sigma": "0.1"}
-    assert run.data.metrics == {"test/rmse_cycles": 12.5, "test/windows": 100.0}
-    assert {metric.key: metric.value for metric in candidate.metrics} == run.data.metrics
+    measured = {"test/rmse_cycles": 12.5, "test/windows": 100.0}
+    assert run.data.metrics == measured | {"curves/rmse": 20.0}
+    assert {metric.key: metric.value for metric in candidate.metrics} == measured
+    curve = store.client.get_metric_history(run.info.run_id, "curves/rmse")
+    assert [(point.step, point.value) for point in curve] == [(1, 30.0), (2, 20.0)]
     assert run.info.status == "FINISHED"
     listed = [item.path for item in store.client.list_artifacts(run.info.run_id, "reports")]
     assert listed == ["reports/figures", "reports/report.html"]
+
+
+def test_run_shows_the_data_with_our_digests_and_its_use(store: Store, bundle: Path) -> None:
+    sha256, columns = "ab" * 32, {"load": "float32", "heat": "float32"}
+    data = [
+        DataInput(f"pump {use} windows", use, sha256, "data/windows/windows.safetensors", columns, {"windows": 7})
+        for use in ("training", "validation", "test")
+    ]
+    candidate = store.client.get_logged_model(submitted(store, bundle, "submit-data", data=data))
+    inputs = store.client.get_run(candidate.source_run_id).inputs.dataset_inputs
+    assert {"training", "validation", "test"} == {tag.value for item in inputs for tag in item.tags}
+    for item in inputs:
+        shown = item.dataset
+        assert sha256.startswith(shown.digest) and len(shown.digest) == 36
+        assert {"sha256": sha256, "windows": 7} == json.loads(shown.profile)
+        assert ["load", "heat"] == [column["name"] for column in json.loads(shown.schema)["mlflow_colspec"]]
+        assert {"uri": "data/windows/windows.safetensors"} == json.loads(shown.source)
+
+
+def test_run_says_who_made_it_from_which_commit_and_from_which_run_an_experiment_began(
+    store: Store, bundle: Path
+) -> None:
+    baseline, later = "1" * 40, "2" * 40
+    first = submitted(store, bundle, "submit-origin", origin=Origin("ada", baseline, "dvc repro"))
+    (bundle / "model/config.json").write_bytes(b"{ }")
+    second = submitted(
+        store, bundle, "submit-origin", version=2, origin=Origin("ada", later, "dvc exp run --name loud-owl", baseline)
+    )
+    runs = [store.client.get_run(store.client.get_logged_model(one).source_run_id) for one in (first, second)]
+    shown = [{key.removeprefix("mlflow."): value for key, value in run.data.tags.items()} for run in runs]
+    assert ("ada", baseline, "dvc repro") == tuple(shown[0][k] for k in ("user", "source.git.commit", "source.name"))
+    assert "parentRunId" not in shown[0]
+    assert runs[0].info.run_id == shown[1]["parentRunId"]
+    assert "ada" == store.client.get_logged_model(second).tags["mlflow.user"]
+
+
+def test_runs_are_named_by_their_release_and_a_renewal_says_so(store: Store, bundle: Path) -> None:
+    def name() -> str:
+        return str(store.client.get_run(store.client.get_logged_model(model_id).source_run_id).info.run_name)
+
+    model_id = submitted(store, bundle, "submit-name", version=3)
+    assert "submit-name release 3" == name()
+    assert model_id == submitted(store, bundle, "submit-name", version=3)
+    assert "submit-name release 3" == name()
+    assert model_id == submitted(store, bundle, "submit-name", version=4)
+    assert "submit-name release 4, renewal of 3" == name()
+
+
+def test_the_page_of_a_candidate_that_was_replaced_no_longer_says_that_it_waits(store: Store, bundle: Path) -> None:
+    def page(model_id: str) -> str:
+        return str(store.client.get_logged_model(model_id).tags[NOTE])
+
+    text = "# m: ✓ PASSED\n\n**release 3 waits**\n\n## Gates\n\n| a |\n\n## To approve\n\n```\nsign\n```\n\n## Evidence"
+    first = submitted(store, bundle, "submit-replaced", version=3, description_markdown=text)
+    assert "waits" in page(first) and "## To approve" in page(first)
+    (bundle / "model/config.json").write_bytes(b"{ }")
+    second = submitted(store, bundle, "submit-replaced", version=3, description_markdown=text)
+    assert "**replaced by another candidate for release 3**" in page(first)
+    for gone in ("waits", "To approve", "sign"):
+        assert gone not in page(first).replace("Signed files", "")
+    for kept in ("# m: ✓ PASSED", "## Gates\n\n| a |", "## Evidence", f"/models/{first}/artifacts"):
+        assert kept in page(first)
+    describe_candidate(store, second, text.replace("waits", "approved by a"), state=REGISTERED)
+    (bundle / "model/config.json").write_bytes(b"{  }")
+    third = submitted(store, bundle, "submit-replaced", version=4, description_markdown=text)
+    assert "approved by a" in page(second), "what is registered stays so until the next one is"
+    show_replaced(store, third, 4)
+    assert "**replaced by release 4**" in page(second)
+    assert ["replaced", "replaced", WAITS] == [
+        store.client.get_logged_model(one).tags[STATE] for one in (first, second, third)
+    ]
+
+
+def test_a_page_that_cannot_be_changed_stops_nothing(store: Store, bundle: Path) -> None:
+    model_id = submitted(store, bundle, "submit-gone")
+    store.client.delete_logged_model(model_id)
+    show_state(store, model_id, WAITS, "it waits")
+
+
+def test_experiments_open_in_the_layout_for_model_training(store: Store, bundle: Path) -> None:
+    experiment = store.client.create_experiment("submit-layout", store.artifacts.joinpath("submit-layout").as_uri())
+    submitted(store, bundle, "submit-layout")
+    assert "custom_model_development" == store.client.get_experiment(experiment).tags["mlflow.experimentKind"]
 
 
 def test_description_links_to_run_and_files(store: Store, bundle: Path) -> None:
@@ -71,18 +171,18 @@ def test_description_links_to_run_and_files(store: Store, bundle: Path) -> None:
     candidate = store.client.get_logged_model(model_id)
     note = candidate.tags[NOTE]
     assert note.startswith("# Waits\n\n[Run: parameters, measures](#/experiments/")
-    assert f"/runs/{candidate.source_run_id})" in note
-    assert f"/models/{model_id}/artifacts)" in note
+    assert f"/runs/{candidate.source_run_id}?workflowType=machine_learning)" in note
+    assert f"/models/{model_id}/artifacts?workflowType=machine_learning)" in note
     assert store.client.get_run(candidate.source_run_id).data.tags[NOTE] == note
 
 
 def test_description_can_be_renewed_and_is_cut_before_its_links(store: Store, bundle: Path) -> None:
     model_id = submitted(store, bundle, "submit-renew")
-    describe_candidate(store, model_id, "# Registered" + " long" * 5000)
+    describe_candidate(store, model_id, "# Registered" + " long" * 5000, state=REGISTERED)
     note = store.client.get_logged_model(model_id).tags[NOTE]
     assert note.startswith("# Registered long")
     assert len(note) == 8000
-    assert note.endswith("/artifacts)")
+    assert note.endswith("/runs?workflowType=machine_learning)")
 
 
 def test_same_bytes_twice_are_one_candidate(store: Store, bundle: Path) -> None:
@@ -136,7 +236,7 @@ def test_empty_folder_is_refused(store: Store, tmp_path: Path) -> None:
 
 
 def test_missing_report_is_one_clear_message(store: Store, bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="run for submit-missing: expected an answer of MLflow"):
+    with pytest.raises(RegistryError, match="run submit-missing release 1: expected an answer of MLflow"):
         submitted(store, bundle, "submit-missing", reports=[tmp_path / "none.html"])
 
 

@@ -16,7 +16,7 @@ from tests.trust.scenes import NOW, POLICY_SHA, Scene, describe, judge, make_bun
 from twinseal.digests import sha256
 from twinseal.errors import AuditError, GateRefusedError, SignatureError, TwinsealError
 from twinseal.registry import registration
-from twinseal.registry.submit import RunRecord
+from twinseal.registry.run import RunRecord
 from twinseal.trust.audit import Log, log_of, verify
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import repository

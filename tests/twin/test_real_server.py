@@ -13,8 +13,9 @@ from tests.twin.deployment import MODEL, NOW, OTHER, POLICY, Deployment, Writer,
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, RegistryError, RollbackError
 from twinseal.registry.register import METADATA_RUN, publish
+from twinseal.registry.run import RunRecord
 from twinseal.registry.store import connect
-from twinseal.registry.submit import RunRecord, submit
+from twinseal.registry.submit import submit
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
@@ -28,7 +29,7 @@ from twinseal.twin.runtime import current_model
 def registered(store: Any, deployment: Deployment, version: int, model: str, write: Writer | None = None) -> Release:
     """Submit, approve, register: as the pipeline and the reviewers do."""
     bundle = deployment.bundle(version, model, write=write)
-    model_id = submit(store, bundle, model=model, description_markdown="d", run=RunRecord({}, {}))
+    model_id = submit(store, bundle, model=model, version=1, description_markdown="d", run=RunRecord({}, {}))
     release = Release.describe(
         bundle,
         model=model,

@@ -3,7 +3,8 @@
 In reading order:
 
     registration.py   what the pipeline and the command line call: request a review, register a release, renew
-    submit.py         a signed bundle becomes a candidate in MLflow
+    submit.py         a signed bundle becomes a candidate in MLflow, and its page says where it stands
+    run.py            the run that shows how the candidate was made
     register.py       a published release becomes a model version in MLflow, with the metadata that twins fetch
     describe.py       the description that people read in MLflow
     locations.py      where artifacts may go: no other folder or host than the user named, whatever MLflow says

@@ -12,6 +12,7 @@ from typing import Any
 from twinseal.escaping import mlflow_cell
 from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
 
+APPROVAL = "## To approve"
 MARKS = {"PASSED": "✓", "FAILED": "✗"}
 MAX_CELL = 200
 SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
@@ -38,9 +39,25 @@ def describe(
     parts = [f"# {_cell(model)}: {MARKS.get(result, '?')} {_cell(result) or 'no verdict'}"]
     parts += [f"**{_cell(state)}**"] if state else []
     parts += ["## Gates", gates_table(verdict)]
-    parts += ["## To approve", f"```\n{approve_command}\n```"] if approve_command else []
+    parts += [APPROVAL, f"```\n{approve_command}\n```"] if approve_command else []
     parts += ["## Evidence", _evidence_table(evidence)]
     parts += ["*Anyone who can write to MLflow can edit this page. Only the signatures count.*"]
+    return "\n\n".join(parts)
+
+
+def with_state(markdown: str, state: str) -> str:
+    r"""A description in which the candidate stands where `state` says; without how to approve it.
+
+    >>> with_state("# m: ✓ PASSED\\n\\n**waits**\\n\\n## Gates", "replaced").splitlines()[2]
+    '**replaced**'
+    """
+    parts = [part for part in markdown.split("\n\n") if part != APPROVAL and not part.startswith("```")]
+    line = f"**{_cell(state)}**"
+    at = next((at for at, part in enumerate(parts[:2]) if part.startswith("**")), None)
+    if at is not None:
+        parts[at] = line
+    else:
+        parts.insert(1, line)
     return "\n\n".join(parts)
 
 
@@ -60,12 +77,16 @@ def gates_table(verdict: Statement) -> str:
 
 
 def candidate_links(experiment: str, run: str, model_id: str) -> str:
-    """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server."""
-    place = f"#/experiments/{experiment}"
+    """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server.
+
+    They open in the layout for model training, whatever layout was used last.
+    """
+    place, layout = f"#/experiments/{experiment}", "?workflowType=machine_learning"
     return (
-        f"[Run: parameters, measures]({place}/runs/{run}) · "
-        f"[Reports and model card]({place}/runs/{run}/artifacts) · "
-        f"[Signed files and evidence]({place}/models/{model_id}/artifacts)"
+        f"[Run: parameters, measures]({place}/runs/{run}{layout}) · "
+        f"[Reports and model card]({place}/runs/{run}/artifacts/reports{layout}) · "
+        f"[Signed files and evidence]({place}/models/{model_id}/artifacts{layout}) · "
+        f"[All candidates]({place}/runs{layout})"
     )
 
 

@@ -19,8 +19,9 @@ from twinseal.evidence import Statement
 from twinseal.registry.describe import describe
 from twinseal.registry.register import mirror_metadata
 from twinseal.registry.register import publish as offer
+from twinseal.registry.run import RunRecord
 from twinseal.registry.store import Store
-from twinseal.registry.submit import RunRecord, describe_candidate, submit
+from twinseal.registry.submit import REGISTERED, WAITS, describe_candidate, show_replaced, show_state, submit
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
@@ -92,7 +93,7 @@ def request(
         verdict = _read_verdict(home, bundle)
         state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
         description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=state)
-        model_id = submit(store, bundle, model=model, description_markdown=description, run=run)
+        model_id = submit(store, bundle, model=model, version=version, description_markdown=description, run=run)
         release = Release.describe(
             bundle,
             model=model,
@@ -146,6 +147,7 @@ def register(
                 *(approval.received_entry(new, pending.release, registrar_name, now) for new in reviews.unlogged)
             )
         if reviews.count.missing:
+            show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
             return Registration(pending.release, reviews.count, "pending")
         signers = ", ".join(reviews.count.signed)
         attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
@@ -191,7 +193,8 @@ def _register(
         model_id=release.mlflow_model_id,
         description_markdown=description,
     )
-    describe_candidate(store, release.mlflow_model_id, description)
+    describe_candidate(store, release.mlflow_model_id, description, state=REGISTERED)
+    show_replaced(store, release.mlflow_model_id, release.version)
     return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 
 
@@ -216,6 +219,16 @@ def renew(
         expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
         mirror_metadata(store, home)
         return expires
+
+
+def _waits_for(version: int, reviews: approval.Reviews) -> str:
+    """Where a release stands that is not registered yet."""
+    signed = ", ".join(reviews.count.signed)
+    rejected = ", ".join(item.holder for item in reviews.items if item.standing == "rejected")
+    parts = [f"release {version} waits for {reviews.count.missing} more reviewers"]
+    parts += [f"approved by {signed}"] if signed else []
+    parts += [f"rejected by {rejected}"] if rejected else []
+    return "; ".join(parts)
 
 
 def _read_verdict(home: Home, bundle: Path) -> Statement:

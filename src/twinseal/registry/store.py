@@ -45,6 +45,7 @@ _WRONG_STORE = (
     "MLFLOW_TRACKING_URI must be a server such as http://HOST:5000. For the store in the home: unset "
     "MLFLOW_TRACKING_URI. If that is damaged, restore its mlflow/ from the backup."
 )
+LAYOUT = {"mlflow.experimentKind": "custom_model_development"}  # without, MLflow shows the layout for language models
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}\Z")
 
 
@@ -84,13 +85,16 @@ class Store:
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 place = None if self.artifacts is None else (self.artifacts / name).as_uri()
-                return str(self.client.create_experiment(name, artifact_location=place))
+                return str(self.client.create_experiment(name, artifact_location=place, tags=LAYOUT))
             if found.lifecycle_stage != "active":
                 raise RegistryError(
                     f"experiment {name}: expected an active one, got {found.lifecycle_stage}",
                     remedy=f"mlflow experiments restore --experiment-id {found.experiment_id}",
                 )
             self.artifacts_at(found.artifact_location, f"experiment {name}")  # before anything is made in it
+            for key, value in LAYOUT.items():
+                if found.tags.get(key) != value:
+                    self.client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
 
 

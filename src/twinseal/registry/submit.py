@@ -6,46 +6,29 @@ loaders, which would execute code from it, find nothing to load. Nothing is regi
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from twinseal.errors import RegistryError
 from twinseal.files import FileRecord, inventory, tree_digest
-from twinseal.registry.describe import candidate_links
+from twinseal.registry.describe import candidate_links, with_state
+from twinseal.registry.run import RunRecord, create_run, log_metrics
 from twinseal.registry.store import Store, check_model_id, registry_errors
 
 log = structlog.get_logger()
 
 NOTE = "mlflow.note.content"  # MLflow's UI renders it as Markdown
 BUNDLE = "twinseal.bundle_sha256"
+RELEASES = "twinseal.releases"  # the versions under which the same files were submitted, for people
+STATE = "twinseal.state"
+WAITS, REGISTERED, REPLACED = "waits", "registered", "replaced"
 MODEL_TYPE = "twinseal-candidate"
-# MLflow's own limits (mlflow.utils.validation): per batch, and length of a param's value and a tag's.
-_METRICS, _PARAMS, _VALUE, _NOTE_LENGTH = 1000, 100, 6000, 8000
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What MLflow shows of how a candidate was made. For people; nothing reads it back.
-
-    Attributes:
-        params: What the run was made with; nested keys are joined by dots.
-        metrics: What was measured; nested keys are joined by slashes, numbers are kept and all else is left out.
-        reports: Files and folders to show beside the run.
-    """
-
-    params: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    reports: Sequence[Path] = ()
+_NOTE_LENGTH = 8000  # MLflow's own limit of a tag's value
 
 
 def submit(
@@ -53,18 +36,21 @@ def submit(
     bundle: Path,
     *,
     model: str,
+    version: int,
     description_markdown: str,
     run: RunRecord,
 ) -> str:
-    """Put the signed directory at `bundle` into MLflow as a candidate for `model`; its id.
+    """Put the signed directory at `bundle` into MLflow as the candidate for a release of `model`; its id.
 
-    The same bytes twice are one candidate: when MLflow still has it, byte for byte, its id is returned and its
-    description renewed. Tags say where to look; the comparison of bytes decides.
+    The same bytes twice are one candidate: when MLflow still has it, byte for byte, its id is returned, its description
+    renewed, and its run is called a renewal if the version is another. Tags say where to look; the comparison of bytes
+    decides. Another candidate that waits is said to be replaced.
 
     Args:
         store: Where to.
         bundle: The signed directory: model, signature, evidence.
         model: Name of the model, and of MLflow's experiment.
+        version: Of the release that it is to become.
         description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it.
         run: How it was made, for people.
 
@@ -78,26 +64,24 @@ def submit(
         raise RegistryError(f"{bundle}: expected signed files and no MLmodel, got {[r.path for r in records]}")
     digest = tree_digest(records)
     experiment = store.experiment(model)
-    known = _find_same_candidate(store, experiment, digest, bundle)
-    if known is not None:
-        describe_candidate(store, known, description_markdown)
-        log.info("candidate.known", model=model, model_id=known)
-        return known
-    run_id = _create_run(store, experiment, model, run)
-    about = {
-        "experiment_id": experiment,
-        "source_run_id": run_id,
-        "name": f"{model}-candidate",
-        "tags": {BUNDLE: digest},
-    }
-    model_id = _create_candidate(store, bundle, about)
-    _log_metrics(store, run_id, model_id, run.metrics)
-    describe_candidate(store, model_id, description_markdown)
-    log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
+    model_id = _find_same_candidate(store, experiment, digest, bundle)
+    if model_id is None:
+        run_id = create_run(store, experiment, run_name(model, [version]), run)
+        tags = {BUNDLE: digest} | ({MLFLOW_USER: run.origin.user} if run.origin.user else {})
+        about = {"experiment_id": experiment, "source_run_id": run_id, "name": f"{model}-candidate", "tags": tags}
+        model_id = _create_candidate(store, bundle, about)
+        log_metrics(store, run_id, model_id, run)
+        log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
+    else:
+        log.info("candidate.known", model=model, model_id=model_id)
+    _name_run(store, model_id, model, version)
+    describe_candidate(store, model_id, description_markdown, state=WAITS)
+    for other in _in_state(store, experiment, WAITS, but=model_id):
+        show_state(store, other, REPLACED, f"replaced by another candidate for release {version}")
     return model_id
 
 
-def describe_candidate(store: Store, model_id: str, markdown: str) -> None:
+def describe_candidate(store: Store, model_id: str, markdown: str, *, state: str) -> None:
     """Show `markdown`, and links to the evidence below it, as the description of a candidate and of its run.
 
     Raises:
@@ -109,25 +93,69 @@ def describe_candidate(store: Store, model_id: str, markdown: str) -> None:
         run = found.source_run_id or ""
         tail = candidate_links(str(found.experiment_id), run, model_id)
         note = markdown[: _NOTE_LENGTH - len(tail) - 2] + "\n\n" + tail
-        store.client.set_logged_model_tags(model_id, {NOTE: note})
+        store.client.set_logged_model_tags(model_id, {NOTE: note, STATE: state})
         if run:
             store.client.set_tag(run, NOTE, note)
+            store.client.set_tag(run, STATE, state)
 
 
-def flatten(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Nested mappings and lists as one level, keys and indices joined by `separator`.
+def show_state(store: Store, model_id: str, state: str, line: str) -> None:
+    """Say on the page of a candidate, and of its run, where it stands now; the rest of the page stays.
 
-    >>> flatten({"a": {"b": 1, "c": [2, 3]}})
-    {'a.b': 1, 'a.c.0': 2, 'a.c.1': 3}
+    A page that cannot be changed is logged and left as it is: it is for people, and nothing waits for it.
+
+    Args:
+        store: Where it is.
+        model_id: The candidate.
+        state: One word, a tag to search by.
+        line: The same in words.
     """
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        below = {str(index): item for index, item in enumerate(value)} if isinstance(value, list | tuple) else value
-        if isinstance(below, Mapping):
-            flat |= {f"{key}{separator}{rest}": item for rest, item in flatten(below, separator).items()}
-        else:
-            flat[str(key)] = value
-    return flat
+    check_model_id(model_id)
+    with suppress(RegistryError), registry_errors(f"candidate {model_id}"):  # which logs it
+        found = store.client.get_logged_model(model_id)
+        note = with_state(found.tags.get(NOTE, ""), line)[:_NOTE_LENGTH]
+        store.client.set_logged_model_tags(model_id, {NOTE: note, STATE: state})
+        if found.source_run_id:
+            store.client.set_tag(found.source_run_id, NOTE, note)
+            store.client.set_tag(found.source_run_id, STATE, state)
+
+
+def show_replaced(store: Store, model_id: str, version: int) -> None:
+    """Say of every other candidate of the same model that was registered that release `version` replaced it.
+
+    Raises:
+        RegistryError: As `describe_candidate`.
+    """
+    check_model_id(model_id)
+    with registry_errors(f"candidate {model_id}"):
+        experiment = str(store.client.get_logged_model(model_id).experiment_id)
+    for other in _in_state(store, experiment, REGISTERED, but=model_id):
+        show_state(store, other, REPLACED, f"replaced by release {version}")
+
+
+def run_name(model: str, versions: Sequence[int]) -> str:
+    """What the run of a candidate is called.
+
+    >>> run_name("pump-rul", [3]), run_name("pump-rul", [3, 4])
+    ('pump-rul release 3', 'pump-rul release 4, renewal of 3')
+    """
+    return f"{model} release {versions[-1]}" + (f", renewal of {versions[-2]}" if len(versions) > 1 else "")
+
+
+def _name_run(store: Store, model_id: str, model: str, version: int) -> None:
+    with registry_errors(f"candidate {model_id}"):
+        found = store.client.get_logged_model(model_id)
+        before = [int(word) for word in found.tags.get(RELEASES, "").split() if word.isdecimal()]
+        versions = [*(one for one in before if one != version), version]
+        store.client.set_logged_model_tags(model_id, {RELEASES: " ".join(map(str, versions))})
+        if found.source_run_id:
+            store.client.update_run(found.source_run_id, name=run_name(model, versions))
+
+
+def _in_state(store: Store, experiment: str, state: str, *, but: str) -> list[str]:
+    with registry_errors("candidates"):
+        found = store.client.search_logged_models([experiment], filter_string=f"tags.`{STATE}` = '{state}'")
+    return [str(item.model_id) for item in found if str(item.model_id) != but]
 
 
 def _find_same_candidate(store: Store, experiment: str, digest: str, bundle: Path) -> str | None:
@@ -149,27 +177,6 @@ def has_same_files(store: Store, model_id: str, records: Sequence[FileRecord]) -
         return False
 
 
-def _create_run(store: Store, experiment: str, model: str, record: RunRecord) -> str:
-    with registry_errors(f"run for {model}"):
-        made = store.client.create_run(experiment, run_name=f"{model} candidate").info
-        run = str(made.run_id)
-        there = store.artifacts_at(made.artifact_uri, f"run {run}")
-        texts = {_key(key): str(value)[:_VALUE] for key, value in flatten(record.params).items()}
-        for chunk in _chunks([Param(key, value) for key, value in sorted(texts.items())], _PARAMS):
-            store.client.log_batch(run, params=chunk)
-        for report in record.reports:
-            for path, name in _files_of(report):
-                there.write(path, f"reports/{name}")
-    return run
-
-
-def _files_of(report: Path) -> list[tuple[Path, str]]:
-    """Each file of a report, and its name beside the run."""
-    if not report.is_dir():
-        return [(report, report.name)]
-    return [(report / record.path, f"{report.name}/{record.path}") for record in inventory(report)]
-
-
 def _create_candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
     with registry_errors(str(about["name"])):
         made = store.client.create_logged_model(model_type=MODEL_TYPE, **about)
@@ -184,29 +191,3 @@ def _create_candidate(store: Store, bundle: Path, about: dict[str, Any]) -> str:
             raise
         store.client.finalize_logged_model(model_id, "READY")
     return model_id
-
-
-def _log_metrics(store: Store, run: str, model_id: str, metrics: Mapping[str, Any]) -> None:
-    now = int(time.time() * 1000)  # for display; no decision rests on it
-    numbers = {_key(key): float(value) for key, value in flatten(metrics, "/").items() if _is_number(value)}
-    entries = [Metric(key, value, now, 0, model_id=model_id) for key, value in sorted(numbers.items())]
-    with registry_errors(f"run {run}"):
-        for chunk in _chunks(entries, _METRICS):
-            store.client.log_batch(run, metrics=chunk)
-        store.client.log_batch(run, tags=[RunTag("twinseal.candidate", model_id)])
-        store.client.set_terminated(run)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _key(key: str) -> str:
-    """A key that MLflow admits: ASCII letters, digits, `_-. /`."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in key)[:250]
-
-
-def _chunks(items: list[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk
