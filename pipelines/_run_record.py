@@ -17,7 +17,7 @@ from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError
 from twinseal.evidence import Statement, byproducts, measures, source_of
 from twinseal.reading import read_regular
-from twinseal.registry.run import DataInput, Origin, RunRecord, Use, flatten
+from twinseal.registry.run import Curve, DataInput, Origin, RunRecord, Use, flatten
 
 HISTORY = Path("reports/train/history.csv")
 MAX_TABLE_BYTES = 1 << 20
@@ -27,7 +27,11 @@ ALSO_SHOWN = (
     *("evade/evasion/worst/*/rmse_cycles", "evade/commissioned/worst/*/rmse_cycles"),
     "poisoning/attacks/*/after_screening/rmse_increase_cycles",
 )
-CURVES = ("train_rmse_cycles", "validation_rmse_cycles", "validation_worst_rmse_cycles")
+CURVES: dict[str, Use] = {
+    "train_rmse_cycles": "training",
+    "validation_rmse_cycles": "validation",
+    "validation_worst_rmse_cycles": "validation",
+}
 USES: dict[str, Use] = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -47,7 +51,10 @@ def run_record(verdict: Statement, contract: Mapping[str, Any], shown: Sequence[
     return RunRecord(
         params=config.read_yaml(_stage.PARAMS),
         metrics=_metrics(verdict),
-        curves={f"curves/{name}": {int(e["epoch"]): float(e[name]) for e in epochs} for name in CURVES},
+        curves={
+            f"curves/{name}": Curve(use, {int(epoch["epoch"]): float(epoch[name]) for epoch in epochs})
+            for name, use in CURVES.items()
+        },
         data=[_data(prepared, contract, split, use) for split, use in USES.items()],
         origin=_origin(verdict),
         reports=shown,

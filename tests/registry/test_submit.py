@@ -11,7 +11,7 @@ import pytest
 from twinseal.errors import RegistryError
 from twinseal.files import inventory
 from twinseal.registry.locations import LocalArtifacts
-from twinseal.registry.run import DataInput, Origin, RunRecord, flatten
+from twinseal.registry.run import Curve, DataInput, Origin, RunRecord, flatten
 from twinseal.registry.store import Store
 from twinseal.registry.submit import (
     NOTE,
@@ -67,7 +67,7 @@ def test_run_shows_params_measures_and_reports(store: Store, bundle: Path, tmp_p
         "submit-run",
         params={"train": {"epochs": 3, "robust": {"epsilon_sigma": 0.1}}},
         metrics={"test/rmse_cycles": 12.5, "test/windows": 100, "test/none": math.nan},
-        curves={"curves/rmse": {1: 30.0, 2: 20.0, 3: math.inf}},
+        curves={"curves/rmse": Curve("training", {1: 30.0, 2: 20.0, 3: math.inf})},
         reports=[report, figures],
     )
     candidate = store.client.get_logged_model(model_id)
@@ -75,7 +75,8 @@ def test_run_shows_params_measures_and_reports(store: Store, bundle: Path, tmp_p
     assert run.data.params == {"train.epochs": "3", "train.robust.epsilon_sigma": "0.1"}
     measured = {"test/rmse_cycles": 12.5, "test/windows": 100.0}
     assert run.data.metrics == measured | {"curves/rmse": 20.0}
-    assert {metric.key: metric.value for metric in candidate.metrics} == measured
+    assert {metric.key: metric.value for metric in candidate.metrics} == measured | {"curves/rmse": 20.0}
+    assert [candidate.model_id] == [output.model_id for output in run.outputs.model_outputs]
     curve = store.client.get_metric_history(run.info.run_id, "curves/rmse")
     assert [(point.step, point.value) for point in curve] == [(1, 30.0), (2, 20.0)]
     assert run.info.status == "FINISHED"
@@ -89,7 +90,10 @@ def test_run_shows_the_data_with_our_digests_and_its_use(store: Store, bundle: P
         DataInput(f"pump {use} windows", use, sha256, "data/windows/windows.safetensors", columns, {"windows": 7})
         for use in ("training", "validation", "test")
     ]
-    candidate = store.client.get_logged_model(submitted(store, bundle, "submit-data", data=data))
+    made = {"data": data, "metrics": {"a/b": 1.0}, "curves": {"c/d": Curve("training", {1: 2.0})}}
+    candidate = store.client.get_logged_model(submitted(store, bundle, "submit-data", **made))
+    named = {metric.key: metric.dataset_name for metric in candidate.metrics}
+    assert {"a/b": "pump test windows", "c/d": "pump training windows"} == named
     inputs = store.client.get_run(candidate.source_run_id).inputs.dataset_inputs
     assert {"training", "validation", "test"} == {tag.value for item in inputs for tag in item.tags}
     for item in inputs:
@@ -173,6 +177,10 @@ def test_description_links_to_run_and_files(store: Store, bundle: Path) -> None:
     assert note.startswith("# Waits\n\n[Run: parameters, measures](#/experiments/")
     assert f"/runs/{candidate.source_run_id}?workflowType=machine_learning)" in note
     assert f"/models/{model_id}/artifacts?workflowType=machine_learning)" in note
+    assert note.endswith(
+        f"[assess](ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files?"
+        "artifact_file_path=evidence/assess.dsse.json)"
+    )
     assert store.client.get_run(candidate.source_run_id).data.tags[NOTE] == note
 
 
@@ -183,6 +191,7 @@ def test_description_can_be_renewed_and_is_cut_before_its_links(store: Store, bu
     assert note.startswith("# Registered long")
     assert len(note) == 8000
     assert note.endswith("/runs?workflowType=machine_learning)")
+    assert "Signed records" not in note
 
 
 def test_same_bytes_twice_are_one_candidate(store: Store, bundle: Path) -> None:

@@ -6,7 +6,7 @@ reads it back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twinseal.escaping import mlflow_cell
@@ -76,17 +76,21 @@ def gates_table(verdict: Statement) -> str:
     return "\n".join(lines)
 
 
-def candidate_links(experiment: str, run: str, model_id: str) -> str:
+def candidate_links(experiment: str, run: str, model_id: str, stages: Iterable[str] = ()) -> str:
     """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server.
 
-    They open in the layout for model training, whatever layout was used last.
+    They open in the layout for model training, whatever layout was used last. MLflow 3.17 has no page for one file of a
+    candidate: the signed record of each of `stages` is a download.
     """
+    files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files?artifact_file_path=evidence"
+    records = [f"[{_cell(stage)}]({files}/{stage}.dsse.json)" for stage in stages]
     place, layout = f"#/experiments/{experiment}", "?workflowType=machine_learning"
     return (
         f"[Run: parameters, measures]({place}/runs/{run}{layout}) · "
-        f"[Reports and model card]({place}/runs/{run}/artifacts/reports{layout}) · "
+        f"[Report]({place}/runs/{run}/artifacts/reports/report.html{layout}) · "
+        f"[Model card]({place}/runs/{run}/artifacts/reports/model_card.md{layout}) · "
         f"[Signed files and evidence]({place}/models/{model_id}/artifacts{layout}) · "
-        f"[All candidates]({place}/runs{layout})"
+        f"[All candidates]({place}/runs{layout})" + (f"\n\nSigned records: {' · '.join(records)}" if records else "")
     )
 
 

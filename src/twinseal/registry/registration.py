@@ -193,7 +193,8 @@ def _register(
         model_id=release.mlflow_model_id,
         description_markdown=description,
     )
-    describe_candidate(store, release.mlflow_model_id, description, state=REGISTERED)
+    stages = _record_digests(bundle, home)
+    describe_candidate(store, release.mlflow_model_id, description, state=REGISTERED, stages=stages)
     show_replaced(store, release.mlflow_model_id, release.version)
     return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 

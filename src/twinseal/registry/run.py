@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
@@ -70,6 +70,19 @@ class DataInput:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A measure by step.
+
+    Attributes:
+        use: Of the data that it was measured on.
+        points: The value at each step.
+    """
+
+    use: Use
+    points: Mapping[int, float]
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a candidate comes from.
 
@@ -98,8 +111,8 @@ class RunRecord:
 
     Attributes:
         params: What it was made with; nested keys are joined by dots.
-        metrics: What was measured, by path: MLflow groups what is before a slash.
-        curves: By path, the value at each step.
+        metrics: What was measured on the test data, by path.
+        curves: What was measured during training, by path.
         data: What it was made from and measured on.
         origin: Who made it, from which code.
         reports: Files and folders to show beside the run.
@@ -107,7 +120,7 @@ class RunRecord:
 
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
     data: Sequence[DataInput] = ()
     origin: Origin = Origin()
     reports: Sequence[Path] = ()
@@ -144,18 +157,35 @@ def log_metrics(store: Store, run: str, model_id: str, record: RunRecord) -> Non
         RegistryError: As `create_run`.
     """
     now = int(time.time() * 1000)  # for display; no decision rests on it
+    curves = {path: Curve("test", {0: value}) for path, value in record.metrics.items()} | dict(record.curves)
     entries = [
-        Metric(_key(key), float(value), now, 0, model_id=model_id)
-        for key, value in sorted(record.metrics.items())
+        Metric(metric_name(path), float(value), now, step, model_id, **_measured_on(record, curve.use))
+        for path, curve in sorted(curves.items())
+        for step, value in curve.points.items()
         if math.isfinite(value)
     ]
-    for key, points in sorted(record.curves.items()):
-        entries += [Metric(_key(key), value, now, step) for step, value in points.items() if math.isfinite(value)]
     with registry_errors(f"run {run}"):
+        store.client.log_outputs(run, [LoggedModelOutput(model_id, 0)])
         for chunk in _chunks(entries, _METRICS):
             store.client.log_batch(run, metrics=chunk)
         store.client.set_tag(run, "twinseal.candidate", model_id)
         store.client.set_terminated(run)
+
+
+def metric_name(path: str) -> str:
+    """A name with one slash: MLflow's pages group the charts by all that is before the last one.
+
+    >>> metric_name("evasion/worst/eps-0.1/rmse_cycles")
+    'evasion/worst eps-0.1 rmse_cycles'
+    """
+    group, slash, rest = path.partition("/")
+    return _key(group + slash + rest.replace("/", " "))
+
+
+def _measured_on(record: RunRecord, use: Use) -> dict[str, str]:
+    """MLflow's page of a candidate names the data that its metrics were measured on."""
+    found = next((item for item in record.data if item.use == use), None)
+    return {"dataset_name": found.name, "dataset_digest": found.sha256[:_DIGEST]} if found else {}
 
 
 def flatten(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:

@@ -6,7 +6,7 @@ loaders, which would execute code from it, find nothing to load. Nothing is regi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ BUNDLE = "twinseal.bundle_sha256"
 RELEASES = "twinseal.releases"  # the versions under which the same files were submitted, for people
 STATE = "twinseal.state"
 WAITS, REGISTERED, REPLACED = "waits", "registered", "replaced"
+RECORD = ".dsse.json"
 MODEL_TYPE = "twinseal-candidate"
 _NOTE_LENGTH = 8000  # MLflow's own limit of a tag's value
 
@@ -75,14 +76,15 @@ def submit(
     else:
         log.info("candidate.known", model=model, model_id=model_id)
     _name_run(store, model_id, model, version)
-    describe_candidate(store, model_id, description_markdown, state=WAITS)
+    stages = [Path(record.path).name.removesuffix(RECORD) for record in records if record.path.endswith(RECORD)]
+    describe_candidate(store, model_id, description_markdown, state=WAITS, stages=stages)
     for other in _in_state(store, experiment, WAITS, but=model_id):
         show_state(store, other, REPLACED, f"replaced by another candidate for release {version}")
     return model_id
 
 
-def describe_candidate(store: Store, model_id: str, markdown: str, *, state: str) -> None:
-    """Show `markdown`, and links to the evidence below it, as the description of a candidate and of its run.
+def describe_candidate(store: Store, model_id: str, markdown: str, *, state: str, stages: Iterable[str] = ()) -> None:
+    """Show `markdown`, and links to the evidence of `stages` below it, as the description of a candidate and its run.
 
     Raises:
         RegistryError: MLflow has no such candidate, could not be reached, or refused.
@@ -91,7 +93,7 @@ def describe_candidate(store: Store, model_id: str, markdown: str, *, state: str
     with registry_errors(f"candidate {model_id}"):
         found = store.client.get_logged_model(model_id)
         run = found.source_run_id or ""
-        tail = candidate_links(str(found.experiment_id), run, model_id)
+        tail = candidate_links(str(found.experiment_id), run, model_id, stages)
         note = markdown[: _NOTE_LENGTH - len(tail) - 2] + "\n\n" + tail
         store.client.set_logged_model_tags(model_id, {NOTE: note, STATE: state})
         if run:
