@@ -148,3 +148,9 @@ def test_a_path_of_a_machine_would_be_found(folder: str) -> None:
         assert paths_of_machines(text.replace("file:", "file: ").format(f"/{folder}").encode()), text
     for text in ("https://example.com/{}", "src/twinseal/{}", "$HOME/{}", "~/{}"):
         assert [] == paths_of_machines(text.format(folder).encode()), text
+
+
+def test_what_is_refused_before_a_model_is_read_does_not_wait_for_torch() -> None:
+    program = "import sys, twinseal.twin.pull; print([n for n in ('torch', 'pandas', 'mlflow') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "[]\n" == done.stdout

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
-from twinseal.prognostics.checkpoint import Model, read_model
 from twinseal.reading import read_regular
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import check_release, count_approvals, parse_role
@@ -25,6 +25,9 @@ from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES
 from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State, pull_command
+
+if TYPE_CHECKING:
+    from twinseal.prognostics.checkpoint import Model
 
 log = structlog.get_logger()
 
@@ -73,6 +76,9 @@ def admit(
         OSError: The directory cannot be read.
     """
     verify_release(directory, release, anchor, records)  # 4, 5
+    # With it comes torch, which takes a second: what was refused before has not waited for it.
+    from twinseal.prognostics.checkpoint import read_model  # noqa: PLC0415
+
     model = read_model(directory / "model")  # 6
     if model.contract.model != release.model:
         raise EvidenceError(f"contract.json: expected one for {release.model}, got one for {model.contract.model}")
