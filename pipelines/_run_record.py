@@ -12,60 +12,72 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import _stage
-from twinseal import config
 from twinseal.digests import sha256
-from twinseal.errors import DigestMismatchError
-from twinseal.evidence import Statement, byproducts, measures, source_of
+from twinseal.errors import DigestMismatchError, EvidenceError
+from twinseal.evidence import PROVENANCE, Statement, byproducts, measures, source_of
+from twinseal.measures.preparation import PreparationMeasures
+from twinseal.measures.quantity import read
 from twinseal.reading import read_regular
 from twinseal.registry.run import Curve, DataInput, Origin, RunRecord, Use, flatten
+from twinseal.telemetry.contract import Contract
 
 HISTORY = Path("reports/train/history.csv")
 MAX_TABLE_BYTES = 1 << 20
+MADE_BY = ("ingest", "prepare", "train")  # whose params are shown
 GROUPS = {"validate": "validation", "train": "training", "evade": "evade", "poison": "poisoning"}
 ALSO_SHOWN = (
     *("training/*/test/rmse_cycles", "training/boosting/rmse_cycles", "training/*/certified/*/rmse_cycles"),
     *("evade/evasion/worst/*/rmse_cycles", "evade/commissioned/worst/*/rmse_cycles"),
     "poisoning/attacks/*/after_screening/rmse_increase_cycles",
 )
+TESTED = frozenset(("evasion", "commissioned"))  # groups that are measured on the test windows alone
 CURVES: dict[str, Use] = {
     "train_rmse_cycles": "training",
     "validation_rmse_cycles": "validation",
     "validation_worst_rmse_cycles": "validation",
 }
-USES: dict[str, Use] = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def run_record(verdict: Statement, contract: Mapping[str, Any], shown: Sequence[Path]) -> RunRecord:
+def run_record(verdict: Statement, contract: Contract, shown: Sequence[Path]) -> RunRecord:
     """What MLflow shows of the candidate.
 
     Args:
         verdict: The signed verdict.
-        contract: Of the model, as it is in the bundle.
+        contract: Of the model.
         shown: The reports that the verdict names.
 
     Raises:
         SignatureError, EvidenceError, DigestMismatchError: A record, or a file that it names, is not what was signed.
     """
-    prepared, trained = _stage.upstream("prepare"), _stage.upstream("train")
-    epochs = list(csv.DictReader(io.StringIO(_table(trained, HISTORY))))
     return RunRecord(
-        params=config.read_yaml(_stage.PARAMS),
+        params=_params(),
         metrics=_metrics(verdict),
-        curves={
-            f"curves/{name}": Curve(use, {int(epoch["epoch"]): float(epoch[name]) for epoch in epochs})
-            for name, use in CURVES.items()
-        },
-        data=[_data(prepared, contract, split, use) for split, use in USES.items()],
+        tested=TESTED,
+        curves=_curves(),
+        data=_data(contract),
         origin=_origin(verdict),
         reports=shown,
     )
 
 
+def _params() -> dict[str, Any]:
+    """Those with which the stages did their work, by their own records: params.yaml may have changed since."""
+    found: dict[str, Any] = {}
+    for stage in MADE_BY:
+        definition = _stage.upstream(stage).predicate.get("buildDefinition")
+        given = definition.get("externalParameters") if isinstance(definition, dict) else None
+        for section, values in given.items() if isinstance(given, dict) else ():
+            if isinstance(values, Mapping):
+                found[section] = {**found.get(section, {}), **values}
+    return found
+
+
 def _metrics(verdict: Statement) -> dict[str, float]:
     """What gates look at, and the curves over ε: tens of the thousand numbers in the records."""
-    found = flatten({GROUPS[stage]: measures(_stage.upstream(stage)) for stage in GROUPS}, "/")
-    gates = verdict.predicate["twinseal_gates"]
-    gated = {f"{GROUPS[gate['evidence']]}/{gate['measure']}" for gate in gates if gate["evidence"] in GROUPS}
+    found = flatten({group: measures(_stage.upstream(stage)) for stage, group in GROUPS.items()}, "/")
+    listed = verdict.predicate.get("twinseal_gates")
+    gates = [gate for gate in listed if isinstance(gate, dict)] if isinstance(listed, list) else []
+    gated = {f"{GROUPS.get(str(gate.get('evidence')))}/{gate.get('measure')}" for gate in gates}
     return {
         name.removeprefix("evade/"): float(value)
         for name, value in found.items()
@@ -75,22 +87,38 @@ def _metrics(verdict: Statement) -> dict[str, float]:
     }
 
 
-def _table(statement: Statement, path: Path) -> str:
-    """A file that `train` wrote besides the model, once it is the one that the record names."""
-    data = read_regular(path, MAX_TABLE_BYTES)
-    named = {item.name: item.sha256 for item in byproducts(statement)}
-    if sha256(data) != named.get(path.as_posix()):
+def _curves() -> dict[str, Curve]:
+    trained, data = _stage.upstream("train"), read_regular(HISTORY, MAX_TABLE_BYTES)
+    named = {item.name: item.sha256 for item in byproducts(trained)} if trained.predicate_type == PROVENANCE else {}
+    if sha256(data) != named.get(HISTORY.as_posix()):
         raise DigestMismatchError(
-            f"{path}: expected the file that train signed, got another", remedy="dvc repro --force train"
+            f"{HISTORY}: expected the file that train signed, got another", remedy="dvc repro --force train"
         )
-    return data.decode()
+    try:
+        epochs = list(csv.DictReader(io.StringIO(data.decode())))
+        return {
+            f"curves/{name}": Curve(use, {int(epoch["epoch"]): float(epoch[name]) for epoch in epochs})
+            for name, use in CURVES.items()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(f"{HISTORY}: expected a table of epochs, got something else ({error})") from error
 
 
-def _data(prepared: Statement, contract: Mapping[str, Any], split: str, use: Use) -> DataInput:
-    channels = [*contract.get("settings", {}), *contract.get("sensors", {})]
-    windows, name = _stage.WINDOWS[0].as_posix(), f"{contract.get('asset', 'asset')} {use} windows"
-    counts, columns = measures(prepared)[split], dict.fromkeys(channels, "float")
-    return DataInput(name, use, prepared.digest_of(windows), windows, columns, counts)
+def _data(contract: Contract) -> list[DataInput]:
+    prepared, windows = _stage.upstream("prepare"), _stage.WINDOWS[0].as_posix()
+    sizes, columns = read(PreparationMeasures, measures(prepared), "prepare"), dict.fromkeys(contract.inputs, "float")
+    uses: dict[Use, Any] = {"training": sizes.train, "validation": sizes.validation, "test": sizes.test}
+    return [
+        DataInput(
+            name=f"{contract.asset} {use} windows",
+            use=use,
+            sha256=prepared.digest_of(windows),
+            path=windows,
+            columns=columns,
+            counts={"windows": size.windows, "units": size.units},
+        )
+        for use, size in uses.items()
+    ]
 
 
 def _origin(verdict: Statement) -> Origin:

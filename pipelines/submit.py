@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pipelines import _stage
 from pipelines._run_record import run_record
 from twinseal.console import out, run_stage
-from twinseal.digests import parse_json
-from twinseal.errors import EvidenceError
+from twinseal.digests import parse_json, sha256
+from twinseal.errors import DigestMismatchError
 from twinseal.policy_files import Policy
 from twinseal.reading import read_regular
 from twinseal.registry.registration import request
 from twinseal.registry.store import connect
+from twinseal.telemetry.contract import Contract
 from twinseal.trust.release.reports import require_reports
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -36,7 +36,7 @@ def main() -> None:
         home,
         BUNDLE,
         RELEASE,
-        model=str(contract.get("model")),
+        model=contract.model,
         policy_sha256=Policy.read(_stage.POLICY).digest.sha256,
         run=run_record(verdict, contract, shown),
         roles=Roles.load(_stage.POLICY / "roles.yaml"),
@@ -47,12 +47,13 @@ def main() -> None:
     out.print("reviewers: [cyan]twinseal review show[/], then [cyan]twinseal approve --as <your name>[/]")
 
 
-def _contract() -> dict[str, Any]:
-    path = BUNDLE / "model" / "contract.json"
-    contract = parse_json(read_regular(path, MAX_CONTRACT_BYTES), str(path), limit=MAX_CONTRACT_BYTES)
-    if not isinstance(contract, dict):
-        raise EvidenceError(f"{path}: expected a contract, got something else")
-    return contract
+def _contract() -> Contract:
+    """The contract in the bundle, once it is the one that `train` signed."""
+    path, name = BUNDLE / "model" / "contract.json", "model/contract.json"
+    data, expected = read_regular(path, MAX_CONTRACT_BYTES), _stage.upstream("train").digest_of(name)
+    if sha256(data) != expected:
+        raise DigestMismatchError(f"{path}: expected the file that train signed, got another", remedy="dvc repro sign")
+    return Contract.from_dict(parse_json(data, str(path), limit=MAX_CONTRACT_BYTES), str(path))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ if [ ! -x "$venv/bin/uv" ]; then
 fi
 uv="$venv/bin/uv"
 # uv does not read pip's configuration; a folder of wheels named there, or in PIP_FIND_LINKS, is looked into all the same.
-export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/null || true)}}
+links=${PIP_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/null || true)}
+export UV_FIND_LINKS=${UV_FIND_LINKS:-$(printf '%s' "$links" | tr -s ' \n' ',,')}
 export UV_PYTHON=$venv/bin/python VIRTUAL_ENV=
 # Nor the certificates: what the system trusts is trusted here.
 export UV_SYSTEM_CERTS=1

@@ -76,7 +76,6 @@ def operator(
 ) -> Operator:
     """A project whose holders have made their keys, and have sent the public halves."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
-    monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(store.artifacts))  # other tests have left models there
     # The session shares the store: other homes of the tests have put artifacts below their own folders.
     monkeypatch.setenv("TWINSEAL_ARTIFACT_ROOT", str(tmp_path_factory.getbasetemp()))
     roles = Roles.load(place / "policy/roles.yaml")

@@ -238,7 +238,8 @@ def test_while_approvals_are_pending_repro_also_does_nothing_and_an_approval_run
     run("twinseal", "reject", "--as", "chiara", "--comment", "on second thoughts", "--yes")
     assert "rejected" in run("twinseal", "review", "show").stdout
     run("dvc", "repro")
-    assert "rejected by chiara" in _candidate(place).tags["mlflow.note.content"]
+    page = _candidate(place).tags["mlflow.note.content"]
+    assert "rejected by chiara" in page and "twinseal approve --as" in page
 
 
 def test_mlflow_shows_how_the_candidate_was_made(story: str, run: Run, place: Path) -> None:

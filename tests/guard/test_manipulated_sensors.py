@@ -161,9 +161,15 @@ def test_attack_that_ended_leaves_no_healthy_rows_behind(params: GuardParams) ->
 
 
 def with_thresholds(params: GuardParams, factor: float) -> GuardParams:
-    """The same guard, keener or duller."""
-    thresholds = tuple(tuple(factor * one for one in row) for row in params.thresholds)
-    return params.model_copy(update={"thresholds": thresholds, "falls": tuple(factor * one for one in params.falls)})
+    """A guard that has learned otherwise: how channels go together, how they wear, and what is much."""
+
+    def times(row: tuple[float, ...], by: float) -> tuple[float, ...]:
+        return tuple(by * one for one in row)
+
+    keener = {"thresholds": tuple(times(row, factor) for row in params.thresholds)}
+    precision, wear = tuple(times(row, 1 / factor) for row in params.precision), times(params.wear, factor)
+    stuck = tuple(round(factor * one) for one in params.stuck_cycles)
+    return params.model_copy(update=keener | {"precision": precision, "wear": wear, "stuck_cycles": stuck})
 
 
 @pytest.mark.parametrize("factors", [(1.0, 1.0, 1.0), (1.0, 0.6, 0.6), (0.6, 1.0, 1.5)])
@@ -187,6 +193,19 @@ def test_lies_of_one_machine_do_not_touch_another(params: GuardParams, factors: 
         assert silent[unit, : len(rows)].tolist() == alone.silent.tolist()
         np.testing.assert_allclose(guard.window(len(rows))[unit], alone.known, atol=1e-12)
         assert not flagged[unit, len(rows) :].any()
+
+
+def test_copies_of_units_keep_the_parameters_of_each(params: GuardParams) -> None:
+    each = [params, with_thresholds(params, 0.6)]
+    guard = Guard(each, contract_of(), 2)
+    _, lying = lie(3.0, [0])
+    for at, row in enumerate(lying[:40]):
+        guard.decide(np.full(2, at + 1), np.stack([row] * 2), np.stack([row] * 2))
+    copies = guard.repeated(3)
+    for at, row in enumerate(lying[40:], start=40):
+        one, many = (g.decide(np.full(n, at + 1), *[np.stack([row] * n)] * 2) for g, n in ((guard, 2), (copies, 6)))
+        assert (np.tile(one.flagged, (3, 1)) == many.flagged).all()
+        assert one.refusals * 3 == many.refusals
 
 
 # Before a median

@@ -20,8 +20,9 @@ from twinseal.registry.submit import (
     WAITS,
     describe_candidate,
     has_same_files,
-    show_replaced,
+    show_registered,
     show_state,
+    show_submitted,
     submit,
 )
 
@@ -90,10 +91,11 @@ def test_run_shows_the_data_with_our_digests_and_its_use(store: Store, bundle: P
         DataInput(f"pump {use} windows", use, sha256, "data/windows/windows.safetensors", columns, {"windows": 7})
         for use in ("training", "validation", "test")
     ]
-    made = {"data": data, "metrics": {"a/b": 1.0}, "curves": {"c/d": Curve("training", {1: 2.0})}}
+    made = {"data": data, "metrics": {"a/b": 1.0, "all/b": 1.0}, "curves": {"c/d": Curve("training", {1: 2.0})}}
+    made["tested"] = frozenset("a")
     candidate = store.client.get_logged_model(submitted(store, bundle, "submit-data", **made))
     named = {metric.key: metric.dataset_name for metric in candidate.metrics}
-    assert {"a/b": "pump test windows", "c/d": "pump training windows"} == named
+    assert {"a/b": "pump test windows", "all/b": None, "c/d": "pump training windows"} == named
     inputs = store.client.get_run(candidate.source_run_id).inputs.dataset_inputs
     assert {"training", "validation", "test"} == {tag.value for item in inputs for tag in item.tags}
     for item in inputs:
@@ -107,18 +109,18 @@ def test_run_shows_the_data_with_our_digests_and_its_use(store: Store, bundle: P
 def test_run_says_who_made_it_from_which_commit_and_from_which_run_an_experiment_began(
     store: Store, bundle: Path
 ) -> None:
-    baseline, later = "1" * 40, "2" * 40
-    first = submitted(store, bundle, "submit-origin", origin=Origin("ada", baseline, "dvc repro"))
-    (bundle / "model/config.json").write_bytes(b"{ }")
-    second = submitted(
-        store, bundle, "submit-origin", version=2, origin=Origin("ada", later, "dvc exp run --name loud-owl", baseline)
-    )
-    runs = [store.client.get_run(store.client.get_logged_model(one).source_run_id) for one in (first, second)]
+    """An experiment runs in a copy of its baseline: its commit is the same, and no experiment is another's parent."""
+    commit, made = "1" * 40, []
+    for version, baseline in enumerate(("", commit, commit), start=1):
+        (bundle / "model/config.json").write_bytes(b"{}" + b" " * version)
+        origin = Origin("ada", commit, "dvc exp run" if baseline else "dvc repro", baseline)
+        made.append(submitted(store, bundle, "submit-origin", version=version, origin=origin))
+    runs = [store.client.get_run(store.client.get_logged_model(one).source_run_id) for one in made]
     shown = [{key.removeprefix("mlflow."): value for key, value in run.data.tags.items()} for run in runs]
-    assert ("ada", baseline, "dvc repro") == tuple(shown[0][k] for k in ("user", "source.git.commit", "source.name"))
-    assert "parentRunId" not in shown[0]
-    assert runs[0].info.run_id == shown[1]["parentRunId"]
-    assert "ada" == store.client.get_logged_model(second).tags["mlflow.user"]
+    assert ("ada", commit, "dvc repro") == tuple(shown[0][k] for k in ("user", "source.git.commit", "source.name"))
+    parents = [tags.get("parentRunId") for tags in shown]
+    assert [None, runs[0].info.run_id, runs[0].info.run_id] == parents
+    assert "ada" == store.client.get_logged_model(made[1]).tags["mlflow.user"]
 
 
 def test_runs_are_named_by_their_release_and_a_renewal_says_so(store: Store, bundle: Path) -> None:
@@ -127,41 +129,70 @@ def test_runs_are_named_by_their_release_and_a_renewal_says_so(store: Store, bun
 
     model_id = submitted(store, bundle, "submit-name", version=3)
     assert "submit-name release 3" == name()
-    assert model_id == submitted(store, bundle, "submit-name", version=3)
-    assert "submit-name release 3" == name()
     assert model_id == submitted(store, bundle, "submit-name", version=4)
-    assert "submit-name release 4, renewal of 3" == name()
+    assert "submit-name release 4" == name(), "release 3 became another candidate"
+    show_registered(store, model_id, "submit-name", 4)
+    assert "submit-name release 4" == name()
+    assert model_id == submitted(store, bundle, "submit-name", version=5)
+    assert "submit-name release 5, renewal of 4" == name()
+    store.client.set_logged_model_tags(model_id, {"twinseal.releases": "9" * 5000 + " x -1"})
+    assert model_id == submitted(store, bundle, "submit-name", version=6)
+    assert "submit-name release 6" == name(), "whoever writes to MLflow can only write nonsense there"
+
+
+TEXT = "# m: ✓ PASSED\n\n**release 3 waits**\n\n## Gates\n\n| a |\n\n## To approve\n\n```\nsign\n```\n\n## Evidence"
+
+
+def page(store: Store, model_id: str) -> str:
+    return str(store.client.get_logged_model(model_id).tags[NOTE])
 
 
 def test_the_page_of_a_candidate_that_was_replaced_no_longer_says_that_it_waits(store: Store, bundle: Path) -> None:
-    def page(model_id: str) -> str:
-        return str(store.client.get_logged_model(model_id).tags[NOTE])
-
-    text = "# m: ✓ PASSED\n\n**release 3 waits**\n\n## Gates\n\n| a |\n\n## To approve\n\n```\nsign\n```\n\n## Evidence"
-    first = submitted(store, bundle, "submit-replaced", version=3, description_markdown=text)
-    assert "waits" in page(first) and "## To approve" in page(first)
-    (bundle / "model/config.json").write_bytes(b"{ }")
-    second = submitted(store, bundle, "submit-replaced", version=3, description_markdown=text)
-    assert "**replaced by another candidate for release 3**" in page(first)
-    for gone in ("waits", "To approve", "sign"):
-        assert gone not in page(first).replace("Signed files", "")
+    model, made = "submit-replaced", []
+    for version in (3, 3, 4):
+        (bundle / "model/config.json").write_bytes(b"{}" + b" " * len(made))
+        made.append(submitted(store, bundle, model, version=version, description_markdown=TEXT))
+        show_submitted(store, made[-1], version)
+        if version == 3 and len(made) == 2:
+            describe_candidate(store, made[-1], TEXT.replace("waits", "approved by a"), state=REGISTERED)
+            show_registered(store, made[-1], model, version)
+    first, second, third = made
+    assert "**replaced by another candidate for release 3**" in page(store, first)
+    for gone in ("waits", "To approve", "```"):
+        assert gone not in page(store, first)
     for kept in ("# m: ✓ PASSED", "## Gates\n\n| a |", "## Evidence", f"/models/{first}/artifacts"):
-        assert kept in page(first)
-    describe_candidate(store, second, text.replace("waits", "approved by a"), state=REGISTERED)
-    (bundle / "model/config.json").write_bytes(b"{  }")
-    third = submitted(store, bundle, "submit-replaced", version=4, description_markdown=text)
-    assert "approved by a" in page(second), "what is registered stays so until the next one is"
-    show_replaced(store, third, 4)
-    assert "**replaced by release 4**" in page(second)
-    assert ["replaced", "replaced", WAITS] == [
-        store.client.get_logged_model(one).tags[STATE] for one in (first, second, third)
-    ]
+        assert kept in page(store, first)
+    assert "approved by a" in page(store, second), "what is registered stays so until the next one is"
+    show_state(store, third, WAITS, "release 4 waits for 1 more reviewers")
+    assert "**release 4 waits for 1 more reviewers**" in page(store, third)
+    assert "## To approve\n\n```\nsign\n```" in page(store, third)
+    show_registered(store, third, model, 4)
+    assert "**replaced by release 4**" in page(store, second)
+    states = [store.client.get_logged_model(one).tags[STATE] for one in (first, second)]
+    assert ["replaced", "replaced"] == states
+
+
+def test_what_is_registered_and_was_submitted_again_is_said_to_be_registered_when_another_candidate_comes(
+    store: Store, bundle: Path
+) -> None:
+    model = "submit-again"
+    first = submitted(store, bundle, model, version=1, description_markdown=TEXT)
+    describe_candidate(store, first, TEXT, state=REGISTERED)
+    show_registered(store, first, model, 1)
+    assert first == submitted(store, bundle, model, version=2, description_markdown=TEXT)
+    (bundle / "model/config.json").write_bytes(b"{ }")
+    show_submitted(store, submitted(store, bundle, model, version=2, description_markdown=TEXT), 2)
+    assert "**release 1**" in page(store, first)
+    assert REGISTERED == store.client.get_logged_model(first).tags[STATE]
 
 
 def test_a_page_that_cannot_be_changed_stops_nothing(store: Store, bundle: Path) -> None:
     model_id = submitted(store, bundle, "submit-gone")
     store.client.delete_logged_model(model_id)
-    show_state(store, model_id, WAITS, "it waits")
+    for gone in (model_id, "m-1", "../m"):
+        show_state(store, gone, WAITS, "it waits")
+        show_submitted(store, gone, 2)
+        show_registered(store, gone, "submit-gone", 2)
 
 
 def test_experiments_open_in_the_layout_for_model_training(store: Store, bundle: Path) -> None:

@@ -48,7 +48,8 @@ TYPICAL_QUANTILE = 0.99  # thresholds are multiples of this quantile of the devi
 SLACK = 1.05  # on both factors, for the healthy units among those that have no vote; measured: docs/robustness.md
 MIN_THRESHOLD = 1e-6
 CYCLES_BETWEEN_LOOKS = 10  # of a replay, at whether the factor is too small already
-MAX_FACTOR = 10.0  # times the typical deviation; with a larger factor the guard finds nothing any more
+MIN_FACTOR = 0.5  # times the typical deviation
+MAX_FACTOR = 10.0  # likewise; with a larger factor the guard finds nothing any more
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,8 @@ class Replay:
     """
 
     def __init__(self, params: GuardParams | Sequence[GuardParams], histories: SideBySide, contract: Contract) -> None:
-        self._histories, self._guard = histories, Guard(params, contract, len(histories.lengths))
+        self._histories = histories
+        self._guard: Guard | None = Guard(params, contract, len(histories.lengths))
         self.alarmed, self._shown = np.zeros(histories.regimes.shape, dtype=bool), 0
 
     @property
@@ -249,12 +251,16 @@ class Replay:
 
     def show(self, cycles: int) -> bool:
         """Show the next rows; False when there are no more."""
+        if self._guard is None:
+            return False
         told, end = self._histories, min(self._shown + cycles, len(self.alarmed))
         for at in range(self._shown, end):
             here, cycle = at < told.lengths, np.full(len(told.lengths), at + 1)
             decision = self._guard.decide(cycle, told.readings[at], told.scaled[at], here, told.regimes[at])
             self.alarmed[at] = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
         self._shown = end
+        if end == len(self.alarmed):
+            self._guard = None  # many replays are kept, for what was alarmed
         return end < len(self.alarmed)
 
 
@@ -379,9 +385,15 @@ def _smallest_factor(alarms: AlarmsAt, share: float, units: int, *, loud: int = 
                 return False
         return True
 
-    low, high = 0.5, MAX_FACTOR
-    at_all = quiet(low)  # where nothing is left to do, as for the wear of many fleets, one look is enough
-    while high > 1.02 * low:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if at_all or quiet(middle) else (middle, high)
-    return high
+    def search(quiet: Callable[[float], bool]) -> float:
+        low, high = MIN_FACTOR, MAX_FACTOR
+        while high > 1.02 * low:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if quiet(middle) else (middle, high)
+        return high
+
+    if quiet(MIN_FACTOR):  # as the wear of many fleets: one look, and one at what is taken then
+        least = search(lambda _: True)
+        if quiet(least):
+            return least
+    return search(quiet)

@@ -1,7 +1,7 @@
 """What people read in MLflow about a candidate: Markdown made from evidence that was verified elsewhere.
 
-Pure functions from values to text. Everyone who can write to MLflow can edit the text; it says so itself, and no code
-reads it back.
+Pure functions from values to text. Everyone who can write to MLflow can edit the text; it says so itself, and no
+decision rests on it.
 """
 
 from __future__ import annotations
@@ -45,17 +45,18 @@ def describe(
     return "\n\n".join(parts)
 
 
-def with_state(markdown: str, state: str) -> str:
-    r"""A description in which the candidate stands where `state` says; without how to approve it.
+def with_state(markdown: str, state: str, *, waits: bool) -> str:
+    r"""A description in which the candidate stands where `state` says; how to approve it stays only while it waits.
 
-    >>> with_state("# m: ✓ PASSED\\n\\n**waits**\\n\\n## Gates", "replaced").splitlines()[2]
+    >>> with_state("# m: ✓ PASSED\n\n**waits**\n\n## Gates", "replaced", waits=False).splitlines()[2]
     '**replaced**'
     """
-    parts = [part for part in markdown.split("\n\n") if part != APPROVAL and not part.startswith("```")]
+    parts = markdown.split("\n\n")
+    if not waits:
+        parts = [part for part in parts if part != APPROVAL and not part.startswith("```")]
     line = f"**{_cell(state)}**"
-    at = next((at for at, part in enumerate(parts[:2]) if part.startswith("**")), None)
-    if at is not None:
-        parts[at] = line
+    if len(parts) > 1 and parts[1].startswith("**"):
+        parts[1] = line
     else:
         parts.insert(1, line)
     return "\n\n".join(parts)

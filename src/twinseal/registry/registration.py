@@ -21,7 +21,15 @@ from twinseal.registry.register import mirror_metadata
 from twinseal.registry.register import publish as offer
 from twinseal.registry.run import RunRecord
 from twinseal.registry.store import Store
-from twinseal.registry.submit import REGISTERED, WAITS, describe_candidate, show_replaced, show_state, submit
+from twinseal.registry.submit import (
+    REGISTERED,
+    WAITS,
+    describe_candidate,
+    show_registered,
+    show_state,
+    show_submitted,
+    submit,
+)
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
@@ -109,6 +117,7 @@ def request(
             pending = Request(release, role)
             audit.append(attempt)
             pending.write(directory)
+            show_submitted(store, model_id, version)
             return pending
 
 
@@ -195,7 +204,7 @@ def _register(
     )
     stages = _record_digests(bundle, home)
     describe_candidate(store, release.mlflow_model_id, description, state=REGISTERED, stages=stages)
-    show_replaced(store, release.mlflow_model_id, release.version)
+    show_registered(store, release.mlflow_model_id, release.model, release.version)
     return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 
 

@@ -1,7 +1,7 @@
 """The run of a candidate: what MLflow shows of how it was made, in the fields that MLflow has for it.
 
 Parameters, some tens of measures, training curves by step, the data, who made it from which commit, and the reports.
-For people: everyone who can write to MLflow can edit it, and nothing reads it back.
+For people: everyone who can write to MLflow can edit it, and no decision rests on it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from twinseal.registry.store import Store, registry_errors
 
 # MLflow's own limits (mlflow.utils.validation): per batch, and length of a param's value, a tag's, and a digest.
 _METRICS, _PARAMS, _VALUE, _DIGEST = 1000, 100, 6000, 36
+
+BASELINE = "twinseal.baseline"  # the commit that an experiment began from
 
 T = TypeVar("T")
 Use = Literal["training", "validation", "test"]
@@ -74,11 +76,11 @@ class Curve:
     """A measure by step.
 
     Attributes:
-        use: Of the data that it was measured on.
+        use: Of the data that it was measured on; None if on more than one part.
         points: The value at each step.
     """
 
-    use: Use
+    use: Use | None
     points: Mapping[int, float]
 
 
@@ -102,6 +104,7 @@ class Origin:
         """MLflow's own tags for these."""
         found = {MLFLOW_USER: self.user, MLFLOW_GIT_COMMIT: self.commit, MLFLOW_SOURCE_NAME: self.program}
         found |= {MLFLOW_SOURCE_TYPE: "LOCAL"} if self.program else {}
+        found |= {BASELINE: self.baseline}
         return {key: value for key, value in found.items() if value}
 
 
@@ -111,7 +114,8 @@ class RunRecord:
 
     Attributes:
         params: What it was made with; nested keys are joined by dots.
-        metrics: What was measured on the test data, by path.
+        metrics: What was measured, by path.
+        tested: Which of these were measured on the test data: the first part of the path.
         curves: What was measured during training, by path.
         data: What it was made from and measured on.
         origin: Who made it, from which code.
@@ -120,6 +124,7 @@ class RunRecord:
 
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
+    tested: frozenset[str] = frozenset()
     curves: Mapping[str, Curve] = field(default_factory=dict)
     data: Sequence[DataInput] = ()
     origin: Origin = Origin()
@@ -157,7 +162,10 @@ def log_metrics(store: Store, run: str, model_id: str, record: RunRecord) -> Non
         RegistryError: As `create_run`.
     """
     now = int(time.time() * 1000)  # for display; no decision rests on it
-    curves = {path: Curve("test", {0: value}) for path, value in record.metrics.items()} | dict(record.curves)
+    curves: dict[str, Curve] = {}
+    for path, value in record.metrics.items():
+        curves[path] = Curve("test" if path.partition("/")[0] in record.tested else None, {0: value})
+    curves |= record.curves
     entries = [
         Metric(metric_name(path), float(value), now, step, model_id, **_measured_on(record, curve.use))
         for path, curve in sorted(curves.items())
@@ -182,7 +190,7 @@ def metric_name(path: str) -> str:
     return _key(group + slash + rest.replace("/", " "))
 
 
-def _measured_on(record: RunRecord, use: Use) -> dict[str, str]:
+def _measured_on(record: RunRecord, use: Use | None) -> dict[str, str]:
     """MLflow's page of a candidate names the data that its metrics were measured on."""
     found = next((item for item in record.data if item.use == use), None)
     return {"dataset_name": found.name, "dataset_digest": found.sha256[:_DIGEST]} if found else {}
@@ -205,11 +213,11 @@ def flatten(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
 
 
 def _baseline_run(store: Store, experiment: str, commit: str) -> str:
-    """The newest run that was made from `commit` and belongs to no other; "" where there is none."""
+    """The newest run that was made from `commit` and is no experiment; "" where there is none."""
     if not commit:
         return ""
     found = store.client.search_runs([experiment], f"tags.`{MLFLOW_GIT_COMMIT}` = '{_key(commit)}'")
-    return next((str(run.info.run_id) for run in found if MLFLOW_PARENT_RUN_ID not in run.data.tags), "")
+    return next((str(run.info.run_id) for run in found if BASELINE not in run.data.tags), "")
 
 
 def _files_of(report: Path) -> list[tuple[Path, str]]:

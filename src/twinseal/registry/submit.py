@@ -24,12 +24,13 @@ log = structlog.get_logger()
 
 NOTE = "mlflow.note.content"  # MLflow's UI renders it as Markdown
 BUNDLE = "twinseal.bundle_sha256"
-RELEASES = "twinseal.releases"  # the versions under which the same files were submitted, for people
+RELEASES = "twinseal.releases"  # the versions as which the same files were registered, for people
 STATE = "twinseal.state"
 WAITS, REGISTERED, REPLACED = "waits", "registered", "replaced"
 RECORD = ".dsse.json"
 MODEL_TYPE = "twinseal-candidate"
 _NOTE_LENGTH = 8000  # MLflow's own limit of a tag's value
+_DIGITS = 10  # of a version
 
 
 def submit(
@@ -44,8 +45,8 @@ def submit(
     """Put the signed directory at `bundle` into MLflow as the candidate for a release of `model`; its id.
 
     The same bytes twice are one candidate: when MLflow still has it, byte for byte, its id is returned, its description
-    renewed, and its run is called a renewal if the version is another. Tags say where to look; the comparison of bytes
-    decides. Another candidate that waits is said to be replaced.
+    renewed, and its run is called a renewal if it was registered before. Tags say where to look; the comparison of
+    bytes decides.
 
     Args:
         store: Where to.
@@ -67,7 +68,7 @@ def submit(
     experiment = store.experiment(model)
     model_id = _find_same_candidate(store, experiment, digest, bundle)
     if model_id is None:
-        run_id = create_run(store, experiment, run_name(model, [version]), run)
+        run_id = create_run(store, experiment, run_name(model, version), run)
         tags = {BUNDLE: digest} | ({MLFLOW_USER: run.origin.user} if run.origin.user else {})
         about = {"experiment_id": experiment, "source_run_id": run_id, "name": f"{model}-candidate", "tags": tags}
         model_id = _create_candidate(store, bundle, about)
@@ -75,11 +76,9 @@ def submit(
         log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
     else:
         log.info("candidate.known", model=model, model_id=model_id)
-    _name_run(store, model_id, model, version)
+    _name_run(store, model_id, run_name(model, version, _registered(store, model_id)))
     stages = [Path(record.path).name.removesuffix(RECORD) for record in records if record.path.endswith(RECORD)]
     describe_candidate(store, model_id, description_markdown, state=WAITS, stages=stages)
-    for other in _in_state(store, experiment, WAITS, but=model_id):
-        show_state(store, other, REPLACED, f"replaced by another candidate for release {version}")
     return model_id
 
 
@@ -112,52 +111,72 @@ def show_state(store: Store, model_id: str, state: str, line: str) -> None:
         state: One word, a tag to search by.
         line: The same in words.
     """
-    check_model_id(model_id)
     with suppress(RegistryError), registry_errors(f"candidate {model_id}"):  # which logs it
+        check_model_id(model_id)
         found = store.client.get_logged_model(model_id)
-        note = with_state(found.tags.get(NOTE, ""), line)[:_NOTE_LENGTH]
+        note = with_state(found.tags.get(NOTE, ""), line, waits=state == WAITS)[:_NOTE_LENGTH]
         store.client.set_logged_model_tags(model_id, {NOTE: note, STATE: state})
         if found.source_run_id:
             store.client.set_tag(found.source_run_id, NOTE, note)
             store.client.set_tag(found.source_run_id, STATE, state)
 
 
-def show_replaced(store: Store, model_id: str, version: int) -> None:
-    """Say of every other candidate of the same model that was registered that release `version` replaced it.
+def show_submitted(store: Store, model_id: str, version: int) -> None:
+    """Say of the other candidates of the same model that wait that this one replaces them; as `show_state`.
 
-    Raises:
-        RegistryError: As `describe_candidate`.
+    One that was registered before, and was submitted again since, is said to be what it was: registered.
     """
-    check_model_id(model_id)
-    with registry_errors(f"candidate {model_id}"):
-        experiment = str(store.client.get_logged_model(model_id).experiment_id)
-    for other in _in_state(store, experiment, REGISTERED, but=model_id):
+    for other in _others(store, model_id, WAITS):
+        before = _registered(store, other)
+        if before:
+            show_state(store, other, REGISTERED, f"release {before[-1]}")
+        else:
+            show_state(store, other, REPLACED, f"replaced by another candidate for release {version}")
+
+
+def show_registered(store: Store, model_id: str, model: str, version: int) -> None:
+    """Say of a candidate that it is release `version` now, and of all others that it replaced them; as `show_state`."""
+    with suppress(RegistryError):
+        versions = [*(one for one in _registered(store, model_id) if one != version), version]
+        with registry_errors(f"candidate {model_id}"):
+            store.client.set_logged_model_tags(model_id, {RELEASES: " ".join(map(str, versions[-2:]))})
+        _name_run(store, model_id, run_name(model, version, versions[:-1]))
+    for other in [*_others(store, model_id, REGISTERED), *_others(store, model_id, WAITS)]:
         show_state(store, other, REPLACED, f"replaced by release {version}")
 
 
-def run_name(model: str, versions: Sequence[int]) -> str:
-    """What the run of a candidate is called.
+def run_name(model: str, version: int, before: Sequence[int] = ()) -> str:
+    """What the run of a candidate is called that was registered `before` as other versions.
 
-    >>> run_name("pump-rul", [3]), run_name("pump-rul", [3, 4])
+    >>> run_name("pump-rul", 3), run_name("pump-rul", 4, [2, 3])
     ('pump-rul release 3', 'pump-rul release 4, renewal of 3')
     """
-    return f"{model} release {versions[-1]}" + (f", renewal of {versions[-2]}" if len(versions) > 1 else "")
+    others = [one for one in before if one != version]
+    return f"{model} release {version}" + (f", renewal of {others[-1]}" if others else "")
 
 
-def _name_run(store: Store, model_id: str, model: str, version: int) -> None:
-    with registry_errors(f"candidate {model_id}"):
-        found = store.client.get_logged_model(model_id)
-        before = [int(word) for word in found.tags.get(RELEASES, "").split() if word.isdecimal()]
-        versions = [*(one for one in before if one != version), version]
-        store.client.set_logged_model_tags(model_id, {RELEASES: " ".join(map(str, versions))})
-        if found.source_run_id:
-            store.client.update_run(found.source_run_id, name=run_name(model, versions))
+def _registered(store: Store, model_id: str) -> list[int]:
+    """As which versions MLflow says that a candidate was registered, for people; the last two at most."""
+    with suppress(RegistryError), registry_errors(f"candidate {model_id}"):
+        words = store.client.get_logged_model(model_id).tags.get(RELEASES, "").split()
+        return [int(word) for word in words if word.isdecimal() and len(word) <= _DIGITS][-2:]
+    return []
 
 
-def _in_state(store: Store, experiment: str, state: str, *, but: str) -> list[str]:
-    with registry_errors("candidates"):
+def _name_run(store: Store, model_id: str, name: str) -> None:
+    with suppress(RegistryError), registry_errors(f"candidate {model_id}"):
+        run = store.client.get_logged_model(model_id).source_run_id
+        if run:
+            store.client.update_run(run, name=name)
+
+
+def _others(store: Store, model_id: str, state: str) -> list[str]:
+    """The other candidates of the same model that are in `state`, as MLflow says; none if it says nothing."""
+    with suppress(RegistryError), registry_errors("candidates"):
+        experiment = str(store.client.get_logged_model(model_id).experiment_id)
         found = store.client.search_logged_models([experiment], filter_string=f"tags.`{STATE}` = '{state}'")
-    return [str(item.model_id) for item in found if str(item.model_id) != but]
+        return [str(item.model_id) for item in found if str(item.model_id) != model_id]
+    return []
 
 
 def _find_same_candidate(store: Store, experiment: str, digest: str, bundle: Path) -> str | None:
