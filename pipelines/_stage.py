@@ -75,9 +75,14 @@ def signed_params(kind: type[S], statement: Statement, section: str) -> S:
     Raises:
         ConfigError: The record has none, or they say what cannot be.
     """
+    return config.parse(kind, signed_sections(statement).get(section), f"signed params: {section}")
+
+
+def signed_sections(statement: Statement) -> dict[str, Any]:
+    """The sections of the params with which an earlier stage did its work, as its signed record has them."""
     definition = statement.predicate.get("buildDefinition")
     given = definition.get("externalParameters") if isinstance(definition, dict) else None
-    return config.parse(kind, given.get(section) if isinstance(given, dict) else None, f"signed params: {section}")
+    return given if isinstance(given, dict) else {}
 
 
 def salt() -> str:

@@ -92,7 +92,7 @@ def test_run_shows_the_data_with_our_digests_and_its_use(store: Store, bundle: P
         for use in ("training", "validation", "test")
     ]
     made = {"data": data, "metrics": {"a/b": 1.0, "all/b": 1.0}, "curves": {"c/d": Curve("training", {1: 2.0})}}
-    made["tested"] = frozenset("a")
+    made["tested"] = frozenset(["a/b"])
     candidate = store.client.get_logged_model(submitted(store, bundle, "submit-data", **made))
     named = {metric.key: metric.dataset_name for metric in candidate.metrics}
     assert {"a/b": "pump test windows", "all/b": None, "c/d": "pump training windows"} == named

@@ -115,7 +115,7 @@ class RunRecord:
     Attributes:
         params: What it was made with; nested keys are joined by dots.
         metrics: What was measured, by path.
-        tested: Which of these were measured on the test data: the first part of the path.
+        tested: Which of these, by path, were measured on the test data and on nothing else.
         curves: What was measured during training, by path.
         data: What it was made from and measured on.
         origin: Who made it, from which code.
@@ -164,7 +164,7 @@ def log_metrics(store: Store, run: str, model_id: str, record: RunRecord) -> Non
     now = int(time.time() * 1000)  # for display; no decision rests on it
     curves: dict[str, Curve] = {}
     for path, value in record.metrics.items():
-        curves[path] = Curve("test" if path.partition("/")[0] in record.tested else None, {0: value})
+        curves[path] = Curve("test" if path in record.tested else None, {0: value})
     curves |= record.curves
     entries = [
         Metric(metric_name(path), float(value), now, step, model_id, **_measured_on(record, curve.use))

@@ -94,10 +94,7 @@ def describe_candidate(store: Store, model_id: str, markdown: str, *, state: str
         run = found.source_run_id or ""
         tail = candidate_links(str(found.experiment_id), run, model_id, stages)
         note = markdown[: _NOTE_LENGTH - len(tail) - 2] + "\n\n" + tail
-        store.client.set_logged_model_tags(model_id, {NOTE: note, STATE: state})
-        if run:
-            store.client.set_tag(run, NOTE, note)
-            store.client.set_tag(run, STATE, state)
+        _set_page(store, found, note, state)
 
 
 def show_state(store: Store, model_id: str, state: str, line: str) -> None:
@@ -115,10 +112,7 @@ def show_state(store: Store, model_id: str, state: str, line: str) -> None:
         check_model_id(model_id)
         found = store.client.get_logged_model(model_id)
         note = with_state(found.tags.get(NOTE, ""), line, waits=state == WAITS)[:_NOTE_LENGTH]
-        store.client.set_logged_model_tags(model_id, {NOTE: note, STATE: state})
-        if found.source_run_id:
-            store.client.set_tag(found.source_run_id, NOTE, note)
-            store.client.set_tag(found.source_run_id, STATE, state)
+        _set_page(store, found, note, state)
 
 
 def show_submitted(store: Store, model_id: str, version: int) -> None:
@@ -153,6 +147,13 @@ def run_name(model: str, version: int, before: Sequence[int] = ()) -> str:
     """
     others = [one for one in before if one != version]
     return f"{model} release {version}" + (f", renewal of {others[-1]}" if others else "")
+
+
+def _set_page(store: Store, candidate: Any, note: str, state: str) -> None:
+    store.client.set_logged_model_tags(candidate.model_id, {NOTE: note, STATE: state})
+    if candidate.source_run_id:
+        store.client.set_tag(candidate.source_run_id, NOTE, note)
+        store.client.set_tag(candidate.source_run_id, STATE, state)
 
 
 def _registered(store: Store, model_id: str) -> list[int]:
