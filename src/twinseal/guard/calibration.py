@@ -155,27 +155,24 @@ class _Calibrating:
         self._stuck = tuple(int(n) for n in stuck_limits(histories))
         self._wear_alarms: AlarmsAt = cache(lambda factor: self._replay(MAX_FACTOR, factor))
         self._channel_alarms: AlarmsAt = cache(lambda factor: self._replay(factor, MAX_FACTOR))
-        self._units, self._side_by_side = (
-            len(histories),
-            SideBySide.of([unit for part in parts for unit in part], restore),
-        )
+        self._side_by_side = SideBySide.of([unit for part in parts for unit in part], restore)
         self._wear_share, self._channel_share = WEAR_SHARE * share, (1 - WEAR_SHARE) * share
 
     def params(self) -> GuardParams:
         """The guard that is shipped."""
-        wear = self._slack * _smallest_factor(self._wear_alarms, self._wear_share, self._units)
-        channels = self._slack * _smallest_factor(self._channel_alarms, self._channel_share, self._units)
+        wear = self._slack * _smallest_factor(self._wear_alarms, self._wear_share)
+        channels = self._slack * _smallest_factor(self._channel_alarms, self._channel_share)
         final = self._guard(learn_relations(self._histories), channels, wear)
         measured = alarm_shares(final, self._unseen, self._contract, self._restore)
         return final.model_copy(update={"measured_false_alarm_share": float(np.mean(measured))})
 
     def range_of_wear(self, bad: int) -> Range:
         """How far `bad` units could have moved the thresholds for falls of wear."""
-        return _range(self._wear_alarms, self._wear_share, self._units, self._typical.falls, bad)
+        return _range(self._wear_alarms, self._wear_share, self._typical.falls, bad)
 
     def range_of_channels(self, bad: int) -> Range:
         """Likewise all other thresholds."""
-        return _range(self._channel_alarms, self._channel_share, self._units, self._typical.deviations, bad)
+        return _range(self._channel_alarms, self._channel_share, self._typical.deviations, bad)
 
     def _guard(self, relations: Relations, channel_factor: float, wear_factor: float) -> GuardParams:
         precision, wear = relations
@@ -348,7 +345,7 @@ def _averages(values: Doubles, span: int) -> Doubles:
     return np.asarray((sums[span:] - sums[:-span]) / span)
 
 
-def _range(alarms: AlarmsAt, share: float, units: int, typical: _Typical, bad: int) -> Range:
+def _range(alarms: AlarmsAt, share: float, typical: _Typical, bad: int) -> Range:
     """How far `bad` units could have moved thresholds.
 
     A threshold is a factor times what is typical, x. If bad units move x to x', low ≤ x' ≤ high, a factor that keeps
@@ -357,27 +354,27 @@ def _range(alarms: AlarmsAt, share: float, units: int, typical: _Typical, bad: i
     """
     if bad not in typical.moved:
         return Range(0.0, math.inf)
-    now = _smallest_factor(alarms, share, units)
+    now = _smallest_factor(alarms, share)
     low, high = (side / typical.learned for side in typical.moved[bad])
     wide = float(high.max() / low.min())
-    least = _smallest_factor(alarms, share, units, silent=bad) / now / wide
-    return Range(least, _smallest_factor(alarms, share, units, loud=bad) / now * wide)
+    least = _smallest_factor(alarms, share, silent=bad) / now / wide
+    return Range(least, _smallest_factor(alarms, share, loud=bad) / now * wide)
 
 
-def _smallest_factor(alarms: AlarmsAt, share: float, units: int, *, loud: int = 0, silent: int = 0) -> float:
+def _smallest_factor(alarms: AlarmsAt, share: float, *, loud: int = 0, silent: int = 0) -> float:
     """The smallest factor at which the units are quiet, to 2 %; MAX_FACTOR if they are at none.
 
     Args:
         alarms: Of each unit at a factor.
         share: What the units that are not trimmed may have on average.
-        units: How many there are in all folds.
         loud: So many units are bad, and raise alarms at every factor: they take the places of the quietest ones.
         silent: So many units are bad, and raise none at any: they take the places of the loudest ones.
     """
-    trimmed = tolerated(units)
 
     def quiet(factor: float) -> bool:
         replay, more = alarms(factor), True
+        units = len(replay.shares)
+        trimmed = tolerated(units)
         while more:
             more = replay.show(CYCLES_BETWEEN_LOOKS)
             kept = np.sort(replay.shares)[loud : units - (trimmed - loud + silent)]
