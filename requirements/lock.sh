@@ -11,11 +11,13 @@ torch=2.13.0
 compile=(uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 "$@")
 here=requirements
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
+# What is locked stays, unless a requirement says otherwise, or `bash requirements/lock.sh --upgrade` is given.
+cp "$here"/*.lock "$tmp"
 export UV_FIND_LINKS=${UV_FIND_LINKS:-$(pip config get global.find-links 2>/dev/null || true)}
 
 echo "torch==$torch+cpu" >"$tmp/cpu.in"
 echo "torch==$torch" >"$tmp/cuda.in"
-"${compile[@]}" pyproject.toml --extra twin --extra pipeline --group dev --constraint "$tmp/cpu.in" \
+"${compile[@]}" pyproject.toml --extra twin --extra pipeline --extra server --group dev --constraint "$tmp/cpu.in" \
   --no-emit-package torch --output-file "$tmp/core.lock"
 # A folder of wheels publishes no hashes, so the wheel that will be installed is hashed here.
 pip download --quiet --no-deps --dest "$tmp/wheel" "torch==$torch+cpu"
