@@ -7,6 +7,7 @@
     reviewers.py    review list|show, approve, reject
     registrar.py    register
     operator.py     pull, verify, run, commission
+    server.py       serve, account add|remove|list
     audit.py        audit show|verify|prove
 
 Each command reads, calls one verb, and prints the result. Exit codes are those of `twinseal.console`. The machine
@@ -23,7 +24,7 @@ import structlog
 import typer
 
 from twinseal import __version__
-from twinseal.cli import audit, custodians, key_holders, operator, policy_owners, registrar, reviewers
+from twinseal.cli import audit, custodians, key_holders, operator, policy_owners, registrar, reviewers, server
 from twinseal.cli.options import examples
 from twinseal.console import exit_code, out
 from twinseal.errors import ConfigError
@@ -42,6 +43,7 @@ CUSTODIAN, REVIEWER, REGISTRAR, OPERATOR = "Custodians", "Reviewers", "Registrar
 COMMISSIONER = "Commissioners"
 OWNER = "Policy owners"
 EVERYONE = "Everyone"
+ADMINISTRATOR = "The server's administrator"
 
 
 @app.callback(invoke_without_command=True)
@@ -79,6 +81,8 @@ app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER, epilog=reviewers.APPROVE_EXAMPLES)(reviewers.approve)
 app.command(rich_help_panel=REVIEWER, epilog=reviewers.REJECT_EXAMPLES)(reviewers.reject)
 app.command(rich_help_panel=REGISTRAR, epilog=registrar.REGISTER_EXAMPLES)(registrar.register)
+app.command(rich_help_panel=ADMINISTRATOR, epilog=server.SERVE_EXAMPLES)(server.serve)
+app.add_typer(server.account, name="account", rich_help_panel=ADMINISTRATOR)
 app.command(rich_help_panel=OPERATOR, epilog=operator.PULL_EXAMPLES)(operator.pull)
 app.command(rich_help_panel=OPERATOR, epilog=operator.VERIFY_EXAMPLES)(operator.verify)
 app.command(rich_help_panel=OPERATOR, epilog=operator.RUN_EXAMPLES)(operator.run)

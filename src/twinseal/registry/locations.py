@@ -65,7 +65,7 @@ def allowed_place(location: object, what: str, *, tracking_uri: str, roots: tupl
     """
     if isinstance(location, str) and len(location) <= MAX_LOCATION and location.isprintable() and "\\" not in location:
         try:
-            place = _served_place(location, tracking_uri) or _local_place(location, roots)
+            place = _served_place(location, tracking_uri) or local_place(location, roots)
         except ValueError:  # urlsplit's, of an address that is none
             place = None
         if place is not None:
@@ -193,16 +193,16 @@ def _served_place(location: str, tracking_uri: str) -> str | None:
         path = location[len(_without_user(served)) :].strip("/")
     else:
         return None
-    return f"{served}{path}" if _is_plain(path) else None
+    return f"{served}{path}" if is_plain(path) else None
 
 
-def _local_place(location: str, roots: tuple[Path, ...]) -> Path | None:
+def local_place(location: str, roots: tuple[Path, ...]) -> Path | None:
     """The folder of a location below one of `roots`, its links resolved; None for any other."""
     parts = urlsplit(location)
     path = unquote(parts.path) if parts.scheme == "file" else location
     if parts.scheme not in ("", "file") or parts.netloc or parts.query or parts.fragment or not path.startswith("/"):
         return None
-    if not _is_plain(path.strip("/")):
+    if not is_plain(path.strip("/")):
         return None
     for root in roots:
         for start in (Path(os.path.abspath(root)), _resolved(root)):  # noqa: PTH100 - resolve() would follow links
@@ -211,7 +211,7 @@ def _local_place(location: str, roots: tuple[Path, ...]) -> Path | None:
     return None
 
 
-def _is_plain(path: str) -> bool:
+def is_plain(path: str) -> bool:
     """Whether no part of a path leads up, and nothing in it ends the path of an address; however it is spelled."""
     parts = [part for spelled in (path, unquote(path)) for part in spelled.split("/")]
     return not {"", ".", ".."} & set(parts) and not set("?#\\") & set(unquote(path)) and unquote(path).isprintable()

@@ -134,14 +134,18 @@ def artifacts_folder(home: Path) -> Path:
     return home.absolute() / "mlflow" / "artifacts"
 
 
+def served_folder(home: Path) -> Path:
+    """Where a server of the deployment at `home` keeps what is sent to it."""
+    return home.absolute() / "mlflow" / "served"
+
+
 def server_command(home: Path, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
     """The command that shows the default store of the deployment at `home` in a browser, and serves it to the twin.
 
     Run it with MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false: with jobs it starts seven more processes, and takes thrice as
     long. What is sent to the server rather than written beside it goes to `<home>/mlflow/served`.
     """
-    served = (artifacts_folder(home).parent / "served").as_uri()
-    options = {"--backend-store-uri": sqlite_uri(home), "--artifacts-destination": served}
+    options = {"--backend-store-uri": sqlite_uri(home), "--artifacts-destination": served_folder(home).as_uri()}
     options |= {"--host": host, "--port": str(port), "--workers": "1"}
     return ["mlflow", "server", *(word for option in options.items() for word in option)]
 

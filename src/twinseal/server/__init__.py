@@ -1,0 +1,19 @@
+"""The server: MLflow with three plugins, so that a server refuses what a server can. `twinseal serve` starts it.
+
+In reading order:
+
+    settings.py        server.yaml
+    serving.py         one command: databases, the first account, TLS, start and stop
+    app.py             MLflow's app and our pages
+    gate.py            what every request passes: host, size, account, origin, role
+    people.py          accounts and roles
+    observing.py       access log, metrics, health
+    protected.py       which claims about a protected name are true
+    registry_store.py  MLflow's registry store with protected names
+    artifact_store.py  MLflow's artifacts, written once
+    places.py          where on this disk a candidate's files are
+    plugins.py         what MLflow finds by its entry points
+
+No safety rests on it: a twin verifies everything again, as if this server were the enemy. What it gives is that people
+cannot take the registry for an approval, and that nobody changes what others have read.
+"""

@@ -1,0 +1,75 @@
+"""The app: MLflow's pages and API, and ours beside them, behind the gate.
+
+    /                     MLflow
+    /twinseal/tuf/…       the TUF metadata and targets that twins fetch, as files
+    /twinseal/metrics     for Prometheus
+    /twinseal/live, /twinseal/ready   for a load balancer
+
+`create_app` is an entry point of MLflow (`mlflow server --app-name twinseal`); `twinseal serve` runs it too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from twinseal.server.gate import Gate
+from twinseal.server.observing import Observer
+from twinseal.server.people import Directory, ServerAccounts
+from twinseal.server.settings import ServerSettings
+from twinseal.trust.root.home import Home
+
+
+def create_app() -> ASGIApp:
+    """The app of this process, for the deployment that the environment names."""
+    from mlflow.server import auth  # noqa: PLC0415 - it reads the environment when it is imported
+
+    home = Home.find()
+    return behind_gate(auth.create_app(), home, ServerSettings.from_environment(home), ServerAccounts())
+
+
+def behind_gate(mlflow: ASGIApp, home: Home, settings: ServerSettings, directory: Directory) -> ASGIApp:
+    """MLflow's app and our pages, behind the gate."""
+    observer = Observer(home)
+    pages = _Pages(home, observer)
+    routes: list[Any] = [
+        Route("/twinseal/live", pages.live),
+        Route("/twinseal/ready", pages.ready),
+        Route("/twinseal/metrics", pages.metrics),
+        Route("/twinseal/tuf/{path:path}", pages.tuf),
+    ]
+    return Gate(Starlette(routes=[*routes, Mount("/", mlflow)]), settings, directory, observer)
+
+
+class _Pages:
+    def __init__(self, home: Home, observer: Observer) -> None:
+        self._home, self._observer = home, observer
+
+    async def live(self, _request: Request) -> Response:
+        """This process answers."""
+        return PlainTextResponse("live\n")
+
+    def ready(self, _request: Request) -> Response:
+        """What is published is readable and has not expired."""
+        faults = self._observer.faults()
+        return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
+
+    def metrics(self, _request: Request) -> Response:
+        """For Prometheus."""
+        return Response(self._observer.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def tuf(self, request: Request) -> Response:
+        """One file of the repository of record; `timestamp.json` is never cached, for it changes under one name."""
+        path = Path(request.path_params["path"])
+        place = self._home.repository / path
+        known = len(path.parts) > 1 and path.parts[0] in ("metadata", "targets") and path.suffix == ".json"
+        if not known or place.resolve() != self._home.repository.resolve() / path or not place.is_file():
+            return JSONResponse({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"{path}: no such metadata"}, 404)
+        cache = "no-store" if path.name == "timestamp.json" else "private, max-age=3600"
+        return FileResponse(place, media_type="application/json", headers={"Cache-Control": cache})

@@ -1,0 +1,156 @@
+"""MLflow's artifacts on this machine's disk, written once: `twinseal+file://…`.
+
+A plugin of MLflow (entry point `mlflow.artifact_repository`). What is there stays as it is:
+
+- a file is never written over, and never deleted
+- nothing is added to a candidate that is final: one that MLflow calls anything but pending
+- a path is judged as it is used, after everything was decoded: no part of it is empty, `.` or `..`, none hides a
+  separator or a percent sign, no folder or file on the way is a link
+
+A file appears whole or not at all, and of two that are sent under one name the first one stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+PREFIX = "twinseal+"
+_CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
+_PENDING = "PENDING"
+
+StatusOf = Callable[[str], str]
+"""MLflow's status of a candidate, by its id; an error if there is no such candidate."""
+
+
+def _server_status(model_id: str) -> str:
+    """As the tracking store of this server has it."""
+    from mlflow.server.handlers import _get_tracking_store  # noqa: PLC0415 - outside a server there is none
+
+    return str(_get_tracking_store().get_logged_model(model_id).status)
+
+
+class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy skips MLflow
+    """Artifacts in a folder, written once.
+
+    Args:
+        artifact_uri: `twinseal+file:///folder`.
+        tracking_uri: MLflow's; passed on.
+        registry_uri: MLflow's; passed on.
+        status_of: Where to ask whether a candidate is final.
+    """
+
+    def __init__(
+        self,
+        artifact_uri: str,
+        tracking_uri: str | None = None,
+        registry_uri: str | None = None,
+        status_of: StatusOf = _server_status,
+    ) -> None:
+        super().__init__(artifact_uri.removeprefix(PREFIX), tracking_uri, registry_uri)
+        self._status_of = status_of
+
+    def get_local_path(self, artifact_path: str) -> str:
+        """As MLflow's, for a plain path without links."""
+        self._check_way(artifact_path)
+        return str(super().get_local_path(artifact_path))
+
+    def list_artifacts(self, path: str | None = None) -> list[object]:
+        """As MLflow's, for a plain path without links."""
+        if path:
+            self._check_way(path)
+        return list(super().list_artifacts(path))
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Each file of a folder, as `log_artifact`; links in it are not followed."""
+        top = Path(local_dir)
+        for path in sorted(top.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                below = path.parent.relative_to(top).as_posix()
+                parts = [part for part in (artifact_path, "" if below == "." else below) if part]
+                self.log_artifact(str(path), "/".join(parts) or None)
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> NoReturn:
+        """Refused."""
+        _deny(f"{artifact_path or 'all artifacts'}: expected files to stay, got a request to delete them")
+
+    def _get_destination_artifact_path(
+        self, artifact_file_name: str, artifact_path: str | None = None
+    ) -> tuple[str, str]:
+        path = "/".join(part for part in (artifact_path, os.path.basename(artifact_file_name)) if part)  # noqa: PTH119
+        self._check_way(path)
+        self._require_open(path)
+        place = Path(self.artifact_dir) / path
+        if os.path.lexists(place):
+            _deny(f"{path}: expected a new name, got one that is taken: files are written once")
+        return super()._get_destination_artifact_path(artifact_file_name, artifact_path)  # type: ignore[no-any-return]
+
+    def _publish_staged_artifact(
+        self,
+        temp_file_path: str,
+        destination_file_path: str,
+        finalize_temp_path: Callable[[str], None] | None = None,
+    ) -> None:
+        if finalize_temp_path is not None:
+            finalize_temp_path(temp_file_path)
+        path = Path(destination_file_path).relative_to(self.artifact_dir).as_posix()
+        self._check_way(path)
+        self._require_open(path)  # it may have become final while the file was on its way
+        try:
+            os.link(temp_file_path, destination_file_path, follow_symlinks=False)  # unlike a rename, never over another
+        except FileExistsError:
+            _deny(f"{path}: expected a new name, got one that is taken: files are written once")
+        finally:
+            self._cleanup_staged_artifact(temp_file_path)
+
+    def _require_open(self, path: str) -> None:
+        found = _CANDIDATE.search(path)
+        if found and self._status_of(found.group(1)) != _PENDING:
+            _deny(f"{path}: expected a candidate that is not final, got one that is: nothing is added to it")
+
+    def _check_way(self, path: str) -> None:
+        """Refuse a path that is not plain, or a link on its way."""
+        if not is_plain(path):
+            raise MlflowException(
+                f"path: expected names that are plain letters, digits and signs, got {path[:120]!r}",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        place = Path(self.artifact_dir)
+        for part in path.split("/"):
+            place = place / part
+            try:
+                mode = place.lstat().st_mode
+            except OSError:
+                return
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                _deny(f"{path[:120]}: expected folders and files on the way, got a link or something else")
+
+
+def is_plain(path: str) -> bool:
+    """Whether every part of a decoded path is a name that means nothing else, also if it were decoded again.
+
+    >>> is_plain("1/models/m-1/artifacts/model.safetensors"), is_plain("a/../b"), is_plain("a/%2e%2e/b")
+    (True, False, False)
+    """
+    decoded = unquote(path)
+    parts = path.split("/")
+    return (
+        decoded == path
+        and not {"", ".", ".."} & set(parts)
+        and "\\" not in path
+        and path.isprintable()
+        and all(len(part.encode()) <= 255 for part in parts)
+    )
+
+
+def _deny(message: str) -> NoReturn:
+    raise MlflowException(message, error_code=PERMISSION_DENIED)

@@ -1,0 +1,228 @@
+"""The gate: every request passes it before MLflow, or a page of ours, sees it. What is not allowed is refused.
+
+In order:
+
+1. the Host header names this server; the path has one reading
+2. the body is not too large; the address has not tried too many wrong passwords
+3. the sender has an account (`people.py`), and has not asked too often
+4. a request that changes something comes from no other site's page
+5. one of the sender's roles may do it; what this server does not offer is offered to nobody
+
+Then an access log line and the metrics say who asked for what, and what came of it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twinseal.server.observing import Observer
+from twinseal.server.people import Directory, Person
+from twinseal.server.settings import ServerSettings
+
+PERSON = "twinseal.person"  # where a request's scope has who sent it
+OPEN = ("/health", "/twinseal/live", "/twinseal/ready")  # for a load balancer, which has no account
+SMALL_BODY = 16 << 20  # of anything but a file
+_SAFE = ("GET", "HEAD")
+_FILES = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/(artifacts|mpu)/")
+_OURS = "/api/twinseal/"
+# A question that MLflow's client or pages ask by POST; it changes nothing.
+_QUESTIONS = re.compile(
+    r"/(ajax-)?api/\d\.\d/?mlflow/("
+    r"(experiments|runs|logged-models|registered-models|model-versions|traces|datasets)/search"
+    r"|experiments/search-datasets|registered-models/get-latest-versions|traces/(batchGetInfos|metrics)"
+    r")\Z|/graphql\Z"
+)
+# What would run code on this server, or send requests from it, or is about language models: offered to nobody.
+_NOT_OFFERED = re.compile(
+    r"/(gateway|v1|mcp)(/|\Z)|/(ajax-)?api/\d\.\d/mlflow/(gateway|assistant|scorers|prompt|mcp|jobs|secrets|"
+    r"endpoint|label|review-queues|guardrail|budget|issues|upload-artifact|artifacts/presigned|gateway-proxy|"
+    r"runs/create-promptlab-run)|/(ajax-)?api/\d\.\d/(mcp|jobs)(/|\Z)|/signup|/(ajax-)?api/\d\.\d/mlflow/users/signup"
+)
+_ACCOUNTS = re.compile(r"/(ajax-)?api/\d\.\d/mlflow/(users|roles|permissions)(/|\Z)")
+_OWN_ACCOUNT = re.compile(r"/(ajax-)?api/2\.0/mlflow/users/(current\Z|current/|get\Z|update-password\Z)")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not passed on.
+
+    Attributes:
+        status: Of the HTTP answer.
+        code: MLflow's word for it, which its clients and pages show.
+        message: Expected, got, and what to do.
+    """
+
+    status: int
+    code: str
+    message: str
+
+    def response(self) -> Response:
+        """The answer, as MLflow's own errors look."""
+        headers = {"WWW-Authenticate": 'Basic realm="twinseal", charset="UTF-8"'} if self.status == 401 else {}
+        if self.status == 429:
+            headers["Retry-After"] = "60"
+        return JSONResponse({"error_code": self.code, "message": self.message}, self.status, headers)
+
+
+class TooLargeError(Exception):
+    """A body went on beyond its limit."""
+
+
+class Gate:
+    """ASGI middleware.
+
+    Args:
+        app: What is behind it.
+        settings: Hosts, origin and limits.
+        directory: Knows people.
+        observer: Log and metrics.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, directory: Directory, observer: Observer) -> None:
+        self._app, self._settings, self._directory, self._observer = app, settings, directory, observer
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._asked = RateLimitItemPerMinute(settings.requests_a_minute)
+        self._failed = RateLimitItemPerMinute(settings.failed_logins_a_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer with a refusal."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        started, headers = time.perf_counter(), Headers(scope=scope)
+        seen: dict[str, Any] = {"status": 500, "bytes": 0}
+        person, refusal = await self._judge(scope, headers)
+        send = _noting(send, seen)
+        try:
+            if refusal is not None:
+                await refusal.response()(scope, receive, send)
+            else:
+                scope[PERSON] = person
+                await self._app(scope, self._bounded(scope, receive), send)
+        except TooLargeError:
+            await _too_large(self._limit(scope)).response()(scope, receive, send)
+        finally:
+            self._observer.note(scope, person, seen["status"], seen["bytes"], time.perf_counter() - started)
+
+    async def _judge(self, scope: Scope, headers: Headers) -> tuple[Person | None, Refusal | None]:
+        path, method = scope["path"], scope["method"]
+        refusal = self._check_address(path, headers) or self._check_size(scope, headers)  # 1, 2
+        if refusal is not None or path in OPEN:
+            return None, refusal
+        address = scope["client"][0] if scope.get("client") else "unknown"
+        if not self._limiter.test(self._failed, address):
+            return None, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many wrong passwords: try again in a minute")
+        authorization = headers.get("authorization", "")
+        person = await run_in_threadpool(self._directory.identify, authorization) if authorization else None
+        if person is None:  # 3
+            if authorization:
+                self._limiter.hit(self._failed, address)
+            return None, Refusal(401, "UNAUTHENTICATED", "expected the name and password of an account, got none")
+        if not self._limiter.hit(self._asked, person.name):
+            return person, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many requests: try again in a minute")
+        return person, self._check_origin(method, headers) or check_role(person, method, path)  # 4, 5
+
+    def _check_address(self, path: str, headers: Headers) -> Refusal | None:
+        host = headers.get("host", "").lower()
+        if host not in self._settings.hosts and path not in OPEN:
+            known = ", ".join(sorted(self._settings.hosts))
+            message = f"Host: expected {known}, got {host[:80]!r}. Further names: allowed_hosts in server.yaml"
+            return Refusal(403, "PERMISSION_DENIED", message)
+        if "//" in path or "\\" in path or not path.isprintable() or {".", ".."} & set(path.split("/")):
+            return Refusal(400, "INVALID_PARAMETER_VALUE", "path: expected plain names, got one with another reading")
+        return None
+
+    def _limit(self, scope: Scope) -> int:
+        upload = scope["method"] == "PUT" and _FILES.match(scope["path"])
+        return self._settings.max_upload_mib << 20 if upload else SMALL_BODY
+
+    def _check_size(self, scope: Scope, headers: Headers) -> Refusal | None:
+        given = headers.get("content-length", "0")
+        if not (given.isascii() and given.isdigit()):
+            return Refusal(400, "INVALID_PARAMETER_VALUE", "Content-Length: expected a number, got something else")
+        return _too_large(self._limit(scope)) if int(given) > self._limit(scope) else None
+
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive`, which ends a body of unknown length at the limit."""
+        limit, got = self._limit(scope), 0
+
+        async def bounded() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > limit:
+                raise TooLargeError
+            return message
+
+        return bounded
+
+    def _check_origin(self, method: str, headers: Headers) -> Refusal | None:
+        """Refuse a change that another site's page asks for: a browser says where a request comes from."""
+        if method in _SAFE:
+            return None
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        same = f"{'https' if self._settings.tls_certificate else 'http'}://{headers.get('host', '').lower()}"
+        if (origin is not None and origin.lower() not in (self._settings.origin, same)) or site not in (
+            None,
+            "same-origin",
+            "none",
+        ):
+            got = (origin or site or "")[:80]
+            return Refusal(403, "PERMISSION_DENIED", f"Origin: expected {self._settings.origin}, got {got!r}")
+        return None
+
+
+def check_role(person: Person, method: str, path: str) -> Refusal | None:
+    """Whether one of a person's roles may do this; None if it may."""
+    if _NOT_OFFERED.match(path):
+        return Refusal(404, "ENDPOINT_NOT_FOUND", f"{path[:80]}: this server does not offer it")
+    needed = _needed_role(method, path)
+    allowed = bool(person.roles) if needed == "reader" else needed in person.roles
+    return None if allowed else _not_allowed(person, needed)
+
+
+def _needed_role(method: str, path: str) -> str:
+    """The role that a request needs; reader: any role at all."""
+    if _OWN_ACCOUNT.match(path) and (method in _SAFE or path.endswith("update-password")):
+        return "reader"
+    if _ACCOUNTS.match(path):
+        return "registrar"
+    asks = method in _SAFE or (method == "POST" and _QUESTIONS.match(path))
+    return "reader" if asks or path.startswith(_OURS) else "engineer"  # each call of ours says whom it is for
+
+
+def _not_allowed(person: Person, role: str) -> Refusal:
+    has = ", ".join(sorted(person.roles)) or "none"
+    return Refusal(
+        403,
+        "PERMISSION_DENIED",
+        f"{person.name}: expected the role {role}, got {has}. A registrar gives roles: twinseal account add",
+    )
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, "INVALID_PARAMETER_VALUE", f"body: expected at most {limit >> 20} MiB, got more")
+
+
+def _noting(send: Send, seen: dict[str, Any]) -> Send:
+    async def noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            seen["status"] = message["status"]
+        seen["bytes"] += len(message.get("body", b""))
+        await send(message)
+
+    return noting

@@ -1,0 +1,117 @@
+"""Observing: the access log, the metrics, and whether the server is alive and ready.
+
+The access log is one JSON object a line in `<home>/mlflow/access.log`: time, who, method, path, status, bytes,
+milliseconds. It has no query, body or header: they may carry secrets. logrotate may move the file away at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from twinseal.errors import TwinsealError
+from twinseal.server.people import Person
+from twinseal.trust.ceremonies import overview
+from twinseal.trust.root.home import Home
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one server count together
+# One time series for a kind of request, not for each run or file: ids and file names are left out.
+_KINDS = re.compile(
+    r"/(?P<kind>twinseal|api/twinseal|static-files|health|graphql|(?:ajax-)?api/\d\.\d/mlflow-artifacts"
+    r"|(?:ajax-)?api/\d\.\d/mlflow/[a-z-]+)"
+)
+
+
+class Observer:
+    """Writes the access log and counts requests.
+
+    Args:
+        home: The deployment.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "twinseal_requests", "Requests answered", ("kind", "method", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "twinseal_request_seconds", "Time to answer a request", ("kind",), registry=self._registry
+        )
+        self._log = logging.getLogger("twinseal.access")
+        self._log.propagate = False
+        self._log.setLevel(logging.INFO)
+        place = home.path / "mlflow" / "access.log"
+        if not any(getattr(handler, "baseFilename", "") == str(place) for handler in self._log.handlers):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            handler = WatchedFileHandler(place)
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            self._log.addHandler(handler)
+
+    def note(self, scope: Any, person: Person | None, status: int, size: int, seconds: float) -> None:
+        """Log and count one answered request."""
+        found = _KINDS.match(scope["path"])
+        kind = found["kind"] if found else "page" if scope["path"] == "/" else "other"
+        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") else "other"
+        self._requests.labels(kind, method, str(status)).inc()
+        self._seconds.labels(kind).observe(seconds)
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "who": person.name if person else None,
+            "from": scope["client"][0] if scope.get("client") else None,
+            "method": method,
+            "path": scope["path"][:500],
+            "status": status,
+            "bytes": size,
+            "ms": round(seconds * 1000, 1),
+        }
+        self._log.info(json.dumps(line))
+
+    def metrics(self) -> bytes:
+        """All counts, in the text format of Prometheus; and what expires when."""
+        shown = CollectorRegistry()
+        if os.environ.get(SHARED):
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        shown.register(_Expiries(self._home))
+        return generate_latest(shown) + (b"" if os.environ.get(SHARED) else generate_latest(self._registry))
+
+    def faults(self) -> list[str]:
+        """What keeps the server from being ready; nothing when it is."""
+        try:
+            now = datetime.now(UTC)
+            return [f"{item.what} has expired" for item in overview.expiries(self._home) if now >= item.expires]
+        except TwinsealError as error:
+            return [str(error)]
+
+
+class _Expiries:
+    """When what twins check expires."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One value for each item, in seconds since 1970."""
+        family = GaugeMetricFamily("twinseal_expires_timestamp_seconds", "When it expires", labels=("what",))
+        try:
+            for item in overview.expiries(self._home):
+                family.add_metric([item.what], item.expires.timestamp())
+        except TwinsealError:
+            pass  # `ready` says so
+        yield family
+
+
+def shared_folder(home: Home) -> Path:
+    """Where the workers count together; emptied at the start of the server."""
+    return home.path / "mlflow" / "metrics"

@@ -1,0 +1,176 @@
+"""People: who a request is from, and in which roles. The only module that knows MLflow's accounts.
+
+    reader      reads everything
+    engineer    reads, and writes to MLflow as MLflow allows: runs, candidates, models that are not protected
+    reviewer    reads, and decides about candidates; only the key of a reviewer counts, whatever the account may do
+    registrar   reads, and manages accounts
+
+Accounts, passwords and roles are MLflow's own (its basic-auth, its role tables). A role here opens a door of the
+server; whose signature counts, the trust anchor says.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from twinseal.errors import ConfigError
+from twinseal.files import write_whole
+
+ROLES = ("reader", "engineer", "reviewer", "registrar")
+ADMIN = "admin"
+WORKSPACE = "default"
+ROLES_LAST_S = 5.0
+_MIN_PASSWORD = 12  # MLflow's own rule
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks.
+
+    Attributes:
+        name: The account's name.
+        roles: Some of ROLES.
+    """
+
+    name: str
+    roles: frozenset[str]
+
+
+class Directory(Protocol):
+    """Knows people by what their requests carry."""
+
+    def identify(self, authorization: str) -> Person | None:
+        """Who sends this Authorization header; None if nobody who is known."""
+
+
+class Accounts:
+    """MLflow's accounts."""
+
+    def __init__(self, database_uri: str) -> None:
+        from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415 - imports take seconds
+
+        self._store = SqlAlchemyStore()
+        self._store.init_db(database_uri)
+
+    def add(self, name: str, roles: Iterable[str], password: str) -> None:
+        """Make an account, or give an account that is there this password and these roles.
+
+        Raises:
+            ConfigError: A role is unknown, or MLflow does not take the name or the password.
+        """
+        wanted = _checked(roles)
+        if len(password) < _MIN_PASSWORD:
+            raise ConfigError(f"password of {name}: expected at least {_MIN_PASSWORD} characters, got {len(password)}")
+        admin = "registrar" in wanted
+        with _account_errors(name):
+            if self._store.has_user(name):
+                self._store.update_user(name, password=password, is_admin=admin)
+            else:
+                self._store.create_user(name, password, is_admin=admin)
+            user = self._store.get_user(name)
+            for role in self._store.list_user_roles(user.id):
+                if role.name in ROLES:
+                    self._store.unassign_role_from_user(user.id, role.id)
+            for role in wanted:
+                self._store.assign_role_to_user(user.id, self._role(role))
+
+    def remove(self, name: str) -> None:
+        """Delete an account.
+
+        Raises:
+            ConfigError: There is none of that name.
+        """
+        with _account_errors(name):
+            self._store.delete_user(name)
+
+    def all(self) -> tuple[Person, ...]:
+        """Every account."""
+        with _account_errors("accounts"):
+            return tuple(
+                Person(user.username, _roles(user, roles)) for user, roles in self._store.list_users_with_roles()
+            )
+
+    def _role(self, name: str) -> int:
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as above
+
+        try:
+            return int(self._store.get_role_by_name(WORKSPACE, name).id)
+        except MlflowException:
+            return int(self._store.create_role(name, WORKSPACE, description=f"twinseal: {name}").id)
+
+
+class ServerAccounts:
+    """MLflow's accounts, as its own app in this process has opened them: a password is checked once a minute."""
+
+    def __init__(self) -> None:
+        from mlflow.server import auth  # noqa: PLC0415 - as above
+
+        self._auth = auth
+        self._known: dict[int, tuple[float, frozenset[str]]] = {}
+        self._lock = threading.Lock()
+
+    def identify(self, authorization: str) -> Person | None:
+        """As Directory says: name and password of HTTP's basic authentication (RFC 7617)."""
+        scheme, _, value = authorization.partition(" ")
+        try:
+            name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        if scheme.lower() != "basic" or not colon:
+            return None
+        user = self._auth._authenticate_cached(name, password)  # MLflow has no public way to its cache
+        return None if user is None else Person(user.username, self._roles_of(user))
+
+    def _roles_of(self, user: Any) -> frozenset[str]:
+        now = time.monotonic()
+        with self._lock:
+            found = self._known.get(user.id)
+        if found is None or now - found[0] > ROLES_LAST_S:
+            found = now, _roles(user, self._auth.store.list_user_roles(user.id))
+            with self._lock:
+                self._known[user.id] = found
+        return found[1]
+
+
+def write_auth_config(path: Path, database_uri: str) -> None:
+    """MLflow's basic-auth settings: engineers may write where MLflow has no other rule; passwords are cached."""
+    lines = ("[mlflow]", "default_permission = EDIT", f"database_uri = {database_uri}", f"admin_username = {ADMIN}")
+    write_whole(path, "\n".join((*lines, "auth_cache_ttl_seconds = 60", "")).encode())
+
+
+def new_password() -> str:
+    """A password that nobody guesses: 120 bits."""
+    return secrets.token_urlsafe(15)
+
+
+def _roles(user: Any, roles: Iterable[Any]) -> frozenset[str]:
+    named = {role.name for role in roles if role.name in ROLES}
+    return frozenset(named | ({"registrar"} if user.is_admin else set()))
+
+
+def _checked(roles: Iterable[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(roles))
+    unknown = [role for role in wanted if role not in ROLES]
+    if unknown or not wanted:
+        raise ConfigError(f"roles: expected some of {', '.join(ROLES)}, got {', '.join(unknown) or 'none'}")
+    return wanted
+
+
+@contextmanager
+def _account_errors(name: str) -> Iterator[None]:
+    """Map what MLflow raises, inside, to ConfigError."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except MlflowException as error:
+        raise ConfigError(f"account {name}: expected one that MLflow takes, got: {error.message}") from error

@@ -1,0 +1,19 @@
+"""What MLflow finds by its entry points. MLflow loads them whenever it is imported, so nothing is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def registry_store(store_uri: str) -> Any:
+    """MLflow's registry store with protected names; `registry_store.ProtectedStore`."""
+    from twinseal.server.registry_store import ProtectedStore  # noqa: PLC0415 - see above
+
+    return ProtectedStore(store_uri)
+
+
+def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
+    """MLflow's artifacts, written once; `artifact_store.WriteOnceArtifacts`."""
+    from twinseal.server.artifact_store import WriteOnceArtifacts  # noqa: PLC0415 - see above
+
+    return WriteOnceArtifacts(artifact_uri, tracking_uri, registry_uri)

@@ -1,0 +1,141 @@
+"""Settings of the server: `server.yaml` in the deployment's home, or the file that `--config` names. All have defaults.
+
+Example:
+    public_url: https://review.plant.example
+    host: 0.0.0.0
+    tls_certificate: /etc/twinseal/server.pem
+    tls_key: /etc/twinseal/server.key
+    database: postgresql://twinseal@db.plant.example/twinseal
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from twinseal.config import Settings, load, parse
+from twinseal.digests import canonical_json, parse_json
+from twinseal.errors import ConfigError
+from twinseal.registry.store import sqlite_uri
+from twinseal.trust.root.home import Home
+
+FILE = "server.yaml"
+ENVIRONMENT = "TWINSEAL_SERVER_SETTINGS"  # how `twinseal serve` tells its workers
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ServerSettings(Settings):
+    """How the server runs.
+
+    Attributes:
+        host: The address to listen on.
+        port: The port to listen on; 0: any that is free.
+        public_url: What people type into their browser, as scheme, host and port; "" for the address itself. Passkeys
+            belong to it.
+        allowed_hosts: Further names by which requests may name this server.
+        workers: Processes that answer.
+        database: `sqlite:///…` or `postgresql://…`; "" for SQLite in the home.
+        tls_certificate: PEM file with the certificate and those that signed it; "" for no TLS.
+        tls_key: PEM file with its private key.
+        max_upload_mib: The largest file that may be sent.
+        requests_a_minute: What one person may ask.
+        failed_logins_a_minute: How many wrong passwords one address may try.
+
+    Raises:
+        ValueError: A value is out of range; one of certificate and key is missing; the public URL is none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    public_url: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    workers: int = 1
+    database: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    max_upload_mib: int = 4096
+    requests_a_minute: int = 6000
+    failed_logins_a_minute: int = 10
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse what cannot be served."""
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls: expected a certificate and its key, got one of the two")
+        for name, low, high in (
+            ("port", 0, 65535),
+            ("workers", 1, 64),
+            ("max_upload_mib", 1, 1 << 20),
+            ("requests_a_minute", 1, 1_000_000),
+            ("failed_logins_a_minute", 1, 1_000_000),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
+        if self.database and not self.database.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("database: expected sqlite:///PATH or postgresql://…, got another kind")
+        if self.public_url and self.public_url != _origin_of(self.public_url):
+            raise ValueError(f"public_url: expected scheme and host alone, e.g. https://host, got {self.public_url!r}")
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port by which browsers know this server."""
+        if self.public_url:
+            return self.public_url
+        scheme, usual = ("https", 443) if self.tls_certificate else ("http", 80)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}" + ("" if self.port == usual else f":{self.port}")
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The values of a request's Host header that are answered, in lower case."""
+        own = urlsplit(self.origin).netloc
+        near = [f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")] if self.is_local else []
+        return frozenset(name.lower() for name in (own, *near, *self.allowed_hosts))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine reach it."""
+        return self.host in LOOPBACK
+
+    def database_uri(self, home: Home) -> str:
+        """The address of MLflow's database."""
+        return self.database or sqlite_uri(home.path)
+
+    @classmethod
+    def read(cls, home: Home, path: Path | None, **options: Any) -> ServerSettings:
+        """The settings of a file, `server.yaml` of the home by default; `options` that are not None come before it.
+
+        Raises:
+            ConfigError: It cannot be read, or says what cannot be.
+        """
+        place = path or home.path / FILE
+        base = load(cls, place).model_dump() if path or place.exists() else {}
+        given = {name: value for name, value in options.items() if value is not None}
+        return parse(cls, base | given, str(place) if base else "twinseal serve")
+
+    @classmethod
+    def from_environment(cls, home: Home) -> ServerSettings:
+        """Those that `twinseal serve` gave its workers; those of the home for MLflow's own `mlflow server`.
+
+        Raises:
+            ConfigError: They are malformed.
+        """
+        given = os.environ.get(ENVIRONMENT)
+        if given is None:
+            return cls.read(home, None)
+        value = parse_json(given.encode(), ENVIRONMENT)
+        if not isinstance(value, dict):
+            raise ConfigError(f"${ENVIRONMENT}: expected settings, got something else")
+        return parse(cls, value | {"allowed_hosts": tuple(value.get("allowed_hosts", ()))}, ENVIRONMENT)
+
+    def to_environment(self) -> dict[str, str]:
+        """What `from_environment` reads."""
+        return {ENVIRONMENT: canonical_json(self.model_dump()).decode()}
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}".lower()
