@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +40,6 @@ def serve(
     tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key in PEM.")] = None,
 ) -> None:
     """Start MLflow for people and twins: protected models, artifacts written once, accounts. Ctrl-C stops it."""
-    _be_quiet()
     from twinseal.server.serving import prepare, run
     from twinseal.server.settings import ServerSettings
 
@@ -74,14 +71,6 @@ def serve(
     warn_of_demo(home.anchor())
     run(settings)
     out.print("stopped")
-
-
-def _be_quiet() -> None:
-    """Keep the start of MLflow's libraries off the terminal: what they say is not for whoever starts a server."""
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
 
 
 @account.command("add", epilog=examples("twinseal account add alice --role reviewer --role reader"))

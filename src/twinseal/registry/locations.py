@@ -51,7 +51,9 @@ class Artifacts(Protocol):
         """The SHA-256 of the file at `path`; "" if there is none, or not of exactly `length` bytes."""
 
 
-def allowed_place(location: object, what: str, *, tracking_uri: str, roots: tuple[Path, ...]) -> str | Path:
+def allowed_place(
+    location: object, what: str, *, tracking_uri: str, roots: tuple[Path, ...], served: Path | None = None
+) -> str | Path:
     """Where `location` is: the address below the configured server, or the folder below one of `roots`.
 
     Args:
@@ -59,13 +61,14 @@ def allowed_place(location: object, what: str, *, tracking_uri: str, roots: tupl
         what: Whose location, for the message.
         tracking_uri: What the user configured.
         roots: The folders that the user named for artifacts.
+        served: Where the server of this deployment keeps what is sent to it, for who works beside it on its machine.
 
     Raises:
         RegistryError: It is anywhere else.
     """
     if isinstance(location, str) and len(location) <= MAX_LOCATION and location.isprintable() and "\\" not in location:
         try:
-            place = _served_place(location, tracking_uri) or local_place(location, roots)
+            place = _served_place(location, tracking_uri, served) or local_place(location, roots)
         except ValueError:  # urlsplit's, of an address that is none
             place = None
         if place is not None:
@@ -181,12 +184,13 @@ class ServedArtifacts:
         return http_request(get_default_host_creds(self._url), "/" + quote(path), method, allow_redirects=False, **how)
 
 
-def _served_place(location: str, tracking_uri: str) -> str | None:
-    """The address of a location that the configured server itself keeps; None for any other."""
-    if not tracking_uri.startswith(("http://", "https://")):
-        return None
-    served = f"{tracking_uri.rstrip('/')}{SERVED}"
+def _served_place(location: str, tracking_uri: str, folder: Path | None) -> str | Path | None:
+    """The address, or beside it the folder, of a location that the server itself keeps; None for any other."""
     scheme, _, rest = location.partition(":")
+    if not tracking_uri.startswith(("http://", "https://")):
+        kept = folder is not None and scheme == "mlflow-artifacts" and not rest.startswith("//")
+        return folder.resolve() / rest.strip("/") if folder and kept and is_plain(rest.strip("/")) else None
+    served = f"{tracking_uri.rstrip('/')}{SERVED}"
     if scheme == "mlflow-artifacts" and not rest.startswith("//"):
         path = rest.strip("/")
     elif location.startswith(_without_user(served)):

@@ -58,12 +58,14 @@ class Store:
         artifacts: Folder of the artifacts; None when a server keeps them.
         client: MLflow's own client. Artifacts do not go through it: it believes every location that a server names.
         roots: Folders of this machine that the user named for artifacts.
+        served: Where the server of this deployment keeps what is sent to it; None when the store is a server.
     """
 
     tracking_uri: str
     artifacts: Path | None
     client: Any = field(repr=False, compare=False)
     roots: tuple[Path, ...] = ()
+    served: Path | None = None
 
     def artifacts_at(self, location: object, what: str) -> Artifacts:
         """The artifacts at the location that MLflow names for `what`, if the user has configured that place.
@@ -71,8 +73,9 @@ class Store:
         Raises:
             RegistryError: It is another folder or host than the user named; nothing was written or sent.
         """
-        place = allowed_place(location, what, tracking_uri=self.tracking_uri, roots=self.roots)
-        return open_artifacts(place, self.roots)
+        roots = (*self.roots, *([self.served] if self.served else ()))
+        place = allowed_place(location, what, tracking_uri=self.tracking_uri, roots=roots, served=self.served)
+        return open_artifacts(place, roots)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made when there is none.
@@ -121,7 +124,8 @@ def connect(home: Home, tracking_uri: str | None = None) -> Store:
             mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
-    return Store(uri, artifacts, client, local_roots(uri, artifacts))
+    served = None if uri.startswith(("http:", "https:")) else served_folder(home.path)
+    return Store(uri, artifacts, client, local_roots(uri, artifacts), served)
 
 
 def sqlite_uri(home: Path) -> str:

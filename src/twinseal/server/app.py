@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from twinseal.trust.root.home import Home
 
 def create_app() -> ASGIApp:
     """The app of this process, for the deployment that the environment names."""
-    from mlflow.server import auth  # noqa: PLC0415 - it reads the environment when it is imported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow's own imports
+        from mlflow.server import auth  # noqa: PLC0415 - it reads the environment when it is imported
 
     home = Home.find()
     return behind_gate(auth.create_app(), home, ServerSettings.from_environment(home), ServerAccounts())

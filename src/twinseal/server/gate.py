@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -79,6 +78,22 @@ class TooLargeError(Exception):
     """A body went on beyond its limit."""
 
 
+class _Answer:
+    """What was sent back."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status, self.size, self.is_muted = 0, 0, False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, and note it."""
+        if self.is_muted:
+            return
+        self.status = message.get("status", self.status)
+        self.size += len(message.get("body", b""))
+        await self._send(message)
+
+
 class Gate:
     """ASGI middleware.
 
@@ -103,20 +118,22 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        started, headers = time.perf_counter(), Headers(scope=scope)
-        seen: dict[str, Any] = {"status": 500, "bytes": 0}
-        person, refusal = await self._judge(scope, headers)
-        send = _noting(send, seen)
+        started, answer = time.perf_counter(), _Answer(send)
+        person, refusal = await self._judge(scope, Headers(scope=scope))
         try:
             if refusal is not None:
-                await refusal.response()(scope, receive, send)
+                await refusal.response()(scope, receive, answer.send)
             else:
                 scope[PERSON] = person
-                await self._app(scope, self._bounded(scope, receive), send)
-        except TooLargeError:
-            await _too_large(self._limit(scope)).response()(scope, receive, send)
+                await self._app(scope, self._bounded(scope, receive, answer), answer.send)
+        except Exception:  # MLflow's middleware puts ours into a group
+            if not answer.is_muted:
+                raise
+            answer.is_muted = False
+            if not answer.status:
+                await _too_large(self._limit(scope)).response()(scope, receive, answer.send)
         finally:
-            self._observer.note(scope, person, seen["status"], seen["bytes"], time.perf_counter() - started)
+            self._observer.note(scope, person, answer.status or 500, answer.size, time.perf_counter() - started)
 
     async def _judge(self, scope: Scope, headers: Headers) -> tuple[Person | None, Refusal | None]:
         path, method = scope["path"], scope["method"]
@@ -131,7 +148,8 @@ class Gate:
         if person is None:  # 3
             if authorization:
                 self._limiter.hit(self._failed, address)
-            return None, Refusal(401, "UNAUTHENTICATED", "expected the name and password of an account, got none")
+            got = "wrong ones" if authorization else "none"
+            return None, Refusal(401, "UNAUTHENTICATED", f"expected the name and password of an account, got {got}")
         if not self._limiter.hit(self._asked, person.name):
             return person, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many requests: try again in a minute")
         return person, self._check_origin(method, headers) or check_role(person, method, path)  # 4, 5
@@ -142,7 +160,8 @@ class Gate:
             known = ", ".join(sorted(self._settings.hosts))
             message = f"Host: expected {known}, got {host[:80]!r}. Further names: allowed_hosts in server.yaml"
             return Refusal(403, "PERMISSION_DENIED", message)
-        if "//" in path or "\\" in path or not path.isprintable() or {".", ".."} & set(path.split("/")):
+        odd = set("\\\ufffd") & set(path)  # a backslash; bytes that are no UTF-8
+        if "//" in path or odd or not path.isprintable() or {".", ".."} & set(path.split("/")):
             return Refusal(400, "INVALID_PARAMETER_VALUE", "path: expected plain names, got one with another reading")
         return None
 
@@ -156,8 +175,8 @@ class Gate:
             return Refusal(400, "INVALID_PARAMETER_VALUE", "Content-Length: expected a number, got something else")
         return _too_large(self._limit(scope)) if int(given) > self._limit(scope) else None
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """`receive`, which ends a body of unknown length at the limit."""
+    def _bounded(self, scope: Scope, receive: Receive, answer: _Answer) -> Receive:
+        """`receive`, which ends a body of unknown length at the limit; what is behind says no more then."""
         limit, got = self._limit(scope), 0
 
         async def bounded() -> Message:
@@ -165,6 +184,7 @@ class Gate:
             message = await receive()
             got += len(message.get("body", b""))
             if got > limit:
+                answer.is_muted = True
                 raise TooLargeError
             return message
 
@@ -216,13 +236,3 @@ def _not_allowed(person: Person, role: str) -> Refusal:
 
 def _too_large(limit: int) -> Refusal:
     return Refusal(413, "INVALID_PARAMETER_VALUE", f"body: expected at most {limit >> 20} MiB, got more")
-
-
-def _noting(send: Send, seen: dict[str, Any]) -> Send:
-    async def noting(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            seen["status"] = message["status"]
-        seen["bytes"] += len(message.get("body", b""))
-        await send(message)
-
-    return noting

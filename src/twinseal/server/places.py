@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from twinseal.errors import RegistryError
-from twinseal.registry.locations import is_plain, local_place
+from twinseal.registry.locations import allowed_place
 from twinseal.registry.store import artifacts_folder, served_folder
 from twinseal.trust.root.home import Home
-
-_SERVED = "mlflow-artifacts:/"
 
 
 def candidate_folder(home: Home, location: str) -> Path:
@@ -18,13 +16,9 @@ def candidate_folder(home: Home, location: str) -> Path:
     Raises:
         RegistryError: The location is anywhere else.
     """
-    path = location.removeprefix(_SERVED).strip("/")
-    if location.startswith(_SERVED) and not location.startswith(_SERVED + "/") and is_plain(path):
-        return served_folder(home.path) / path
-    found = local_place(location, (artifacts_folder(home.path), served_folder(home.path)))
-    if found is None:
-        raise RegistryError(
-            f"candidate: expected files that this server keeps, below {home.path / 'mlflow'}, got the location "
-            f"{location[:120]!r}"
-        )
-    return found
+    served = served_folder(home.path)
+    roots = (artifacts_folder(home.path), served)
+    place = allowed_place(location, "candidate", tracking_uri="", roots=roots, served=served)
+    if not isinstance(place, Path):
+        raise RegistryError(f"candidate: expected files that this server keeps, got the location {location[:120]!r}")
+    return place

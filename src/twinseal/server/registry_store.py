@@ -33,6 +33,7 @@ from twinseal.errors import RegistryError, TwinsealError
 from twinseal.registry.register import CHAMPION, RELEASE_VERSION
 from twinseal.server.places import candidate_folder
 from twinseal.server.protected import REVIEW, ProtectedNames
+from twinseal.server.settings import with_driver
 from twinseal.trust.root.home import Home
 
 log = structlog.get_logger(__name__)
@@ -56,7 +57,7 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
     def __init__(self, store_uri: str) -> None:
         self._home = Home.find()
         self._names = ProtectedNames(self._home, self._folder_of)
-        super().__init__(store_uri.removeprefix(PREFIX))
+        super().__init__(with_driver(store_uri.removeprefix(PREFIX)))
 
     def create_registered_model(
         self, name: str, tags: Any = None, description: str | None = None, deployment_job_id: str | None = None
@@ -120,6 +121,11 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
                 release = self._names.require_claim(name, self._candidate_of(name, version))
                 _check_tag(name, tag, release.version)
         super().set_model_version_tag(name, version, tag)
+
+    def copy_model_version(self, src_mv: ModelVersion, dst_name: str) -> ModelVersion:
+        """As MLflow's; refused to a protected name."""
+        self._refuse(dst_name, "copy a version to it")
+        return super().copy_model_version(src_mv, dst_name)
 
     def update_registered_model(self, name: str, description: str, deployment_job_id: str | None = None) -> Any:
         """As MLflow's; refused under a protected name."""

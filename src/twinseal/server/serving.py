@@ -12,11 +12,14 @@ A new server has one account, `admin`, with a password that is printed once.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import ssl
+import warnings
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +55,7 @@ class Prepared:
 
 def accounts_uri(home: Home, settings: ServerSettings) -> str:
     """The address of the database with the accounts."""
-    if settings.database_uri(home).startswith("postgresql:"):
+    if settings.database_uri(home).startswith("postgresql"):
         return settings.database_uri(home)
     return f"sqlite:///{home.path.absolute()}/mlflow/accounts.db"
 
@@ -69,19 +72,17 @@ def prepare(home: Home, settings: ServerSettings) -> Prepared:
     folder.mkdir(parents=True, exist_ok=True)
     served_folder(home.path).mkdir(exist_ok=True)
     settings = _with_port(settings)
+    _keep_libraries_quiet()
     if settings.tls_certificate:
         _tls(settings)
     write_auth_config(folder / "auth.ini", accounts_uri(home, settings))
     os.environ |= _environment(home, settings) | settings.to_environment() | _shared_counts(home, settings)
+    _require_database(settings.database_uri(home))
     try:
         first = _first_account(accounts_uri(home, settings))
         _make_tables(settings.database_uri(home))
     except Exception as error:  # of SQLAlchemy, alembic, the database's driver
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"database: expected one that MLflow can use, got {type(error).__name__} ({reason})",
-            remedy="Is it running, and `database` in server.yaml right?",
-        ) from error
+        raise _no_database(error) from error
     return Prepared(settings, first)
 
 
@@ -102,13 +103,51 @@ def run(settings: ServerSettings) -> None:
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 << 10,
     )
-    if settings.workers > 1:
-        from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - rarely needed
+    # uvicorn raises the signal that ended it once more when all is done: then it is no longer news.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if settings.workers > 1:
+            from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - rarely needed
 
-        listener = config.bind_socket()
-        Multiprocess(config, sockets=[listener]).run()
-        return
-    uvicorn.Server(config).run()
+            Multiprocess(config, sockets=[config.bind_socket()]).run()
+        else:
+            uvicorn.Server(config).run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _require_database(uri: str) -> None:
+    """Ask a PostgreSQL server once: MLflow would try for minutes.
+
+    Raises:
+        ConfigError: It does not answer.
+    """
+    if uri.startswith("postgresql"):
+        import psycopg  # noqa: PLC0415 - not needed with SQLite
+
+        try:
+            psycopg.connect(uri.replace("+psycopg", "", 1), connect_timeout=5).close()
+        except psycopg.Error as error:
+            raise _no_database(error) from error
+
+
+def _no_database(error: Exception) -> ConfigError:
+    return ConfigError(
+        f"database: expected one that MLflow can use, got {type(error).__name__} "
+        f"({' '.join(str(error).split())[:200]})",
+        remedy="Is it running, and `database` in server.yaml right?",
+    )
+
+
+def _keep_libraries_quiet() -> None:
+    """What MLflow's libraries say while they start is not for whoever starts a server; its workers inherit it."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
 
 
 class _TlsFactory:
@@ -159,7 +198,7 @@ def _environment(home: Home, settings: ServerSettings) -> dict[str, str]:
     return {
         "TWINSEAL_HOME": str(home.path.absolute()),
         "_MLFLOW_SERVER_FILE_STORE": database,
-        "_MLFLOW_SERVER_REGISTRY_STORE": f"twinseal+{database}",
+        "_MLFLOW_SERVER_REGISTRY_STORE": f"twinseal+{database.replace('+psycopg', '', 1)}",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"twinseal+{served_folder(home.path).as_uri()}",
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",

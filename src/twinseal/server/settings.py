@@ -100,7 +100,7 @@ class ServerSettings(Settings):
 
     def database_uri(self, home: Home) -> str:
         """The address of MLflow's database."""
-        return self.database or sqlite_uri(home.path)
+        return with_driver(self.database or sqlite_uri(home.path))
 
     @classmethod
     def read(cls, home: Home, path: Path | None, **options: Any) -> ServerSettings:
@@ -132,6 +132,15 @@ class ServerSettings(Settings):
     def to_environment(self) -> dict[str, str]:
         """What `from_environment` reads."""
         return {ENVIRONMENT: canonical_json(self.model_dump()).decode()}
+
+
+def with_driver(uri: str) -> str:
+    """The address of a database, with the driver that is installed here: SQLAlchemy's own choice is another.
+
+    >>> with_driver("postgresql://me@host/name"), with_driver("sqlite:///x.db")
+    ('postgresql+psycopg://me@host/name', 'sqlite:///x.db')
+    """
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1) if uri.startswith("postgresql://") else uri
 
 
 def _origin_of(url: str) -> str:
