@@ -184,11 +184,13 @@ def terms_of(home: Home, anchor: Anchor, request: Request) -> Terms:
 
 
 def print_terms(terms: Terms) -> None:
+    """Print what is signed beside the files."""
     for line in terms.lines(datetime.now(UTC)):
         out.print(f"  {printable(line)}")
 
 
 def print_registered(request: Request) -> None:
+    """Say that a release is registered already."""
     release = request.release
     out.print(f"{release.model} release {release.version} is registered: there is nothing to decide")
 
@@ -295,6 +297,7 @@ def _evidence_path(name: str) -> str:
 
 
 def read_reviews(request: Request) -> Reviews:
+    """All reviews of the release that waits; those who built it are not counted, where the bundle says who they are."""
     from twinseal.trust.audit import log_of
     from twinseal.trust.release import approval, candidate
 
