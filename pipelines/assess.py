@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import _stage
-from pipelines._commit import source
+from pipelines._commit import built_by, source
 from twinseal.assurance import case, verdict
 from twinseal.assurance.gates import Verdict, judge
 from twinseal.assurance.headline import headline
@@ -45,7 +45,8 @@ def main() -> None:
     pages = (*publish(assembled, REPORTS), REPORTS / "verdict.json")
     write_json(REPORTS / "verdict.json", verdict.metrics(judged))
     write_json(REPORTS / "metrics.json", headline(judged, assembled.measures))
-    about |= {"model_name": assembled.model_name, "reports": tuple(map(_stage.subject, pages)), "source": source()}
+    about |= {"model_name": assembled.model_name, "reports": tuple(map(_stage.subject, pages))}
+    about |= {"source": source(), "built_by": built_by()}
     _stage.attest("assess", verdict.summarise(judged, model=files, **about))
     report(judged)
 

@@ -48,6 +48,8 @@ def say(done: Registration) -> None:
         out.print(
             f"[yellow]pending[/]  {name}: {len(done.count.signed)} of {done.count.threshold} reviewers have signed"
         )
+        for item in done.count.wanting:
+            out.print(f"  also needed: {item}")
         out.print(f"  who can still sign: {', '.join(done.count.may_sign)}  ([cyan]twinseal approve --as …[/])")
     else:
         out.print(f"[green]registered[/]  {name}, approved by {', '.join(done.count.signed)}")

@@ -30,6 +30,7 @@ DOORS = {
     "securesystemslib": "twinseal.trust",
     "cryptography": "twinseal.trust",
     "pkcs11": "twinseal.trust.keys.tokens",
+    "webauthn": "twinseal.trust.keys.passkeys",
     "httpcore": ("twinseal.twin.byte_sources", "twinseal.twin.connection"),
     "pydantic": "twinseal.config",
     "yaml": "twinseal.config",

@@ -43,6 +43,7 @@ PREDICATE_TYPES = (
     SPLIT_SALT,
 )
 
+MAX_BUILDERS, MAX_NAME = 16, 254  # of who built a candidate: logins, e-mail addresses (RFC 5321 section 4.5.3)
 CODE = "code"  # the subject that stands for the code that a stage ran
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
@@ -244,6 +245,7 @@ def verification_summary(
     gates: list[dict[str, Any]],
     reports: tuple[Subject, ...] = (),
     source: dict[str, Any] | None = None,
+    built_by: tuple[str, ...] = (),
 ) -> Statement:
     """A SLSA verification summary: `verifier` judged `subjects` by `policy` from the evidence `inputs`.
 
@@ -260,6 +262,7 @@ def verification_summary(
         gates: One object for each gate, with bound, observed value and result.
         reports: The pages and figures that a reviewer reads before signing, by their digests.
         source: The commit that the code is of, and the files that differ from it.
+        built_by: Who built the candidate: a login, e-mail addresses. A reviewer of that name does not approve it.
 
     Raises:
         EvidenceError: PASSED without gates, or with a gate that is not PASSED.
@@ -279,6 +282,8 @@ def verification_summary(
         "twinseal_reports": [item.to_dict() for item in sorted(reports)],
         "twinseal_source": source or {},
     }
+    if built_by:
+        predicate["twinseal_built_by"] = sorted(set(built_by))
     return Statement(subjects, VERIFICATION_SUMMARY, predicate)
 
 
@@ -336,6 +341,21 @@ def source_of(statement: Statement) -> dict[str, Any]:
     """The commit of the code that a verification summary was made with, and what differed from it; {} if unknown."""
     found = statement.predicate.get("twinseal_source")
     return found if isinstance(found, dict) else {}
+
+
+def built_by(statement: Statement) -> tuple[str, ...]:
+    """Who built what a verification summary is about: logins, e-mail addresses; () if it does not say.
+
+    Raises:
+        EvidenceError: It says so in another form than a sorted list of at most 16 short names.
+    """
+    listed = statement.predicate.get("twinseal_built_by", [])
+    names = listed if isinstance(listed, list) else [None]
+    if len(names) > MAX_BUILDERS or not all(isinstance(item, str) and 0 < len(item) <= MAX_NAME for item in names):
+        raise EvidenceError(f"verdict: expected at most {MAX_BUILDERS} names of who built it, got {str(listed)[:80]}")
+    if names != sorted(set(names)):
+        raise EvidenceError(f"verdict: expected who built it in order, each once, got {str(listed)[:80]}")
+    return tuple(names)
 
 
 def measures(statement: Statement) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def summarise(
     time_verified: str,
     reports: tuple[Subject, ...] = (),
     source: dict[str, Any] | None = None,
+    built_by: tuple[str, ...] = (),
 ) -> Statement:
     """The verification summary of `verdict` about the files of `model`.
 
@@ -36,6 +37,7 @@ def summarise(
         time_verified: RFC 3339, UTC; the only time in the record.
         reports: The pages and figures for the reviewer, by their digests.
         source: The commit of the code, and what differs from it.
+        built_by: The login that judges, the author and the committer of the commit.
     """
     return verification_summary(
         model,
@@ -48,6 +50,7 @@ def summarise(
         gates=[*map(_gate_record, verdict.gates), *map(_evidence_record, verdict.evidence)],
         reports=reports,
         source=source,
+        built_by=built_by,
     )
 
 

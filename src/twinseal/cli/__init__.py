@@ -4,7 +4,9 @@
     custodians.py   init, use, trust show|renew|sign, keys rotate|revoke
     key_holders.py  keys new|show
     policy_owners.py  policy show|approve
-    reviewers.py    review list|show, approve, reject
+    enrolment.py    reviewer enroll
+    reviewers.py    review list|show
+    decisions.py    approve, reject, withdraw, comment
     registrar.py    register
     operator.py     pull, verify, run, commission
     server.py       serve, account add|remove|list
@@ -24,7 +26,18 @@ import structlog
 import typer
 
 from twinseal import __version__
-from twinseal.cli import audit, custodians, key_holders, operator, policy_owners, registrar, reviewers, server
+from twinseal.cli import (
+    audit,
+    custodians,
+    decisions,
+    enrolment,
+    key_holders,
+    operator,
+    policy_owners,
+    registrar,
+    reviewers,
+    server,
+)
 from twinseal.cli.options import examples
 from twinseal.console import exit_code, out
 from twinseal.errors import ConfigError
@@ -72,14 +85,17 @@ def configure(
 app.command(rich_help_panel=CUSTODIAN, epilog=custodians.INIT_EXAMPLES)(custodians.init)
 app.command(rich_help_panel=EVERYONE, epilog=custodians.USE_EXAMPLES)(custodians.use)
 app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
+app.add_typer(enrolment.reviewer, name="reviewer", rich_help_panel=CUSTODIAN)
 key_holders.keys.command(epilog=custodians.ROTATE_EXAMPLES)(custodians.rotate)
 key_holders.keys.command(epilog=custodians.REVOKE_EXAMPLES)(custodians.revoke)
 app.add_typer(key_holders.keys, name="keys", rich_help_panel=EVERYONE)
 app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
 app.add_typer(policy_owners.policy, name="policy", rich_help_panel=OWNER)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
-app.command(rich_help_panel=REVIEWER, epilog=reviewers.APPROVE_EXAMPLES)(reviewers.approve)
-app.command(rich_help_panel=REVIEWER, epilog=reviewers.REJECT_EXAMPLES)(reviewers.reject)
+app.command(rich_help_panel=REVIEWER, epilog=decisions.APPROVE_EXAMPLES)(decisions.approve)
+app.command(rich_help_panel=REVIEWER, epilog=decisions.REJECT_EXAMPLES)(decisions.reject)
+app.command(rich_help_panel=REVIEWER, epilog=decisions.WITHDRAW_EXAMPLES)(decisions.withdraw)
+app.command(rich_help_panel=REVIEWER, epilog=decisions.COMMENT_EXAMPLES)(decisions.comment)
 app.command(rich_help_panel=REGISTRAR, epilog=registrar.REGISTER_EXAMPLES)(registrar.register)
 app.command(rich_help_panel=ADMINISTRATOR, epilog=server.SERVE_EXAMPLES)(server.serve)
 app.add_typer(server.account, name="account", rich_help_panel=ADMINISTRATOR)

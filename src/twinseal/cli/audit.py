@@ -27,7 +27,7 @@ audit = typer.Typer(
 LogOf = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="A twin's folder. Default: the log of the home.")
 ]
-COLOURS = {"refused": "red", "rejected": "yellow", "revoked": "yellow"}
+COLOURS = {"refused": "red", "rejected": "yellow", "withdrawn": "yellow", "revoked": "yellow"}
 
 
 @audit.command(

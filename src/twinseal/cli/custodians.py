@@ -90,7 +90,7 @@ def use(name: Annotated[str, typer.Argument(metavar="NAME", help="As policy/depl
 def trust_show() -> None:
     """Show each role: its holders, their keys, how many must sign, until when. What ends soon is red."""
     from twinseal.trust.ceremonies import overview
-    from twinseal.trust.keys.key import fingerprint
+    from twinseal.trust.keys.key import fingerprint, kind_of
 
     home, now = Home.find(), datetime.now(UTC)
     anchor = home.anchor()
@@ -100,7 +100,10 @@ def trust_show() -> None:
         time_left = _time_left(expiries.get(name), now)
         branch = tree.add(f"[bold]{name}[/]  {role.threshold} of {len(role.holders)}  {time_left}")
         for holder in role.holders:
-            branch.add(f"{printable(holder.name)}  key {fingerprint(holder.key)[:16]}")
+            kind = f"  {printable(kind_of(holder.key))}" if kind_of(holder.key) else ""
+            branch.add(f"{printable(holder.name)}  key {fingerprint(holder.key)[:16]}{kind}")
+        for line in role.quorum.lines():
+            branch.add(printable(line))
     models = tree.add("[bold]models[/]")
     for model in anchor.models:
         models.add(f"{model}  {_model_state(home, model)}{_time_left(expiries.get(model), now)}")
@@ -126,7 +129,7 @@ def trust_renew(yes: Sure = False, new_log: NewLog = False) -> None:
     home, roles = Home.find(), Roles.load(ROLES)
     confirm(yes, "Sign a new root of trust, with the roles of policy/roles.yaml?")
     outcome = ceremony.renew(home, roles, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
-    _print_outcome(home, outcome, new_log=new_log)
+    print_outcome(home, outcome, new_log=new_log)
 
 
 @trust.command(
@@ -161,7 +164,7 @@ def trust_sign(yes: Sure = False, new_log: NewLog = False) -> None:
             f"{home.proposal_dir}: expected the key of a custodian on this machine, got none: nothing was signed",
             remedy="; ".join(outcome.missing),
         )
-    _print_outcome(home, outcome, new_log=new_log)
+    print_outcome(home, outcome, new_log=new_log)
 
 
 def rotate(
@@ -193,7 +196,7 @@ def rotate(
         new_passphrase=lambda: None if no_passphrase or demo else ask_new_passphrase(holder),
         new_log=new_log,
     )
-    if _print_outcome(home, outcome, new_log=new_log):
+    if print_outcome(home, outcome, new_log=new_log):
         out.print(f"what only the old key of {holder} had signed no longer counts: docs/operating.md says what to redo")
 
 
@@ -206,7 +209,7 @@ def revoke(holder: Holder, yes: Sure = False, new_log: NewLog = False) -> None:
     ceremony.key_of_holder(home.anchor(), holder)
     confirm(yes, f"Take every role from {holder}, for good?")
     outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
-    if _print_outcome(home, outcome, new_log=new_log):
+    if print_outcome(home, outcome, new_log=new_log):
         out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
 
 
@@ -257,7 +260,7 @@ def _print_proposal(lines: Iterable[str]) -> None:
     out.print("compare each new key with its holder, by voice")
 
 
-def _print_outcome(home: Home, outcome: Outcome, *, new_log: bool) -> bool:
+def print_outcome(home: Home, outcome: Outcome, *, new_log: bool) -> bool:
     """Print what a ceremony led to; whether the new root is published."""
     if outcome.anchor is None:
         _print_waiting(home, outcome)
@@ -309,6 +312,7 @@ def _model_state(home: Home, model: str) -> str:
     if tally is None or release is None:
         return "nothing registered"
     lacks = "" if not tally.missing else f"[red], {tally.missing} more needed: approve it again[/]"
+    lacks += "".join(f"[red], {printable(item)}[/]" for item in tally.wanting)
     return f"release {release.version}, approved by {', '.join(tally.signed) or 'nobody'}{lacks}  "
 
 

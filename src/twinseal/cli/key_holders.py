@@ -33,7 +33,7 @@ Uri = Annotated[
 ]
 Clear = Annotated[bool, typer.Option("--no-passphrase", help="Leave the file unencrypted. For demonstrations.")]
 Which = Annotated[str | None, typer.Argument(metavar="[HOLDER|URI|FILE.pub]", help="One key, instead of all.")]
-Pem = Annotated[bool, typer.Option("--pem", help="Print only the public key, as PEM, to carry to others.")]
+Pem = Annotated[bool, typer.Option("--pem", help="Print only the public key, as its .pub file has it.")]
 
 
 @keys.command(
@@ -114,6 +114,7 @@ def show(which: Which = None, pem: Pem = False) -> None:
 def _show_one(home: Home, anchor: Anchor | None, which: str, pem: bool) -> None:
     from twinseal.trust.keys.key import public_key_in_token, read_public_key
     from twinseal.trust.keys.keyring import key_entry, roles_of
+    from twinseal.trust.keys.passkeys import public_file
 
     warnings: tuple[str, ...] = ()
     private = ""
@@ -130,7 +131,7 @@ def _show_one(home: Home, anchor: Anchor | None, which: str, pem: bool) -> None:
             remedy="twinseal keys show   (all of them)",
         )
     if pem:
-        sys.stdout.write(key.keyval["public"])
+        sys.stdout.write(public_file(key).decode())
         return
     _print_fingerprint(key)
     out.print(
@@ -157,10 +158,12 @@ def _print_new_key(holder: str, key: Key, public: Path, private: str, uri: str) 
 
 
 def _print_fingerprint(key: Key) -> None:
-    from twinseal.trust.keys.key import fingerprint, grouped_digits
+    from twinseal.trust.keys.key import fingerprint, grouped_digits, kind_of
 
     first, second = grouped_digits(fingerprint(key)).splitlines()
     out.print(f"sha256  {first}\n        {second}")
+    if kind_of(key):
+        out.print(printable(kind_of(key)))
 
 
 def _short_fingerprint(key: Key | None) -> str:

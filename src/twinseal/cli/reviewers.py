@@ -1,11 +1,11 @@
-"""What reviewers do: look at the release that waits, approve it or reject it."""
+"""What reviewers look at: the release that waits, and what others have decided. They decide by `decisions`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 import typer
 
@@ -14,14 +14,9 @@ from twinseal.cli.options import (
     BUNDLE,
     RELEASE,
     ROLES,
-    As,
     AsJson,
-    KeyUri,
-    Yes,
     check_program,
-    confirm,
     examples,
-    open_holder_key,
     warn_of_demo,
 )
 from twinseal.console import new_table, out, print_json, printable, refusals_as_json
@@ -56,13 +51,6 @@ review = typer.Typer(
     no_args_is_help=True,
 )
 
-APPROVE_EXAMPLES = examples(
-    "twinseal approve --as alice",
-    "twinseal approve --as alice --comment 'report read, gates plausible' --key file:/media/me/alice.pem",
-    "twinseal --passphrase-fd 3 approve --as alice --yes 3< <(pass show alice)",
-)
-REJECT_EXAMPLES = examples("twinseal reject --as bruno --comment 'too few failures in the test set'")
-
 
 @review.command("list", epilog=examples("twinseal review list", "twinseal review list --json"))
 def review_list(as_json: AsJson = False) -> None:
@@ -76,6 +64,7 @@ def review_list(as_json: AsJson = False) -> None:
         return
     table = new_table("model", "release", "state", "approved by", "can still sign")
     states = {"registered": "[green]registered[/]", "waits": "[yellow]waits[/]"}
+    states["rejected"] = "[red]rejected[/]"
     states["approved"] = "[green]approved[/]: twinseal register"
     for item in releases:
         names = (", ".join(item["approved_by"]), ", ".join(item["can_still_sign"]))
@@ -103,8 +92,8 @@ def review_show(as_json: AsJson = False) -> None:
         anchor, request = home.anchor(), Request.read(RELEASE)
         bundle = verify_release(BUNDLE, request.release, anchor)
         require_reports(bundle.statements["assess"], Path())
-        gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], _read_reviews(request)
-        terms = None if _is_registered(home, request) else _check_terms(home, anchor, request)
+        gates, reviews = bundle.statements["assess"].predicate["twinseal_gates"], read_reviews(request)
+        terms = None if is_registered(home, request) else terms_of(home, anchor, request)
         changes = changes_since_release(home, request.release.model, bundle.statements)
     if as_json:
         as_dict = _request_as_json(request, reviews, gates, anchor, terms)
@@ -114,88 +103,6 @@ def review_show(as_json: AsJson = False) -> None:
     _print_changes(changes, source_of(bundle.statements["assess"]))
     _print_next(request, reviews, terms)
     warn_of_demo(anchor)
-
-
-def approve(
-    holder: As,
-    key: KeyUri = None,
-    comment: Annotated[str, typer.Option(help="Your own words; they are signed and shown.")] = "",
-    yes: Yes = False,
-) -> None:
-    """Verify the release that waits as a twin would, and sign it."""
-    from twinseal.trust.audit import log_of
-    from twinseal.trust.keys.key import NamedSigner
-    from twinseal.trust.release import approval, repository
-    from twinseal.trust.release.request import Request
-    from twinseal.trust.root.roles import Roles
-
-    home = Home.find()
-    anchor = home.anchor()
-    check_program(anchor)
-    anchor.roles["reviewer"].key_of(holder)  # names the reviewers before a key is looked for
-    require_bundle(home)
-    request = Request.read(RELEASE)
-    release = request.release
-    if _is_registered(home, request):
-        _print_registered(request)
-        return
-    _require_what_was_read(home, request)
-    _print_terms(_check_terms(home, anchor, request))
-    confirm(yes, f"Sign {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?")
-    reviewer = NamedSigner(holder, open_holder_key(key, holder))
-    now, audit = datetime.now(UTC), log_of(home.path)
-    decision = approval.approve(
-        APPROVALS,
-        request,
-        BUNDLE,
-        reviewer,
-        anchor=anchor,
-        roles=Roles.load(ROLES),
-        last=repository.last_published(home, release.model),
-        audit=audit,
-        now=now,
-        comment=comment,
-    )
-    if decision.is_new:
-        out.print(f"[green]approved[/] by {holder}: {decision.path}")
-    else:
-        out.print(f"[yellow]already approved[/] by {holder}, with the same comment; nothing changed")
-    _print_standing(request)
-
-
-def reject(
-    holder: As,
-    comment: Annotated[str, typer.Option(help="Why not; it is signed and shown.")],
-    key: KeyUri = None,
-    yes: Yes = False,
-) -> None:
-    """Reject the release that waits, with a signed reason that is kept. Your own approval of it no longer counts."""
-    from twinseal.trust.audit import log_of
-    from twinseal.trust.keys.key import NamedSigner
-    from twinseal.trust.release import approval
-    from twinseal.trust.release.request import Request
-
-    home = Home.find()
-    anchor = home.anchor()
-    check_program(anchor)
-    anchor.roles["reviewer"].key_of(holder)  # as in approve
-    request = Request.read(RELEASE)
-    if _is_registered(home, request):
-        _print_registered(request)
-        return
-    confirm(yes, f"Reject {request.release.model} release {request.release.version} as {holder}?")
-    reviewer = NamedSigner(holder, open_holder_key(key, holder))
-    now, audit = datetime.now(UTC), log_of(home.path)
-    decision = approval.reject(APPROVALS, request, reviewer, anchor=anchor, audit=audit, now=now, comment=comment)
-    if decision.is_new:
-        out.print(f"[yellow]rejected[/] by {holder}: {decision.path}")
-    else:
-        out.print(f"[yellow]already rejected[/] by {holder}, with the same comment; nothing changed")
-    if decision.is_new and not home.repository.is_dir():
-        out.print(
-            f"send {printable(decision.path)} to the registrar now: until then an earlier approval of yours counts"
-        )
-    out.print("it is shown beside the release; it is not counted, and does not stop the other reviewers")
 
 
 def require_bundle(home: Home) -> None:
@@ -208,17 +115,6 @@ def require_bundle(home: Home) -> None:
     from twinseal.trust.release import candidate
 
     candidate.require_bundle(BUNDLE, EVIDENCE / "assess.dsse.json", home.anchor())
-
-
-def _require_what_was_read(home: Home, request: Request) -> None:
-    """Before a signature: the report is the assessor's, and the policy is not older than that of the last release."""
-    from twinseal.trust.release.candidate import verify_release
-    from twinseal.trust.release.changes import changes_since_release, require_no_older_policy
-    from twinseal.trust.release.reports import require_reports
-
-    bundle = verify_release(BUNDLE, request.release, home.anchor())
-    require_reports(bundle.statements["assess"], Path())
-    require_no_older_policy(changes_since_release(home, request.release.model, bundle.statements))
 
 
 def _print_changes(changes: Changes, source: Mapping[str, object]) -> None:
@@ -251,11 +147,14 @@ def _releases(anchor: Anchor) -> list[ReleaseItem]:
     model, version = request.release.model, request.release.version
     published = current.get(model)
     if published is None or published.version < version:
-        count = _read_reviews(request).count
-        found.append(
-            _release_item(model, version, "waits" if count.missing else "approved", count.signed, count.may_sign)
-        )
+        reviews = read_reviews(request)
+        found.append(_release_item(model, version, state_of(reviews), reviews.count.signed, reviews.count.may_sign))
     return found
+
+
+def state_of(reviews: Reviews) -> str:
+    """Where a release stands that is not registered: rejected (by anybody), approved, or waits."""
+    return "rejected" if reviews.rejections else "waits" if reviews.count.missing else "approved"
 
 
 def _release_item(
@@ -264,7 +163,7 @@ def _release_item(
     return ReleaseItem(model=model, release=version, state=state, approved_by=list(signed), can_still_sign=list(others))
 
 
-def _is_registered(home: Home, request: Request) -> bool:
+def is_registered(home: Home, request: Request) -> bool:
     """Whether the repository on this machine, if there is one, has published this release or a newer one."""
     from twinseal.trust.release import repository
 
@@ -274,7 +173,7 @@ def _is_registered(home: Home, request: Request) -> bool:
     return published is not None and published.version >= request.release.version
 
 
-def _check_terms(home: Home, anchor: Anchor, request: Request) -> Terms:
+def terms_of(home: Home, anchor: Anchor, request: Request) -> Terms:
     """What is signed beside the files, once it is what policy and the repository lead to."""
     from twinseal.trust.release import repository
     from twinseal.trust.release.terms import check_terms
@@ -284,12 +183,14 @@ def _check_terms(home: Home, anchor: Anchor, request: Request) -> Terms:
     return check_terms(request, anchor=anchor, roles=Roles.load(ROLES), last=last, now=datetime.now(UTC))
 
 
-def _print_terms(terms: Terms) -> None:
+def print_terms(terms: Terms) -> None:
+    """Print what is signed beside the files."""
     for line in terms.lines(datetime.now(UTC)):
         out.print(f"  {printable(line)}")
 
 
-def _print_registered(request: Request) -> None:
+def print_registered(request: Request) -> None:
+    """Say that a release is registered already."""
     release = request.release
     out.print(f"{release.model} release {release.version} is registered: there is nothing to decide")
 
@@ -298,7 +199,7 @@ def _request_as_json(
     request: Request, reviews: Reviews, gates: Gates, anchor: Anchor, terms: Terms | None
 ) -> dict[str, object]:
     release, count = request.release, reviews.count
-    state = "registered" if terms is None else "waits" if count.missing else "approved"
+    state = "registered" if terms is None else state_of(reviews)
     fields = ("holder", "standing", "time", "comment", "reason")
     return {
         **_release_item(release.model, release.version, state, count.signed, count.may_sign),
@@ -315,6 +216,10 @@ def _request_as_json(
             {"name": item.name, "role": item.role, "path": _evidence_path(item.name)} for item in anchor.evidence
         ],
         "reviews": [{name: getattr(item, name) for name in fields} for item in reviews.items],
+        "comments": [{name: getattr(item, name) for name in fields} for item in reviews.comments],
+        "rejected_by": [item.holder for item in reviews.rejections],
+        "built_by_reviewers": list(count.builders),
+        "needed": list(count.wanting),
         "report": "reports/report.html",
         "demo": anchor.demo,
     }
@@ -325,32 +230,45 @@ def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anc
     out.print(f"[bold]{release.model}[/] release {release.version}  candidate {release.mlflow_model_id}")
     out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
     if terms is not None:
-        _print_terms(terms)
+        print_terms(terms)
     _print_gates(gates)
     for item in anchor.evidence:
         out.print(f"  evidence [cyan]{item.name}[/], signed by the {item.role}: {_evidence_path(item.name)}")
     _print_reviews(reviews)
     names = ", ".join(count.signed) or "nobody"
     out.print(f"approved by {names}: {len(count.signed)} signed, {count.threshold} are needed")
+    print_missing(reviews)
     out.print("the report to read: [cyan]reports/report.html[/]")
 
 
 def _print_next(request: Request, reviews: Reviews, terms: Terms | None) -> None:
     if terms is None:
-        _print_registered(request)
+        print_registered(request)
     elif reviews.count.may_sign:
         out.print(
-            "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]"
+            "to decide: [cyan]twinseal approve --as NAME[/]  or  [cyan]twinseal reject --as NAME --comment WHY[/]\n"
+            "to say something: [cyan]twinseal comment --as NAME --comment TEXT[/]"
         )
 
 
 def _print_reviews(reviews: Reviews) -> None:
     """One review in each row. Long words continue in their own column: no line of them can pass for another line."""
     table = new_table("review", "by", "time", "in their words", "why it does not count")
-    for item in reviews.items:
+    for item in (*reviews.items, *reviews.comments):
         table.add_row(item.standing, *map(printable, (item.holder, item.time, item.comment, item.reason)))
-    if reviews.items:
+    if reviews.items or reviews.comments:
         out.print(table)
+
+
+def print_missing(reviews: Reviews) -> None:
+    """What else stands between the release and its registration, beside the number of signatures."""
+    for item in reviews.count.wanting:
+        out.print(f"[yellow]also needed[/]: {printable(item)}")
+    for name in reviews.count.builders:
+        out.print(f"[yellow]{printable(name)}[/] built the candidate, and can not approve it")
+    for rejection in reviews.rejections:
+        who = printable(rejection.holder)
+        out.print(f"[red]rejected[/] by {who}: {printable(rejection.comment)}; until {who} withdraws it or approves")
 
 
 def _print_gates(gates: Gates) -> None:
@@ -378,17 +296,11 @@ def _evidence_path(name: str) -> str:
     return f"{BUNDLE}/evidence/{name}.dsse.json"
 
 
-def _read_reviews(request: Request) -> Reviews:
+def read_reviews(request: Request) -> Reviews:
+    """All reviews of the release that waits; those who built it are not counted, where the bundle says who they are."""
     from twinseal.trust.audit import log_of
-    from twinseal.trust.release import approval
+    from twinseal.trust.release import approval, candidate
 
     home = Home.find()
-    return approval.read_all(APPROVALS, request, home.anchor(), log_of(home.path))
-
-
-def _print_standing(request: Request) -> None:
-    count = _read_reviews(request).count
-    if count.missing:
-        out.print(f"{count.missing} more of {', '.join(count.may_sign)} must sign before it can be registered")
-    else:
-        out.print("enough have signed; register it: [cyan]dvc repro[/]  or  [cyan]twinseal register[/]")
+    builders = candidate.builders_of(BUNDLE, home.anchor())
+    return approval.read_all(APPROVALS, request, home.anchor(), log_of(home.path), built_by=builders)

@@ -9,12 +9,13 @@ before it takes effect.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from twinseal.digests import sha256_file
-from twinseal.errors import AuditError
+from twinseal.errors import AuditError, TwinsealError
 from twinseal.evidence import Statement
 from twinseal.registry.describe import describe
 from twinseal.registry.register import mirror_metadata
@@ -34,9 +35,9 @@ from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.release import approval, repository
-from twinseal.trust.release.candidate import verify_release
+from twinseal.trust.release.candidate import builders_of, verify_release
 from twinseal.trust.release.changes import changes_since_release, keep_evidence, require_no_older_policy
-from twinseal.trust.release.model_role import ApprovalCount
+from twinseal.trust.release.model_role import ApprovalCount, count_approvals
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
@@ -140,6 +141,7 @@ def register(
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: The bundle is not what was signed, or an approval has expired.
+        ThresholdError: Enough have signed, but somebody has rejected it; or too few are left without who built it.
         RegistryError: MLflow could not be reached, or refused.
         AuditError: It cannot be logged: nothing was published.
     """
@@ -150,7 +152,8 @@ def register(
                 f"{audit.path}: expected the audit log that the first root began, got none",
                 remedy="Restore it from its backup: without it, a decision that was taken back could count again.",
             )
-        reviews = approval.read_all(approvals, pending, home.anchor(), audit)
+        builders = _builders(bundle, home)
+        reviews = approval.read_all(approvals, pending, home.anchor(), audit, built_by=builders)
         if reviews.unlogged:
             audit.append(
                 *(approval.received_entry(new, pending.release, registrar_name, now) for new in reviews.unlogged)
@@ -158,6 +161,8 @@ def register(
         if reviews.count.missing:
             show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
             return Registration(pending.release, reviews.count, "pending")
+        if reviews.rejections:
+            show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
         signers = ", ".join(reviews.count.signed)
         attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
         with audit.log_refusal(attempt):
@@ -177,10 +182,14 @@ def _register(
     roles: Roles,
     now: datetime,
 ) -> Registration:
-    verified = verify_release(bundle, pending.release, home.anchor())
-    require_no_older_policy(changes_since_release(home, pending.release.model, verified.statements))
-    published_before = repository.current_release(home, pending.release.model)
+    verified, model = verify_release(bundle, pending.release, home.anchor()), pending.release.model
+    require_no_older_policy(changes_since_release(home, model, verified.statements))
+    # Only now is it certain who built it.
+    count = count_approvals(pending.role_bytes, reviews.signatures, home.anchor(), model, built_by=verified.built_by)
+    count.require_complete()
+    published_before = repository.current_release(home, model)
     if published_before is None or published_before.sha256 != pending.release.sha256:  # else nothing changes
+        reviews.require_publishable()
         log_of(home.path).append(attempt)
     published = repository.publish(
         home,
@@ -189,6 +198,7 @@ def _register(
         registrar=registrar,
         roles=roles,
         now=now,
+        built_by=verified.built_by,
     )
     release = pending.release
     keep_evidence(home, release.model, bundle)
@@ -233,12 +243,19 @@ def renew(
 
 def _waits_for(version: int, reviews: approval.Reviews) -> str:
     """Where a release stands that is not registered yet."""
-    signed = ", ".join(reviews.count.signed)
-    rejected = ", ".join(item.holder for item in reviews.items if item.standing == "rejected")
+    signed, rejected = ", ".join(reviews.count.signed), ", ".join(item.holder for item in reviews.rejections)
     parts = [f"release {version} waits for {reviews.count.missing} more reviewers"]
+    parts += reviews.count.wanting
     parts += [f"approved by {signed}"] if signed else []
     parts += [f"rejected by {rejected}"] if rejected else []
     return "; ".join(parts)
+
+
+def _builders(bundle: Path, home: Home) -> tuple[str, ...]:
+    """Who built the candidate, as far as a bundle says that is not verified yet: only to say who may still approve."""
+    with suppress(TwinsealError):
+        return builders_of(bundle, home.anchor())
+    return ()
 
 
 def _read_verdict(home: Home, bundle: Path) -> Statement:

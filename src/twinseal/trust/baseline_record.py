@@ -24,7 +24,7 @@ from typing import Any
 from twinseal.digests import canonical_json, sha256
 from twinseal.errors import EvidenceError
 from twinseal.evidence import BASELINE_RECORD, Statement, Subject
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import ListSigner
 from twinseal.trust.release.release import MAX_VERSION
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
@@ -144,7 +144,7 @@ def unit_key(unit: str) -> str:
     return sha256(check_unit(unit).encode())
 
 
-def sign(record: BaselineRecord, signer: KeySigner) -> bytes:
+def sign(record: BaselineRecord, signer: ListSigner) -> bytes:
     """The envelope of `record` with one signature."""
     return sign_envelope(record.to_bytes(), signer)
 

@@ -3,7 +3,8 @@
 Steps 4 to 6 of the twin's way (0 to 3 are `twinseal.twin.pull`'s):
 
 4. the builder's OMS signature covers exactly the model's files; strict, nothing ignored
-5. every statement that the anchor requires: right signer, right predicate, about this model, PASSED
+5. every statement that the anchor requires: right signer, right predicate, about this model, PASSED; and the reviewers
+   counted once more, without those who built the candidate: only the verdict says who did
 6. only now parse: safetensors under a header cap, config with known keys only
 """
 
@@ -58,24 +59,28 @@ class VerifiedModel:
 
 
 def admit(
-    directory: Path, release: Release, anchor: Anchor, records: Iterable[FileRecord] | None = None
+    directory: Path, release: Release, role: bytes, anchor: Anchor, records: Iterable[FileRecord] | None = None
 ) -> VerifiedModel:
     """The model in the bundle at `directory`, once it is all that `release` and `anchor` demand.
 
     Args:
         directory: The bundle; private, so that no other user can change it between check and use.
         release: What reviewers have approved, authenticated already (steps 1 and 2).
+        role: The signed TUF role that lists it.
         anchor: The pinned trust.
         records: The files, if they were hashed as they streamed in; else they are listed and hashed here.
 
     Raises:
         DigestMismatchError: Files are not those of the release, or of the builder's signature.
-        SignatureError, ThresholdError: A signature is absent, malformed, or not by the role that answers.
+        SignatureError, ThresholdError: A signature is absent, malformed, or not by the role that answers; or too few
+            reviewers are left without those who built the candidate.
         GateRefusedError: A test or the verdict is not PASSED.
         EvidenceError: A statement is about something else, or the model cannot be parsed.
         OSError: The directory cannot be read.
     """
-    verify_release(directory, release, anchor, records)  # 4, 5
+    verified = verify_release(directory, release, anchor, records)  # 4, 5
+    check_release(parse_role(role, release.model), release.to_bytes(), release.model)
+    count_approvals(role, (), anchor, release.model, built_by=verified.built_by).require_complete()
     # With it comes torch, which takes a second: what was refused before has not waited for it.
     from twinseal.prognostics.checkpoint import read_model  # noqa: PLC0415
 
@@ -108,7 +113,7 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
         pinned = anchor_chain(anchor, folder / ROOTS)[-1]
         count_approvals(role, (), pinned, model).require_complete()
         check_release(parse_role(role, model), release.to_bytes(), model)
-        return admit(folder / BUNDLE, release, pinned)
+        return admit(folder / BUNDLE, release, role, pinned)
     except OSError as error:
         raise SignatureError(
             f"{folder}: expected the installed model whole, got {error.strerror}",

@@ -29,7 +29,7 @@ from twinseal.trust import baseline_record
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import MAX_NAME, truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
-from twinseal.trust.keys.key import KeySigner, NamedSigner
+from twinseal.trust.keys.key import ListSigner, NamedSigner
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.signing import dsse
 from twinseal.twin import locks
@@ -176,7 +176,7 @@ class _Draft:
 
 
 def _draft(
-    verifier: BaselineVerifier, folder: Path, record: BaselineRecord, signer: KeySigner, replacing: bool
+    verifier: BaselineVerifier, folder: Path, record: BaselineRecord, signer: ListSigner, replacing: bool
 ) -> _Draft:
     path, threshold = folder / f"{record.key}{SUFFIX}", verifier.role.threshold
     remembered, existing = verifier.memory.get(record.key), _existing_record(verifier, path)

@@ -135,9 +135,10 @@ def _install(source: Source, anchor: Anchor, release: Release, state: State, jou
     pinned = known_anchors(anchor, state.metadata)
     folder = state.new_folder()
     records = tuple(fetch(source, release, record, folder / BUNDLE) for record in release.files)  # 3
-    admitted = admit(folder / BUNDLE, release, pinned[-1], records)  # 4, 5, 6
+    role = read_regular(state.metadata / f"{release.model}.json", MAX_METADATA_BYTES)
+    admitted = admit(folder / BUNDLE, release, role, pinned[-1], records)  # 4, 5, 6
     write_whole(folder / RELEASE, release.to_bytes(), mode=0o600)
-    write_whole(folder / ROLE, read_regular(state.metadata / f"{release.model}.json", MAX_METADATA_BYTES), mode=0o600)
+    write_whole(folder / ROLE, role, mode=0o600)
     for newer in pinned[1:]:
         write_whole(folder / ROOTS / f"{newer.version}.root.json", newer.root, mode=0o600)
     journal.log_admission(release)

@@ -24,6 +24,8 @@ Event = Literal[
     "submitted",
     "approved",
     "rejected",
+    "withdrawn",
+    "commented",
     "received",
     "registered",
     "renewed",

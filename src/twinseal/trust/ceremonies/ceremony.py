@@ -24,9 +24,9 @@ import structlog
 from twinseal.errors import KeyAccessError, RootError, ThresholdError
 from twinseal.files import write_whole
 from twinseal.trust.ceremonies import custody
-from twinseal.trust.ceremonies.custody import Proposal
 from twinseal.trust.ceremonies.inspection import inspect
 from twinseal.trust.keys.key import Key, KeySigner, fingerprint, generate_key_pair, open_signer, read_public_key
+from twinseal.trust.keys.passkeys import public_file
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.home import Home
@@ -198,7 +198,7 @@ def rotate(
             for name, role in before.roles.items()
         }
         pins = _pins_after_revoking(before, changed, old, roles, now)
-        write_whole(place.with_suffix(".pub"), public.keyval["public"].encode())
+        write_whole(place.with_suffix(".pub"), public_file(public))
         return _propose(home, pins, roles, now, passphrase, new_log)
 
 
@@ -215,7 +215,7 @@ def revoke(
 
     Raises:
         KeyAccessError: Nobody of that name has a role.
-        ThresholdError: A role could not be met any more.
+        ThresholdError, RootError: A role could not be met any more.
         RootError: A proposal waits already.
         AuditError: As `custody.publish`.
     """
@@ -236,7 +236,7 @@ def _roles_without(before: Anchor, holder: str) -> dict[str, RoleKeys]:
                 f"{name}: expected {role.threshold} holders to be left without {holder}, got {len(left)}",
                 remedy=f"Replace the key instead: twinseal keys rotate {holder}",
             )
-        changed[name] = replace(role, holders=left)
+        changed[name] = role.without(holder)
     return changed
 
 
@@ -246,7 +246,7 @@ def finish(
     now: datetime,
     *,
     passphrase: Passphrase = from_environment,
-    shown: Proposal | None = None,
+    shown: custody.Proposal | None = None,
     new_log: bool = False,
 ) -> Outcome:
     """Sign the proposal with the custodians' keys on this machine; publish it once enough have signed.
@@ -271,12 +271,12 @@ def finish(
 
 
 def _finish(
-    home: Home, roles: Roles, now: datetime, passphrase: Passphrase, shown: Proposal | None, new_log: bool
+    home: Home, roles: Roles, now: datetime, passphrase: Passphrase, shown: custody.Proposal | None, new_log: bool
 ) -> Outcome:
     before = home.anchor() if home.anchor_dir.exists() else None
     if before is not None:
         _put_new_keys_in_place(home, before)  # of a publication that was killed just before its end
-    proposal = Proposal.read(home.proposal_dir)
+    proposal = custody.Proposal.read(home.proposal_dir)
     if shown is not None and proposal != shown:
         raise RootError(
             f"{home.proposal_dir}: expected the proposal that was shown, got another one since",

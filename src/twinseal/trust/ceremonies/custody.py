@@ -161,7 +161,7 @@ def pins_of(
     for name in NAMES:
         holders = tuple(Holder(holder, keys[holder]) for holder in roles[name].holders)
         until = roles.expiry(name, now) if name in PINNED_UNTIL else None
-        table[name] = RoleKeys(name, roles[name].threshold, holders, until)
+        table[name] = RoleKeys(name, roles[name].threshold, holders, until, roles[name].quorum)
     return Pins(roles.models, table, evidence, tuple(sorted(set(revoked))), demo)
 
 
@@ -351,6 +351,7 @@ def _changes(before: Anchor, after: Anchor) -> dict[str, str]:
         parts = [f"{holder} {key}" for holder, key in keys.items() if known.get(holder) != key]
         parts += [f"without {holder}" for holder in known if holder not in keys]
         parts += [f"threshold {role.threshold}"] if role.threshold != old.threshold else []
+        parts += role.quorum.lines() or ["threshold alone"] if role.quorum != old.quorum else []
         if parts:
             details[name] = "; ".join(parts)[:MAX_TEXT]
     return details

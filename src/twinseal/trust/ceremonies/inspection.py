@@ -20,13 +20,14 @@ from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]  # tuf 
 
 from twinseal.errors import ExpiredError, RootError
 from twinseal.trust.ceremonies.custody import TARGETS, Proposal, compose_root, compose_targets
-from twinseal.trust.keys.key import fingerprint
+from twinseal.trust.keys.key import fingerprint, kind_of
 from twinseal.trust.release.repository import delegation
 from twinseal.trust.release.terms import SLACK
 from twinseal.trust.root.anchor import ROOT, Anchor
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.metadata import parse, signed_bytes
 from twinseal.trust.root.pins import REQUIRED, Holder, Pins, RoleKeys
+from twinseal.trust.root.quorum import Quorum
 from twinseal.trust.root.roles import NAMES, PINNED_UNTIL, Roles
 
 REMEDY = (
@@ -162,6 +163,9 @@ def _check_policy(pins: Pins, before: Anchor | None, roles: Roles) -> None:
         if (names, role.threshold) != (policy.holders, policy.threshold):
             wanted = f"{policy.threshold} of {', '.join(policy.holders)} (policy/roles.yaml)"
             raise _difference(name, wanted, f"{role.threshold} of {', '.join(names)}")
+        if role.quorum != policy.quorum:
+            wanted = f"{_in_words(policy.quorum)} (policy/roles.yaml)"
+            raise _difference(f"who counts of {name}", wanted, _in_words(role.quorum))
         for holder in role.holders:
             if known.get(holder.name, holder.key) != holder.key:
                 raise _difference(name, f"{holder.name} to keep the key", f"another, {fingerprint(holder.key)[:16]}…")
@@ -186,7 +190,8 @@ def _check_one_key(pins: Pins, old: Pins, newly: list[str]) -> None:
             for item in old.roles[name].holders
             if item.name != gone[0] or key is not None
         )
-        wanted = replace(old.roles[name], holders=holders, expires=None) if holders else None
+        quorum = old.roles[name].quorum if key is not None else old.roles[name].quorum.without(gone[0])
+        wanted = replace(old.roles[name], holders=holders, expires=None, quorum=quorum) if holders else None
         if replace(pins.roles[name], expires=None) != wanted:
             raise _difference(name, f"the role as before, but for the key of {gone[0]}", "another change beside it")
     if (pins.models, pins.evidence) != (old.models, old.evidence):
@@ -197,18 +202,26 @@ def _difference(what: str, expected: str, got: str) -> RootError:
     return RootError(f"proposal, {what}: expected {expected}, got {got}", remedy=REMEDY)
 
 
+def _in_words(quorum: Quorum) -> str:
+    return "; ".join(quorum.lines()) or "the threshold alone"
+
+
 def _role_lines(role: RoleKeys, before: RoleKeys | None, now: datetime) -> Iterator[str]:
     old = {} if before is None else {holder.name: fingerprint(holder.key) for holder in before.holders}
     count = f"{role.threshold} of {', '.join(holder.name for holder in role.holders)}"
     if before is not None and before.threshold != role.threshold:
         count = f"{role.threshold} (was {before.threshold}) of {', '.join(holder.name for holder in role.holders)}"
     yield f"{role.role}: {count}" + ("" if role.expires is None else f", valid {_until(role.expires, now)}")
+    quorum = before.quorum if before is not None else Quorum()
+    if role.quorum != quorum:
+        yield f"  who counts of {role.role}: {_in_words(role.quorum)} (was {_in_words(quorum)})"
     for holder in role.holders:
-        value = fingerprint(holder.key)
+        value, kind = fingerprint(holder.key), kind_of(holder.key)
+        shown = f"{value} ({kind})" if kind else value
         if holder.name not in old:
-            yield f"  new holder {holder.name}: key {value}"
+            yield f"  new holder {holder.name}: key {shown}"
         elif old[holder.name] != value:
-            yield f"  new key of {holder.name}: {value}, was {old[holder.name][:16]}…"
+            yield f"  new key of {holder.name}: {shown}, was {old[holder.name][:16]}…"
     for name in old:
         if name not in {holder.name for holder in role.holders}:
             yield f"  removed {name}"

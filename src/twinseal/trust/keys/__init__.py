@@ -2,7 +2,9 @@
 
 In reading order:
 
-    key.py           the signer, key pairs, public keys, fingerprints
+    key.py           the signer, key pairs, .pub files
+    public_keys.py   public keys: their one form, fingerprints
+    passkeys.py      keys that sign by WebAuthn, in a browser
     key_files.py     private keys in PEM files (the scheme `file:`)
     pkcs8.py         how such a file is encrypted, and what one guess of its passphrase costs
     token_uris.py    RFC 7512: which key in which token (the scheme `pkcs11:`)

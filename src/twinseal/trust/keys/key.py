@@ -17,30 +17,36 @@ Key identifiers are computed from the key (securesystemslib's default), never ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import Signature, Signer, SSlibKey
 
-from twinseal.digests import sha256
-from twinseal.errors import KeyAccessError, SignatureError, suggest
+from twinseal.errors import KeyAccessError, suggest
 from twinseal.files import write_whole
 from twinseal.reading import read_regular
-from twinseal.trust.keys import key_files, passphrases, tokens
+from twinseal.trust.keys import key_files, passkeys, passphrases, tokens
 from twinseal.trust.keys.key_files import MAX_PEM_BYTES
+from twinseal.trust.keys.passkeys import Passkey, public_file
 from twinseal.trust.keys.passphrases import environment_name
+from twinseal.trust.keys.public_keys import (
+    Key,
+    fingerprint,
+    fingerprints,
+    grouped_digits,
+    kind_name,
+    public_key,
+    short_fingerprint,
+)
 from twinseal.trust.keys.token_uris import TokenUri
 
 log = structlog.get_logger(__name__)
-
-Key: TypeAlias = Any
-"""A public key: securesystemslib's SSlibKey, always ECDSA P-256 here. Any, because mypy skips the library."""
 
 SCHEMES = ("file", "pkcs11")
 _HOLDERS = "Its holder makes it, and gives you the .pub file: twinseal keys new HOLDER"
@@ -49,7 +55,9 @@ __all__ = [
     "SCHEMES",
     "Key",
     "KeySigner",
+    "ListSigner",
     "NamedSigner",
+    "Passkey",
     "PrivateKey",
     "environment_name",
     "fingerprint",
@@ -57,8 +65,10 @@ __all__ = [
     "generate_in_token",
     "generate_key_pair",
     "grouped_digits",
+    "kind_of",
     "needs_passphrase",
     "open_signer",
+    "public_file",
     "public_key",
     "public_key_in_token",
     "read_public_key",
@@ -78,6 +88,19 @@ class PrivateKey(Protocol):
         ...
 
 
+class ListSigner(Protocol):
+    """What can sign a list of texts: a key signs each, a passkey all by one touch."""
+
+    @property
+    def public_key(self) -> Key:
+        """The public half."""
+        ...
+
+    def sign_all(self, payloads: Sequence[bytes], /) -> list[Any]:
+        """A securesystemslib Signature over each of `payloads`, in their order."""
+        ...
+
+
 class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
     """Signs with a P-256 key, held in memory or in a token. Its repr says which key, never the key.
 
@@ -91,7 +114,7 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
     def __init__(self, private_key: PrivateKey) -> None:
         public = private_key.public_key()
         if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
-            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {_kind_name(private_key)}")
+            raise KeyAccessError(f"private key: expected ECDSA on P-256, got {kind_name(private_key)}")
         self._private_key = private_key
         self._public_key = SSlibKey.from_crypto(public)
 
@@ -110,6 +133,14 @@ class KeySigner(Signer):  # type: ignore[misc]  # the library is skipped by mypy
             KeyAccessError: As `sign_raw`.
         """
         return Signature(self._public_key.keyid, self.sign_raw(payload).hex())
+
+    def sign_all(self, payloads: Sequence[bytes]) -> list[Signature]:
+        """A signature over each of `payloads`.
+
+        Raises:
+            KeyAccessError: As `sign_raw`.
+        """
+        return [self.sign(payload) for payload in payloads]
 
     def sign_raw(self, payload: bytes) -> bytes:
         """The same signature as bare DER, for formats that are not TUF's.
@@ -148,7 +179,7 @@ class NamedSigner:
     """
 
     holder: str
-    signer: KeySigner
+    signer: ListSigner
 
 
 def generate_key_pair(path: Path, *, passphrase: bytes | None) -> Key:
@@ -226,7 +257,7 @@ def open_signer(uri: str, *, passphrase: bytes | None = None, holder: str | None
     loaded: Any = key_files.load(path, lambda: passphrase or passphrases.require_passphrase(name, str(path)))
     if not hasattr(loaded, "public_key"):  # Diffie-Hellman parameters and their like
         raise KeyAccessError(
-            f"{path}: expected ECDSA on P-256, got {_kind_name(loaded)}",
+            f"{path}: expected ECDSA on P-256, got {kind_name(loaded)}",
             remedy="Make a key of that kind: twinseal keys new HOLDER",
         )
     return KeySigner(loaded)
@@ -256,82 +287,29 @@ def public_key_in_token(uri: str) -> Key:
     return SSlibKey.from_crypto(tokens.read_public(TokenUri.parse(uri)))
 
 
-def public_key(pem: str | bytes, where: str) -> Key:
-    """The public key in `pem`, in its one form.
-
-    Raises:
-        SignatureError: Not the PEM of a P-256 public key exactly as OpenSSL writes it. A second form of one key
-            would be a second key to code that compares text.
-    """
-    try:
-        text = pem.decode("ascii") if isinstance(pem, bytes) else pem
-        loaded = serialization.load_pem_public_key(text.encode("ascii"))
-    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-        raise SignatureError(f"{where}: expected a public key in PEM, got something else") from error
-    if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
-        raise SignatureError(f"{where}: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
-    key = SSlibKey.from_crypto(loaded)
-    if key.keyval["public"] != text:
-        raise SignatureError(
-            f"{where}: expected the key in canonical PEM, got another form of {short_fingerprint(key)}…"
-        )
-    return key
-
-
 def read_public_key(path: Path) -> Key:
-    """The public key in the file at `path`.
+    """The public key in the file at `path`: PEM, or the JSON of a passkey.
 
     Raises:
         KeyAccessError: No such file.
-        SignatureError: As `public_key`.
+        SignatureError: As `public_key`, or as `passkeys.from_file`.
     """
     try:
         data = read_regular(path, MAX_PEM_BYTES)
     except OSError as error:
         raise KeyAccessError(f"{path}: expected a public key, got none ({error.strerror})", remedy=_HOLDERS) from error
     with suggest(_HOLDERS):
-        return public_key(data, str(path))
+        is_passkey = data.lstrip()[:1] == b"{"
+        return passkeys.from_file(data, str(path)) if is_passkey else public_key(data, str(path))
 
 
-def fingerprint(key: Key) -> str:
-    """The SHA-256 of a key's value, whatever identifier it goes by: two keys are one if these are equal.
+def kind_of(key: Key) -> str:
+    """What `key` is, for people, where it is no plain key: "passkey of https://…"; else "".
 
-    Raises:
-        SignatureError: It is no P-256 key.
+    >>> kind_of(KeySigner(ec.generate_private_key(ec.SECP256R1())).public_key)
+    ''
     """
-    value = key.keyval.get("public") if isinstance(getattr(key, "keyval", None), dict) else None
-    try:
-        loaded = serialization.load_pem_public_key(value.encode("ascii"))  # type: ignore[union-attr]
-    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-        raise SignatureError("key: expected a public key in PEM, got something else") from error
-    if not isinstance(loaded, ec.EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
-        raise SignatureError(f"key: expected an ECDSA key on P-256, got {_kind_name(loaded)}")
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return sha256(loaded.public_bytes(serialization.Encoding.DER, form))
-
-
-def short_fingerprint(key: Key) -> str:
-    """The first 16 digits of a key's fingerprint, as messages, logs and `twinseal trust show` print it.
-
-    Raises:
-        SignatureError: As `fingerprint`.
-    """
-    return fingerprint(key)[:16]
-
-
-def fingerprints(keys: Iterable[Key] | None) -> str:
-    """Keys for a message, each by its short fingerprint; "none" when there are none."""
-    return ", ".join(f"{short_fingerprint(key)}…" for key in keys or ()) or "none"
-
-
-def grouped_digits(digest: str) -> str:
-    """A digest in groups of four, two lines of eight, so that two people can compare it by telephone.
-
-    >>> grouped_digits("0123456789abcdef" * 4).splitlines()[0]
-    '0123 4567 89ab cdef 0123 4567 89ab cdef'
-    """
-    groups = [digest[at : at + 4] for at in range(0, len(digest), 4)]
-    return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
+    return f"passkey of {key.origin}" if isinstance(key, Passkey) else ""
 
 
 def _split_uri(uri: str) -> tuple[str, str]:
@@ -359,11 +337,6 @@ def _read_pin(place: TokenUri, pin: bytes | None, holder: str | None) -> bytes:
 
 def _write_public(path: Path, key: Key) -> None:
     try:
-        write_whole(path, key.keyval["public"].encode())
+        write_whole(path, public_file(key))
     except OSError as error:
         raise KeyAccessError(f"{path}: cannot write the public key there ({error.strerror})") from error
-
-
-def _kind_name(key: object) -> str:
-    curve = getattr(getattr(key, "curve", None), "name", "")
-    return f"curve {curve}" if curve else type(key).__name__

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twinseal.errors import KeyAccessError, TwinsealError
 from twinseal.trust.keys import key_files
-from twinseal.trust.keys.key import Key, fingerprint, read_public_key
+from twinseal.trust.keys.key import Key, fingerprint, kind_of, read_public_key
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.home import Home
 
@@ -26,7 +26,7 @@ class KeyEntry:
         holder: The name of its holder.
         key: The public half that lies in `keys/`, else the anchor's; None: this home has neither.
         roles: The roles that the anchor gives this key.
-        private: Where the private half is: `not here`, `in a token`, or how its file is protected.
+        private: Where the private half is: `not here`, `in a token`, `passkey of …`, or how its file is protected.
         warnings: What is wrong with it, a sentence each.
     """
 
@@ -66,7 +66,8 @@ def key_entry(home: Home, anchor: Anchor | None, holder: str) -> KeyEntry:
             key = read_public_key(public)
         except TwinsealError as error:
             warnings.append(str(error))
-    private = _describe_private_key(home, holder, warnings)
+    private = kind_of(key) if key is not None else ""
+    private = private or _describe_private_key(home, holder, warnings)
     if key is None:
         warnings.append(f"its public half is not here: {public}")
     elif anchor is not None:

@@ -9,7 +9,10 @@ In reading order, as a model goes:
     request.py       what reviewers are asked to sign, while it waits in models/release/
     terms.py         the versions and the expiry that reviewers sign, checked against policy
     review_file.py   a reviewer's decision: one file in approvals/
-    approval.py      approving and rejecting; which decisions count
+    reviews.py       all files in approvals/: which decisions count, and who has rejected
+    decisions.py     what a reviewer may decide; a review that was signed elsewhere
+    approval.py      approving, rejecting, withdrawing, commenting with a key on this machine
+    counters.py      the counters of authenticators, which only grow
     repository.py    the TUF repository to which the registrar adds approved releases
     client.py        the TUF client of a twin: from the anchor to the current release
 

@@ -27,13 +27,13 @@ from pathlib import Path
 
 from twinseal.digests import is_sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError, suggest
-from twinseal.evidence import TEST_RESULT, Statement, Subject, outcome
+from twinseal.evidence import TEST_RESULT, Statement, Subject, built_by, outcome
 from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
 from twinseal.reading import read_regular
 from twinseal.trust.policy_approval import Approval
 from twinseal.trust.release.oms import MAX_BUNDLE_BYTES, verify_directory
-from twinseal.trust.release.release import MODEL, SIGNATURE, Release
+from twinseal.trust.release.release import MODEL, SIGNATURE, VERDICT, Release
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.signing.attestation import read_attestation
 from twinseal.trust.signing.dsse import MAX_ENVELOPE_BYTES
@@ -74,6 +74,11 @@ class VerifiedBundle:
         """The policy, as its owners approved it."""
         return Approval.of(self.statements["policy"])
 
+    @property
+    def built_by(self) -> tuple[str, ...]:
+        """Who built the candidate, by the verdict: reviewers of these names do not count for it."""
+        return built_by(self.statements["assess"])
+
 
 def _ignore(_step: int, _check: str) -> None:
     pass
@@ -112,6 +117,7 @@ def verify_bundle(
     _require_passed(statements)  # 4
     passed(5, "results: every test PASSED, and so did the verdict")
     policy = Approval.of(statements["policy"])
+    built_by(statements["assess"])  # refuses a list that nobody could compare
     _check_chain(statements, model_files, policy)  # 5, 7
     _check_verdict_subjects(statements["assess"], model_files)  # 6
     _check_verdict_inputs(statements["assess"], files)  # 7
@@ -182,6 +188,16 @@ def require_bundle(bundle: Path, verdict: Path, anchor: Anchor) -> None:
         f"(failed gates: {', '.join(failed_gates(statement)) or 'none named'})",
         remedy="Read reports/report.html. Change the data or the params, not the gates; then: dvc repro",
     )
+
+
+def builders_of(bundle: Path, anchor: Anchor) -> tuple[str, ...]:
+    """Who built the candidate in `bundle`, to show who may still approve it; () where there is no verdict to read.
+
+    Raises:
+        SignatureError, ThresholdError, EvidenceError: The verdict is not what the assessor signed.
+    """
+    verdict = bundle / VERDICT
+    return built_by(read_attestation(verdict, "assess", anchor)) if verdict.is_file() else ()
 
 
 def failed_gates(verdict: Statement) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ Numbered as in the body of `refresh`:
 2. root, timestamp, snapshot, targets: signatures, thresholds, versions, expiry, hashes
 3. the model's role, by the delegation that the targets key signed
 4. the newest root's pins: well formed, keeping what is revoked, and not expired; the same role once more against the
-   reviewers whom they name, current in the snapshot, with its one target
+   reviewers whom they name, current in the snapshot, with its one target; counters of passkeys have grown
 5. release.json, by length and SHA-256; it is the release of the model asked for
 6. only now is the new metadata kept: a refusal leaves the cache unchanged, byte for byte. Who steals the registrar's
    key and lists version 10⁹ of a role that no reviewer signed cannot make the twin refuse the honest version 3. Newer
@@ -54,6 +54,7 @@ from twinseal.errors import (
 )
 from twinseal.files import write_whole
 from twinseal.reading import read_regular
+from twinseal.trust.release.counters import check_counters, role_in
 from twinseal.trust.release.model_role import check_bounds, check_expiry, count_approvals, parse_role
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release, target_path
 from twinseal.trust.root.anchor import Anchor, anchor_chain
@@ -159,7 +160,7 @@ def refresh(
         ExpiredError: Metadata is too old at `now`.
         ThresholdError: Some, but too few, of a role have signed.
         SignatureError: No holder of a role has signed; metadata is malformed; the delegation is not to the pinned
-            reviewers.
+            reviewers; the counter of a passkey has not grown.
         DigestMismatchError: Bytes are not those that were signed, or too many.
         EvidenceError: release.json is well signed, but is no release of `model`.
         RegistryError: The source failed, or has no release of `model`.
@@ -197,6 +198,7 @@ def known_anchors(anchor: Anchor, metadata_dir: Path) -> tuple[Anchor, ...]:
 
 
 def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: datetime) -> Release:
+    before = role_in(metadata_dir, model)
     updater = _translate_errors(lambda: UpdaterAtTime(anchor.root, metadata_dir, SourceFetcher(fetch), now), model)  # 1
     _translate_errors(updater.refresh, model)  # 2
     snapshot = parse(Snapshot, _read_cached(metadata_dir, "snapshot"), "snapshot").signed
@@ -209,6 +211,7 @@ def _refresh(anchor: Anchor, metadata_dir: Path, fetch: Fetch, model: str, now: 
     newest = known_anchors(anchor, metadata_dir)[-1]  # 4
     newest.check_current(now)
     role = _verify_role(newest, _read_cached(metadata_dir, model), snapshot, model, now)
+    check_counters(before, role, newest, model)
     if info is None or info != role.signed.targets[target_path(model)]:
         raise SignatureError(
             f"{target_path(model)}: expected the target that the reviewers of {model} signed, got one from elsewhere",

@@ -19,7 +19,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
 
 from twinseal.digests import is_sha256, sha256
 from twinseal.errors import DigestMismatchError, EvidenceError, ExpiredError, SignatureError, ThresholdError
-from twinseal.trust.keys.key import KeySigner
+from twinseal.trust.keys.key import ListSigner
 from twinseal.trust.release.release import MAX_VERSION, Release, target_path
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.metadata import keys_that_signed, parse, parse_signature, signed_bytes
@@ -35,34 +35,64 @@ class ApprovalCount:
         threshold: How many reviewers must sign.
         signed: Reviewers whose signature counts.
         may_sign: Reviewers who have not signed yet, and can.
+        without_passkey: Those of `signed` whose signature is not by a passkey.
+        min_without_passkey: How many of those there must be.
+        groups: The groups that `signed` come from.
+        min_groups: How many of those there must be.
+        builders: Reviewers who built the candidate: they never count for it.
     """
 
     model: str
     threshold: int
     signed: tuple[str, ...]
     may_sign: tuple[str, ...]
+    without_passkey: tuple[str, ...] = ()
+    min_without_passkey: int = 0
+    groups: tuple[str, ...] = ()
+    min_groups: int = 1
+    builders: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
-        """How many more must sign."""
-        return max(0, self.threshold - len(self.signed))
+        """How many more must sign, at least; 0 only when nothing is missing."""
+        return max(
+            0,
+            self.threshold - len(self.signed),
+            self.min_without_passkey - len(self.without_passkey),
+            self.min_groups - len(self.groups) if self.min_groups > 1 else 0,
+        )
+
+    @property
+    def wanting(self) -> tuple[str, ...]:
+        """What is missing beside the threshold, in words, e.g. "1 without a passkey (0 have signed)"."""
+        found = []
+        if len(self.without_passkey) < self.min_without_passkey:
+            found.append(f"{self.min_without_passkey} without a passkey ({len(self.without_passkey)} have signed)")
+        if 1 < self.min_groups > len(self.groups):
+            found.append(f"reviewers of {self.min_groups} groups (got {', '.join(self.groups) or 'none'})")
+        return tuple(found)
 
     @property
     def summary(self) -> str:
         """One line for people, e.g. "approved by 3 (2 needed): alice, bruno, chiara"."""
         names = ", ".join(self.signed) or "nobody"
-        return f"approved by {len(self.signed)} ({self.threshold} needed): {names}"
+        needed = "".join(f"; needed: {item}" for item in self.wanting)
+        builders = f"; built by {', '.join(self.builders)}, who can not approve it" if self.builders else ""
+        return f"approved by {len(self.signed)} ({self.threshold} needed): {names}{needed}{builders}"
 
     def require_complete(self) -> None:
-        """Refuse an approval with too few signatures.
+        """Refuse an approval that lacks signatures.
 
         Raises:
-            ThresholdError: Too few have signed; names who can still sign.
+            ThresholdError: Too few have signed, or not those whom the quorum asks for; names who can still sign.
         """
         if self.missing:
+            expected = "; ".join((f"{self.threshold} reviewers", *self.wanting))
+            others = ", ".join(self.may_sign) or "nobody"
+            builders = f"; not counted, for having built it: {', '.join(self.builders)}" if self.builders else ""
             raise ThresholdError(
-                f"approval of {self.model}: expected {self.threshold} reviewers, got {len(self.signed)} "
-                f"({', '.join(self.signed) or 'nobody'}); can still sign: {', '.join(self.may_sign)}",
+                f"approval of {self.model}: expected {expected}, got {len(self.signed)} "
+                f"({', '.join(self.signed) or 'nobody'}); can still sign: {others}{builders}",
                 remedy="Ask one of them to look at it, and then: twinseal approve --as NAME",
             )
 
@@ -151,23 +181,44 @@ def check_bounds(metadata: Metadata[Targets], now: datetime, where: str) -> None
         )
 
 
-def sign_role(role_bytes: bytes, signer: KeySigner) -> dict[str, str]:
+def sign_role(role_bytes: bytes, signer: ListSigner) -> dict[str, str]:
     """A reviewer's signature over a role: its keyid and hexadecimal sig, as it goes into an approval.
 
     Raises:
         SignatureError: The bytes are no role.
     """
-    metadata = parse_role(role_bytes, model_of(role_bytes))
-    signature = signer.sign(signed_bytes(metadata, "role"))
+    (signature,) = signer.sign_all([role_text(role_bytes)])
     return {"keyid": signature.keyid, "sig": signature.signature}
 
 
+def role_text(role_bytes: bytes) -> bytes:
+    """The bytes of a role that a reviewer signs.
+
+    Raises:
+        SignatureError: The bytes are no role.
+    """
+    return signed_bytes(parse_role(role_bytes, model_of(role_bytes)), "role")
+
+
 def count_approvals(
-    role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str
+    role_bytes: bytes,
+    signatures: Iterable[Mapping[str, str]],
+    anchor: Anchor,
+    model: str,
+    *,
+    built_by: Iterable[str] = (),
 ) -> ApprovalCount:
     """How many of the reviewers whom `anchor` pins have signed exactly this role.
 
-    A signature by another key, over other bytes, or by a key already counted, is not counted.
+    A signature by another key, over other bytes, by a key already counted, or by who built the candidate, is not
+    counted.
+
+    Args:
+        role_bytes: The role, with or without signatures of its own.
+        signatures: Those that came beside it.
+        anchor: Who may review, and who of them counts.
+        model: Whose role it is.
+        built_by: Who built the candidate, from its verified verdict (`evidence.built_by`); () where that is not known.
 
     Raises:
         SignatureError: The role or a signature is malformed.
@@ -175,15 +226,32 @@ def count_approvals(
     metadata = parse_role(role_bytes, model)
     found = [parse_signature(dict(item), f"role {model}") for item in signatures]
     by_key = {item.keyid: item for item in [*found, *metadata.signatures.values()]}
-    reviewers = anchor.roles["reviewer"]
+    reviewers, names = anchor.roles["reviewer"], tuple(built_by)
     keys = keys_that_signed(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
-    signed = tuple(reviewers.holder_of(key.keyid) for key in keys)
-    others = tuple(holder.name for holder in reviewers.holders if holder.name not in signed)
-    return ApprovalCount(model, reviewers.threshold, signed, others)
+    builders = tuple(item.name for item in reviewers.holders if reviewers.quorum.is_among(item.name, names))
+    signed = tuple(name for name in (reviewers.holder_of(key.keyid) for key in keys) if name not in builders)
+    others = tuple(item.name for item in reviewers.holders if item.name not in (*signed, *builders))
+    passkeys = {item.name for item in reviewers.holders if item.has_passkey}
+    return ApprovalCount(
+        model,
+        reviewers.threshold,
+        signed,
+        others,
+        without_passkey=tuple(name for name in signed if name not in passkeys),
+        min_without_passkey=reviewers.quorum.min_without_passkey,
+        groups=reviewers.quorum.groups_of(signed),
+        min_groups=reviewers.quorum.min_groups,
+        builders=builders,
+    )
 
 
 def assemble_signed_role(
-    role_bytes: bytes, signatures: Iterable[Mapping[str, str]], anchor: Anchor, model: str
+    role_bytes: bytes,
+    signatures: Iterable[Mapping[str, str]],
+    anchor: Anchor,
+    model: str,
+    *,
+    built_by: Iterable[str] = (),
 ) -> bytes:
     """The signed metadata: the role with the signatures that count, and no others.
 
@@ -192,16 +260,14 @@ def assemble_signed_role(
         SignatureError: The role or a signature is malformed.
     """
     signatures = tuple(signatures)
-    tally = count_approvals(role_bytes, signatures, anchor, model)
-    tally.require_complete()
+    count = count_approvals(role_bytes, signatures, anchor, model, built_by=built_by)
+    count.require_complete()
     metadata = parse_role(role_bytes, model)
-    payload, reviewers = signed_bytes(metadata, f"role {model}"), anchor.roles["reviewer"]
     found = {
         item.keyid: item for item in (parse_signature(dict(item), model) for item in signatures)
     } | metadata.signatures
-    metadata.signatures = {
-        key.keyid: found[key.keyid] for key in keys_that_signed(reviewers.keys.values(), found, payload)
-    }
+    keys = (anchor.roles["reviewer"].key_of(name) for name in count.signed)
+    metadata.signatures = {key.keyid: found[key.keyid] for key in keys}
     return metadata.to_bytes()
 
 

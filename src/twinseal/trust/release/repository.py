@@ -32,6 +32,7 @@ from twinseal.errors import KeyAccessError, RollbackError, RootError, ThresholdE
 from twinseal.files import write_whole
 from twinseal.reading import read_regular
 from twinseal.trust.keys.key import KeySigner, fingerprints
+from twinseal.trust.release.counters import check_counters
 from twinseal.trust.release.model_role import (
     ApprovalCount,
     assemble_signed_role,
@@ -117,6 +118,7 @@ def publish(
     registrar: KeySigner,
     roles: Roles,
     now: datetime,
+    built_by: Iterable[str] = (),
 ) -> Publication:
     """Publish an approved release. Doing it again changes nothing.
 
@@ -129,6 +131,7 @@ def publish(
         registrar: Signs snapshot and timestamp.
         roles: For how long those hold.
         now: Aware, UTC.
+        built_by: Who built the candidate, from its verified verdict: they are not counted. Twins look again.
 
     Raises:
         DigestMismatchError: The release is not the one that the role lists.
@@ -136,7 +139,8 @@ def publish(
         ExpiredError: The approval, or what the root says of a role, is too old.
         RollbackError: The role, or the release, is not the next.
         KeyAccessError: The registrar's key is not the one that the root names.
-        SignatureError, EvidenceError: Something is malformed, or the terms are not those of policy (`check_terms`).
+        SignatureError, EvidenceError: Something is malformed, the counter of a passkey has not grown, or the terms are
+            not those of policy (`check_terms`).
         RootError: The repository is absent or damaged.
     """
     release, role_bytes = request.release, request.role_bytes
@@ -148,7 +152,8 @@ def publish(
         return Publication(release, role.signed.version, changed=False)
     check_expiry(role, now, f"approval of {model}")
     home.anchor().check_current(now)
-    approved = assemble_signed_role(role_bytes, signatures, home.anchor(), model)
+    approved = assemble_signed_role(role_bytes, signatures, home.anchor(), model, built_by=built_by)
+    check_counters(before, parse_role(approved, model), home.anchor(), model)
     if before is not None:
         _check_newer(release, _release_of(home, before, model))
     _check_next(role.signed.version, 0 if before is None else before.signed.version, model)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from twinseal.digests import is_sha256
 from twinseal.errors import RootError, SignatureError
 from twinseal.evidence import POLICY_APPROVAL, PREDICATE_TYPES, PROVENANCE, TEST_RESULT, VERIFICATION_SUMMARY
-from twinseal.trust.keys.key import Key, fingerprint, public_key
+from twinseal.trust.keys.key import Key, Passkey, fingerprint, public_key
+from twinseal.trust.keys.passkeys import PARTS
+from twinseal.trust.root.quorum import FIELDS as QUORUM_FIELDS
+from twinseal.trust.root.quorum import Quorum
 from twinseal.trust.root.roles import NAMES, NO_OWNERS, SEPARATE, check_models
 
 SCHEMA = "https://twinseal.dev/anchor/v3"  # v1 knew no commissioners, v2 no policy owners
@@ -27,11 +30,21 @@ class Holder:
 
     Attributes:
         name: As in policy/roles.yaml.
-        key: Public key, ECDSA P-256.
+        key: Public key, ECDSA P-256; a reviewer's may be a passkey.
     """
 
     name: str
     key: Key
+
+    @property
+    def has_passkey(self) -> bool:
+        """Whether the key is a passkey."""
+        return isinstance(self.key, Passkey)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the root has it; without a passkey, just a name and a PEM."""
+        value: dict[str, Any] = {"name": self.name, "public": self.key.keyval["public"]}
+        return value | {"passkey": self.key.site} if isinstance(self.key, Passkey) else value
 
 
 @dataclass(frozen=True)
@@ -43,15 +56,18 @@ class RoleKeys:
         threshold: Distinct keys needed.
         holders: Each with a key of its own.
         expires: Until when their signatures are taken, aware, UTC; None: as long as the root holds.
+        quorum: Who counts, beside the threshold.
 
     Raises:
-        RootError: No holders, a name twice, a key twice (also under another name), or a threshold out of reach.
+        RootError: No holders, a name twice, a key twice (also under another name), a threshold out of reach, or a
+            quorum that all of them together could not meet.
     """
 
     role: str
     threshold: int
     holders: tuple[Holder, ...]
     expires: datetime | None = None
+    quorum: Quorum = field(default_factory=Quorum)
 
     def __post_init__(self) -> None:
         names = [holder.name for holder in self.holders]
@@ -64,6 +80,19 @@ class RoleKeys:
                 raise RootError(f"{self.role}: expected a key each, got one key for {other} and {holder.name}")
         if type(self.threshold) is not int or not 1 <= self.threshold <= len(names):
             raise RootError(f"{self.role}: expected a threshold of 1 to {len(names)}, got {self.threshold!r}")
+        try:
+            self.quorum.check(names, (holder.name for holder in self.holders if holder.has_passkey))
+        except ValueError as error:
+            raise RootError(f"{self.role}: {error}") from error
+
+    def without(self, name: str) -> RoleKeys:
+        """The role once the holder called `name` has left.
+
+        Raises:
+            RootError: It could not be met any more.
+        """
+        left = tuple(item for item in self.holders if item.name != name)
+        return replace(self, holders=left, quorum=self.quorum.without(name))
 
     @property
     def keys(self) -> dict[str, Key]:
@@ -141,7 +170,8 @@ class Pins:
 
     Raises:
         RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key, or a policy
-            owner and a builder or assessor; a key is revoked; a required statement is missing.
+            owner and a builder or assessor; another than a reviewer has a passkey; a key is revoked; a required
+            statement is missing.
     """
 
     models: tuple[str, ...]
@@ -160,6 +190,7 @@ class Pins:
         if not all(map(is_sha256, self.revoked)) or list(self.revoked) != sorted(set(self.revoked)):
             raise RootError(f"anchor: expected revoked keys as sorted SHA-256, each once, got {str(self.revoked)[:80]}")
         _check_roles(self.roles, self.revoked)
+        _check_reviewers_alone(self.roles)
         _check_evidence(self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
@@ -229,24 +260,48 @@ def _check_evidence(evidence: tuple[Requirement, ...]) -> None:
             raise RootError(f"anchor: expected a known predicate and role for {item.name}, got {item}")
 
 
+def _check_reviewers_alone(roles: Mapping[str, RoleKeys]) -> None:
+    """Refuse passkeys, and quorums that say more than a threshold, in every role but the reviewers'."""
+    for name in NAMES:
+        if name == "reviewer":
+            continue
+        for holder in roles[name].holders:
+            if holder.has_passkey:
+                raise RootError(
+                    f"anchor: expected a key in a file or a token for {holder.name} in {name}, got a passkey: only "
+                    "reviewers sign in a browser"
+                )
+        if roles[name].quorum != Quorum():
+            raise RootError(f"anchor: expected {name} to have a threshold alone, got {roles[name].quorum.lines()}")
+
+
 def _role_to_dict(role: RoleKeys) -> dict[str, Any]:
-    holders = [{"name": holder.name, "public": holder.key.keyval["public"]} for holder in role.holders]
+    holders = [holder.to_dict() for holder in role.holders]
     expires = None if role.expires is None else role.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"threshold": role.threshold, "holders": holders, "expires": expires}
+    return {"threshold": role.threshold, "holders": holders, "expires": expires, **role.quorum.to_dict()}
 
 
 def _role_from_dict(name: str, value: Any) -> RoleKeys:
-    fields = _object(value, ("threshold", "holders", "expires"), name)
-    holders = []
-    for item in _list(fields["holders"], name):
-        holder = _object(item, ("name", "public"), f"{name} holder")
-        holders.append(Holder(holder["name"], public_key(holder["public"], f"{name} {str(holder['name'])[:40]}")))
+    fields = _object(value, ("threshold", "holders", "expires"), name, QUORUM_FIELDS)
+    holders = tuple(_holder_from_dict(name, item) for item in _list(fields["holders"], name))
     try:
         text = fields["expires"]
         expires = None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except (TypeError, ValueError) as error:
         raise RootError(f"{FIELD}: {name}: expected a time in UTC, got {str(fields['expires'])[:40]!r}") from error
-    return RoleKeys(name, fields["threshold"], tuple(holders), expires)
+    try:
+        quorum = Quorum.from_dict({item: fields[item] for item in QUORUM_FIELDS if item in fields})
+    except (TypeError, ValueError) as error:
+        raise RootError(f"{FIELD}: {name}: {error}") from error
+    return RoleKeys(name, fields["threshold"], holders, expires, quorum)
+
+
+def _holder_from_dict(role: str, value: Any) -> Holder:
+    fields = _object(value, ("name", "public"), f"{role} holder", ("passkey",))
+    if "passkey" not in fields:
+        return Holder(fields["name"], public_key(fields["public"], f"{role} {str(fields['name'])[:40]}"))
+    site = _object(fields["passkey"], PARTS[1:], f"{role} passkey")
+    return Holder(fields["name"], Passkey(fields["public"], **site))
 
 
 def _requirement(value: Any) -> Requirement:
@@ -256,8 +311,8 @@ def _requirement(value: Any) -> Requirement:
     return Requirement(*items)
 
 
-def _object(value: Any, keys: tuple[str, ...], what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(keys):
+def _object(value: Any, keys: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(value, dict) or not set(keys) <= set(value) <= {*keys, *optional}:
         raise RootError(f"{FIELD}: {what}: expected exactly {', '.join(keys)}, got {str(value)[:80]}")
     return value
 

@@ -20,7 +20,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import Settings, load
+from twinseal.config import Field, Settings, load
+from twinseal.trust.root.quorum import Quorum
 
 MACHINES = ("builder", "assessor", "registrar")
 SEPARATE = ("builder", "assessor", "reviewer", "commissioner")
@@ -44,14 +45,23 @@ class Role(Settings):
         threshold: How many of them must sign.
         expires_days: For how long what they sign holds; of builder, assessor, commissioner and owner, for how long
             their keys are pinned.
+        min_without_passkey: Of reviewers: so many of those who count sign without a passkey.
+        groups: Of reviewers: the group of each.
+        min_groups: Of reviewers: from so many groups those who count come.
+        accounts: Of reviewers: other names of each, logins and e-mail addresses. Who built a candidate does not count.
 
     Raises:
-        ValueError: A holder twice, a name of other letters, a threshold of 0 or above the holders, no lifetime.
+        ValueError: A holder twice, a name of other letters, a threshold of 0 or above the holders, no lifetime; or a
+            quorum that all holders together could not meet.
     """
 
     holders: tuple[str, ...]
     threshold: int
     expires_days: int
+    min_without_passkey: int = 0
+    groups: dict[str, str] = Field(default_factory=dict)
+    min_groups: int = 1
+    accounts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a role that cannot be met, or that counts one person twice."""
@@ -64,6 +74,12 @@ class Role(Settings):
             raise ValueError(f"threshold: expected 1 to {len(self.holders)} (the holders), got {self.threshold}")
         if not 1 <= self.expires_days <= MAX_EXPIRES_DAYS:
             raise ValueError(f"expires_days: expected 1 to {MAX_EXPIRES_DAYS}, got {self.expires_days}")
+        self.quorum.check(self.holders)
+
+    @property
+    def quorum(self) -> Quorum:
+        """Who counts, beside the threshold."""
+        return Quorum.of(self.min_without_passkey, self.groups, self.min_groups, self.accounts)
 
 
 class RoleTable(Settings):
@@ -88,7 +104,8 @@ class Roles(Settings):
 
     Raises:
         ValueError: A model's name is none, twice or reserved; a holder has two of builder, assessor, reviewer,
-            commissioner; a policy owner is builder or assessor; a machine's role needs more than one signature.
+            commissioner; a policy owner is builder or assessor; a machine's role needs more than one signature; a role
+            other than reviewer asks for more than a threshold.
     """
 
     models: tuple[str, ...]
@@ -107,6 +124,9 @@ class Roles(Settings):
             both = sorted(set(self[name].holders) & set(self["owner"].holders))
             if both:
                 raise ValueError(f"owner: expected holders who are no {name}, got {both[0]!r} in both")
+        for name in NAMES:
+            if name != "reviewer" and self[name].quorum != Quorum():
+                raise ValueError(f"{name}: expected holders and a threshold alone, got {self[name].quorum.lines()[0]}")
         for name in MACHINES:
             # A stage signs alone, in one process: there is no second signer.
             if self[name].threshold != 1:

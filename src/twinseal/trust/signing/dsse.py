@@ -21,7 +21,7 @@ from securesystemslib.dsse import Envelope
 
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import EvidenceError, SignatureError, ThresholdError
-from twinseal.trust.keys.key import KeySigner, short_fingerprint
+from twinseal.trust.keys.key import ListSigner, short_fingerprint
 from twinseal.trust.root.metadata import is_signed_by, parse_signature
 from twinseal.trust.root.pins import RoleKeys
 
@@ -29,17 +29,27 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_ENVELOPE_BYTES = 8 << 20
 
 
-def sign_envelope(payload: bytes, signer: KeySigner) -> bytes:
+def sign_envelope(payload: bytes, signer: ListSigner) -> bytes:
     """The envelope that holds `payload` under one signature. Same payload and key file, same bytes.
 
     A key in a token draws its nonces at random: its envelopes differ each time, and all verify.
     """
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(signer)
-    return canonical_json(envelope.to_dict())
+    (signature,) = signer.sign_all([signed_text(payload)])
+    return seal_envelope(payload, signature)
 
 
-def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> bytes:
+def seal_envelope(payload: bytes, signature: Any) -> bytes:
+    """The envelope that holds `payload` under a signature that is there already, over `signed_text(payload)`."""
+    return canonical_json(Envelope(payload, PAYLOAD_TYPE, {signature.keyid: signature}).to_dict())
+
+
+def signed_text(payload: bytes) -> bytes:
+    """The bytes that a signature of an envelope is over: DSSE's pre-authentication encoding."""
+    pae: bytes = Envelope(payload, PAYLOAD_TYPE, {}).pae()
+    return pae
+
+
+def add_signature(data: bytes, signer: ListSigner, where: str = "envelope") -> bytes:
     """The same envelope with one more signature; the signatures in it are not verified.
 
     Raises:
@@ -50,7 +60,8 @@ def add_signature(data: bytes, signer: KeySigner, where: str = "envelope") -> by
         raise SignatureError(
             f"{where}: expected one signature by each key, got a second by {short_fingerprint(signer.public_key)}…"
         )
-    envelope.sign(signer)
+    (signature,) = signer.sign_all([envelope.pae()])
+    envelope.signatures[signature.keyid] = signature
     return canonical_json(envelope.to_dict())
 
 
