@@ -25,6 +25,7 @@ def describe(
     *,
     approve_command: str = "",
     state: str = "",
+    review: str = "",
 ) -> str:
     """The description of a candidate: its verdict, the gates, the digests of the evidence, how to approve it.
 
@@ -34,10 +35,12 @@ def describe(
         evidence: SHA-256 of each stage's signed record, by stage, in reading order.
         approve_command: The exact command with which a reviewer approves it; none when nothing waits for approval.
         state: One line on where the candidate stands, e.g. "waiting for 2 of 2 reviewers".
+        review: Where its review page is on the same server; "" when there is none.
     """
     result = outcome(verdict) if verdict.predicate_type == VERIFICATION_SUMMARY else ""
     parts = [f"# {_cell(model)}: {MARKS.get(result, '?')} {_cell(result) or 'no verdict'}"]
     parts += [f"**{_cell(state)}**"] if state else []
+    parts += [f"[Review page: read it, and decide]({review})"] if review else []
     parts += ["## Gates", gates_table(verdict)]
     parts += [APPROVAL, f"```\n{approve_command}\n```"] if approve_command else []
     parts += ["## Evidence", _evidence_table(evidence)]

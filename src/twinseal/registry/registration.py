@@ -35,7 +35,7 @@ from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.keys.key import KeySigner
 from twinseal.trust.keys.passphrases import Passphrase, from_environment
 from twinseal.trust.release import approval, repository
-from twinseal.trust.release.candidate import builders_of, verify_release
+from twinseal.trust.release.candidate import builders_of, verify_bundle, verify_release
 from twinseal.trust.release.changes import changes_since_release, keep_evidence, require_no_older_policy
 from twinseal.trust.release.model_role import ApprovalCount, count_approvals
 from twinseal.trust.release.release import Release
@@ -97,29 +97,93 @@ def request(
         TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
     """
     with home.locked():
-        published = repository.current_release(home, model)
-        version = 1 if published is None else published.version + 1
-        verdict = _read_verdict(home, bundle)
-        state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
-        description = describe(model, verdict, _record_digests(bundle, home), approve_command=APPROVE, state=state)
+        version = _next_version(home, model)
+        description = _describe_waiting(home, bundle, model, version)
         model_id = submit(store, bundle, model=model, version=version, description_markdown=description, run=run)
-        release = Release.describe(
-            bundle,
-            model=model,
-            version=version,
-            policy_sha256=policy_sha256,
-            mlflow_model_id=model_id,
-            parent_version=None if published is None else published.version,
-        )
-        audit, attempt = log_of(home.path), Entry.for_release(release, "submitted", roles["builder"].holders[0], now)
-        with audit.log_refusal(attempt):
-            verify_release(bundle, release, home.anchor())
-            role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
-            pending = Request(release, role)
-            audit.append(attempt)
-            pending.write(directory)
-            show_submitted(store, model_id, version)
-            return pending
+        return _stage(
+            store, home, bundle, directory, model=model, policy_sha256=policy_sha256, model_id=model_id, roles=roles,
+            actor=roles["builder"].holders[0], now=now,
+        )  # fmt: skip
+
+
+def open_review(
+    store: Store, home: Home, bundle: Path, directory: Path, *, model_id: str, submitted_by: str, now: datetime
+) -> Request:
+    """Stage the next release of a candidate that MLflow has already, as a server does: who submitted it is elsewhere.
+
+    What the candidate is, and by which policy, its own signed evidence says.
+
+    Side effects: as `request`, but for the candidate.
+
+    Args:
+        store: MLflow.
+        home: The deployment.
+        bundle: The candidate's files.
+        directory: Where the request goes.
+        model_id: The candidate.
+        submitted_by: The account that asks for the review, for the audit log.
+        now: Aware, UTC.
+
+    Raises:
+        RegistryError: MLflow could not be reached, or refused.
+        TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
+        ConfigError: The signed policy has no roles.
+    """
+    verified = verify_bundle(bundle, home.anchor())
+    model, roles = verified.model, Roles.of_policy(verified.policy.content)
+    with home.locked():
+        review = f"/twinseal/review/{model_id}"
+        description = _describe_waiting(home, bundle, model, _next_version(home, model), review=review)
+        pending = _stage(
+            store, home, bundle, directory, model=model, policy_sha256=verified.policy_sha256, model_id=model_id,
+            roles=roles, actor=submitted_by, now=now,
+        )  # fmt: skip
+        describe_candidate(store, model_id, description, state=WAITS, stages=_record_digests(bundle, home))
+        return pending
+
+
+def _describe_waiting(home: Home, bundle: Path, model: str, version: int, review: str = "") -> str:
+    state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
+    digests, verdict = _record_digests(bundle, home), _read_verdict(home, bundle)
+    return describe(model, verdict, digests, approve_command=APPROVE, state=state, review=review)
+
+
+def _next_version(home: Home, model: str) -> int:
+    published = repository.current_release(home, model)
+    return 1 if published is None else published.version + 1
+
+
+def _stage(
+    store: Store,
+    home: Home,
+    bundle: Path,
+    directory: Path,
+    *,
+    model: str,
+    policy_sha256: str,
+    model_id: str,
+    roles: Roles,
+    actor: str,
+    now: datetime,
+) -> Request:
+    version = _next_version(home, model)
+    release = Release.describe(
+        bundle,
+        model=model,
+        version=version,
+        policy_sha256=policy_sha256,
+        mlflow_model_id=model_id,
+        parent_version=version - 1 or None,
+    )
+    audit, attempt = log_of(home.path), Entry.for_release(release, "submitted", actor, now)
+    with audit.log_refusal(attempt):
+        verify_release(bundle, release, home.anchor())
+        role = repository.stage(home, release, expires=roles.expiry("reviewer", now))
+        pending = Request(release, role)
+        audit.append(attempt)
+        pending.write(directory)
+        show_submitted(store, model_id, version)
+        return pending
 
 
 def register(

@@ -1,6 +1,7 @@
 """The app: MLflow's pages and API, and ours beside them, behind the gate.
 
     /                     MLflow
+    /twinseal/review/…    the pages for reviewers (pages.py), and /api/twinseal/v1/… their calls (api.py)
     /twinseal/tuf/…       the TUF metadata and targets that twins fetch, as files
     /twinseal/metrics     for Prometheus
     /twinseal/live, /twinseal/ready   for a load balancer
@@ -11,6 +12,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,13 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from twinseal.server.api import PLACE, make_api
 from twinseal.server.gate import Gate
 from twinseal.server.observing import Observer
+from twinseal.server.pages import page_routes
 from twinseal.server.people import Directory, ServerAccounts
+from twinseal.server.registrar import Registrar
+from twinseal.server.reviews import Desk
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.root.home import Home
 
@@ -39,15 +46,26 @@ def create_app() -> ASGIApp:
 
 def behind_gate(mlflow: ASGIApp, home: Home, settings: ServerSettings, directory: Directory) -> ASGIApp:
     """MLflow's app and our pages, behind the gate."""
-    observer = Observer(home)
-    pages = _Pages(home, observer)
+    observer, database = Observer(home), settings.database_uri(home)
+    desk, pages = Desk(home, database), _Pages(home, observer)
+    registrar = Registrar(desk, database)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        registrar.start()
+        yield
+        registrar.stop()
+
     routes: list[Any] = [
         Route("/twinseal/live", pages.live),
         Route("/twinseal/ready", pages.ready),
         Route("/twinseal/metrics", pages.metrics),
         Route("/twinseal/tuf/{path:path}", pages.tuf),
+        *page_routes(desk, settings),
+        Mount(PLACE, make_api(desk, settings, registrar.publish)),
+        Mount("/", mlflow),
     ]
-    return Gate(Starlette(routes=[*routes, Mount("/", mlflow)]), settings, directory, observer)
+    return Gate(Starlette(routes=routes, lifespan=lifespan), settings, directory, observer)
 
 
 class _Pages:

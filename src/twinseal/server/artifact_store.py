@@ -3,7 +3,7 @@
 A plugin of MLflow (entry point `mlflow.artifact_repository`). What is there stays as it is:
 
 - a file is never written over, and never deleted
-- nothing is added to a candidate that is final: one that MLflow calls anything but pending
+- nothing is added to a candidate that is final: one that MLflow calls anything but pending, or that is in review
 - a path is judged as it is used, after everything was decoded: no part of it is empty, `.` or `..`, none hides a
   separator or a percent sign, no folder or file on the way is a link
 
@@ -24,6 +24,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from twinseal.trust.root.home import Home
+
 PREFIX = "twinseal+"
 _CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
 _PENDING = "PENDING"
@@ -33,9 +35,11 @@ StatusOf = Callable[[str], str]
 
 
 def _server_status(model_id: str) -> str:
-    """As the tracking store of this server has it."""
+    """As the tracking store of this server has it; and final once a review was asked for, whatever MLflow calls it."""
     from mlflow.server.handlers import _get_tracking_store  # noqa: PLC0415 - outside a server there is none
 
+    if (Home.find().path / "reviews" / model_id).exists():
+        return "IN REVIEW"
     return str(_get_tracking_store().get_logged_model(model_id).status)
 
 

@@ -127,7 +127,7 @@ class ServerSettings(Settings):
         value = parse_json(given.encode(), ENVIRONMENT)
         if not isinstance(value, dict):
             raise ConfigError(f"${ENVIRONMENT}: expected settings, got something else")
-        return parse(cls, value | {"allowed_hosts": tuple(value.get("allowed_hosts", ()))}, ENVIRONMENT)
+        return parse(cls, value, ENVIRONMENT)
 
     def to_environment(self) -> dict[str, str]:
         """What `from_environment` reads."""

@@ -130,7 +130,12 @@ def verify_bundle(
 
 
 def verify_release(
-    directory: Path, release: Release, anchor: Anchor, records: Iterable[FileRecord] | None = None
+    directory: Path,
+    release: Release,
+    anchor: Anchor,
+    records: Iterable[FileRecord] | None = None,
+    *,
+    passed: Callable[[int, str], None] = _ignore,
 ) -> VerifiedBundle:
     """The bundle in `directory`, once it is all of `release` and nothing else: steps 1 to 8.
 
@@ -139,6 +144,7 @@ def verify_release(
         release: What reviewers approve, or have approved.
         anchor: As `verify_bundle`.
         records: As `verify_bundle`.
+        passed: As `verify_bundle`.
 
     Raises:
         DigestMismatchError: A file is not, or not there, or not in the release.
@@ -148,7 +154,8 @@ def verify_release(
     files = _list_files(directory) if records is None else tuple(sorted(records))
     with suggest(_CHANGED):
         _require_same_files(release.files, files)  # 1
-    verified = verify_bundle(directory, anchor, files)
+    passed(3, f"files: exactly the {len(files)} of the release, by path, length and SHA-256")
+    verified = verify_bundle(directory, anchor, files, passed=passed)
     for what, expected, got in (  # 8
         ("model", release.model, verified.model),
         ("policy", release.policy_sha256, verified.policy_sha256),

@@ -81,6 +81,16 @@ def changes_since_release(home: Home, model: str, statements: Mapping[str, State
     )
 
 
+def last_statements(home: Home, model: str) -> Mapping[str, Statement] | None:
+    """The evidence of the last release of `model`, verified by today's anchor; None before the first.
+
+    Raises:
+        TrustError, EvidenceError: It does not verify any more.
+    """
+    folder = _folder(home, model)
+    return _read_all(folder, home.anchor()) if folder.is_dir() else None
+
+
 def require_no_older_policy(changes: Changes) -> None:
     """Refuse a policy whose approval came before that of the last release.
 

@@ -16,13 +16,15 @@ tests must not move the bar. That is checked here by name, and again in the trus
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import Field, Settings, load
+from twinseal.config import Field, Settings, load, parse
 from twinseal.trust.root.quorum import Quorum
 
+FILE = "roles.yaml"
 MACHINES = ("builder", "assessor", "registrar")
 SEPARATE = ("builder", "assessor", "reviewer", "commissioner")
 NAMES = ("root", "targets", *SEPARATE, "owner", "registrar")
@@ -140,6 +142,18 @@ class Roles(Settings):
             ConfigError: It cannot be read, or says what cannot be.
         """
         return load(cls, path)
+
+    @classmethod
+    def of_policy(cls, content: Mapping[str, Any]) -> Roles:
+        """The roles in a policy that its owners have signed.
+
+        Args:
+            content: The value of each file of policy/, by its name.
+
+        Raises:
+            ConfigError: It has none, or they say what cannot be.
+        """
+        return parse(cls, content.get(FILE), f"signed policy: {FILE}")
 
     def __getitem__(self, name: str) -> Role:
         """The role called `name`."""

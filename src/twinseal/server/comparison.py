@@ -1,0 +1,222 @@
+"""Comparison: what a candidate's signed evidence says, beside that of the release that it would replace.
+
+Pure functions from verified statements to values. What got worse is marked; what is the same in both is left out, but
+for the gates, which are all shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twinseal.assurance.report.tables import quantity
+from twinseal.evidence import TEST_RESULT, Statement, measures, source_of
+
+Statements = Mapping[str, Statement]
+SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
+MAX_ROWS = 200
+_PEOPLE_READ = 300  # characters of one value
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One gate.
+
+    Attributes:
+        name: Of the gate.
+        result: PASSED or what else the verdict says.
+        observed: With its unit.
+        bound: With its sign and unit.
+        margin: How far it is from its bound, as a share of the bound, in words; "" where the bound is 0 or equal.
+        before: What the release before had; "" when there was none, or no such gate.
+        worse: Whether it is nearer to its bound, or beyond it, than before.
+        why: The policy's reason for the gate.
+        reason: Why it failed; "" when it did not.
+    """
+
+    name: str
+    result: str
+    observed: str
+    bound: str
+    margin: str
+    before: str
+    worse: bool
+    why: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """One value that differs.
+
+    Attributes:
+        name: Of the value.
+        before: What it was; "" if it is new.
+        now: What it is; "" if it is gone.
+    """
+
+    name: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate beside the release before it.
+
+    Attributes:
+        gates: Every gate of the candidate's verdict.
+        gone: Gates that the release before had, and this verdict has not.
+        settings: Parameters of the stages that differ.
+        data: Files of data and of windows whose digests differ, and counts of units and rows.
+        packages: Packages whose versions differ.
+        commits: The commit of the code, before and now.
+        uncommitted: Files that differed from the commit.
+        findings: What validation found, in words.
+        doubts: Tests that ended with a doubt about the attack or the measurement.
+    """
+
+    gates: tuple[GateRow, ...]
+    gone: tuple[str, ...]
+    settings: tuple[ChangeRow, ...]
+    data: tuple[ChangeRow, ...]
+    packages: tuple[ChangeRow, ...]
+    commits: tuple[str, str]
+    uncommitted: tuple[str, ...]
+    findings: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+def compare(now: Statements, before: Statements | None) -> Comparison:
+    """The candidate's statements, verified, beside those of the release before; None before the first."""
+    then = before or {}
+    gates_then = {str(gate.get("name")): gate for gate in _gates(then)}
+    gates = tuple(_gate_row(gate, gates_then.get(str(gate.get("name")))) for gate in _gates(now))
+    names = {row.name for row in gates}
+    source = source_of(now["assess"])
+    changed = source.get("changed")
+    return Comparison(
+        gates=gates,
+        gone=tuple(sorted(name for name in gates_then if name not in names)),
+        settings=_changes(_settings(then), _settings(now)) if before else (),
+        data=_changes(_data(then), _data(now)) if before else (),
+        packages=_changes(_packages(then), _packages(now)) if before else (),
+        commits=(_commit(then), _commit(now)),
+        uncommitted=tuple(map(str, changed)) if isinstance(changed, list) else (),
+        findings=tuple(_findings(now)),
+        doubts=tuple(_doubts(now)),
+    )
+
+
+def _gates(statements: Statements) -> list[Mapping[str, Any]]:
+    verdict = statements.get("assess")
+    listed = verdict.predicate.get("twinseal_gates") if verdict else None
+    return [gate for gate in listed if isinstance(gate, dict)] if isinstance(listed, list) else []
+
+
+def _gate_row(gate: Mapping[str, Any], before: Mapping[str, Any] | None) -> GateRow:
+    unit, relation = str(gate.get("unit", "")), str(gate.get("relation", ""))
+    observed, bound = _number(gate.get("observed")), _number(gate.get("bound"))
+    last = _number(before.get("observed")) if before else None
+    return GateRow(
+        name=str(gate.get("name", "?")),
+        result=str(gate.get("result", "?")),
+        observed=quantity(observed, unit),
+        bound=f"{SIGNS.get(relation, '?')} {quantity(bound, unit)}",
+        margin=_margin(observed, bound, relation),
+        before=quantity(last, unit) if before else "",
+        worse=_is_worse(observed, last, bound, relation),
+        why=str(gate.get("why", "")),
+        reason=str(gate.get("reason", "")),
+    )
+
+
+def _margin(observed: float | None, bound: float | None, relation: str) -> str:
+    if observed is None or bound is None or not bound or relation not in ("at_most", "at_least"):
+        return ""
+    room = (bound - observed if relation == "at_most" else observed - bound) / abs(bound)
+    return f"{100 * room:.0f} %"
+
+
+def _is_worse(observed: float | None, before: float | None, bound: float | None, relation: str) -> bool:
+    """What is unknown now and was known before is worse."""
+    if before is None:
+        return False
+    if observed is None or relation not in SIGNS:
+        return True
+    if relation == "equals":
+        return bound is None or abs(observed - bound) > abs(before - bound)
+    return observed > before if relation == "at_most" else observed < before
+
+
+def _number(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None  # type: ignore[arg-type]
+
+
+def _settings(statements: Statements) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for stage in ("ingest", "prepare", "train"):
+        definition = statements[stage].predicate.get("buildDefinition") if stage in statements else None
+        if isinstance(definition, dict):
+            found |= dict(_flat(definition.get("externalParameters"), ()))
+    return found
+
+
+def _packages(statements: Statements) -> dict[str, str]:
+    definition = statements["train"].predicate.get("buildDefinition") if "train" in statements else None
+    inside = definition.get("internalParameters") if isinstance(definition, dict) else None
+    if not isinstance(inside, dict):
+        return {}
+    packages = inside.get("packages")
+    found = dict(_flat(packages, ())) if isinstance(packages, dict) else {}
+    return found | {name: str(inside[name]) for name in ("python", "implementation", "machine") if name in inside}
+
+
+def _data(statements: Statements) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for stage in ("validate", "prepare"):
+        if stage in statements:
+            found |= {item.name: f"sha256 {item.sha256[:16]}…" for item in statements[stage].subjects}
+    counted = measures(statements["validate"]) if "validate" in statements else {}
+    names = ("units_total", "rows_total", "units_quarantined", "values_filled")
+    return found | {name.replace("_", " "): str(counted[name]) for name in names if name in counted}
+
+
+def _findings(statements: Statements) -> Iterator[str]:
+    counted = measures(statements["validate"]) if "validate" in statements else {}
+    units, out = counted.get("units_total"), counted.get("units_quarantined")
+    if units is not None:
+        yield f"{out} of {units} units quarantined"
+    by_rule = counted.get("findings_by_rule")
+    for rule, count in sorted(by_rule.items()) if isinstance(by_rule, dict) else ():
+        if count:
+            yield f"{count} findings of the rule {rule}"
+    if counted.get("values_filled"):
+        yield f"{counted['values_filled']} missing values filled"
+
+
+def _doubts(statements: Statements) -> Iterator[str]:
+    for stage, statement in statements.items():
+        warned = statement.predicate.get("warnedTests") if statement.predicate_type == TEST_RESULT else None
+        for name in warned if isinstance(warned, list) else ():
+            yield f"{stage}: {name}"
+
+
+def _commit(statements: Statements) -> str:
+    return str(source_of(statements["assess"]).get("commit", "")) if "assess" in statements else ""
+
+
+def _flat(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _flat(item, (*where, str(name)))
+    else:
+        yield ".".join(where), str(value)[:_PEOPLE_READ]
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[ChangeRow, ...]:
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return tuple(ChangeRow(name, before.get(name, ""), now.get(name, "")) for name in names[:MAX_ROWS])

@@ -1,0 +1,157 @@
+"""The pages for reviewers: HTML from `views`, with no script and no style but ours, and no markup from outside.
+
+/twinseal/review               what waits, for you first
+/twinseal/review/<candidate>   one candidate
+/twinseal/review/<candidate>/report    the report in it, if it is the one that was signed
+/twinseal/passkey              make a passkey, for the custodians to enroll
+/twinseal/static/…             style and script
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from twinseal import __version__
+from twinseal.digests import sha256
+from twinseal.errors import RegistryError, TwinsealError
+from twinseal.evidence import reports
+from twinseal.reading import read_regular
+from twinseal.registry.store import check_model_id
+from twinseal.server.gate import PERSON
+from twinseal.server.people import Person
+from twinseal.server.reviews import Desk
+from twinseal.server.settings import ServerSettings
+from twinseal.server.views import ends_soon, listed_cases, review_view
+from twinseal.trust.release.reports import MAX_REPORT_BYTES
+
+REPORT = "reports/report.html"
+STATIC = {"review.css": "text/css", "review.js": "text/javascript", "passkey.js": "text/javascript"}
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), "
+    "microphone=(), geolocation=()",
+}
+# The report has styles of its own and pictures inside; nothing in it may run, load or be clicked through to elsewhere.
+_REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+
+def page_routes(desk: Desk, settings: ServerSettings) -> list[Route]:
+    """The routes of the pages."""
+    pages = Pages(desk, settings)
+    return [
+        Route("/twinseal", lambda _request: RedirectResponse("/twinseal/review")),
+        Route("/twinseal/", lambda _request: RedirectResponse("/twinseal/review")),
+        Route("/twinseal/review", pages.listed),
+        Route("/twinseal/review/{candidate}", pages.review),
+        Route("/twinseal/review/{candidate}/report", pages.report),
+        Route("/twinseal/passkey", pages.passkey),
+        Route("/twinseal/static/{name}", pages.static),
+    ]
+
+
+class Pages:
+    """Answers with pages.
+
+    Args:
+        desk: The reviews.
+        settings: Origin.
+    """
+
+    def __init__(self, desk: Desk, settings: ServerSettings) -> None:
+        self._desk, self._settings = desk, settings
+        self._templates = Environment(
+            loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+
+    def listed(self, request: Request) -> Response:
+        """What waits."""
+        me = self._desk.holder_of(_person(request))
+        cases, soon = listed_cases(self._desk, me), ends_soon(self._desk, datetime.now(UTC))
+        return self._page(request, "list.html.j2", cases=cases, soon=soon, me=me)
+
+    def review(self, request: Request) -> Response:
+        """One candidate."""
+        candidate = request.path_params["candidate"]
+        try:
+            view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
+        except RegistryError as error:
+            return self._refusal(request, error, 404)
+        except TwinsealError as error:
+            return self._refusal(request, error, 403)
+        return self._page(request, "review.html.j2", view=view)
+
+    def report(self, request: Request) -> Response:
+        """The report, if it is the one that the assessor signed."""
+        candidate = request.path_params["candidate"]
+        try:
+            check_model_id(candidate)
+            case = self._desk.find(candidate)
+            expected = (
+                {item.name: item.sha256 for item in reports(case.bundle.statements["assess"])} if case.bundle else {}
+            )
+            data = read_regular(self._desk.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
+        except (TwinsealError, OSError) as error:
+            return self._refusal(request, error, 404)
+        if sha256(data) != {item.name: item.sha256 for item in named}.get(REPORT):
+            changed = RegistryError(
+                f"{REPORT}: expected the report that the assessor signed, got another: it is not shown",
+                remedy="Do not decide by it. Find out who changed it.",
+            )
+            return self._refusal(request, changed, 403)
+        policy = {"Content-Security-Policy": _REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+        return HTMLResponse(data, headers=HEADERS | policy)
+
+    def passkey(self, request: Request) -> Response:
+        """Where a reviewer makes a passkey."""
+        return self._page(request, "passkey.html.j2", me=self._desk.holder_of(_person(request)))
+
+    def static(self, request: Request) -> Response:
+        """Style and script."""
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return Response("no such file\n", 404, HEADERS)
+        data = files("twinseal.server").joinpath("static", name).read_bytes()
+        return Response(data, headers=HEADERS | {"Cache-Control": "no-cache"}, media_type=STATIC[name])
+
+    def _refusal(self, request: Request, error: Exception, status: int) -> Response:
+        remedy = getattr(error, "remedy", "")
+        return self._page(request, "refused.html.j2", status=status, message=str(error), remedy=remedy)
+
+    def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
+        values |= {"person": _person(request), "origin": self._settings.origin, "version": __version__}
+        values |= {"demo": self._desk.home.anchor().demo}
+        return HTMLResponse(self._templates.get_template(name).render(values), status, HEADERS)
+
+
+def _person(request: Request) -> Person:
+    person: Person = request.scope[PERSON]
+    return person

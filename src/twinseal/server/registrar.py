@@ -1,0 +1,118 @@
+"""The registrar's part of the server: what enough reviewers have signed is published, without anyone who waits for it.
+
+It runs when a decision came in, and again every half minute in one of the workers: so a release whose publication was
+interrupted is published by the next. The same round renews what says that the newest release is still current, once
+half of its time is over.
+
+Without the registrar's key on this machine, releases wait for `twinseal register` on the machine that has it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from twinseal.errors import KeyAccessError, TwinsealError
+from twinseal.registry import registration
+from twinseal.registry.store import connect
+from twinseal.server.reviews import Desk
+from twinseal.trust.policy_approval import Approval
+from twinseal.trust.release import repository
+from twinseal.trust.release.changes import last_statements
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.roles import Roles
+
+log = structlog.get_logger(__name__)
+
+ROUND_S = 30.0
+LOCK = "registrar.lock"
+
+
+class Registrar:
+    """Publishes and renews.
+
+    Args:
+        desk: The reviews.
+        database: The address of MLflow's database.
+    """
+
+    def __init__(self, desk: Desk, database: str) -> None:
+        self._desk, self._database = desk, database
+        self._end = threading.Event()
+
+    def publish(self, model_id: str) -> str:
+        """Publish a candidate if enough have signed it; what went wrong, or "" when nothing did."""
+        try:
+            if self._desk.find(model_id).state == "approved":
+                self._desk.publish(model_id, datetime.now(UTC))
+        except KeyAccessError as error:
+            return f"approved; the registrar's key is not here: twinseal register, where it is ({error})"
+        except TwinsealError as error:
+            log.warning("registrar.failed", model_id=model_id, error=str(error))
+            return f"not published yet: {error} {error.remedy}".strip()
+        return ""
+
+    def start(self) -> None:
+        """Go round in the background until `stop`."""
+        threading.Thread(target=self._go_round, name="registrar", daemon=True).start()
+
+    def stop(self) -> None:
+        """Go round no more."""
+        self._end.set()
+
+    def one_round(self, now: datetime) -> None:
+        """Publish all that is approved, and renew what has lived half of its time."""
+        for case in self._desk.all():
+            if case.state == "approved":
+                self.publish(case.model_id)
+        try:
+            self._renew(now)
+        except TwinsealError as error:
+            log.warning("registrar.not_renewed", error=str(error))
+
+    def _renew(self, now: datetime) -> None:
+        home = self._desk.home
+        roles = _last_roles(home)
+        if roles is None:
+            return
+        expires = repository.timestamp(home).expires
+        if expires - now < (roles.expiry("registrar", now) - now) / 2:
+            registration.renew(connect(home, self._database), home, roles=roles, now=now)
+            log.info("registrar.renewed")
+
+    def _go_round(self) -> None:
+        while not self._end.wait(ROUND_S):
+            with _alone(self._desk.home) as is_alone:
+                if is_alone:
+                    try:
+                        self.one_round(datetime.now(UTC))
+                    except Exception as error:  # the next round may do better; the server goes on
+                        log.warning("registrar.failed", error=f"{type(error).__name__}: {error}")
+
+
+def _last_roles(home: Home) -> Roles | None:
+    """The roles of the policy of the last release of any model; None before the first."""
+    newest: Approval | None = None
+    for model in home.anchor().models:
+        statements = last_statements(home, model)
+        found = Approval.of(statements["policy"]) if statements else None
+        if found and (newest is None or found.number > newest.number):
+            newest = found
+    return None if newest is None else Roles.of_policy(newest.content)
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[bool]:
+    """Whether this worker is the only one that goes round now."""
+    with (home.path / "mlflow" / LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,224 @@
+"""Views: everything that a review page shows, as values. The templates only lay it out.
+
+What is shown as signed was verified when the view was made; what is not verified is not shown as if it were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from twinseal.digests import sha256
+from twinseal.errors import TwinsealError
+from twinseal.evidence import outcome
+from twinseal.server.comparison import Comparison, compare
+from twinseal.server.reviews import Case, Desk
+from twinseal.trust.ceremonies import overview
+from twinseal.trust.ceremonies.overview import Expiry
+from twinseal.trust.keys.key import short_fingerprint
+from twinseal.trust.keys.passkeys import Passkey
+from twinseal.trust.release.changes import Changes, changes_since_release, last_statements
+from twinseal.trust.release.model_role import parse_role
+from twinseal.trust.release.reports import require_reports
+
+SOON = timedelta(days=30)
+WORDS = {
+    "waits": "waits for reviewers",
+    "approved": "approved, being published",
+    "rejected": "rejected",
+    "registered": "registered: the current release",
+    "replaced": "replaced by a later release",
+}
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """One reviewer, and where they stand.
+
+    Attributes:
+        name: The holder.
+        standing: approved, rejected, …; "" while they have not decided.
+        comment: Their words.
+        time: When.
+        reason: Why it does not count; "" when it does.
+        key: What kind of key they have, in words.
+        is_builder: Whether they built the candidate, and so cannot approve it.
+    """
+
+    name: str
+    standing: str
+    comment: str
+    time: str
+    reason: str
+    key: str
+    is_builder: bool
+
+
+@dataclass(frozen=True)
+class ReviewView:
+    """A review page.
+
+    Attributes:
+        case: The case.
+        verdict: PASSED, or what else the signed verdict says; "" when nothing verifies.
+        state: Where it stands, in words.
+        comparison: Beside the release before it; None when the candidate does not verify.
+        changes: Of policy, code and contract.
+        built_by: Who built it, as signed.
+        evidence: The stages' records: stage, role that signed, SHA-256.
+        reviewers: Everyone who may decide.
+        report: "" if the report is what the assessor signed; else why it is not shown.
+        valid_until: Of an approval.
+        role_sha256: Digest of what reviewers sign.
+        me: The reviewer who looks at it; "" for others.
+        may: What they can do now: approve, reject, withdraw, comment.
+        why_not: Why they cannot approve; "" when they can.
+        passkey: Whether their key is a passkey of this server's origin.
+    """
+
+    case: Case
+    verdict: str
+    state: str
+    comparison: Comparison | None
+    changes: Changes | None
+    built_by: tuple[str, ...]
+    evidence: tuple[tuple[str, str, str], ...]
+    reviewers: tuple[Reviewer, ...]
+    report: str
+    valid_until: datetime
+    role_sha256: str
+    me: str
+    may: tuple[str, ...]
+    why_not: str
+    passkey: bool
+
+
+@dataclass(frozen=True)
+class ListedCase:
+    """One line of the list.
+
+    Attributes:
+        case: The case.
+        state: Where it stands, in words.
+        for_me: What it means for whoever looks: "waits for you", or why not.
+        is_mine: Whether it waits for them.
+    """
+
+    case: Case
+    state: str
+    for_me: str
+    is_mine: bool
+
+
+def review_view(desk: Desk, model_id: str, me: str, origin: str) -> ReviewView:
+    """The page of one candidate, for the reviewer `me`, or for nobody.
+
+    Raises:
+        RegistryError: Nobody asked for its review.
+        TrustError, EvidenceError: The request, or the log, is damaged.
+    """
+    case, anchor = desk.find(model_id), desk.home.anchor()
+    bundle, model = case.bundle, case.request.release.model
+    statements = bundle.statements if bundle else {}
+    role = parse_role(case.request.role_bytes, model).signed
+    why_not = _why_not(case, me, anchor.roles["reviewer"].quorum.is_among(me, (case.submitted_by,)) if me else False)
+    digests = {record.path: record.sha256 for record in case.request.release.files}
+    key = anchor.roles["reviewer"].key_of(me) if me else None
+    return ReviewView(
+        case=case,
+        verdict=outcome(statements["assess"]) if bundle else "",
+        state=WORDS[case.state],
+        comparison=_compare(desk, case),
+        changes=changes_since_release(desk.home, model, statements) if bundle else None,
+        built_by=bundle.built_by if bundle else (),
+        evidence=tuple(
+            (item.name, item.role, digests.get(f"evidence/{item.name}.dsse.json", "")) for item in anchor.evidence
+        ),
+        reviewers=tuple(_reviewers(desk, case)),
+        report=_report_fault(desk, case),
+        valid_until=role.expires,
+        role_sha256=sha256(case.request.role_bytes),
+        me=me,
+        may=_may(case, me, why_not),
+        why_not=why_not,
+        passkey=isinstance(key, Passkey) and key.origin == origin,
+    )
+
+
+def listed_cases(desk: Desk, me: str) -> tuple[ListedCase, ...]:
+    """The list, for the reviewer `me`, or for nobody; what waits for them first."""
+    quorum, found = desk.home.anchor().roles["reviewer"].quorum, []
+    for case in desk.all():
+        standing = next((item.standing for item in case.reviews.items if item.holder == me), "")
+        why_not = _why_not(case, me, bool(me) and quorum.is_among(me, (case.submitted_by,)))
+        mine = bool(me) and not why_not and standing not in ("approved", "rejected")
+        words = "waits for you" if mine else f"you {standing} it" if standing else why_not
+        found.append(ListedCase(case, WORDS[case.state], words, mine))
+    return tuple(sorted(found, key=lambda item: not item.is_mine))
+
+
+def ends_soon(desk: Desk, now: datetime) -> tuple[Expiry, ...]:
+    """What ends in the next 30 days, or has ended, the first first."""
+    found = [item for item in overview.expiries(desk.home) if item.expires - now < max(SOON, item.near)]
+    return tuple(sorted(found, key=lambda item: item.expires))
+
+
+def _compare(desk: Desk, case: Case) -> Comparison | None:
+    if case.bundle is None:
+        return None
+    try:
+        before = last_statements(desk.home, case.request.release.model)
+    except TwinsealError:
+        before = None  # `changes` says why
+    return compare(case.bundle.statements, before)
+
+
+def _reviewers(desk: Desk, case: Case) -> Iterator[Reviewer]:
+    role = desk.home.anchor().roles["reviewer"]
+    said = {item.holder: item for item in case.reviews.items}
+    built_by = (*(case.bundle.built_by if case.bundle else ()), case.submitted_by)
+    for holder in role.holders:
+        item = said.get(holder.name)
+        kind = f"passkey of {holder.key.origin}" if isinstance(holder.key, Passkey) else "key in a file or token"
+        yield Reviewer(
+            name=holder.name,
+            standing=item.standing if item else "",
+            comment=item.comment if item else "",
+            time=item.time if item else "",
+            reason=item.reason if item else "",
+            key=f"{kind}, {short_fingerprint(holder.key)}…",
+            is_builder=role.quorum.is_among(holder.name, tuple(name for name in built_by if name)),
+        )
+
+
+def _report_fault(desk: Desk, case: Case) -> str:
+    if case.bundle is None:
+        return "the candidate does not verify, so nothing says which report belongs to it"
+    try:
+        require_reports(case.bundle.statements["assess"], desk.report_folder(case.model_id))
+    except (TwinsealError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _why_not(case: Case, me: str, submitted: bool) -> str:
+    if not me:
+        return "you are no reviewer"
+    if case.state in ("registered", "replaced"):
+        return f"it is {case.state}"
+    if case.bundle is None:
+        return "it does not verify"
+    if submitted or me in case.reviews.count.builders:
+        return "you built it"
+    return ""
+
+
+def _may(case: Case, me: str, why_not: str) -> tuple[str, ...]:
+    if not me or case.state in ("registered", "replaced"):
+        return ()
+    standing = next((item.standing for item in case.reviews.items if item.holder == me), "")
+    can = ["approve"] if not why_not and standing != "approved" else []
+    can += ["reject"] if standing != "rejected" else []
+    can += ["withdraw"] if standing in ("approved", "rejected") else []
+    return (*can, "comment")
