@@ -45,4 +45,5 @@ def _login() -> str:
 
 def _git(*args: str) -> str:
     command = ["git", "-c", "core.fsmonitor=false", *args]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603
+    return done.stdout.decode("utf-8", "replace")  # a name in a commit may be any bytes

@@ -17,6 +17,8 @@ NAMES = (
     "envelope",
     "oms",
     "oms_said",
+    "passkey",
+    "passkey_signature",
     "root",
     "targets",
     "snapshot",

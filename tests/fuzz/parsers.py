@@ -25,17 +25,21 @@ import httpcore
 import numpy as np
 import pandas as pd
 from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.formats import encode_canonical
+from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from tests.fuzz.harness import Parser, holds
+from tests.trust.passkey_scenes import new_person
 from tests.twin.deployment import CHANNELS, MODEL, Deployment
 from twinseal.digests import canonical_json, parse_json, sha256
-from twinseal.errors import DataError, EvidenceError
+from twinseal.errors import DataError, EvidenceError, SignatureError
 from twinseal.evidence import REVIEW, Statement, Subject
 from twinseal.files import inventory, relative_names
 from twinseal.prognostics.checkpoint import parse_model
 from twinseal.trust.audit import Entry, Log, note
+from twinseal.trust.keys import passkeys
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import approval, oms, repository
 from twinseal.trust.release.model_role import count_approvals, parse_role
@@ -61,6 +65,7 @@ def all_parsers(folder: Path) -> dict[str, Parser]:
     made = [
         *_of_values(deployment),
         *_of_signatures(deployment),
+        *_of_passkeys(),
         *_of_metadata(deployment),
         *_of_models(deployment),
         *_of_anchors(deployment, folder),
@@ -128,6 +133,30 @@ def _of_signatures(deployment: Deployment) -> list[Parser]:
         Parser("oms", (signature,), oms_bundle),
         Parser("oms_said", (payload,), oms_statement),
     ]
+
+
+def _of_passkeys() -> list[Parser]:
+    alice = new_person("alice")
+    key = alice.passkey
+    signatures = alice.signer.sign_all([b"words", b"role"])
+    made = bytes.fromhex(signatures[0].signature)
+    parts = json.loads(made)
+
+    def file(data: bytes) -> None:
+        value = passkeys.from_file(data, "file")
+        holds(passkeys.from_file(passkeys.public_file(value), "file") == value, "passkey: it does not go back in")
+        holds(Key.from_dict(value.keyid, value.to_dict()) == value, "passkey: TUF does not take it")
+
+    def signature(data: bytes) -> None:
+        try:
+            key.verify_signature(Signature(key.keyid, data.hex()), b"words")
+        except UnverifiedSignatureError as error:  # and nothing else
+            raise SignatureError(str(error)) from error
+        value = json.loads(data)
+        same = [value[name] == parts[name] for name in ("authenticator_data", "client_data", "digests")]
+        holds(all(same), "passkey: taken, but not what was signed")
+
+    return [Parser("passkey", (passkeys.public_file(key),), file), Parser("passkey_signature", (made,), signature)]
 
 
 def _of_metadata(deployment: Deployment) -> list[Parser]:

@@ -22,6 +22,7 @@ from twinseal.errors import (
     RollbackError,
     RootError,
     SignatureError,
+    ThresholdError,
     TwinsealError,
 )
 from twinseal.evidence import Subject
@@ -475,3 +476,15 @@ def test_deleted_last_seen_beside_an_installed_model_is_refused(twin: Twin) -> N
     with pytest.raises(EvidenceError, match=r"expected last_seen\.json or an audit log beside the installed model"):
         twin.pull()
     assert twin.version == 1
+
+
+@pytest.mark.attack(5)
+@pytest.mark.parametrize("name", ["alice", "Alice@plant.example"])
+def test_who_built_the_release_is_one_of_those_who_approved_it(twin: Twin, name: str) -> None:
+    """The reviewers sign a release that one of them built: without that one they are too few."""
+    twin.deployment.publish(2, assess={"twinseal_built_by": sorted(["root", name])})
+    with pytest.raises(ThresholdError, match="expected 2 reviewers, got 1 .chiara.; .*for having built it: alice"):
+        twin.pull()
+    assert 1 == twin.version
+    twin.deployment.publish(3, assess={"twinseal_built_by": ["bruno", "root"]})
+    assert (3, 3) == (twin.pull().model.release.version, twin.version)

@@ -193,9 +193,7 @@ class PasskeySigner:
         Raises:
             SignatureError: What came is no assertion.
         """
-        digests, expected = challenge(payloads)
-        sig = signature_value(self.ask(expected), digests)
-        return [Signature(self.public_key.keyid, sig) for _ in payloads]
+        return signatures_from(self.public_key, self.ask(challenge(payloads)[1]), payloads)
 
 
 def challenge(payloads: Iterable[bytes]) -> tuple[list[str], bytes]:
@@ -234,6 +232,16 @@ def signature_value(assertion: Mapping[str, Any], digests: Iterable[str]) -> str
             f"passkey: expected the answer of an authenticator, got something else ({error})"
         ) from error
     return sig
+
+
+def signatures_from(key: Passkey, assertion: Mapping[str, Any], payloads: Sequence[bytes]) -> list[Signature]:
+    """The signatures over each of `payloads` that one assertion of `key` stands for, unverified.
+
+    Raises:
+        SignatureError: It is no assertion.
+    """
+    sig = signature_value(assertion, challenge(payloads)[0])
+    return [Signature(key.keyid, sig) for _ in payloads]
 
 
 def passkey_from_registration(credential: Mapping[str, Any], *, challenge: bytes, rp_id: str, origin: str) -> Passkey:
