@@ -115,9 +115,7 @@ class Pages:
         try:
             check_model_id(candidate)
             case = self._desk.find(candidate)
-            expected = (
-                {item.name: item.sha256 for item in reports(case.bundle.statements["assess"])} if case.bundle else {}
-            )
+            named = reports(case.bundle.statements["assess"]) if case.bundle else ()
             data = read_regular(self._desk.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
         except (TwinsealError, OSError) as error:
             return self._refusal(request, error, 404)

@@ -16,6 +16,7 @@ import binascii
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Accounts:
     """MLflow's accounts."""
 
     def __init__(self, database_uri: str) -> None:
-        from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415 - imports take seconds
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MLflow's own imports
+            from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415 - imports take seconds
 
         self._store = SqlAlchemyStore()
         self._store.init_db(database_uri)

@@ -32,8 +32,8 @@ class ServerSettings(Settings):
     Attributes:
         host: The address to listen on.
         port: The port to listen on; 0: any that is free.
-        public_url: What people type into their browser, as scheme, host and port; "" for the address itself. Passkeys
-            belong to it.
+        public_url: What people type into their browser, as scheme, host and port; "" for the address itself, which is
+            localhost where only this machine reaches it. Passkeys belong to this name; a number can have none.
         allowed_hosts: Further names by which requests may name this server.
         workers: Processes that answer.
         database: `sqlite:///…` or `postgresql://…`; "" for SQLite in the home.
@@ -83,7 +83,7 @@ class ServerSettings(Settings):
         if self.public_url:
             return self.public_url
         scheme, usual = ("https", 443) if self.tls_certificate else ("http", 80)
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = "localhost" if self.is_local else f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}" + ("" if self.port == usual else f":{self.port}")
 
     @property
