@@ -13,11 +13,29 @@ from twinseal.trust.root.home import Home
 from twinseal.trust.signing.dsse import add_signature, sign_envelope
 
 WHOLE = Subject("policy", sha256(b"policy"))
+_HOLDERS = {
+    "root": ["ruth"],
+    "targets": ["ruth"],
+    "builder": ["builder"],
+    "assessor": ["assessor"],
+    "reviewer": ["alice", "bruno", "chiara"],
+    "commissioner": ["emil", "flora"],
+    "owner": ["gerda"],
+    "registrar": ["registrar"],
+}
+ROLES: dict[str, Any] = {  # as tests/twin/deployment.py has them
+    "models": ["pump-rul", "fan-rul"],
+    "roles": {
+        name: {"holders": holders, "threshold": 2 if name == "reviewer" else 1, "expires_days": 30}
+        for name, holders in _HOLDERS.items()
+    },
+}
 CONTENT: dict[str, Any] = {
     "contract.yaml": {"assets": {}},
     "evaluation.yaml": {"cuts_per_unit": 5},
     "gates.yaml": {"gates": [{"name": "accuracy", "at_most": 9, "unit": "cycles"}]},
     "reference.yaml": {"assets": {}},
+    "roles.yaml": ROLES,
     "threats.yaml": {"evasion": [{"name": "all-sensors", "epsilon_sigma": [0.1, 0.25]}]},
 }
 FILES = tuple(Subject(f"policy/{name}", sha256(name.encode())) for name in CONTENT)

@@ -171,7 +171,7 @@ def make_accounts(home: Path, options: tuple[str, ...], environment: dict[str, s
         "found = dict(zip(sys.argv[3::2], sys.argv[4::2]))\n"
         "made = Accounts(accounts_uri(home, ServerSettings(database=found.get('--database', ''))))\n"
         "for name, role in (*((r, r) for r in ('reader', 'engineer', 'reviewer', 'registrar')), ('alice', 'reviewer'),"
-        " ('bruno', 'reviewer')):\n    made.add(name, (role,), sys.argv[2])\n"
+        " ('bruno', 'reviewer'), ('chiara', 'reviewer')):\n    made.add(name, (role,), sys.argv[2])\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(home), PASSWORD, *options], env=environment,
                    check=True, capture_output=True)  # fmt: skip

@@ -14,6 +14,7 @@ from twinseal.cli.options import (
     BUNDLE,
     RELEASE,
     ROLES,
+    AnchorDir,
     As,
     KeyUri,
     Yes,
@@ -22,6 +23,7 @@ from twinseal.cli.options import (
     examples,
     open_holder_key,
 )
+from twinseal.cli.remote_decisions import Candidate, From, ReportFile, decide_from
 from twinseal.cli.reviewers import (
     is_registered,
     print_missing,
@@ -42,6 +44,7 @@ APPROVE_EXAMPLES = examples(
     "twinseal approve --as alice",
     "twinseal approve --as alice --comment 'report read, gates plausible' --key file:/media/me/alice.pem",
     "twinseal --passphrase-fd 3 approve --as alice --yes 3< <(pass show alice)",
+    "twinseal approve --as alice --from https://review.plant.example --anchor anchor --key file:/media/me/alice.pem",
 )
 REJECT_EXAMPLES = examples("twinseal reject --as bruno --comment 'too few failures in the test set'")
 WITHDRAW_EXAMPLES = examples("twinseal withdraw --as bruno --comment 'the failures were in the other file'")
@@ -55,8 +58,18 @@ def approve(
     key: KeyUri = None,
     comment: Annotated[str, typer.Option(help="Your own words; they are signed and shown.")] = "",
     yes: Yes = False,
+    server: From = None,
+    candidate: Candidate = None,
+    anchor_dir: AnchorDir = None,
+    report: ReportFile = None,
 ) -> None:
-    """Verify the release that waits as a twin would, and sign it."""
+    """Verify the release that waits as a twin would, and sign it: here, or with --from on a server."""
+    if server is not None:
+        decide_from(
+            server, "approve", holder, comment, key=key, yes=yes, candidate=candidate, anchor_dir=anchor_dir,
+            report=report,
+        )  # fmt: skip
+        return
     from twinseal.trust.audit import log_of
     from twinseal.trust.keys.key import NamedSigner
     from twinseal.trust.release import approval, repository
@@ -94,8 +107,19 @@ def approve(
     _print_standing(request)
 
 
-def reject(holder: As, comment: Why, key: KeyUri = None, yes: Yes = False) -> None:
+def reject(
+    holder: As,
+    comment: Why,
+    key: KeyUri = None,
+    yes: Yes = False,
+    server: From = None,
+    candidate: Candidate = None,
+    anchor_dir: AnchorDir = None,
+) -> None:
     """Reject the release that waits, with a signed reason: it is not published until you withdraw that or approve."""
+    if server is not None:
+        decide_from(server, "reject", holder, comment, key=key, yes=yes, candidate=candidate, anchor_dir=anchor_dir)
+        return
     from twinseal.trust.release import approval
 
     decision = _decide("Reject", holder, comment, key, yes, approval.reject, "rejected")
@@ -103,8 +127,19 @@ def reject(holder: As, comment: Why, key: KeyUri = None, yes: Yes = False) -> No
         out.print(f"nothing is published until {printable(holder)} approves it, or: twinseal withdraw")
 
 
-def withdraw(holder: As, comment: Why, key: KeyUri = None, yes: Yes = False) -> None:
+def withdraw(
+    holder: As,
+    comment: Why,
+    key: KeyUri = None,
+    yes: Yes = False,
+    server: From = None,
+    candidate: Candidate = None,
+    anchor_dir: AnchorDir = None,
+) -> None:
     """Take back your own approval or rejection of the release that waits, with a signed reason."""
+    if server is not None:
+        decide_from(server, "withdraw", holder, comment, key=key, yes=yes, candidate=candidate, anchor_dir=anchor_dir)
+        return
     from twinseal.trust.release import approval
 
     _decide("Withdraw the decision on", holder, comment, key, yes, approval.withdraw, "withdrawn")
@@ -115,8 +150,14 @@ def comment(
     text: Annotated[str, typer.Option("--comment", help="What you say; it is signed and shown.")],
     key: KeyUri = None,
     yes: Yes = False,
+    server: From = None,
+    candidate: Candidate = None,
+    anchor_dir: AnchorDir = None,
 ) -> None:
     """Say something about the release that waits, signed. It changes no decision."""
+    if server is not None:
+        decide_from(server, "comment", holder, text, key=key, yes=yes, candidate=candidate, anchor_dir=anchor_dir)
+        return
     from twinseal.trust.release import approval
 
     _decide("Sign a comment on", holder, text, key, yes, approval.comment, "commented")

@@ -231,10 +231,10 @@ def _print_request(request: Request, reviews: Reviews, gates: Gates, anchor: Anc
     out.print(f"release.json sha256 {release.sha256}   policy sha256 {release.policy_sha256}")
     if terms is not None:
         print_terms(terms)
-    _print_gates(gates)
+    print_gates(gates)
     for item in anchor.evidence:
         out.print(f"  evidence [cyan]{item.name}[/], signed by the {item.role}: {_evidence_path(item.name)}")
-    _print_reviews(reviews)
+    print_reviews(reviews)
     names = ", ".join(count.signed) or "nobody"
     out.print(f"approved by {names}: {len(count.signed)} signed, {count.threshold} are needed")
     print_missing(reviews)
@@ -251,7 +251,7 @@ def _print_next(request: Request, reviews: Reviews, terms: Terms | None) -> None
         )
 
 
-def _print_reviews(reviews: Reviews) -> None:
+def print_reviews(reviews: Reviews) -> None:
     """One review in each row. Long words continue in their own column: no line of them can pass for another line."""
     table = new_table("review", "by", "time", "in their words", "why it does not count")
     for item in (*reviews.items, *reviews.comments):
@@ -271,7 +271,8 @@ def print_missing(reviews: Reviews) -> None:
         out.print(f"[red]rejected[/] by {who}: {printable(rejection.comment)}; until {who} withdraws it or approves")
 
 
-def _print_gates(gates: Gates) -> None:
+def print_gates(gates: Gates) -> None:
+    """The judged gates as a table."""
     from twinseal.assurance.report.tables import RELATIONS
 
     table = new_table("gate", "observed", "bound", "result", numbers=("observed", "bound"))

@@ -22,10 +22,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature
 
 from twinseal import __version__
-from twinseal.errors import ConfigError, RegistryError, TwinsealError
+from twinseal.errors import ConfigError, RegistryError, SignatureError, TwinsealError
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
 from twinseal.server.reviews import Case, Desk
@@ -293,14 +294,21 @@ class _Calls:
         return PasskeyAnswer(file=public_file(key).decode(), fingerprint=grouped_digits(fingerprint(key)))
 
     def _assembled(self, candidate: str, body: DecisionRequest, request: Request) -> dict[str, Any]:
-        _, key = self._reviewer(request)
+        holder, key = self._reviewer(request)
         try:
             said = Said(**(body.said or {}))
         except TypeError as error:
             raise ConfigError(f"decision: expected what was said, got other fields ({error})") from error
         draft = Draft.of(self._desk.find(candidate).request, said)
-        sig = signature_value(body.assertion or {}, challenge(draft.payloads)[0])
-        return assemble_review(draft, [Signature(key.keyid, sig) for _ in draft.payloads])
+        sig = Signature(key.keyid, signature_value(body.assertion or {}, challenge(draft.payloads)[0]))
+        try:
+            key.verify_signature(sig, draft.payloads[0])  # here too: only the passkey itself says why not
+        except UnverifiedSignatureError as error:
+            raise SignatureError(
+                f"passkey of {holder}: expected a touch for exactly these texts, on this page, got another ({error})",
+                remedy="Open the page again, read it, and sign again. If that fails too, tell a custodian.",
+            ) from error
+        return assemble_review(draft, [sig for _ in draft.payloads])
 
     def _reviewer(self, request: Request) -> tuple[str, Any]:
         holder = self._desk.holder_of(_person(request, "reviewer"))

@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ FILE = "counters.json"
 MAX_BYTES = 1 << 20
 
 
-def check_counter(folder: Path, value: Mapping[str, Any], anchor: Anchor) -> None:
-    """Refuse a review by a passkey whose counter has not grown, and keep the new one. Call it under the home's lock.
+@contextmanager
+def growing_counter(folder: Path, value: Mapping[str, Any], anchor: Anchor) -> Iterator[None]:
+    """Refuse a review by a passkey whose counter has not grown; keep the new one once the block has taken the review.
 
-    Side effects: `<folder>/counters.json`. It is written before the review is: a counter that was seen stays seen.
+    Call it under the home's lock, with a review whose signature is verified: who has no key must not move a counter.
+
+    Side effects: `<folder>/counters.json`.
 
     Raises:
         SignatureError: It has not grown.
@@ -38,6 +42,7 @@ def check_counter(folder: Path, value: Mapping[str, Any], anchor: Anchor) -> Non
     key = next((item.key for item in reviewers.holders if item.name == holder), None)
     count = _count_in(value)
     if not isinstance(key, Passkey) or count is None:
+        yield
         return
     seen = _read(folder / FILE)
     last = seen.get(key.keyid, 0)
@@ -48,6 +53,7 @@ def check_counter(folder: Path, value: Mapping[str, Any], anchor: Anchor) -> Non
             remedy="If you did not just press a button twice, tell a custodian: the key must be replaced "
             f"(twinseal keys revoke {holder}).",
         )
+    yield
     if count:
         write_json(folder / FILE, seen | {key.keyid: count})
 

@@ -28,10 +28,9 @@ from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
 from twinseal.server.reviews import Desk
 from twinseal.server.settings import ServerSettings
-from twinseal.server.views import ends_soon, listed_cases, review_view
+from twinseal.server.views import REPORT, ends_soon, listed_cases, review_view
 from twinseal.trust.release.reports import MAX_REPORT_BYTES
 
-REPORT = "reports/report.html"
 STATIC = {"review.css": "text/css", "review.js": "text/javascript", "passkey.js": "text/javascript"}
 _POLICY = "; ".join(
     (
@@ -91,6 +90,7 @@ class Pages:
         self._templates = Environment(
             loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
+        self._templates.filters["moment"] = _moment
 
     def listed(self, request: Request) -> Response:
         """What waits."""
@@ -148,6 +148,15 @@ class Pages:
         values |= {"person": _person(request), "origin": self._settings.origin, "version": __version__}
         values |= {"demo": self._desk.home.anchor().demo}
         return HTMLResponse(self._templates.get_template(name).render(values), status, HEADERS)
+
+
+def _moment(time: str) -> str:
+    """A time of RFC 3339 in UTC, as people write it.
+
+    >>> _moment("2026-11-26T08:27:37Z"), _moment("")
+    ('2026-11-26 08:27 UTC', 'not known')
+    """
+    return f"{time[:10]} {time[11:16]} UTC" if time else "not known"
 
 
 def _person(request: Request) -> Person:

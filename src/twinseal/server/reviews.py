@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from twinseal.files import write_json
 from twinseal.reading import read_regular
 from twinseal.registry import registration
 from twinseal.registry.store import Store, check_model_id, connect, is_absent, registry_errors
-from twinseal.server.counters import check_counter
+from twinseal.server.counters import growing_counter
 from twinseal.server.people import Person
 from twinseal.server.places import candidate_folder
 from twinseal.trust.audit import log_of
@@ -211,7 +211,7 @@ class Desk:
         said = value.get("holder") if isinstance(value, Mapping) else None
         if not holder or said != holder:
             raise SignatureError(
-                f"review: expected one of {holder or 'a reviewer'}, whose account sends it, got {str(said)[:60]!r}'s",
+                f"review: expected one of {holder or 'a reviewer'}, whose account sends it, got {str(said)[:60]}",
                 remedy="Sign in with your own account.",
             )
         self._require_waiting(case)
@@ -224,23 +224,23 @@ class Desk:
                 log_of(self._home.path),
                 self._folder(model_id) / "approvals",
             )
-            signed = parse_review(value, anchor)  # first: whoever has no key must not move a counter
+            signed, release = parse_review(value, anchor), case.request.release
             known = newest_decision(
-                approvals, holder, case.request.release, anchor, audit, comment=signed.said.decision == "comment"
+                approvals, holder, release, anchor, audit, comment=signed.said.decision == "comment"
             )
-            if signed.digest != known.digest:
-                check_counter(self.folder, value, anchor)
-            return receive_review(
-                approvals,
-                value,
-                case.request,
-                bundle,
-                anchor=anchor,
-                roles=self._roles(case),
-                last=repository.last_published(self._home, case.request.release.model),
-                audit=audit,
-                now=now,
-            )
+            is_known = signed.digest == known.digest  # sent again: then its counter is no news
+            with nullcontext() if is_known else growing_counter(self.folder, value, anchor):
+                return receive_review(
+                    approvals,
+                    value,
+                    case.request,
+                    bundle,
+                    anchor=anchor,
+                    roles=self._roles(case),
+                    last=repository.last_published(self._home, release.model),
+                    audit=audit,
+                    now=now,
+                )
 
     def publish(self, model_id: str, now: datetime) -> registration.Registration:
         """Register the release, if enough have signed and nobody has rejected it; else say that it is pending.

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from twinseal.digests import sha256
 from twinseal.errors import TwinsealError
-from twinseal.evidence import outcome
+from twinseal.evidence import outcome, reports
+from twinseal.reading import read_regular
 from twinseal.server.comparison import Comparison, compare
 from twinseal.server.reviews import Case, Desk
 from twinseal.trust.ceremonies import overview
@@ -20,8 +21,9 @@ from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.keys.passkeys import Passkey
 from twinseal.trust.release.changes import Changes, changes_since_release, last_statements
 from twinseal.trust.release.model_role import parse_role
-from twinseal.trust.release.reports import require_reports
+from twinseal.trust.release.reports import MAX_REPORT_BYTES
 
+REPORT = "reports/report.html"
 SOON = timedelta(days=30)
 WORDS = {
     "waits": "waits for reviewers",
@@ -159,8 +161,12 @@ def listed_cases(desk: Desk, me: str) -> tuple[ListedCase, ...]:
 
 
 def ends_soon(desk: Desk, now: datetime) -> tuple[Expiry, ...]:
-    """What ends in the next 30 days, or has ended, the first first."""
-    found = [item for item in overview.expiries(desk.home) if item.expires - now < max(SOON, item.near)]
+    """What ends in the next 30 days, or has ended, the first first; what is renewed by itself, when it was not."""
+    found = [
+        item
+        for item in overview.expiries(desk.home)
+        if item.is_urgent(now) or (item.remedy != overview.REGISTER and item.expires - now < SOON)
+    ]
     return tuple(sorted(found, key=lambda item: item.expires))
 
 
@@ -195,11 +201,12 @@ def _reviewers(desk: Desk, case: Case) -> Iterator[Reviewer]:
 def _report_fault(desk: Desk, case: Case) -> str:
     if case.bundle is None:
         return "the candidate does not verify, so nothing says which report belongs to it"
+    named = {item.name: item.sha256 for item in reports(case.bundle.statements["assess"])}
     try:
-        require_reports(case.bundle.statements["assess"], desk.report_folder(case.model_id))
+        got = sha256(read_regular(desk.report_folder(case.model_id) / REPORT, MAX_REPORT_BYTES))
     except (TwinsealError, OSError) as error:
-        return str(error)
-    return ""
+        return f"{REPORT}: expected the report that the assessor signed, got none ({error})"
+    return "" if got == named.get(REPORT) else f"{REPORT}: expected the report that the assessor signed, got another"
 
 
 def _why_not(case: Case, me: str, submitted: bool) -> str:
