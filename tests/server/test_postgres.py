@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -30,12 +31,14 @@ def test_password_is_asked_for_and_kept_as_scram(postgres_server: Postgres) -> N
 
 def test_nothing_is_left_when_it_ends(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "make_tables", lambda uri: None)
-    before = {*Path(module._roomy()).glob("pg-*")}
-    with postgres() as server:
-        (folder,) = {*Path(module._roomy()).glob("pg-*")} - before
-        process = int((folder / "data/postmaster.pid").read_text().split()[0])
-        assert Path(f"/proc/{process}").exists()
-    assert not folder.exists()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)  # root's server runs as another user
+        monkeypatch.setattr(module, "_roomy", lambda: place)
+        with postgres() as server:
+            (folder,) = Path(place).iterdir()
+            process = int((folder / "data/postmaster.pid").read_text().split()[0])
+            assert Path(f"/proc/{process}").exists()
+        assert [] == [*Path(place).iterdir()]
     assert not Path(f"/proc/{process}").exists()
     with pytest.raises(psycopg.OperationalError, match="refused"):
         psycopg.connect(server.uri)
