@@ -105,6 +105,11 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
                     )
             return create()
 
+    def copy_model_version(self, src_mv: ModelVersion, dst_name: str) -> ModelVersion:
+        """As MLflow's; refused to a protected name, before MLflow makes a registered model for the copy."""
+        self._refuse(dst_name, "copy a version to this name")
+        return super().copy_model_version(src_mv, dst_name)
+
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """As MLflow's; under a protected name `champion` alone, to the published release."""
         if self._covers(name):
