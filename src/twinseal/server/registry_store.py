@@ -127,11 +127,6 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
                 _check_tag(name, tag, release.version)
         super().set_model_version_tag(name, version, tag)
 
-    def copy_model_version(self, src_mv: ModelVersion, dst_name: str) -> ModelVersion:
-        """As MLflow's; refused to a protected name."""
-        self._refuse(dst_name, "copy a version to it")
-        return super().copy_model_version(src_mv, dst_name)
-
     def update_registered_model(self, name: str, description: str, deployment_job_id: str | None = None) -> Any:
         """As MLflow's; refused under a protected name."""
         self._refuse(name, "change the description")
