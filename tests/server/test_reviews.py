@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.passkeys import UP, UV, Authenticator
-from tests.server.review_scene import CALLS, ReviewScene, challenge_of, decoded, review_scene
-from tests.server.scene import PASSWORD, submitted
-from tests.twin.deployment import MODEL, OTHER
+from tests.server.review_scene import CALLS, ReviewScene, challenge_of, decoded, review_scene, signed_in
+from tests.server.scene import PASSWORD, now, submitted
+from tests.twin.deployment import MODEL, OTHER, POLICY
+from twinseal.registry.registration import register, request
+from twinseal.registry.run import RunRecord
+from twinseal.registry.store import connect
 from twinseal.trust.audit import log_of
+from twinseal.trust.root.home import Home
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,34 @@ def test_passkey_and_terminal_approve_together(scene: ReviewScene, tmp_path: Pat
         assert line in done.stdout
     assert [] == list(tmp_path.iterdir())
     assert 2 == scene.pulled(tmp_path / "twin")
+
+
+def test_engineer_elsewhere_submits_and_sees_it_registered(
+    scene: ReviewScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc repro` on a machine with the anchor alone: no repository of record, no audit log, no registrar's key."""
+    for name, value in (("USERNAME", "engineer"), ("PASSWORD", PASSWORD)):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+    made, bundle = scene.made, scene.made.bundle(60)
+    home = Home(tmp_path / "engineer")
+    shutil.copytree(made.home.anchor_dir, home.anchor_dir)
+    home.path.chmod(0o700)
+    store, release = connect(home, scene.server.url), tmp_path / "release"
+    how = {"roles": made.roles, "now": now()}
+    run = RunRecord({}, {})
+    pending = request(store, home, bundle, release, model=MODEL, policy_sha256=POLICY.sha256, run=run, **how)
+    again = request(store, home, bundle, release, model=MODEL, policy_sha256=POLICY.sha256, run=run, **how)
+    assert (pending.release_bytes, pending.role_bytes) == (again.release_bytes, again.role_bytes)
+    model_id = pending.release.mlflow_model_id
+    note = store.client.get_logged_model(model_id).tags["mlflow.note.content"]
+    assert f"(/twinseal/review/{model_id})" in note
+    waits = register(store, home, bundle, release, tmp_path / "none", **how)
+    assert ("pending", ()) == (waits.status, waits.count.signed)
+    assert [200, 200] == [scene.decide(who, model_id).status for who in ("alice", "bruno")]
+    done = register(store, home, bundle, release, tmp_path / "none", **how)
+    assert ("published", ("alice", "bruno")) == (done.status, done.count.signed)
+    assert done.mlflow_version
+    assert {"anchor", "mlflow"} >= {path.name for path in home.path.iterdir()}
 
 
 def test_terminal_says_what_is_wrong(scene: ReviewScene, candidate: str, tmp_path: Path) -> None:
@@ -164,7 +197,8 @@ def test_engineer_approves_what_they_submitted(scene: ReviewScene) -> None:
     )
     words = [sys.executable, "-W", "ignore", "-c", code, str(scene.made.home.path), PASSWORD]
     subprocess.run(words, check=True, capture_output=True)
-    model_id, _ = submitted(scene.made, 52, OTHER)
+    with signed_in("engineer"):
+        model_id, _ = submitted(scene.made, 52, OTHER, scene.server.url)
     time.sleep(5.5)  # roles are looked up every 5 seconds
     assert 201 == scene.call("alice", "/reviews", {"candidate": model_id}).status
     refused = scene.decide("alice", model_id)

@@ -60,7 +60,7 @@ class About(_Model):
     """What this server is."""
 
     twinseal: str
-    models: list[str]
+    releases: dict[str, int]
     origin: str
 
 
@@ -202,8 +202,7 @@ class _Calls:
 
     def about(self) -> About:
         """Say what this server is."""
-        models = list(self._desk.home.anchor().models)
-        return About(twinseal=__version__, models=models, origin=self._settings.origin)
+        return About(twinseal=__version__, releases=self._desk.current_releases(), origin=self._settings.origin)
 
     def listed(self) -> list[Listed]:
         """List the candidates that were submitted for review."""
