@@ -110,7 +110,7 @@ def test_dialog_shows_what_is_signed(scene: ReviewScene, seats: dict[str, Seat])
     assert {} == scene.call("reader", f"/reviews/{model_id}").json()["reviews"]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_person_is_not_verified(scene: ReviewScene, seats: dict[str, Seat]) -> None:
     """Somebody at alice's unlocked computer, without her PIN or finger, presses Approve."""
     model_id = scene.submit(3, OTHER)
@@ -125,7 +125,7 @@ def test_person_is_not_verified(scene: ReviewScene, seats: dict[str, Seat]) -> N
     assert {} == scene.call("reader", f"/reviews/{model_id}").json()["reviews"]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_page_asks_for_other_bytes_than_it_shows(scene: ReviewScene, seats: dict[str, Seat]) -> None:
     """The server is made to answer with a challenge over other texts than those that it shows."""
     model_id = scene.submit(4, OTHER)
@@ -145,7 +145,7 @@ def test_page_asks_for_other_bytes_than_it_shows(scene: ReviewScene, seats: dict
     page.unroute("**/drafts")
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_candidate_changes_while_the_dialog_is_open(scene: ReviewScene, seats: dict[str, Seat]) -> None:
     """Bytes of the candidate change after the page was opened, before the touch."""
     model_id = scene.submit(5, OTHER)
@@ -207,7 +207,7 @@ def test_page_works_by_keyboard(scene: ReviewScene, seats: dict[str, Seat]) -> N
     page.keyboard.press("Escape")
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_nothing_from_outside_becomes_markup(scene: ReviewScene, seats: dict[str, Seat]) -> None:
     """Comments, and an account's name, are HTML, script, control characters and jumps of writing direction."""
     model_id = scene.submit(9, OTHER)
@@ -220,7 +220,7 @@ def test_nothing_from_outside_becomes_markup(scene: ReviewScene, seats: dict[str
     assert "evil" not in page.title()
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_report_that_is_not_the_signed_one_is_not_shown(scene: ReviewScene, seats: dict[str, Seat]) -> None:
     """The report beside the candidate is replaced by one that says what the attacker wants."""
     model_id = scene.submit(10, OTHER)

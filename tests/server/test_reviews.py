@@ -129,7 +129,7 @@ def test_rejection_blocks_until_it_is_withdrawn(scene: ReviewScene, tmp_path: Pa
     assert {"alice.json", "bruno.json", "chiara.json", "alice.comment-1.json"} == set(full["reviews"])
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
@@ -152,7 +152,7 @@ def test_touch_that_is_not_for_this_page_and_person(
     assert {} == scene.call("reader", f"/reviews/{candidate}").json()["reviews"]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_assertion_is_sent_again_for_another_candidate(scene: ReviewScene, candidate: str) -> None:
     """What alice signed for one candidate is replayed on another, and with other words."""
     other = scene.submit(51, OTHER)
@@ -165,7 +165,7 @@ def test_assertion_is_sent_again_for_another_candidate(scene: ReviewScene, candi
     assert {} == scene.call("reader", f"/reviews/{candidate}").json()["reviews"]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_bytes_change_after_the_page_was_opened(scene: ReviewScene) -> None:
     """The candidate's files, or what would be signed, change between the page and the touch."""
     model_id = scene.submit(4)
@@ -189,7 +189,7 @@ def test_bytes_change_after_the_page_was_opened(scene: ReviewScene) -> None:
     assert 200 == scene.send("alice", model_id, draft, touch).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_engineer_approves_what_they_submitted(scene: ReviewScene) -> None:
     """A reviewer's account that is an engineer's too submits a candidate, and approves it."""
     code = (
@@ -210,7 +210,7 @@ def test_engineer_approves_what_they_submitted(scene: ReviewScene) -> None:
     assert 200 == scene.decide("bruno", model_id).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_one_person_with_two_passkeys_counts_once(scene: ReviewScene, candidate: str) -> None:
     """A second passkey of alice signs beside the first, and as chiara."""
     second = Authenticator(rp_id="localhost", origin=scene.server.url)
@@ -221,7 +221,7 @@ def test_one_person_with_two_passkeys_counts_once(scene: ReviewScene, candidate:
     assert 403 == scene.send("reviewer", candidate, draft, second.touch(challenge_of(draft["texts"]))).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_copy_of_an_authenticator(scene: ReviewScene) -> None:
     """A copy of bruno's device, whose counter runs behind, signs."""
     model_id = scene.submit(53, OTHER)
@@ -240,7 +240,7 @@ def test_copy_of_an_authenticator(scene: ReviewScene) -> None:
     assert 200 == scene.decide("bruno", model_id).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("who", ["reader", "engineer", "registrar"])
 def test_account_that_is_no_reviewers(scene: ReviewScene, candidate: str, who: str) -> None:
     """Another account drafts, decides or makes a passkey."""
@@ -264,7 +264,7 @@ def test_decision_twice_changes_nothing(scene: ReviewScene) -> None:
     assert before + 1 == len(log_of(scene.made.home.path).read())
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_passkey_that_this_page_did_not_ask_for(scene: ReviewScene) -> None:
     """A passkey made for another challenge, account or site is given as a file for custodians."""
     asked = scene.call("bruno", "/passkeys/options", {}).json()
