@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import http.client
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,7 +26,7 @@ import yaml
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.server.scene import Answer, Server, deployment, serving
+from tests.server.scene import PASSWORD, Answer, Server, deployment, serving
 from tests.twin.deployment import Deployment
 
 HERE = Path(__file__).with_name("oidc")
@@ -34,7 +38,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "erik": {"groups": ["plant", "ml"]},
     "alice": {"groups": ["safety"], "amr": ["pwd", "otp"]},
     "bruno": {"groups": ["safety"], "amr": ["pwd"]},
-    "chiara": {"groups": ["safety"], "amr": ["pwd"], "acr": "urn:plant:two"},
+    "acacia": {"groups": ["safety"], "amr": ["pwd"], "acr": "urn:plant:two"},
     "petra": {"groups": ["platform"]},
     "nobody": {"groups": ["canteen"]},
     "engineer": {"groups": ["platform"]},  # the name of an account with a password
@@ -49,27 +53,32 @@ def node_or_skip() -> Path:
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.lstrip("v").split(".")[0]) < 20:
         pytest.skip(f"sign-in: expected Node.js 20 or newer for the identity provider, got {version}")
-    import hashlib
-    import tempfile
-
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"twinseal-oidc-{os.getuid()}-{lock}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        pytest.skip(f"sign-in: expected a folder of ours, got another's: {folder}")
-    import fcntl
-
+    folder = _cache()
     with (folder / "lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         if not (folder / "done").exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(HERE / name, folder)
-            words = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=240, cwd=folder)
-            if done.returncode:
-                pytest.skip(f"sign-in: expected npm ci to install oidc-provider, got: {done.stderr[-300:]}")
+            _install(folder)
             (folder / "done").touch()
     return folder
+
+
+def _cache() -> Path:
+    """A folder for the packages of this lock file: it may be kept between runs."""
+    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"twinseal-oidc-{os.getuid()}-{lock}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+        pytest.skip(f"sign-in: expected a folder of ours, got another's: {folder}")
+    return folder
+
+
+def _install(folder: Path) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name, folder)
+    words = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=240, cwd=folder)
+    if done.returncode:
+        pytest.skip(f"sign-in: expected npm ci to install oidc-provider, got: {done.stderr[-300:]}")
 
 
 @dataclass
@@ -112,13 +121,10 @@ class Provider:
 def providing() -> Iterator[Provider]:
     """The provider, ended with the block."""
     folder = node_or_skip()
-    shutil.copy(HERE / "provider.mjs", folder / f"provider-{os.getpid()}.mjs")
+    program = folder / f"provider-{os.getpid()}.mjs"  # beside node_modules, where Node.js looks for packages
+    shutil.copy(HERE / "provider.mjs", program)
     process = subprocess.Popen(
-        ["node", f"provider-{os.getpid()}.mjs"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        ["node", program.name], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         for line in process.stdout or ():
@@ -134,6 +140,7 @@ def providing() -> Iterator[Provider]:
         process.terminate()
         process.wait(timeout=10)
         process.stdout.close()  # type: ignore[union-attr]
+        program.unlink(missing_ok=True)
 
 
 @dataclass
@@ -258,9 +265,23 @@ def oidc_scene(path: Path, provider: Provider, *options: str, **settings: Any) -
         "roles": GROUPS,
     }
     (made.home.path / "server.yaml").write_text(yaml.safe_dump({"oidc": section | settings}))
-    with serving(made.home.path, *options) as server:
+    add_accounts(made.home.path, {"engineer": "engineer", "reader": "reader", "chiara": "reviewer"})
+    with serving(made.home.path, *options, people=False) as server:
         provider.control(redirect=f"{server.url}/twinseal/callback")
         yield OidcScene(made, server, provider)
+
+
+def add_accounts(home: Path, roles: dict[str, str]) -> None:
+    """Accounts with a password beside those of the provider."""
+    code = (
+        "import sys; from pathlib import Path; from twinseal.server.people import Accounts\n"
+        "Path(sys.argv[1], 'mlflow').mkdir(exist_ok=True)\n"
+        "made = Accounts(f'sqlite:///{sys.argv[1]}/mlflow/accounts.db')\n"
+        "for name, role in zip(sys.argv[3::2], sys.argv[4::2]): made.add(name, (role,), sys.argv[2])"
+    )
+    given = [text for pair in roles.items() for text in pair]
+    words = [sys.executable, "-W", "ignore", "-c", code, str(home), PASSWORD, *given]
+    subprocess.run(words, check=True, capture_output=True)
 
 
 def state_of(address: str) -> str:

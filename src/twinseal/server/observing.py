@@ -1,6 +1,6 @@
 """Observing: the access log, the metrics, and whether the server is alive and ready.
 
-The access log is one JSON object a line in `<home>/mlflow/access.log`: time, who, by which way they signed in (password,
+The access log is one JSON object a line in `<home>/mlflow/access.log`: time, who, how they signed in (password,
 session, token), method, path, status, bytes, milliseconds. It has no query, body or header: they may carry secrets.
 logrotate may move the file away at any time.
 """
