@@ -28,7 +28,7 @@ from twinseal.server.people import Person, Way
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA")
 LEEWAY_S = 60
-MAX_TOKEN = 16 << 10
+MAX_TOKEN, MAX_HEADER = 16 << 10, 8 << 10  # some providers put certificates into the header: they are not looked at
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}\Z"
 )  # no letters that look like others, nothing that is not shown
@@ -116,6 +116,7 @@ def _verified(
         raise SignInError(f"token: expected at most {MAX_TOKEN} characters, got {len(token)}")
     try:
         registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+        registry.max_header_length = MAX_HEADER
         found = jwt.decode(token, lambda obj: keys(obj.headers().get("kid")), ALGORITHMS, registry)
         given = found.header.get("typ")
         if (given.lower() if isinstance(given, str) else given) not in types:

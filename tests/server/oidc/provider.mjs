@@ -15,7 +15,8 @@ import Provider from "oidc-provider";
 const AUDIENCE = "urn:twinseal:api";
 const SECRET = "a secret for tests: %+&"; // with what must be escaped on its way
 const state = { redirect: "http://localhost:1/twinseal/callback", people: {}, id_token: null, last: "", keys: [] };
-const signedIn = new Map(); // amr and acr of each person's last sign-in
+const signedIn = new Map(); // amr and acr of each person's last sign-in, by the provider's own name for them
+const names = new Map();
 let handle = null;
 
 function newKey() {
@@ -23,10 +24,10 @@ function newKey() {
   return { ...privateKey.export({ format: "jwk" }), kid: randomBytes(8).toString("hex"), use: "sig", alg: "RS256" };
 }
 
-function claimsOf(name) {
-  const { amr: _amr, acr: _acr, ...claims } = state.people[name] ?? {};
-  return { sub: `id-${claims.sub ?? name}`, preferred_username: name, email: `${name}@plant.test`, ...claims,
-    sub: `id-${claims.sub ?? name}` };
+function claimsOf(id) {
+  const name = names.get(id);
+  const { amr: _amr, acr: _acr, id: _id, ...claims } = state.people[name] ?? {};
+  return { sub: id, preferred_username: name, email: `${name}@plant.test`, ...claims };
 }
 
 function client(id) {
@@ -43,7 +44,7 @@ function build(issuer) {
     cookies: { keys: [randomBytes(16).toString("hex")] },
     conformIdTokenClaims: false,
     acrValues: ["urn:plant:two"],
-    claims: { openid: ["sub"], profile: ["preferred_username", "groups"], email: ["email", "email_verified"] },
+    claims: { openid: ["sub", "amr", "acr"], profile: ["preferred_username", "groups"], email: ["email", "email_verified"] },
     features: {
       devInteractions: { enabled: false },
       rpInitiatedLogout: { enabled: true },
@@ -60,7 +61,7 @@ function build(issuer) {
       const { sub: _sub, ...claims } = claimsOf(token.accountId);
       return { ...claims, ...signedIn.get(token.accountId) };
     },
-    findAccount: (_ctx, name) => ({ accountId: name, claims: () => claimsOf(name) }),
+    findAccount: (_ctx, id) => ({ accountId: id, claims: () => claimsOf(id) }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     loadExistingGrant: async (ctx) => {
       const grant = new ctx.oidc.provider.Grant({
@@ -86,9 +87,11 @@ function build(issuer) {
       if (name === "cancel") {
         await provider.interactionFinished(ctx.req, ctx.res, { error: "access_denied", error_description: "<b>no</b>" });
       } else {
-        const { amr = ["pwd"], acr } = state.people[name] ?? {};
-        signedIn.set(name, { amr, ...(acr ? { acr } : {}) });
-        await provider.interactionFinished(ctx.req, ctx.res, { login: { accountId: name, amr, acr } });
+        const { amr = ["pwd"], acr, id: own = name } = state.people[name] ?? {};
+        const id = `id-${own}`;
+        names.set(id, name);
+        signedIn.set(id, { amr, ...(acr ? { acr } : {}) });
+        await provider.interactionFinished(ctx.req, ctx.res, { login: { accountId: id, amr, acr } });
       }
       ctx.respond = false;
       return;
