@@ -265,6 +265,20 @@ def test_decision_twice_changes_nothing(scene: ReviewScene) -> None:
 
 
 @pytest.mark.attack("S")
+def test_candidate_in_review_is_not_deleted(scene: ReviewScene, candidate: str) -> None:
+    """The engineer who submitted a candidate deletes it, its run, or its experiment while reviewers read it."""
+    api = "/api/2.0/mlflow/"
+    info = scene.server.ask("GET", f"{api}logged-models/{candidate}").json()["model"]["info"]
+    for method, path, body in (
+        ("DELETE", f"logged-models/{candidate}", None),
+        ("POST", "runs/delete", {"run_id": info["source_run_id"]}),
+        ("POST", "experiments/delete", {"experiment_id": info["experiment_id"]}),
+    ):
+        assert 403 == scene.server.ask(method, api + path, body).status, path
+    assert "waits" == scene.state(candidate)
+
+
+@pytest.mark.attack("S")
 def test_passkey_that_this_page_did_not_ask_for(scene: ReviewScene) -> None:
     """A passkey made for another challenge, account or site is given as a file for custodians."""
     asked = scene.call("bruno", "/passkeys/options", {}).json()

@@ -81,6 +81,11 @@ def test_candidate_goes_through_the_server_to_a_twin(
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     beside = connect(made.home)  # as the registrar, on the server's own machine
     publish(beside, made.home, model=MODEL, version=1, model_id=model_id)
+    run = beside.client.get_registered_model(MODEL).tags["twinseal.metadata_run"]
+    place = beside.client.get_run(run).info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    for path in ("metadata/2.root.json", "metadata/timestamp.json", "targets/new.json"):  # a next root that is none
+        refused = server.ask("PUT", f"{ARTIFACTS}{place}/{path}", b"{}")
+        assert (403, True) == (refused.status, "registrar" in refused.message or "written once" in refused.message)
     with RestSource(server.url, MODEL, credentials=("reader", PASSWORD)) as source:
         assert 1 == pull(source, made.anchor, MODEL, tmp_path / "twin", now()).model.release.version
 
@@ -97,10 +102,24 @@ def test_candidate_that_was_submitted_stays_as_it_is(made: Deployment, server: S
         assert server.ask("PUT", f"{folder}/{path}", b"evil").status in (400, 403), path
     for path in (folder, f"{folder}/model/model.safetensors", ARTIFACTS.rstrip("/")):
         assert server.ask("DELETE", path).status in (403, 404, 405), path
-    # MLflow lets anyone call it pending again; then files could be added, but not over those that are there.
-    server.ask("PATCH", f"{API}logged-models/{model_id}", {"model_id": model_id, "status": "LOGGED_MODEL_PENDING"})
-    assert 403 == server.ask("PUT", f"{folder}/model/model.safetensors", b"evil").status
+    again = {"model_id": model_id, "status": "LOGGED_MODEL_PENDING"}
+    refused = server.ask("PATCH", f"{API}logged-models/{model_id}", again)
+    assert (403, True) == (refused.status, "it stays so" in refused.message)
+    assert 403 == server.ask("PUT", f"{folder}/model/more.py", b"evil").status
     assert read == server.ask("GET", f"{folder}/model/model.safetensors").body
+
+
+@pytest.mark.attack("S")
+@pytest.mark.parametrize(
+    "place",
+    ["file:///{home}/keys", "twinseal+file:///{home}/keys", "/{home}/keys", "mlflow-artifacts:/../keys", "s3://x"],
+)
+@pytest.mark.parametrize("key", ["artifact_location", "artifactLocation"])
+def test_experiment_whose_artifacts_are_elsewhere(made: Deployment, server: Server, place: str, key: str) -> None:
+    """An engineer makes an experiment whose artifacts are the folder with the registrar's key."""
+    body = {"name": f"{place}-{key}", key: place.format(home=made.home.path)}
+    answer = server.post("experiments/create", body)
+    assert answer.status in (400, 403), answer
 
 
 @pytest.mark.attack("S")
