@@ -11,6 +11,8 @@ from tests.server.oidc_scene import Browser, OidcScene, Provider, oidc_scene
 from tests.server.review_scene import CALLS
 from tests.server.scene import Answer, submitted
 from tests.twin.deployment import MODEL
+from twinseal.errors import RegistryError
+from twinseal.review_client import ReviewServer
 
 CALLS_THAT_DECIDE = (
     ("/reviews/{candidate}/drafts", {"decision": "approve"}),
@@ -75,10 +77,22 @@ def test_reviewer_without_a_second_factor_decides_nothing(scene: OidcScene, cand
     assert {} == scene.server.ask("GET", f"{CALLS}/reviews/{candidate}", who="reader").json()["reviews"]
 
 
-def test_token_with_a_second_factor_reviews_from_a_terminal(scene: OidcScene, candidate: str) -> None:
+def test_token_with_a_second_factor_reviews_from_a_terminal(
+    scene: OidcScene, candidate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = scene.provider.token("alice", amr=["pwd", "otp"])
     answer = scene.bearer(token, f"{CALLS}/passkeys/options", "POST", body={})
     assert (200, "alice") == (answer.status, answer.json()["name"])
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RegistryError, match="expected its name and password, or a token, got none"):
+        ReviewServer(scene.server.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
+    with ReviewServer(scene.server.url) as server:
+        assert [candidate] == [item.candidate for item in server.waiting()]
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "x\r\nHost: evil.test")
+    with pytest.raises(RegistryError, match="expected its name and password, or a token, got none"):
+        ReviewServer(scene.server.url)
 
 
 def test_others_need_none(scene: OidcScene, candidate: str) -> None:
