@@ -1,4 +1,4 @@
-"""People: who a request is from, and in which roles. The only module that knows MLflow's accounts.
+"""People: who a request is from, and in which roles. This module and `provider_accounts` alone know MLflow's accounts.
 
     reader      reads everything
     engineer    reads, and writes to MLflow as MLflow allows: runs, candidates, models that are not protected
