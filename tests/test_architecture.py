@@ -35,7 +35,10 @@ DOORS = {
     "pydantic": ("twinseal.config", "twinseal.server.api"),  # FastAPI describes its calls by it
     "yaml": "twinseal.config",
     "matplotlib": "twinseal.assurance",
-    "jinja2": ("twinseal.assurance", "twinseal.server.pages"),
+    "jinja2": ("twinseal.assurance", "twinseal.server.pages", "twinseal.server.oidc"),
+    "authlib": "twinseal.server.provider",
+    "httpx": "twinseal.server.provider",
+    "joserfc": ("twinseal.server.provider", "twinseal.server.tokens", "twinseal.server.sessions"),
     "fastapi": "twinseal.server",
     "starlette": "twinseal.server",
     "uvicorn": "twinseal.server.serving",

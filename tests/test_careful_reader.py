@@ -58,7 +58,9 @@ ALLOWED = {
     ("twinseal/server/registrar.py", "open"): "the lock, in the home",
     ("twinseal/server/registry_store.py", "open"): "the lock, in the home",
     ("twinseal/server/serving.py", "load_cert_chain"): "the files that the administrator named",
-    ("twinseal/server/serving.py", "open"): "a file that it makes, for writing",
+    ("twinseal/server/oidc.py", "open"): "a cookie, no file",
+    ("twinseal/server/provider_accounts.py", "open"): "the lock, in the home",
+    ("twinseal/server/sessions.py", "open"): "a cookie, no file",
     ("pipelines/sign.py", "copytree"): "after inventory, which refuses links and whatever is no file",
 }  # fmt: skip
 

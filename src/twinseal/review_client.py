@@ -57,6 +57,27 @@ class Waiting:
     state: str
 
 
+def _authorization(credentials: tuple[str, str] | None) -> str:
+    """The value of the header Authorization.
+
+    Raises:
+        RegistryError: There is no account, or the token is none.
+    """
+    name, password = credentials or (
+        os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
+        os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
+    )
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN", "")
+    if name:
+        return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+    if re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
+        return f"Bearer {token}"
+    raise RegistryError(
+        "account: expected its name and password, or a token, got none",
+        remedy="export MLFLOW_TRACKING_USERNAME=you MLFLOW_TRACKING_PASSWORD=…, or MLFLOW_TRACKING_TOKEN=…",
+    )
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A candidate on this machine, not verified yet.
@@ -77,7 +98,8 @@ class ReviewServer:
 
     Args:
         address: `http(s)://host[:port]`.
-        credentials: Name and password of the account; else MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+        credentials: Name and password of the account; else MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; else
+            the access token of the identity provider in MLFLOW_TRACKING_TOKEN.
         deadline_s: Seconds for everything together.
 
     Raises:
@@ -88,17 +110,8 @@ class ReviewServer:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
             raise RegistryError(f"--from: expected an address like https://host:5000, got {address[:60]!r}")
-        name, password = credentials or (
-            os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
-            os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
-        )
-        if not name:
-            raise RegistryError(
-                "account: expected its name and password, got none",
-                remedy="export MLFLOW_TRACKING_USERNAME=you MLFLOW_TRACKING_PASSWORD=…",
-            )
         self._base = f"{parts.scheme}://{parts.netloc}"
-        authorization = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+        authorization = _authorization(credentials)
         self._headers: dict[bytes | str, bytes | str] = {
             "Host": parts.netloc,
             "Accept-Encoding": "identity",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,29 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 def pair(new_database: Callable[[], str]) -> tuple[str, str]:
     """The addresses of two new databases."""
     return new_database(), new_database()
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Any]:
+    """A real identity provider; without Node.js the tests that need it are skipped."""
+    from tests.server.oidc_scene import providing
+
+    with providing() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def _oidc(provider: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from tests.server.oidc_scene import oidc_scene
+
+    with oidc_scene(tmp_path_factory.mktemp("oidc"), provider) as scene:
+        yield scene
+
+
+@pytest.fixture
+def oidc(_oidc: Any) -> Any:
+    """A server that trusts the provider, and its people as they are at first."""
+    from tests.server.oidc_scene import PEOPLE
+
+    _oidc.provider.control(people=PEOPLE, redirect=f"{_oidc.server.url}/twinseal/callback", id_token=None)
+    return _oidc

@@ -64,6 +64,8 @@ def serve(
     out.print(f"TUF metadata     {settings.origin}/twinseal/tuf/metadata/timestamp.json")
     out.print(f"metrics, health  {settings.origin}/twinseal/metrics   /twinseal/ready")
     out.print(f"access log       {printable(home.path / 'mlflow' / 'access.log')}")
+    if settings.oidc:
+        out.print(f"sign-in          {printable(settings.oidc.issuer)}, back to {settings.origin}/twinseal/callback")
     if prepared.first_password:
         out.print(f"first account    admin, password {prepared.first_password}   (shown only now)")
         out.print("more accounts    twinseal account add NAME --role reader|engineer|reviewer|registrar")

@@ -117,7 +117,7 @@ def _request_from(
     version = server.releases.get(model, 0) + 1
     description = _describe_waiting(home, bundle, model, version)
     model_id = submit(store, bundle, model=model, version=version, description_markdown=description, run=run)
-    pending = server.open(model_id)
+    pending = server.stage(model_id)
     release = pending.release
     verify_release(bundle, release, home.anchor())
     if (release.model, release.mlflow_model_id) != (model, model_id):

@@ -38,7 +38,7 @@ class ReviewServer:
     address: str
     releases: dict[str, int]
 
-    def open(self, model_id: str) -> Request:
+    def stage(self, model_id: str) -> Request:
         """Ask for the review of a candidate; what reviewers are asked to sign.
 
         Raises:
@@ -56,7 +56,7 @@ class ReviewServer:
         """Where the review of a candidate stands: its state, and who has signed, as the server says.
 
         Raises:
-            RegistryError: As `open`.
+            RegistryError: As `stage`.
         """
         answer = _ask(self.address, "GET", f"/reviews/{model_id}")
         try:

@@ -7,6 +7,9 @@ In reading order:
     app.py             MLflow's app and our pages
     gate.py            what every request passes: host, size, account, origin, role
     people.py          accounts and roles
+    ways.py            how a request says whom it is from: password, access token, session
+    oidc.py            sign-in at an identity provider (oidc_settings.py, provider.py, tokens.py, sessions.py)
+    provider_accounts.py   MLflow's accounts of those people; mlflow_person.py: how MLflow learns who asks
     observing.py       access log, metrics, health
     protected.py       which claims about a protected name are true
     registry_store.py  MLflow's registry store with protected names

@@ -6,12 +6,6 @@ Nothing here signs. A call takes what was signed elsewhere, or says what is to b
 from __future__ import annotations
 
 import hashlib
-import hmac
-import json
-import os
-import secrets
-import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -25,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twinseal import __version__
 from twinseal.errors import ConfigError, RegistryError, TwinsealError
+from twinseal.server.challenges import challenge_in, encoded, new_challenge
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
 from twinseal.server.reviews import Case, Desk
+from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.keys.key import fingerprint, grouped_digits
 from twinseal.trust.keys.passkeys import Passkey, challenge, check_touch, passkey_from_registration, public_file
@@ -36,12 +32,20 @@ from twinseal.trust.release.review_file import Decision, Draft, Said, assemble_r
 log = structlog.get_logger(__name__)
 
 PLACE = "/api/twinseal/v1"
-CHALLENGE_S = 600
 CANDIDATE = r"^m-[0-9a-f]{32}$"
 
 
 class RefusedError(Exception):
-    """Whoever asks is not who this is for."""
+    """Whoever asks is not who this is for.
+
+    Args:
+        message: Expected and got.
+        remedy: What they can do.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class _Model(BaseModel):
@@ -254,14 +258,14 @@ class _Calls:
             said=draft.said.to_dict(),
             texts=[payload.decode() for payload in draft.payloads],
             digests=digests,
-            challenge=_encoded(expected),
+            challenge=encoded(expected),
             rp_id=key.site["rp_id"],
             credential_id=key.site["credential_id"],
         )
 
     def decide(self, candidate: str, body: DecisionRequest, request: Request) -> DecisionAnswer:
         """Take a signed decision. For reviewers."""
-        person = _person(request, "reviewer")
+        person = self._deciding(request)
         if (body.review is None) == (body.said is None or body.assertion is None):
             raise ConfigError("decision: expected either a review, or what was said and an assertion, got neither")
         value = body.review if body.review is not None else self._assembled(candidate, body, request)
@@ -271,19 +275,19 @@ class _Calls:
 
     def passkey_options(self, request: Request) -> PasskeyOptions:
         """Say with what a browser is to be asked for a new passkey. For reviewers."""
-        person = _person(request, "reviewer")
+        person = self._deciding(request)
         user = hashlib.sha256(f"twinseal/{person.name}".encode()).digest()
         return PasskeyOptions(
-            challenge=_encoded(_new_challenge(person)),
+            challenge=encoded(new_challenge(person.name)),
             rp_id=_rp_id(self._settings),
-            user_id=_encoded(user),
+            user_id=encoded(user),
             name=person.name,
         )
 
     def passkey(self, body: PasskeyRequest, request: Request) -> PasskeyAnswer:
         """Check a new passkey, and give it as a file for the custodians: only they can make it count."""
-        person = _person(request, "reviewer")
-        expected = _challenge_in(body.credential, person)
+        person = self._deciding(request)
+        expected = challenge_in(body.credential, person.name)
         origin = self._settings.origin
         key = passkey_from_registration(
             body.credential, challenge=expected, rp_id=_rp_id(self._settings), origin=origin
@@ -299,8 +303,16 @@ class _Calls:
         draft = Draft.of(self._desk.find(candidate).request, said)
         return assemble_review(draft, check_touch(key, body.assertion or {}, draft.payloads, holder))
 
+    def _deciding(self, request: Request) -> Person:
+        """The reviewer who asks, if they have signed in as those who decide must."""
+        person = _person(request, "reviewer")
+        missing, remedy = missing_factor(person, self._settings)
+        if missing:
+            raise RefusedError(missing, remedy)
+        return person
+
     def _reviewer(self, request: Request) -> tuple[str, Any]:
-        holder = self._desk.holder_of(_person(request, "reviewer"))
+        holder = self._desk.holder_of(self._deciding(request))
         if not holder:
             raise RefusedError("expected an account of one of the reviewers whom the anchor names")
         return holder, self._desk.home.anchor().roles["reviewer"].key_of(holder)
@@ -342,7 +354,7 @@ def _answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RefusedError)
     def _not_allowed(_request: Request, error: RefusedError) -> JSONResponse:
-        return answer(403, "PERMISSION_DENIED", str(error))
+        return answer(403, "PERMISSION_DENIED", str(error), error.remedy)
 
     @api.exception_handler(RequestValidationError)
     def _malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -354,39 +366,3 @@ def _answer_errors(api: FastAPI) -> None:
 def _rp_id(settings: ServerSettings) -> str:
     """The domain of the passkeys of this server."""
     return urlsplit(settings.origin).hostname or ""
-
-
-def _encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _new_challenge(person: Person) -> bytes:
-    """Random, of this moment, for this account; only this server can make one: nothing need be remembered."""
-    head = int(time.time()).to_bytes(8, "big") + secrets.token_bytes(16)
-    return head + _seal(head, person)
-
-
-def _challenge_in(credential: dict[str, Any], person: Person) -> bytes:
-    """The challenge that a new passkey was asked with, if this server made it for this account, a moment ago.
-
-    Raises:
-        ConfigError: It did not.
-    """
-    try:
-        data = json.loads(_decoded(credential["response"]["clientDataJSON"]))
-        found = _decoded(data["challenge"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError("passkey: expected the answer of an authenticator, got something else") from error
-    head, age = found[:24], time.time() - int.from_bytes(found[:8], "big")
-    if not hmac.compare_digest(found[24:], _seal(head, person)) or not 0 <= age + 5 <= CHALLENGE_S:
-        raise ConfigError("passkey: expected one that this page asked for, up to 10 minutes ago, got another")
-    return found
-
-
-def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _seal(head: bytes, person: Person) -> bytes:
-    secret = os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"].encode()
-    return hmac.new(secret, b"passkey\0" + person.name.encode() + b"\0" + head, "sha256").digest()

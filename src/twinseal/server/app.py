@@ -3,6 +3,7 @@
     /                     MLflow
     /twinseal/review/…    the pages for reviewers (pages.py), and /api/twinseal/v1/… their calls (api.py)
     /twinseal/tuf/…       the TUF metadata and targets that twins fetch, as files
+    /twinseal/login, /twinseal/callback, /twinseal/logout   sign-in, when there is an identity provider (oidc.py)
     /twinseal/metrics     for Prometheus
     /twinseal/live, /twinseal/ready   for a load balancer
 
@@ -11,8 +12,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,22 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from twinseal.errors import ConfigError
+from twinseal.server import mlflow_person
 from twinseal.server.api import PLACE, make_api
 from twinseal.server.gate import Gate
 from twinseal.server.observing import Observer
+from twinseal.server.oidc import SignIn
+from twinseal.server.oidc_settings import OidcSettings
 from twinseal.server.pages import page_routes
 from twinseal.server.people import Directory, ServerAccounts
+from twinseal.server.provider import Provider
+from twinseal.server.provider_accounts import ProviderAccounts
 from twinseal.server.registrar import Registrar
 from twinseal.server.reviews import Desk
-from twinseal.server.settings import ServerSettings
+from twinseal.server.sessions import Sessions
+from twinseal.server.settings import SESSION_KEY, ServerSettings
+from twinseal.server.ways import CALLBACK, AllWays, PasswordWay
 from twinseal.trust.root.home import Home
 
 
@@ -41,10 +51,32 @@ def create_app() -> ASGIApp:
         from mlflow.server import auth  # noqa: PLC0415 - it reads the environment when it is imported
 
     home = Home.find()
-    return behind_gate(auth.create_app(), home, ServerSettings.from_environment(home), ServerAccounts())
+    settings, accounts = ServerSettings.from_environment(home), ServerAccounts()
+    if settings.oidc is None:
+        return behind_gate(auth.create_app(), home, settings, PasswordWay(accounts))
+    if auth.auth_config.authorization_function != mlflow_person.FUNCTION:
+        raise ConfigError(
+            f"MLflow's accounts: expected authorization_function = {mlflow_person.FUNCTION}, got another",
+            remedy="Start the server with: twinseal serve",
+        )
+    ways, sign_in = _oidc(settings.oidc, settings.origin, home, accounts)
+    return behind_gate(auth.create_app(), home, settings, ways, sign_in.routes())
 
 
-def behind_gate(mlflow: ASGIApp, home: Home, settings: ServerSettings, directory: Directory) -> ASGIApp:
+def _oidc(oidc: OidcSettings, origin: str, home: Home, accounts: Directory) -> tuple[AllWays, SignIn]:
+    """What sign-in at the identity provider needs."""
+    secret, folder = os.environ.get(SESSION_KEY, ""), home.path / "mlflow"
+    if not secret:
+        raise ConfigError("sessions: expected a secret, got none", remedy="Start the server with: twinseal serve")
+    provider, people = Provider(oidc, f"{origin}{CALLBACK}"), ProviderAccounts(folder)
+    sessions = Sessions(secret, oidc, origin, folder / "ended")
+    ways = AllWays(accounts, oidc, provider, sessions, people)
+    return ways, SignIn(oidc, origin, secret, provider, sessions, people, folder / "ended-logins")
+
+
+def behind_gate(
+    mlflow: ASGIApp, home: Home, settings: ServerSettings, ways: PasswordWay, sign_in: Sequence[Route] = ()
+) -> ASGIApp:
     """MLflow's app and our pages, behind the gate."""
     observer, database = Observer(home), settings.database_uri(home)
     desk, pages = Desk(home, database), _Pages(home, observer)
@@ -61,11 +93,12 @@ def behind_gate(mlflow: ASGIApp, home: Home, settings: ServerSettings, directory
         Route("/twinseal/ready", pages.ready),
         Route("/twinseal/metrics", pages.metrics),
         Route("/twinseal/tuf/{path:path}", pages.tuf),
+        *sign_in,
         *page_routes(desk, settings),
         Mount(PLACE, make_api(desk, settings, registrar.publish)),
         Mount("/", mlflow),
     ]
-    return Gate(Starlette(routes=routes, lifespan=lifespan), settings, directory, observer)
+    return Gate(Starlette(routes=routes, lifespan=lifespan), settings, ways, observer)
 
 
 class _Pages:

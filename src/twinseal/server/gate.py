@@ -4,10 +4,11 @@ In order:
 
 1. the Host header names this server; the path has one reading
 2. the body is not too large; the address has not tried too many wrong passwords
-3. the sender has an account (`people.py`), and has not asked too often
+3. the sender is known (`ways.py`), and has not asked too often
 4. a request that changes something comes from no other site's page
 5. one of the sender's roles may do it; what this server does not offer is offered to nobody
 
+What is behind the gate learns from it who asks, and from nothing else: what a client says of that itself is removed.
 Then an access log line and the metrics say who asked for what, and what came of it.
 """
 
@@ -22,12 +23,14 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from twinseal.server.mlflow_person import with_person, without_claims
 from twinseal.server.observing import Observer
-from twinseal.server.people import Directory, Person
+from twinseal.server.people import Person
 from twinseal.server.settings import ServerSettings
+from twinseal.server.ways import NobodyError, PasswordWay
 
 PERSON = "twinseal.person"  # where a request's scope has who sent it
 OPEN = ("/health", "/twinseal/live", "/twinseal/ready")  # for a load balancer, which has no account
@@ -60,15 +63,21 @@ class Refusal:
         status: Of the HTTP answer.
         code: MLflow's word for it, which its clients and pages show.
         message: Expected, got, and what to do.
+        challenge: How somebody who is not known can say who they are.
+        login: Where a browser is sent to sign in; "" when it is not.
     """
 
     status: int
     code: str
     message: str
+    challenge: str = ""
+    login: str = ""
 
     def response(self) -> Response:
         """The answer, as MLflow's own errors look."""
-        headers = {"WWW-Authenticate": 'Basic realm="twinseal", charset="UTF-8"'} if self.status == 401 else {}
+        if self.login:
+            return RedirectResponse(self.login, 303, {"Cache-Control": "no-store"})
+        headers = {"WWW-Authenticate": self.challenge} if self.challenge else {}
         if self.status == 429:
             headers["Retry-After"] = "60"
         return JSONResponse({"error_code": self.code, "message": self.message}, self.status, headers)
@@ -100,12 +109,12 @@ class Gate:
     Args:
         app: What is behind it.
         settings: Hosts, origin and limits.
-        directory: Knows people.
+        ways: Know people.
         observer: Log and metrics.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, directory: Directory, observer: Observer) -> None:
-        self._app, self._settings, self._directory, self._observer = app, settings, directory, observer
+    def __init__(self, app: ASGIApp, settings: ServerSettings, ways: PasswordWay, observer: Observer) -> None:
+        self._app, self._settings, self._ways, self._observer = app, settings, ways, observer
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._asked = RateLimitItemPerMinute(settings.requests_a_minute)
         self._failed = RateLimitItemPerMinute(settings.failed_logins_a_minute)
@@ -124,8 +133,9 @@ class Gate:
             if refusal is not None:
                 await refusal.response()(scope, receive, answer.send)
             else:
-                scope[PERSON] = person
-                await self._app(scope, self._bounded(scope, receive, answer), answer.send)
+                says_who = person is not None and self._ways.says_who
+                passed = with_person(scope, person) if person and says_who else without_claims(scope)
+                await self._app({**passed, PERSON: person}, self._bounded(scope, receive, answer), answer.send)
         except Exception:  # MLflow's middleware puts ours into a group
             if not answer.is_muted:
                 raise
@@ -143,16 +153,22 @@ class Gate:
         address = scope["client"][0] if scope.get("client") else "unknown"
         if not self._limiter.test(self._failed, address):
             return None, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many wrong passwords: try again in a minute")
-        authorization = headers.get("authorization", "")
-        person = await run_in_threadpool(self._directory.identify, authorization) if authorization else None
-        if person is None:  # 3
-            if authorization:
+        if path in self._ways.open_paths:  # sign-in: 3 is what it is for
+            return None, self._check_often(f"from {address}") or self._check_origin(method, headers, is_browser=True)
+        try:
+            person = await run_in_threadpool(self._ways.identify, headers)  # 3
+        except NobodyError as error:
+            if error.is_guess:
                 self._limiter.hit(self._failed, address)
-            got = "wrong ones" if authorization else "none"
-            return None, Refusal(401, "UNAUTHENTICATED", f"expected the name and password of an account, got {got}")
-        if not self._limiter.hit(self._asked, person.name):
-            return person, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many requests: try again in a minute")
-        return person, self._check_origin(method, headers) or check_role(person, method, path)  # 4, 5
+            login, challenge = self._ways.login_page(scope, headers), self._ways.challenge(scope)
+            return None, Refusal(401, "UNAUTHENTICATED", str(error), challenge, login)
+        origin = self._check_origin(method, headers, is_browser=person.way == "session")  # 4
+        return person, self._check_often(person.name) or origin or check_role(person, method, path)  # 5
+
+    def _check_often(self, who: str) -> Refusal | None:
+        if self._limiter.hit(self._asked, who):
+            return None
+        return Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many requests: try again in a minute")
 
     def _check_address(self, path: str, headers: Headers) -> Refusal | None:
         host = headers.get("host", "").lower()
@@ -163,6 +179,8 @@ class Gate:
         odd = set("\\\ufffd") & set(path)  # a backslash; bytes that are no UTF-8
         if "//" in path or odd or not path.isprintable() or {".", ".."} & set(path.split("/")):
             return Refusal(400, "INVALID_PARAMETER_VALUE", "path: expected plain names, got one with another reading")
+        if len(headers.getlist("authorization")) > 1:
+            return Refusal(400, "INVALID_PARAMETER_VALUE", "Authorization: expected one such header, got several")
         return None
 
     def _limit(self, scope: Scope) -> int:
@@ -190,16 +208,24 @@ class Gate:
 
         return bounded
 
-    def _check_origin(self, method: str, headers: Headers) -> Refusal | None:
-        """Refuse a change that another site's page asks for: a browser says where a request comes from."""
+    def _check_origin(self, method: str, headers: Headers, *, is_browser: bool) -> Refusal | None:
+        """Refuse a change that another site's page asks for: a browser says where a request comes from.
+
+        A program need not; but a browser sends its cookies by itself.
+        """
         if method in _SAFE:
             return None
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         same = f"{'https' if self._settings.tls_certificate else 'http'}://{headers.get('host', '').lower()}"
-        if (origin is not None and origin.lower() not in (self._settings.origin, same)) or site not in (
-            None,
-            "same-origin",
-            "none",
+        if (
+            (origin is not None and origin.lower() not in (self._settings.origin, same))
+            or site
+            not in (
+                None,
+                "same-origin",
+                "none",
+            )
+            or (is_browser and origin is None and site is None)
         ):
             got = (origin or site or "")[:80]
             return Refusal(403, "PERMISSION_DENIED", f"Origin: expected {self._settings.origin}, got {got!r}")

@@ -1,7 +1,8 @@
 """Observing: the access log, the metrics, and whether the server is alive and ready.
 
-The access log is one JSON object a line in `<home>/mlflow/access.log`: time, who, method, path, status, bytes,
-milliseconds. It has no query, body or header: they may carry secrets. logrotate may move the file away at any time.
+The access log is one JSON object a line in `<home>/mlflow/access.log`: time, who, how they signed in (password,
+session, token), method, path, status, bytes, milliseconds. It has no query, body or header: they may carry secrets.
+logrotate may move the file away at any time.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Observer:
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "who": person.name if person else None,
+            "by": person.way if person else None,
             "from": scope["client"][0] if scope.get("client") else None,
             "method": method,
             "path": scope["path"][:500],

@@ -27,6 +27,7 @@ from twinseal.registry.store import check_model_id
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
 from twinseal.server.reviews import Desk
+from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
 from twinseal.server.views import REPORT, ends_soon, listed_cases, review_view
 from twinseal.trust.release.reports import MAX_REPORT_BYTES
@@ -99,8 +100,10 @@ class Pages:
         return self._page(request, "list.html.j2", cases=cases, soon=soon, me=me)
 
     def review(self, request: Request) -> Response:
-        """One candidate."""
-        candidate = request.path_params["candidate"]
+        """One candidate; to a reviewer it offers to decide."""
+        candidate, missing = request.path_params["candidate"], self._missing_factor(request)
+        if missing is not None:
+            return missing
         try:
             view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
         except RegistryError as error:
@@ -130,7 +133,9 @@ class Pages:
 
     def passkey(self, request: Request) -> Response:
         """Where a reviewer makes a passkey."""
-        return self._page(request, "passkey.html.j2", me=self._desk.holder_of(_person(request)))
+        return self._missing_factor(request) or self._page(
+            request, "passkey.html.j2", me=self._desk.holder_of(_person(request))
+        )
 
     def static(self, request: Request) -> Response:
         """Style and script."""
@@ -139,6 +144,12 @@ class Pages:
             return Response("no such file\n", 404, HEADERS)
         data = files("twinseal.server").joinpath("static", name).read_bytes()
         return Response(data, headers=HEADERS | {"Cache-Control": "no-cache"}, media_type=STATIC[name])
+
+    def _missing_factor(self, request: Request) -> Response | None:
+        """The refusal of a reviewer who has signed in without the second factor that the settings demand."""
+        person = _person(request)
+        message, remedy = missing_factor(person, self._settings) if "reviewer" in person.roles else ("", "")
+        return self._refusal(request, TwinsealError(message, remedy=remedy), 403) if message else None
 
     def _refusal(self, request: Request, error: Exception, status: int) -> Response:
         remedy = getattr(error, "remedy", "")

@@ -1,4 +1,4 @@
-"""People: who a request is from, and in which roles. The only module that knows MLflow's accounts.
+"""People: who a request is from, and in which roles. This module and `provider_accounts` alone know MLflow's accounts.
 
     reader      reads everything
     engineer    reads, and writes to MLflow as MLflow allows: runs, candidates, models that are not protected
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from twinseal.errors import ConfigError
 from twinseal.files import write_whole
@@ -31,6 +31,7 @@ ADMIN = "admin"
 WORKSPACE = "default"
 ROLES_LAST_S = 5.0
 _MIN_PASSWORD = 12  # MLflow's own rule
+Way = Literal["password", "session", "token"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,18 @@ class Person:
     Attributes:
         name: The account's name.
         roles: Some of ROLES.
+        way: How they signed in: with the password of an account; at the identity provider, in a session of a browser,
+            or by an access token.
+        has_mfa: Whether the identity provider says that there was a second factor.
+        subject: Who that is to the identity provider: its address, and its own name for them, which nobody else ever
+            gets; "" for an account with a password.
     """
 
     name: str
     roles: frozenset[str]
+    way: Way = "password"
+    has_mfa: bool = False
+    subject: str = ""
 
 
 class Directory(Protocol):
@@ -148,9 +157,17 @@ class ServerAccounts:
         return found[1]
 
 
-def write_auth_config(path: Path, database_uri: str) -> None:
-    """MLflow's basic-auth settings: engineers may write where MLflow has no other rule; passwords are cached."""
-    lines = ("[mlflow]", "default_permission = EDIT", f"database_uri = {database_uri}", f"admin_username = {ADMIN}")
+def write_auth_config(path: Path, database_uri: str, authorization_function: str = "") -> None:
+    """MLflow's settings of accounts: engineers may write where MLflow has no other rule; passwords are cached.
+
+    Args:
+        path: Where to.
+        database_uri: The database with the accounts.
+        authorization_function: What tells MLflow who asks; "": MLflow looks at name and password itself.
+    """
+    lines = ["[mlflow]", "default_permission = EDIT", f"database_uri = {database_uri}", f"admin_username = {ADMIN}"]
+    if authorization_function:
+        lines.append(f"authorization_function = {authorization_function}")
     write_whole(path, "\n".join((*lines, "auth_cache_ttl_seconds = 60", "")).encode())
 
 

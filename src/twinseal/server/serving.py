@@ -4,7 +4,8 @@
     <home>/mlflow/accounts.db    accounts; in the same database when that is PostgreSQL
     <home>/mlflow/served         artifacts that are sent to the server
     <home>/mlflow/access.log     who asked for what
-    <home>/mlflow/secrets.json   what MLflow signs sessions and encrypts webhook secrets with
+    <home>/mlflow/secrets.json   what sessions are made, and webhook secrets encrypted, with
+    <home>/mlflow/ended          sessions that have ended before their time
 
 A new server has one account, `admin`, with a password that is printed once.
 """
@@ -31,13 +32,15 @@ from twinseal.errors import ConfigError
 from twinseal.files import write_whole
 from twinseal.reading import read_regular
 from twinseal.registry.store import served_folder
+from twinseal.server import mlflow_person
 from twinseal.server.observing import SHARED, shared_folder
 from twinseal.server.people import ADMIN, Accounts, new_password, write_auth_config
-from twinseal.server.settings import ServerSettings
+from twinseal.server.settings import SESSION_KEY, ServerSettings
 from twinseal.trust.root.home import Home
 
 APP = "twinseal.server.app:create_app"
-_SECRETS = ("flask", "webhooks")
+_SECRETS = ("flask", "webhooks", "sessions")
+_ADDED = {"sessions"}  # a file of before has none
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def prepare(home: Home, settings: ServerSettings) -> Prepared:
     Side effects: files below `<home>/mlflow`; this process's environment.
 
     Raises:
-        ConfigError: The port is taken, the database does not answer, or certificate and key do not belong together.
+        ConfigError: The port is taken, the database does not answer, certificate and key do not belong together, or the
+            secret for the identity provider cannot be read.
     """
     folder = home.path / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +79,10 @@ def prepare(home: Home, settings: ServerSettings) -> Prepared:
     _keep_libraries_quiet()
     if settings.tls_certificate:
         _tls(settings)
-    write_auth_config(folder / "auth.ini", accounts_uri(home, settings))
+    if settings.oidc:
+        settings.oidc.secret()  # now, not at the first sign-in
+    function = mlflow_person.FUNCTION if settings.oidc else ""
+    write_auth_config(folder / "auth.ini", accounts_uri(home, settings), function)
     os.environ |= _environment(home, settings) | settings.to_environment() | _shared_counts(home, settings)
     _require_database(settings.database_uri(home))
     try:
@@ -208,6 +215,7 @@ def _environment(home: Home, settings: ServerSettings) -> dict[str, str]:
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": keys["flask"],
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": keys["webhooks"],
+        SESSION_KEY: keys["sessions"],
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(sorted(settings.hosts)),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_SERVER_X_FRAME_OPTIONS": "SAMEORIGIN",
@@ -216,18 +224,23 @@ def _environment(home: Home, settings: ServerSettings) -> dict[str, str]:
 
 
 def _secrets(path: Path) -> dict[str, str]:
-    """What MLflow keeps secret, made once; for its owner alone."""
+    """What this server keeps secret, made once; for its owner alone."""
     try:
         found = json.loads(read_regular(path, 1 << 14))
     except FileNotFoundError:
-        found = {name: urlsafe_b64encode(secrets.token_bytes(32)).decode() for name in _SECRETS}
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        write_whole(path, json.dumps(found).encode())
-        path.chmod(0o600)
+        found = {}
+        missing = set(_SECRETS)
     except ValueError as error:
         raise ConfigError(f"{path}: expected JSON, got something else", remedy="Restore it from the backup.") from error
-    if not isinstance(found, dict) or set(found) != set(_SECRETS):
-        raise ConfigError(f"{path}: expected {', '.join(_SECRETS)}, got others", remedy="Restore it from the backup.")
+    else:
+        missing = set(_SECRETS) - set(found) if isinstance(found, dict) else set()
+        if not isinstance(found, dict) or set(found) - set(_SECRETS) or missing - _ADDED:
+            raise ConfigError(
+                f"{path}: expected {', '.join(_SECRETS)}, got others", remedy="Restore it from the backup."
+            )
+    if missing:
+        found |= {name: urlsafe_b64encode(secrets.token_bytes(32)).decode() for name in missing}
+        write_whole(path, json.dumps(found).encode(), mode=0o600)
     return {name: str(found[name]) for name in _SECRETS}
 
 

@@ -6,6 +6,7 @@ Example:
     tls_certificate: /etc/twinseal/server.pem
     tls_key: /etc/twinseal/server.key
     database: postgresql://twinseal@db.plant.example/twinseal
+    oidc: …   (oidc_settings.py)
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from urllib.parse import urlsplit
 from twinseal.config import Settings, load, parse
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import ConfigError
+from twinseal.server.oidc_settings import LOOPBACK, OidcSettings
 from twinseal.trust.root.home import Home
 
 FILE = "server.yaml"
 ENVIRONMENT = "TWINSEAL_SERVER_SETTINGS"  # how `twinseal serve` tells its workers
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SESSION_KEY = "TWINSEAL_SESSION_KEY"  # how it gives them the secret that sessions are made with
 
 
 class ServerSettings(Settings):
@@ -41,9 +43,11 @@ class ServerSettings(Settings):
         max_upload_mib: The largest file that may be sent.
         requests_a_minute: What one person may ask.
         failed_logins_a_minute: How many wrong passwords one address may try.
+        oidc: How people sign in at an identity provider; None: accounts with a password alone.
 
     Raises:
-        ValueError: A value is out of range; one of certificate and key is missing; the public URL is none.
+        ValueError: A value is out of range; one of certificate and key is missing; the public URL is none; people would
+            sign in without TLS.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +61,7 @@ class ServerSettings(Settings):
     max_upload_mib: int = 4096
     requests_a_minute: int = 6000
     failed_logins_a_minute: int = 10
+    oidc: OidcSettings | None = None
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse what cannot be served."""
@@ -75,6 +80,8 @@ class ServerSettings(Settings):
             raise ValueError("database: expected sqlite:///PATH or postgresql://…, got another kind")
         if self.public_url and self.public_url != _origin_of(self.public_url):
             raise ValueError(f"public_url: expected scheme and host alone, e.g. https://host, got {self.public_url!r}")
+        if self.oidc and self.origin.startswith("http:") and urlsplit(self.origin).hostname not in LOOPBACK:
+            raise ValueError("oidc: expected TLS, or a public_url that begins with https, got neither")
 
     @property
     def origin(self) -> str:
