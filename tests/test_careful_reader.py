@@ -43,6 +43,7 @@ ALLOWED = {
     ("twinseal/trust/audit/disk.py", "open"): "to append, to cut off, to lock: the same flags",
     ("twinseal/trust/audit/disk.py", "fdopen"): "to append: the same flags",
     ("twinseal/trust/root/home_lock.py", "open"): "the lock, in the home",
+    ("twinseal/server/rounds.py", "open"): "the locks of the rounds, in the home",
     ("twinseal/twin/locks.py", "open"): "the locks, in the twin's own folder",
     ("twinseal/twin/fetch.py", "open"): "a source of bytes; and a file for writing that must not exist",
     ("twinseal/twin/byte_sources.py", "fdopen"): "a descriptor of the careful reader",

@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from twinseal.errors import TwinsealError
+from twinseal.server.outbox import NoticeMetrics
 from twinseal.server.people import Person
 from twinseal.trust.ceremonies import overview
 from twinseal.trust.root.home import Home
@@ -84,6 +85,7 @@ class Observer:
         if os.environ.get(SHARED):
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
         shown.register(_Expiries(self._home))
+        shown.register(NoticeMetrics(self._home))
         return generate_latest(shown) + (b"" if os.environ.get(SHARED) else generate_latest(self._registry))
 
     def faults(self) -> list[str]:
