@@ -91,7 +91,7 @@ def signature(secret: bytes, name: str, moment: str, body: bytes) -> str:
     """The header `webhook-signature`.
 
     >>> signature(b"x" * 32, "msg_1", "1764147600", b"{}")[:12]
-    'v1,9+6XSAGuG'
+    'v1,fMwxCAGmN'
     """
     found = hmac.new(secret, f"{name}.{moment}.".encode() + body, hashlib.sha256).digest()
     return "v1," + base64.b64encode(found).decode()
