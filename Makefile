@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss compare check quick durations pythons static lint types layers test fuzz bench bench-accept clean
+.PHONY: help install demo cmapss pictures compare check quick durations pythons static lint types layers test fuzz bench bench-accept clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,12 +22,16 @@ help: ## What can be made
 install: ## The environment, hash-checked from the lock files
 	@bash requirements/install.sh
 
-demo: install ## The main job, start to end: build, attack, sign, approve, register, pull; then refuse
+demo: install ## The main job, start to end: build, attack, sign, approve, register, pull; then refuse. SERVE=1: then review
 	@python -m demo
+	@$(if $(SERVE),python -m demo.review_server,true)
 
 cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip>
 	@test -n "$(DATA)" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
 	@python -m demo --data "$(abspath $(DATA))"
+
+pictures: install ## Pictures of the review page for the documents, after make demo; needs Chromium
+	@python -m demo.pictures
 
 compare: install ## Train every model family and put the comparison into the report; after `make demo` or `dvc repro`
 	dvc repro pipelines/dvc.yaml

@@ -125,6 +125,7 @@ def where_to_look(seconds: float) -> None:
     say("the report            reports/report.html")
     say(f"MLflow's pages        {server_command(5000)}")
     say("                      then open http://127.0.0.1:5000")
+    say("review it             make demo SERVE=1        (the server where reviewers decide, with this candidate)")
     say("who signed what       twinseal review show")
     say("check it yourself     twinseal verify models/bundle")
     say("again                 dvc repro        (nothing has changed, so nothing runs)")

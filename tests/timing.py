@@ -25,6 +25,7 @@ GROUPS: Mapping[str, str] = {
     "tests/robustness/": "trained networks and their attacks",
     "tests/telemetry/": "Great Expectations",
     "tests/registry/": "MLflow",
+    "tests/server/": "MLflow's databases",
     "tests/test_ceremonies.py": "MLflow",
     "tests/test_cli_answers.py": "MLflow",
     "tests/test_cli_trust.py": "MLflow",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,8 +54,9 @@ class ReviewScene:
         ceremony.rotate(self.made.home, self.made.roles, holder, now(), public=key)
 
     def submit(self, seed: int, model: str = MODEL, who: str = "engineer") -> str:
-        """A candidate beside the server, and its review asked for; the candidate."""
-        model_id, _ = submitted(self.made, seed, model)
+        """A candidate through the server, and its review asked for; the candidate."""
+        with signed_in("engineer"):
+            model_id, _ = submitted(self.made, seed, model, self.server.url)
         answer = self.call(who, "/reviews", {"candidate": model_id})
         assert answer.status == 201, answer
         return model_id
@@ -84,6 +86,21 @@ class ReviewScene:
         """The release that a twin admits, by the server's MLflow."""
         with RestSource(self.server.url, model, credentials=("reader", PASSWORD)) as source:
             return pull(source, self.made.anchor, model, folder, now()).model.release.version
+
+
+@contextmanager
+def signed_in(who: str) -> Iterator[None]:
+    """MLflow's client in this process is `who`, inside."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= dict(zip(names, (who, PASSWORD), strict=True))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def challenge_of(texts: list[str]) -> bytes:

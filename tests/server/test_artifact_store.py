@@ -54,7 +54,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert ["runs/r/one.bin", "runs/r/x.txt"] == [item.path for item in store.list_artifacts("runs/r")]
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_file_is_never_written_over(tmp_path: Path) -> None:
     """Evidence that reviewers have read is sent again with other bytes."""
     store, other = artifacts(tmp_path / "a"), tmp_path / "b/report.html"
@@ -70,7 +70,7 @@ def test_file_is_never_written_over(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == {"run/report.html": b"read"}
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_of_two_at_once_the_first_stays(tmp_path: Path) -> None:
     """Two clients send one name at the same moment, so that both pass the first check."""
     store = artifacts(tmp_path / "a")
@@ -90,7 +90,7 @@ def test_of_two_at_once_the_first_stays(tmp_path: Path) -> None:
         assert len(first) == 1
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_nothing_is_deleted(tmp_path: Path) -> None:
     """Evidence is deleted through MLflow."""
     store = artifacts(tmp_path / "a")
@@ -100,7 +100,7 @@ def test_nothing_is_deleted(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == {"f": b"1"}
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("status", ["READY", "FAILED", "UNSPECIFIED", "None", ""])
 def test_nothing_is_added_to_a_final_candidate(tmp_path: Path, status: str) -> None:
     """A file is added to a candidate after it was submitted."""
@@ -111,7 +111,7 @@ def test_nothing_is_added_to_a_final_candidate(tmp_path: Path, status: str) -> N
     sent(store, "elsewhere", b"3", "1/run/artifacts")
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_candidate_becomes_final_while_a_file_is_on_its_way(tmp_path: Path) -> None:
     """A slow upload ends after the candidate was submitted."""
     status = iter(["PENDING", "READY"])
@@ -125,7 +125,7 @@ WAYS = ["../x", "a/../../x", "/etc/x", "a//b", "a/./b", "a\\..\\b", "%2e%2e/x", 
         "%256d-x/y", "a\nb", "a\x00b", "x" * 300, " \u202e/x"]  # fmt: skip
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("way", WAYS)
 def test_path_with_another_reading(tmp_path: Path, way: str) -> None:
     """A path that means another place once more is decoded, or that the file system reads in its own way."""
@@ -140,7 +140,7 @@ def test_path_with_another_reading(tmp_path: Path, way: str) -> None:
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling", "fifo"])
 def test_link_on_the_way(tmp_path: Path, kind: str) -> None:
     """Somebody with access to the disk leads a path out of the artifacts."""

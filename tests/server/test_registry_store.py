@@ -83,7 +83,7 @@ def test_published_release_is_registered(scene: tuple[Deployment, str, Path, str
     assert (found.source, found.tags) == (f"models:/{scene[1]}", {"twinseal.release_version": "1"})
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("name", [OTHER, "Fan-RUL", "fan-rul ", "fan\u200b-rul", "ｆan-rul", "PUMP-RUL"])
 def test_model_without_a_release_leaves_no_husk(protected: Any, name: str) -> None:
     """ "Register model" is pressed for a model that nobody approved, or under a name that looks like it."""
@@ -91,7 +91,7 @@ def test_model_without_a_release_leaves_no_husk(protected: Any, name: str) -> No
     assert [] == names(protected)
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_candidate_that_nobody_approved_gets_no_version(
     scene: tuple[Deployment, str, Path, str], protected: Any
 ) -> None:
@@ -104,7 +104,7 @@ def test_candidate_that_nobody_approved_gets_no_version(
     assert [] == list(protected.search_model_versions(f"name = '{MODEL}'"))
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_approved_candidate_under_another_candidates_id_gets_no_version(
     scene: tuple[Deployment, str, Path, str], protected: Any
 ) -> None:
@@ -114,7 +114,7 @@ def test_approved_candidate_under_another_candidates_id_gets_no_version(
     assert "expected one candidate" in call
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_release_gets_no_second_version(scene: tuple[Deployment, str, Path, str], protected: Any) -> None:
     """The same release is registered twice, so that one version can be moved behind the other's back."""
     version = registered(protected, scene[1])
@@ -122,7 +122,7 @@ def test_release_gets_no_second_version(scene: tuple[Deployment, str, Path, str]
     assert f"expected one version for release 1, got a second: it is version {version}" in message
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("change", ["byte", "more", "less", "link"])
 def test_changed_files_get_no_version(
     scene: tuple[Deployment, str, Path, str], protected: Any, change: str, tmp_path: Path
@@ -170,7 +170,7 @@ CHANGES: dict[str, Call] = {
 }
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("change", CHANGES)
 def test_change_under_a_protected_name(scene: tuple[Deployment, str, Path, str], protected: Any, change: str) -> None:
     """Whoever may write to MLflow changes what people see of an approved model."""
@@ -194,7 +194,7 @@ def state(store: Any) -> list[object]:
     return found
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_alias_moves_to_no_other_version(scene: tuple[Deployment, str, Path, str], protected: Any) -> None:
     """A version from before the protection, of a candidate that nobody approved, is made champion."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore

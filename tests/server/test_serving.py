@@ -81,11 +81,16 @@ def test_candidate_goes_through_the_server_to_a_twin(
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     beside = connect(made.home)  # as the registrar, on the server's own machine
     publish(beside, made.home, model=MODEL, version=1, model_id=model_id)
+    run = beside.client.get_registered_model(MODEL).tags["twinseal.metadata_run"]
+    place = beside.client.get_run(run).info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    for path in ("metadata/2.root.json", "metadata/timestamp.json", "targets/new.json"):  # a next root that is none
+        refused = server.ask("PUT", f"{ARTIFACTS}{place}/{path}", b"{}")
+        assert (403, True) == (refused.status, "registrar" in refused.message or "written once" in refused.message)
     with RestSource(server.url, MODEL, credentials=("reader", PASSWORD)) as source:
         assert 1 == pull(source, made.anchor, MODEL, tmp_path / "twin", now()).model.release.version
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_candidate_that_was_submitted_stays_as_it_is(made: Deployment, server: Server, engineer: None) -> None:
     """An engineer's account changes a candidate through the server's own API, after it was submitted."""
     model_id, bundle = submitted(made, seed=5, uri=server.url)
@@ -97,13 +102,27 @@ def test_candidate_that_was_submitted_stays_as_it_is(made: Deployment, server: S
         assert server.ask("PUT", f"{folder}/{path}", b"evil").status in (400, 403), path
     for path in (folder, f"{folder}/model/model.safetensors", ARTIFACTS.rstrip("/")):
         assert server.ask("DELETE", path).status in (403, 404, 405), path
-    # MLflow lets anyone call it pending again; then files could be added, but not over those that are there.
-    server.ask("PATCH", f"{API}logged-models/{model_id}", {"model_id": model_id, "status": "LOGGED_MODEL_PENDING"})
-    assert 403 == server.ask("PUT", f"{folder}/model/model.safetensors", b"evil").status
+    again = {"model_id": model_id, "status": "LOGGED_MODEL_PENDING"}
+    refused = server.ask("PATCH", f"{API}logged-models/{model_id}", again)
+    assert (403, True) == (refused.status, "it stays so" in refused.message)
+    assert 403 == server.ask("PUT", f"{folder}/model/more.py", b"evil").status
     assert read == server.ask("GET", f"{folder}/model/model.safetensors").body
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
+@pytest.mark.parametrize(
+    "place",
+    ["file:///{home}/keys", "twinseal+file:///{home}/keys", "/{home}/keys", "mlflow-artifacts:/../keys", "s3://x"],
+)
+@pytest.mark.parametrize("key", ["artifact_location", "artifactLocation"])
+def test_experiment_whose_artifacts_are_elsewhere(made: Deployment, server: Server, place: str, key: str) -> None:
+    """An engineer makes an experiment whose artifacts are the folder with the registrar's key."""
+    body = {"name": f"{place}-{key}", key: place.format(home=made.home.path)}
+    answer = server.post("experiments/create", body)
+    assert answer.status in (400, 403), answer
+
+
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     "path",
     ["../up", "%2e%2e/up", "%2e%2e%2fup", "%252e%252e/up", "..%5cup", "a//b", "//etc/x", "a/%00b", "a/%0ab", "./up",
@@ -118,7 +137,7 @@ def test_path_that_leads_elsewhere(made: Deployment, server: Server, path: str) 
     assert before == sorted(made.home.path.parent.rglob("up"))
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -145,7 +164,7 @@ TAG = {"experiment_id": "0", "key": "k", "value": "v"}
 ROLES = ("reader", "engineer", "reviewer", "registrar")
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     ("method", "path", "body", "may"),
     [
@@ -178,7 +197,7 @@ def test_role_opens_its_doors_and_no_others(
         assert (answer.status == 200) == (who in may), (who, answer)
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_page_of_another_site_changes_nothing(server: Server) -> None:
     """A page on another site lets the browser of somebody who is signed in send requests here."""
     for headers in (
@@ -194,7 +213,7 @@ def test_page_of_another_site_changes_nothing(server: Server) -> None:
         assert 200 == server.post("experiments/set-experiment-tag", TAG, headers=headers).status
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_request_for_another_host(server: Server) -> None:
     """A name of the attacker's is made to lead to this server's address (DNS rebinding)."""
     for host in ("evil.test", f"evil.test:{urlsplit(server.url).port}", "", "127.0.0.1"):
@@ -202,7 +221,7 @@ def test_request_for_another_host(server: Server) -> None:
     assert 200 == raw(server, "GET", "/", Host=f"localhost:{urlsplit(server.url).port}")[0]
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_body_that_is_too_large(server: Server) -> None:
     """A request of 17 MiB, with its length and without, to a call that takes JSON."""
     large, path = b"x" * (17 << 20), f"{API}experiments/search"
@@ -217,7 +236,7 @@ def test_body_that_is_too_large(server: Server) -> None:
     assert 200 == server.post("experiments/search", {"max_results": 1}).status
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_passwords_are_not_guessed(made: Deployment, server: Server) -> None:
     """Passwords are tried one after the other."""
     tried = [server.ask("GET", "/", who="alice", password=f"guess {number}").status for number in range(12)]

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,7 +64,8 @@ class Desk:
     def register(self, store: Any = None) -> registration.Registration:
         """Without a store it must be refused before MLflow is asked anything."""
         places = (self.scene.home, self.bundle, self.path / "release", self.path / "approvals")
-        return registration.register(store, *places, roles=self.scene.roles, now=LATER)
+        beside = SimpleNamespace(tracking_uri="sqlite:///not/asked")
+        return registration.register(store or beside, *places, roles=self.scene.roles, now=LATER)
 
     @property
     def decision_files(self) -> list[str]:

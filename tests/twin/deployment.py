@@ -103,11 +103,11 @@ class Deployment:
         mirror: The folder that a DirectorySource, or the simulator, serves.
     """
 
-    def __init__(self, path: Path, models: tuple[str, ...] = (MODEL, OTHER), now: datetime = NOW) -> None:
+    def __init__(self, path: Path, models: tuple[str, ...] = (MODEL, OTHER), now: datetime | None = None) -> None:
         self.home = Home(path / "home")
         self.roles = roles(models)
         if not self.home.anchor_dir.exists():
-            init_demo(self.home, self.roles, now)
+            init_demo(self.home, self.roles, now or NOW)
         self.anchor: Anchor = self.home.anchor()
         self.mirror = path / "mirror"
         self._work = path

@@ -3,6 +3,7 @@
 In reading order:
 
     registration.py   what the pipeline and the command line call: request a review, register a release, renew
+    review_server.py  the same, when the store is a server that stages, reviews and publishes itself
     submit.py         a signed bundle becomes a candidate in MLflow, and its page says where it stands
     run.py            the run that shows how the candidate was made
     register.py       a published release becomes a model version in MLflow, with the metadata that twins fetch

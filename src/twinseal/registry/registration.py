@@ -4,7 +4,7 @@
     register    k of n have signed: verified from the bytes, published in the repository of record, then in MLflow
 
 The pipeline's stages and the command line call these. Each logs its decision, or its refusal, in the home's audit log
-before it takes effect.
+before it takes effect. On a server that reviews (`review_server.py`), the server does both.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from datetime import datetime
 from pathlib import Path
 
 from twinseal.digests import sha256_file
-from twinseal.errors import AuditError, TwinsealError
+from twinseal.errors import AuditError, EvidenceError, TwinsealError
 from twinseal.evidence import Statement
 from twinseal.registry.describe import describe
-from twinseal.registry.register import mirror_metadata
+from twinseal.registry.register import CHAMPION, mirror_metadata
 from twinseal.registry.register import publish as offer
+from twinseal.registry.review_server import ReviewServer, review_server
 from twinseal.registry.run import RunRecord
-from twinseal.registry.store import Store
+from twinseal.registry.store import Store, registry_errors
 from twinseal.registry.submit import (
     REGISTERED,
     WAITS,
@@ -96,6 +97,9 @@ def request(
         RegistryError: MLflow could not be reached, or refused.
         TrustError, EvidenceError, GateRefusedError: The bundle is not one that a twin would admit.
     """
+    server = review_server(store)
+    if server is not None:
+        return _request_from(server, store, home, bundle, directory, model=model, run=run)
     with home.locked():
         version = _next_version(home, model)
         description = _describe_waiting(home, bundle, model, version)
@@ -104,6 +108,26 @@ def request(
             store, home, bundle, directory, model=model, policy_sha256=policy_sha256, model_id=model_id, roles=roles,
             actor=roles["builder"].holders[0], now=now,
         )  # fmt: skip
+
+
+def _request_from(
+    server: ReviewServer, store: Store, home: Home, bundle: Path, directory: Path, *, model: str, run: RunRecord
+) -> Request:
+    """Submit the bundle to a server that reviews; what it stages, once that is exactly this bundle."""
+    version = server.releases.get(model, 0) + 1
+    description = _describe_waiting(home, bundle, model, version)
+    model_id = submit(store, bundle, model=model, version=version, description_markdown=description, run=run)
+    pending = server.open(model_id)
+    release = pending.release
+    verify_release(bundle, release, home.anchor())
+    if (release.model, release.mlflow_model_id) != (model, model_id):
+        raise EvidenceError(
+            f"review: expected one of {model}, candidate {model_id}, got {release.model}, {release.mlflow_model_id}"
+        )
+    pending.write(directory)
+    with_link = _describe_waiting(home, bundle, model, release.version, review=_review_page(model_id))
+    describe_candidate(store, model_id, with_link, state=WAITS, stages=_record_digests(bundle, home))
+    return pending
 
 
 def open_review(
@@ -132,8 +156,8 @@ def open_review(
     verified = verify_bundle(bundle, home.anchor())
     model, roles = verified.model, Roles.of_policy(verified.policy.content)
     with home.locked():
-        review = f"/twinseal/review/{model_id}"
-        description = _describe_waiting(home, bundle, model, _next_version(home, model), review=review)
+        version = _next_version(home, model)
+        description = _describe_waiting(home, bundle, model, version, review=_review_page(model_id))
         pending = _stage(
             store, home, bundle, directory, model=model, policy_sha256=verified.policy_sha256, model_id=model_id,
             roles=roles, actor=submitted_by, now=now,
@@ -146,6 +170,11 @@ def _describe_waiting(home: Home, bundle: Path, model: str, version: int, review
     state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
     digests, verdict = _record_digests(bundle, home), _read_verdict(home, bundle)
     return describe(model, verdict, digests, approve_command=APPROVE, state=state, review=review)
+
+
+def _review_page(model_id: str) -> str:
+    """On the server itself: the description is shown there."""
+    return f"/twinseal/review/{model_id}"
 
 
 def _next_version(home: Home, model: str) -> int:
@@ -209,6 +238,9 @@ def register(
         RegistryError: MLflow could not be reached, or refused.
         AuditError: It cannot be logged: nothing was published.
     """
+    server = review_server(store)
+    if server is not None:
+        return _standing_on(server, store, Request.read(directory).release)
     with home.locked():
         pending, audit, registrar_name = Request.read(directory), log_of(home.path), roles["registrar"].holders[0]
         if not audit.path.exists():
@@ -232,6 +264,16 @@ def register(
         with audit.log_refusal(attempt):
             registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
             return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
+
+
+def _standing_on(server: ReviewServer, store: Store, release: Release) -> Registration:
+    """Where a release stands on the server that reviews and publishes it."""
+    state, count = server.standing(release.mlflow_model_id)
+    if state != "registered":
+        return Registration(release, count, "pending")
+    with registry_errors(f"alias {CHAMPION} of {release.model}"):
+        version = store.client.get_model_version_by_alias(release.model, CHAMPION).version
+    return Registration(release, count, "published", str(version))
 
 
 def _register(

@@ -1,4 +1,4 @@
-"""The server: MLflow with three plugins, so that a server refuses what a server can. `twinseal serve` starts it.
+"""The server: MLflow with plugins, so that a server refuses what a server can. `twinseal serve` starts it.
 
 In reading order:
 
@@ -10,6 +10,7 @@ In reading order:
     observing.py       access log, metrics, health
     protected.py       which claims about a protected name are true
     registry_store.py  MLflow's registry store with protected names
+    tracking_store.py  MLflow's tracking store, where candidates stay what they are
     artifact_store.py  MLflow's artifacts, written once
     places.py          where on this disk a candidate's files are
     plugins.py         what MLflow finds by its entry points

@@ -22,17 +22,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signature
 
 from twinseal import __version__
-from twinseal.errors import ConfigError, RegistryError, SignatureError, TwinsealError
+from twinseal.errors import ConfigError, RegistryError, TwinsealError
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
 from twinseal.server.reviews import Case, Desk
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.keys.key import fingerprint, grouped_digits
-from twinseal.trust.keys.passkeys import Passkey, challenge, passkey_from_registration, public_file, signature_value
+from twinseal.trust.keys.passkeys import Passkey, challenge, check_touch, passkey_from_registration, public_file
 from twinseal.trust.release.review_file import Decision, Draft, Said, assemble_review
 
 log = structlog.get_logger(__name__)
@@ -62,7 +60,7 @@ class About(_Model):
     """What this server is."""
 
     twinseal: str
-    models: list[str]
+    releases: dict[str, int]
     origin: str
 
 
@@ -204,8 +202,7 @@ class _Calls:
 
     def about(self) -> About:
         """Say what this server is."""
-        models = list(self._desk.home.anchor().models)
-        return About(twinseal=__version__, models=models, origin=self._settings.origin)
+        return About(twinseal=__version__, releases=self._desk.current_releases(), origin=self._settings.origin)
 
     def listed(self) -> list[Listed]:
         """List the candidates that were submitted for review."""
@@ -300,15 +297,7 @@ class _Calls:
         except TypeError as error:
             raise ConfigError(f"decision: expected what was said, got other fields ({error})") from error
         draft = Draft.of(self._desk.find(candidate).request, said)
-        sig = Signature(key.keyid, signature_value(body.assertion or {}, challenge(draft.payloads)[0]))
-        try:
-            key.verify_signature(sig, draft.payloads[0])  # here too: only the passkey itself says why not
-        except UnverifiedSignatureError as error:
-            raise SignatureError(
-                f"passkey of {holder}: expected a touch for exactly these texts, on this page, got another ({error})",
-                remedy="Open the page again, read it, and sign again. If that fails too, tell a custodian.",
-            ) from error
-        return assemble_review(draft, [sig for _ in draft.payloads])
+        return assemble_review(draft, check_touch(key, body.assertion or {}, draft.payloads, holder))
 
     def _reviewer(self, request: Request) -> tuple[str, Any]:
         holder = self._desk.holder_of(_person(request, "reviewer"))

@@ -4,6 +4,7 @@ A plugin of MLflow (entry point `mlflow.artifact_repository`). What is there sta
 
 - a file is never written over, and never deleted
 - nothing is added to a candidate that is final: one that MLflow calls anything but pending, or that is in review
+- nothing is added to the run that carries the TUF metadata of a protected model: the registrar writes there, beside us
 - a path is judged as it is used, after everything was decoded: no part of it is empty, `.` or `..`, none hides a
   separator or a percent sign, no folder or file on the way is a link
 
@@ -16,6 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote
@@ -27,7 +29,9 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from twinseal.trust.root.home import Home
 
 PREFIX = "twinseal+"
+METADATA_RUN = "twinseal.metadata_run"  # as registry.register has it, which imports all of MLflow
 _CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
+_RUN = re.compile(r"(?:^|/)([0-9a-f]{32})/artifacts/(?:metadata|targets)(?:/|\Z)")
 _PENDING = "PENDING"
 
 StatusOf = Callable[[str], str]
@@ -43,6 +47,17 @@ def _server_status(model_id: str) -> str:
     return str(_get_tracking_store().get_logged_model(model_id).status)
 
 
+def _server_metadata_runs() -> frozenset[str]:
+    """The runs from which twins fetch the metadata of this server's models."""
+    from mlflow.server.handlers import _get_model_registry_store  # noqa: PLC0415 - as above
+
+    found = set()
+    for name in Home.find().anchor().models:
+        with suppress(MlflowException):  # not registered yet
+            found.add(str(_get_model_registry_store().get_registered_model(name).tags.get(METADATA_RUN, "")))
+    return frozenset(found)
+
+
 class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy skips MLflow
     """Artifacts in a folder, written once.
 
@@ -51,6 +66,7 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         tracking_uri: MLflow's; passed on.
         registry_uri: MLflow's; passed on.
         status_of: Where to ask whether a candidate is final.
+        metadata_runs: Where to ask which runs are the registrar's.
     """
 
     def __init__(
@@ -59,9 +75,10 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         tracking_uri: str | None = None,
         registry_uri: str | None = None,
         status_of: StatusOf = _server_status,
+        metadata_runs: Callable[[], frozenset[str]] = _server_metadata_runs,
     ) -> None:
         super().__init__(artifact_uri.removeprefix(PREFIX), tracking_uri, registry_uri)
-        self._status_of = status_of
+        self._status_of, self._metadata_runs = status_of, metadata_runs
 
     def get_local_path(self, artifact_path: str) -> str:
         """As MLflow's, for a plain path without links."""
@@ -120,6 +137,9 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         found = _CANDIDATE.search(path)
         if found and self._status_of(found.group(1)) != _PENDING:
             _deny(f"{path}: expected a candidate that is not final, got one that is: nothing is added to it")
+        run = _RUN.search(path)
+        if run and run.group(1) in self._metadata_runs():
+            _deny(f"{path}: expected a run of an engineer, got the one with the registrar's metadata")
 
     def _check_way(self, path: str) -> None:
         """Refuse a path that is not plain, or a link on its way."""

@@ -12,6 +12,13 @@ def registry_store(store_uri: str) -> Any:
     return ProtectedStore(store_uri)
 
 
+def tracking_store(store_uri: str, artifact_uri: str) -> Any:
+    """MLflow's tracking store, where candidates stay what they are; `tracking_store.CandidateStore`."""
+    from twinseal.server.tracking_store import CandidateStore  # noqa: PLC0415 - see above
+
+    return CandidateStore(store_uri, artifact_uri)
+
+
 def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
     """MLflow's artifacts, written once; `artifact_store.WriteOnceArtifacts`."""
     from twinseal.server.artifact_store import WriteOnceArtifacts  # noqa: PLC0415 - see above

@@ -4,7 +4,7 @@ It runs when a decision came in, and again every half minute in one of the worke
 interrupted is published by the next. The same round renews what says that the newest release is still current, once
 half of its time is over.
 
-Without the registrar's key on this machine, releases wait for `twinseal register` on the machine that has it.
+The registrar is a role of this machine: without its key here nothing is published, and the page says so.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Registrar:
             if self._desk.find(model_id).state == "approved":
                 self._desk.publish(model_id, datetime.now(UTC))
         except KeyAccessError as error:
-            return f"approved; the registrar's key is not here: twinseal register, where it is ({error})"
+            return f"approved; not published: this server has no registrar's key ({error})"
         except TwinsealError as error:
             log.warning("registrar.failed", model_id=model_id, error=str(error))
             return f"not published yet: {error} {error.remedy}".strip()

@@ -105,6 +105,11 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
                     )
             return create()
 
+    def copy_model_version(self, src_mv: ModelVersion, dst_name: str) -> ModelVersion:
+        """As MLflow's; refused to a protected name, before MLflow makes a registered model for the copy."""
+        self._refuse(dst_name, "copy a version to this name")
+        return super().copy_model_version(src_mv, dst_name)
+
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """As MLflow's; under a protected name `champion` alone, to the published release."""
         if self._covers(name):
@@ -121,11 +126,6 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
                 release = self._names.require_claim(name, self._candidate_of(name, version))
                 _check_tag(name, tag, release.version)
         super().set_model_version_tag(name, version, tag)
-
-    def copy_model_version(self, src_mv: ModelVersion, dst_name: str) -> ModelVersion:
-        """As MLflow's; refused to a protected name."""
-        self._refuse(dst_name, "copy a version to it")
-        return super().copy_model_version(src_mv, dst_name)
 
     def update_registered_model(self, name: str, description: str, deployment_job_id: str | None = None) -> Any:
         """As MLflow's; refused under a protected name."""

@@ -125,6 +125,11 @@ class Desk:
         self.told()
         return request
 
+    def current_releases(self) -> dict[str, int]:
+        """The version of the current release of each model; 0 before the first."""
+        found = {model: repository.current_release(self._home, model) for model in self._home.anchor().models}
+        return {model: 0 if release is None else release.version for model, release in found.items()}
+
     def all(self) -> Iterator[Case]:
         """Every case, those that wait first, then by model and the newest first. One that is damaged is left out."""
         found = []

@@ -198,14 +198,13 @@ def _environment(home: Home, settings: ServerSettings) -> dict[str, str]:
     database, keys = settings.database_uri(home), _secrets(home.path / "mlflow" / "secrets.json")
     return {
         "TWINSEAL_HOME": str(home.path.absolute()),
-        "_MLFLOW_SERVER_FILE_STORE": database,
+        "_MLFLOW_SERVER_FILE_STORE": f"twinseal+{database.replace('+psycopg', '', 1)}",
         "_MLFLOW_SERVER_REGISTRY_STORE": f"twinseal+{database.replace('+psycopg', '', 1)}",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"twinseal+{served_folder(home.path).as_uri()}",
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_SGI_NAME": "uvicorn",
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
-        "MLFLOW_TRACKING_URI": database,
         "MLFLOW_AUTH_CONFIG_PATH": str(home.path.absolute() / "mlflow" / "auth.ini"),
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": keys["flask"],

@@ -244,6 +244,23 @@ def signatures_from(key: Passkey, assertion: Mapping[str, Any], payloads: Sequen
     return [Signature(key.keyid, sig) for _ in payloads]
 
 
+def check_touch(key: Passkey, assertion: Mapping[str, Any], payloads: Sequence[bytes], holder: str) -> list[Signature]:
+    """The signatures that one assertion of `key` stands for, verified: for a page that says at once what is wrong.
+
+    Raises:
+        SignatureError: It is no assertion, or not by this passkey over these texts; says why.
+    """
+    found = signatures_from(key, assertion, payloads)
+    try:
+        key.verify_signature(found[0], payloads[0])
+    except UnverifiedSignatureError as error:
+        raise SignatureError(
+            f"passkey of {holder}: expected a touch for exactly these texts, on this page, got another ({error})",
+            remedy="Open the page again, read it, and sign again. If that fails too, tell a custodian.",
+        ) from error
+    return found
+
+
 def passkey_from_registration(credential: Mapping[str, Any], *, challenge: bytes, rp_id: str, origin: str) -> Passkey:
     """The passkey that an authenticator has made; its attestation statement, if there is one, is not looked at.
 

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.server.databases import make_tables, sqlite_copy
+from tests.server.postgres import NoPostgresError, Postgres, postgres
+from twinseal.trust.root.home import Home
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A real PostgreSQL; without its programs the tests that need it are skipped."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres())
+        except NoPostgresError as missing:
+            pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with MLflow's tables, to be copied: MLflow's migrations take seconds."""
+    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    make_tables(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def protected_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The home of a deployment that protects pump-rul and fan-rul, and has published nothing."""
+    from tests.twin.deployment import Deployment
+
+    home = Deployment(tmp_path_factory.mktemp("protected"), now=datetime.now(UTC)).home
+    home.path.chmod(0o700)
+    return home
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Gives the address of a new database with MLflow's tables, each time it is called."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            tables = request.getfixturevalue("sqlite_tables")
+            yield lambda: stack.enter_context(sqlite_copy(tables, tmp_path))
+        else:
+            server: Postgres = request.getfixturevalue("postgres_server")
+            yield lambda: stack.enter_context(server.fresh())
+
+
+@pytest.fixture
+def pair(new_database: Callable[[], str]) -> tuple[str, str]:
+    """The addresses of two new databases."""
+    return new_database(), new_database()
