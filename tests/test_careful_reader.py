@@ -60,7 +60,6 @@ ALLOWED = {
     ("twinseal/assurance/report/page.py", "read_text"): "a resource of this package",
     ("twinseal/server/api.py", "open"): "a review, no file",
     ("twinseal/server/pages.py", "read_bytes"): "a resource of this package",
-    ("twinseal/server/registrar.py", "open"): "the lock, in the home",
     ("twinseal/server/registry_store.py", "open"): "the lock, in the home",
     ("twinseal/server/serving.py", "load_cert_chain"): "the files that the administrator named",
     ("twinseal/server/serving.py", "open"): "a file that it makes, for writing",

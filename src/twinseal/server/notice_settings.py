@@ -27,9 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
-
-from twinseal.config import Settings
+from twinseal.config import Field, Settings
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError
 from twinseal.reading import read_regular

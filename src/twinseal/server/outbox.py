@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from twinseal.errors import TwinsealError
 from twinseal.files import sync_folder, write_json
@@ -154,19 +153,10 @@ class Outbox:
         write_json(self._folder / COUNTS, {**_counts(self._folder), what: _counts(self._folder)[what] + 1})
 
 
-class NoticeMetrics:
-    """The counts for Prometheus, from the disk: all workers have the same."""
-
-    def __init__(self, home: Home) -> None:
-        self._folder = notices_folder(home)
-
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Sent and given up since the home was made; waiting now."""
-        counts = _counts(self._folder)
-        for name in ("sent", "failed"):
-            yield CounterMetricFamily(f"twinseal_notices_{name}", f"Notices {name}", value=counts[name])
-        waiting = len(list((self._folder / WAITING).glob("*.json")))
-        yield GaugeMetricFamily("twinseal_notices_waiting", "Notices that wait to be sent", value=waiting)
+def counts(home: Home) -> dict[str, int]:
+    """How many notices were sent, and given up, since the home was made; and how many wait: of all workers."""
+    folder = notices_folder(home)
+    return {**_counts(folder), "waiting": len(list((folder / WAITING).glob("*.json")))}
 
 
 def _counts(folder: Path) -> dict[str, int]:
