@@ -23,10 +23,14 @@ from tests.twin.deployment import MODEL, POLICY, Deployment
 from twinseal.registry.run import RunRecord
 from twinseal.registry.store import connect
 from twinseal.registry.submit import submit
+from twinseal.server.people import Accounts
+from twinseal.server.serving import accounts_uri
+from twinseal.server.settings import ServerSettings
 from twinseal.trust.release import repository
 from twinseal.trust.release.model_role import sign_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.root.home import Home
 
 PATIENCE_S = 90.0
 PASSWORD = "a password for tests"
@@ -146,7 +150,7 @@ def serving(home: Path, *options: str, people: bool = True, env: dict[str, str] 
     """`twinseal serve` over the home at `home`, with an account for each role; ended as Ctrl-C would."""
     environment = os.environ | {"TWINSEAL_HOME": str(home)} | (env or {})
     if people:
-        make_accounts(home, options, environment)
+        make_accounts(home, options)
     words = [sys.executable, "-c", "from twinseal.cli import main; main()", "serve", "--port", "0", *options]
     log = home.parent / "server.err"
     with log.open("w") as errors:
@@ -161,20 +165,20 @@ def serving(home: Path, *options: str, people: bool = True, env: dict[str, str] 
         process.stdout.close()  # type: ignore[union-attr]
 
 
-def make_accounts(home: Path, options: tuple[str, ...], environment: dict[str, str]) -> None:
-    """An account of each role, under its name; and alice and bruno, who are reviewers."""
-    code = (
-        "import sys; from pathlib import Path; from twinseal.server.people import Accounts\n"
-        "from twinseal.server.serving import accounts_uri; from twinseal.server.settings import ServerSettings\n"
-        "from twinseal.trust.root.home import Home\n"
-        "home = Home(Path(sys.argv[1])); (home.path / 'mlflow').mkdir(exist_ok=True)\n"
-        "found = dict(zip(sys.argv[3::2], sys.argv[4::2]))\n"
-        "made = Accounts(accounts_uri(home, ServerSettings(database=found.get('--database', ''))))\n"
-        "for name, role in (*((r, r) for r in ('reader', 'engineer', 'reviewer', 'registrar')), ('alice', 'reviewer'),"
-        " ('bruno', 'reviewer'), ('chiara', 'reviewer')):\n    made.add(name, (role,), sys.argv[2])\n"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(home), PASSWORD, *options], env=environment,
-                   check=True, capture_output=True)  # fmt: skip
+PEOPLE = {
+    **{role: role for role in ("reader", "engineer", "reviewer", "registrar")},
+    **dict.fromkeys(("alice", "bruno", "chiara"), "reviewer"),
+}
+
+
+def make_accounts(home: Path, options: tuple[str, ...]) -> None:
+    """An account of each role, under its name; and the reviewers'."""
+    (home / "mlflow").mkdir(exist_ok=True)
+    database = dict(zip(options[::2], options[1::2], strict=False)).get("--database", "")
+    made = Accounts(accounts_uri(Home(home), ServerSettings(database=database)))
+    for name, role in PEOPLE.items():
+        made.add(name, (role,), PASSWORD)
+    made.close()
 
 
 def _started(process: subprocess.Popen[str], log: Path) -> Server:

@@ -10,7 +10,7 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +18,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.server.scene import API, PASSWORD, Server, approved, deployment, now, serving, submitted
-from tests.twin.deployment import MODEL, OTHER, Deployment
+from tests.twin.deployment import MODEL, Deployment
+from twinseal.errors import ConfigError
 from twinseal.registry.register import publish
 from twinseal.registry.store import connect
+from twinseal.server.serving import prepare
+from twinseal.server.settings import ServerSettings
+from twinseal.trust.root.home import Home
 from twinseal.twin.byte_sources import RestSource
 from twinseal.twin.pull import pull
 
@@ -304,24 +308,40 @@ def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
         ("prot: 5", "prot: unknown key; did you mean 'port'?"),
         ("port: 70000", "port: expected 0 to 65535, got 70000"),
         ("tls_key: k.pem", "tls: expected a certificate and its key, got one of the two"),
-        ("tls_key: none.pem\ntls_certificate: none.pem", "tls: expected a certificate and its key in PEM"),
         ("public_url: https://a.test/review", "public_url: expected scheme and host alone"),
         ("database: mysql://x", "database: expected sqlite:///PATH or postgresql://"),
-        ("database: postgresql://nobody@127.0.0.1:1/none", "database: expected one that MLflow can use, got"),
+        ("workers: 0", "workers: expected 1 to 64, got 0"),
     ],
 )
-def test_settings_that_cannot_be_served(tmp_path: Path, settings: str, message: str) -> None:
+def test_settings_that_are_none(tmp_path: Path, settings: str, message: str) -> None:
+    (tmp_path / "server.yaml").write_text(settings + "\n")
+    with pytest.raises(ConfigError) as caught:
+        ServerSettings.read(Home(tmp_path), None)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("tls_key: none.pem\ntls_certificate: none.pem", "tls: expected a certificate and its key in PEM"),
+        ("database: postgresql://nobody@127.0.0.1:1/none", "database: expected one that MLflow can use, got"),
+        ("host: 192.0.2.1", "192.0.2.1:0: expected an address to listen on, got none"),
+    ],
+)
+def test_settings_that_cannot_be_served(
+    tmp_path: Path, settings: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = deployment(tmp_path)
-    (made.home.path / "server.yaml").write_text(settings + "\n")
-    port = [] if "port" in settings else ["--port", "0"]
-    done = subprocess.run(
-        [sys.executable, "-c", "from twinseal.cli import main; main()", "serve", *port],
-        env=os.environ | {"TWINSEAL_HOME": str(made.home.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (2, True) == (done.returncode, message in " ".join(done.stderr.split())), done.stderr
-    assert OTHER not in done.stderr
+    (made.home.path / "server.yaml").write_text(f"port: 0\n{settings}\n")
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what it would set for MLflow is for this test alone
+    with warnings.catch_warnings(), pytest.raises(ConfigError) as caught:
+        prepare(made.home, ServerSettings.read(made.home, None))
+    assert message in str(caught.value)
+
+
+def test_settings_reach_the_workers_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ServerSettings(host="0.0.0.0", public_url="https://a.test", allowed_hosts=("b.test",), port=7)
+    for name, value in made.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert made == ServerSettings.from_environment(Home(tmp_path))
+    assert frozenset({"a.test", "b.test"}) == made.hosts

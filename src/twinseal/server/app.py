@@ -81,7 +81,6 @@ def _telling(desk: Desk, settings: ServerSettings) -> tuple[Round, Round]:
     notices.begin()
     desk.told = notices.collect
     collecting = Round("collecting", folder / "round.lock", 15.0, notices.one_round)
-    collecting.hurry()  # what a server that was killed had not said yet
     return collecting, sending
 
 

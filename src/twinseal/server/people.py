@@ -58,11 +58,11 @@ class Accounts:
 
     def __init__(self, database_uri: str) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of MLflow's own imports
+            warnings.simplefilter("ignore")  # of MLflow's own imports, and of alembic
             from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415 - imports take seconds
 
-        self._store = SqlAlchemyStore()
-        self._store.init_db(database_uri)
+            self._store = SqlAlchemyStore()
+            self._store.init_db(database_uri)
 
     def add(self, name: str, roles: Iterable[str], password: str) -> None:
         """Make an account, or give an account that is there this password and these roles.
@@ -101,6 +101,10 @@ class Accounts:
             return tuple(
                 Person(user.username, _roles(user, roles)) for user, roles in self._store.list_users_with_roles()
             )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.engine.dispose()
 
     def _role(self, name: str) -> int:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as above

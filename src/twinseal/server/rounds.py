@@ -34,7 +34,8 @@ class Round:
         self._wake, self._ended = threading.Event(), False
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, at once: the server before this one may have been killed."""
+        self._wake.set()
         threading.Thread(target=self._go_round, name=self._name, daemon=True).start()
 
     def hurry(self) -> None:

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from twinseal.config import Settings, load, parse
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import ConfigError
-from twinseal.registry.store import sqlite_uri
 from twinseal.server.notice_settings import NoticeSettings
 from twinseal.trust.root.home import Home
 
@@ -103,7 +102,7 @@ class ServerSettings(Settings):
 
     def database_uri(self, home: Home) -> str:
         """The address of MLflow's database."""
-        return with_driver(self.database or sqlite_uri(home.path))
+        return with_driver(self.database or f"sqlite:///{home.path.absolute()}/mlflow/mlflow.db")  # as `registry.store`
 
     @classmethod
     def read(cls, home: Home, path: Path | None, **options: Any) -> ServerSettings:
