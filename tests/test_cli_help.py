@@ -92,5 +92,5 @@ def test_the_shell_completes_commands_and_options() -> None:
         done = subprocess.run([PROGRAM], env=os.environ | words, capture_output=True, text=True, check=False)
         return done.stdout.split()
 
-    assert {"review", "reviewer", "reject", "register"} == set(complete("twinseal re"))
+    assert {"review", "reviewer", "reject", "register", "restore"} == set(complete("twinseal re"))
     assert "--comment" in complete("twinseal approve --com")

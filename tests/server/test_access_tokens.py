@@ -52,7 +52,7 @@ def test_token_is_a_person_with_roles(oidc: OidcScene, monkeypatch: pytest.Monke
     assert "Default" == MlflowClient(oidc.server.url).get_experiment("0").name
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -105,7 +105,7 @@ def test_token_that_is_not_for_this_server(oidc: OidcScene, changes: dict[str, A
     assert 401 == oidc.bearer(tokens[alg], "/twinseal/review").status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_token_or_session_is_not_made_good_by_another_way(oidc: OidcScene) -> None:
     """A wrong token beside a good cookie, a token where a password belongs, two Authorization headers."""
     cookie, token = oidc.browser("rita").session(oidc.server), oidc.provider.token("petra")
@@ -129,7 +129,7 @@ def test_token_or_session_is_not_made_good_by_another_way(oidc: OidcScene) -> No
         assert 400 == connection.getresponse().status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_person_without_a_role_reads_nothing(oidc: OidcScene) -> None:
     """A token of somebody who is in no group that has a role is sent."""
     token = oidc.provider.token("nobody")
@@ -138,7 +138,7 @@ def test_person_without_a_role_reads_nothing(oidc: OidcScene) -> None:
         assert (403, True) == (answer.status, "nobody: expected the role reader, got none" in answer.message)
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_key_that_the_provider_has_withdrawn(oidc: OidcScene) -> None:
     """The provider changes its key; the old one is used on."""
     old = oidc.provider.token("rita")
@@ -149,7 +149,7 @@ def test_key_that_the_provider_has_withdrawn(oidc: OidcScene) -> None:
     assert 401 == oidc.bearer(old).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_name_that_only_the_gate_may_say(oidc: OidcScene, spelling: str) -> None:
     """A client sends the header by which MLflow learns who asks, in some spelling, once and twice."""
@@ -167,7 +167,7 @@ def test_name_that_only_the_gate_may_say(oidc: OidcScene, spelling: str) -> None
         assert oidc.bearer(oidc.provider.token("rita"), artifact, headers={spelling: value}).status in (403, 404)
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_name_that_was_signed_by_the_gate_is_sent_again(spelling: str) -> None:
     """A client has got hold of a header that the gate signed for somebody else, and sends it."""
@@ -187,7 +187,7 @@ def test_name_that_was_signed_by_the_gate_is_sent_again(spelling: str) -> None:
         assert 401 == authenticate().status_code  # type: ignore[union-attr]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_signature_under_the_name_is_changed() -> None:
     """The name in a header of the gate's is changed, or its signature is."""
     good = sealed("rita")

@@ -54,7 +54,7 @@ def test_second_factor_by_amr_or_acr_opens_the_calls(scene: OidcScene, candidate
     assert 200 == browser.get(f"{scene.server.url}/twinseal/passkey").status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_reviewer_without_a_second_factor_decides_nothing(scene: OidcScene, candidate: str) -> None:
     """Whoever knows a reviewer's password alone signs in as them, in a browser, with a token, or at this server."""
     browser = scene.browser("bruno")

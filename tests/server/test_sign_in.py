@@ -98,7 +98,7 @@ def refused(oidc: OidcScene, browser: Browser, address: str, message: str, statu
     assert "" == browser.session(oidc.server)
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_person_without_a_group_is_refused(oidc: OidcScene) -> None:
     """Somebody whom the provider knows, but who is in no group that has a role, signs in."""
     browser = Browser()
@@ -107,7 +107,7 @@ def test_person_without_a_group_is_refused(oidc: OidcScene) -> None:
     assert 200 != named.status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_answer_to_a_sign_in_that_this_browser_did_not_begin(oidc: OidcScene) -> None:
     """The victim's browser is led to a callback with the attacker's code; the state is left out, changed, another's."""
     attacker, victim = Browser(), Browser()
@@ -123,7 +123,7 @@ def test_answer_to_a_sign_in_that_this_browser_did_not_begin(oidc: OidcScene) ->
     assert "S256" == parse_qs(urlsplit(attacker.visited[1]).query)["code_challenge_method"][0]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_answer_is_used_twice(oidc: OidcScene) -> None:
     """A callback's address and the browser's cookies of then are sent again; its code in another sign-in too."""
     browser = Browser()
@@ -138,7 +138,7 @@ def test_answer_is_used_twice(oidc: OidcScene) -> None:
     refused(oidc, other, own.replace(code, used), "expected a code that the provider takes")
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_answer_of_another_issuer_or_an_error(oidc: OidcScene) -> None:
     """The answer names another issuer, or none; or is an error whose words are markup."""
     for wrong in ("&iss=https%3A%2F%2Fevil.test", "", "&iss="):
@@ -166,7 +166,7 @@ def unsigned(claims: dict[str, Any], alg: str = "none") -> str:
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -223,7 +223,7 @@ def test_id_token_that_is_made_likewise_but_right(oidc: OidcScene) -> None:
     assert "petra" == oidc.cookie(browser.session(oidc.server)).json()["user"]["username"]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_cookie_that_this_server_did_not_make(oidc: OidcScene, tmp_path: Path) -> None:
     """A session's cookie is changed, of another server, of another purpose or settings, without encryption, or old."""
     own, now = sessions(oidc), time.time()
@@ -253,7 +253,7 @@ def test_cookie_that_this_server_did_not_make(oidc: OidcScene, tmp_path: Path) -
     assert 200 == oidc.cookie(good).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_sign_in_as_a_way_to_another_site(oidc: OidcScene) -> None:
     """A link to the sign-in here leads on to the attacker's site, by some spelling of `next`."""
     evil = [
@@ -274,7 +274,7 @@ def test_sign_in_as_a_way_to_another_site(oidc: OidcScene) -> None:
     assert to.startswith(f"{oidc.server.url}/twinseal/login?next=%2Ftwinseal%2Freview")
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_role_that_was_taken_away_ends_with_the_session(oidc: OidcScene) -> None:
     """Somebody who has left the group goes on with the old session, and signs in anew."""
     browser = oidc.browser("erik")
@@ -288,7 +288,7 @@ def test_role_that_was_taken_away_ends_with_the_session(oidc: OidcScene) -> None
     assert 403 == oidc.cookie(browser.session(oidc.server), **change, headers=origin).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_session_that_has_ended(oidc: OidcScene) -> None:
     """A copy of a session's cookie is used after its owner has signed out."""
     browser = oidc.browser("rita")
@@ -306,7 +306,7 @@ def test_session_that_has_ended(oidc: OidcScene) -> None:
     assert ["login"] == parse_qs(urlsplit(to).query)["prompt"]
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_page_of_another_site_uses_the_session(oidc: OidcScene) -> None:
     """Another site's page, or one in an old browser that does not say where it comes from, sends a change."""
     cookie, path = oidc.browser("erik").session(oidc.server), f"{API}experiments/set-experiment-tag"
@@ -316,7 +316,7 @@ def test_page_of_another_site_uses_the_session(oidc: OidcScene) -> None:
     assert 200 == oidc.cookie(cookie, path, "POST", body=TAG, headers={"Sec-Fetch-Site": "same-origin"}).status
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_name_that_is_somebody_elses(oidc: OidcScene) -> None:
     """The provider lets somebody choose the name of an account with a password, or of another of its people."""
     browser = Browser()

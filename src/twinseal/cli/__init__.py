@@ -10,6 +10,7 @@
     registrar.py    register
     operator.py     pull, verify, run, commission
     server.py       serve, account add|remove|list
+    backups.py      backup, restore
     audit.py        audit show|verify|prove
 
 Each command reads, calls one verb, and prints the result. Exit codes are those of `twinseal.console`. The machine
@@ -28,6 +29,7 @@ import typer
 from twinseal import __version__
 from twinseal.cli import (
     audit,
+    backups,
     custodians,
     decisions,
     enrolment,
@@ -98,6 +100,8 @@ app.command(rich_help_panel=REVIEWER, epilog=decisions.WITHDRAW_EXAMPLES)(decisi
 app.command(rich_help_panel=REVIEWER, epilog=decisions.COMMENT_EXAMPLES)(decisions.comment)
 app.command(rich_help_panel=REGISTRAR, epilog=registrar.REGISTER_EXAMPLES)(registrar.register)
 app.command(rich_help_panel=ADMINISTRATOR, epilog=server.SERVE_EXAMPLES)(server.serve)
+app.command(rich_help_panel=ADMINISTRATOR, epilog=backups.BACKUP_EXAMPLES)(backups.backup)
+app.command(rich_help_panel=ADMINISTRATOR, epilog=backups.RESTORE_EXAMPLES)(backups.restore)
 app.add_typer(server.account, name="account", rich_help_panel=ADMINISTRATOR)
 app.command(rich_help_panel=OPERATOR, epilog=operator.PULL_EXAMPLES)(operator.pull)
 app.command(rich_help_panel=OPERATOR, epilog=operator.VERIFY_EXAMPLES)(operator.verify)

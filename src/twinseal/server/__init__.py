@@ -17,6 +17,9 @@ In reading order:
     artifact_store.py  MLflow's artifacts, written once
     places.py          where on this disk a candidate's files are
     plugins.py         what MLflow finds by its entry points
+    notices.py         who is told what: from the audit log (notice_settings.py), kept (outbox.py), sent (senders.py)
+    rounds.py          what is done in the background
+    backup.py          one file of all of it (archive.py, databases.py), and back: restore.py
 
 No safety rests on it: a twin verifies everything again, as if this server were the enemy. What it gives is that people
 cannot take the registry for an approval, and that nobody changes what others have read.

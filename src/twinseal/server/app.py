@@ -29,15 +29,18 @@ from twinseal.errors import ConfigError
 from twinseal.server import mlflow_person
 from twinseal.server.api import PLACE, make_api
 from twinseal.server.gate import Gate
+from twinseal.server.notices import Notices
 from twinseal.server.observing import Observer
 from twinseal.server.oidc import SignIn
 from twinseal.server.oidc_settings import OidcSettings
+from twinseal.server.outbox import Outbox, notices_folder
 from twinseal.server.pages import page_routes
 from twinseal.server.people import Directory, ServerAccounts
 from twinseal.server.provider import Provider
 from twinseal.server.provider_accounts import ProviderAccounts
 from twinseal.server.registrar import Registrar
 from twinseal.server.reviews import Desk
+from twinseal.server.rounds import Round
 from twinseal.server.sessions import Sessions
 from twinseal.server.settings import SESSION_KEY, ServerSettings
 from twinseal.server.ways import CALLBACK, AllWays, PasswordWay
@@ -80,13 +83,15 @@ def behind_gate(
     """MLflow's app and our pages, behind the gate."""
     observer, database = Observer(home), settings.database_uri(home)
     desk, pages = Desk(home, database), _Pages(home, observer)
-    registrar = Registrar(desk, database)
+    registrar, telling = Registrar(desk, database), _telling(desk, settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        registrar.start()
+        for work in (registrar, *telling):
+            work.start()
         yield
-        registrar.stop()
+        for work in (registrar, *telling):
+            work.stop()
 
     routes: list[Any] = [
         Route("/twinseal/live", pages.live),
@@ -99,6 +104,17 @@ def behind_gate(
         Mount("/", mlflow),
     ]
     return Gate(Starlette(routes=routes, lifespan=lifespan), settings, ways, observer)
+
+
+def _telling(desk: Desk, settings: ServerSettings) -> tuple[Round, Round]:
+    """The rounds that make notices and send them: two, so that no receiver delays what others are told."""
+    folder, outbox = notices_folder(desk.home), Outbox(desk.home, settings.notices)
+    sending = Round("sending", folder / "sending.lock", 5.0, outbox.deliver)
+    notices = Notices(desk, outbox, settings.origin, sending.hurry)
+    notices.begin()
+    desk.told = notices.collect
+    collecting = Round("collecting", folder / "round.lock", 15.0, notices.one_round)
+    return collecting, sending
 
 
 class _Pages:

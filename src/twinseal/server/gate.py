@@ -52,6 +52,7 @@ _NOT_OFFERED = re.compile(
     r"runs/create-promptlab-run)|/(ajax-)?api/\d\.\d/(mcp|jobs)(/|\Z)|/signup|/(ajax-)?api/\d\.\d/mlflow/users/signup"
 )
 _ACCOUNTS = re.compile(r"/(ajax-)?api/\d\.\d/mlflow/(users|roles|permissions)(/|\Z)")
+_WEBHOOKS = re.compile(r"/(ajax-)?api/\d\.\d/mlflow/webhooks(/|\Z)")  # MLflow's: they have this server send
 _OWN_ACCOUNT = re.compile(r"/(ajax-)?api/2\.0/mlflow/users/(current\Z|current/|get\Z|update-password\Z)")
 
 
@@ -245,7 +246,7 @@ def _needed_role(method: str, path: str) -> str:
     """The role that a request needs; reader: any role at all."""
     if _OWN_ACCOUNT.match(path) and (method in _SAFE or path.endswith("update-password")):
         return "reader"
-    if _ACCOUNTS.match(path):
+    if _ACCOUNTS.match(path) or _WEBHOOKS.match(path):
         return "registrar"
     asks = method in _SAFE or (method == "POST" and _QUESTIONS.match(path))
     return "reader" if asks or path.startswith(_OURS) else "engineer"  # each call of ours says whom it is for

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from twinseal.errors import TwinsealError
+from twinseal.server import outbox
 from twinseal.server.people import Person
 from twinseal.trust.ceremonies import overview
 from twinseal.trust.root.home import Home
@@ -86,6 +87,7 @@ class Observer:
         if os.environ.get(SHARED):
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
         shown.register(_Expiries(self._home))
+        shown.register(_Notices(self._home))
         return generate_latest(shown) + (b"" if os.environ.get(SHARED) else generate_latest(self._registry))
 
     def faults(self) -> list[str]:
@@ -112,6 +114,20 @@ class _Expiries:
         except TwinsealError:
             pass  # `ready` says so
         yield family
+
+
+class _Notices:
+    """How many were sent, were given up, and wait."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Each count; all workers have the same."""
+        found = outbox.counts(self._home)
+        for name in ("sent", "failed"):
+            yield CounterMetricFamily(f"twinseal_notices_{name}", f"Notices {name}", value=found[name])
+        yield GaugeMetricFamily("twinseal_notices_waiting", "Notices that wait to be sent", value=found["waiting"])
 
 
 def shared_folder(home: Home) -> Path:

@@ -3,7 +3,7 @@
     reader      reads everything
     engineer    reads, and writes to MLflow as MLflow allows: runs, candidates, models that are not protected
     reviewer    reads, and decides about candidates; only the key of a reviewer counts, whatever the account may do
-    registrar   reads, and manages accounts
+    registrar   reads, and manages accounts and MLflow's webhooks
 
 Accounts, passwords and roles are MLflow's own (its basic-auth, its role tables). A role here opens a door of the
 server; whose signature counts, the trust anchor says.

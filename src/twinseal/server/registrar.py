@@ -9,10 +9,6 @@ The registrar is a role of this machine: without its key here nothing is publish
 
 from __future__ import annotations
 
-import fcntl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import structlog
@@ -21,6 +17,7 @@ from twinseal.errors import KeyAccessError, TwinsealError
 from twinseal.registry import registration
 from twinseal.registry.store import connect
 from twinseal.server.reviews import Desk
+from twinseal.server.rounds import Round
 from twinseal.trust.policy_approval import Approval
 from twinseal.trust.release import repository
 from twinseal.trust.release.changes import last_statements
@@ -43,7 +40,7 @@ class Registrar:
 
     def __init__(self, desk: Desk, database: str) -> None:
         self._desk, self._database = desk, database
-        self._end = threading.Event()
+        self._round = Round("registrar", desk.home.path / "mlflow" / LOCK, ROUND_S, self.one_round)
 
     def publish(self, model_id: str) -> str:
         """Publish a candidate if enough have signed it; what went wrong, or "" when nothing did."""
@@ -59,11 +56,11 @@ class Registrar:
 
     def start(self) -> None:
         """Go round in the background until `stop`."""
-        threading.Thread(target=self._go_round, name="registrar", daemon=True).start()
+        self._round.start()
 
     def stop(self) -> None:
         """Go round no more."""
-        self._end.set()
+        self._round.stop()
 
     def one_round(self, now: datetime) -> None:
         """Publish all that is approved, and renew what has lived half of its time."""
@@ -85,15 +82,6 @@ class Registrar:
             registration.renew(connect(home, self._database), home, roles=roles, now=now)
             log.info("registrar.renewed")
 
-    def _go_round(self) -> None:
-        while not self._end.wait(ROUND_S):
-            with _alone(self._desk.home) as is_alone:
-                if is_alone:
-                    try:
-                        self.one_round(datetime.now(UTC))
-                    except Exception as error:  # the next round may do better; the server goes on
-                        log.warning("registrar.failed", error=f"{type(error).__name__}: {error}")
-
 
 def _last_roles(home: Home) -> Roles | None:
     """The roles of the policy of the last release of any model; None before the first."""
@@ -104,15 +92,3 @@ def _last_roles(home: Home) -> Roles | None:
         if found and (newest is None or found.number > newest.number):
             newest = found
     return None if newest is None else Roles.of_policy(newest.content)
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[bool]:
-    """Whether this worker is the only one that goes round now."""
-    with (home.path / "mlflow" / LOCK).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

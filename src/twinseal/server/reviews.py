@@ -12,7 +12,7 @@ have signed, the registrar's key, which is this machine's, publishes the release
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,6 +90,7 @@ class Desk:
 
     def __init__(self, home: Home, database: str) -> None:
         self._home, self._database = home, database
+        self.told: Callable[[], None] = lambda: None  # called when something was decided, before it is answered
         self.folder = home.path / "reviews"
 
     @property
@@ -121,6 +122,7 @@ class Desk:
         time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         write_json(folder / SUBMITTED, {"account": person.name, "time": time})
         log.info("review.opened", model_id=model_id, model=request.release.model, version=request.release.version)
+        self.told()
         return request
 
     def current_releases(self) -> dict[str, int]:
@@ -235,7 +237,7 @@ class Desk:
             )
             is_known = signed.digest == known.digest  # sent again: then its counter is no news
             with nullcontext() if is_known else growing_counter(self.folder, value, anchor):
-                return receive_review(
+                recorded = receive_review(
                     approvals,
                     value,
                     case.request,
@@ -246,6 +248,8 @@ class Desk:
                     audit=audit,
                     now=now,
                 )
+        self.told()
+        return recorded
 
     def publish(self, model_id: str, now: datetime) -> registration.Registration:
         """Register the release, if enough have signed and nobody has rejected it; else say that it is pending.
@@ -255,7 +259,7 @@ class Desk:
             TrustError, EvidenceError, RegistryError, AuditError: As `registration.register`.
         """
         folder, case = self._folder(model_id), self.find(model_id)
-        return registration.register(
+        registered = registration.register(
             self._store(),
             self._home,
             self.bundle_folder(model_id),
@@ -264,6 +268,8 @@ class Desk:
             roles=self._roles(case),
             now=now,
         )
+        self.told()
+        return registered
 
     def review_files(self, model_id: str) -> dict[str, Any]:
         """Every review of the candidate as it was signed, by the name of its file; what is no JSON is left out."""

@@ -75,6 +75,7 @@ def prepare(home: Home, settings: ServerSettings) -> Prepared:
     folder = home.path / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
     served_folder(home.path).mkdir(exist_ok=True)
+    settings.notices.check_files()
     settings = _with_port(settings)
     _keep_libraries_quiet()
     if settings.tls_certificate:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from twinseal.config import Settings, load, parse
 from twinseal.digests import canonical_json, parse_json
 from twinseal.errors import ConfigError
+from twinseal.server.notice_settings import NoticeSettings
 from twinseal.server.oidc_settings import LOOPBACK, OidcSettings
 from twinseal.trust.root.home import Home
 
@@ -44,6 +45,7 @@ class ServerSettings(Settings):
         requests_a_minute: What one person may ask.
         failed_logins_a_minute: How many wrong passwords one address may try.
         oidc: How people sign in at an identity provider; None: accounts with a password alone.
+        notices: Who is told of what.
 
     Raises:
         ValueError: A value is out of range; one of certificate and key is missing; the public URL is none; people would
@@ -62,6 +64,7 @@ class ServerSettings(Settings):
     requests_a_minute: int = 6000
     failed_logins_a_minute: int = 10
     oidc: OidcSettings | None = None
+    notices: NoticeSettings = NoticeSettings()
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse what cannot be served."""
@@ -116,7 +119,7 @@ class ServerSettings(Settings):
             ConfigError: It cannot be read, or says what cannot be.
         """
         place = path or home.path / FILE
-        base = load(cls, place).model_dump() if path or place.exists() else {}
+        base = load(cls, place).model_dump(by_alias=True) if path or place.exists() else {}
         given = {name: value for name, value in options.items() if value is not None}
         return parse(cls, base | given, str(place) if base else "twinseal serve")
 
@@ -137,7 +140,7 @@ class ServerSettings(Settings):
 
     def to_environment(self) -> dict[str, str]:
         """What `from_environment` reads."""
-        return {ENVIRONMENT: canonical_json(self.model_dump()).decode()}
+        return {ENVIRONMENT: canonical_json(self.model_dump(by_alias=True)).decode()}
 
 
 def with_driver(uri: str) -> str:
