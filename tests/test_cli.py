@@ -39,6 +39,8 @@ COMMANDS = (
     "account add",
     "account list",
     "account remove",
+    "backup",
+    "restore",
     "pull",
     "verify",
     "run",
