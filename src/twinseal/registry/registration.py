@@ -27,6 +27,7 @@ from twinseal.registry.submit import (
     REGISTERED,
     WAITS,
     describe_candidate,
+    name_run,
     show_registered,
     show_state,
     show_submitted,
@@ -163,6 +164,7 @@ def open_review(
             roles=roles, actor=submitted_by, now=now,
         )  # fmt: skip
         describe_candidate(store, model_id, description, state=WAITS, stages=_record_digests(bundle, home))
+        name_run(store, model_id, model, version)
         return pending
 
 
@@ -254,11 +256,10 @@ def register(
             audit.append(
                 *(approval.received_entry(new, pending.release, registrar_name, now) for new in reviews.unlogged)
             )
+        if reviews.count.missing or reviews.rejections:
+            show_waiting(store, pending, reviews)
         if reviews.count.missing:
-            show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
             return Registration(pending.release, reviews.count, "pending")
-        if reviews.rejections:
-            show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
         signers = ", ".join(reviews.count.signed)
         attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
         with audit.log_refusal(attempt):
@@ -345,6 +346,11 @@ def renew(
         expires = repository.renew(home, registrar=registrar, roles=roles, now=now)
         mirror_metadata(store, home)
         return expires
+
+
+def show_waiting(store: Store, pending: Request, reviews: approval.Reviews) -> None:
+    """Say on the candidate's page where its release stands now, while it is not registered."""
+    show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
 
 
 def _waits_for(version: int, reviews: approval.Reviews) -> str:

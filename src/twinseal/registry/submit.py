@@ -76,7 +76,7 @@ def submit(
         log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
     else:
         log.info("candidate.known", model=model, model_id=model_id)
-    _name_run(store, model_id, run_name(model, version, _registered(store, model_id)))
+    name_run(store, model_id, model, version)
     stages = [Path(record.path).name.removesuffix(RECORD) for record in records if record.path.endswith(RECORD)]
     describe_candidate(store, model_id, description_markdown, state=WAITS, stages=stages)
     return model_id
@@ -137,6 +137,11 @@ def show_registered(store: Store, model_id: str, model: str, version: int) -> No
         _name_run(store, model_id, run_name(model, version, versions[:-1]))
     for other in [*_others(store, model_id, REGISTERED), *_others(store, model_id, WAITS)]:
         show_state(store, other, REPLACED, f"replaced by release {version}")
+
+
+def name_run(store: Store, model_id: str, model: str, version: int) -> None:
+    """Call the candidate's run by the release that it is to become; a renewal if it was registered before."""
+    _name_run(store, model_id, run_name(model, version, _registered(store, model_id)))
 
 
 def run_name(model: str, version: int, before: Sequence[int] = ()) -> str:
