@@ -84,3 +84,12 @@ def oidc(_oidc: Any) -> Any:
 
     _oidc.provider.control(people=PEOPLE, redirect=f"{_oidc.server.url}/twinseal/callback", id_token=None)
     return _oidc
+
+
+@pytest.fixture(autouse=True)
+def _no_server_of_another_test() -> None:
+    """MLflow's registry asks the server that this process used last: here none, whatever ran before."""
+    from mlflow.tracking._model_registry import utils as registry
+    from mlflow.tracking._tracking_service import utils as tracking
+
+    tracking._tracking_uri, registry._registry_uri = None, None

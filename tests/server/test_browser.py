@@ -44,9 +44,18 @@ def seats(scene: ReviewScene, browser: Any) -> Iterator[dict[str, Seat]]:
 def until(page: Any, expression: str, seconds: float = 150.0) -> None:
     """Wait for something to be true on the page, without `eval`, which the pages' policy forbids."""
     end = time.monotonic() + seconds
-    while not page.evaluate(expression):
+    while not _evaluate(page, expression):
         assert time.monotonic() < end, expression
         page.wait_for_timeout(50)
+
+
+def _evaluate(page: Any, expression: str) -> Any:
+    from playwright.sync_api import Error
+
+    try:
+        return page.evaluate(expression)
+    except Error:  # the page is being loaded
+        return False
 
 
 def decide(at: Seat, scene: ReviewScene, candidate: str, decision: str, words: str = "") -> str:
@@ -63,10 +72,11 @@ def decide(at: Seat, scene: ReviewScene, candidate: str, decision: str, words: s
 
 def sign(at: Seat) -> str:
     page = at.page
+    page.evaluate("window.before = true")
     with page.expect_response(lambda answer: answer.url.endswith("/decisions"), timeout=15_000) as sent:
         page.click("#sign-now")
-    if sent.value.ok:
-        page.wait_for_load_state()
+    if sent.value.ok:  # then the page loads itself again
+        until(page, "window.before === undefined && document.readyState === 'complete'")
         return "taken"
     until(page, "document.getElementById('sign-status').textContent.includes('expected')")
     return str(page.text_content("#sign-status"))
