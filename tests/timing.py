@@ -29,7 +29,6 @@ GROUPS: Mapping[str, str] = {
     "tests/server/test_second_factor.py": "identity provider",
     "tests/server/test_sign_in.py": "identity provider",
     "tests/server/test_sign_in_browser.py": "identity provider",
-    "tests/server/": "MLflow's databases",
     "tests/test_ceremonies.py": "MLflow",
     "tests/test_cli_answers.py": "MLflow",
     "tests/test_cli_trust.py": "MLflow",
