@@ -131,6 +131,8 @@ def serve(listener: socket.socket) -> None:
     """Run what is asked for, each in a fork, until the standard input ends."""
     for name in HEAVY:
         importlib.import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "twinseal"]:
+        del sys.modules[name]  # MLflow loads its plugins, ours among them; a fork imports its own
     gc.freeze()  # a collection in a fork would copy all that was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
     while True:

@@ -67,13 +67,13 @@ class ReviewServer:
             raise RegistryError(f"review of {model_id}: expected where it stands, got something else") from error
 
 
-def review_server(store: Store) -> ReviewServer | None:
+def review_server(store: Store | None) -> ReviewServer | None:
     """The server behind a store, if it is one that reviews; None for MLflow's own, and without a server.
 
     Raises:
         RegistryError: It could not be reached, or answered nonsense.
     """
-    if not store.tracking_uri.startswith(("http://", "https://")):
+    if store is None or not store.tracking_uri.startswith(("http://", "https://")):
         return None
     answer = _ask(store.tracking_uri, "GET", "/server", absent=None)
     if answer is None:
