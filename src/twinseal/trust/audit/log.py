@@ -16,7 +16,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,21 @@ class Log:
                 for index, leaf in _leaves(tiles, head, first, end)
                 if wanted(leaf)
             ]
+
+    def complete(self) -> None:
+        """Complete an append that was interrupted once it was signed: readers do not see it before. No log: nothing.
+
+        Call it before a decision that depends on what was logged; else the same could be logged twice.
+
+        Raises:
+            AuditError: As `append`.
+        """
+        if self.has_begun():
+            self.append()
+
+    def once(self) -> Log:
+        """This log, read from the disk once at most: for one question that concerns many entries."""
+        return _Once(self.path)
 
     def prove(self, index: int) -> dict[str, Any]:
         """The proof that the log has entry `index` (RFC 9162, 2.1.3), as a JSON object.
@@ -269,6 +284,29 @@ class Log:
                 yield
         except OSError as error:
             raise AuditError(f"{self.path}: expected to read the audit log, got {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class _Once(Log):
+    """A log that remembers what its first reading proved."""
+
+    _known: list[bytes] = field(default_factory=list, compare=False, repr=False)
+
+    def read(
+        self, start: int = 0, stop: int | None = None, *, wanted: Callable[[bytes], bool] = lambda _: True
+    ) -> list[tuple[int, Entry]]:
+        """As `Log.read`."""
+        if not self._known:
+            with self._read_lock():
+                head, tiles = self._head(), tree.tile_reader(self.path)
+                _check_root(tiles, head)
+                self._known.extend(leaf for _, leaf in _leaves(tiles, head, 0, head.size))
+        first, end, _ = slice(start, stop).indices(len(self._known))
+        return [
+            (index, Entry.from_bytes(self._known[index], f"entry {index}"))
+            for index in range(first, end)
+            if wanted(self._known[index])
+        ]
 
 
 def log_of(folder: Path) -> Log:

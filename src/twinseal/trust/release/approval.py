@@ -214,6 +214,7 @@ def _decide(
     if decision != "approve":
         check_words(holder, decision, words)
     with audit.log_refusal(audit_entry(decision, request.release, holder, now, words)):
+        audit.complete()
         _check_key(reviewer, anchor)
         known = newest_decision(directory, holder, request.release, anchor, audit, comment=decision == "comment")
         same = standing_file(directory, request, holder, decision, words, anchor=anchor, audit=audit)

@@ -155,7 +155,17 @@ def verify_release(
     with suggest(_CHANGED):
         _require_same_files(release.files, files)  # 1
     passed(3, f"files: exactly the {len(files)} of the release, by path, length and SHA-256")
-    verified = verify_bundle(directory, anchor, files, passed=passed)
+    return require_release(verify_bundle(directory, anchor, files, passed=passed), release)
+
+
+def require_release(verified: VerifiedBundle, release: Release) -> VerifiedBundle:
+    """A bundle that was verified, if it is all of `release` and nothing else: steps 1 and 8 of `verify_release`.
+
+    Raises:
+        DigestMismatchError, EvidenceError: It is not.
+    """
+    with suggest(_CHANGED):
+        _require_same_files(release.files, verified.files)
     for what, expected, got in (  # 8
         ("model", release.model, verified.model),
         ("policy", release.policy_sha256, verified.policy_sha256),

@@ -24,7 +24,7 @@ from twinseal.digests import sha256
 from twinseal.errors import EvidenceError, TwinsealError, suggest
 from twinseal.files import write_json
 from twinseal.trust.audit import Entry, Log
-from twinseal.trust.release.candidate import verify_release
+from twinseal.trust.release.candidate import VerifiedBundle, require_release, verify_release
 from twinseal.trust.release.model_role import check_release, model_of, parse_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
@@ -116,7 +116,7 @@ def receive_review(
     directory: Path,
     value: Any,
     request: Request,
-    bundle: Path,
+    bundle: Path | VerifiedBundle,
     *,
     anchor: Anchor,
     roles: Roles,
@@ -132,7 +132,7 @@ def receive_review(
         directory: approvals/.
         value: The content of its file (`assemble_review`); not trusted.
         request: What must have been decided on.
-        bundle: The directory that the release lists.
+        bundle: The directory that the release lists; or what came of its verification.
         anchor: Who may review.
         roles: policy/roles.yaml.
         last: What was published last; None when this machine does not know.
@@ -146,6 +146,7 @@ def receive_review(
         AuditError: It cannot be logged: it was not taken.
     """
     with audit.log_refusal(_attempt_of(value, request.release, now)):
+        audit.complete()
         signed = parse_review(value, anchor)
         said = signed.said
         _check_about(signed, request, now)
@@ -189,11 +190,13 @@ def check_decision(
     known: LoggedDecision,
     anchor: Anchor,
     now: datetime,
-    bundle: Path | None = None,
+    bundle: Path | VerifiedBundle | None = None,
     roles: Roles | None = None,
     last: LastPublished | None = None,
 ) -> None:
     """Refuse what this reviewer may not decide. An approval needs `bundle` and `roles`; arguments as of `approve`.
+
+    A bundle that the caller has verified for this very request is not read again; it must be all of the release.
 
     Raises:
         ValueError: An approval without a bundle, or without a policy: the caller's mistake.
@@ -214,7 +217,11 @@ def check_decision(
         raise ValueError("check_decision: an approval needs a bundle and a policy")
     check_terms(request, anchor=anchor, roles=roles, last=last, now=now)
     anchor.check_current(now)
-    verified = verify_release(bundle, request.release, anchor)
+    verified = (
+        require_release(bundle, request.release)
+        if isinstance(bundle, VerifiedBundle)
+        else verify_release(bundle, request.release, anchor)
+    )
     if reviewers.quorum.is_among(holder, verified.built_by):
         others = [
             item.name for item in reviewers.holders if not reviewers.quorum.is_among(item.name, verified.built_by)

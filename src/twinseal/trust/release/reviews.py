@@ -13,7 +13,8 @@ counts, and none stops the others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Literal
 
 import structlog
 
-from twinseal.digests import sha256
+from twinseal.digests import canonical_json, sha256
 from twinseal.errors import SignatureError, ThresholdError, TwinsealError
 from twinseal.trust.audit import Entry, Log
 from twinseal.trust.release.model_role import ApprovalCount, count_approvals, model_of, parse_role
@@ -342,7 +343,7 @@ def _as_logged(signed: SignedReview) -> LoggedDecision:
 def _noted(audit: Log, release: Release) -> list[tuple[str, LoggedDecision]]:
     """Every decision and comment about this version of the model in the audit log, with its holder, in order."""
     found = []
-    for _, entry in audit.read() if audit.path.exists() else ():
+    for _, entry in audit.read(wanted=_may_be_about(release)) if audit.path.exists() else ():
         decision = _decision_of(entry)
         if decision is None or (entry.model, entry.version) != (release.model, release.version):
             continue
@@ -354,6 +355,13 @@ def _noted(audit: Log, release: Release) -> list[tuple[str, LoggedDecision]]:
         words = details.get("comment", "")
         found.append((holder, LoggedDecision(sequence, details.get("review", ""), decision, words, about)))
     return found
+
+
+def _may_be_about(release: Release) -> Callable[[bytes], bool]:
+    """Whether the bytes of an entry, which are canonical JSON, have a model and a version: few others are parsed."""
+    model = canonical_json({"model": release.model})[1:-1]
+    version = re.compile(re.escape(canonical_json({"version": release.version})[1:-1]) + rb"[,}]")
+    return lambda leaf: model in leaf and version.search(leaf) is not None
 
 
 def _newest(
