@@ -32,7 +32,11 @@ DOORS = {
     "pkcs11": "twinseal.trust.keys.tokens",
     "webauthn": "twinseal.trust.keys.passkeys",
     "httpcore": ("twinseal.twin.byte_sources", "twinseal.twin.connection", "twinseal.review_client"),
-    "pydantic": ("twinseal.config", "twinseal.server.api"),  # FastAPI describes its calls by it
+    "pydantic": (
+        "twinseal.config",
+        "twinseal.server.api",
+        "twinseal.server.problems",
+    ),  # FastAPI describes its calls by it
     "yaml": "twinseal.config",
     "matplotlib": "twinseal.assurance",
     "jinja2": ("twinseal.assurance", "twinseal.server.pages", "twinseal.server.oidc"),

@@ -60,7 +60,6 @@ ALLOWED = {
     ("twinseal/assurance/report/page.py", "read_text"): "a resource of this package",
     ("twinseal/server/api.py", "open"): "a review, no file",
     ("twinseal/server/pages.py", "read_bytes"): "a resource of this package",
-    ("twinseal/server/registry_store.py", "open"): "the lock, in the home",
     ("twinseal/server/serving.py", "load_cert_chain"): "the files that the administrator named",
     ("twinseal/server/oidc.py", "open"): "a cookie, no file",
     ("twinseal/server/provider_accounts.py", "open"): "the lock, in the home",

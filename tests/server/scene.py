@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -106,12 +107,14 @@ class Server:
         output: What it printed when it began.
         process: The process.
         ca: Certificate to trust, for TLS.
+        database: What `--database` named; "" for the home's own.
     """
 
     url: str
     output: str
     process: subprocess.Popen[str] = field(repr=False)
     ca: Path | None = None
+    database: str = ""
 
     def ask(
         self,
@@ -157,7 +160,9 @@ def serving(home: Path, *options: str, people: bool = True, env: dict[str, str] 
         process = subprocess.Popen(words, cwd=home.parent, env=environment, stdout=subprocess.PIPE, stderr=errors,
                                    text=True, start_new_session=True)  # fmt: skip
     try:
-        yield _started(process, log)
+        started = _started(process, log)
+        started.database = dict(itertools.pairwise(options)).get("--database", "")
+        yield started
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
@@ -179,6 +184,16 @@ def make_accounts(home: Path, options: tuple[str, ...]) -> None:
     for name, role in PEOPLE.items():
         made.add(name, (role,), PASSWORD)
     made.close()
+
+
+def give_roles(home: Path, name: str, *roles: str) -> None:
+    """An account of the home's own database that has these roles; a server that runs looks them up every 5 seconds."""
+    code = (
+        "import sys; from twinseal.server.people import Accounts\n"
+        "Accounts(f'sqlite:///{sys.argv[1]}/mlflow/accounts.db').add(sys.argv[2], sys.argv[4:], sys.argv[3])"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", code, str(home), name, PASSWORD, *roles]
+    subprocess.run(words, check=True, capture_output=True)
 
 
 def _started(process: subprocess.Popen[str], log: Path) -> Server:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.passkeys import UP, UV, Authenticator
 from tests.server.review_scene import CALLS, ReviewScene, challenge_of, decoded, review_scene, signed_in
-from tests.server.scene import PASSWORD, now, submitted
+from tests.server.scene import PASSWORD, give_roles, now, submitted
 from tests.twin.deployment import MODEL, OTHER, POLICY
 from twinseal.registry.registration import register, request
 from twinseal.registry.run import RunRecord
@@ -192,12 +192,7 @@ def test_bytes_change_after_the_page_was_opened(scene: ReviewScene) -> None:
 @pytest.mark.attack("S")
 def test_engineer_approves_what_they_submitted(scene: ReviewScene) -> None:
     """A reviewer's account that is an engineer's too submits a candidate, and approves it."""
-    code = (
-        "import sys; from pathlib import Path; from twinseal.server.people import Accounts\n"
-        "Accounts(f'sqlite:///{sys.argv[1]}/mlflow/accounts.db').add('alice', ('reviewer', 'engineer'), sys.argv[2])"
-    )
-    words = [sys.executable, "-W", "ignore", "-c", code, str(scene.made.home.path), PASSWORD]
-    subprocess.run(words, check=True, capture_output=True)
+    give_roles(scene.made.home.path, "alice", "reviewer", "engineer")
     with signed_in("engineer"):
         model_id, _ = submitted(scene.made, 52, OTHER, scene.server.url)
     time.sleep(5.5)  # roles are looked up every 5 seconds

@@ -6,23 +6,26 @@ Nothing here signs. A call takes what was signed elsewhere, or says what is to b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import Response, StreamingResponse
+from fastapi.security import HTTPBasic
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinseal import __version__
-from twinseal.errors import ConfigError, RegistryError, TwinsealError
+from twinseal.errors import ConfigError
+from twinseal.server.cases import Case, Listing, State
 from twinseal.server.challenges import challenge_in, encoded, new_challenge
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
-from twinseal.server.reviews import Case, Desk
+from twinseal.server.problems import RESPONSES, RefusedError, answer_errors
+from twinseal.server.reviews import Desk
 from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.keys.key import fingerprint, grouped_digits
@@ -35,29 +38,8 @@ PLACE = "/api/twinseal/v1"
 CANDIDATE = r"^m-[0-9a-f]{32}$"
 
 
-class RefusedError(Exception):
-    """Whoever asks is not who this is for.
-
-    Args:
-        message: Expected and got.
-        remedy: What they can do.
-    """
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.remedy = remedy
-
-
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Problem(_Model):
-    """Why a call was refused, and what to do."""
-
-    error_code: str
-    message: str
-    remedy: str = ""
 
 
 class About(_Model):
@@ -164,9 +146,13 @@ class PasskeyAnswer(_Model):
     fingerprint: str
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 403, 404, 409, 413, 422)}
-Published = Callable[[str], str]
-"""Publishes a candidate if it can be; what there is to say of it, "" when all went well."""
+_A_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+Published = Callable[[Case], tuple[State, str]]
+"""Publishes a candidate if it can be: its state then, and what there is to say of it, "" when all went well."""
 
 
 def make_api(desk: Desk, settings: ServerSettings, published: Published) -> FastAPI:
@@ -184,15 +170,16 @@ def make_api(desk: Desk, settings: ServerSettings, published: Published) -> Fast
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses=_ERRORS,
+        responses=RESPONSES,
+        dependencies=[Depends(HTTPBasic(auto_error=False, description="An account"))],  # described; the gate judges
     )
-    _answer_errors(api)
+    answer_errors(api)
     calls = _Calls(desk, settings, published)
     api.get("/server", response_model=About)(calls.about)
     api.get("/reviews", response_model=list[Listed])(calls.listed)
     api.post("/reviews", response_model=Signed, status_code=201)(calls.open)
     api.get("/reviews/{candidate}", response_model=Full)(calls.one)
-    api.get("/reviews/{candidate}/files/{path:path}", response_class=FileResponse)(calls.file)
+    api.get("/reviews/{candidate}/files/{path:path}", response_class=Response, responses=_A_FILE)(calls.file)
     api.post("/reviews/{candidate}/drafts", response_model=DraftAnswer)(calls.draft)
     api.post("/reviews/{candidate}/decisions", response_model=DecisionAnswer)(calls.decide)
     api.post("/passkeys/options", response_model=PasskeyOptions)(calls.passkey_options)
@@ -236,12 +223,12 @@ class _Calls:
             fault=case.fault,
         )
 
-    def file(self, candidate: str, path: str) -> FileResponse:
+    def file(self, candidate: str, path: str) -> Response:
         """Give one file of the candidate, as it is on the disk: who reads it compares its digest."""
-        case = self._desk.find(candidate)
-        if path not in {record.path for record in case.request.release.files}:
-            raise RegistryError(f"{path[:80]}: expected a file of the release, got another name")
-        return FileResponse(self._desk.bundle_folder(candidate) / path, media_type="application/octet-stream")
+        stream = self._desk.open_file(candidate, path)
+        size = os.fstat(stream.fileno()).st_size
+        length = {"Content-Length": str(size)}
+        return StreamingResponse(_chunks(stream), headers=length, media_type="application/octet-stream")
 
     def draft(self, candidate: str, body: DraftRequest, request: Request) -> DraftAnswer:
         """Say what is to be signed for a decision, if it would be taken. For reviewers with a passkey."""
@@ -269,9 +256,9 @@ class _Calls:
         if (body.review is None) == (body.said is None or body.assertion is None):
             raise ConfigError("decision: expected either a review, or what was said and an assertion, got neither")
         value = body.review if body.review is not None else self._assembled(candidate, body, request)
-        recorded = self._desk.receive(candidate, value, person, datetime.now(UTC))
-        note = self._published(candidate)
-        return DecisionAnswer(is_new=recorded.is_new, state=self._desk.find(candidate).state, note=note)
+        recorded, case = self._desk.receive(candidate, value, person, datetime.now(UTC))
+        state, note = self._published(case)
+        return DecisionAnswer(is_new=recorded.is_new, state=state, note=note)
 
     def passkey_options(self, request: Request) -> PasskeyOptions:
         """Say with what a browser is to be asked for a new passkey. For reviewers."""
@@ -300,7 +287,7 @@ class _Calls:
             said = Said(**(body.said or {}))
         except TypeError as error:
             raise ConfigError(f"decision: expected what was said, got other fields ({error})") from error
-        draft = Draft.of(self._desk.find(candidate).request, said)
+        draft = Draft.of(self._desk.request(candidate), said)
         return assemble_review(draft, check_touch(key, body.assertion or {}, draft.payloads, holder))
 
     def _deciding(self, request: Request) -> Person:
@@ -326,7 +313,7 @@ def _person(request: Request, role: str) -> Person:
     return person
 
 
-def _listed(case: Case) -> dict[str, Any]:
+def _listed(case: Listing) -> dict[str, Any]:
     release, count = case.request.release, case.reviews.count
     return {
         "candidate": case.model_id,
@@ -340,27 +327,10 @@ def _listed(case: Case) -> dict[str, Any]:
     }
 
 
-def _answer_errors(api: FastAPI) -> None:
-    def answer(status: int, code: str, message: str, remedy: str = "") -> JSONResponse:
-        return JSONResponse({"error_code": code, "message": message, "remedy": remedy}, status)
-
-    @api.exception_handler(TwinsealError)
-    def _refused(_request: Request, error: TwinsealError) -> JSONResponse:
-        if isinstance(error, RegistryError):
-            return answer(404, "RESOURCE_DOES_NOT_EXIST", str(error), error.remedy)
-        if isinstance(error, ConfigError):
-            return answer(400, "INVALID_PARAMETER_VALUE", str(error), error.remedy)
-        return answer(403, "PERMISSION_DENIED", str(error), error.remedy)
-
-    @api.exception_handler(RefusedError)
-    def _not_allowed(_request: Request, error: RefusedError) -> JSONResponse:
-        return answer(403, "PERMISSION_DENIED", str(error), error.remedy)
-
-    @api.exception_handler(RequestValidationError)
-    def _malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0] if error.errors() else {}
-        place = ".".join(str(part) for part in first.get("loc", ()))
-        return answer(422, "INVALID_PARAMETER_VALUE", f"{place}: {first.get('msg', 'expected other fields')}")
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk
 
 
 def _rp_id(settings: ServerSettings) -> str:

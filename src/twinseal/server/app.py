@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,13 +22,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from twinseal.errors import ConfigError
+from twinseal.reading import read_regular
 from twinseal.server import mlflow_person
 from twinseal.server.api import PLACE, make_api
+from twinseal.server.few import Few
 from twinseal.server.gate import Gate
 from twinseal.server.notices import Notices
 from twinseal.server.observing import Observer
@@ -44,7 +47,12 @@ from twinseal.server.rounds import Round
 from twinseal.server.sessions import Sessions
 from twinseal.server.settings import SESSION_KEY, ServerSettings
 from twinseal.server.ways import CALLBACK, AllWays, PasswordWay
+from twinseal.trust.release.release import MAX_RELEASE_BYTES
 from twinseal.trust.root.home import Home
+
+# MLflow's calls let go of the interpreter at each row of the database. Python gives it back after 5 ms when another
+# thread computes: a twin's question took half a second while somebody looked at a review page.
+SWITCH_S = 0.0005
 
 
 def create_app() -> ASGIApp:
@@ -53,6 +61,7 @@ def create_app() -> ASGIApp:
         warnings.simplefilter("ignore")  # of MLflow's own imports
         from mlflow.server import auth  # noqa: PLC0415 - it reads the environment when it is imported
 
+    sys.setswitchinterval(SWITCH_S)
     home = Home.find()
     settings, accounts = ServerSettings.from_environment(home), ServerAccounts()
     if settings.oidc is None:
@@ -103,7 +112,7 @@ def behind_gate(
         Mount(PLACE, make_api(desk, settings, registrar.publish)),
         Mount("/", mlflow),
     ]
-    return Gate(Starlette(routes=routes, lifespan=lifespan), settings, ways, observer)
+    return Gate(Few(Starlette(routes=routes, lifespan=lifespan)), settings, ways, observer)
 
 
 def _telling(desk: Desk, settings: ServerSettings) -> tuple[Round, Round]:
@@ -139,7 +148,12 @@ class _Pages:
         path = Path(request.path_params["path"])
         place = self._home.repository / path
         known = len(path.parts) > 1 and path.parts[0] in ("metadata", "targets") and path.suffix == ".json"
-        if not known or place.resolve() != self._home.repository.resolve() / path or not place.is_file():
-            return JSONResponse({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"{path}: no such metadata"}, 404)
         cache = "no-store" if path.name == "timestamp.json" else "private, max-age=3600"
-        return FileResponse(place, media_type="application/json", headers={"Cache-Control": cache})
+        try:
+            if not known or place.resolve() != self._home.repository.resolve() / path:
+                raise FileNotFoundError(path)
+            data = read_regular(place, MAX_RELEASE_BYTES)  # at once: it may be replaced by the next at any time
+        except (OSError, ValueError):
+            message = f"{path}: expected the name of a file of the repository, got another"
+            return JSONResponse({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": message, "remedy": ""}, 404)
+        return Response(data, media_type="application/json", headers={"Cache-Control": cache})

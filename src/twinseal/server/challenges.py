@@ -6,16 +6,17 @@ Only this server can make one, so one that comes back with its seal was asked fo
 from __future__ import annotations
 
 import hmac
-import json
 import os
 import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
-from twinseal.errors import ConfigError
+from twinseal.digests import parse_json
+from twinseal.errors import ConfigError, EvidenceError
 
 CHALLENGE_S = 600
+MAX_CLIENT_DATA = 4096
 
 
 def encoded(data: bytes) -> str:
@@ -36,9 +37,9 @@ def challenge_in(credential: dict[str, Any], name: str) -> bytes:
         ConfigError: It did not.
     """
     try:
-        data = json.loads(_decoded(credential["response"]["clientDataJSON"]))
+        data = parse_json(_decoded(credential["response"]["clientDataJSON"]), "clientDataJSON", limit=MAX_CLIENT_DATA)
         found = _decoded(data["challenge"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, EvidenceError) as error:
         raise ConfigError("passkey: expected the answer of an authenticator, got something else") from error
     head, age = found[:24], time.time() - int.from_bytes(found[:8], "big")
     if not hmac.compare_digest(found[24:], _seal(head, name)) or not 0 <= age + 5 <= CHALLENGE_S:

@@ -17,15 +17,17 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from anyio import CapacityLimiter, to_thread
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from twinseal.reading import open_regular
 from twinseal.server.mlflow_person import with_person, without_claims
 from twinseal.server.observing import Observer
 from twinseal.server.people import Person
@@ -33,7 +35,11 @@ from twinseal.server.settings import ServerSettings
 from twinseal.server.ways import NobodyError, PasswordWay
 
 PERSON = "twinseal.person"  # where a request's scope has who sent it
+_LATER = "Try again in a minute"
 OPEN = ("/health", "/twinseal/live", "/twinseal/ready")  # for a load balancer, which has no account
+FILE = "http.response.pathsend"  # of ASGI: an app answers with the name of a file
+PIECE = 1 << 20
+THREADS = 20
 SMALL_BODY = 16 << 20  # of anything but a file
 _SAFE = ("GET", "HEAD")
 _FILES = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/(artifacts|mpu)/")
@@ -63,7 +69,8 @@ class Refusal:
     Attributes:
         status: Of the HTTP answer.
         code: MLflow's word for it, which its clients and pages show.
-        message: Expected, got, and what to do.
+        message: Expected, got.
+        remedy: What to do.
         challenge: How somebody who is not known can say who they are.
         login: Where a browser is sent to sign in; "" when it is not.
     """
@@ -71,17 +78,20 @@ class Refusal:
     status: int
     code: str
     message: str
+    remedy: str = ""
     challenge: str = ""
     login: str = ""
 
-    def response(self) -> Response:
-        """The answer, as MLflow's own errors look."""
+    def response(self, path: str) -> Response:
+        """The answer, as MLflow's own errors look: its pages and clients show the message alone, so it says all."""
         if self.login:
             return RedirectResponse(self.login, 303, {"Cache-Control": "no-store"})
+        message = self.message if path.startswith(_OURS) else f"{self.message}. {self.remedy}".removesuffix(". ")
         headers = {"WWW-Authenticate": self.challenge} if self.challenge else {}
         if self.status == 429:
             headers["Retry-After"] = "60"
-        return JSONResponse({"error_code": self.code, "message": self.message}, self.status, headers)
+        said = {"error_code": self.code, "message": message, "remedy": self.remedy}
+        return JSONResponse(said, self.status, headers)
 
 
 class TooLargeError(Exception):
@@ -91,17 +101,27 @@ class TooLargeError(Exception):
 class _Answer:
     """What was sent back."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, threads: CapacityLimiter) -> None:
+        self._send, self._threads = send, threads
         self.status, self.size, self.is_muted = 0, 0, False
 
     async def send(self, message: Message) -> None:
         """Pass a message on, and note it."""
         if self.is_muted:
             return
+        if message["type"] == FILE:
+            await self._send_file(Path(message["path"]))
+            return
         self.status = message.get("status", self.status)
         self.size += len(message.get("body", b""))
         await self._send(message)
+
+    async def _send_file(self, path: Path) -> None:
+        """The bytes of a file that an app names: through MLflow's layers, each piece would cost as much again."""
+        with open_regular(path) as stream:
+            while piece := await to_thread.run_sync(stream.read, PIECE, limiter=self._threads):
+                await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self.send({"type": "http.response.body", "body": b""})
 
 
 class Gate:
@@ -116,6 +136,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, ways: PasswordWay, observer: Observer) -> None:
         self._app, self._settings, self._ways, self._observer = app, settings, ways, observer
+        self._threads = CapacityLimiter(THREADS)  # its own: nobody is kept out by what slow pages do
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._asked = RateLimitItemPerMinute(settings.requests_a_minute)
         self._failed = RateLimitItemPerMinute(settings.failed_logins_a_minute)
@@ -128,21 +149,25 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        started, answer = time.perf_counter(), _Answer(send)
+        started, answer = time.perf_counter(), _Answer(send, self._threads)
         person, refusal = await self._judge(scope, Headers(scope=scope))
         try:
             if refusal is not None:
-                await refusal.response()(scope, receive, answer.send)
+                await refusal.response(scope["path"])(scope, receive, answer.send)
             else:
                 says_who = person is not None and self._ways.says_who
                 passed = with_person(scope, person) if person and says_who else without_claims(scope)
-                await self._app({**passed, PERSON: person}, self._bounded(scope, receive, answer), answer.send)
+                await self._app(
+                    {**passed, PERSON: person, "extensions": {**scope.get("extensions", {}), FILE: {}}},
+                    self._bounded(scope, receive, answer),
+                    answer.send,
+                )
         except Exception:  # MLflow's middleware puts ours into a group
             if not answer.is_muted:
                 raise
             answer.is_muted = False
             if not answer.status:
-                await _too_large(self._limit(scope)).response()(scope, receive, answer.send)
+                await _too_large(self._limit(scope)).response(scope["path"])(scope, receive, answer.send)
         finally:
             self._observer.note(scope, person, answer.status or 500, answer.size, time.perf_counter() - started)
 
@@ -153,30 +178,30 @@ class Gate:
             return None, refusal
         address = scope["client"][0] if scope.get("client") else "unknown"
         if not self._limiter.test(self._failed, address):
-            return None, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many wrong passwords: try again in a minute")
+            return None, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "expected a password, got too many wrong ones", _LATER)
         if path in self._ways.open_paths:  # sign-in: 3 is what it is for
             return None, self._check_often(f"from {address}") or self._check_origin(method, headers, is_browser=True)
         try:
-            person = await run_in_threadpool(self._ways.identify, headers)  # 3
+            person = await to_thread.run_sync(self._ways.identify, headers, limiter=self._threads)  # 3
         except NobodyError as error:
             if error.is_guess:
                 self._limiter.hit(self._failed, address)
             login, challenge = self._ways.login_page(scope, headers), self._ways.challenge(scope)
-            return None, Refusal(401, "UNAUTHENTICATED", str(error), challenge, login)
+            return None, Refusal(401, "UNAUTHENTICATED", str(error), "", challenge, login)
         origin = self._check_origin(method, headers, is_browser=person.way == "session")  # 4
         return person, self._check_often(person.name) or origin or check_role(person, method, path)  # 5
 
     def _check_often(self, who: str) -> Refusal | None:
         if self._limiter.hit(self._asked, who):
             return None
-        return Refusal(429, "REQUEST_LIMIT_EXCEEDED", "too many requests: try again in a minute")
+        return Refusal(429, "REQUEST_LIMIT_EXCEEDED", "expected fewer requests, got too many", _LATER)
 
     def _check_address(self, path: str, headers: Headers) -> Refusal | None:
         host = headers.get("host", "").lower()
         if host not in self._settings.hosts and path not in OPEN:
             known = ", ".join(sorted(self._settings.hosts))
-            message = f"Host: expected {known}, got {host[:80]!r}. Further names: allowed_hosts in server.yaml"
-            return Refusal(403, "PERMISSION_DENIED", message)
+            message = f"Host: expected {known}, got {host[:80]!r}"
+            return Refusal(403, "PERMISSION_DENIED", message, "Further names: allowed_hosts in server.yaml")
         odd = set("\\\ufffd") & set(path)  # a backslash; bytes that are no UTF-8
         if "//" in path or odd or not path.isprintable() or {".", ".."} & set(path.split("/")):
             return Refusal(400, "INVALID_PARAMETER_VALUE", "path: expected plain names, got one with another reading")
@@ -257,7 +282,8 @@ def _not_allowed(person: Person, role: str) -> Refusal:
     return Refusal(
         403,
         "PERMISSION_DENIED",
-        f"{person.name}: expected the role {role}, got {has}. A registrar gives roles: twinseal account add",
+        f"{person.name}: expected the role {role}, got {has}",
+        "A registrar gives roles: twinseal account add",
     )
 
 

@@ -182,8 +182,8 @@ class Notices:
             with suppress(TwinsealError):
                 if Request.read(place).release.sha256 != entry.sha256:
                     continue
-                case = self._desk.find(place.name)
-                if case.state in ("waits", "rejected", "approved"):
+                case = self._desk.listing(place.name)
+                if case.is_open:
                     count = case.reviews.count
                     rejected = [item.holder for item in case.reviews.rejections]
                     missing = {

@@ -1,8 +1,8 @@
 """The registrar's part of the server: what enough reviewers have signed is published, without anyone who waits for it.
 
-It runs when a decision came in, and again every half minute in one of the workers: so a release whose publication was
-interrupted is published by the next. The same round renews what says that the newest release is still current, once
-half of its time is over.
+It runs when a decision came in, when a server starts, and every half minute in one of its workers: so a release whose
+publication was interrupted is published by the next. The same round renews what says that the newest release is still
+current, once half of its time is over.
 
 The registrar is a role of this machine: without its key here nothing is published, and the page says so.
 """
@@ -16,6 +16,7 @@ import structlog
 from twinseal.errors import KeyAccessError, TwinsealError
 from twinseal.registry import registration
 from twinseal.registry.store import connect
+from twinseal.server.cases import Case, State
 from twinseal.server.reviews import Desk
 from twinseal.server.rounds import Round
 from twinseal.trust.policy_approval import Approval
@@ -42,17 +43,18 @@ class Registrar:
         self._desk, self._database = desk, database
         self._round = Round("registrar", desk.home.path / "mlflow" / LOCK, ROUND_S, self.one_round)
 
-    def publish(self, model_id: str) -> str:
-        """Publish a candidate if enough have signed it; what went wrong, or "" when nothing did."""
+    def publish(self, case: Case) -> tuple[State, str]:
+        """Publish a candidate if enough have signed it: its state then; and what went wrong, or "" when nothing did."""
+        if not case.is_due:
+            return case.state, ""
         try:
-            if self._desk.find(model_id).state == "approved":
-                self._desk.publish(model_id, datetime.now(UTC))
+            done = self._desk.publish(case, datetime.now(UTC))
         except KeyAccessError as error:
-            return f"approved; not published: this server has no registrar's key ({error})"
+            return case.state, f"approved; not published: this server has no registrar's key ({error})"
         except TwinsealError as error:
-            log.warning("registrar.failed", model_id=model_id, error=str(error))
-            return f"not published yet: {error} {error.remedy}".strip()
-        return ""
+            log.warning("registrar.failed", model_id=case.model_id, error=str(error))
+            return self._desk.again(case).state, f"not published yet: {error} {error.remedy}".strip()
+        return (case.state if done.status == "pending" else "registered"), ""
 
     def start(self) -> None:
         """Go round in the background until `stop`."""
@@ -64,9 +66,9 @@ class Registrar:
 
     def one_round(self, now: datetime) -> None:
         """Publish all that is approved, and renew what has lived half of its time."""
-        for case in self._desk.all():
-            if case.state == "approved":
-                self.publish(case.model_id)
+        for item in self._desk.all():
+            if item.is_due:
+                self.publish(self._desk.find(item.model_id))
         try:
             self._renew(now)
         except TwinsealError as error:

@@ -14,9 +14,7 @@ A refusal is HTTP 403 with a sentence that says what is missing; MLflow's pages 
 
 from __future__ import annotations
 
-import fcntl
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +29,7 @@ from mlflow.store.tracking.dbmodels.models import SqlLoggedModel
 
 from twinseal.errors import RegistryError, TwinsealError
 from twinseal.registry.register import CHAMPION, RELEASE_VERSION
-from twinseal.server.places import candidate_folder
+from twinseal.server.places import candidate_folder, registry_lock
 from twinseal.server.protected import REVIEW, ProtectedNames
 from twinseal.server.settings import with_driver
 from twinseal.trust.root.home import Home
@@ -39,9 +37,7 @@ from twinseal.trust.root.home import Home
 log = structlog.get_logger(__name__)
 
 PREFIX = "twinseal+"
-LOCK = "registry.lock"
 _SOURCE = re.compile(r"models:/(m-[0-9a-f]{32})\Z")
-_THREADS = threading.Lock()
 
 
 class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflow
@@ -89,7 +85,7 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
 
         if not self._covers(name):
             return create()
-        with self._claim(name, "create a version"), self._alone():
+        with self._claim(name, "create a version"), registry_lock(self._home):
             found = _SOURCE.match(source)
             candidate = found.group(1) if found else ""
             if model_id not in (None, "", candidate):
@@ -112,20 +108,24 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """As MLflow's; under a protected name `champion` alone, to the published release."""
-        if self._covers(name):
-            with self._claim(name, f"move the alias {alias}"):
-                if alias != CHAMPION:
-                    raise RegistryError(f"{name}: expected the alias {CHAMPION}, got {alias[:60]!r}", remedy=REVIEW)
-                self._names.require_claim(name, self._candidate_of(name, version))
-        super().set_registered_model_alias(name, alias, version)
+        if not self._covers(name):
+            super().set_registered_model_alias(name, alias, version)
+            return
+        with self._claim(name, f"move the alias {alias}"), registry_lock(self._home):
+            if alias != CHAMPION:
+                raise RegistryError(f"{name}: expected the alias {CHAMPION}, got {alias[:60]!r}", remedy=REVIEW)
+            self._names.require_claim(name, self._candidate_of(name, version))
+            super().set_registered_model_alias(name, alias, version)
 
     def set_model_version_tag(self, name: str, version: str, tag: Any) -> None:
         """As MLflow's; under a protected name the release's number alone."""
-        if self._covers(name):
-            with self._claim(name, f"set the tag {tag.key}"):
-                release = self._names.require_claim(name, self._candidate_of(name, version))
-                _check_tag(name, tag, release.version)
-        super().set_model_version_tag(name, version, tag)
+        if not self._covers(name):
+            super().set_model_version_tag(name, version, tag)
+            return
+        with self._claim(name, f"set the tag {tag.key}"), registry_lock(self._home):
+            release = self._names.require_claim(name, self._candidate_of(name, version))
+            _check_tag(name, tag, release.version)
+            super().set_model_version_tag(name, version, tag)
 
     def update_registered_model(self, name: str, description: str, deployment_job_id: str | None = None) -> Any:
         """As MLflow's; refused under a protected name."""
@@ -203,15 +203,6 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
             _deny(f"{what}: {error}. {error.remedy}".strip(), error)
         except OSError as error:
             _deny(f"{what}: expected the files of the release, got none that can be read ({error.strerror})", error)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Only one worker at a time looks for the version of a release and creates it."""
-        folder = self._home.path / "mlflow"
-        folder.mkdir(parents=True, exist_ok=True)
-        with _THREADS, (folder / LOCK).open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
     def _versions_of(self, name: str) -> list[ModelVersion]:
         return list(self.search_model_versions(f"name = '{name}'", max_results=1000))

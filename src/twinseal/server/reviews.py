@@ -2,6 +2,7 @@
 
     <home>/reviews/<candidate>/release.json, role.json   what reviewers sign
     <home>/reviews/<candidate>/submitted.json            which account asked for the review, and when
+    <home>/reviews/<candidate>/offered.json              its publication is done, in MLflow too
     <home>/reviews/<candidate>/approvals/                one file for each reviewer's decision, and each comment
 
 The server holds no reviewer's key. A decision comes signed, by a passkey or from a terminal; it is verified, logged,
@@ -12,26 +13,27 @@ have signed, the registrar's key, which is this machine's, publishes the release
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import structlog
 
-from twinseal.errors import EvidenceError, RegistryError, SignatureError, TwinsealError
+from twinseal.errors import RegistryError, SignatureError, TwinsealError
 from twinseal.files import write_json
-from twinseal.reading import read_regular
+from twinseal.reading import open_beneath, read_regular
 from twinseal.registry import registration
 from twinseal.registry.store import Store, check_model_id, connect, is_absent, registry_errors
+from twinseal.server.cases import OFFERED, SUBMITTED, Case, Checked, Listing, read_submitted, state_of
 from twinseal.server.counters import growing_counter
 from twinseal.server.people import Person
-from twinseal.server.places import candidate_folder
-from twinseal.trust.audit import log_of
+from twinseal.server.places import candidate_folder, registry_lock
+from twinseal.trust.audit import Log, log_of
 from twinseal.trust.release import repository
-from twinseal.trust.release.candidate import VerifiedBundle, verify_release
+from twinseal.trust.release.candidate import builders_of, verify_release
 from twinseal.trust.release.decisions import (
     RecordedDecision,
     check_decision,
@@ -40,44 +42,13 @@ from twinseal.trust.release.decisions import (
 )
 from twinseal.trust.release.request import RELEASE_FILE, Request
 from twinseal.trust.release.review_file import MAX_APPROVAL_BYTES, Decision, Draft, parse_review
-from twinseal.trust.release.reviews import Reviews, newest_decision, read_all
+from twinseal.trust.release.reviews import newest_decision, read_all
 from twinseal.trust.release.terms import check_terms
+from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
 
 log = structlog.get_logger(__name__)
-
-State = Literal["waits", "approved", "rejected", "registered", "replaced"]
-SUBMITTED = "submitted.json"
-MAX_SUBMITTED_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Case:
-    """One candidate that reviewers were asked about.
-
-    Attributes:
-        model_id: The candidate.
-        request: What they sign.
-        reviews: What they have decided.
-        submitted_by: The account that asked.
-        submitted_at: When, RFC 3339.
-        state: waits (for signatures), approved (enough, not published yet), rejected, registered (this is the current
-            release), replaced (a later one is, or another candidate became this one).
-        bundle: The candidate, verified just now; None when it does not verify.
-        passed: The steps of that verification that passed, in words.
-        fault: Why it does not verify; "" when it does.
-    """
-
-    model_id: str
-    request: Request
-    reviews: Reviews
-    submitted_by: str
-    submitted_at: str
-    state: State
-    bundle: VerifiedBundle | None
-    passed: tuple[str, ...]
-    fault: str
 
 
 class Desk:
@@ -91,6 +62,10 @@ class Desk:
     def __init__(self, home: Home, database: str) -> None:
         self._home, self._database = home, database
         self.told: Callable[[], None] = lambda: None  # called when something was decided, before it is answered
+        self._connected: Store | None = None
+        self._connecting = threading.Lock()
+        self._folders: dict[str, Path] = {}
+        self._report_folders: dict[str, Path] = {}
         self.folder = home.path / "reviews"
 
     @property
@@ -130,24 +105,56 @@ class Desk:
         found = {model: repository.current_release(self._home, model) for model in self._home.anchor().models}
         return {model: 0 if release is None else release.version for model, release in found.items()}
 
-    def all(self) -> Iterator[Case]:
-        """Every case, those that wait first, then by model and the newest first. One that is damaged is left out."""
-        found = []
+    def all(self) -> Iterator[Listing]:
+        """Every candidate, those that wait first, then by model and the newest first. What is damaged is left out."""
+        found, anchor, audit = list[Listing](), self._home.anchor(), log_of(self._home.path).once()
         for path in sorted(self.folder.glob(f"m-*/{RELEASE_FILE}")):
             try:
-                found.append(self.find(path.parent.name))
+                found.append(self._listing(path.parent.name, anchor, audit))
             except TwinsealError as error:
                 log.warning("review.unreadable", model_id=path.parent.name, error=str(error))
-        waiting = ("waits", "approved", "rejected")
-        found.sort(key=lambda case: case.submitted_at, reverse=True)
-        yield from sorted(found, key=lambda case: (case.state not in waiting, case.request.release.model))
+        found.sort(key=lambda item: item.submitted_at, reverse=True)
+        yield from sorted(found, key=lambda item: (not item.is_open, item.request.release.model))
 
-    def find(self, model_id: str) -> Case:
-        """The case of a candidate, verified now.
+    def find(self, model_id: str, audit: Log | None = None) -> Case:
+        """The case of a candidate, verified now from its bytes.
+
+        Args:
+            model_id: The candidate.
+            audit: The log, for a caller who asks it more than this.
 
         Raises:
             RegistryError: Nobody asked for its review.
             SignatureError, EvidenceError, AuditError: The request, or the log, is damaged.
+        """
+        request, anchor = self.request(model_id), self._home.anchor()
+        return self._case(model_id, request, anchor, self._check(model_id, request, anchor), audit)
+
+    def again(self, case: Case) -> Case:
+        """The same case with what was decided and published since; its files are not verified once more.
+
+        Raises:
+            SignatureError, EvidenceError, AuditError: The request, or the log, is damaged.
+        """
+        request, anchor = self.request(case.model_id), self._home.anchor()
+        same = (request, anchor) == (case.request, case.anchor)
+        return self._case(case.model_id, request, anchor, case.checked) if same else self.find(case.model_id)
+
+    def listing(self, model_id: str) -> Listing:
+        """Where a candidate stands; its files are not read.
+
+        Raises:
+            RegistryError: Nobody asked for its review.
+            SignatureError, EvidenceError, AuditError: The request, or the log, is damaged.
+        """
+        return self._listing(model_id, self._home.anchor(), log_of(self._home.path))
+
+    def request(self, model_id: str) -> Request:
+        """What reviewers of a candidate sign.
+
+        Raises:
+            RegistryError: Nobody asked for its review.
+            SignatureError, EvidenceError: It is damaged.
         """
         folder = self._folder(model_id)
         if not (folder / RELEASE_FILE).exists():
@@ -155,18 +162,40 @@ class Desk:
                 f"review: expected a candidate that waits here, got {model_id}",
                 remedy="Its engineer submits it: dvc repro, with MLFLOW_TRACKING_URI as this server's address.",
             )
-        request, bundle, fault, passed = Request.read(folder), None, "", list[str]()
+        return Request.read(folder)
+
+    def _check(self, model_id: str, request: Request, anchor: Anchor) -> Checked:
+        place, passed = None, list[str]()
         try:
-            place, anchor = self.bundle_folder(model_id), self._home.anchor()
+            place = self.bundle_folder(model_id)
             bundle = verify_release(place, request.release, anchor, passed=lambda _step, what: passed.append(what))
         except (TwinsealError, OSError) as error:
-            fault = f"{error} {getattr(error, 'remedy', '')}".strip()
-        audit = log_of(self._home.path)
-        built_by = () if bundle is None else bundle.built_by
-        reviews = read_all(folder / "approvals", request, self._home.anchor(), audit, built_by=built_by)
-        account, time = _read_submitted(folder / SUBMITTED)
-        state = self._state(request, reviews)
-        return Case(model_id, request, reviews, account, time, state, bundle, tuple(passed), fault)
+            return Checked(place, None, tuple(passed), f"{error} {getattr(error, 'remedy', '')}".strip())
+        return Checked(place, bundle, tuple(passed), "")
+
+    def _case(
+        self, model_id: str, request: Request, anchor: Anchor, checked: Checked, audit: Log | None = None
+    ) -> Case:
+        built_by, log = () if checked.bundle is None else checked.bundle.built_by, audit or log_of(self._home.path)
+        return Case.of(self._listing(model_id, anchor, log, request=request, built_by=built_by), checked)
+
+    def _listing(
+        self,
+        model_id: str,
+        anchor: Anchor,
+        audit: Log,
+        *,
+        request: Request | None = None,
+        built_by: tuple[str, ...] | None = None,
+    ) -> Listing:
+        folder, request = self._folder(model_id), request or self.request(model_id)
+        published = repository.current_release(self._home, request.release.model)
+        if built_by is None and (published is None or published.version < request.release.version):
+            with suppress(TwinsealError, OSError):  # whether it can be signed, its own page says
+                built_by = builders_of(self.bundle_folder(model_id), anchor)
+        reviews = read_all(folder / "approvals", request, anchor, audit, built_by=built_by or ())
+        state = state_of(request.release, published, reviews)
+        return Listing(model_id, request, anchor, reviews, *read_submitted(folder), state, (folder / OFFERED).exists())
 
     def holder_of(self, person: Person) -> str:
         """The reviewer that an account is, by its name or one of the accounts that custodians have signed; "" if none.
@@ -186,13 +215,13 @@ class Desk:
         Raises:
             TrustError, EvidenceError, GateRefusedError: As `decisions.check_decision`.
         """
-        folder, case = self._folder(model_id), self.find(model_id)
-        request, anchor, audit = case.request, self._home.anchor(), log_of(self._home.path)
-        known = newest_decision(
-            folder / "approvals", holder, request.release, anchor, audit, comment=decision == "comment"
-        )
-        self._require_waiting(case)
-        self._require_not_submitter(case, holder, decision)
+        audit = log_of(self._home.path).once()
+        case = self.find(model_id, audit)
+        request, anchor = case.request, case.anchor
+        approvals = self._folder(model_id) / "approvals"
+        known = newest_decision(approvals, holder, request.release, anchor, audit, comment=decision == "comment")
+        case.require_open()
+        case.require_not_submitter(holder, decision)
         check_decision(
             request,
             holder,
@@ -201,14 +230,17 @@ class Desk:
             known=known,
             anchor=anchor,
             now=now,
-            bundle=self.bundle_folder(model_id),
-            roles=self._roles(case),
+            bundle=case.require_verified(),
+            roles=case.roles,
             last=repository.last_published(self._home, request.release.model),
         )
         return draft_decision(request, holder, decision, comment, anchor=anchor, known=known, now=now)
 
-    def receive(self, model_id: str, value: Any, person: Person, now: datetime) -> RecordedDecision:
-        """Take a signed decision of the reviewer who sends it: verified, logged, then written.
+    def receive(self, model_id: str, value: Any, person: Person, now: datetime) -> tuple[RecordedDecision, Case]:
+        """Take a signed decision of the reviewer who sends it: verified, logged, then written. And the case after it.
+
+        Sent again, a decision that was taken is taken once more, also when it is about a release that was published
+        since: so whoever got no answer can ask again.
 
         Raises:
             SignatureError: It is another's than the account's, or not validly signed.
@@ -221,55 +253,54 @@ class Desk:
                 f"review: expected one of {holder or 'a reviewer'}, whose account sends it, got {str(said)[:60]}",
                 remedy="Sign in with your own account.",
             )
-        self._require_waiting(case)
-        if isinstance(value, Mapping) and value.get("decision") == "approve":
-            self._require_not_submitter(case, holder, "approve")
-        bundle, approvals = self.bundle_folder(model_id), self._folder(model_id) / "approvals"
         with self._home.locked():  # of two that follow the same decision, the second must see the first
-            anchor, audit, approvals = (
-                self._home.anchor(),
-                log_of(self._home.path),
-                self._folder(model_id) / "approvals",
-            )
-            signed, release = parse_review(value, anchor), case.request.release
-            known = newest_decision(
-                approvals, holder, release, anchor, audit, comment=signed.said.decision == "comment"
-            )
-            is_known = signed.digest == known.digest  # sent again: then its counter is no news
-            with nullcontext() if is_known else growing_counter(self.folder, value, anchor):
-                recorded = receive_review(
-                    approvals,
-                    value,
-                    case.request,
-                    bundle,
-                    anchor=anchor,
-                    roles=self._roles(case),
-                    last=repository.last_published(self._home, release.model),
-                    audit=audit,
-                    now=now,
-                )
+            log_of(self._home.path).complete()  # and what a server that was killed has signed
+            case = self.again(case)
+            recorded = self._receive(case, value, holder, now)
         self.told()
-        return recorded
+        return recorded, self.again(case)
 
-    def publish(self, model_id: str, now: datetime) -> registration.Registration:
+    def _receive(self, case: Case, value: Any, holder: str, now: datetime) -> RecordedDecision:
+        anchor, audit, release = case.anchor, log_of(self._home.path), case.request.release
+        approvals, signed = self._folder(case.model_id) / "approvals", parse_review(value, case.anchor)
+        is_comment = signed.said.decision == "comment"
+        known = newest_decision(approvals, holder, release, anchor, audit, comment=is_comment)
+        is_known = signed.digest == known.digest  # sent again: then its counter is no news
+        if not is_known:
+            case.require_open()
+            case.require_not_submitter(holder, signed.said.decision)
+        with nullcontext() if is_known else growing_counter(self.folder, value, anchor):
+            return receive_review(
+                approvals,
+                value,
+                case.request,
+                case.require_verified(),
+                anchor=anchor,
+                roles=case.roles,
+                last=repository.last_published(self._home, release.model),
+                audit=audit,
+                now=now,
+            )
+
+    def publish(self, case: Case, now: datetime) -> registration.Registration:
         """Register the release, if enough have signed and nobody has rejected it; else say that it is pending.
+
+        Its files are verified once more, as everything that is published. Nobody moves an alias meanwhile.
 
         Raises:
             KeyAccessError: The registrar's key is not on this machine.
             TrustError, EvidenceError, RegistryError, AuditError: As `registration.register`.
         """
-        folder, case = self._folder(model_id), self.find(model_id)
-        registered = registration.register(
-            self._store(),
-            self._home,
-            self.bundle_folder(model_id),
-            folder,
-            folder / "approvals",
-            roles=self._roles(case),
-            now=now,
-        )
+        folder, store = self._folder(case.model_id), self._store()
+        place = case.checked.place or self.bundle_folder(case.model_id)
+        with registry_lock(self._home):
+            done = registration.register(
+                store, self._home, place, folder, folder / "approvals", roles=case.roles, now=now
+            )
+        if done.status != "pending":
+            write_json(folder / OFFERED, {"mlflow_version": done.mlflow_version})
         self.told()
-        return registered
+        return done
 
     def review_files(self, model_id: str) -> dict[str, Any]:
         """Every review of the candidate as it was signed, by the name of its file; what is no JSON is left out."""
@@ -280,12 +311,31 @@ class Desk:
         return found
 
     def bundle_folder(self, model_id: str) -> Path:
-        """The folder of a candidate's files on this machine.
+        """The folder of a candidate's files on this machine. MLflow is asked once: it never moves a candidate.
 
         Raises:
             RegistryError: MLflow has no such candidate.
         """
-        return self._bundle_folder(self._store(), model_id)
+        if model_id not in self._folders:
+            self._folders[model_id] = self._bundle_folder(self._store(), model_id)
+        return self._folders[model_id]
+
+    def open_file(self, model_id: str, path: str) -> BinaryIO:
+        """One file of the candidate that the release lists, open for reading. A link is not followed.
+
+        Raises:
+            RegistryError: Nobody asked for its review; it lists no such file; or there is none.
+            SignatureError, EvidenceError: The request is damaged.
+        """
+        folder, request = self.bundle_folder(model_id), self.request(model_id)
+        if path not in {record.path for record in request.release.files}:
+            raise RegistryError(f"{path[:80]}: expected a file of the release, got another name")
+        try:
+            return open_beneath(folder, path)
+        except OSError as error:
+            raise RegistryError(
+                f"{path}: expected the file that the release lists, got none ({error.strerror})"
+            ) from error
 
     def report_folder(self, model_id: str) -> Path:
         """The folder on this machine in which the candidate's run has `reports/`; it need not exist.
@@ -293,15 +343,22 @@ class Desk:
         Raises:
             RegistryError: MLflow has no such candidate, or no run for it.
         """
+        if model_id in self._report_folders:
+            return self._report_folders[model_id]
         store = self._store()
         with registry_errors(f"candidate {model_id}"):
             run = store.client.get_logged_model(model_id).source_run_id
             if not run:
                 raise RegistryError(f"candidate {model_id}: expected a run with its reports, got none")
-            return candidate_folder(self._home, str(store.client.get_run(run).info.artifact_uri))
+            found = candidate_folder(self._home, str(store.client.get_run(run).info.artifact_uri))
+        return self._report_folders.setdefault(model_id, found)
 
     def _store(self) -> Store:
-        return connect(self._home, self._database)
+        """MLflow's, opened once: that takes longer than what is asked of it."""
+        with self._connecting:
+            if self._connected is None:
+                self._connected = connect(self._home, self._database)
+            return self._connected
 
     def _folder(self, model_id: str) -> Path:
         check_model_id(model_id)
@@ -332,47 +389,3 @@ class Desk:
         except TwinsealError:
             return False
         return True
-
-    def _roles(self, case: Case) -> Roles:
-        """The roles of the policy that owners have signed and the candidate was judged by.
-
-        Raises:
-            EvidenceError: The candidate does not verify.
-        """
-        if case.bundle is None:
-            raise EvidenceError(f"candidate {case.model_id}: expected one that verifies, got: {case.fault}")
-        return Roles.of_policy(case.bundle.policy.content)
-
-    def _state(self, request: Request, reviews: Reviews) -> State:
-        release = request.release
-        published = repository.current_release(self._home, release.model)
-        if published is not None and published.version >= release.version:
-            return "registered" if published.sha256 == release.sha256 else "replaced"
-        if reviews.rejections:
-            return "rejected"
-        return "waits" if reviews.count.missing or reviews.count.wanting else "approved"
-
-    def _require_waiting(self, case: Case) -> None:
-        if case.state in ("registered", "replaced"):
-            raise EvidenceError(
-                f"release {case.request.release.version} of {case.request.release.model}: expected one that waits for "
-                f"a decision, got one that is {case.state}"
-            )
-
-    def _require_not_submitter(self, case: Case, holder: str, decision: Decision) -> None:
-        """Refuse an approval by whoever submitted the candidate; the signed evidence says it of whoever built it."""
-        quorum = self._home.anchor().roles["reviewer"].quorum
-        if decision == "approve" and quorum.is_among(holder, (case.submitted_by,)):
-            raise EvidenceError(
-                f"approval: expected a reviewer who did not submit the candidate, got {holder} "
-                f"(submitted by {case.submitted_by})",
-                remedy="Another reviewer must approve it.",
-            )
-
-
-def _read_submitted(path: Path) -> tuple[str, str]:
-    try:
-        value = json.loads(read_regular(path, MAX_SUBMITTED_BYTES))
-        return str(value["account"]), str(value["time"])
-    except (OSError, ValueError, KeyError, TypeError):  # a server that was killed in between
-        return "", ""

@@ -13,8 +13,9 @@ from twinseal.digests import sha256
 from twinseal.errors import TwinsealError
 from twinseal.evidence import outcome, reports
 from twinseal.reading import read_regular
+from twinseal.server.cases import Case, Listing
 from twinseal.server.comparison import Comparison, compare
-from twinseal.server.reviews import Case, Desk
+from twinseal.server.reviews import Desk
 from twinseal.trust.ceremonies import overview
 from twinseal.trust.ceremonies.overview import Expiry
 from twinseal.trust.keys.key import short_fingerprint
@@ -107,7 +108,7 @@ class ListedCase:
         is_mine: Whether it waits for them.
     """
 
-    case: Case
+    case: Listing
     state: str
     for_me: str
     is_mine: bool
@@ -120,7 +121,8 @@ def review_view(desk: Desk, model_id: str, me: str, origin: str) -> ReviewView:
         RegistryError: Nobody asked for its review.
         TrustError, EvidenceError: The request, or the log, is damaged.
     """
-    case, anchor = desk.find(model_id), desk.home.anchor()
+    case = desk.find(model_id)
+    anchor = case.anchor
     bundle, model = case.bundle, case.request.release.model
     statements = bundle.statements if bundle else {}
     role = parse_role(case.request.role_bytes, model).signed
@@ -137,7 +139,7 @@ def review_view(desk: Desk, model_id: str, me: str, origin: str) -> ReviewView:
         evidence=tuple(
             (item.name, item.role, digests.get(f"evidence/{item.name}.dsse.json", "")) for item in anchor.evidence
         ),
-        reviewers=tuple(_reviewers(desk, case)),
+        reviewers=tuple(_reviewers(case)),
         report=_report_fault(desk, case),
         valid_until=role.expires,
         role_sha256=sha256(case.request.role_bytes),
@@ -180,8 +182,8 @@ def _compare(desk: Desk, case: Case) -> Comparison | None:
     return compare(case.bundle.statements, before)
 
 
-def _reviewers(desk: Desk, case: Case) -> Iterator[Reviewer]:
-    role = desk.home.anchor().roles["reviewer"]
+def _reviewers(case: Case) -> Iterator[Reviewer]:
+    role = case.anchor.roles["reviewer"]
     said = {item.holder: item for item in case.reviews.items}
     built_by = (*(case.bundle.built_by if case.bundle else ()), case.submitted_by)
     for holder in role.holders:
@@ -209,12 +211,12 @@ def _report_fault(desk: Desk, case: Case) -> str:
     return "" if got == named.get(REPORT) else f"{REPORT}: expected the report that the assessor signed, got another"
 
 
-def _why_not(case: Case, me: str, submitted: bool) -> str:
+def _why_not(case: Listing, me: str, submitted: bool) -> str:
     if not me:
         return "you are no reviewer"
-    if case.state in ("registered", "replaced"):
+    if not case.is_open:
         return f"it is {case.state}"
-    if case.bundle is None:
+    if isinstance(case, Case) and case.bundle is None:
         return "it does not verify"
     if submitted or me in case.reviews.count.builders:
         return "you built it"
