@@ -22,7 +22,7 @@ PATIENCE_S = 90.0
 @contextmanager
 def serving(home: Path) -> Iterator[str]:
     """The address of a server over the default store of the deployment at `home`; ended by its id."""
-    port = _free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     words = [sys.executable, "-m", *server_command(home, port=port)]  # that of this environment, whatever PATH says
@@ -52,7 +52,7 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     raise RuntimeError(f"mlflow server did not answer within {PATIENCE_S} s: {log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

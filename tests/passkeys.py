@@ -100,7 +100,7 @@ class Authenticator:
     def _data(self, wrong: dict[str, Any], flags: int) -> bytes:
         counter = wrong.get("counter", self.counter or 0)
         rp = hashlib.sha256(wrong.get("rp_id", self.rp_id).encode()).digest()
-        return rp + bytes([wrong.get("flags", flags)]) + counter.to_bytes(4, "big")
+        return bytes(rp) + bytes([wrong.get("flags", flags)]) + int(counter).to_bytes(4, "big")
 
     def _client_data(self, challenge: bytes, kind: str, wrong: dict[str, Any]) -> bytes:
         value = {
