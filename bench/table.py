@@ -105,7 +105,7 @@ def figure(value: float, unit: str) -> str:
 
 def number(value: float, unit: str) -> str:
     """A figure with as many digits as its unit deserves."""
-    digits = 1 if unit == "ms" else 2 if unit in ("s", "×", "cycles") else 0
+    digits = 2 if unit in ("s", "ms", "×", "cycles") else 0
     return f"{value:,.{digits}f}"
 
 
