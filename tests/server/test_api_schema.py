@@ -88,7 +88,7 @@ def test_every_call_is_tried(described: Described) -> None:
     assert sorted(OPERATIONS) == sorted(named)
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize("who", ["alice", "reader"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_answers_are_as_described(described: Described, name: str, who: str) -> None:
@@ -120,7 +120,7 @@ def test_answers_are_as_described(described: Described, name: str, who: str) -> 
     ask()
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 @pytest.mark.parametrize(
     ("method", "path", "body", "expected"),
     [
@@ -152,7 +152,7 @@ def test_malformed_request_gets_a_problem(
     assert all(isinstance(value, str) for value in answer.json().values())
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_link_in_a_candidate_is_not_followed(described: Described) -> None:
     """A file of a candidate is replaced by a link to the registrar's key; any account downloads it."""
     home = described.scene.made.home

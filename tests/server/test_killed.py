@@ -70,7 +70,7 @@ def test_steps_of_an_approval(scene: Scene) -> None:
     assert 40 < len(steps), steps
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_killed_at_every_step(scene: Scene) -> None:
     """The server is killed before each step of an approval; what it leaves is the old state or the new one."""
     steps = scene.approve()
@@ -85,7 +85,7 @@ def test_killed_at_every_step(scene: Scene) -> None:
     assert seen == {(0, False), (1, False), (1, True)}
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_server_is_killed_and_the_next_one_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9 of a real server and its workers, when both have signed and nothing is published yet."""
     (tmp_path / "site").mkdir()

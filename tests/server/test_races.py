@@ -95,7 +95,7 @@ def logged(scene: ReviewScene, *events: str) -> list[tuple[str, str, str]]:
     ]
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_one_release_is_one_version(scene: ReviewScene) -> None:
     """16 programs register the release that was just published, all at the same moment."""
     model_id = current_release(scene.made.home, OTHER).mlflow_model_id
@@ -107,7 +107,7 @@ def test_one_release_is_one_version(scene: ReviewScene) -> None:
     assert [("1", f"models:/{model_id}")] == versions(scene, OTHER)
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_champion_moves_only_forward_to_what_was_approved(reviewed: ReviewScene) -> None:
     """While the second release is approved, 6 programs move the alias back, elsewhere, and to a husk."""
     first, second, husk = (reviewed.submit(seed) for seed in (11, 12, 13))
@@ -152,7 +152,7 @@ def planted(scene: ReviewScene, model_id: str) -> None:
     assert "2" == str(made.version)
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_two_reviewers_decide_at_the_same_moment(reviewed: ReviewScene) -> None:
     """No signature is lost: each decision is logged once, by number, and its file is there."""
     model_id, rounds = reviewed.submit(21, OTHER), ("reject", "withdraw", "approve", "withdraw", "reject", "withdraw")
@@ -188,7 +188,7 @@ def numbers(scene: ReviewScene, model: str, version: int) -> dict[str, list[int]
     return found
 
 
-@pytest.mark.attack("P")
+@pytest.mark.attack("S")
 def test_one_touch_counts_once_however_often_it_is_sent(reviewed: ReviewScene) -> None:
     """One signed rejection is sent 8 times at the same moment, and 8 others that follow the same decision."""
     model_id = reviewed.submit(31, OTHER)
@@ -209,7 +209,7 @@ def test_one_touch_counts_once_however_often_it_is_sent(reviewed: ReviewScene) -
     assert {"alice": [1, 2]} == numbers(reviewed, OTHER, version)
 
 
-@pytest.mark.attack(8)
+@pytest.mark.attack("S")
 def test_first_upload_stays(reviewed: ReviewScene) -> None:
     """16 programs send a file to one path, each with other bytes, again and again."""
     for round_ in range(4):
