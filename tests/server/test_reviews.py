@@ -122,6 +122,9 @@ def test_rejection_blocks_until_it_is_withdrawn(scene: ReviewScene, tmp_path: Pa
     assert "rejected" == scene.decide("bruno", model_id, "reject", "too few failures").json()["state"]
     assert 200 == scene.decide("alice", model_id, "comment", "which failures?").status
     assert 200 == scene.decide("alice", model_id).status
+    info = scene.server.ask("GET", f"/api/2.0/mlflow/logged-models/{model_id}").json()["model"]["info"]
+    note = next(tag["value"] for tag in info["tags"] if tag["key"] == "mlflow.note.content")
+    assert "waits for 1 more reviewers; approved by alice; rejected by bruno" in note  # MLflow's page says so too
     done = terminal(scene, "approve", "--candidate", model_id, who="chiara", cwd=tmp_path)
     assert "the server: rejected" in " ".join(done.stdout.split()), done
     assert "registered" == scene.decide("bruno", model_id, "withdraw", "found them").json()["state"]

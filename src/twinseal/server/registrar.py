@@ -46,6 +46,7 @@ class Registrar:
     def publish(self, case: Case) -> tuple[State, str]:
         """Publish a candidate if enough have signed it: its state then; and what went wrong, or "" when nothing did."""
         if not case.is_due:
+            self._desk.show(case)
             return case.state, ""
         try:
             done = self._desk.publish(case, datetime.now(UTC))

@@ -302,6 +302,11 @@ class Desk:
         self.told()
         return done
 
+    def show(self, case: Case) -> None:
+        """Say on the candidate's page in MLflow where it stands, while it waits."""
+        if case.state in ("waits", "rejected"):
+            registration.show_waiting(self._store(), case.request, case.reviews)
+
     def review_files(self, model_id: str) -> dict[str, Any]:
         """Every review of the candidate as it was signed, by the name of its file; what is no JSON is left out."""
         found = {}
