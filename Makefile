@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss pictures compare check quick durations pythons static lint types layers test fuzz bench bench-accept clean
+.PHONY: help install demo cmapss pictures compare check quick durations pythons static lint types layers test proof fuzz bench bench-accept clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ test:
 
 pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. Minutes, and 3 GB each
 	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
+
+proof: install ## Tests that start servers by the dozen: races, kill -9 at every step, restores. 5 min
+	@python -m pytest $(PARALLEL) -m proof
 
 fuzz: install ## Search for inputs that no test has tried: every parser, every law. FUZZ_SECONDS=10 (for each parser)
 	@python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)

@@ -16,6 +16,7 @@
     │  ├─ ThresholdError       fewer signers than the role requires
     │  └─ AuditError           the audit log cannot be written, or is not what its key signed
     ├─ RegistryError      MLflow could not be reached, or gave an invalid answer
+    ├─ BackupError        a file is no backup, or not the one that was written     (who kept it)
     └─ BusyError          another process does the same here, at the same time    (nobody; run it again)
 
 A message says what was expected, what came, and where; the remedy is for the person at the terminal. Misuse by a
@@ -132,6 +133,10 @@ class AuditError(TrustError):
 
 class RegistryError(TwinsealError):
     """MLflow could not be reached, refused, or gave an invalid answer."""
+
+
+class BackupError(TwinsealError):
+    """A file is no backup of a deployment, or not the one that was written."""
 
 
 class BusyError(TwinsealError):

@@ -27,8 +27,8 @@ from tests.server.review_scene import CALLS, ReviewScene, review_scene
 from tests.server.scene import API, PASSWORD, deployment, now, serving, submitted
 from tests.twin.deployment import MODEL, OTHER, Deployment
 from twinseal.digests import canonical_json
-from twinseal.errors import ConfigError, TwinsealError
-from twinseal.server.archive import MANIFEST, ArchiveError, open_archive
+from twinseal.errors import BackupError, ConfigError, TwinsealError
+from twinseal.server.archive import MANIFEST, open_archive
 from twinseal.server.backup import back_up
 from twinseal.server.restore import restore
 from twinseal.server.settings import ServerSettings
@@ -64,6 +64,7 @@ class Uploads(threading.Thread):
             self.taken += 1
 
 
+@pytest.mark.proof
 def test_server_is_backed_up_while_it_runs_and_serves_again_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+@pytest.mark.proof
 def test_postgresql_goes_and_comes_back(tmp_path: Path, postgres_server: Postgres) -> None:
     file, there = tmp_path / "backup.tar.gz", tmp_path / "there"
     with postgres_server.fresh("template0") as old, postgres_server.fresh("template0") as new:
@@ -431,7 +433,7 @@ def test_file_that_is_no_archive(file: Path, tmp_path: Path) -> None:
     header.type, header.size = tarfile.XHDTYPE, 1 << 32
     evil.write_bytes(gzip.compress(header.tobuf() + b"\0" * 4096))
     refused(evil, tmp_path, "expected headers of a few bytes")
-    with pytest.raises(ArchiveError, match="expected the backup 0000"):
+    with pytest.raises(BackupError, match="expected the backup 0000"):
         restore(file, tmp_path / "parent/home", sha256="0" * 64)
     assert [] == list((tmp_path / "parent").iterdir())
 

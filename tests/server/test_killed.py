@@ -26,6 +26,8 @@ from twinseal.trust.audit import log_of, verify
 from twinseal.trust.release import repository
 from twinseal.trust.root.home import Home
 
+pytestmark = pytest.mark.proof  # it takes minutes: `make proof`
+
 IS_SEARCH = profile.get_current_profile_name() == "search"
 SHOWN = 8  # steps of the publication, evenly, in `make check`; `make fuzz` kills at each
 

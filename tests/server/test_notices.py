@@ -156,6 +156,7 @@ def test_receiver_that_fails_first_gets_it_later_and_delays_nobody(told: Told) -
     assert asked_s < 10
 
 
+@pytest.mark.proof
 def test_slow_receiver_delays_nobody(told: Told) -> None:
     told.hook.delay_s = 8.0
     try:
@@ -265,6 +266,7 @@ def test_example_receiver_believes_what_is_signed_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.attack("S")
+@pytest.mark.proof
 def test_server_is_killed_between_decision_and_delivery(tmp_path: Path) -> None:
     """The server is killed (SIGKILL) when a decision was answered and its receiver was down."""
     made, key, port = deployment(tmp_path), new_secret(tmp_path / "secret"), free_port()

@@ -25,6 +25,8 @@ from twinseal.server.settings import with_driver
 from twinseal.trust.audit import log_of, verify
 from twinseal.trust.release.repository import current_release
 
+pytestmark = pytest.mark.proof  # it takes minutes: `make proof`
+
 MANY = 16
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 

@@ -340,6 +340,7 @@ def test_cookies_and_tokens_are_in_no_log(oidc: OidcScene) -> None:
         assert secret not in text
 
 
+@pytest.mark.proof
 def test_workers_share_sessions_and_an_old_file_of_secrets_gets_one_more(provider: Provider, tmp_path: Path) -> None:
     folder = tmp_path / "home/mlflow"
     with oidc_scene(tmp_path, provider) as before:

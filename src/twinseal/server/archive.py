@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
-from twinseal.errors import EvidenceError, TwinsealError
+from twinseal.errors import BackupError, EvidenceError
 from twinseal.files import sync_folder
 from twinseal.reading import open_regular
 
@@ -39,10 +39,6 @@ FILES = ("server.yaml", "mlflow/secrets.json", DATABASE, ACCOUNTS, DUMP)
 _FIELDS = ("created", "home", "root_sha256", "database", "with_keys")
 _CHUNK = 1 << 20
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
-
-
-class ArchiveError(TwinsealError):
-    """A file is no backup, or not the one that was written."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Manifest:
         items: Every file.
 
     Raises:
-        ArchiveError: It says what cannot be.
+        BackupError: It says what cannot be.
     """
 
     created: str
@@ -86,11 +82,11 @@ class Manifest:
     def __post_init__(self) -> None:
         fits = isinstance(self.created, str) and isinstance(self.home, str) and type(self.with_keys) is bool
         if not fits or not _TIME.match(self.created) or not is_sha256(self.root_sha256):
-            raise ArchiveError("backup: expected a manifest with time, home and fingerprint, got something else")
+            raise BackupError("backup: expected a manifest with time, home and fingerprint, got something else")
         if not self.home.startswith("/") or not self.home.isprintable() or len(self.home) > 4096:
-            raise ArchiveError(f"backup: expected the home as an absolute path, got {self.home[:80]!r}")
+            raise BackupError(f"backup: expected the home as an absolute path, got {self.home[:80]!r}")
         if self.database not in ("sqlite", "postgresql", "none"):
-            raise ArchiveError(f"backup: expected a database that is known, got {str(self.database)[:40]!r}")
+            raise BackupError(f"backup: expected a database that is known, got {str(self.database)[:40]!r}")
         _check_items(self.items)
 
     @property
@@ -109,17 +105,17 @@ class Manifest:
         """The manifest that JSON describes.
 
         Raises:
-            ArchiveError: It is none.
+            BackupError: It is none.
         """
         try:
             value: Any = parse_json(data, MANIFEST, limit=MAX_MANIFEST_BYTES)
         except EvidenceError as error:
-            raise ArchiveError(f"backup: {error}") from error
+            raise BackupError(f"backup: {error}") from error
         if not isinstance(value, dict) or set(value) != {"schema", "files", *_FIELDS} or value["schema"] != SCHEMA:
-            raise ArchiveError(f"backup: expected a manifest of the form {SCHEMA}, got something else")
+            raise BackupError(f"backup: expected a manifest of the form {SCHEMA}, got something else")
         rows = value["files"]
         if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
-            raise ArchiveError("backup: expected files with path, length and SHA-256, got something else")
+            raise BackupError("backup: expected files with path, length and SHA-256, got something else")
         return cls(**{name: value[name] for name in _FIELDS}, items=tuple(Item(*row) for row in rows))
 
 
@@ -128,15 +124,15 @@ def _check_items(items: tuple[Item, ...]) -> None:
     for item in items:
         _check_path(item.path)
         if item.path in paths:
-            raise ArchiveError(f"backup: expected each name once, got {item.path!r} twice")
+            raise BackupError(f"backup: expected each name once, got {item.path!r} twice")
         if type(item.length) is not int or item.length < 0 or not is_sha256(item.sha256):
-            raise ArchiveError(f"backup: expected length and SHA-256 of {item.path!r}, got something else")
+            raise BackupError(f"backup: expected length and SHA-256 of {item.path!r}, got something else")
         paths.add(item.path)
     for path in paths:
         above = path.rpartition("/")[0]
         while above:
             if above in paths:
-                raise ArchiveError(f"backup: expected a file or a folder, got {above!r} as both")
+                raise BackupError(f"backup: expected a file or a folder, got {above!r} as both")
             above = above.rpartition("/")[0]
 
 
@@ -145,7 +141,7 @@ def _check_path(path: object) -> None:
     plain = parts and not {"", ".", ".."} & set(parts) and "\0" not in str(path)
     fits = plain and all(len(part.encode("utf-8", "replace")) <= 255 for part in parts)
     if not fits or not (path in FILES or any(str(path).startswith(f"{folder}/") for folder in FOLDERS)):
-        raise ArchiveError(
+        raise BackupError(
             f"backup: expected names of files in a home, got {str(path)[:80]!r}",
             remedy="Nothing was written. Who made this file? A backup that is yours: another copy of it.",
         )
@@ -169,7 +165,7 @@ def write_archive(target: Path, manifest: Manifest, place_of: Callable[[str], Pa
     """Write a backup, for its owner alone, whole or not at all; the SHA-256 of the file.
 
     Raises:
-        ArchiveError: A file is not what the manifest says any more.
+        BackupError: A file is not what the manifest says any more.
         OSError: It cannot be written, or there is a file of that name.
     """
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
@@ -205,7 +201,7 @@ def _add(tar: tarfile.TarFile, item: Item, place: Path) -> None:
         with suppress(OSError):  # tarfile's, for a file that is shorter now
             tar.addfile(_member(item.path, item.length), seen)
     if (seen.length, seen.digest.hexdigest()) != (item.length, item.sha256):
-        raise ArchiveError(
+        raise BackupError(
             f"{item.path}: expected a file that nobody changes, got one that was changed while it was read",
             remedy="Nothing was written. Run the same command again.",
         )
@@ -228,7 +224,7 @@ class _Plain(tarfile.TarInfo):
     """A header of which tarfile believes no map of holes: that could be as long as its writer likes."""
 
     def _refuse(self, *_words: Any) -> NoReturn:
-        raise ArchiveError("backup: expected plain files, got one with holes")
+        raise BackupError("backup: expected plain files, got one with holes")
 
     _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
 
@@ -241,7 +237,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _CHUNK:
-            raise ArchiveError(f"backup: expected headers of a few bytes, got one of {size}")
+            raise BackupError(f"backup: expected headers of a few bytes, got one of {size}")
         return self._stream.read(size)
 
     def seek(self, offset: int) -> int:
@@ -266,7 +262,7 @@ class Archive:
         """Read all of it, and write nothing.
 
         Raises:
-            ArchiveError: Something in it is not what its manifest says.
+            BackupError: Something in it is not what its manifest says.
         """
         self._read(lambda _item, chunks: all(True for _ in chunks))
 
@@ -274,7 +270,7 @@ class Archive:
         """Write every file below `folder`, which is new and this user's alone; each is checked again.
 
         Raises:
-            ArchiveError: As `check`: it was changed since.
+            BackupError: As `check`: it was changed since.
             OSError: A file cannot be written.
         """
 
@@ -297,38 +293,38 @@ class Archive:
                 tar = tarfile.TarFile(fileobj=_Bounded(plain), mode="r", tarinfo=_Plain)  # type: ignore[arg-type]  # what it needs
                 first = _next(tar, MANIFEST, None)
                 if first.size > MAX_MANIFEST_BYTES:
-                    raise ArchiveError(f"backup: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes, got more")
+                    raise BackupError(f"backup: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes, got more")
                 data = b"".join(_chunks(tar, first))
                 manifest = Manifest.from_bytes(data)
                 if each is None:
                     return manifest
                 if data != self.manifest.to_bytes():
-                    raise ArchiveError("backup: expected a file that nobody changes, got one that was changed")
+                    raise BackupError("backup: expected a file that nobody changes, got one that was changed")
                 for item in manifest.items:
                     each(item, _checked(item, _chunks(tar, _next(tar, item.path, item.length))))
                     tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 if tar.next() is not None:
-                    raise ArchiveError("backup: expected nothing beyond what its manifest lists, got more")
+                    raise BackupError("backup: expected nothing beyond what its manifest lists, got more")
                 return manifest
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, OverflowError) as error:
-            raise ArchiveError(
+            raise BackupError(
                 f"backup: expected a tar compressed with gzip, got something else ({str(error)[:120]})",
                 remedy="Nothing was written. Is it all of the file? Take another copy of it.",
             ) from error
         except OSError as error:
-            raise error if each is not None else ArchiveError(f"backup: expected a file, got {error}") from error
+            raise error if each is not None else BackupError(f"backup: expected a file, got {error}") from error
 
 
 def _next(tar: tarfile.TarFile, name: str, length: int | None) -> tarfile.TarInfo:
     member = tar.next()
     if member is None:
-        raise ArchiveError(f"backup: expected {name!r}, got the end of the file")
+        raise BackupError(f"backup: expected {name!r}, got the end of the file")
     plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse() and not member.linkname
     if member.name != name or not plain:
         kind = "a file" if plain else "a link, a folder or something else"
-        raise ArchiveError(f"backup: expected the file {name!r}, got {kind} {member.name[:80]!r}")
+        raise BackupError(f"backup: expected the file {name!r}, got {kind} {member.name[:80]!r}")
     if length is not None and member.size != length:
-        raise ArchiveError(f"backup: {name!r}: expected {length} bytes, as its manifest says, got {member.size}")
+        raise BackupError(f"backup: {name!r}: expected {length} bytes, as its manifest says, got {member.size}")
     return member
 
 
@@ -345,7 +341,7 @@ def _checked(item: Item, chunks: Iterator[bytes]) -> Iterator[bytes]:
         length += len(chunk)
         yield chunk
     if (length, found.hexdigest()) != (item.length, item.sha256):
-        raise ArchiveError(f"backup: {item.path!r}: expected the bytes of its manifest, got others")
+        raise BackupError(f"backup: {item.path!r}: expected the bytes of its manifest, got others")
 
 
 @contextmanager
@@ -357,7 +353,7 @@ def open_archive(path: Path, sha256: str = "") -> Iterator[Archive]:
         sha256: Its digest as kept elsewhere; "" to take the file as it is.
 
     Raises:
-        ArchiveError: It is none, or another.
+        BackupError: It is none, or another.
         OSError: It cannot be read.
     """
     with open_regular(path, follow=True) as stream:
@@ -366,7 +362,7 @@ def open_archive(path: Path, sha256: str = "") -> Iterator[Archive]:
             while chunk := stream.read(_CHUNK):
                 found.update(chunk)
             if found.hexdigest() != sha256.lower():
-                raise ArchiveError(
+                raise BackupError(
                     f"{path}: expected the backup {sha256[:80]}, got another ({found.hexdigest()})",
                     remedy="Nothing was written. Somebody changed it, or it is of another day.",
                 )

@@ -75,7 +75,7 @@ def back_up(home: Home, settings: ServerSettings, target: Path, now: datetime, *
 
     Raises:
         ConfigError: There is a file of that name, it would lie in the home, or the database cannot be copied.
-        ArchiveError: A file changed while it was read.
+        BackupError: A file changed while it was read.
         RootError: Another ceremony or publication holds the home.
         AuditError: The audit log does not verify: a backup of it would be worth nothing.
         OSError: Something cannot be read or written.

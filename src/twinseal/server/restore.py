@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinseal.errors import ConfigError, EvidenceError, RootError, TwinsealError
+from twinseal.errors import BackupError, ConfigError, EvidenceError, RootError, TwinsealError
 from twinseal.files import sync_folder
 from twinseal.reading import read_regular
-from twinseal.server.archive import DATABASE, DUMP, Archive, ArchiveError, open_archive
+from twinseal.server.archive import DATABASE, DUMP, Archive, open_archive
 from twinseal.server.databases import move_sqlite, require_empty_postgresql, restore_postgresql
 from twinseal.trust.audit import VerifiedLog, log_of
 from twinseal.trust.audit import verify as verify_log
@@ -63,7 +63,7 @@ def restore(path: Path, target: Path, *, database: str = "", sha256: str = "") -
         sha256: The digest of the file as kept elsewhere.
 
     Raises:
-        ArchiveError: The file is no backup, or not what it says: nothing was written.
+        BackupError: The file is no backup, or not what it says: nothing was written.
         ConfigError: The folder or the database is not empty, or there is no room.
         RootError, AuditError, TrustError, EvidenceError: What is in it does not verify: nothing is left of it.
         OSError: Something cannot be read or written.
@@ -123,7 +123,7 @@ def _check_room(target: Path, needed: int) -> None:
 def _verify(home: Home, root: str) -> tuple[VerifiedLog, tuple[str, ...], tuple[str, ...]]:
     anchor = home.anchor()
     if anchor.fingerprint != root:
-        raise ArchiveError(f"backup: expected the anchor {root}, got another ({anchor.fingerprint})")
+        raise BackupError(f"backup: expected the anchor {root}, got another ({anchor.fingerprint})")
     log = verify_log(log_of(home.path).path)
     found = list(check_releases(home))
     return log, tuple(line for line, good in found if good), tuple(line for line, good in found if not good)
