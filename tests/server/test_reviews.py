@@ -22,7 +22,9 @@ from twinseal.registry.registration import register, request
 from twinseal.registry.run import RunRecord
 from twinseal.registry.store import connect
 from twinseal.trust.audit import log_of
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.root.home import Home
+from twinseal.trust.root.roles import Roles
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,27 @@ def test_engineer_approves_what_they_submitted(scene: ReviewScene) -> None:
     assert "You cannot approve it: you built it." in page
     assert 'data-decision="approve"' not in page
     assert 200 == scene.decide("bruno", model_id).status
+
+
+@pytest.mark.attack("S")
+def test_reviewer_of_another_model_decides_nothing(scene: ReviewScene, candidate: str) -> None:
+    """A reviewer whom the policy gives other models approves, rejects and comments."""
+    home, before = scene.made.home, scene.made.roles
+    reviewer = before["reviewer"].model_copy(update={"models": {"bruno": (MODEL,)}})
+    limited = Roles(models=before.models, roles=before.roles.model_copy(update={"reviewer": reviewer}))
+    ceremony.renew(home, limited, now())
+    try:
+        for decision in ("approve", "reject", "comment"):
+            refused = scene.draft("bruno", candidate, decision, "seen")
+            assert (403, True) == (refused.status, "expected one of alice, chiara, got 'bruno'" in refused.message)
+        page = scene.server.ask("GET", f"/twinseal/review/{candidate}", who="bruno").body.decode()
+        assert "you review other models" in page
+        assert "data-decision" not in page
+        listed = scene.server.ask("GET", "/twinseal/review", who="bruno").body.decode()
+        assert "you review other models" in listed
+        assert "approve" in scene.draft("alice", candidate).json()["said"]["decision"]
+    finally:
+        ceremony.renew(home, before, now())
 
 
 @pytest.mark.attack("S")

@@ -20,6 +20,7 @@ from twinseal.trust.release.request import Request
 from twinseal.trust.release.review_file import Decision
 from twinseal.trust.release.reviews import Reviews
 from twinseal.trust.root.anchor import Anchor
+from twinseal.trust.root.pins import RoleKeys
 from twinseal.trust.root.roles import Roles
 
 State = Literal["waits", "approved", "rejected", "registered", "replaced"]
@@ -53,6 +54,15 @@ class Listing:
     is_offered: bool
 
     @property
+    def reviewers(self) -> RoleKeys:
+        """Those who review its model."""
+        return self.anchor.roles["reviewer"].of_model(self.request.release.model)
+
+    def is_builder(self, holder: str) -> bool:
+        """Whether the reviewer `holder` submitted it; the signed evidence says who built it."""
+        return bool(self.submitted_by) and self.reviewers.quorum.is_among(holder, (self.submitted_by,))
+
+    @property
     def is_open(self) -> bool:
         """Whether a decision about it can still change something."""
         return self.state not in ("registered", "replaced")
@@ -83,7 +93,7 @@ class Listing:
         Raises:
             EvidenceError: It is one.
         """
-        if decision == "approve" and self.anchor.roles["reviewer"].quorum.is_among(holder, (self.submitted_by,)):
+        if decision == "approve" and self.is_builder(holder):
             raise EvidenceError(
                 f"approval: expected a reviewer who did not submit the candidate, got {holder} "
                 f"(submitted by {self.submitted_by})",

@@ -126,7 +126,7 @@ def review_view(desk: Desk, model_id: str, me: str, origin: str) -> ReviewView:
     bundle, model = case.bundle, case.request.release.model
     statements = bundle.statements if bundle else {}
     role = parse_role(case.request.role_bytes, model).signed
-    why_not = _why_not(case, me, anchor.roles["reviewer"].quorum.is_among(me, (case.submitted_by,)) if me else False)
+    why_not = _why_not(case, me)
     digests = {record.path: record.sha256 for record in case.request.release.files}
     key = anchor.roles["reviewer"].key_of(me) if me else None
     return ReviewView(
@@ -152,10 +152,10 @@ def review_view(desk: Desk, model_id: str, me: str, origin: str) -> ReviewView:
 
 def listed_cases(desk: Desk, me: str) -> tuple[ListedCase, ...]:
     """The list, for the reviewer `me`, or for nobody; what waits for them first."""
-    quorum, found = desk.home.anchor().roles["reviewer"].quorum, []
+    found = []
     for case in desk.all():
         standing = next((item.standing for item in case.reviews.items if item.holder == me), "")
-        why_not = _why_not(case, me, bool(me) and quorum.is_among(me, (case.submitted_by,)))
+        why_not = _why_not(case, me)
         mine = bool(me) and not why_not and standing not in ("approved", "rejected")
         words = "waits for you" if mine else f"you {standing} it" if standing else why_not
         found.append(ListedCase(case, WORDS[case.state], words, mine))
@@ -183,8 +183,7 @@ def _compare(desk: Desk, case: Case) -> Comparison | None:
 
 
 def _reviewers(case: Case) -> Iterator[Reviewer]:
-    role = case.anchor.roles["reviewer"]
-    said = {item.holder: item for item in case.reviews.items}
+    role, said = case.reviewers, {item.holder: item for item in case.reviews.items}
     built_by = (*(case.bundle.built_by if case.bundle else ()), case.submitted_by)
     for holder in role.holders:
         item = said.get(holder.name)
@@ -211,20 +210,26 @@ def _report_fault(desk: Desk, case: Case) -> str:
     return "" if got == named.get(REPORT) else f"{REPORT}: expected the report that the assessor signed, got another"
 
 
-def _why_not(case: Listing, me: str, submitted: bool) -> str:
+def _why_not(case: Listing, me: str) -> str:
     if not me:
         return "you are no reviewer"
+    if not _is_reviewer(case, me):
+        return "you review other models"
     if not case.is_open:
         return f"it is {case.state}"
     if isinstance(case, Case) and case.bundle is None:
         return "it does not verify"
-    if submitted or me in case.reviews.count.builders:
+    if case.is_builder(me) or me in case.reviews.count.builders:
         return "you built it"
     return ""
 
 
+def _is_reviewer(case: Listing, me: str) -> bool:
+    return any(holder.name == me for holder in case.reviewers.holders)
+
+
 def _may(case: Case, me: str, why_not: str) -> tuple[str, ...]:
-    if not me or case.state in ("registered", "replaced"):
+    if not _is_reviewer(case, me) or case.state in ("registered", "replaced"):
         return ()
     standing = next((item.standing for item in case.reviews.items if item.holder == me), "")
     can = ["approve"] if not why_not and standing != "approved" else []

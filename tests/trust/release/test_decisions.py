@@ -397,6 +397,25 @@ def test_who_built_the_candidate_approves_it(stage: Scene, bundle: Path, tmp_pat
     assert "pending" == mine.register()
 
 
+@pytest.mark.attack("P")
+def test_reviewer_of_another_model_decides_nothing_about_this_one(stage: Scene, bundle: Path, tmp_path: Path) -> None:
+    """A reviewer of other models approves, rejects or comments: refused; and what they signed elsewhere."""
+    before = Desk(stage, bundle, tmp_path)
+    before.act("reject", "chiara")
+    desk = Desk(with_policy(stage, models={"chiara": ["turbofan-rul"]}), bundle, tmp_path)
+    decisions: tuple[Decision, ...] = ("approve", "reject", "withdraw", "comment")
+    for decision in decisions:
+        with pytest.raises(SignatureError, match="reviewer of pump-rul: expected one of alice, bruno, got 'chiara'"):
+            desk.act(decision, "chiara")
+    _sign_without_our_checks(before, "chiara")
+    desk.act("approve", "alice", "seen")
+    known = desk.read()
+    assert (("alice",), ("bruno",), ()) == (known.count.signed, known.count.may_sign, known.rejections)
+    assert "chiara" not in {item.holder for item in known.items if item.standing == "approved"}
+    desk.act("approve", "bruno", "seen")
+    desk.read().require_publishable()
+
+
 def _sign_without_our_checks(desk: Desk, holder: str) -> None:
     """What a program that was changed writes."""
     draft = desk.draft("approve", holder)

@@ -261,6 +261,37 @@ def test_too_few_groups(stage: Scene, release: Release, tmp_path: Path) -> None:
     assert ("operations",) == nobody.groups_of(("alice", "bruno"))
 
 
+@pytest.mark.attack(1, "P")
+def test_reviewer_of_another_model_is_not_counted(stage: Scene, release: Release, tmp_path: Path) -> None:
+    """A reviewer of other models approves: neither the registrar, nor TUF's own count, nor the twin counts it."""
+    desk = with_policy(stage, models={"chiara": ["turbofan-rul"]})
+    request = staged(desk, release)
+    signatures = desk.signatures(request.role_bytes, "alice", "chiara")
+    count = count_approvals(request.role_bytes, signatures, desk.anchor, MODEL)
+    assert (1, ("alice",), ("bruno",)) == (count.missing, count.signed, count.may_sign)
+    delegated = repository.delegation(desk.home).delegations
+    assert delegated is not None
+    assert delegated.roles is not None
+    keys = {model: set(delegated.roles[model].keyids) for model in desk.anchor.models}
+    reviewers = desk.anchor.roles["reviewer"]
+    assert keys["turbofan-rul"] - keys[MODEL] == {reviewers.key_of("chiara").keyid}
+    refused(desk, request, signatures, tmp_path / "cache")
+
+
+def test_reviewers_of_a_model_publish_it(stage: Scene, release: Release, tmp_path: Path) -> None:
+    desk = with_policy(stage, models={"chiara": ["turbofan-rul"]})
+    request = staged(desk, release)
+    signatures = desk.signatures(request.role_bytes, "chiara", "alice", "bruno")  # chiara's is left out
+    assert publish(desk, request, signatures).changed
+    assert release == pull(desk, tmp_path / "cache")
+
+
+def test_last_reviewer_of_a_model_does_not_leave_unnoticed(stage: Scene) -> None:
+    desk = with_policy(stage, models={"chiara": ["turbofan-rul"]})
+    with pytest.raises(TwinsealError, match="expected 2 reviewers or more of pump-rul, got 1|holders to be left"):
+        ceremony.revoke(desk.home, desk.roles, "bruno", NOW)
+
+
 @pytest.mark.attack("P")
 def test_who_built_it_is_not_counted_when_it_is_published(stage: Scene, release: Release) -> None:
     """A reviewer built the candidate and approves it: the registrar does not count the signature."""
@@ -281,6 +312,14 @@ def test_who_built_it_is_not_counted_when_it_is_published(stage: Scene, release:
         ({"min_groups": 2}, "min_groups: expected at most 1 \\(the groups\\)"),
         ({"min_groups": 2, "groups": {"alice": "a", "bruno": "a"}}, "min_groups: expected at most 1"),
         ({"groups": {"mallory": "a"}}, "groups: expected holders of the role, got 'mallory'"),
+        ({"models": {"mallory": ["pump-rul"]}}, "models: expected holders of the role, got 'mallory'"),
+        ({"models": {"alice": []}}, "models: expected the models of alice"),
+        ({"models": {"alice": ["fan-rul"]}}, "models of alice: expected some of pump-rul, turbofan-rul, got 'fan-rul'"),
+        ({"models": {"alice": ["pump-rul"], "bruno": ["pump-rul"]}}, "expected 2 reviewers or more of turbofan-rul"),
+        (
+            {"models": {"chiara": ["pump-rul"]}, "min_groups": 2, "groups": {"bruno": "a", "chiara": "b"}},
+            "min_groups: expected at most 1",
+        ),
         ({"groups": {"alice": "A group"}}, "groups: expected a name of a-z"),
         ({"accounts": {"mallory": ["m"]}}, "accounts: expected holders of the role"),
         ({"accounts": {"alice": []}}, "accounts: expected 1 to 20 names"),

@@ -17,6 +17,7 @@ from twinseal.trust.root.quorum import Quorum
 
 NAMES = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
 ACCOUNTS = st.from_regex(r"[a-zA-Z]{1,6}(@[a-z]{1,5}\.example)?", fullmatch=True)
+MODELS = st.sampled_from(["pump-rul", "turbofan-rul", "fan-rul"])
 
 
 @st.composite
@@ -26,7 +27,8 @@ def quorums(draw: st.DrawFn) -> Quorum:
     accounts: dict[str, list[str]] = {}
     for name in names:
         accounts.setdefault(draw(NAMES), []).append(name)
-    return Quorum.of(draw(st.integers(0, 5)), groups, draw(st.integers(1, 5)), accounts)
+    models = draw(st.dictionaries(NAMES, st.lists(MODELS, min_size=1, unique=True), max_size=4))
+    return Quorum.of(draw(st.integers(0, 5)), groups, draw(st.integers(1, 5)), accounts, models)
 
 
 @given(quorums())
@@ -38,8 +40,17 @@ def test_a_quorum_reads_back_as_itself(quorum: Quorum) -> None:
 @given(quorums(), NAMES)
 def test_a_holder_who_has_left_is_in_no_part_of_it(quorum: Quorum, holder: str) -> None:
     left = quorum.without(holder)
-    assert holder not in (*dict(left.groups), *dict(left.accounts))
+    assert holder not in (*dict(left.groups), *dict(left.accounts), *dict(left.models))
     assert left == left.without(holder)
+
+
+@given(quorums(), MODELS)
+def test_of_one_model_it_names_its_reviewers_alone(quorum: Quorum, model: str) -> None:
+    of_model = quorum.of_model(model)
+    assert of_model == of_model.of_model(model)
+    named = {*dict(of_model.groups), *dict(of_model.accounts)}
+    assert named == {name for name in (*dict(quorum.groups), *dict(quorum.accounts)) if quorum.reviews(name, model)}
+    assert all(quorum.reviews(name, model) == (model in models) for name, models in quorum.models)
 
 
 @given(quorums(), NAMES, st.lists(ACCOUNTS, max_size=4))
@@ -74,6 +85,11 @@ def test_more_signatures_are_never_worse(some: list[str]) -> None:
         {"accounts": {"alice": [1]}},
         {"accounts": {"alice": ["b", "a"]}},
         {"accounts": {"alice": ["a", "a"]}},
+        {"models": {"alice": []}},
+        {"models": {"alice": "pump-rul"}},
+        {"models": {"alice": ["other-rul"]}},
+        {"models": {"mallory": ["pump-rul"]}},
+        {"models": {"alice": ["turbofan-rul"], "bruno": ["turbofan-rul"]}},
         {"min_passkeys": 1},
     ],
 )
@@ -96,7 +112,7 @@ def test_only_reviewers_have_one(scene: Scene, role: str) -> None:
 
 def test_pins_with_a_quorum_and_with_none_read_back_as_themselves(scene: Scene) -> None:
     pins = scene.anchor.pins
-    quorum = Quorum.of(1, {"alice": "a", "bruno": "b"}, 2, {"chiara": ["c@plant.example"]})
+    quorum = Quorum.of(1, {"alice": "a", "bruno": "b"}, 2, {"chiara": ["c@plant.example"]}, {"chiara": ["pump-rul"]})
     more = replace(pins, roles={**pins.roles, "reviewer": replace(pins.roles["reviewer"], quorum=quorum)})
     assert more == Pins.from_dict(parse_json(canonical_json(more.to_dict()), "pins"))
     assert more != pins

@@ -365,15 +365,14 @@ def _names_of_signers(proposal: Proposal, anchor: Anchor) -> str:
 
 
 def _delegations(pins: Pins) -> Delegations:
-    """Each model to the reviewers: one path, terminating, so that no other role can list it."""
-    reviewers = pins.roles["reviewer"]
-    delegated = {
-        model: DelegatedRole(
-            model, list(reviewers.keys), reviewers.threshold, terminating=True, paths=[target_path(model)]
+    """Each model to its reviewers: one path, terminating, so that no other role can list it."""
+    all_reviewers, delegated = pins.roles["reviewer"], {}
+    for model in pins.models:
+        reviewers, paths = all_reviewers.of_model(model), [target_path(model)]
+        delegated[model] = DelegatedRole(
+            model, list(reviewers.keys), reviewers.threshold, terminating=True, paths=paths
         )
-        for model in pins.models
-    }
-    return Delegations(reviewers.keys, delegated)
+    return Delegations(all_reviewers.keys, delegated)
 
 
 def _signatures(what: str, metadata: Metadata[Any], role: RoleKeys) -> Waiting:

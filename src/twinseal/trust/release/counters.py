@@ -58,7 +58,7 @@ def role_in(metadata_dir: Path, model: str) -> Metadata[Targets] | None:
 
 def _counts(role: Metadata[Targets], anchor: Anchor, model: str) -> dict[str, int]:
     """The counter of each reviewer whose passkey signed, by name."""
-    reviewers = anchor.roles["reviewer"]
+    reviewers = anchor.roles["reviewer"].of_model(model)
     passkeys: list[Any] = [holder.key for holder in reviewers.holders if isinstance(holder.key, Passkey)]
     signed = keys_that_signed(passkeys, role.signatures, signed_bytes(role, model))
     return {reviewers.holder_of(key.keyid): sign_count(role.signatures[key.keyid].signature) for key in signed}

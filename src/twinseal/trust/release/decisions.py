@@ -99,14 +99,14 @@ def draft_decision(
         now: Aware, UTC.
 
     Raises:
-        SignatureError: The holder is no reviewer.
+        SignatureError: The holder is no reviewer of the model.
         EvidenceError: A reason is missing or too long; there is nothing to take back; or there are too many comments.
         DigestMismatchError: The role lists another release.
     """
-    anchor.roles["reviewer"].key_of(holder)
+    model = _check_request(request)
+    anchor.roles["reviewer"].of_model(model).key_of(holder)
     check_words(holder, decision, comment)
     _check_known(holder, decision, known)
-    model = _check_request(request)
     role, number = sha256(request.role_bytes), known.sequence + 1
     version = request.release.version
     return Draft.of(request, Said(holder, decision, comment, said_at(now), model, version, role, number, known.digest))
@@ -200,17 +200,17 @@ def check_decision(
 
     Raises:
         ValueError: An approval without a bundle, or without a policy: the caller's mistake.
-        SignatureError: The holder is no reviewer; or something in the bundle is not signed as it must be.
+        SignatureError: The holder is no reviewer of the model; or something in the bundle is not signed as it must be.
         EvidenceError: As `draft_decision`; or the holder built the candidate.
         DigestMismatchError, EvidenceError, GateRefusedError, ThresholdError: As `candidate.verify_release`.
         EvidenceError, RollbackError, ExpiredError: As `terms.check_terms`.
         ExpiredError: What the root says of a role is too old.
     """
-    reviewers = anchor.roles["reviewer"]
+    model = _check_request(request)
+    reviewers = anchor.roles["reviewer"].of_model(model)
     reviewers.key_of(holder)
     check_words(holder, decision, comment)
     _check_known(holder, decision, known)
-    model = _check_request(request)
     if decision != "approve":
         return
     if bundle is None or roles is None:

@@ -210,8 +210,8 @@ def count_approvals(
 ) -> ApprovalCount:
     """How many of the reviewers whom `anchor` pins have signed exactly this role.
 
-    A signature by another key, over other bytes, by a key already counted, or by who built the candidate, is not
-    counted.
+    A signature by another key, over other bytes, by a key already counted, by a reviewer of other models alone, or by
+    who built the candidate, is not counted.
 
     Args:
         role_bytes: The role, with or without signatures of its own.
@@ -226,7 +226,7 @@ def count_approvals(
     metadata = parse_role(role_bytes, model)
     found = [parse_signature(dict(item), f"role {model}") for item in signatures]
     by_key = {item.keyid: item for item in [*found, *metadata.signatures.values()]}
-    reviewers, names = anchor.roles["reviewer"], tuple(built_by)
+    reviewers, names = anchor.roles["reviewer"].of_model(model), tuple(built_by)
     keys = keys_that_signed(reviewers.keys.values(), by_key, signed_bytes(metadata, f"role {model}"))
     builders = tuple(item.name for item in reviewers.holders if reviewers.quorum.is_among(item.name, names))
     signed = tuple(name for name in (reviewers.holder_of(key.keyid) for key in keys) if name not in builders)

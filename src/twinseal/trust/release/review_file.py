@@ -241,6 +241,7 @@ def _authenticate(value: dict[str, Any], holder: str, anchor: Anchor) -> SignedR
     subject = Subject(target_path(said.model), value["release_sha256"])
     if predicate != {name: value[name] for name in SAID} or said.holder != holder or statement.subjects != (subject,):
         raise EvidenceError(f"review by {holder}: expected the file to say what was signed, got something else")
+    reviewers.of_model(said.model).key_of(holder)
     if (said.decision == "approve") != (value["signature"] is not None):
         raise EvidenceError(f"review by {holder}: expected approve with a signature, or another decision without one")
     return SignedReview(said, subject.sha256, sha256(payload), value["signature"])

@@ -329,7 +329,7 @@ def _judge_standing(found: SignedReview, request: Request, model: str, newest: L
 
 
 def _rejections(newest: dict[str, LoggedDecision], request: Request, anchor: Anchor) -> Iterable[Rejection]:
-    for holder in anchor.roles["reviewer"].holders:
+    for holder in anchor.roles["reviewer"].of_model(request.release.model).holders:
         found = newest.get(holder.name, NONE)
         if found.decision == "reject" and found.release_sha256 == request.release.sha256:
             yield Rejection(holder.name, found.comment)

@@ -94,6 +94,17 @@ class RoleKeys:
         left = tuple(item for item in self.holders if item.name != name)
         return replace(self, holders=left, quorum=self.quorum.without(name))
 
+    def of_model(self, model: str) -> RoleKeys:
+        """Those who review one model: all of them, unless the quorum says otherwise.
+
+        Raises:
+            RootError: Nobody does.
+        """
+        if not self.quorum.models:
+            return self
+        left = tuple(item for item in self.holders if self.quorum.reviews(item.name, model))
+        return replace(self, role=f"{self.role} of {model[:60]}", holders=left, quorum=self.quorum.of_model(model))
+
     @property
     def keys(self) -> dict[str, Key]:
         """The keys by their identifiers."""
@@ -171,7 +182,7 @@ class Pins:
     Raises:
         RootError: A role is missing; two of builder, assessor, reviewer and commissioner share a key, or a policy
             owner and a builder or assessor; another than a reviewer has a passkey; a key is revoked; a required
-            statement is missing.
+            statement is missing; too few reviewers are left for one of the models.
     """
 
     models: tuple[str, ...]
@@ -191,6 +202,7 @@ class Pins:
             raise RootError(f"anchor: expected revoked keys as sorted SHA-256, each once, got {str(self.revoked)[:80]}")
         _check_roles(self.roles, self.revoked)
         _check_reviewers_alone(self.roles)
+        _check_reviewers_of_models(self.roles["reviewer"], self.models)
         _check_evidence(self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
@@ -273,6 +285,15 @@ def _check_reviewers_alone(roles: Mapping[str, RoleKeys]) -> None:
                 )
         if roles[name].quorum != Quorum():
             raise RootError(f"anchor: expected {name} to have a threshold alone, got {roles[name].quorum.lines()}")
+
+
+def _check_reviewers_of_models(reviewers: RoleKeys, models: tuple[str, ...]) -> None:
+    try:
+        reviewers.quorum.check_models((item.name for item in reviewers.holders), reviewers.threshold, models)
+    except ValueError as error:
+        raise RootError(f"anchor: reviewer: {error}") from error
+    for model in models:  # the same, with their passkeys
+        reviewers.of_model(model)
 
 
 def _role_to_dict(role: RoleKeys) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Role(Settings):
         groups: Of reviewers: the group of each.
         min_groups: Of reviewers: from so many groups those who count come.
         accounts: Of reviewers: other names of each, logins and e-mail addresses. Who built a candidate does not count.
+        models: Of reviewers: who reviews these models alone. Who is not named reviews every model.
 
     Raises:
         ValueError: A holder twice, a name of other letters, a threshold of 0 or above the holders, no lifetime; or a
@@ -64,6 +65,7 @@ class Role(Settings):
     groups: dict[str, str] = Field(default_factory=dict)
     min_groups: int = 1
     accounts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a role that cannot be met, or that counts one person twice."""
@@ -81,7 +83,7 @@ class Role(Settings):
     @property
     def quorum(self) -> Quorum:
         """Who counts, beside the threshold."""
-        return Quorum.of(self.min_without_passkey, self.groups, self.min_groups, self.accounts)
+        return Quorum.of(self.min_without_passkey, self.groups, self.min_groups, self.accounts, self.models)
 
 
 class RoleTable(Settings):
@@ -107,7 +109,7 @@ class Roles(Settings):
     Raises:
         ValueError: A model's name is none, twice or reserved; a holder has two of builder, assessor, reviewer,
             commissioner; a policy owner is builder or assessor; a machine's role needs more than one signature; a role
-            other than reviewer asks for more than a threshold.
+            other than reviewer asks for more than a threshold; too few reviewers are left for one of the models.
     """
 
     models: tuple[str, ...]
@@ -129,6 +131,11 @@ class Roles(Settings):
         for name in NAMES:
             if name != "reviewer" and self[name].quorum != Quorum():
                 raise ValueError(f"{name}: expected holders and a threshold alone, got {self[name].quorum.lines()[0]}")
+        reviewer = self["reviewer"]
+        try:
+            reviewer.quorum.check_models(reviewer.holders, reviewer.threshold, self.models)
+        except ValueError as error:
+            raise ValueError(f"reviewer.{error}") from error
         for name in MACHINES:
             # A stage signs alone, in one process: there is no second signer.
             if self[name].threshold != 1:
