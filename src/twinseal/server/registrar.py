@@ -68,8 +68,12 @@ class Registrar:
     def one_round(self, now: datetime) -> None:
         """Publish all that is approved, and renew what has lived half of its time."""
         for item in self._desk.all():
-            if item.is_due:
+            if not item.is_due:
+                continue
+            try:
                 self.publish(self._desk.find(item.model_id))
+            except (TwinsealError, OSError) as error:  # its own trouble: the others go on
+                log.warning("registrar.failed", model_id=item.model_id, error=str(error))
         try:
             self._renew(now)
         except TwinsealError as error:
