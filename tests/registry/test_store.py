@@ -27,6 +27,19 @@ def test_experiment_is_made_once_with_artifacts_under_the_home(store: Store) -> 
     assert store.client.get_experiment(made).artifact_location == (store.artifacts / "store-once").as_uri()
 
 
+def test_experiment_kept_beside_the_server_is_not_used_through_it(
+    store: Store, server: str, registry_home: Home
+) -> None:
+    store.experiment("store-beside")
+    served = connect(registry_home, server)
+    assert served.served_experiment("store-beside") == "store-beside (server)"
+    assert served.served_experiment("store-new") == "store-new"
+    with pytest.raises(RegistryError, match="expected artifacts below the server"):
+        served.experiment("store-beside")
+    made = served.experiment("store-beside (server)")
+    assert served.client.get_experiment(made).artifact_location.startswith("mlflow-artifacts:/")
+
+
 def test_deleted_experiment_is_refused_with_the_command_that_restores_it(store: Store) -> None:
     made = store.experiment("store-deleted")
     store.client.delete_experiment(made)

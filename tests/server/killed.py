@@ -53,7 +53,7 @@ class Answers:
     def __init__(self, home: Home) -> None:
         database = sqlite_uri(home.path)
         self.desk = Desk(home, database)
-        self.registrar = Registrar(self.desk, database)
+        self.registrar = Registrar(self.desk)
         self._api = make_api(self.desk, SETTINGS, self.registrar.publish)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

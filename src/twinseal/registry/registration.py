@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from twinseal.digests import sha256_file
 from twinseal.errors import AuditError, EvidenceError, TwinsealError
@@ -117,7 +118,15 @@ def _request_from(
     """Submit the bundle to a server that reviews; what it stages, once that is exactly this bundle."""
     version = server.releases.get(model, 0) + 1
     description = _describe_waiting(home, bundle, model, version)
-    model_id = submit(store, bundle, model=model, version=version, description_markdown=description, run=run)
+    model_id = submit(
+        store,
+        bundle,
+        model=model,
+        version=version,
+        description_markdown=description,
+        run=run,
+        experiment=store.served_experiment(model),
+    )
     pending = server.stage(model_id)
     release = pending.release
     verify_release(bundle, release, home.anchor())
@@ -294,19 +303,13 @@ def _register(
     # Only now is it certain who built it.
     count = count_approvals(pending.role_bytes, reviews.signatures, home.anchor(), model, built_by=verified.built_by)
     count.require_complete()
+    how: Any = {"registrar": registrar, "roles": roles, "now": now, "built_by": verified.built_by}
     published_before = repository.current_release(home, model)
     if published_before is None or published_before.sha256 != pending.release.sha256:  # else nothing changes
         reviews.require_publishable()
-        log_of(home.path).append(attempt)
-    published = repository.publish(
-        home,
-        pending,
-        reviews.signatures,
-        registrar=registrar,
-        roles=roles,
-        now=now,
-        built_by=verified.built_by,
-    )
+        repository.check_publication(home, pending, reviews.signatures, **how)
+        log_of(home.path).append(attempt)  # only what can be published now
+    published = repository.publish(home, pending, reviews.signatures, **how)
     release = pending.release
     keep_evidence(home, release.model, bundle)
     signed = f"release {release.version}, approved by {', '.join(reviews.count.signed)}"

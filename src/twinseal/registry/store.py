@@ -100,6 +100,17 @@ class Store:
                     self.client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
 
+    def served_experiment(self, name: str) -> str:
+        """The name of an experiment whose artifacts the server keeps: `name`, unless its were kept beside the server.
+
+        Raises:
+            RegistryError: MLflow could not be reached, or refused.
+        """
+        with registry_errors(f"experiment {name}"):
+            found = self.client.get_experiment_by_name(name)
+            beside = found is not None and str(found.artifact_location).startswith("file:")
+            return f"{name} (server)" if beside else name
+
 
 def connect(home: Home, tracking_uri: str | None = None) -> Store:
     """Open the store: `tracking_uri` if given, else `$MLFLOW_TRACKING_URI`, else SQLite under `home`.

@@ -41,6 +41,7 @@ def submit(
     version: int,
     description_markdown: str,
     run: RunRecord,
+    experiment: str = "",
 ) -> str:
     """Put the signed directory at `bundle` into MLflow as the candidate for a release of `model`; its id.
 
@@ -51,10 +52,11 @@ def submit(
     Args:
         store: Where to.
         bundle: The signed directory: model, signature, evidence.
-        model: Name of the model, and of MLflow's experiment.
+        model: Name of the model.
         version: Of the release that it is to become.
         description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it.
         run: How it was made, for people.
+        experiment: Name of MLflow's experiment; by default the model's.
 
     Raises:
         RegistryError: MLflow could not be reached or refused; a report is missing. A candidate that was begun stays
@@ -65,7 +67,7 @@ def submit(
     if not records or any(record.path.endswith("MLmodel") for record in records):
         raise RegistryError(f"{bundle}: expected signed files and no MLmodel, got {[r.path for r in records]}")
     digest = tree_digest(records)
-    experiment = store.experiment(model)
+    experiment = store.experiment(experiment or model)
     model_id = _find_same_candidate(store, experiment, digest, bundle)
     if model_id is None:
         run_id = create_run(store, experiment, run_name(model, version), run)

@@ -41,7 +41,7 @@ from twinseal.server.pages import page_routes
 from twinseal.server.people import Directory, ServerAccounts
 from twinseal.server.provider import Provider
 from twinseal.server.provider_accounts import ProviderAccounts
-from twinseal.server.registrar import Registrar
+from twinseal.server.registrar import ROUND_S, Registrar
 from twinseal.server.reviews import Desk
 from twinseal.server.rounds import Round
 from twinseal.server.sessions import Sessions
@@ -90,16 +90,18 @@ def behind_gate(
     mlflow: ASGIApp, home: Home, settings: ServerSettings, ways: PasswordWay, sign_in: Sequence[Route] = ()
 ) -> ASGIApp:
     """MLflow's app and our pages, behind the gate."""
-    observer, database = Observer(home), settings.database_uri(home)
-    desk, pages = Desk(home, database), _Pages(home, observer)
-    registrar, telling = Registrar(desk, database), _telling(desk, settings)
+    observer, desk = Observer(home), Desk(home, settings.database_uri(home))
+    pages = _Pages(home, observer)
+    registrar = Registrar(desk)
+    publishing = Round("registrar", home.path / "mlflow" / "registrar.lock", ROUND_S, registrar.one_round)
+    background = (publishing, *_telling(desk, settings))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        for work in (registrar, *telling):
+        for work in background:
             work.start()
         yield
-        for work in (registrar, *telling):
+        for work in background:
             work.stop()
 
     routes: list[Any] = [

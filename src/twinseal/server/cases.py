@@ -91,8 +91,13 @@ class Listing:
         """Refuse an approval by whoever submitted the candidate; the signed evidence says it of whoever built it.
 
         Raises:
-            EvidenceError: It is one.
+            EvidenceError: It is one, or nobody knows.
         """
+        if decision == "approve" and not self.submitted_by:
+            raise EvidenceError(
+                "approval: expected to know who submitted the candidate, got nothing about it",
+                remedy="Its engineer submits it once more: dvc repro --force submit",
+            )
         if decision == "approve" and self.is_builder(holder):
             raise EvidenceError(
                 f"approval: expected a reviewer who did not submit the candidate, got {holder} "
@@ -174,7 +179,7 @@ def state_of(release: Release, published: Release | None, reviews: Reviews) -> S
         return "registered" if published.sha256 == release.sha256 else "replaced"
     if reviews.rejections:
         return "rejected"
-    return "waits" if reviews.count.missing or reviews.count.wanting else "approved"
+    return "waits" if reviews.count.missing else "approved"
 
 
 def read_submitted(folder: Path) -> tuple[str, str]:

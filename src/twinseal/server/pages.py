@@ -119,7 +119,7 @@ class Pages:
             check_model_id(candidate)
             case = self._desk.find(candidate)
             named = reports(case.bundle.statements["assess"]) if case.bundle else ()
-            data = read_regular(self._desk.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
+            data = read_regular(self._desk.candidates.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
         except (TwinsealError, OSError) as error:
             return self._refusal(request, error, 404)
         if sha256(data) != {item.name: item.sha256 for item in named}.get(REPORT):

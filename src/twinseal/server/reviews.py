@@ -13,7 +13,6 @@ have signed, the registrar's key, which is this machine's, publishes the release
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
@@ -22,18 +21,20 @@ from typing import Any, BinaryIO
 
 import structlog
 
-from twinseal.errors import RegistryError, SignatureError, TwinsealError
+from twinseal.errors import AuditError, RegistryError, RootError, SignatureError, TwinsealError
 from twinseal.files import write_json
 from twinseal.reading import open_beneath, read_regular
 from twinseal.registry import registration
-from twinseal.registry.store import Store, check_model_id, connect, is_absent, registry_errors
+from twinseal.registry.store import check_model_id
+from twinseal.server.candidates import Candidates
 from twinseal.server.cases import OFFERED, SUBMITTED, Case, Checked, Listing, read_submitted, state_of
 from twinseal.server.counters import growing_counter
 from twinseal.server.people import Person
-from twinseal.server.places import candidate_folder, registry_lock
+from twinseal.server.places import registry_lock
 from twinseal.trust.audit import Log, log_of
 from twinseal.trust.release import repository
-from twinseal.trust.release.candidate import builders_of, verify_release
+from twinseal.trust.release.candidate import VerifiedBundle, builders_of, verify_release
+from twinseal.trust.release.changes import changes_since_release, require_no_older_policy
 from twinseal.trust.release.decisions import (
     RecordedDecision,
     check_decision,
@@ -60,12 +61,9 @@ class Desk:
     """
 
     def __init__(self, home: Home, database: str) -> None:
-        self._home, self._database = home, database
+        self._home = home
+        self.candidates = Candidates(home, database)
         self.told: Callable[[], None] = lambda: None  # called when something was decided, before it is answered
-        self._connected: Store | None = None
-        self._connecting = threading.Lock()
-        self._folders: dict[str, Path] = {}
-        self._report_folders: dict[str, Path] = {}
         self.folder = home.path / "reviews"
 
     @property
@@ -82,20 +80,19 @@ class Desk:
             RegistryError: MLflow has no such candidate, or it is not complete.
             TrustError, EvidenceError, GateRefusedError, ConfigError: As `registration.open_review`.
         """
-        folder, store = self._folder(model_id), self._store()
-        bundle = self._bundle_folder(store, model_id, ready=True)
-        if (folder / RELEASE_FILE).exists():
-            waiting = Request.read(folder)
-            published = repository.current_release(self._home, waiting.release.model)
-            if waiting.release.version == (0 if published is None else published.version) + 1 and self._in_time(
-                waiting, bundle, now
-            ):
+        folder, store = self._folder(model_id), self.candidates.store()
+        bundle = self.candidates.folder(model_id, complete=True)
+        with registry_lock(self._home):
+            waiting = self._waiting(folder, bundle, now)
+            if waiting is not None:
                 return waiting
-        request = registration.open_review(
-            store, self._home, bundle, folder, model_id=model_id, submitted_by=person.name, now=now
-        )
-        time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        write_json(folder / SUBMITTED, {"account": person.name, "time": time})
+            # First: who submitted it must not approve it, also when this server is killed on the next line.
+            time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            (folder / OFFERED).unlink(missing_ok=True)  # of the release before, if these bytes had one
+            write_json(folder / SUBMITTED, {"account": person.name, "time": time})
+            request = registration.open_review(
+                store, self._home, bundle, folder, model_id=model_id, submitted_by=person.name, now=now
+            )
         log.info("review.opened", model_id=model_id, model=request.release.model, version=request.release.version)
         self.told()
         return request
@@ -106,15 +103,33 @@ class Desk:
         return {model: 0 if release is None else release.version for model, release in found.items()}
 
     def all(self) -> Iterator[Listing]:
-        """Every candidate, those that wait first, then by model and the newest first. What is damaged is left out."""
-        found, anchor, audit = list[Listing](), self._home.anchor(), log_of(self._home.path).once()
-        for path in sorted(self.folder.glob(f"m-*/{RELEASE_FILE}")):
-            try:
-                found.append(self._listing(path.parent.name, anchor, audit))
-            except TwinsealError as error:
-                log.warning("review.unreadable", model_id=path.parent.name, error=str(error))
+        """Every candidate, those that wait first, then by model and the newest first. What is damaged is left out.
+
+        Raises:
+            AuditError, RootError: The log, or the anchor, is damaged: then nothing is certain of any candidate.
+        """
+        found = list(self._listings(lambda _: True))
         found.sort(key=lambda item: item.submitted_at, reverse=True)
         yield from sorted(found, key=lambda item: (not item.is_open, item.request.release.model))
+
+    def due(self) -> tuple[Listing, ...]:
+        """Those that the registrar has something to do about. Read are only those that are not done.
+
+        Raises:
+            AuditError, RootError: As `all`.
+        """
+        return tuple(item for item in self._listings(lambda folder: not (folder / OFFERED).exists()) if item.is_due)
+
+    def _listings(self, wanted: Callable[[Path], bool]) -> Iterator[Listing]:
+        anchor, audit = self._home.anchor(), log_of(self._home.path).once()
+        for path in sorted(self.folder.glob(f"m-*/{RELEASE_FILE}")):
+            try:
+                if wanted(path.parent):
+                    yield self._listing(path.parent.name, anchor, audit)
+            except (AuditError, RootError):
+                raise
+            except TwinsealError as error:
+                log.warning("review.unreadable", model_id=path.parent.name, error=str(error))
 
     def find(self, model_id: str, audit: Log | None = None) -> Case:
         """The case of a candidate, verified now from its bytes.
@@ -167,7 +182,7 @@ class Desk:
     def _check(self, model_id: str, request: Request, anchor: Anchor) -> Checked:
         place, passed = None, list[str]()
         try:
-            place = self.bundle_folder(model_id)
+            place = self.candidates.folder(model_id)
             bundle = verify_release(place, request.release, anchor, passed=lambda _step, what: passed.append(what))
         except (TwinsealError, OSError) as error:
             return Checked(place, None, tuple(passed), f"{error} {getattr(error, 'remedy', '')}".strip())
@@ -192,7 +207,7 @@ class Desk:
         published = repository.current_release(self._home, request.release.model)
         if built_by is None and (published is None or published.version < request.release.version):
             with suppress(TwinsealError, OSError):  # whether it can be signed, its own page says
-                built_by = builders_of(self.bundle_folder(model_id), anchor)
+                built_by = builders_of(self.candidates.folder(model_id), anchor)
         reviews = read_all(folder / "approvals", request, anchor, audit, built_by=built_by or ())
         state = state_of(request.release, published, reviews)
         return Listing(model_id, request, anchor, reviews, *read_submitted(folder), state, (folder / OFFERED).exists())
@@ -222,6 +237,7 @@ class Desk:
         known = newest_decision(approvals, holder, request.release, anchor, audit, comment=decision == "comment")
         case.require_open()
         case.require_not_submitter(holder, decision)
+        bundle, roles = self._approvable(case, decision)
         check_decision(
             request,
             holder,
@@ -230,8 +246,8 @@ class Desk:
             known=known,
             anchor=anchor,
             now=now,
-            bundle=case.require_verified(),
-            roles=case.roles,
+            bundle=bundle,
+            roles=roles,
             last=repository.last_published(self._home, request.release.model),
         )
         return draft_decision(request, holder, decision, comment, anchor=anchor, known=known, now=now)
@@ -260,6 +276,19 @@ class Desk:
         self.told()
         return recorded, self.again(case)
 
+    def _approvable(self, case: Case, decision: Decision) -> tuple[VerifiedBundle | None, Roles | None]:
+        """What an approval is judged by. The other decisions need nothing: also what does not verify can be rejected.
+
+        Raises:
+            EvidenceError, ConfigError: The candidate does not verify.
+            RollbackError: Its policy is older than that of the last release.
+        """
+        if decision != "approve":
+            return None, None
+        bundle = case.require_verified()
+        require_no_older_policy(changes_since_release(self._home, case.request.release.model, bundle.statements))
+        return bundle, case.roles
+
     def _receive(self, case: Case, value: Any, holder: str, now: datetime) -> RecordedDecision:
         anchor, audit, release = case.anchor, log_of(self._home.path), case.request.release
         approvals, signed = self._folder(case.model_id) / "approvals", parse_review(value, case.anchor)
@@ -269,14 +298,15 @@ class Desk:
         if not is_known:
             case.require_open()
             case.require_not_submitter(holder, signed.said.decision)
+        bundle, roles = self._approvable(case, signed.said.decision)
         with nullcontext() if is_known else growing_counter(self.folder, value, anchor):
             return receive_review(
                 approvals,
                 value,
                 case.request,
-                case.require_verified(),
+                bundle,
                 anchor=anchor,
-                roles=case.roles,
+                roles=roles,
                 last=repository.last_published(self._home, release.model),
                 audit=audit,
                 now=now,
@@ -291,8 +321,8 @@ class Desk:
             KeyAccessError: The registrar's key is not on this machine.
             TrustError, EvidenceError, RegistryError, AuditError: As `registration.register`.
         """
-        folder, store = self._folder(case.model_id), self._store()
-        place = case.checked.place or self.bundle_folder(case.model_id)
+        folder, store = self._folder(case.model_id), self.candidates.store()
+        place = case.checked.place or self.candidates.folder(case.model_id)
         with registry_lock(self._home):
             done = registration.register(
                 store, self._home, place, folder, folder / "approvals", roles=case.roles, now=now
@@ -305,7 +335,7 @@ class Desk:
     def show(self, case: Case) -> None:
         """Say on the candidate's page in MLflow where it stands, while it waits."""
         if case.state in ("waits", "rejected"):
-            registration.show_waiting(self._store(), case.request, case.reviews)
+            registration.show_waiting(self.candidates.store(), case.request, case.reviews)
 
     def review_files(self, model_id: str) -> dict[str, Any]:
         """Every review of the candidate as it was signed, by the name of its file; what is no JSON is left out."""
@@ -315,16 +345,6 @@ class Desk:
                 found[path.name] = json.loads(read_regular(path, MAX_APPROVAL_BYTES))
         return found
 
-    def bundle_folder(self, model_id: str) -> Path:
-        """The folder of a candidate's files on this machine. MLflow is asked once: it never moves a candidate.
-
-        Raises:
-            RegistryError: MLflow has no such candidate.
-        """
-        if model_id not in self._folders:
-            self._folders[model_id] = self._bundle_folder(self._store(), model_id)
-        return self._folders[model_id]
-
     def open_file(self, model_id: str, path: str) -> BinaryIO:
         """One file of the candidate that the release lists, open for reading. A link is not followed.
 
@@ -332,7 +352,7 @@ class Desk:
             RegistryError: Nobody asked for its review; it lists no such file; or there is none.
             SignatureError, EvidenceError: The request is damaged.
         """
-        folder, request = self.bundle_folder(model_id), self.request(model_id)
+        folder, request = self.candidates.folder(model_id), self.request(model_id)
         if path not in {record.path for record in request.release.files}:
             raise RegistryError(f"{path[:80]}: expected a file of the release, got another name")
         try:
@@ -342,55 +362,20 @@ class Desk:
                 f"{path}: expected the file that the release lists, got none ({error.strerror})"
             ) from error
 
-    def report_folder(self, model_id: str) -> Path:
-        """The folder on this machine in which the candidate's run has `reports/`; it need not exist.
-
-        Raises:
-            RegistryError: MLflow has no such candidate, or no run for it.
-        """
-        if model_id in self._report_folders:
-            return self._report_folders[model_id]
-        store = self._store()
-        with registry_errors(f"candidate {model_id}"):
-            run = store.client.get_logged_model(model_id).source_run_id
-            if not run:
-                raise RegistryError(f"candidate {model_id}: expected a run with its reports, got none")
-            found = candidate_folder(self._home, str(store.client.get_run(run).info.artifact_uri))
-        return self._report_folders.setdefault(model_id, found)
-
-    def _store(self) -> Store:
-        """MLflow's, opened once: that takes longer than what is asked of it."""
-        with self._connecting:
-            if self._connected is None:
-                self._connected = connect(self._home, self._database)
-            return self._connected
-
     def _folder(self, model_id: str) -> Path:
         check_model_id(model_id)
         return self.folder / model_id
 
-    def _bundle_folder(self, store: Store, model_id: str, *, ready: bool = False) -> Path:
-        check_model_id(model_id)
-        with registry_errors(f"candidate {model_id}"):
-            try:
-                found = store.client.get_logged_model(model_id)
-            except Exception as error:
-                if is_absent(error):
-                    raise RegistryError(f"candidate: expected one that MLflow has, got {model_id}") from error
-                raise
-        if ready and str(found.status) != "READY":
-            raise RegistryError(
-                f"candidate {model_id}: expected one that is complete (READY), got {str(found.status)[:40]}"
-            )
-        return candidate_folder(self._home, str(found.artifact_location))
-
-    def _in_time(self, request: Request, bundle: Path, now: datetime) -> bool:
-        """Whether a request can still be signed."""
+    def _waiting(self, folder: Path, bundle: Path, now: datetime) -> Request | None:
+        """What was staged of a candidate, if it is known who submitted it and it can still be signed; else None."""
+        if not (folder / RELEASE_FILE).exists() or not read_submitted(folder)[0]:
+            return None
         try:
+            request = Request.read(folder)
             verified = verify_release(bundle, request.release, self._home.anchor())
             roles = Roles.of_policy(verified.policy.content)
             last = repository.last_published(self._home, request.release.model)
             check_terms(request, anchor=self._home.anchor(), roles=roles, last=last, now=now)
         except TwinsealError:
-            return False
-        return True
+            return None
+        return request

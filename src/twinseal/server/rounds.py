@@ -1,4 +1,4 @@
-"""Rounds: what one of the workers does again and again in the background, and no two at once.
+"""Rounds: what the workers do again and again in the background, and no two at once.
 
 Example:
     Round("registrar", home.path / "mlflow/registrar.lock", 30.0, registrar.one_round).start()

@@ -204,7 +204,7 @@ def _report_fault(desk: Desk, case: Case) -> str:
         return "the candidate does not verify, so nothing says which report belongs to it"
     named = {item.name: item.sha256 for item in reports(case.bundle.statements["assess"])}
     try:
-        got = sha256(read_regular(desk.report_folder(case.model_id) / REPORT, MAX_REPORT_BYTES))
+        got = sha256(read_regular(desk.candidates.report_folder(case.model_id) / REPORT, MAX_REPORT_BYTES))
     except (TwinsealError, OSError) as error:
         return f"{REPORT}: expected the report that the assessor signed, got none ({error})"
     return "" if got == named.get(REPORT) else f"{REPORT}: expected the report that the assessor signed, got another"

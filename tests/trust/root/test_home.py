@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.trust.scenes import NOW, Scene
-from twinseal.errors import KeyAccessError, RootError
+from twinseal.errors import BusyError, KeyAccessError, RootError
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import fingerprint, generate_key_pair
 from twinseal.trust.root import home_lock
@@ -200,7 +200,7 @@ def test_two_ceremonies_at_once(stage: Scene, monkeypatch: pytest.MonkeyPatch) -
             lambda: ceremony.finish(stage.home, stage.roles, NOW),
             lambda: ceremony.init(stage.home, stage.roles, NOW),
         ):
-            with pytest.raises(RootError, match=f"got process {other.pid}: -c "):
+            with pytest.raises(BusyError, match=f"got process {other.pid}: -c"):
                 change()
         assert 1 == stage.home.anchor().version
         assert not stage.home.proposal_dir.exists()
@@ -208,6 +208,23 @@ def test_two_ceremonies_at_once(stage: Scene, monkeypatch: pytest.MonkeyPatch) -
         threading.Timer(0.3, other.kill).start()  # the kernel frees the lock
         assert ceremony.renew(stage.home, stage.roles, NOW).anchor == stage.home.anchor()
     assert 2 == stage.home.anchor().version
+
+
+@pytest.mark.attack("P")
+def test_options_of_a_command_are_not_told_to_others(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told to wait is not told the password in the other command's address of a database."""
+    monkeypatch.setattr(home_lock, "LOCK_SECONDS", 0.1)
+    secret = "postgresql://twinseal:hunter2@db/twinseal"
+    words = [sys.executable, "-c", HOLD.replace("sys.argv[1]", "sys.argv[-1]")]
+    words += ["backup", "to", f"--database={secret}", "--database", secret, secret, str(stage.home.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert "held\n" == other.stdout.readline()
+        with pytest.raises(BusyError) as refusal:
+            ceremony.renew(stage.home, stage.roles, NOW)
+        other.kill()
+    assert f"got process {other.pid}: -c backup to" in str(refusal.value)
+    assert "hunter2" not in f"{refusal.value}{(stage.home.path / 'lock').read_text()}"
 
 
 def test_a_key_is_where_the_environment_says_or_in_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,10 +116,10 @@ def receive_review(
     directory: Path,
     value: Any,
     request: Request,
-    bundle: Path | VerifiedBundle,
+    bundle: Path | VerifiedBundle | None,
     *,
     anchor: Anchor,
-    roles: Roles,
+    roles: Roles | None,
     last: LastPublished | None,
     audit: Log,
     now: datetime,
@@ -132,9 +132,9 @@ def receive_review(
         directory: approvals/.
         value: The content of its file (`assemble_review`); not trusted.
         request: What must have been decided on.
-        bundle: The directory that the release lists; or what came of its verification.
+        bundle: The directory that the release lists; or what came of its verification. Only an approval needs it.
         anchor: Who may review.
-        roles: policy/roles.yaml.
+        roles: policy/roles.yaml. Only an approval needs it.
         last: What was published last; None when this machine does not know.
         audit: Where the decision is logged, before it counts.
         now: Aware, UTC.

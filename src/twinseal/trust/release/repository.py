@@ -124,6 +124,39 @@ def publish(
 
     Side effects: writes targets/, then metadata/, `timestamp.json` last.
 
+    Args and errors: as of `check_publication`.
+    """
+    release = request.release
+    approved = check_publication(
+        home, request, signatures, registrar=registrar, roles=roles, now=now, built_by=built_by
+    )
+    model = model_of(request.role_bytes)
+    version = parse_role(request.role_bytes, model).signed.version
+    if approved is None:
+        return Publication(release, version, changed=False)
+    target = home.repository / "targets" / model / f"{release.sha256}.release.json"
+    write_whole(target, request.release_bytes)
+    write_whole(home.repository / "metadata" / f"{version}.{model}.json", approved)
+    meta = dict(snapshot(home).meta) | {f"{model}.json": MetaFile.from_data(version, approved, ["sha256"])}
+    sign_snapshot_and_timestamp(
+        home, meta, version=timestamp(home).version + 1, registrar=registrar, roles=roles, now=now
+    )
+    log.info("release.published", model=model, version=release.version, role_version=version)
+    return Publication(release, version, changed=True)
+
+
+def check_publication(
+    home: Home,
+    request: Request,
+    signatures: Iterable[Mapping[str, str]],
+    *,
+    registrar: KeySigner,
+    roles: Roles,
+    now: datetime,
+    built_by: Iterable[str] = (),
+) -> bytes | None:
+    """The signed role that publishing an approved release would write; None when it is published already.
+
     Args:
         home: Where the repository of record is.
         request: What the reviewers have signed.
@@ -149,7 +182,7 @@ def publish(
     check_release(role, request.release_bytes, model)
     before = role_of(home, model)
     if before is not None and signed_bytes(before, model) == signed_bytes(role, model):
-        return Publication(release, role.signed.version, changed=False)
+        return None
     check_expiry(role, now, f"approval of {model}")
     home.anchor().check_current(now)
     approved = assemble_signed_role(role_bytes, signatures, home.anchor(), model, built_by=built_by)
@@ -159,15 +192,8 @@ def publish(
     _check_next(role.signed.version, 0 if before is None else before.signed.version, model)
     check_terms(request, anchor=home.anchor(), roles=roles, last=last_published(home, model), now=now)
     _check_delegation(home, approved, model)
-    target = home.repository / "targets" / model / f"{release.sha256}.release.json"
-    write_whole(target, request.release_bytes)
-    write_whole(home.repository / "metadata" / f"{role.signed.version}.{model}.json", approved)
-    meta = dict(snapshot(home).meta) | {f"{model}.json": MetaFile.from_data(role.signed.version, approved, ["sha256"])}
-    sign_snapshot_and_timestamp(
-        home, meta, version=timestamp(home).version + 1, registrar=registrar, roles=roles, now=now
-    )
-    log.info("release.published", model=model, version=release.version, role_version=role.signed.version)
-    return Publication(release, role.signed.version, changed=True)
+    _require_registrar(home, registrar)
+    return approved
 
 
 def renew(home: Home, *, registrar: KeySigner, roles: Roles, now: datetime) -> datetime:
@@ -194,14 +220,7 @@ def sign_snapshot_and_timestamp(
     Raises:
         KeyAccessError: The registrar's key is not the one that the newest root names.
     """
-    root = _current_root(home)
-    if registrar is None or registrar.public_key.keyid not in root.roles["timestamp"].keyids:
-        expected = fingerprints(root.get_key(keyid) for keyid in root.roles["timestamp"].keyids)
-        raise KeyAccessError(
-            f"registrar: expected the key {expected} that the root names, "
-            f"got {fingerprints(registrar and [registrar.public_key])}",
-            remedy="Use the registrar's key, in $TWINSEAL_REGISTRAR_KEY or keys/registrar.pem of the home.",
-        )
+    registrar = _require_registrar(home, registrar)
     expires = roles.expiry("registrar", now)
     listing = sign_metadata(Snapshot(version=version, expires=expires, meta=meta), [registrar])
     listed = MetaFile.from_data(version, listing, ["sha256"])
@@ -210,6 +229,18 @@ def sign_snapshot_and_timestamp(
     # The switch: before this write the old state is current, after it the new one.
     stamp = sign_metadata(Timestamp(version=version, expires=expires, snapshot_meta=listed), [registrar])
     write_whole(metadata / "timestamp.json", stamp)
+
+
+def _require_registrar(home: Home, registrar: KeySigner | None) -> KeySigner:
+    root = _current_root(home)
+    if registrar is None or registrar.public_key.keyid not in root.roles["timestamp"].keyids:
+        expected = fingerprints(root.get_key(keyid) for keyid in root.roles["timestamp"].keyids)
+        raise KeyAccessError(
+            f"registrar: expected the key {expected} that the root names, "
+            f"got {fingerprints(registrar and [registrar.public_key])}",
+            remedy="Use the registrar's key, in $TWINSEAL_REGISTRAR_KEY or keys/registrar.pem of the home.",
+        )
+    return registrar
 
 
 def _current_root(home: Home) -> Root:

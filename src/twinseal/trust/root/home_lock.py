@@ -9,20 +9,22 @@ anchor last.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
-import shlex
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from twinseal.errors import RootError
+from twinseal.errors import BusyError, RootError
 from twinseal.trust.root.private_folders import make_private
 
 LOCK = "lock"
 LOCK_SECONDS = 10.0
 MAX_HOLDER = 200
+_WORD = re.compile(r"[a-z][a-z-]*\Z")
 
 
 @contextmanager
@@ -30,7 +32,8 @@ def locked(home: Path) -> Iterator[None]:
     """Hold the lock of the home at `home` for the length of the block. Not to be held twice by one process.
 
     Raises:
-        RootError: Another process has held it for ten seconds; names it. Or the lock cannot be made.
+        BusyError: Another process has held it for ten seconds; names it.
+        RootError: The lock cannot be made.
     """
     path = home / LOCK
     try:
@@ -40,12 +43,17 @@ def locked(home: Path) -> Iterator[None]:
         raise RootError(f"{path}: expected to lock the home, got {error.strerror or error}") from error
     try:
         _acquire(descriptor, path)
-        words = " ".join(map(shlex.quote, [Path(sys.argv[0]).name, *sys.argv[1:]]))
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}: {words}".encode()[:MAX_HOLDER], 0)
+        os.pwrite(descriptor, f"process {os.getpid()}: {_command()}".encode()[:MAX_HOLDER], 0)
         yield
     finally:
         os.close(descriptor)  # and with it the lock
+
+
+def _command() -> str:
+    """The command of this process, without its options and files: they may hold a password."""
+    words = itertools.takewhile(_WORD.match, sys.argv[1:3])
+    return " ".join((Path(sys.argv[0]).name, *words))
 
 
 def _acquire(descriptor: int, path: Path) -> None:
@@ -57,7 +65,7 @@ def _acquire(descriptor: int, path: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 holder = os.pread(descriptor, MAX_HOLDER, 0).decode("utf-8", "replace") or "another process"
-                raise RootError(
+                raise BusyError(
                     f"{path}: expected nobody else to be changing this home, got {holder}",
                     remedy="Nothing was changed. Wait until that has ended, then run the same command again.",
                 ) from None
