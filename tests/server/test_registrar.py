@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
 from tests.server.scene import deployment, now, submitted
 from tests.twin.deployment import MODEL, OTHER, Deployment
@@ -15,9 +19,12 @@ from twinseal.registry import registration
 from twinseal.registry.store import sqlite_uri
 from twinseal.server import reviews as desk_module
 from twinseal.server.cases import OFFERED, SUBMITTED
+from twinseal.server.gate import PERSON
+from twinseal.server.pages import page_routes
 from twinseal.server.people import Person
 from twinseal.server.registrar import Registrar
 from twinseal.server.reviews import Desk
+from twinseal.server.settings import ServerSettings
 from twinseal.trust.audit import log_of
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import approval, repository
@@ -182,10 +189,33 @@ def test_older_policy_is_not_approved(office: Office, monkeypatch: pytest.Monkey
 @pytest.mark.attack("S")
 def test_changed_log_is_no_empty_list(office: Office) -> None:
     """Who changes the audit log makes the review list empty, so that nobody looks."""
-    office.candidate()
+    model_id = office.candidate()
     path = office.made.home.path / "log/tile/entries/000.p/2"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(AuditError):
         list(office.desk.all())
+    for page in ("", f"/{model_id}"):
+        answer = page_of(office, page)
+        assert 503 == answer.status_code
+        assert "audit log" in answer.text
+    (office.made.home.anchor_dir / "root.json").write_bytes(b"{}")
+    for page in ("", f"/{model_id}", f"/{model_id}/report"):
+        answer = page_of(office, page)
+        assert 503 == answer.status_code
+        assert "<h1>Refused</h1>" in answer.text
+
+
+def page_of(office: Office, path: str) -> httpx.Response:
+    """A page for the reviewer alice, without the gate."""
+    app = Starlette(routes=page_routes(office.desk, ServerSettings()))
+
+    async def as_alice(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, PERSON: Person("alice", frozenset({"reviewer"}))}, receive, send)
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(as_alice), base_url="http://localhost") as client:
+            return await client.get(f"/twinseal/review{path}")
+
+    return asyncio.run(asked())

@@ -15,7 +15,7 @@ from twinseal.trust.root.home import Home
 
 reviewer = typer.Typer(
     help="Reviewers and their passkeys.",
-    epilog=examples("twinseal reviewer enroll alice alice.pub"),
+    epilog=examples("twinseal reviewer enroll alice alice.passkey"),
     no_args_is_help=True,
 )
 
@@ -25,10 +25,10 @@ def _group() -> None:
     """Reviewers and their passkeys."""
 
 
-@reviewer.command("enroll", epilog=examples("twinseal reviewer enroll alice alice.pub"))
+@reviewer.command("enroll", epilog=examples("twinseal reviewer enroll alice alice.passkey"))
 def enroll(
     holder: Holder,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The passkey, as the review page gave it: alice.pub")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The review page gave it: alice.passkey")],
     yes: Sure = False,
     new_log: NewLog = False,
 ) -> None:

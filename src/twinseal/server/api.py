@@ -254,7 +254,7 @@ class _Calls:
         """Take a signed decision. For reviewers."""
         person = self._deciding(request)
         if (body.review is None) == (body.said is None or body.assertion is None):
-            raise ConfigError("decision: expected either a review, or what was said and an assertion, got neither")
+            raise ConfigError("decision: expected a review, or what was said and an assertion, got neither or both")
         value = body.review if body.review is not None else self._assembled(candidate, body, request)
         recorded, case = self._desk.receive(candidate, value, person, datetime.now(UTC))
         state, note = self._published(case)

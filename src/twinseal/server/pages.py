@@ -9,10 +9,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,10 +23,9 @@ from starlette.routing import Route
 
 from twinseal import __version__
 from twinseal.digests import sha256
-from twinseal.errors import RegistryError, TwinsealError
+from twinseal.errors import AuditError, RegistryError, RootError, TwinsealError
 from twinseal.evidence import reports
 from twinseal.reading import read_regular
-from twinseal.registry.store import check_model_id
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
 from twinseal.server.reviews import Desk
@@ -31,6 +33,8 @@ from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
 from twinseal.server.views import REPORT, ends_soon, listed_cases, review_view
 from twinseal.trust.release.reports import MAX_REPORT_BYTES
+
+log = structlog.get_logger(__name__)
 
 STATIC = {"review.css": "text/css", "review.js": "text/javascript", "passkey.js": "text/javascript"}
 _POLICY = "; ".join(
@@ -70,10 +74,10 @@ def page_routes(desk: Desk, settings: ServerSettings) -> list[Route]:
     return [
         Route("/twinseal", lambda _request: RedirectResponse("/twinseal/review")),
         Route("/twinseal/", lambda _request: RedirectResponse("/twinseal/review")),
-        Route("/twinseal/review", pages.listed),
-        Route("/twinseal/review/{candidate}", pages.review),
-        Route("/twinseal/review/{candidate}/report", pages.report),
-        Route("/twinseal/passkey", pages.passkey),
+        Route("/twinseal/review", pages.safely(pages.listed)),
+        Route("/twinseal/review/{candidate}", pages.safely(pages.review)),
+        Route("/twinseal/review/{candidate}/report", pages.safely(pages.report)),
+        Route("/twinseal/passkey", pages.safely(pages.passkey)),
         Route("/twinseal/static/{name}", pages.static),
     ]
 
@@ -93,6 +97,18 @@ class Pages:
         )
         self._templates.filters["moment"] = _moment
 
+    def safely(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        """The page; or, where the anchor or the log is damaged, one that says so."""
+
+        def answer(request: Request) -> Response:
+            try:
+                return page(request)
+            except (TwinsealError, OSError) as error:
+                log.warning("page.failed", path=request.url.path, error=str(error))
+                return self._refusal(request, error, 503)
+
+        return answer
+
     def listed(self, request: Request) -> Response:
         """What waits."""
         me = self._desk.holder_of(_person(request))
@@ -108,6 +124,8 @@ class Pages:
             view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
         except RegistryError as error:
             return self._refusal(request, error, 404)
+        except (AuditError, RootError):
+            raise
         except TwinsealError as error:
             return self._refusal(request, error, 403)
         return self._page(request, "review.html.j2", view=view)
@@ -116,11 +134,10 @@ class Pages:
         """The report, if it is the one that the assessor signed."""
         candidate = request.path_params["candidate"]
         try:
-            check_model_id(candidate)
             case = self._desk.find(candidate)
             named = reports(case.bundle.statements["assess"]) if case.bundle else ()
             data = read_regular(self._desk.candidates.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
-        except (TwinsealError, OSError) as error:
+        except (RegistryError, OSError) as error:
             return self._refusal(request, error, 404)
         if sha256(data) != {item.name: item.sha256 for item in named}.get(REPORT):
             changed = RegistryError(
@@ -156,8 +173,9 @@ class Pages:
         return self._page(request, "refused.html.j2", status=status, message=str(error), remedy=remedy)
 
     def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
-        values |= {"person": _person(request), "origin": self._settings.origin, "version": __version__}
-        values |= {"demo": self._desk.home.anchor().demo}
+        values |= {"demo": False, "person": _person(request), "origin": self._settings.origin, "version": __version__}
+        with suppress(RootError):  # a page that says so is shown without
+            values |= {"demo": self._desk.home.anchor().demo}
         return HTMLResponse(self._templates.get_template(name).render(values), status, HEADERS)
 
 

@@ -5,7 +5,7 @@ hold it for ever. And it reads at most 64 KiB at a time.
 
 Example:
     deadline = Deadline(300.0)
-    pool = httpcore.ConnectionPool(network_backend=PunctualBackend(deadline))
+    pool = httpcore.ConnectionPool(network_backend=DeadlineBackend(deadline))
 """
 
 from __future__ import annotations
