@@ -39,13 +39,14 @@ CURVES: dict[str, Use] = {
 }
 
 
-def run_record(verdict: Statement, contract: Contract, shown: Sequence[Path]) -> RunRecord:
+def run_record(verdict: Statement, contract: Contract, shown: Sequence[Path], policy_sha256: str) -> RunRecord:
     """What MLflow shows of the candidate.
 
     Args:
         verdict: The signed verdict.
         contract: Of the model.
         shown: The reports that the verdict names.
+        policy_sha256: Digest of all of policy/.
 
     Raises:
         SignatureError, EvidenceError, DigestMismatchError: A record, or a file that it names, is not what was signed.
@@ -59,6 +60,7 @@ def run_record(verdict: Statement, contract: Contract, shown: Sequence[Path]) ->
         curves=_curves(records["train"]),
         data=_data(records["prepare"], contract),
         origin=_origin(verdict),
+        policy_sha256=policy_sha256,
         reports=shown,
     )
 

@@ -13,6 +13,7 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.files import write_json
 from twinseal.registry.registration import Registration, register
+from twinseal.registry.review_server import review_page
 from twinseal.registry.store import connect
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.roles import Roles
@@ -24,9 +25,10 @@ def main() -> None:
     """Register what is approved, or say what it waits for."""
     home = Home.find()
     roles = Roles.load(_stage.POLICY / "roles.yaml")
-    done = register(connect(home), home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=datetime.now(UTC))
+    store = connect(home)
+    done = register(store, home, BUNDLE, RELEASE, APPROVALS, roles=roles, now=datetime.now(UTC))
     write_json(Path("reports/registration.json"), summary(done))
-    say(done)
+    say(done, review_page(store, done.release.mlflow_model_id) if done.status == "pending" else "")
 
 
 def summary(done: Registration) -> dict[str, object]:
@@ -41,8 +43,8 @@ def summary(done: Registration) -> dict[str, object]:
     }
 
 
-def say(done: Registration) -> None:
-    """For people: registered, or who is missing and who may sign."""
+def say(done: Registration, page: str = "") -> None:
+    """For people: registered, or who is missing and who may sign, and on which page."""
     name = f"{done.release.model} release {done.release.version}"
     if done.status == "pending":
         out.print(
@@ -50,7 +52,8 @@ def say(done: Registration) -> None:
         )
         for item in done.count.wanting:
             out.print(f"  also needed: {item}")
-        out.print(f"  who can still sign: {', '.join(done.count.may_sign)}  ([cyan]twinseal approve --as …[/])")
+        where = page or "[cyan]twinseal approve --as …[/]"
+        out.print(f"  who can still sign: {', '.join(done.count.may_sign)}  ({where})", soft_wrap=True)
     else:
         out.print(f"[green]registered[/]  {name}, approved by {', '.join(done.count.signed)}")
         out.print(f"  MLflow's version {done.mlflow_version} is champion; a twin gets it by [cyan]twinseal pull[/]")

@@ -16,6 +16,7 @@ from twinseal.errors import DigestMismatchError
 from twinseal.policy_files import Policy
 from twinseal.reading import read_regular
 from twinseal.registry.registration import request
+from twinseal.registry.review_server import review_page
 from twinseal.registry.store import connect
 from twinseal.telemetry.contract import Contract
 from twinseal.trust.release.reports import require_reports
@@ -31,20 +32,25 @@ def main() -> None:
     home = Home.find()
     verdict, contract = _stage.upstream("assess"), _contract()
     shown = require_reports(verdict, Path())
+    store, policy_sha256 = connect(home), Policy.read(_stage.POLICY).digest.sha256
     made = request(
-        connect(home),
+        store,
         home,
         BUNDLE,
         RELEASE,
         model=contract.model,
-        policy_sha256=Policy.read(_stage.POLICY).digest.sha256,
-        run=run_record(verdict, contract, shown),
+        policy_sha256=policy_sha256,
+        run=run_record(verdict, contract, shown, policy_sha256),
         roles=Roles.load(_stage.POLICY / "roles.yaml"),
         now=datetime.now(UTC),
     )
     release = made.release
     out.print(f"submitted: {release.model} release {release.version}, candidate {release.mlflow_model_id}")
-    out.print("reviewers: [cyan]twinseal review show[/], then [cyan]twinseal approve --as <your name>[/]")
+    page = review_page(store, release.mlflow_model_id)
+    if page:
+        out.print(f"reviewers: {page}", soft_wrap=True)
+    else:
+        out.print("reviewers: [cyan]twinseal review show[/], then [cyan]twinseal approve --as <your name>[/]")
 
 
 def _contract() -> Contract:

@@ -92,11 +92,13 @@ def test_run_shows_the_data_with_our_digests_and_its_use(store: Store, bundle: P
         for use in ("training", "validation", "test")
     ]
     made = {"data": data, "metrics": {"a/b": 1.0, "all/b": 1.0}, "curves": {"c/d": Curve("training", {1: 2.0})}}
-    made["tested"] = frozenset(["a/b"])
+    made |= {"tested": frozenset(["a/b"]), "policy_sha256": "cd" * 32}
     candidate = store.client.get_logged_model(submitted(store, bundle, "submit-data", **made))
     named = {metric.key: metric.dataset_name for metric in candidate.metrics}
     assert {"a/b": "pump test windows", "all/b": None, "c/d": "pump training windows"} == named
-    inputs = store.client.get_run(candidate.source_run_id).inputs.dataset_inputs
+    run = store.client.get_run(candidate.source_run_id)
+    assert ("ab" * 18, "cd" * 18) == (run.data.tags["twinseal.data.test"], run.data.tags["twinseal.policy"])
+    inputs = run.inputs.dataset_inputs
     assert {"training", "validation", "test"} == {tag.value for item in inputs for tag in item.tags}
     for item in inputs:
         shown = item.dataset
@@ -117,6 +119,7 @@ def test_run_says_who_made_it_from_which_commit_and_from_which_run_an_experiment
         made.append(submitted(store, bundle, "submit-origin", version=version, origin=origin))
     runs = [store.client.get_run(store.client.get_logged_model(one).source_run_id) for one in made]
     shown = [{key.removeprefix("mlflow."): value for key, value in run.data.tags.items()} for run in runs]
+    assert commit[:36] == shown[0]["twinseal.commit"]
     assert ("ada", commit, "dvc repro") == tuple(shown[0][k] for k in ("user", "source.git.commit", "source.name"))
     parents = [tags.get("parentRunId") for tags in shown]
     assert [None, runs[0].info.run_id, runs[0].info.run_id] == parents

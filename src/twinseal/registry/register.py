@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_USER
 
 from twinseal.errors import RegistryError
 from twinseal.registry.store import Store, check_model_id, is_absent, registry_errors
@@ -115,7 +115,8 @@ def _ensure_model(store: Store, model: str) -> None:
         run = found.tags.get(METADATA_RUN)
         if not run or not _is_active(store, run):
             experiment = store.experiment(model)
-            run = store.client.create_run(experiment, run_name=f"{model} metadata").info.run_id
+            tags = {MLFLOW_USER: "registrar"}
+            run = store.client.create_run(experiment, run_name=f"{model} metadata", tags=tags).info.run_id
             store.client.set_terminated(run)
             store.client.set_registered_model_tag(model, METADATA_RUN, run)
 

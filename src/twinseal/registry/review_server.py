@@ -67,6 +67,16 @@ class ReviewServer:
             raise RegistryError(f"review of {model_id}: expected where it stands, got something else") from error
 
 
+def review_page(store: Store, model_id: str) -> str:
+    """The address of the page where a candidate is reviewed; "" where there is none.
+
+    Raises:
+        RegistryError: As `review_server`.
+    """
+    server = review_server(store)
+    return f"{server.address}/twinseal/review/{model_id}" if server else ""
+
+
 def review_server(store: Store | None) -> ReviewServer | None:
     """The server behind a store, if it is one that reviews; None for MLflow's own, and without a server.
 

@@ -119,6 +119,7 @@ class RunRecord:
         curves: What was measured during training, by path.
         data: What it was made from and measured on.
         origin: Who made it, from which code.
+        policy_sha256: The policy that it was judged by.
         reports: Files and folders to show beside the run.
     """
 
@@ -128,7 +129,14 @@ class RunRecord:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     data: Sequence[DataInput] = ()
     origin: Origin = Origin()
+    policy_sha256: str = ""
     reports: Sequence[Path] = ()
+
+    def tags(self) -> dict[str, str]:
+        """Of the run. MLflow's page that compares two runs shows those of ours: what changed besides the params."""
+        made_of = {"commit": self.origin.commit, "policy": self.policy_sha256}
+        made_of |= {f"data.{item.use}": item.sha256 for item in self.data}
+        return self.origin.tags() | {f"twinseal.{name}": value[:_DIGEST] for name, value in made_of.items() if value}
 
 
 def create_run(store: Store, experiment: str, name: str, record: RunRecord) -> str:
@@ -138,7 +146,7 @@ def create_run(store: Store, experiment: str, name: str, record: RunRecord) -> s
         RegistryError: MLflow could not be reached, or refused; a report is missing.
     """
     with registry_errors(f"run {name}"):
-        tags = record.origin.tags()
+        tags = record.tags()
         parent = _baseline_run(store, experiment, record.origin.baseline)
         tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         made = store.client.create_run(experiment, run_name=name, tags=tags).info
