@@ -18,6 +18,7 @@ from tests.passkeys import UP, UV, Authenticator
 from tests.server.review_scene import CALLS, ReviewScene, challenge_of, decoded, review_scene, signed_in
 from tests.server.scene import PASSWORD, give_roles, now, submitted
 from tests.twin.deployment import MODEL, OTHER, POLICY
+from twinseal.errors import RegistryError
 from twinseal.registry.registration import register, request
 from twinseal.registry.run import RunRecord
 from twinseal.registry.store import connect
@@ -100,6 +101,11 @@ def test_engineer_elsewhere_submits_and_sees_it_registered(
     model_id = pending.release.mlflow_model_id
     note = store.client.get_logged_model(model_id).tags["mlflow.note.content"]
     assert f"(/twinseal/review/{model_id})" in note
+    with monkeypatch.context() as wrong:
+        wrong.setenv("MLFLOW_TRACKING_PASSWORD", "another")
+        with pytest.raises(RegistryError, match="UNAUTHENTICATED") as refusal:
+            connect(home, scene.server.url)
+        assert "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in refusal.value.remedy
     waits = register(store, home, bundle, release, tmp_path / "none", **how)
     assert ("pending", ()) == (waits.status, waits.count.signed)
     assert [200, 200] == [scene.decide(who, model_id).status for who in ("alice", "bruno")]

@@ -93,18 +93,30 @@ def ask_new_passphrase(holder: str) -> bytes:
     Raises:
         KeyAccessError: There is none, and nobody to ask.
     """
+    missing = f"{holder}: expected a passphrase for the new key, got none"
+    return _ask_new(holder, f"passphrase for {holder}", missing, "or say --no-passphrase if the key protects nothing")
+
+
+def ask_new_password(account: str) -> str:
+    """The password of an account, as `ask_new_passphrase`.
+
+    Raises:
+        KeyAccessError: There is none, and nobody to ask.
+    """
+    missing = f"account {account}: expected a password, got none"
+    return _ask_new(f"account-{account}", f"password for the account {account}", missing).decode()
+
+
+def _ask_new(holder: str, what: str, missing: str, otherwise: str = "") -> bytes:
     from twinseal.trust.keys import passphrases
 
     found = passphrases.find_passphrase(holder)
     if found is not None:
         return found
     if not sys.stdin.isatty():
-        raise KeyAccessError(
-            f"{holder}: expected a passphrase for the new key, got none",
-            remedy=f"Run it at a terminal, give --passphrase-fd N, set ${passphrases.passphrase_variable(holder)}, "
-            "or say --no-passphrase if the key protects nothing.",
-        )
-    text = f"new passphrase for {holder}"
+        ways = ["Run it at a terminal", "give --passphrase-fd N", f"set ${passphrases.passphrase_variable(holder)}"]
+        raise KeyAccessError(missing, remedy=", ".join([*ways, *([otherwise] if otherwise else [])]) + ".")
+    text = f"new {what}"
     return _answer_to(lambda: str(typer.prompt(text, hide_input=True, confirmation_prompt=True, err=True))).encode()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twinseal.cli.options import AsJson, ask_new_passphrase, examples, warn_of_demo
+from twinseal.cli.options import AsJson, ask_new_password, examples, warn_of_demo
 from twinseal.console import err, new_table, out, print_json, printable
 from twinseal.trust.root.home import Home
 
@@ -87,7 +87,7 @@ def account_add(
     from twinseal.server.settings import ServerSettings
 
     home = Home.find()
-    password = ask_new_passphrase(f"account-{name}").decode()
+    password = ask_new_password(name)
     Accounts(accounts_uri(home, ServerSettings.read(home, config))).add(name, role, password)
     out.print(f"[green]account[/] {printable(name)}: {', '.join(role)}")
 

@@ -45,6 +45,9 @@ _WRONG_STORE = (
     "MLFLOW_TRACKING_URI must be a server such as http://HOST:5000. For the store in the home: unset "
     "MLFLOW_TRACKING_URI. If that is damaged, restore its mlflow/ from the backup."
 )
+_SIGN_IN = (
+    "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to those of your account."
+)
 LAYOUT = {"mlflow.experimentKind": "custom_model_development"}  # without, MLflow shows the layout for language models
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}\Z")
 
@@ -196,7 +199,7 @@ def registry_errors(what: str) -> Iterator[None]:
         code = getattr(error, "error_code", type(error).__name__)
         log.warning("registry.failed", what=what, error=code)
         reason = " ".join(str(error).split())[:300]
-        remedy = _UNREACHABLE if _unreachable(error) else ""
+        remedy = _UNREACHABLE if _unreachable(error) else _SIGN_IN if code == "UNAUTHENTICATED" else ""
         raise RegistryError(f"{what}: expected an answer of MLflow, got {code} ({reason})", remedy=remedy) from error
 
 
