@@ -26,6 +26,7 @@ from twinseal.reading import read_regular
 from twinseal.registry.store import check_model_id
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
+from twinseal.server.problems import status_of
 from twinseal.server.reviews import Desk
 from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
@@ -64,6 +65,13 @@ _REPORT_POLICY = (
 )
 
 
+def templates() -> Environment:
+    """The templates of all pages, those of sign-in too."""
+    return Environment(
+        loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
 def page_routes(desk: Desk, settings: ServerSettings) -> list[Route]:
     """The routes of the pages."""
     pages = Pages(desk, settings)
@@ -88,9 +96,7 @@ class Pages:
 
     def __init__(self, desk: Desk, settings: ServerSettings) -> None:
         self._desk, self._settings = desk, settings
-        self._templates = Environment(
-            loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
+        self._templates = templates()
         self._templates.filters["moment"] = _moment
 
     def listed(self, request: Request) -> Response:
@@ -106,10 +112,8 @@ class Pages:
             return missing
         try:
             view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
-        except RegistryError as error:
-            return self._refusal(request, error, 404)
         except TwinsealError as error:
-            return self._refusal(request, error, 403)
+            return self._refusal(request, error, status_of(error))
         return self._page(request, "review.html.j2", view=view)
 
     def report(self, request: Request) -> Response:
@@ -121,7 +125,7 @@ class Pages:
             named = reports(case.bundle.statements["assess"]) if case.bundle else ()
             data = read_regular(self._desk.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
         except (TwinsealError, OSError) as error:
-            return self._refusal(request, error, 404)
+            return self._refusal(request, error, status_of(error) if isinstance(error, TwinsealError) else 404)
         if sha256(data) != {item.name: item.sha256 for item in named}.get(REPORT):
             changed = RegistryError(
                 f"{REPORT}: expected the report that the assessor signed, got another: it is not shown",
@@ -157,7 +161,10 @@ class Pages:
 
     def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
         values |= {"person": _person(request), "origin": self._settings.origin, "version": __version__}
-        values |= {"demo": self._desk.home.anchor().demo}
+        try:
+            values["demo"] = self._desk.home.anchor().demo
+        except TwinsealError:  # then the page says so
+            values["demo"] = False
         return HTMLResponse(self._templates.get_template(name).render(values), status, HEADERS)
 
 
