@@ -16,6 +16,7 @@
     │  ├─ ThresholdError       fewer signers than the role requires
     │  └─ AuditError           the audit log cannot be written, or is not what its key signed
     ├─ RegistryError      MLflow could not be reached, or gave an invalid answer
+    ├─ RefusedError       whoever asks the server is not who this is for           (who asks)
     ├─ BackupError        a file is no backup, or not the one that was written     (who kept it)
     └─ BusyError          another process does the same here, at the same time    (nobody; run it again)
 
@@ -133,6 +134,10 @@ class AuditError(TrustError):
 
 class RegistryError(TwinsealError):
     """MLflow could not be reached, refused, or gave an invalid answer."""
+
+
+class RefusedError(TwinsealError):
+    """Whoever asks the server is not who this is for."""
 
 
 class BackupError(TwinsealError):

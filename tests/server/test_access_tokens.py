@@ -8,16 +8,18 @@ import io
 import time
 import warnings
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from flask import Flask
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.server.oidc_scene import Browser, OidcScene
-from tests.server.scene import API, PASSWORD
+from tests.server.oidc_scene import Browser, OidcScene, add_accounts
+from tests.server.scene import API, PASSWORD, deployment, serving
 from tests.server.test_sign_in import ME, TAG, hs256, unsigned
 from twinseal.server.mlflow_person import authenticate, opened, sealed, with_person, without_claims
 from twinseal.server.people import Person
@@ -76,6 +78,7 @@ def test_token_is_a_person_with_roles(oidc: OidcScene, monkeypatch: pytest.Monke
         ({"alg": "changed"}, "bad_signature"),
         ({"alg": "too long"}, "expected at most 16384 characters"),
         ({"alg": "nonsense"}, "expected one that"),
+        ({"alg": "deep"}, "expected one that"),
     ],
 )
 def test_token_that_is_not_for_this_server(oidc: OidcScene, changes: dict[str, Any], message: str) -> None:
@@ -96,6 +99,7 @@ def test_token_that_is_not_for_this_server(oidc: OidcScene, changes: dict[str, A
         "changed": ".".join((parts[0], base64.urlsafe_b64encode(b'{"sub":"x"}').decode().rstrip("="), parts[2])),
         "too long": good + "A" * (16 << 10),
         "nonsense": "a.b.c",
+        "deep": base64.urlsafe_b64encode(b"[" * 6000).decode() + ".b.c",  # deeper than Python's JSON goes
     }
     if alg == "own key in the header":
         head = {"alg": "RS256", "kid": key.kid, "jwk": own.as_dict(private=False)}
@@ -127,6 +131,23 @@ def test_token_or_session_is_not_made_good_by_another_way(oidc: OidcScene) -> No
             connection.putheader("Authorization", value)
         connection.endheaders()
         assert 400 == connection.getresponse().status
+
+
+def test_token_while_the_provider_is_down_may_be_sent_again(tmp_path: Path) -> None:
+    made, secret = deployment(tmp_path), tmp_path / "secret"
+    secret.write_text("s")
+    secret.chmod(0o600)
+    section = {"issuer": "http://127.0.0.1:1", "client_id": "twinseal", "client_secret_file": str(secret)}
+    section |= {"audience": "urn:twinseal:api", "roles": {"reader": ["plant"]}}
+    (made.home.path / "server.yaml").write_text(yaml.safe_dump({"oidc": section, "requests_a_minute": 1}))
+    add_accounts(made.home.path, {"reader": "reader"})
+    token = jwt.encode({"alg": "RS256", "kid": "x"}, {"sub": "x"}, RSAKey.generate_key(2048))
+    with serving(made.home.path, people=False) as server:
+        for _ in range(3):  # none of them is a guess
+            answer = server.ask("GET", ME, who=None, headers={"Authorization": f"Bearer {token}"})
+            assert (503, "TEMPORARILY_UNAVAILABLE") == (answer.status, answer.json()["error_code"])
+            assert "identity provider: expected an answer" in answer.message
+        assert 200 == server.ask("GET", ME, who="reader").status
 
 
 @pytest.mark.attack("S")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError
 from twinseal.server.oidc_settings import OidcSettings
 from twinseal.server.people import Person
-from twinseal.server.provider import Provider
+from twinseal.server.provider import Provider, signing_keys
 from twinseal.server.settings import ServerSettings
 from twinseal.server.tokens import SignInError, person_of
 
@@ -98,6 +99,27 @@ def test_provider_that_does_not_answer(tmp_path: Path) -> None:
         with pytest.raises(SignInError, match=message) as error:
             made.keys(None)
         assert 503 == error.value.status
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kty": "RSA", "n": "!!", "e": "AQAB"},
+        {"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"},
+        {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"},
+        {"kty": "OKP", "crv": "Ed25519", "x": "A"},
+        {"kty": "RSA", "n": 5},
+        {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"},
+        {"kty": "RSA", "kid": ["x"], "n": "AQAB", "e": "AQAB"},
+        "no key",
+    ],
+)
+def test_key_of_the_provider_that_cannot_be_read_is_skipped(wrong: object) -> None:
+    key = RSAKey.generate_key(2048, {"kid": "good"}).as_dict(private=False)
+    assert ["good"] == [found.kid for found in signing_keys({"keys": [wrong, key]})]
+    with pytest.raises(SignInError, match="identity provider: expected public keys, got none") as error:
+        signing_keys({"keys": [wrong]})
+    assert 503 == error.value.status
 
 
 CLAIMS = {"sub": "1", "preferred_username": "a", "email": "a@plant.test", "groups": ["plant"], "iss": "x"}

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from joserfc import jwt
 
-from tests.server.oidc_scene import Browser, OidcScene, Provider, oidc_scene
+from tests.server.oidc_scene import Browser, OidcScene, Provider, nonce_of, oidc_scene
 from tests.server.review_scene import CALLS
 from tests.server.scene import Answer, submitted
 from tests.twin.deployment import MODEL
@@ -52,6 +53,19 @@ def test_second_factor_by_amr_or_acr_opens_the_calls(scene: OidcScene, candidate
     assert not any("second factor" in answer.message for answer in answers if answer.status != 200)
     assert 200 == browser.get(f"{scene.server.url}/twinseal/review/{candidate}").status
     assert 200 == browser.get(f"{scene.server.url}/twinseal/passkey").status
+
+
+def test_second_factor_that_is_one_word_opens_the_calls(scene: OidcScene, candidate: str) -> None:
+    """Some providers give `amr` as a word, not as a list."""
+    browser = Browser()
+    address, key = browser.begin(scene.server, "alice"), scene.provider.key()
+    claims = scene.provider.claims("alice", aud="twinseal", nonce=nonce_of(browser), amr="otp")
+    scene.provider.control(id_token=jwt.encode({"alg": "RS256", "kid": key.kid}, claims, key))
+    try:
+        browser.ask("GET", address)
+    finally:
+        scene.provider.control(id_token=None)
+    assert 200 == calls(scene, browser.session(scene.server), candidate)[2].status
 
 
 @pytest.mark.attack("S")

@@ -7,11 +7,13 @@ import contextlib
 import http.client
 import json
 import os
+import runpy
 import signal
 import ssl
 import subprocess
 import warnings
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ from tests.twin.deployment import MODEL, Deployment
 from twinseal.errors import ConfigError
 from twinseal.registry.register import publish
 from twinseal.registry.store import connect
+from twinseal.server.people import write_auth_config
 from twinseal.server.serving import prepare
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.root.home import Home
@@ -186,6 +189,7 @@ ROLES = ("reader", "engineer", "reviewer", "registrar")
         ("GET", "/api/3.0/mlflow/gateway/endpoints", None, ()),
         ("POST", "/ajax-api/3.0/mlflow/assistant/chat", {}, ()),
         ("POST", "/ajax-api/2.0/mlflow/upload-artifact?run_uuid=x&path=y", {}, ()),
+        ("POST", "/ajax-api/3.0/mlflow/scorer/invoke", {}, ()),
         ("POST", "/gateway/x/mlflow/invocations", {}, ()),
         ("POST", "/v1/traces", {}, ()),
         ("GET", "/signup", None, ()),
@@ -227,11 +231,13 @@ def test_request_for_another_host(server: Server) -> None:
 
 @pytest.mark.attack("S")
 def test_body_that_is_too_large(server: Server) -> None:
-    """A request of 17 MiB, with its length and without, to a call that takes JSON."""
+    """A request of 17 MiB, with its length and without, to a call that takes JSON, or that MLflow has only by POST."""
     large, path = b"x" * (17 << 20), f"{API}experiments/search"
     gone = contextlib.suppress(BrokenPipeError, ConnectionResetError)  # the server did not wait for all of it
     with gone:
         assert 413 == raw(server, "POST", path, large)[0]
+    announced = {"Content_Length": str(len(large))}
+    assert 413 == raw(server, "PUT", "/api/2.0/mlflow-artifacts/mpu/x", **announced)[0]
     parts = urlsplit(server.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     with gone, contextlib.closing(connection):
@@ -242,17 +248,20 @@ def test_body_that_is_too_large(server: Server) -> None:
 
 @pytest.mark.attack("S")
 def test_passwords_are_not_guessed(made: Deployment, server: Server) -> None:
-    """Passwords are tried one after the other."""
-    tried = [server.ask("GET", "/", who="alice", password=f"guess {number}").status for number in range(12)]
-    assert 401 == tried[0]
-    assert 429 == tried[-1]
+    """Passwords are tried one after the other, each as if another address had passed it on."""
+    tried = [
+        server.ask(
+            "GET", "/", who="alice", password=f"guess {number}", headers={"X-Forwarded-For": f"192.0.2.{number}"}
+        ).status
+        for number in range(12)
+    ]
+    assert ([401] * 10, [429] * 2) == (tried[:10], tried[10:])
 
 
 def test_metadata_is_that_of_the_repository_of_record(made: Deployment, server: Server) -> None:
-    # Somebody guessed passwords a test ago, from this address: only a restart, or a minute, would let us in again.
     for path in made.home.repository.rglob("*.json"):
         name = path.relative_to(made.home.repository).as_posix()
-        assert (made.home.repository / name).exists()
+        assert path.read_bytes() == server.ask("GET", f"/twinseal/tuf/{name}", who="reader").body, name
 
 
 def test_health_needs_no_account(server: Server) -> None:
@@ -311,6 +320,8 @@ def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
         ("public_url: https://a.test/review", "public_url: expected scheme and host alone"),
         ("database: mysql://x", "database: expected sqlite:///PATH or postgresql://"),
         ("workers: 0", "workers: expected 1 to 64, got 0"),
+        ("trusted_proxies: [proxy.test]", "trusted_proxies: expected addresses like 192.0.2.1, got 'proxy.test'"),
+        ("public_url: https://a.test:99999", "public_url: expected scheme and host alone"),
     ],
 )
 def test_settings_that_are_none(tmp_path: Path, settings: str, message: str) -> None:
@@ -345,3 +356,30 @@ def test_settings_reach_the_workers_as_they_are(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv(name, value)
     assert made == ServerSettings.from_environment(Home(tmp_path))
     assert frozenset({"a.test", "b.test"}) == made.hosts
+
+
+@pytest.mark.parametrize(
+    ("given", "origin", "host"),
+    [
+        ("https://a.test:443", "https://a.test", "a.test"),
+        ("http://a.test:80", "http://a.test", "a.test"),
+        ("https://a.test:80", "https://a.test:80", "a.test:80"),
+        ("https://[2001:db8::1]:443", "https://[2001:db8::1]", "[2001:db8::1]"),
+    ],
+)
+def test_public_url_is_known_as_browsers_write_it(given: str, origin: str, host: str) -> None:
+    made = ServerSettings(host="0.0.0.0", public_url=given)
+    assert (origin, frozenset({host})) == (made.origin, made.hosts)
+
+
+@pytest.mark.attack("S")
+def test_password_of_the_database_is_read_by_mlflow_and_by_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another account of this machine reads the file that tells MLflow the address of the accounts' database."""
+    uri = "postgresql+psycopg://twinseal:p%40ss%25w0rd@db.test/twinseal"
+    write_auth_config(tmp_path / "auth.ini", uri)
+    assert 0o600 == (tmp_path / "auth.ini").stat().st_mode & 0o777
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "auth.ini"))
+    mlflows = runpy.run_path(str(files("mlflow") / "server/auth/config.py"))
+    assert uri == mlflows["read_auth_config"]().database_uri

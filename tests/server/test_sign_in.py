@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from joserfc.jwk import RSAKey
 from tests.server.oidc_scene import PEOPLE, SESSION, Browser, OidcScene, Provider, nonce_of, oidc_scene, state_of
 from tests.server.scene import API, PASSWORD
 from twinseal.server.people import Person
-from twinseal.server.sessions import Cookie, Sessions
+from twinseal.server.sessions import Cookie, Marks, Sessions
 from twinseal.server.settings import ServerSettings
 from twinseal.server.ways import local_path
 
@@ -227,22 +228,23 @@ def test_id_token_that_is_made_likewise_but_right(oidc: OidcScene) -> None:
 def test_cookie_that_this_server_did_not_make(oidc: OidcScene, tmp_path: Path) -> None:
     """A session's cookie is changed, of another server, of another purpose or settings, without encryption, or old."""
     own, now = sessions(oidc), time.time()
-    good = own.begin(erik(oidc), (), "", now)
+    good = own.begin(erik(oidc), now)
     assert 200 == oidc.cookie(good).status
-    value = {"id": "x", "name": "erik", "subject": erik(oidc).subject, "roles": ["registrar"], "amr": [], "acr": ""}
+    value = {"id": "x", "name": "erik", "subject": erik(oidc).subject, "roles": ["registrar"], "has_mfa": True}
     secret = json.loads((oidc.made.home.path / "mlflow/secrets.json").read_text())["sessions"]
     settings = ServerSettings.read(oidc.made.home, None).oidc
     assert settings is not None
     fewer = settings.model_copy(update={"require_mfa": True})
     wrong = [
-        sessions(oidc, secret="another").begin(erik(oidc), (), "", now),
-        sessions(oidc, origin="http://localhost:1").begin(erik(oidc), (), "", now),
-        sessions(oidc, settings=fewer).begin(erik(oidc), (), "", now),
+        sessions(oidc, secret="another").begin(erik(oidc), now),
+        sessions(oidc, origin="http://localhost:1").begin(erik(oidc), now),
+        sessions(oidc, settings=fewer).begin(erik(oidc), now),
         Cookie.of(secret, "login", oidc.server.url, settings).seal(value, now + 99),
-        own.begin(erik(oidc), (), "", now - 8 * 3600 - 1),
+        own.begin(erik(oidc), now - 8 * 3600 - 1),
         unsigned({**value, "expires": now + 99}),
         "x" * 5000,
         "",
+        "é",
     ]
     parts = good.split(".")
     for at in (0, 2, 3, 4):
@@ -251,6 +253,26 @@ def test_cookie_that_this_server_did_not_make(oidc: OidcScene, tmp_path: Path) -
     for cookie in wrong:
         assert 401 == oidc.cookie(cookie).status, cookie
     assert 200 == oidc.cookie(good).status
+
+
+@pytest.mark.attack("S")
+def test_answers_are_remembered_at_a_bounded_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger begins sign-ins without end, so that each further one looks at all marks of those before."""
+    looked, listed = 0, Path.iterdir
+
+    def counted(path: Path) -> Any:
+        nonlocal looked
+        looked += 1
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", counted)
+    marks = Marks(tmp_path / "marks", 600)
+    assert [True] * 50 == [marks.set(f"state {number}") for number in range(50)]
+    assert (1, False, True) == (looked, marks.set("state 7"), marks.has("state 7"))
+    old = next(listed(tmp_path / "marks"))
+    os.utime(old, (1, 1))
+    assert Marks(tmp_path / "marks", 600).set("another")
+    assert not old.exists()
 
 
 @pytest.mark.attack("S")
@@ -282,7 +304,7 @@ def test_role_that_was_taken_away_ends_with_the_session(oidc: OidcScene) -> None
     change = {"path": f"{API}experiments/set-experiment-tag", "method": "POST", "body": TAG}
     origin = {"Origin": oidc.server.url}
     assert 200 == oidc.cookie(browser.session(oidc.server), **change, headers=origin).status  # at most session_hours
-    old = sessions(oidc).begin(erik(oidc), (), "", time.time() - 8 * 3600 - 1)
+    old = sessions(oidc).begin(erik(oidc), time.time() - 8 * 3600 - 1)
     assert 401 == oidc.cookie(old, **change, headers=origin).status
     browser.sign_in(oidc.server, "erik")
     assert 403 == oidc.cookie(browser.session(oidc.server), **change, headers=origin).status

@@ -100,7 +100,7 @@ def _ask(address: str, method: str, path: str, body: Any = None, **absent: Any) 
     """The answer to one call; `absent` where the server knows no such call."""
     with registry_errors(f"{CALLS}{path}"):
         credentials = get_default_host_creds(address.rstrip("/"))
-        how = {} if body is None else {"json": body}
+        how: dict[str, Any] = {"max_retries": 1} | ({} if body is None else {"json": body})
         with http_request(credentials, CALLS + path, method, allow_redirects=False, stream=True, **how) as answer:
             data = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
             if answer.status_code == 404 and "absent" in absent:

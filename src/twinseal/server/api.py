@@ -19,15 +19,16 @@ from fastapi.security import HTTPBasic
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinseal import __version__
-from twinseal.errors import ConfigError
+from twinseal.errors import ConfigError, RefusedError
 from twinseal.server.cases import Case, Listing, State
-from twinseal.server.challenges import challenge_in, encoded, new_challenge
+from twinseal.server.challenges import challenge_in, new_challenge
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
-from twinseal.server.problems import RESPONSES, RefusedError, answer_errors
+from twinseal.server.problems import RESPONSES, answer_errors
 from twinseal.server.reviews import Desk
 from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
+from twinseal.trust.keys.assertions import encode
 from twinseal.trust.keys.key import fingerprint, grouped_digits
 from twinseal.trust.keys.passkeys import Passkey, challenge, check_touch, passkey_from_registration, public_file
 from twinseal.trust.release.review_file import Decision, Draft, Said, assemble_review
@@ -245,7 +246,7 @@ class _Calls:
             said=draft.said.to_dict(),
             texts=[payload.decode() for payload in draft.payloads],
             digests=digests,
-            challenge=encoded(expected),
+            challenge=encode(expected),
             rp_id=key.site["rp_id"],
             credential_id=key.site["credential_id"],
         )
@@ -265,9 +266,9 @@ class _Calls:
         person = self._deciding(request)
         user = hashlib.sha256(f"twinseal/{person.name}".encode()).digest()
         return PasskeyOptions(
-            challenge=encoded(new_challenge(person.name)),
+            challenge=encode(new_challenge(person.name)),
             rp_id=_rp_id(self._settings),
-            user_id=encoded(user),
+            user_id=encode(user),
             name=person.name,
         )
 
@@ -295,7 +296,7 @@ class _Calls:
         person = _person(request, "reviewer")
         missing, remedy = missing_factor(person, self._settings)
         if missing:
-            raise RefusedError(missing, remedy)
+            raise RefusedError(missing, remedy=remedy)
         return person
 
     def _reviewer(self, request: Request) -> tuple[str, Any]:

@@ -31,7 +31,7 @@ from twinseal.reading import read_regular
 from twinseal.server import mlflow_person
 from twinseal.server.api import PLACE, make_api
 from twinseal.server.few import Few
-from twinseal.server.gate import Gate
+from twinseal.server.gate import PERSON, READY, Gate
 from twinseal.server.notices import Notices
 from twinseal.server.observing import Observer
 from twinseal.server.oidc import SignIn
@@ -106,7 +106,7 @@ def behind_gate(
 
     routes: list[Any] = [
         Route("/twinseal/live", pages.live),
-        Route("/twinseal/ready", pages.ready),
+        Route(READY, pages.ready),
         Route("/twinseal/metrics", pages.metrics),
         Route("/twinseal/tuf/{path:path}", pages.tuf),
         *sign_in,
@@ -136,10 +136,11 @@ class _Pages:
         """This process answers."""
         return PlainTextResponse("live\n")
 
-    def ready(self, _request: Request) -> Response:
-        """What is published is readable and has not expired."""
+    def ready(self, request: Request) -> Response:
+        """What is published is readable and has not expired; which is not is for people with an account."""
         faults = self._observer.faults()
-        return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
+        said = {fault.detail if request.scope[PERSON] else fault.kind: None for fault in faults}
+        return JSONResponse({"ready": not faults, "faults": list(said)}, 503 if faults else 200)
 
     def metrics(self, _request: Request) -> Response:
         """For Prometheus."""

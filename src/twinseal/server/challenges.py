@@ -9,19 +9,13 @@ import hmac
 import os
 import secrets
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 from twinseal.digests import parse_json
-from twinseal.errors import ConfigError, EvidenceError
+from twinseal.errors import ConfigError
+from twinseal.trust.keys.assertions import MAX_CLIENT_DATA_BYTES, decode
 
 CHALLENGE_S = 600
-MAX_CLIENT_DATA = 4096
-
-
-def encoded(data: bytes) -> str:
-    """Base64url without padding, as WebAuthn writes it."""
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def new_challenge(name: str) -> bytes:
@@ -37,18 +31,14 @@ def challenge_in(credential: dict[str, Any], name: str) -> bytes:
         ConfigError: It did not.
     """
     try:
-        data = parse_json(_decoded(credential["response"]["clientDataJSON"]), "clientDataJSON", limit=MAX_CLIENT_DATA)
-        found = _decoded(data["challenge"])
-    except (KeyError, TypeError, ValueError, EvidenceError) as error:
+        given = decode(credential["response"]["clientDataJSON"])
+        found = decode(parse_json(given, "clientDataJSON", limit=MAX_CLIENT_DATA_BYTES)["challenge"])
+    except Exception as error:  # as in trust.keys.passkeys: whatever is wrong with it
         raise ConfigError("passkey: expected the answer of an authenticator, got something else") from error
     head, age = found[:24], time.time() - int.from_bytes(found[:8], "big")
     if not hmac.compare_digest(found[24:], _seal(head, name)) or not 0 <= age + 5 <= CHALLENGE_S:
         raise ConfigError("passkey: expected one that this page asked for, up to 10 minutes ago, got another")
     return found
-
-
-def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _seal(head: bytes, name: str) -> bytes:

@@ -3,8 +3,8 @@
 In order:
 
 1. the Host header names this server; the path has one reading
-2. the body is not too large; the address has not tried too many wrong passwords
-3. the sender is known (`ways.py`), and has not asked too often
+2. the body is not too large
+3. the sender is known (`ways.py`) and has not asked too often; the address has not guessed too often (`guesses.py`)
 4. a request that changes something comes from no other site's page
 5. one of the sender's roles may do it; what this server does not offer is offered to nobody
 
@@ -17,32 +17,39 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
+import structlog
 from anyio import CapacityLimiter, to_thread
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twinseal.reading import open_regular
+from twinseal.server.guesses import Guesses, TooManyGuessesError
 from twinseal.server.mlflow_person import with_person, without_claims
 from twinseal.server.observing import Observer
+from twinseal.server.offers import is_offered
 from twinseal.server.people import Person
 from twinseal.server.settings import ServerSettings
 from twinseal.server.ways import NobodyError, PasswordWay
 
+log = structlog.get_logger(__name__)
+
 PERSON = "twinseal.person"  # where a request's scope has who sent it
 _LATER = "Try again in a minute"
-OPEN = ("/health", "/twinseal/live", "/twinseal/ready")  # for a load balancer, which has no account
+READY = "/twinseal/ready"  # says more to whoever has an account
+OPEN = ("/health", "/twinseal/live", READY)  # for a load balancer, which has no account
 FILE = "http.response.pathsend"  # of ASGI: an app answers with the name of a file
 PIECE = 1 << 20
 THREADS = 20
 SMALL_BODY = 16 << 20  # of anything but a file
 _SAFE = ("GET", "HEAD")
-_FILES = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/(artifacts|mpu)/")
+_FILES = re.compile(r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/")  # MLflow streams these, and nothing else
 _OURS = "/api/twinseal/"
 # A question that MLflow's client or pages ask by POST; it changes nothing.
 _QUESTIONS = re.compile(
@@ -50,12 +57,6 @@ _QUESTIONS = re.compile(
     r"(experiments|runs|logged-models|registered-models|model-versions|traces|datasets)/search"
     r"|experiments/search-datasets|registered-models/get-latest-versions|traces/(batchGetInfos|metrics)"
     r")\Z|/graphql\Z"
-)
-# What would run code on this server, or send requests from it, or is about language models: offered to nobody.
-_NOT_OFFERED = re.compile(
-    r"/(gateway|v1|mcp)(/|\Z)|/(ajax-)?api/\d\.\d/mlflow/(gateway|assistant|scorers|prompt|mcp|jobs|secrets|"
-    r"endpoint|label|review-queues|guardrail|budget|issues|upload-artifact|artifacts/presigned|gateway-proxy|"
-    r"runs/create-promptlab-run)|/(ajax-)?api/\d\.\d/(mcp|jobs)(/|\Z)|/signup|/(ajax-)?api/\d\.\d/mlflow/users/signup"
 )
 _ACCOUNTS = re.compile(r"/(ajax-)?api/\d\.\d/mlflow/(users|roles|permissions)(/|\Z)")
 _WEBHOOKS = re.compile(r"/(ajax-)?api/\d\.\d/mlflow/webhooks(/|\Z)")  # MLflow's: they have this server send
@@ -137,9 +138,9 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: ServerSettings, ways: PasswordWay, observer: Observer) -> None:
         self._app, self._settings, self._ways, self._observer = app, settings, ways, observer
         self._threads = CapacityLimiter(THREADS)  # its own: nobody is kept out by what slow pages do
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._guesses = Guesses(settings, ways.identify, self._threads)
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())  # it forgets; the moving window does not
         self._asked = RateLimitItemPerMinute(settings.requests_a_minute)
-        self._failed = RateLimitItemPerMinute(settings.failed_logins_a_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer with a refusal."""
@@ -149,9 +150,10 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        started, answer = time.perf_counter(), _Answer(send, self._threads)
-        person, refusal = await self._judge(scope, Headers(scope=scope))
+        started, answer, person = time.perf_counter(), _Answer(send, self._threads), None
+        scope = {**scope, "client": (self._address(scope), 0)}
         try:
+            person, refusal = await self._judge(scope, Headers(scope=scope))
             if refusal is not None:
                 await refusal.response(scope["path"])(scope, receive, answer.send)
             else:
@@ -174,22 +176,37 @@ class Gate:
     async def _judge(self, scope: Scope, headers: Headers) -> tuple[Person | None, Refusal | None]:
         path, method = scope["path"], scope["method"]
         refusal = self._check_address(path, headers) or self._check_size(scope, headers)  # 1, 2
-        if refusal is not None or path in OPEN:
+        if refusal is not None or (path in OPEN and not (path == READY and "authorization" in headers)):
             return None, refusal
-        address = scope["client"][0] if scope.get("client") else "unknown"
-        if not self._limiter.test(self._failed, address):
-            return None, Refusal(429, "REQUEST_LIMIT_EXCEEDED", "expected a password, got too many wrong ones", _LATER)
+        address = scope["client"][0]
         if path in self._ways.open_paths:  # sign-in: 3 is what it is for
             return None, self._check_often(f"from {address}") or self._check_origin(method, headers, is_browser=True)
         try:
-            person = await to_thread.run_sync(self._ways.identify, headers, limiter=self._threads)  # 3
+            person = await self._guesses.identify(headers, address)  # 3
+        except TooManyGuessesError:
+            message = "expected a password or a token, got too many wrong ones"
+            return None, Refusal(429, "REQUEST_LIMIT_EXCEEDED", message, _LATER)
         except NobodyError as error:
-            if error.is_guess:
-                self._limiter.hit(self._failed, address)
-            login, challenge = self._ways.login_page(scope, headers), self._ways.challenge(scope)
-            return None, Refusal(401, "UNAUTHENTICATED", str(error), "", challenge, login)
+            return None, self._nobody(error, scope, headers)
+        except Exception as error:  # of MLflow, of the accounts' database
+            log.exception("accounts.failed", error=type(error).__name__)
+            return None, _unavailable("expected the accounts to answer, got an error")
         origin = self._check_origin(method, headers, is_browser=person.way == "session")  # 4
         return person, self._check_often(person.name) or origin or check_role(person, method, path)  # 5
+
+    def _nobody(self, error: NobodyError, scope: Scope, headers: Headers) -> Refusal:
+        if error.is_unavailable:
+            return _unavailable(str(error))
+        login, challenge = self._ways.login_page(scope, headers), self._ways.challenge(scope)
+        return Refusal(401, "UNAUTHENTICATED", str(error), "", challenge, login)
+
+    def _address(self, scope: Scope) -> str:
+        """Who sends a request: of a proxy that is trusted, whom it says; X-Forwarded-For is read from its end."""
+        address = _plain_address(scope["client"][0]) if scope.get("client") else ""
+        hops = ",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")
+        while hops and self._settings.trusts(address):
+            address = _plain_address(hops.pop()) or address
+        return address or "unknown"
 
     def _check_often(self, who: str) -> Refusal | None:
         if self._limiter.hit(self._asked, who):
@@ -260,7 +277,7 @@ class Gate:
 
 def check_role(person: Person, method: str, path: str) -> Refusal | None:
     """Whether one of a person's roles may do this; None if it may."""
-    if _NOT_OFFERED.match(path):
+    if not is_offered(path):
         return Refusal(404, "ENDPOINT_NOT_FOUND", f"{path[:80]}: this server does not offer it")
     needed = _needed_role(method, path)
     allowed = bool(person.roles) if needed == "reader" else needed in person.roles
@@ -285,6 +302,23 @@ def _not_allowed(person: Person, role: str) -> Refusal:
         f"{person.name}: expected the role {role}, got {has}",
         "A registrar gives roles: twinseal account add",
     )
+
+
+def _unavailable(message: str) -> Refusal:
+    return Refusal(503, "TEMPORARILY_UNAVAILABLE", message, _LATER)
+
+
+def _plain_address(text: str) -> str:
+    """An address in its one form; "" for what is none.
+
+    >>> [_plain_address(text) for text in (" 192.0.2.7", "::ffff:192.0.2.7", "2001:DB8::7", "proxy")]
+    ['192.0.2.7', '192.0.2.7', '2001:db8::7', '']
+    """
+    try:
+        found = ip_address(text.strip())
+    except ValueError:
+        return ""
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def _too_large(limit: int) -> Refusal:

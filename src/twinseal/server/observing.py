@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -23,16 +25,26 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from twinseal.errors import TwinsealError
 from twinseal.server import outbox
+from twinseal.server.offers import kind_of
 from twinseal.server.people import Person
 from twinseal.trust.ceremonies import overview
 from twinseal.trust.root.home import Home
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one server count together
-# One time series for a kind of request, not for each run or file: ids and file names are left out.
-_KINDS = re.compile(
-    r"/(?P<kind>twinseal|api/twinseal|static-files|health|graphql|(?:ajax-)?api/\d\.\d/mlflow-artifacts"
-    r"|(?:ajax-)?api/\d\.\d/mlflow/[a-z-]+)"
-)
+FAULTS_LAST_S = 5.0  # anybody may ask, and the answer is all metadata, read and verified
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What keeps the server from being ready.
+
+    Attributes:
+        kind: In words that anybody may read.
+        detail: Which, where: for people with an account.
+    """
+
+    kind: str
+    detail: str
 
 
 class Observer:
@@ -44,6 +56,8 @@ class Observer:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._faults: tuple[float, list[Fault]] | None = None
+        self._lock = threading.Lock()
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "twinseal_requests", "Requests answered", ("kind", "method", "status"), registry=self._registry
@@ -63,8 +77,7 @@ class Observer:
 
     def note(self, scope: Any, person: Person | None, status: int, size: int, seconds: float) -> None:
         """Log and count one answered request."""
-        found = _KINDS.match(scope["path"])
-        kind = found["kind"] if found else "page" if scope["path"] == "/" else "other"
+        kind = "refused" if person is None and 400 <= status < 500 else kind_of(scope["path"])
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") else "other"
         self._requests.labels(kind, method, str(status)).inc()
         self._seconds.labels(kind).observe(seconds)
@@ -90,13 +103,21 @@ class Observer:
         shown.register(_Notices(self._home))
         return generate_latest(shown) + (b"" if os.environ.get(SHARED) else generate_latest(self._registry))
 
-    def faults(self) -> list[str]:
-        """What keeps the server from being ready; nothing when it is."""
-        try:
-            now = datetime.now(UTC)
-            return [f"{item.what} has expired" for item in overview.expiries(self._home) if now >= item.expires]
-        except TwinsealError as error:
-            return [str(error)]
+    def faults(self) -> list[Fault]:
+        """What kept the server from being ready up to a few seconds ago; nothing when it was."""
+        with self._lock:
+            if self._faults is None or time.monotonic() - self._faults[0] > FAULTS_LAST_S:
+                self._faults = time.monotonic(), _faults(self._home)
+            return self._faults[1]
+
+
+def _faults(home: Home) -> list[Fault]:
+    try:
+        now = datetime.now(UTC)
+        ended = [item.what for item in overview.expiries(home) if now >= item.expires]
+    except TwinsealError as error:
+        return [Fault("something cannot be read", str(error))]
+    return [Fault("something has expired", f"{what} has expired") for what in ended]
 
 
 class _Expiries:

@@ -26,13 +26,13 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import structlog
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from twinseal import __version__
 from twinseal.server.oidc_settings import OidcSettings
+from twinseal.server.pages import HEADERS, templates
 from twinseal.server.people import Person
 from twinseal.server.provider import Provider
 from twinseal.server.provider_accounts import ProviderAccounts
@@ -43,14 +43,10 @@ from twinseal.server.ways import CALLBACK, LOGIN, LOGOUT, PASSWORD, cookies, loc
 log = structlog.get_logger(__name__)
 
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}\Z")
-_HEADERS = {
-    # no form-action: Chromium would hold it against the provider's redirects
+_HEADERS = HEADERS | {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
     "Referrer-Policy": "same-origin",  # with no-referrer a form would say that it comes from nowhere
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
 
 
@@ -80,9 +76,7 @@ class SignIn:
         self._settings, self._origin = settings, origin
         self._provider, self._sessions, self._people = provider, sessions, people
         self._cookie, self._used = Cookie.of(secret, "login", origin, settings), Marks(folder, LOGIN_S + 60)
-        self._templates = Environment(
-            loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
+        self._templates = templates()
 
     def routes(self) -> list[Route]:
         """The routes of the pages."""
@@ -116,17 +110,14 @@ class SignIn:
         state = request.query_params.get("state", "")
         try:
             began = self._began(request, state)  # 1
-            person, claims = self._signed_in(request, began)
+            person = self._signed_in(request, began)
         except SignInError as error:
             log.warning("sign_in.refused", reason=str(error))
             answer = self._refusal(error)
         else:
             log.info("sign_in.done", name=person.name, roles=sorted(person.roles), has_mfa=person.has_mfa)
             answer = _redirect(self._origin + local_path(began["next"]))
-            amr = claims.get("amr")
-            words = tuple(item for item in amr if isinstance(item, str)) if isinstance(amr, list) else ()
-            acr = claims.get("acr")
-            cookie = self._sessions.begin(person, words, acr if isinstance(acr, str) else "", time.time())
+            cookie = self._sessions.begin(person, time.time())
             self._set(answer, self._sessions.name, cookie, int(self._settings.session_hours * 3600))
         if _STATE.match(state):
             self._set(answer, self._login_name(state), "", 0)
@@ -152,7 +143,7 @@ class SignIn:
             )
         return began
 
-    def _signed_in(self, request: Request, began: dict[str, Any]) -> tuple[Person, dict[str, Any]]:
+    def _signed_in(self, request: Request, began: dict[str, Any]) -> Person:
         asked, settings = request.query_params, self._settings
         required = self._provider.metadata().get("authorization_response_iss_parameter_supported") is True
         if asked.get("iss", "" if required else settings.issuer) != settings.issuer:  # 2
@@ -170,7 +161,7 @@ class SignIn:
                 f"{settings.groups_claim}); which group has which role is in server.yaml.",
             )
         self._people.admit(person)  # 6
-        return person, claims
+        return person
 
     def _login_name(self, state: str) -> str:
         """One cookie for each sign-in that has begun: several pages can ask for one at once."""

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
-import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -23,18 +22,17 @@ from starlette.routing import Route
 
 from twinseal import __version__
 from twinseal.digests import sha256
-from twinseal.errors import AuditError, RegistryError, RootError, TwinsealError
+from twinseal.errors import RegistryError, RootError, TwinsealError
 from twinseal.evidence import reports
 from twinseal.reading import read_regular
 from twinseal.server.gate import PERSON
 from twinseal.server.people import Person
+from twinseal.server.problems import status_of
 from twinseal.server.reviews import Desk
 from twinseal.server.second_factor import missing_factor
 from twinseal.server.settings import ServerSettings
 from twinseal.server.views import REPORT, ends_soon, listed_cases, review_view
 from twinseal.trust.release.reports import MAX_REPORT_BYTES
-
-log = structlog.get_logger(__name__)
 
 STATIC = {"review.css": "text/css", "review.js": "text/javascript", "passkey.js": "text/javascript"}
 _POLICY = "; ".join(
@@ -68,6 +66,13 @@ _REPORT_POLICY = (
 )
 
 
+def templates() -> Environment:
+    """The templates of all pages, those of sign-in too."""
+    return Environment(
+        loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
 def page_routes(desk: Desk, settings: ServerSettings) -> list[Route]:
     """The routes of the pages."""
     pages = Pages(desk, settings)
@@ -92,20 +97,17 @@ class Pages:
 
     def __init__(self, desk: Desk, settings: ServerSettings) -> None:
         self._desk, self._settings = desk, settings
-        self._templates = Environment(
-            loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
+        self._templates = templates()
         self._templates.filters["moment"] = _moment
 
     def safely(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
-        """The page; or, where the anchor or the log is damaged, one that says so."""
+        """The page; or one that says why there is none, also where the anchor or the log is damaged."""
 
         def answer(request: Request) -> Response:
             try:
                 return page(request)
-            except (TwinsealError, OSError) as error:
-                log.warning("page.failed", path=request.url.path, error=str(error))
-                return self._refusal(request, error, 503)
+            except TwinsealError as error:
+                return self._refusal(request, error, status_of(error))
 
         return answer
 
@@ -120,24 +122,17 @@ class Pages:
         candidate, missing = request.path_params["candidate"], self._missing_factor(request)
         if missing is not None:
             return missing
-        try:
-            view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
-        except RegistryError as error:
-            return self._refusal(request, error, 404)
-        except (AuditError, RootError):
-            raise
-        except TwinsealError as error:
-            return self._refusal(request, error, 403)
+        view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
         return self._page(request, "review.html.j2", view=view)
 
     def report(self, request: Request) -> Response:
         """The report, if it is the one that the assessor signed."""
         candidate = request.path_params["candidate"]
+        case = self._desk.find(candidate)
+        named = reports(case.bundle.statements["assess"]) if case.bundle else ()
         try:
-            case = self._desk.find(candidate)
-            named = reports(case.bundle.statements["assess"]) if case.bundle else ()
             data = read_regular(self._desk.candidates.report_folder(candidate) / REPORT, MAX_REPORT_BYTES)
-        except (RegistryError, OSError) as error:
+        except OSError as error:
             return self._refusal(request, error, 404)
         if sha256(data) != {item.name: item.sha256 for item in named}.get(REPORT):
             changed = RegistryError(

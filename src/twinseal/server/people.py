@@ -12,7 +12,6 @@ server; whose signature counts, the trust anchor says.
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 import threading
 import time
@@ -136,14 +135,10 @@ class ServerAccounts:
 
     def identify(self, authorization: str) -> Person | None:
         """As Directory says: name and password of HTTP's basic authentication (RFC 7617)."""
-        scheme, _, value = authorization.partition(" ")
-        try:
-            name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        given = name_and_password(authorization)
+        if given is None:
             return None
-        if scheme.lower() != "basic" or not colon:
-            return None
-        user = self._auth._authenticate_cached(name, password)  # MLflow has no public way to its cache
+        user = self._auth._authenticate_cached(*given)  # MLflow has no public way to its cache
         return None if user is None else Person(user.username, self._roles_of(user))
 
     def _roles_of(self, user: Any) -> frozenset[str]:
@@ -157,18 +152,35 @@ class ServerAccounts:
         return found[1]
 
 
+def name_and_password(authorization: str) -> tuple[str, str] | None:
+    """What an Authorization header of HTTP's basic authentication says (RFC 7617); None if it is none.
+
+    >>> name_and_password("Basic YWxpY2U6cHc="), name_and_password("Basic é"), name_and_password("Bearer x")
+    (('alice', 'pw'), None, None)
+    """
+    scheme, _, value = authorization.partition(" ")
+    try:
+        name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    # PostgreSQL takes no NUL; no account's name has a sign that is not shown
+    return (name, password) if scheme.lower() == "basic" and colon and name.isprintable() else None
+
+
 def write_auth_config(path: Path, database_uri: str, authorization_function: str = "") -> None:
     """MLflow's settings of accounts: engineers may write where MLflow has no other rule; passwords are cached.
 
     Args:
-        path: Where to.
+        path: Where to; for its owner alone.
         database_uri: The database with the accounts.
         authorization_function: What tells MLflow who asks; "": MLflow looks at name and password itself.
     """
     lines = ["[mlflow]", "default_permission = EDIT", f"database_uri = {database_uri}", f"admin_username = {ADMIN}"]
     if authorization_function:
         lines.append(f"authorization_function = {authorization_function}")
-    write_whole(path, "\n".join((*lines, "auth_cache_ttl_seconds = 60", "")).encode())
+    lines.append("auth_cache_ttl_seconds = 60")
+    text = "\n".join((*lines, "")).replace("%", "%%")  # MLflow reads it with interpolation
+    write_whole(path, text.encode(), mode=0o600)  # the address may have a password
 
 
 def new_password() -> str:

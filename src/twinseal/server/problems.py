@@ -15,20 +15,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from twinseal.errors import ConfigError, RegistryError, TwinsealError
-
-
-class RefusedError(Exception):
-    """Whoever asks is not who this is for.
-
-    Args:
-        message: Expected and got.
-        remedy: What they can do.
-    """
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.remedy = remedy
+from twinseal.errors import (
+    AuditError,
+    BusyError,
+    ConfigError,
+    KeyAccessError,
+    RegistryError,
+    RootError,
+    TwinsealError,
+)
 
 
 class Problem(BaseModel):
@@ -52,7 +47,16 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         413: "The body is too large",
         422: "The body or a parameter is malformed",
         429: "Too many requests, or wrong passwords",
+        503: "The server cannot decide now: MLflow, the audit log, the anchor or a key of its own fails",
     }.items()
+}
+_CANNOT_DECIDE = (AuditError, RootError, KeyAccessError, BusyError)
+_ANSWERS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of MLflow
+_REFUSED = {
+    400: "INVALID_PARAMETER_VALUE",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    503: "TEMPORARILY_UNAVAILABLE",
 }
 _CODES = {
     400: "INVALID_PARAMETER_VALUE",
@@ -67,7 +71,6 @@ def answer_errors(api: FastAPI) -> None:
     """Let every error of the app `api` be answered in this shape."""
     handlers: dict[type[Exception], Any] = {
         TwinsealError: _refused,
-        RefusedError: _not_allowed,
         RequestValidationError: _malformed,
         HTTPException: _of_http,
     }
@@ -76,15 +79,23 @@ def answer_errors(api: FastAPI) -> None:
 
 
 def _refused(_request: Request, error: TwinsealError) -> JSONResponse:
+    status = status_of(error)
+    return _answer(status, _REFUSED[status], str(error), error.remedy)
+
+
+def status_of(error: TwinsealError) -> int:
+    """The HTTP status of a refusal: 503 when it is the server that cannot decide now, whoever asks for what."""
+    if isinstance(error, _CANNOT_DECIDE) or (isinstance(error, RegistryError) and _is_failure(error.__cause__)):
+        return 503
     if isinstance(error, RegistryError):
-        return _answer(404, "RESOURCE_DOES_NOT_EXIST", str(error), error.remedy)
-    if isinstance(error, ConfigError):
-        return _answer(400, "INVALID_PARAMETER_VALUE", str(error), error.remedy)
-    return _answer(403, "PERMISSION_DENIED", str(error), error.remedy)
+        return 404
+    return 400 if isinstance(error, ConfigError) else 403
 
 
-def _not_allowed(_request: Request, error: RefusedError) -> JSONResponse:
-    return _answer(403, "PERMISSION_DENIED", str(error), error.remedy)
+def _is_failure(cause: BaseException | None) -> bool:
+    """Whether MLflow, or its database, has failed: not a file that is not there, and no answer to a wrong question."""
+    code = getattr(cause, "error_code", "")
+    return cause is not None and not isinstance(cause, OSError) and code not in _ANSWERS
 
 
 def _malformed(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -27,6 +27,8 @@ from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.home import Home
 
+_JOINING = ("Pd", "Pc")  # dashes, underscores
+_ALIKE = str.maketrans("01i|", "olll", "\u4e00\u30fc\u3161")  # wide letters that are a stroke: dashes too
 REVIEW = "Have the candidate reviewed: its page in MLflow links to the review."
 
 
@@ -45,9 +47,11 @@ class ProtectedNames:
     def covers(self, name: object) -> bool:
         """Whether `name` is protected; or looks like one that is, so that people could take it for that.
 
-        Letters that differ in case or form only, spaces, and signs that are not shown make no other name.
+        No other name is made by case, form (NFKC) or accents, spaces, dashes and underscores, signs that are not shown,
+        0 for O, 1 or I for l, rn for m; nor by a letter of another script that is as narrow as the letter in its place.
         """
-        return _plain(str(name)) in {_plain(model) for model in self.home.anchor().models}
+        shown = _plain(str(name))
+        return any(_reads_as(shown, _plain(model)) for model in self.home.anchor().models)
 
     def require_release(self, name: str) -> Release:
         """The release of the model `name` that enough reviewers have signed: steps 1 and 2.
@@ -98,6 +102,27 @@ class ProtectedNames:
 
 
 def _plain(name: str) -> str:
-    """A name without what a reader does not see."""
-    shown = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(letter for letter in shown if unicodedata.category(letter)[0] not in "CZ")
+    """A name without what a reader does not see, or may not tell apart."""
+    shown = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    kept = (sign for sign in shown if _is_seen(sign))
+    return "".join(kept).translate(_ALIKE).replace("rn", "m")
+
+
+def _is_seen(sign: str) -> bool:
+    category = unicodedata.category(sign)
+    return category[0] not in "CMZ" and category not in _JOINING
+
+
+def _reads_as(shown: str, model: str) -> bool:
+    """Whether a name can be read as a model's. A letter that is not ASCII stands for any one, if it is not wide (CJK).
+
+    Another sign that is not ASCII stands for any one too, or for a dash, which is not looked at.
+    """
+    places = {0}
+    for sign in shown:
+        after = {place + 1 for place in places if model[place : place + 1] == sign}
+        if not sign.isascii() and unicodedata.east_asian_width(sign) != "W":
+            is_letter = unicodedata.category(sign) in ("Ll", "Lo")
+            after = {place + 1 for place in places if place < len(model)} | (set() if is_letter else places)
+        places = after
+    return len(model) in places

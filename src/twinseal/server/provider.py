@@ -19,8 +19,7 @@ import httpx
 import structlog
 from authlib.common.errors import AuthlibBaseError
 from authlib.oauth2.client import OAuth2Client
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet, import_key
 
 from twinseal.server.oidc_settings import LOOPBACK, OidcSettings, is_safe_url
 from twinseal.server.tokens import SignInError
@@ -76,9 +75,9 @@ class Provider:
             SignInError: It does not answer, or has no such keys.
         """
         place = str(self.metadata()["jwks_uri"])
-        found = _signing_keys(self._document(place, KEYS_LAST_S))
+        found = signing_keys(self._document(place, KEYS_LAST_S))
         if kid is not None and kid not in {key.kid for key in found}:
-            found = _signing_keys(self._document(place, AGAIN_S))
+            found = signing_keys(self._document(place, AGAIN_S))
         return found
 
     def login_address(self, state: str, nonce: str, verifier: str, *, again: bool) -> str:
@@ -192,15 +191,20 @@ class Provider:
         return value
 
 
-def _signing_keys(document: Mapping[str, Any]) -> KeySet:
-    """The keys of a JWKS (RFC 7517) that verify signatures; one that is a shared secret is none."""
+def signing_keys(document: Mapping[str, Any]) -> KeySet:
+    """The keys of a JWKS (RFC 7517) that verify signatures; one that is a shared secret, or unreadable, is none."""
     given = document.get("keys")
     listed = [key for key in given if isinstance(key, dict)] if isinstance(given, list) else []
     public = [key for key in listed if key.get("kty") in ("RSA", "EC", "OKP") and key.get("use", "sig") == "sig"]
-    try:
-        return KeySet.import_key_set(cast(Any, {"keys": public}))
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise _unusable("public keys", _one_line(error)) from error
+    found: list[Key] = []
+    for key in public:
+        try:
+            found.append(import_key(cast(Any, key)))
+        except Exception as error:  # of joserfc, of cryptography: one key that they cannot read is no reason for all
+            log.warning("provider.key_skipped", kid=str(key.get("kid"))[:80], error=_one_line(error))
+    if not found:
+        raise _unusable("public keys", "none")
+    return KeySet(found)
 
 
 def _nothing(request: httpx.Request) -> httpx.Request:

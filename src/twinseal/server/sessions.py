@@ -27,6 +27,7 @@ from twinseal.server.oidc_settings import OidcSettings
 from twinseal.server.people import ROLES, Person
 
 LOGIN_S = 600
+SWEEP_S = 60.0
 MAX_COOKIE = 4000  # browsers take 4096, with the name
 _ALGORITHMS = ("dir", "A256GCM")
 Purpose = Literal["session", "login"]
@@ -80,7 +81,7 @@ class Marks:
     """
 
     def __init__(self, folder: Path, last_s: float) -> None:
-        self._folder, self._last_s = folder, last_s
+        self._folder, self._last_s, self._swept = folder, last_s, -SWEEP_S
 
     def set(self, name: str) -> bool:
         """Mark a name; whether this was the first time.
@@ -88,15 +89,20 @@ class Marks:
         Side effects: a file in the folder; files of marks that are needed no more are removed.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for old in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # another worker was faster
-                if time.time() - old.lstat().st_mtime > self._last_s:
-                    old.unlink()
+        if time.monotonic() - self._swept > SWEEP_S:  # not each time: a stranger can set as many as they like
+            self._swept = time.monotonic()
+            self._sweep()
         try:
             (self._folder / _file_name(name)).touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             return False
         return True
+
+    def _sweep(self) -> None:
+        for old in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another worker was faster
+                if time.time() - old.lstat().st_mtime > self._last_s:
+                    old.unlink()
 
     def has(self, name: str) -> bool:
         """Whether a name was marked."""
@@ -119,15 +125,14 @@ class Sessions:
         self._ended = Marks(folder, settings.session_hours * 3600 + 60)
         self.name = f"{'__Host-' if self.is_secure else ''}twinseal-session"
 
-    def begin(self, person: Person, amr: tuple[str, ...], acr: str, now: float) -> str:
+    def begin(self, person: Person, now: float) -> str:
         """The cookie of a new session."""
         value = {
             "id": secrets.token_hex(16),
             "name": person.name,
             "subject": person.subject,
             "roles": sorted(person.roles),
-            "amr": amr,
-            "acr": acr,
+            "has_mfa": person.has_mfa,
         }
         return self._cookie.seal(value, now + self._settings.session_hours * 3600)
 
@@ -137,7 +142,7 @@ class Sessions:
         if value is None or self._ended.has(str(value["id"])):
             return None
         roles = frozenset(role for role in value["roles"] if role in ROLES)
-        has_mfa = self._settings.has_mfa(tuple(value["amr"]), value["acr"])
+        has_mfa = value.get("has_mfa") is True  # a cookie of an older version says nothing of it
         return Person(value["name"], roles, way="session", has_mfa=has_mfa, subject=value["subject"])
 
     def end(self, text: str, now: float) -> None:

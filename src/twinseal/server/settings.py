@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from twinseal.trust.root.home import Home
 
 FILE = "server.yaml"
 ENVIRONMENT = "TWINSEAL_SERVER_SETTINGS"  # how `twinseal serve` tells its workers
+_USUAL_PORTS = {"http": 80, "https": 443}  # a browser never writes these
 SESSION_KEY = "TWINSEAL_SESSION_KEY"  # how it gives them the secret that sessions are made with
 
 
@@ -43,7 +45,8 @@ class ServerSettings(Settings):
         tls_key: PEM file with its private key.
         max_upload_mib: The largest file that may be sent.
         requests_a_minute: What one person may ask.
-        failed_logins_a_minute: How many wrong passwords one address may try.
+        failed_logins_a_minute: How many wrong passwords one address may try for one account; each worker counts.
+        trusted_proxies: Addresses, or networks, of proxies whose X-Forwarded-For says who sends a request.
         oidc: How people sign in at an identity provider; None: accounts with a password alone.
         notices: Who is told of what.
 
@@ -63,6 +66,7 @@ class ServerSettings(Settings):
     max_upload_mib: int = 4096
     requests_a_minute: int = 6000
     failed_logins_a_minute: int = 10
+    trusted_proxies: tuple[str, ...] = ()
     oidc: OidcSettings | None = None
     notices: NoticeSettings = NoticeSettings()
 
@@ -81,7 +85,9 @@ class ServerSettings(Settings):
                 raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
         if self.database and not self.database.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("database: expected sqlite:///PATH or postgresql://…, got another kind")
-        if self.public_url and self.public_url != _origin_of(self.public_url):
+        for proxy in self.trusted_proxies:
+            _network(proxy)
+        if self.public_url and self.public_url != _without_path(self.public_url):
             raise ValueError(f"public_url: expected scheme and host alone, e.g. https://host, got {self.public_url!r}")
         if self.oidc and self.origin.startswith("http:") and urlsplit(self.origin).hostname not in LOOPBACK:
             raise ValueError("oidc: expected TLS, or a public_url that begins with https, got neither")
@@ -90,10 +96,9 @@ class ServerSettings(Settings):
     def origin(self) -> str:
         """Scheme, host and port by which browsers know this server."""
         if self.public_url:
-            return self.public_url
-        scheme, usual = ("https", 443) if self.tls_certificate else ("http", 80)
+            return _without_usual_port(self.public_url)
         host = "localhost" if self.is_local else f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}" + ("" if self.port == usual else f":{self.port}")
+        return _without_usual_port(f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}")
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -106,6 +111,10 @@ class ServerSettings(Settings):
     def is_local(self) -> bool:
         """Whether only programs on this machine reach it."""
         return self.host in LOOPBACK
+
+    def trusts(self, address: str) -> bool:
+        """Whether what is at this address is a proxy whose word on who sends a request is taken."""
+        return bool(address) and any(ip_address(address) in _network(proxy) for proxy in self.trusted_proxies)
 
     def database_uri(self, home: Home) -> str:
         """The address of MLflow's database."""
@@ -152,8 +161,28 @@ def with_driver(uri: str) -> str:
     return uri.replace("postgresql://", "postgresql+psycopg://", 1) if uri.startswith("postgresql://") else uri
 
 
-def _origin_of(url: str) -> str:
+def _without_path(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    try:
+        is_usable = parts.scheme in _USUAL_PORTS and parts.hostname and parts.username is None and parts.port != 0
+    except ValueError:  # no port
         return ""
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    return f"{parts.scheme}://{parts.netloc}".lower() if is_usable else ""
+
+
+def _without_usual_port(origin: str) -> str:
+    """An origin as browsers write it.
+
+    >>> _without_usual_port("https://a.test:443"), _without_usual_port("http://a.test:443")
+    ('https://a.test', 'http://a.test:443')
+    """
+    parts = urlsplit(origin)
+    usual = _USUAL_PORTS[parts.scheme]
+    return origin.removesuffix(f":{usual}") if parts.port == usual else origin
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"trusted_proxies: expected addresses like 192.0.2.1, got {text[:80]!r}") from error

@@ -124,7 +124,7 @@ def _verified(
         needed: dict[str, Any] = {name: {"essential": True} for name in ("iss", "sub", "aud", "exp", "iat")}
         needed["iss"]["value"] = settings.issuer
         jwt.JWTClaimsRegistry(now=int(now.timestamp()), leeway=LEEWAY_S, **needed).validate(found.claims)
-    except (JoseError, ValueError, TypeError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise SignInError(f"token: expected one that {settings.issuer} signed for now, got: {error}") from error
     return found.claims
 

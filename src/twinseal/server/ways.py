@@ -39,12 +39,13 @@ class NobodyError(Exception):
 
     Args:
         message: Expected and got.
-        is_guess: Whether it may have been a guess at a password.
+        is_guess: Whether it may have been a guess at a password or a token.
+        is_unavailable: Whether nobody can be known now.
     """
 
-    def __init__(self, message: str, *, is_guess: bool) -> None:
+    def __init__(self, message: str, *, is_guess: bool, is_unavailable: bool = False) -> None:
         super().__init__(message)
-        self.is_guess = is_guess
+        self.is_guess, self.is_unavailable = is_guess, is_unavailable
 
 
 class PasswordWay:
@@ -160,7 +161,8 @@ class AllWays(PasswordWay):
             return person_of(claims, self._settings, "token")
         except SignInError as error:
             log.info("sign_in.token_refused", reason=str(error))
-            raise NobodyError(f"{error} {error.remedy}".strip(), is_guess=False) from error
+            is_down, message = error.status == 503, f"{error} {error.remedy}".strip()
+            raise NobodyError(message, is_guess=not is_down, is_unavailable=is_down) from error
 
 
 def cookies(headers: Headers) -> dict[str, str]:
