@@ -21,7 +21,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from twinseal.errors import ConfigError, TwinsealError
@@ -35,6 +35,7 @@ from twinseal.server.settings import ServerSettings
 from twinseal.trust.audit import disk, log_of
 from twinseal.trust.audit import verify as verify_log
 from twinseal.trust.audit.log import LOCK
+from twinseal.trust.release.review_file import said_at
 from twinseal.trust.root.home import Home
 
 BEFORE_THE_LOG = ("reviews", "released", "proposal", "trust", "anchor", "mlflow/notices")
@@ -89,9 +90,8 @@ def back_up(home: Home, settings: ServerSettings, target: Path, now: datetime, *
             root = home.anchor().fingerprint
         size, notes = verify_log(log_of(staging).path).size, _faults(home)
         items = [*_items(staging), *(item for folder in ARTIFACTS for item in _items(home.path, folder))]
-        stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         old = str(home.path.absolute())
-        manifest = Manifest(stamp, old, root, kind, with_keys, tuple(sorted(items, key=lambda item: item.path)))
+        manifest = Manifest(said_at(now), old, root, kind, with_keys, tuple(sorted(items, key=lambda item: item.path)))
 
         def place_of(path: str) -> Path:
             return (home.path if path.startswith(ARTIFACTS) else staging) / path
