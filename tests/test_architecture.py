@@ -31,7 +31,7 @@ DOORS = {
     "cryptography": "twinseal.trust",
     "pkcs11": "twinseal.trust.keys.tokens",
     "webauthn": "twinseal.trust.keys.passkeys",
-    "httpcore": ("twinseal.twin.byte_sources", "twinseal.twin.connection", "twinseal.review_client"),
+    "httpcore": "twinseal.twin.connection",
     "pydantic": (
         "twinseal.config",
         "twinseal.server.api",
