@@ -48,7 +48,7 @@ DOORS = {
     "uvicorn": "twinseal.server.serving",
     "limits": "twinseal.server.gate",
     "prometheus_client": "twinseal.server.observing",
-    "psycopg": ("twinseal.server.serving", "twinseal.server.databases"),
+    "psycopg": "twinseal.server.databases",
     "sklearn": "twinseal.prognostics.gradient_boosting",
     "safetensors": "twinseal.prognostics",
     "typer": "twinseal.cli",

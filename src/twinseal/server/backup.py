@@ -28,6 +28,7 @@ from twinseal.errors import ConfigError, TwinsealError
 from twinseal.reading import open_regular
 from twinseal.registry.store import sqlite_uri
 from twinseal.server.archive import ACCOUNTS, DATABASE, DUMP, Item, Manifest, digest_of, write_archive
+from twinseal.server.artifact_store import STAGING
 from twinseal.server.databases import copy_sqlite, dump_postgresql, sqlite_path
 from twinseal.server.restore import check_releases
 from twinseal.server.settings import FILE as SETTINGS
@@ -41,9 +42,7 @@ from twinseal.trust.root.home import Home
 BEFORE_THE_LOG = ("reviews", "released", "proposal", "trust", "anchor", "mlflow/notices")
 ARTIFACTS = ("mlflow/artifacts", "mlflow/served")
 SECRETS = "mlflow/secrets.json"
-_UNFINISHED = re.compile(
-    r"\.artifact\.uploading\.|\.[0-9a-f]{16}\.part\Z"
-)  # an artifact on its way: MLflow's, and ours
+_UNFINISHED = re.compile(r"\.artifact\.uploading\.|\.[0-9a-f]{16}\.part\Z")  # on its way: MLflow's, and ours
 _LOCK = re.compile(r"(.*\.)?lock\Z")
 
 
@@ -187,6 +186,8 @@ def _files(home: Path, folder: str) -> Iterator[Path]:
     """
     for place, folders, names in os.walk(home / folder, onerror=_raise_but_absent):
         folders.sort()
+        if folder in ARTIFACTS and Path(place) == home / folder and STAGING in folders:
+            folders.remove(STAGING)
         for name in sorted([*names, *(name for name in folders if Path(place, name).is_symlink())]):
             path = Path(place, name)
             if (_UNFINISHED if folder in ARTIFACTS else _LOCK).match(name):
