@@ -31,7 +31,7 @@ DOORS = {
     "cryptography": "twinseal.trust",
     "pkcs11": "twinseal.trust.keys.tokens",
     "webauthn": "twinseal.trust.keys.passkeys",
-    "httpcore": ("twinseal.twin.byte_sources", "twinseal.twin.connection", "twinseal.review_client"),
+    "httpcore": "twinseal.twin.connection",
     "pydantic": (
         "twinseal.config",
         "twinseal.server.api",
@@ -48,7 +48,7 @@ DOORS = {
     "uvicorn": "twinseal.server.serving",
     "limits": ("twinseal.server.gate", "twinseal.server.guesses"),
     "prometheus_client": "twinseal.server.observing",
-    "psycopg": ("twinseal.server.serving", "twinseal.server.databases"),
+    "psycopg": "twinseal.server.databases",
     "sklearn": "twinseal.prognostics.gradient_boosting",
     "safetensors": "twinseal.prognostics",
     "typer": "twinseal.cli",

@@ -72,10 +72,10 @@ def _refuse_other_keys(value: Any) -> None:
             _refuse_other_keys(item)
 
 
-def parse_json(data: bytes, where: str, *, limit: int = 4 << 20) -> Any:
+def parse_json(data: bytes, where: str, *, limit: int = 4 << 20, nodes: int = MAX_NODES) -> Any:
     """The value of untrusted JSON bytes, parsed strictly.
 
-    Refused: more than `limit` bytes, more than MAX_NODES lists and objects, nesting deeper than MAX_DEPTH, duplicate
+    Refused: more than `limit` bytes, more than `nodes` lists and objects, nesting deeper than MAX_DEPTH, duplicate
     keys, NaN and infinities, numbers that are too long, anything that is not UTF-8, also behind an escape.
 
     Law: the returned value can be written again, by `canonical_json` and in a message: a recursive function can walk
@@ -85,6 +85,7 @@ def parse_json(data: bytes, where: str, *, limit: int = 4 << 20) -> Any:
         data: The untrusted bytes.
         where: What they are, for the message.
         limit: The most bytes that are parsed.
+        nodes: The most lists and objects in them.
 
     Raises:
         EvidenceError: The bytes are refused.
@@ -92,9 +93,9 @@ def parse_json(data: bytes, where: str, *, limit: int = 4 << 20) -> Any:
     if len(data) > limit:
         raise EvidenceError(f"{where}: expected at most {limit} bytes of JSON, got {len(data)}")
     if (
-        data.count(b"{") + data.count(b"[") > MAX_NODES
+        data.count(b"{") + data.count(b"[") > nodes
     ):  # also counts those inside strings, of which valid documents have few
-        raise EvidenceError(f"{where}: expected at most {MAX_NODES} lists and objects, got more")
+        raise EvidenceError(f"{where}: expected at most {nodes} lists and objects, got more")
     try:
         value = json.loads(
             data.decode("utf-8"),

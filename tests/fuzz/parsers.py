@@ -344,8 +344,9 @@ def _of_answers() -> list[Parser]:
     source = RestSource("http://registry.test", MODEL)
 
     def asked(data: bytes, path: str = "metadata/timestamp.json", limit: int = 1 << 16) -> bytes:
-        source._run, source._deadline._end = "", None  # a new source, less its 30 ms of certificates
-        with httpcore.ConnectionPool(network_backend=httpcore.MockBackend([data])) as source._pool:
+        source._run = ""  # a new source, less its 30 ms of certificates
+        source._client.deadline.restart()
+        with httpcore.ConnectionPool(network_backend=httpcore.MockBackend([data])) as source._client.pool:
             try:
                 return b"".join(source.open(path, limit))
             except FileNotFoundError:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from twinseal.server.artifact_store import WriteOnceArtifacts, is_plain
+from twinseal.files import inventory
+from twinseal.server.artifact_store import STAGING, WriteOnceArtifacts, is_plain
 
 CANDIDATE = f"1/models/m-{'a' * 32}/artifacts"
 
@@ -119,6 +120,44 @@ def test_candidate_becomes_final_while_a_file_is_on_its_way(tmp_path: Path) -> N
     store = WriteOnceArtifacts(f"twinseal+{(tmp_path / 'a').as_uri()}", status_of=lambda _id: next(status))
     assert "nothing is added" in refused(lambda: sent(store, "late", b"2", CANDIDATE))
     assert files(tmp_path / "a") == {}
+
+
+@pytest.mark.attack("S")
+def test_upload_that_is_kept_open_adds_nothing_to_a_candidate(tmp_path: Path) -> None:
+    """An engineer keeps an upload open while the candidate becomes final and is verified; or the server is killed."""
+    store, status = artifacts(tmp_path / "a"), ["PENDING"]
+    store._status_of = lambda _id: status[0]
+    sent(store, "model.safetensors", b"1", f"{CANDIDATE}/model")
+    before = inventory(tmp_path / "a" / CANDIDATE)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"half"
+        status[0] = "READY"
+        assert before == inventory(tmp_path / "a" / CANDIDATE)
+        assert 2 == len(files(tmp_path / "a"))
+        yield b"whole"
+
+    send = store.log_artifact_from_async_stream(stream(), "late", artifact_path=f"{CANDIDATE}/model")
+    assert "nothing is added" in refused(lambda: asyncio.run(send))
+    assert {f"{CANDIDATE}/model/model.safetensors": b"1"} == files(tmp_path / "a")
+
+
+@pytest.mark.attack("S")
+def test_nothing_leads_to_uploads_that_are_not_complete(tmp_path: Path) -> None:
+    """Somebody reads what another is about to send, or puts a file there; or that folder is a link."""
+    store = artifacts(tmp_path / "a")
+    sent(store, "f", b"1", "run")
+    (tmp_path / "a" / STAGING / "half").write_bytes(b"secret")
+    refused(lambda: store.get_local_path(f"{STAGING}/half"))
+    refused(lambda: store.list_artifacts(STAGING))
+    refused(lambda: sent(store, "mine", b"1", STAGING))
+    refused(lambda: sent(store, STAGING, b"1"))
+    assert ["run"] == [item.path for item in store.list_artifacts()]
+    sent(store, "f", b"1", f"run/{STAGING}")  # elsewhere it is a name as any other
+    (tmp_path / "a" / STAGING).rename(tmp_path / "b")
+    (tmp_path / "a" / STAGING).symlink_to(tmp_path / "b")
+    with pytest.raises(NotADirectoryError):
+        sent(store, "g", b"1", "run")
 
 
 WAYS = ["../x", "a/../../x", "/etc/x", "a//b", "a/./b", "a\\..\\b", "%2e%2e/x", "a/%2E%2E/x", "%252e%252e/x", "a/%2fx",

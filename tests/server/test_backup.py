@@ -16,6 +16,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from tests.server.postgres import NoPostgresError, Postgres, postgres
 from tests.server.review_scene import CALLS, ReviewScene, review_scene
 from tests.server.scene import API, PASSWORD, deployment, now, serving, submitted
 from tests.twin.deployment import MODEL, OTHER, Deployment
-from twinseal.digests import canonical_json
+from twinseal.digests import MAX_NODES, canonical_json
 from twinseal.errors import BackupError, ConfigError, TwinsealError
-from twinseal.server.archive import MANIFEST, open_archive
+from twinseal.server.archive import MANIFEST, Item, Manifest, open_archive
 from twinseal.server.backup import back_up
 from twinseal.server.restore import restore
 from twinseal.server.settings import ServerSettings
@@ -240,6 +241,46 @@ def test_backup_is_whole_or_not_there(published: Deployment, file: Path, tmp_pat
             back_up(home, settings, tmp_path / "b", now())
     finally:
         link.unlink()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_more_files_than_other_documents_may_list(published: Deployment, file: Path) -> None:
+    """A few thousand runs of MLflow have more files than the lists that any other document may have."""
+    item = Item("mlflow/served/0/run/artifacts/f", 1, "0" * 64)
+    items = tuple(replace(item, path=f"{item.path}{number:06d}") for number in range(150_000))
+    assert len(items) > MAX_NODES
+    with open_archive(file) as archive:
+        many = replace(archive.manifest, items=items)
+    assert many == Manifest.from_bytes(many.to_bytes())
+
+
+@pytest.mark.attack("S")
+def test_names_full_of_brackets_spoil_no_backup(
+    published: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engineer sends files whose names have more brackets than a manifest may have lists."""
+    monkeypatch.setattr("twinseal.server.archive.MAX_FILES", 1000)
+    folder = published.home.path / "mlflow/served/0/brackets"
+    folder.mkdir(parents=True)
+    names = [f"{number}{bracket * 200}" for number in range(5) for bracket in "[{"]
+    try:
+        for name in names:
+            (folder / name).write_text(name)
+        back_up(published.home, ServerSettings(), tmp_path / "b.tar.gz", now())
+    finally:
+        shutil.rmtree(folder)
+    restore(tmp_path / "b.tar.gz", tmp_path / "there")
+    restored = tmp_path / "there/mlflow/served/0/brackets"
+    assert {name: name for name in names} == {path.name: path.read_text() for path in restored.iterdir()}
+
+
+def test_what_could_not_be_restored_is_no_backup(
+    published: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are more files than a restore would read: it is said now, and not when the backup is needed."""
+    monkeypatch.setattr("twinseal.server.archive.MAX_FILES", 10)
+    with pytest.raises(BackupError, match="expected at most 10 lists and objects, got more"):
+        back_up(published.home, ServerSettings(), tmp_path / "b.tar.gz", now())
     assert [] == list(tmp_path.iterdir())
 
 

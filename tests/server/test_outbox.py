@@ -17,13 +17,16 @@ from tests.server.scene import deployment, now
 from tests.twin.deployment import MODEL, Deployment
 from twinseal.config import parse
 from twinseal.errors import ConfigError
-from twinseal.server.notice_settings import NoticeSettings, Smtp
+from twinseal.server.notice_settings import NoticeSettings, Smtp, Webhook
 from twinseal.server.notices import Notices
 from twinseal.server.outbox import DELAYS_S, Outbox, notices_folder
 from twinseal.server.reviews import Desk
-from twinseal.server.senders import SendError, send
+from twinseal.server.senders import Channel, SendError, send
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.audit import Entry, log_of
+from twinseal.trust.audit import log as audit_log
+from twinseal.trust.release import repository
+from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 
 NOTHING_MISSING: dict[str, Any] = {"signatures": 0, "wanting": [], "rejected_by": []}
@@ -94,6 +97,39 @@ def test_receiver_that_is_down_delays_no_other(tmp_path: Path) -> None:
     assert 3 == len(in_folder(home))
 
 
+def test_fault_of_ours_at_one_receiver_delays_no_other(tmp_path: Path) -> None:
+    """A sender fails in a way that nobody expects; the notice is tried again, as at any other failure."""
+    home = Home(tmp_path / "home")
+    with receiving() as hook:
+        outbox = Outbox(home, hooked(tmp_path, hook.url("/broken"), hook.url()), send_but_broken)
+        for number in (1, 2):
+            outbox.put(notice(number, f"m-{number}"), number)
+        for _ in range(2):  # the second notice to the receiver is not kept back by the first
+            outbox.deliver(now())
+        assert [notice(1, "m-1"), notice(2, "m-2")] == hook.taken()
+        kept = [json.loads(path.read_text()) for path in in_folder(home)]
+        assert [(1, "KeyError: 'missing'")] * 2 == [(value["tries"], value["error"]) for value in kept]
+
+
+def test_disk_that_is_damaged_at_one_receiver_delays_no_other(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with receiving() as hook:
+        outbox = Outbox(home, hooked(tmp_path, hook.url("/broken"), hook.url()), send_but_broken)
+        outbox.put(notice(1), 1)
+        for path in in_folder(home):  # the last time: what fails now is given up
+            path.write_text(json.dumps({"notice": notice(1), "tries": len(DELAYS_S), "after": "", "error": ""}))
+        (notices_folder(home) / "failed").write_text("no folder")
+        outbox.deliver(now())
+        assert [notice(1)] == hook.taken()
+        assert 1 == len(in_folder(home))
+
+
+def send_but_broken(channel: Channel, value: dict[str, Any], settings: NoticeSettings) -> None:
+    if isinstance(channel, Webhook) and channel.url.endswith("/broken"):
+        raise KeyError("missing")
+    send(channel, value, settings)
+
+
 def test_receiver_that_is_named_no_more_is_given_up(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     Outbox(home, hooked(tmp_path, "https://gone.test/")).put(notice(1), 1)
@@ -102,7 +138,7 @@ def test_receiver_that_is_named_no_more_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.attack("S")
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"notice": {"id": 3}}', b"x" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"notice": {"id": 3}}', b"x" * 100_000, b"[" * 60_000])
 def test_what_is_no_notice_stops_no_other(tmp_path: Path, content: bytes) -> None:
     """A file in the outbox is damaged, or none of ours."""
     home = Home(tmp_path / "home")
@@ -290,6 +326,28 @@ def test_decision_of_another_machine_is_said(made: Deployment, tmp_path: Path) -
     assert [("rejected", "chiara", "from the plant")] == [
         (item["event"], item["actor"], item["comment"]) for item in said(made.home)
     ]
+
+
+def test_log_is_read_once_in_a_round(made: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many entries about many reviews that wait, as after a night without a server."""
+    notices, audit = telling(made, tmp_path), log_of(made.home.path)
+    release = made.release(made.bundle(1), 1, now=now())
+    for version in range(2, 6):
+        ahead = replace(release, version=version, parent_version=version - 1, mlflow_model_id=f"m-{version:032x}")
+        role = repository.stage(made.home, ahead, expires=now() + timedelta(days=20))
+        Request(ahead, role).write(made.home.path / "reviews" / ahead.mlflow_model_id)
+        for _ in range(3):
+            audit.append(Entry.for_release(ahead, "commented", "alice", now()))
+    readings, leaves = list[Any](), audit_log._leaves
+
+    def counted(*about: Any) -> Any:
+        readings.append(about)
+        return leaves(*about)
+
+    monkeypatch.setattr(audit_log, "_leaves", counted)
+    notices.collect()
+    assert 12 == len(said(made.home))
+    assert 2 == len(readings)  # what is new; and all of it, for what is missing
 
 
 def test_full_disk_stops_no_decision_and_is_made_good(made: Deployment, tmp_path: Path) -> None:

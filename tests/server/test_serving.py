@@ -9,6 +9,7 @@ import json
 import os
 import runpy
 import signal
+import socket
 import ssl
 import subprocess
 import warnings
@@ -19,11 +20,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.server.receivers import until
 from tests.server.scene import API, PASSWORD, Server, approved, deployment, now, serving, submitted
 from tests.twin.deployment import MODEL, Deployment
 from twinseal.errors import ConfigError
+from twinseal.files import inventory
 from twinseal.registry.register import publish
-from twinseal.registry.store import connect
+from twinseal.registry.store import connect, served_folder
+from twinseal.server.artifact_store import STAGING
 from twinseal.server.people import write_auth_config
 from twinseal.server.serving import prepare
 from twinseal.server.settings import ServerSettings
@@ -114,6 +118,52 @@ def test_candidate_that_was_submitted_stays_as_it_is(made: Deployment, server: S
     assert (403, True) == (refused.status, "it stays so" in refused.message)
     assert 403 == server.ask("PUT", f"{folder}/model/more.py", b"evil").status
     assert read == server.ask("GET", f"{folder}/model/model.safetensors").body
+
+
+@contextlib.contextmanager
+def half_sent(server: Server, place: str) -> Iterator[socket.socket]:
+    """An upload of ten bytes of which five have come."""
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+        head = f"PUT {place} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: {basic('engineer')}\r\n"
+        connection.sendall(f"{head}Content-Length: 10\r\n\r\nfirst".encode())
+        yield connection
+
+
+def staged(made: Deployment) -> list[Path]:
+    return list((served_folder(made.home.path) / STAGING).glob("*"))
+
+
+@pytest.mark.attack("S")
+def test_upload_that_is_kept_open_over_the_end(made: Deployment, server: Server) -> None:
+    """An engineer begins an upload, makes the candidate complete, and sends the rest of the file after that."""
+    asked = server.post("logged-models", {"experiment_id": "0", "name": "late"})
+    about = asked.json()["model"]["info"]
+    place = about["artifact_uri"].removeprefix("mlflow-artifacts:/")
+    assert 200 == server.ask("PUT", f"{ARTIFACTS}{place}/model/a", b"a").status
+    folder = served_folder(made.home.path) / place.lstrip("/")
+    with half_sent(server, f"{ARTIFACTS}{place}/model/late") as connection:
+        assert 1 == len(until(lambda: staged(made)))
+        ready = {"model_id": about["model_id"], "status": "LOGGED_MODEL_READY"}
+        assert 200 == server.ask("PATCH", f"{API}logged-models/{about['model_id']}", ready).status
+        assert ["model/a"] == [record.path for record in inventory(folder)]
+        connection.sendall(b" last")
+        assert b" 403 " in connection.recv(4096).split(b"\r\n")[0]
+    assert ["model/a"] == [record.path for record in inventory(folder)]
+    assert [] == staged(made)
+
+
+@pytest.mark.attack("S")
+def test_upload_of_a_server_that_is_killed(tmp_path: Path) -> None:
+    """A server is killed (SIGKILL) while files are on their way to it: the next one has nothing of them."""
+    made = deployment(tmp_path)
+    with serving(made.home.path) as server, half_sent(server, f"{ARTIFACTS}0/late"):
+        assert 1 == len(until(lambda: staged(made)))
+        os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait(timeout=20)
+    assert 1 == len(staged(made))
+    with serving(made.home.path, people=False):
+        assert [] == staged(made)
 
 
 @pytest.mark.attack("S")
@@ -335,7 +385,7 @@ def test_settings_that_are_none(tmp_path: Path, settings: str, message: str) -> 
     ("settings", "message"),
     [
         ("tls_key: none.pem\ntls_certificate: none.pem", "tls: expected a certificate and its key in PEM"),
-        ("database: postgresql://nobody@127.0.0.1:1/none", "database: expected one that MLflow can use, got"),
+        ("database: postgresql://nobody@127.0.0.1:1/none", "database: expected one that answers at 127.0.0.1, got"),
         ("host: 192.0.2.1", "192.0.2.1:0: expected an address to listen on, got none"),
     ],
 )

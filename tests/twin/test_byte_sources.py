@@ -12,7 +12,8 @@ import pytest
 from tests import simulator
 from tests.simulator import Behaviour, Registry
 from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError, TwinsealError
-from twinseal.twin.byte_sources import Deadline, DirectorySource, RestSource, Source, limit_bytes
+from twinseal.twin.byte_sources import DirectorySource, RestSource, Source
+from twinseal.twin.connection import Deadline, limit_bytes
 
 ID = "m-" + "0" * 32
 TIMESTAMP, WEIGHTS = "metadata/timestamp.json", f"candidates/{ID}/model/model.safetensors"

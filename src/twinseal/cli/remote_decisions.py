@@ -61,7 +61,7 @@ def decide_from(
             yes,
             f"{QUESTIONS[decision]} {release.model} release {release.version} ({release.sha256[:12]}…) as {holder}?",
         )
-        value = _signed(fetched, decision, holder, comment, key, anchor)
+        value = _signed(fetched, verified, decision, holder, comment, key, anchor)
         state, note = server.send(which, value)
         out.print(f"[{'green' if decision == 'approve' else 'yellow'}]{DONE[decision]}[/] by {holder}; the server: "
                   f"{printable(state)}{printable(f', {note}' if note else '')}")  # fmt: skip
@@ -130,12 +130,17 @@ def _save_report(server: ReviewServer, candidate: str, verified: VerifiedBundle,
 
 
 def _signed(
-    fetched: Fetched, decision: Decision, holder: str, comment: str, key: str | None, anchor: Anchor
+    fetched: Fetched,
+    verified: VerifiedBundle,
+    decision: Decision,
+    holder: str,
+    comment: str,
+    key: str | None,
+    anchor: Anchor,
 ) -> dict[str, object]:
     """The review, signed with the reviewer's key, which stays here."""
     from twinseal.errors import KeyAccessError
     from twinseal.trust.audit import log_of
-    from twinseal.trust.release.candidate import verify_release
     from twinseal.trust.release.decisions import check_decision, draft_decision
     from twinseal.trust.release.review_file import assemble_review
     from twinseal.trust.release.reviews import newest_decision
@@ -150,7 +155,6 @@ def _signed(
         log_of(fetched.approvals.parent),
         comment=decision == "comment",
     )
-    verified = verify_release(fetched.bundle, request.release, anchor)
     check_decision(
         request,
         holder,
@@ -159,7 +163,7 @@ def _signed(
         known=known,
         anchor=anchor,
         now=now,
-        bundle=fetched.bundle,
+        bundle=verified,
         roles=Roles.of_policy(verified.policy.content),
     )
     signer, expected = open_holder_key(key, holder), anchor.roles["reviewer"].key_of(holder)

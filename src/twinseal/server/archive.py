@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from twinseal.digests import canonical_json, is_sha256, parse_json
+from twinseal.digests import canonical_json, is_sha256, parse_json, sha256
 from twinseal.errors import BackupError, EvidenceError
 from twinseal.files import sync_folder
 from twinseal.reading import open_regular
@@ -30,6 +30,7 @@ from twinseal.reading import open_regular
 SCHEMA = "https://twinseal.dev/backup/v1"
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 512 << 20
+MAX_FILES = 4_000_000  # as many as a manifest of that length can list
 FOLDERS = (
     "anchor", "trust", "log", "released", "reviews", "proposal", "keys", "mlflow/artifacts", "mlflow/served",
     "mlflow/notices",
@@ -38,6 +39,7 @@ DATABASE, ACCOUNTS, DUMP = "mlflow/mlflow.db", "mlflow/accounts.db", "mlflow/dat
 FILES = ("server.yaml", "mlflow/secrets.json", DATABASE, ACCOUNTS, DUMP)
 _FIELDS = ("created", "home", "root_sha256", "database", "with_keys")
 _CHUNK = 1 << 20
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')  # in JSON that is known to be valid
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
 
 
@@ -95,10 +97,11 @@ class Manifest:
         return sum(item.length for item in self.items)
 
     def to_bytes(self) -> bytes:
-        """JSON."""
+        """JSON. Brackets in names are escaped: a reader counts brackets before it parses."""
         head = {name: getattr(self, name) for name in _FIELDS}
         rows = [[item.path, item.length, item.sha256] for item in self.items]
-        return canonical_json({"schema": SCHEMA, **head, "files": rows})
+        data = canonical_json({"schema": SCHEMA, **head, "files": rows})
+        return _STRING.sub(lambda found: found[0].replace(b"[", b"\\u005b").replace(b"{", b"\\u007b"), data)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -108,7 +111,7 @@ class Manifest:
             BackupError: It is none.
         """
         try:
-            value: Any = parse_json(data, MANIFEST, limit=MAX_MANIFEST_BYTES)
+            value: Any = parse_json(data, MANIFEST, limit=MAX_MANIFEST_BYTES, nodes=MAX_FILES)
         except EvidenceError as error:
             raise BackupError(f"backup: {error}") from error
         if not isinstance(value, dict) or set(value) != {"schema", "files", *_FIELDS} or value["schema"] != SCHEMA:
@@ -153,19 +156,18 @@ def digest_of(path: Path) -> tuple[int, str]:
     Raises:
         OSError: It is none.
     """
-    found, length = hashlib.sha256(), 0
     with open_regular(path) as stream:
-        while chunk := stream.read(_CHUNK):
-            found.update(chunk)
-            length += len(chunk)
-    return length, found.hexdigest()
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        return stream.tell(), found
 
 
 def write_archive(target: Path, manifest: Manifest, place_of: Callable[[str], Path]) -> str:
     """Write a backup, for its owner alone, whole or not at all; the SHA-256 of the file.
 
+    It gets its name once all of it was read back as a restore would: what cannot be restored is no backup.
+
     Raises:
-        BackupError: A file is not what the manifest says any more.
+        BackupError: A file is not what the manifest says any more; or what was written cannot be read back.
         OSError: It cannot be written, or there is a file of that name.
     """
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
@@ -181,6 +183,8 @@ def write_archive(target: Path, manifest: Manifest, place_of: Callable[[str], Pa
                     _add(tar, item, place_of(item.path))
             stream.flush()
             os.fsync(stream.fileno())
+        with open_archive(Path(name)) as archive:
+            archive.check()
         found = digest_of(Path(name))[1]
         os.link(name, target)  # unlike a rename, never over another backup
         sync_folder(target.parent)
@@ -255,7 +259,7 @@ class Archive:
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+        self._stream, self._sha256 = stream, ""
         self.manifest = self._read(None)
 
     def check(self) -> None:
@@ -295,10 +299,11 @@ class Archive:
                 if first.size > MAX_MANIFEST_BYTES:
                     raise BackupError(f"backup: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes, got more")
                 data = b"".join(_chunks(tar, first))
-                manifest = Manifest.from_bytes(data)
                 if each is None:
-                    return manifest
-                if data != self.manifest.to_bytes():
+                    self._sha256 = sha256(data)
+                    return Manifest.from_bytes(data)
+                manifest = self.manifest
+                if sha256(data) != self._sha256:
                     raise BackupError("backup: expected a file that nobody changes, got one that was changed")
                 for item in manifest.items:
                     each(item, _checked(item, _chunks(tar, _next(tar, item.path, item.length))))
@@ -345,25 +350,23 @@ def _checked(item: Item, chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_archive(path: Path, sha256: str = "") -> Iterator[Archive]:
+def open_archive(path: Path, expected: str = "") -> Iterator[Archive]:
     """A backup.
 
     Args:
         path: The file that a person named.
-        sha256: Its digest as kept elsewhere; "" to take the file as it is.
+        expected: Its SHA-256 as kept elsewhere; "" to take the file as it is.
 
     Raises:
         BackupError: It is none, or another.
         OSError: It cannot be read.
     """
     with open_regular(path, follow=True) as stream:
-        if sha256:
-            found = hashlib.sha256()
-            while chunk := stream.read(_CHUNK):
-                found.update(chunk)
-            if found.hexdigest() != sha256.lower():
+        if expected:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != expected.lower():
                 raise BackupError(
-                    f"{path}: expected the backup {sha256[:80]}, got another ({found.hexdigest()})",
+                    f"{path}: expected the backup {expected[:80]}, got another ({found})",
                     remedy="Nothing was written. Somebody changed it, or it is of another day.",
                 )
         yield Archive(stream)

@@ -8,7 +8,9 @@ A plugin of MLflow (entry point `mlflow.artifact_repository`). What is there sta
 - a path is judged as it is used, after everything was decoded: no part of it is empty, `.` or `..`, none hides a
   separator or a percent sign, no folder or file on the way is a link
 
-A file appears whole or not at all, and of two that are sent under one name the first one stays.
+A file appears whole or not at all, and of two that are sent under one name the first one stays. On its way it lies in
+`.uploading`, which no path leads to. MLflow has it beside the candidate's files: then an upload that is kept open, or a
+server that is killed, would leave a candidate with a file that nobody signed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,12 +26,14 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from twinseal.reading import require_folder
+from twinseal.server.plugins import PREFIX, deny
 from twinseal.trust.root.home import Home
 
-PREFIX = "twinseal+"
+STAGING = ".uploading"  # of artifacts: a link, which publishes a file, stays on one file system
 METADATA_RUN = "twinseal.metadata_run"  # as registry.register has it, which imports all of MLflow
 _CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
 _RUN = re.compile(r"(?:^|/)([0-9a-f]{32})/artifacts/(?:metadata|targets)(?:/|\Z)")
@@ -89,7 +94,7 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         """As MLflow's, for a plain path without links."""
         if path:
             self._check_way(path)
-        return list(super().list_artifacts(path))
+        return [item for item in super().list_artifacts(path) if item.path != STAGING]
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         """Each file of a folder, as `log_artifact`; links in it are not followed."""
@@ -102,7 +107,7 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
 
     def delete_artifacts(self, artifact_path: str | None = None) -> NoReturn:
         """Refused."""
-        _deny(f"{artifact_path or 'all artifacts'}: expected files to stay, got a request to delete them")
+        deny(f"{artifact_path or 'all artifacts'}: expected files to stay, got a request to delete them")
 
     def _get_destination_artifact_path(
         self, artifact_file_name: str, artifact_path: str | None = None
@@ -112,8 +117,17 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         self._require_open(path)
         place = Path(self.artifact_dir) / path
         if os.path.lexists(place):
-            _deny(f"{path}: expected a new name, got one that is taken: files are written once")
+            deny(f"{path}: expected a new name, got one that is taken: files are written once")
         return super()._get_destination_artifact_path(artifact_file_name, artifact_path)  # type: ignore[no-any-return]
+
+    def _create_staging_artifact(
+        self, artifact_file_name: str, artifact_path: str | None = None
+    ) -> tuple[int, str, str]:
+        _, destination = self._get_destination_artifact_path(artifact_file_name, artifact_path)
+        staging = Path(self.artifact_dir) / STAGING
+        staging.mkdir(mode=0o700, exist_ok=True)
+        descriptor, place = tempfile.mkstemp(dir=require_folder(staging))
+        return descriptor, place, destination
 
     def _publish_staged_artifact(
         self,
@@ -129,17 +143,17 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         try:
             os.link(temp_file_path, destination_file_path, follow_symlinks=False)  # unlike a rename, never over another
         except FileExistsError:
-            _deny(f"{path}: expected a new name, got one that is taken: files are written once")
+            deny(f"{path}: expected a new name, got one that is taken: files are written once")
         finally:
             self._cleanup_staged_artifact(temp_file_path)
 
     def _require_open(self, path: str) -> None:
         found = _CANDIDATE.search(path)
         if found and self._status_of(found.group(1)) != _PENDING:
-            _deny(f"{path}: expected a candidate that is not final, got one that is: nothing is added to it")
+            deny(f"{path}: expected a candidate that is not final, got one that is: nothing is added to it")
         run = _RUN.search(path)
         if run and run.group(1) in self._metadata_runs():
-            _deny(f"{path}: expected a run of an engineer, got the one with the registrar's metadata")
+            deny(f"{path}: expected a run of an engineer, got the one with the registrar's metadata")
 
     def _check_way(self, path: str) -> None:
         """Refuse a path that is not plain, or a link on its way."""
@@ -148,6 +162,8 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
                 f"path: expected names that are plain letters, digits and signs, got {path[:120]!r}",
                 error_code=INVALID_PARAMETER_VALUE,
             )
+        if path.split("/", maxsplit=1)[0] == STAGING:
+            deny(f"{path[:120]}: expected another name, got that of uploads that are not complete")
         place = Path(self.artifact_dir)
         for part in path.split("/"):
             place = place / part
@@ -156,7 +172,7 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
             except OSError:
                 return
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                _deny(f"{path[:120]}: expected folders and files on the way, got a link or something else")
+                deny(f"{path[:120]}: expected folders and files on the way, got a link or something else")
 
 
 def is_plain(path: str) -> bool:
@@ -174,7 +190,3 @@ def is_plain(path: str) -> bool:
         and path.isprintable()
         and all(len(part.encode()) <= 255 for part in parts)
     )
-
-
-def _deny(message: str) -> NoReturn:
-    raise MlflowException(message, error_code=PERMISSION_DENIED)

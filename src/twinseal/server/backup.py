@@ -21,13 +21,14 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from twinseal.errors import ConfigError, TwinsealError
 from twinseal.reading import open_regular
 from twinseal.registry.store import sqlite_uri
 from twinseal.server.archive import ACCOUNTS, DATABASE, DUMP, Item, Manifest, digest_of, write_archive
+from twinseal.server.artifact_store import STAGING
 from twinseal.server.databases import copy_sqlite, dump_postgresql, sqlite_path
 from twinseal.server.restore import check_releases
 from twinseal.server.settings import FILE as SETTINGS
@@ -35,14 +36,13 @@ from twinseal.server.settings import ServerSettings
 from twinseal.trust.audit import disk, log_of
 from twinseal.trust.audit import verify as verify_log
 from twinseal.trust.audit.log import LOCK
+from twinseal.trust.release.review_file import said_at
 from twinseal.trust.root.home import Home
 
 BEFORE_THE_LOG = ("reviews", "released", "proposal", "trust", "anchor", "mlflow/notices")
 ARTIFACTS = ("mlflow/artifacts", "mlflow/served")
 SECRETS = "mlflow/secrets.json"
-_UNFINISHED = re.compile(
-    r"\.artifact\.uploading\.|\.[0-9a-f]{16}\.part\Z"
-)  # an artifact on its way: MLflow's, and ours
+_UNFINISHED = re.compile(r"\.artifact\.uploading\.|\.[0-9a-f]{16}\.part\Z")  # on its way: MLflow's, and ours
 _LOCK = re.compile(r"(.*\.)?lock\Z")
 
 
@@ -89,9 +89,8 @@ def back_up(home: Home, settings: ServerSettings, target: Path, now: datetime, *
             root = home.anchor().fingerprint
         size, notes = verify_log(log_of(staging).path).size, _faults(home)
         items = [*_items(staging), *(item for folder in ARTIFACTS for item in _items(home.path, folder))]
-        stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         old = str(home.path.absolute())
-        manifest = Manifest(stamp, old, root, kind, with_keys, tuple(sorted(items, key=lambda item: item.path)))
+        manifest = Manifest(said_at(now), old, root, kind, with_keys, tuple(sorted(items, key=lambda item: item.path)))
 
         def place_of(path: str) -> Path:
             return (home.path if path.startswith(ARTIFACTS) else staging) / path
@@ -187,6 +186,8 @@ def _files(home: Path, folder: str) -> Iterator[Path]:
     """
     for place, folders, names in os.walk(home / folder, onerror=_raise_but_absent):
         folders.sort()
+        if folder in ARTIFACTS and Path(place) == home / folder and STAGING in folders:
+            folders.remove(STAGING)
         for name in sorted([*names, *(name for name in folders if Path(place, name).is_symlink())]):
             path = Path(place, name)
             if (_UNFINISHED if folder in ARTIFACTS else _LOCK).match(name):

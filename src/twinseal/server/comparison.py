@@ -6,7 +6,9 @@ for the gates, which are all shown.
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +17,11 @@ from twinseal.assurance.report.tables import quantity
 from twinseal.evidence import TEST_RESULT, Statement, measures, source_of
 
 Statements = Mapping[str, Statement]
+Values = dict[tuple[str, ...], Any]  # by the stage that said it, and the names that lead to it
 SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
-MAX_ROWS = 200
+MAX_ROWS = 1000  # of one table
 _PEOPLE_READ = 300  # characters of one value
+_BESIDE = 20  # characters before and after what differs
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,31 @@ class ChangeRow:
 
     Attributes:
         name: Of the value.
-        before: What it was; "" if it is new.
+        before: What it was; "" if it is new. Of a long one, where it differs.
         now: What it is; "" if it is gone.
     """
 
     name: str
     before: str
     now: str
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Values that differ.
+
+    Attributes:
+        rows: The first of them by name, MAX_ROWS at most.
+        count: How many there are.
+    """
+
+    rows: tuple[ChangeRow, ...] = ()
+    count: int = 0
+
+    @property
+    def more(self) -> int:
+        """How many are in no row."""
+        return self.count - len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -80,9 +102,9 @@ class Comparison:
 
     gates: tuple[GateRow, ...]
     gone: tuple[str, ...]
-    settings: tuple[ChangeRow, ...]
-    data: tuple[ChangeRow, ...]
-    packages: tuple[ChangeRow, ...]
+    settings: Differences
+    data: Differences
+    packages: Differences
     commits: tuple[str, str]
     uncommitted: tuple[str, ...]
     findings: tuple[str, ...]
@@ -100,9 +122,9 @@ def compare(now: Statements, before: Statements | None) -> Comparison:
     return Comparison(
         gates=gates,
         gone=tuple(sorted(name for name in gates_then if name not in names)),
-        settings=_changes(_settings(then), _settings(now)) if before else (),
-        data=_changes(_data(then), _data(now)) if before else (),
-        packages=_changes(_packages(then), _packages(now)) if before else (),
+        settings=_differences(_settings(then), _settings(now)) if before else Differences(),
+        data=_differences(_data(then), _data(now)) if before else Differences(),
+        packages=_differences(_packages(then), _packages(now)) if before else Differences(),
         commits=(_commit(then), _commit(now)),
         uncommitted=tuple(map(str, changed)) if isinstance(changed, list) else (),
         findings=tuple(_findings(now)),
@@ -156,33 +178,32 @@ def _number(value: object) -> float | None:
     return float(value) if is_number else None  # type: ignore[arg-type]
 
 
-def _settings(statements: Statements) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _settings(statements: Statements) -> Values:
+    found: Values = {}
     for stage in ("ingest", "prepare", "train"):
         definition = statements[stage].predicate.get("buildDefinition") if stage in statements else None
         if isinstance(definition, dict):
-            found |= dict(_flat(definition.get("externalParameters"), ()))
+            found |= _flat(definition.get("externalParameters"), (stage,))
     return found
 
 
-def _packages(statements: Statements) -> dict[str, str]:
+def _packages(statements: Statements) -> Values:
     definition = statements["train"].predicate.get("buildDefinition") if "train" in statements else None
     inside = definition.get("internalParameters") if isinstance(definition, dict) else None
     if not isinstance(inside, dict):
         return {}
-    packages = inside.get("packages")
-    found = dict(_flat(packages, ())) if isinstance(packages, dict) else {}
-    return found | {name: str(inside[name]) for name in ("python", "implementation", "machine") if name in inside}
+    named = {("train", name): inside[name] for name in ("python", "implementation", "machine") if name in inside}
+    return named | dict(_flat(inside.get("packages"), ("packages",)))
 
 
-def _data(statements: Statements) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _data(statements: Statements) -> Values:
+    found: Values = {}
     for stage in ("validate", "prepare"):
         if stage in statements:
-            found |= {item.name: f"sha256 {item.sha256[:16]}…" for item in statements[stage].subjects}
+            found |= {(stage, item.name): f"sha256 {item.sha256}" for item in statements[stage].subjects}
     counted = measures(statements["validate"]) if "validate" in statements else {}
     names = ("units_total", "rows_total", "units_quarantined", "values_filled")
-    return found | {name.replace("_", " "): str(counted[name]) for name in names if name in counted}
+    return found | {("counted", name.replace("_", " ")): counted[name] for name in names if name in counted}
 
 
 def _findings(statements: Statements) -> Iterator[str]:
@@ -209,14 +230,55 @@ def _commit(statements: Statements) -> str:
     return str(source_of(statements["assess"]).get("commit", "")) if "assess" in statements else ""
 
 
-def _flat(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _flat(item, (*where, str(name)))
-    else:
-        yield ".".join(where), str(value)[:_PEOPLE_READ]
+def _flat(value: Any, where: tuple[str, ...]) -> Values:
+    """Every value that is no object with something in it; a list is one value."""
+    if not isinstance(value, dict) or not value:
+        return {where: value}
+    return {place: item for name, below in value.items() for place, item in _flat(below, (*where, str(name))).items()}
 
 
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[ChangeRow, ...]:
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return tuple(ChangeRow(name, before.get(name, ""), now.get(name, "")) for name in names[:MAX_ROWS])
+def _differences(before: Values, now: Values) -> Differences:
+    """All values are compared whole, as JSON: what is shown of them is cut afterwards."""
+    then, new = ({place: _json(value) for place, value in values.items()} for values in (before, now))
+    places = sorted(place for place in then.keys() | new.keys() if then.get(place) != new.get(place))
+    named = Counter(place[1:] for place in places)
+    rows = []
+    for place in places[:MAX_ROWS]:
+        name = ".".join(place[1:]) + (f" ({place[0]})" if named[place[1:]] > 1 else "")
+        one, other = (_plain(values[place]) if place in values else "" for values in (before, now))
+        if one == other:  # 1 and "1"
+            one, other = then.get(place, ""), new.get(place, "")
+        rows.append(ChangeRow(name, *_where_they_differ(one, other)))
+    return Differences(tuple(rows), len(places))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value else _json(value)
+
+
+def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+    """Two texts, without most of what is the same at their beginnings and ends if they are long."""
+    if max(len(one), len(other)) <= _PEOPLE_READ:
+        return one, other
+    start = _common(one, other)
+    end = min(_common(one[::-1], other[::-1]), len(one) - start, len(other) - start)
+    return _part(one, start, end), _part(other, start, end)
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters they have in common at the beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _part(text: str, start: int, end: int) -> str:
+    """The text but for `start` characters at its beginning and `end` at its end, and a few more."""
+    start, end = max(0, start - _BESIDE), len(text) - max(0, end - _BESIDE)
+    part, half = text[start:end], _PEOPLE_READ // 2
+    if len(part) > _PEOPLE_READ:
+        part = f"{part[:half]} … {len(part) - 2 * half} characters … {part[-half:]}"
+    return ("… " if start else "") + part + (" …" if end < len(text) else "")

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from twinseal.errors import ConfigError
+from twinseal.server.settings import without_driver
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -106,7 +107,7 @@ def require_empty_postgresql(uri: str) -> None:
         ConfigError: It has, or does not answer.
     """
     find_program("pg_restore")
-    with _connected(uri) as base:
+    with connect_postgresql(uri) as base:
         count = base.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
     if count is None or count[0]:
         raise ConfigError(
@@ -123,7 +124,7 @@ def restore_postgresql(uri: str, dump: Path, old: str, new: str) -> None:
     """
     words = ["--no-owner", "--no-privileges", "--no-password", "--exit-on-error", "--single-transaction"]
     _run("pg_restore", [*words, f"--dbname={_parts(uri).get('dbname', '')}", str(dump)], uri)
-    with _connected(uri) as base:
+    with connect_postgresql(uri) as base:
         found = base.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         _move(lambda words, values: base.execute(words, values).rowcount, {str(row[0]) for row in found}, old, new)
 
@@ -162,7 +163,7 @@ def _run(name: str, words: list[str], uri: str) -> None:
 def _parts(uri: str) -> dict[str, str]:
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - not needed with SQLite
 
-    found = conninfo_to_dict(uri.replace("+psycopg", "", 1))
+    found = conninfo_to_dict(without_driver(uri))
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
@@ -172,14 +173,20 @@ def _environment(uri: str) -> dict[str, str]:
     return {names[name]: value for name, value in _parts(uri).items() if name in names}
 
 
-def _connected(uri: str) -> Any:
+def connect_postgresql(uri: str) -> Any:
+    """A connection to a database of PostgreSQL.
+
+    Raises:
+        ConfigError: It does not answer.
+    """
     import psycopg  # noqa: PLC0415 - not needed with SQLite
 
     try:
-        return psycopg.connect(uri.replace("+psycopg", "", 1), connect_timeout=5)
+        return psycopg.connect(without_driver(uri), connect_timeout=5)
     except psycopg.Error as error:
         parts = urlsplit(uri)
         raise ConfigError(
-            f"database: expected one that answers at {parts.hostname}, got {type(error).__name__}",
-            remedy="Is it running, and its address right?",
+            f"database: expected one that answers at {parts.hostname}, got {type(error).__name__} "
+            f"({' '.join(str(error).split())[:200]})",
+            remedy="Is it running, and its address right? `database` in server.yaml, or --database",
         ) from error

@@ -12,17 +12,16 @@ same notice.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from twinseal.digests import canonical_json, sha256
+from twinseal.digests import canonical_json, parse_json, sha256
 from twinseal.errors import TwinsealError
 from twinseal.files import write_json
 from twinseal.reading import read_regular
@@ -30,12 +29,13 @@ from twinseal.server.notice_settings import Event
 from twinseal.server.outbox import Outbox, notices_folder
 from twinseal.server.reviews import Desk
 from twinseal.server.rounds import locked
-from twinseal.trust.audit import Entry, log_of
+from twinseal.trust.audit import Entry, Log, log_of
 from twinseal.trust.ceremonies import overview
 from twinseal.trust.ceremonies.overview import Expiry
 from twinseal.trust.release import repository
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
+from twinseal.trust.release.review_file import said_at
 from twinseal.trust.release.reviews import EVENTS as DECIDED
 
 log = structlog.get_logger(__name__)
@@ -52,6 +52,10 @@ _OF_ENTRY: dict[str, Event] = {
     "commented": "commented",
     "registered": "published",
 }
+
+
+def _missing(signatures: int = 0, wanting: Iterable[str] = (), rejected_by: Iterable[str] = ()) -> dict[str, Any]:
+    return {"signatures": signatures, "wanting": list(wanting), "rejected_by": list(rejected_by)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Notice:
     actor: str = ""
     comment: str = ""
     url: str = ""
-    missing: dict[str, Any] = field(default_factory=lambda: {"signatures": 0, "wanting": [], "rejected_by": []})
+    missing: dict[str, Any] = field(default_factory=_missing)
     expires: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,7 +115,7 @@ class Notices:
         if not (self._folder / STATE).exists():
             audit = log_of(self._desk.home.path)
             head = audit.head() if audit.has_begun() else None
-            self._write({"log": head.size if head else 0, "vkey": head.vkey if head else ""})
+            self._write(_no_state() | ({"log": head.size, "vkey": head.vkey} if head else {}))
 
     def one_round(self, now: datetime) -> None:
         """Collect what happened without a request, or before this server was started; and what ends."""
@@ -139,18 +143,18 @@ class Notices:
         start = state["log"] if state["vkey"] in ("", head.vkey) and state["log"] <= head.size else 0
         if start == head.size and not state["unpublished"]:
             return
-        entries = [*state["unpublished"], *((index, entry) for index, entry in audit.read(start, head.size))]
+        entries = [*state["unpublished"], *audit.read(start, head.size)]
         held: dict[tuple[str, int, str], tuple[int, Entry]] = {}
+        reviews = _Reviews(self._desk, audit)
         for index, entry in entries:
             about = (entry.model, entry.version, entry.sha256)
             if entry.event == "registered" and not self._is_published(entry):
                 held[about] = index, entry
                 continue
             held.pop(about, None)
-            for notice in self._notices_of(index, entry, head.vkey):
+            for notice in self._notices_of(index, entry, head.vkey, reviews):
                 self._outbox.put(notice.to_dict(), index)
-        unpublished = [[index, entry.to_bytes().decode()] for index, entry in held.values()]
-        self._write(state | {"log": head.size, "vkey": head.vkey, "unpublished": unpublished})
+        self._write(state | {"log": head.size, "vkey": head.vkey, "unpublished": list(held.values())})
 
     def _is_published(self, entry: Entry) -> bool:
         """Whether the release is, or was, the current one."""
@@ -159,38 +163,21 @@ class Notices:
             return False
         return current.version > entry.version or current.sha256 == entry.sha256
 
-    def _notices_of(self, index: int, entry: Entry, vkey: str) -> Iterator[Notice]:
+    def _notices_of(self, index: int, entry: Entry, vkey: str, reviews: _Reviews) -> Iterator[Notice]:
         event, actor = _OF_ENTRY.get(entry.event), entry.actor
         if entry.event == "received":  # a decision of another machine, which a registrar noted
-            decided: dict[str, str] = {str(decision): word for decision, word in DECIDED.items()}
-            event = _OF_ENTRY.get(decided.get(entry.details.get("decision", ""), ""))
+            named = entry.details.get("decision", "")
+            event = next((_OF_ENTRY[word] for decision, word in DECIDED.items() if decision == named), None)
             actor = entry.details.get("holder", actor)
         if event is None:
             return
         # A publication that was interrupted is logged again: it is one.
         told = [vkey, event, entry.model, entry.version, entry.sha256, -1 if event == "published" else index]
-        candidate, missing = self._find(entry)
+        candidate, missing = reviews.find(entry)
         yield Notice(
-            f"msg_{sha256(canonical_json(told))[:32]}", f"{entry.time:%Y-%m-%dT%H:%M:%SZ}", event, entry.model,
-            entry.version, candidate, actor, entry.details.get("comment", ""), self._url(candidate), missing,
+            f"msg_{sha256(canonical_json(told))[:32]}", said_at(entry.time), event, entry.model, entry.version,
+            candidate, actor, entry.details.get("comment", ""), self._url(candidate), missing,
         )  # fmt: skip
-
-    def _find(self, entry: Entry) -> tuple[str, dict[str, Any]]:
-        """The candidate of an entry, and what is missing now."""
-        missing: dict[str, Any] = {"signatures": 0, "wanting": [], "rejected_by": []}
-        for place in sorted(self._desk.folder.glob("m-*")):
-            with suppress(TwinsealError):
-                if Request.read(place).release.sha256 != entry.sha256:
-                    continue
-                case = self._desk.listing(place.name)
-                if case.is_open:
-                    count = case.reviews.count
-                    rejected = [item.holder for item in case.reviews.rejections]
-                    missing = {
-                        "signatures": count.missing, "wanting": list(count.wanting), "rejected_by": rejected,
-                    }  # fmt: skip
-                return place.name, missing
-        return _published_candidate(self._desk, entry), missing
 
     def _url(self, candidate: str) -> str:
         return f"{self._origin}/twinseal/review" + (f"/{candidate}" if candidate else "")
@@ -198,7 +185,7 @@ class Notices:
     def _collect_ends(self, now: datetime) -> None:
         state, said = self._read(), dict[str, int]()
         for item in overview.expiries(self._desk.home):
-            key, within = f"{item.what} {_stamp(item.expires)}", _within(item, now)
+            key, within = f"{item.what} {said_at(item.expires)}", _within(item, now)
             before = state["said"].get(key)
             if within is not None and (before is None or within < before):
                 self._outbox.put(self._end_notice(item, within, now).to_dict(), state["log"])
@@ -209,30 +196,66 @@ class Notices:
             self._write(state | {"said": said})
 
     def _end_notice(self, item: Expiry, within: int, now: datetime) -> Notice:
-        name = sha256(canonical_json([item.what, _stamp(item.expires), within, self._desk.home.anchor().fingerprint]))
+        name = sha256(canonical_json([item.what, said_at(item.expires), within, self._desk.home.anchor().fingerprint]))
         model = item.what if item.what in self._desk.home.anchor().models else ""
         ends = {
-            "what": item.what, "time": _stamp(item.expires), "within_days": within, "remedy": item.remedy,
+            "what": item.what, "time": said_at(item.expires), "within_days": within, "remedy": item.remedy,
         }  # fmt: skip
-        return Notice(f"msg_{name[:32]}", _stamp(now), "expires_soon", model, url=self._url(""), expires=ends)
+        return Notice(f"msg_{name[:32]}", said_at(now), "expires_soon", model, url=self._url(""), expires=ends)
 
     def _read(self) -> dict[str, Any]:
         """How far notices are. Damaged: from the log's beginning, for twice is better than never; ids tell."""
-        state: dict[str, Any] = {"log": 0, "vkey": "", "unpublished": [], "said": {}}
         try:
-            state |= json.loads(read_regular(self._folder / STATE, MAX_STATE_BYTES))
+            data = read_regular(self._folder / STATE, MAX_STATE_BYTES)
+            state: dict[str, Any] = _no_state() | parse_json(data, STATE, limit=MAX_STATE_BYTES)
             entries = [(int(index), Entry.from_bytes(text.encode())) for index, text in state["unpublished"]]
             return state | {"log": max(0, int(state["log"])), "said": dict(state["said"]), "unpublished": entries}
         except (OSError, ValueError, TypeError, AttributeError, TwinsealError) as error:
             log.warning("notices.state_unreadable", error=f"{type(error).__name__}: {error}")
-            return {"log": 0, "vkey": "", "unpublished": [], "said": {}}
+            return _no_state()
 
     def _write(self, state: dict[str, Any]) -> None:
-        entries = [
-            [index, entry if isinstance(entry, str) else entry.to_bytes().decode()]
-            for index, entry in state.get("unpublished", ())
-        ]
-        write_json(self._folder / STATE, {"said": {}, **state, "unpublished": entries})
+        entries = [[index, entry.to_bytes().decode()] for index, entry in state["unpublished"]]
+        write_json(self._folder / STATE, state | {"unpublished": entries})
+
+
+def _no_state() -> dict[str, Any]:
+    """How much of which log was read, which publications are not done yet, which ends were said: nothing."""
+    return {"log": 0, "vkey": "", "unpublished": [], "said": {}}
+
+
+class _Reviews:
+    """The reviews as one round finds them: the log, and each of them, are read once, however many entries are new.
+
+    Args:
+        desk: The reviews.
+        audit: The log.
+    """
+
+    def __init__(self, desk: Desk, audit: Log) -> None:
+        self._desk, self._audit = desk, audit.once()
+        self._missing: dict[str, dict[str, Any]] = {}
+        self._names: dict[str, str] = {}
+        for place in desk.folder.glob("m-*"):
+            with suppress(TwinsealError):
+                self._names[Request.read(place).release.sha256] = place.name
+
+    def find(self, entry: Entry) -> tuple[str, dict[str, Any]]:
+        """The candidate of an entry, and what is missing now."""
+        name = self._names.get(entry.sha256, "")
+        if name and name not in self._missing:
+            self._missing[name] = self._missing_of(name)
+        if not name:
+            return _published_candidate(self._desk, entry), _missing()
+        return name, self._missing[name]
+
+    def _missing_of(self, name: str) -> dict[str, Any]:
+        with suppress(TwinsealError):
+            case = self._desk.listing(name, self._audit)
+            if case.is_open:
+                count, rejections = case.reviews.count, case.reviews.rejections
+                return _missing(count.missing, count.wanting, (item.holder for item in rejections))
+        return _missing()
 
 
 def _published_candidate(desk: Desk, entry: Entry) -> str:
@@ -249,7 +272,3 @@ def _within(item: Expiry, now: datetime) -> int | None:
         return None
     left = [days for days in WITHIN_DAYS if item.expires - now <= timedelta(days=days)]
     return min(left) if left else None
-
-
-def _stamp(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,6 @@ costs a round five seconds, and holds nobody else up for longer.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,11 +21,13 @@ from typing import Any
 
 import structlog
 
-from twinseal.errors import TwinsealError
+from twinseal.digests import parse_json
+from twinseal.errors import EvidenceError, TwinsealError
 from twinseal.files import sync_folder, write_json
 from twinseal.reading import read_regular
 from twinseal.server.notice_settings import NoticeSettings
 from twinseal.server.senders import Channel, SendError, send
+from twinseal.trust.release.review_file import said_at
 from twinseal.trust.root.home import Home
 
 log = structlog.get_logger(__name__)
@@ -91,28 +92,32 @@ class Outbox:
                 sync_folder(waiting)
 
     def deliver(self, now: datetime) -> None:
-        """Send what is due. One process at a time."""
+        """Send what is due. One process at a time. Whatever goes wrong at one receiver, the others have their turn."""
         letters = list(self._letters())
         for name, channel in {**dict.fromkeys(letter.channel for letter in letters), **self._settings.channels}.items():
             own = [letter for letter in letters if letter.channel == name]
-            if channel is None:
-                for letter in own:
-                    self._give_up(letter, "nobody of that name is in the settings any more")
-            else:
+            try:
                 self._deliver_to(channel, own, now)
+            except Exception as error:  # a full disk, say, or a fault of ours
+                log.error("notice.round_failed", channel=name, error=f"{type(error).__name__}: {error}")
 
-    def _deliver_to(self, channel: Channel, letters: list[_Letter], now: datetime) -> None:
+    def _deliver_to(self, channel: Channel | None, letters: list[_Letter], now: datetime) -> None:
         """Send to one receiver, until it fails once: then it has had its time in this round."""
-        held, stamp, is_down = set[str](), _stamp(now), False
+        if channel is None:
+            for letter in letters:
+                self._give_up(letter, "nobody of that name is in the settings any more")
+            return
+        held, stamp, is_down = set[str](), said_at(now), False
         for letter in letters:
             if is_down or letter.line in held or letter.after > stamp:
                 held.add(letter.line)
                 continue
             try:
                 self._send(channel, letter.notice, self._settings)
-            except (SendError, TwinsealError) as error:
+            except Exception as error:  # a notice that a sender cannot even write is tried again, and given up, too
+                is_known = isinstance(error, (SendError, TwinsealError))
                 is_down = True
-                if self._put_off(letter, str(error)):
+                if self._put_off(letter, str(error) if is_known else f"{type(error).__name__}: {error}"):
                     held.add(letter.line)
                 continue
             letter.path.unlink(missing_ok=True)
@@ -124,7 +129,7 @@ class Outbox:
         if letter.tries >= len(DELAYS_S):
             self._give_up(letter, error)
             return False
-        after = _stamp(datetime.now(UTC) + timedelta(seconds=DELAYS_S[letter.tries]))
+        after = said_at(datetime.now(UTC) + timedelta(seconds=DELAYS_S[letter.tries]))
         value = {"notice": letter.notice, "tries": letter.tries + 1, "after": after, "error": error[:300]}
         write_json(letter.path, value)
         log.warning("notice.put_off", id=letter.notice.get("id"), channel=letter.channel, until=after, error=error)
@@ -142,11 +147,11 @@ class Outbox:
         for path in sorted((self._folder / WAITING).glob("*.json")):
             named = _NAME.match(path.name)
             try:
-                value = json.loads(read_regular(path, MAX_BYTES))
+                value = parse_json(read_regular(path, MAX_BYTES), path.name, limit=MAX_BYTES)
                 if named is None or value["notice"]["id"] != named["id"]:
                     raise ValueError("another name than its own")
                 yield _Letter(path, named["channel"], value["notice"], int(value["tries"]), str(value["after"]))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, EvidenceError) as error:
                 log.warning("notice.unreadable", file=path.name, error=f"{type(error).__name__}: {error}")
 
     def _count(self, what: str) -> None:
@@ -161,11 +166,7 @@ def counts(home: Home) -> dict[str, int]:
 
 def _counts(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        value = json.loads(read_regular(folder / COUNTS, MAX_BYTES))
+    with suppress(OSError, ValueError, TypeError, AttributeError, EvidenceError):
+        value = parse_json(read_regular(folder / COUNTS, MAX_BYTES), COUNTS, limit=MAX_BYTES)
         found = {name: int(value.get(name, 0)) for name in ("sent", "failed")}
     return {"sent": 0, "failed": 0, **found}
-
-
-def _stamp(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

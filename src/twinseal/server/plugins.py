@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
+
+PREFIX = "twinseal+"  # of the addresses by which MLflow finds them
 
 
 def registry_store(store_uri: str) -> Any:
@@ -24,3 +26,15 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
     from twinseal.server.artifact_store import WriteOnceArtifacts  # noqa: PLC0415 - see above
 
     return WriteOnceArtifacts(artifact_uri, tracking_uri, registry_uri)
+
+
+def deny(message: str, cause: Exception | None = None) -> NoReturn:
+    """Refuse as MLflow does: HTTP 403, with a sentence that its pages and clients show.
+
+    Raises:
+        MlflowException: Always.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see above
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED  # noqa: PLC0415 - see above
+
+    raise MlflowException(message, error_code=PERMISSION_DENIED) from cause

@@ -18,25 +18,23 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.tracking.dbmodels.models import SqlLoggedModel
 
 from twinseal.errors import RegistryError, TwinsealError
 from twinseal.registry.register import CHAMPION, RELEASE_VERSION
 from twinseal.server.places import candidate_folder, registry_lock
+from twinseal.server.plugins import PREFIX, deny
 from twinseal.server.protected import REVIEW, ProtectedNames
 from twinseal.server.settings import with_driver
 from twinseal.trust.root.home import Home
 
 log = structlog.get_logger(__name__)
 
-PREFIX = "twinseal+"
 _SOURCE = re.compile(r"models:/(m-[0-9a-f]{32})\Z")
 
 
@@ -200,9 +198,9 @@ class ProtectedStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
             yield
         except TwinsealError as error:
             log.warning("registry.claim_refused", model=name[:60], what=what[:80], error=type(error).__name__)
-            _deny(f"{what}: {error}. {error.remedy}".strip(), error)
+            deny(f"{what}: {error}. {error.remedy}".strip(), error)
         except OSError as error:
-            _deny(f"{what}: expected the files of the release, got none that can be read ({error.strerror})", error)
+            deny(f"{what}: expected the files of the release, got none that can be read ({error.strerror})", error)
 
     def _versions_of(self, name: str) -> list[ModelVersion]:
         return list(self.search_model_versions(f"name = '{name}'", max_results=1000))
@@ -231,7 +229,3 @@ def _check_tag(name: str, tag: Any, version: int) -> None:
 def _require_none(name: str, what: str, got: list[str]) -> None:
     if got:
         raise RegistryError(f"{name}: expected no {what}, got {', '.join(got)[:80]}")
-
-
-def _deny(message: str, cause: Exception) -> NoReturn:
-    raise MlflowException(message, error_code=PERMISSION_DENIED) from cause

@@ -155,14 +155,14 @@ class Desk:
         same = (request, anchor) == (case.request, case.anchor)
         return self._case(case.model_id, request, anchor, case.checked) if same else self.find(case.model_id)
 
-    def listing(self, model_id: str) -> Listing:
-        """Where a candidate stands; its files are not read.
+    def listing(self, model_id: str, audit: Log) -> Listing:
+        """Where a candidate stands, by this log; its files are not read.
 
         Raises:
             RegistryError: Nobody asked for its review.
             SignatureError, EvidenceError, AuditError: The request, or the log, is damaged.
         """
-        return self._listing(model_id, self._home.anchor(), log_of(self._home.path))
+        return self._listing(model_id, self._home.anchor(), audit)
 
     def request(self, model_id: str) -> Request:
         """What reviewers of a candidate sign.

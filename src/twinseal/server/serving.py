@@ -33,9 +33,12 @@ from twinseal.files import write_whole
 from twinseal.reading import read_regular
 from twinseal.registry.store import served_folder
 from twinseal.server import mlflow_person
+from twinseal.server.artifact_store import STAGING
+from twinseal.server.databases import connect_postgresql
 from twinseal.server.observing import SHARED, shared_folder
 from twinseal.server.people import ADMIN, Accounts, new_password, write_auth_config
-from twinseal.server.settings import SESSION_KEY, ServerSettings
+from twinseal.server.plugins import PREFIX
+from twinseal.server.settings import SESSION_KEY, ServerSettings, without_driver
 from twinseal.trust.root.home import Home
 
 APP = "twinseal.server.app:create_app"
@@ -85,7 +88,9 @@ def prepare(home: Home, settings: ServerSettings) -> Prepared:
     function = mlflow_person.FUNCTION if settings.oidc else ""
     write_auth_config(folder / "auth.ini", accounts_uri(home, settings), function)
     os.environ |= _environment(home, settings) | settings.to_environment() | _shared_counts(home, settings)
-    _require_database(settings.database_uri(home))
+    shutil.rmtree(served_folder(home.path) / STAGING, ignore_errors=True)  # of a server that was killed
+    if settings.database_uri(home).startswith("postgresql"):
+        connect_postgresql(settings.database_uri(home)).close()  # MLflow would try for minutes
     try:
         first = _first_account(accounts_uri(home, settings))
         _make_tables(settings.database_uri(home))
@@ -124,21 +129,6 @@ def run(settings: ServerSettings) -> None:
         pass
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _require_database(uri: str) -> None:
-    """Ask a PostgreSQL server once: MLflow would try for minutes.
-
-    Raises:
-        ConfigError: It does not answer.
-    """
-    if uri.startswith("postgresql"):
-        import psycopg  # noqa: PLC0415 - not needed with SQLite
-
-        try:
-            psycopg.connect(uri.replace("+psycopg", "", 1), connect_timeout=5).close()
-        except psycopg.Error as error:
-            raise _no_database(error) from error
 
 
 def _no_database(error: Exception) -> ConfigError:
@@ -205,10 +195,10 @@ def _environment(home: Home, settings: ServerSettings) -> dict[str, str]:
     database, keys = settings.database_uri(home), _secrets(home.path / "mlflow" / "secrets.json")
     return {
         "TWINSEAL_HOME": str(home.path.absolute()),
-        "_MLFLOW_SERVER_FILE_STORE": f"twinseal+{database.replace('+psycopg', '', 1)}",
-        "_MLFLOW_SERVER_REGISTRY_STORE": f"twinseal+{database.replace('+psycopg', '', 1)}",
+        "_MLFLOW_SERVER_FILE_STORE": f"{PREFIX}{without_driver(database)}",
+        "_MLFLOW_SERVER_REGISTRY_STORE": f"{PREFIX}{without_driver(database)}",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"twinseal+{served_folder(home.path).as_uri()}",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"{PREFIX}{served_folder(home.path).as_uri()}",
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_SGI_NAME": "uvicorn",
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",

@@ -161,6 +161,15 @@ def with_driver(uri: str) -> str:
     return uri.replace("postgresql://", "postgresql+psycopg://", 1) if uri.startswith("postgresql://") else uri
 
 
+def without_driver(uri: str) -> str:
+    """The same address as PostgreSQL's own programs know it.
+
+    >>> without_driver("postgresql+psycopg://me@host/name")
+    'postgresql://me@host/name'
+    """
+    return uri.replace("+psycopg", "", 1) if uri.startswith("postgresql+psycopg://") else uri
+
+
 def _without_path(url: str) -> str:
     parts = urlsplit(url)
     try:

@@ -10,17 +10,15 @@ A plugin of MLflow (entry point `mlflow.tracking_store`). It is MLflow's own sto
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+from twinseal.server.plugins import PREFIX, deny
 from twinseal.server.settings import with_driver
 from twinseal.trust.root.home import Home
-
-PREFIX = "twinseal+"
 
 
 class CandidateStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflow
@@ -38,14 +36,14 @@ class CandidateStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Any = None) -> Any:
         """As MLflow's, where this server keeps its artifacts."""
         if artifact_location:
-            _deny(f"experiment {name[:60]}: expected no artifact location, got one: this server keeps artifacts itself")
+            deny(f"experiment {name[:60]}: expected no artifact location, got one: this server keeps artifacts itself")
         return super().create_experiment(name, None, tags)
 
     def finalize_logged_model(self, model_id: str, status: LoggedModelStatus) -> Any:
         """As MLflow's, once."""
         now = str(self.get_logged_model(model_id).status)
         if now != str(LoggedModelStatus.PENDING):
-            _deny(f"candidate {model_id}: expected one that is not complete, got one that is ({now}): it stays so")
+            deny(f"candidate {model_id}: expected one that is not complete, got one that is ({now}): it stays so")
         return super().finalize_logged_model(model_id, status)
 
     def delete_logged_model(self, model_id: str) -> None:
@@ -79,8 +77,4 @@ class CandidateStore(SqlAlchemyStore):  # type: ignore[misc]  # mypy skips MLflo
 
     def _refuse_in_review(self, model_id: str) -> None:
         if (self._reviews / model_id).exists():
-            _deny(f"candidate {model_id}: expected one that nobody reviews, got one in review: it is not deleted")
-
-
-def _deny(message: str) -> NoReturn:
-    raise MlflowException(message, error_code=PERMISSION_DENIED)
+            deny(f"candidate {model_id}: expected one that nobody reviews, got one in review: it is not deleted")

@@ -16,28 +16,22 @@ source adds is bounds: a length for each file, one deadline for everything, no r
 
 from __future__ import annotations
 
-import base64
 import errno
 import os
-import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-import httpcore
-
 from twinseal.digests import parse_json
-from twinseal.errors import DigestMismatchError, EvidenceError, RegistryError, TwinsealError
+from twinseal.errors import EvidenceError, RegistryError, TwinsealError
 from twinseal.files import check_path
 from twinseal.reading import open_beneath
-from twinseal.twin.connection import CHUNK, LARGE_BYTES, SOCKET_S, Deadline, DeadlineBackend, ReceiveBatching
+from twinseal.twin.connection import CHUNK, LARGE_BYTES, Client, Deadline, basic, limit_bytes
 
 METADATA_RUN = "twinseal.metadata_run"  # the registered model's tag that names the run which carries the metadata
 _ANSWER_LIMIT = 1 << 20
-_FOREIGN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 
 
 class Source(Protocol):
@@ -114,20 +108,9 @@ class RestSource:
         self._base = base_url.rstrip("/")
         self._model = model
         self._run = ""
-        self._headers: dict[bytes | str, bytes | str] = {
-            "Host": parts.netloc,
-            "Accept-Encoding": "identity",
-            "User-Agent": "twinseal",
-        }
         credentials = credentials or _environment_credentials()
-        if credentials is not None:
-            self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
-        self._deadline = Deadline(deadline_s, clock)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(),
-            max_connections=2,
-            network_backend=DeadlineBackend(self._deadline),
-        )
+        authorization = basic(*credentials) if credentials is not None else ""
+        self._client = Client(base_url, Deadline(deadline_s, clock), authorization=authorization)
 
     def open(self, path: str, limit: int) -> Iterator[bytes]:
         """As Source says."""
@@ -146,7 +129,7 @@ class RestSource:
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        self._client.close()
 
     def _candidate(self, rest: str, path: str, limit: int) -> Iterator[bytes]:
         """A candidate's file. A large one by the server's streaming way, if it is kept there: several times faster."""
@@ -197,33 +180,13 @@ class RestSource:
         return self._run
 
     def _get(self, url: str, what: str, limit: int) -> Iterator[bytes]:
-        with _registry_errors(what):
-            request = httpcore.Request("GET", url, headers=self._headers, extensions={"timeout": _timeouts()})
-            try:
-                response = self._pool.handle_request(request)
-            except (httpcore.RemoteProtocolError, httpcore.ReadError):
-                # A connection that was kept, and that the server has closed meanwhile: once more, on a fresh one.
-                response = self._pool.handle_request(request)
-        try:
-            _check_response(response, what, limit)
-        except BaseException:
-            response.close()
-            raise
-        return _body(response, what)
-
-
-def limit_bytes(chunks: Iterator[bytes], path: str, limit: int) -> Iterator[bytes]:
-    """`chunks`, as long as they come to no more than `limit` bytes.
-
-    Raises:
-        DigestMismatchError: They come to more; the surplus was not handed on.
-    """
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
-            raise DigestMismatchError(f"{path}: expected at most {limit} bytes, got more")
-        yield chunk
+        answer = self._client.ask(url, what)
+        if answer.status == 200:
+            return answer.chunks(limit)
+        answer.close()
+        if answer.status == 404:
+            raise FileNotFoundError(f"{what}: no such file in the registry")
+        raise RegistryError(f"{what}: expected HTTP 200 of the registry, got {answer.status}")
 
 
 def _environment_credentials() -> tuple[str, str] | None:
@@ -235,45 +198,3 @@ def _read(descriptor: int) -> Iterator[bytes]:
     with os.fdopen(descriptor, "rb") as stream:
         while chunk := stream.read(CHUNK):
             yield chunk
-
-
-def _check_response(response: httpcore.Response, what: str, limit: int) -> None:
-    headers = {key.lower(): value for key, value in response.headers}
-    if response.status == 404:
-        raise FileNotFoundError(f"{what}: no such file in the registry")
-    if response.status != 200:
-        raise RegistryError(f"{what}: expected HTTP 200 of the registry, got {response.status}")
-    encoding = headers.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
-        raise RegistryError(f"{what}: expected plain bytes of the registry, got encoding {encoding[:20]!r}")
-    length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length[:20]) > limit:
-        raise DigestMismatchError(f"{what}: expected at most {limit} bytes, got a length of {length[:20]!r}")
-
-
-def _body(response: httpcore.Response, what: str) -> Iterator[bytes]:
-    try:
-        with _registry_errors(what):
-            gathering = ReceiveBatching(response)
-            for chunk in response.iter_stream():
-                gathering.count_bytes(len(chunk))
-                yield chunk
-    finally:
-        response.close()
-
-
-@contextmanager
-def _registry_errors(what: str) -> Iterator[None]:
-    """Map what the network raises to RegistryError: `what` was being fetched."""
-    try:
-        yield
-    except (*_FOREIGN, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise RegistryError(
-            f"{what}: expected an answer of the registry, got none ({reason})",
-            remedy="Is the server running, and its address right? A server answers: curl URL/health",
-        ) from error
-
-
-def _timeouts() -> Mapping[str, float]:
-    return dict.fromkeys(("connect", "read", "write", "pool"), SOCKET_S)

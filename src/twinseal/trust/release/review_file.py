@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -248,8 +248,8 @@ def _authenticate(value: dict[str, Any], holder: str, anchor: Anchor) -> SignedR
 
 
 def said_at(time: datetime) -> str:
-    """A time as a statement has it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A time as a statement has it: RFC 3339, UTC, whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _statement(said: Said, release_sha256: str) -> bytes:
