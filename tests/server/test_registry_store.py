@@ -83,7 +83,16 @@ def test_published_release_is_registered(scene: tuple[Deployment, str, Path, str
     assert (found.source, found.tags) == (f"models:/{scene[1]}", {"twinseal.release_version": "1"})
 
 
-@pytest.mark.parametrize("name", ["fan-rul-2", "fun-rul", "fan-rul-\u8a66", "\u8a66\u9a13\u8a66\u9a13\u8a66\u9a13"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fan-rul-2",
+        "fun-rul",
+        "\u0442\u0443\u0440\u0431\u0438\u043d\u0430",
+        "fan-rul-\u8a66",
+        "\u8a66\u9a13\u8a66\u9a13\u8a66\u9a13",
+    ],
+)
 def test_name_that_nobody_takes_for_a_protected_one_is_free(protected: Any, name: str) -> None:
     assert name == protected.create_registered_model(name).name
 
@@ -94,7 +103,7 @@ def test_name_that_nobody_takes_for_a_protected_one_is_free(protected: Any, name
     [
         OTHER, "Fan-RUL", "fan-rul ", "fan\u200b-rul", "ｆan-rul", "PUMP-RUL", "fan_rul", "fan\u2010rul", "fanrul",
         "f\u0430n-rul", "f\u00e1n-rul", "fa\u0578-rul", "fan-ru1", "fan\u02d7rul", "fan\u30fcrul", "fan\u2212rul",
-        "purnp-rul",
+        "purnp-rul", "\u0440\u03c5\u043c\u0440-\u0433\u03c5\u04cf", "\u043fump-rul",
     ],
 )  # fmt: skip
 def test_model_without_a_release_leaves_no_husk(protected: Any, name: str) -> None:

@@ -21,7 +21,7 @@ from tests.server.databases import our_store
 from twinseal.trust.root.home import Home
 
 NAME = "bearing-rul"
-NEAR = ("pump-rul-2", "pump_rul", "pump.rul", "a pump-rul", "pumprul", "púmp-rul", "пump-rul", "rul", "pump-rul'", "%")
+NEAR = ("pump-rul-2", "pump.rul", "a pump-rul", "pumps", "турбина", "насос-1", "泵", "rul", "pump-rul'", "%")
 CREATED = WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)
 REGISTERED = WebhookEvent(WebhookEntity.REGISTERED_MODEL, WebhookAction.CREATED)
 

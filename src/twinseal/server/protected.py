@@ -29,6 +29,14 @@ from twinseal.trust.root.home import Home
 
 _JOINING = ("Pd", "Pc")  # dashes, underscores
 _ALIKE = str.maketrans("01i|", "olll", "\u4e00\u30fc\u3161")  # wide letters that are a stroke: dashes too
+# Letters of Greek, Cyrillic, Armenian and phonetic Latin with the ASCII letter that they are drawn like (after Unicode
+# UTS 39, confusables.txt): for a name that has no ASCII letter at all, so that plants may name models in their script.
+_DRAWN_LIKE = str.maketrans(
+    "\u03b1\u03b5\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7\u03c9\u03f2"
+    "\u0430\u0432\u0433\u0435\u043a\u043c\u043d\u043e\u043f\u0440\u0441\u0442\u0443\u0445\u0446\u0455\u0456\u0458"
+    "\u04bb\u04cf\u0501\u051b\u051d\u0578\u057d\u0570\u0585\u0561\u0131\u0251\u0261\u0269\u0280\u029f\u1d0d\u1d18\u1d1c",
+    "aenlkuvoptuxwc" + "abrekmhonpctyxusij" + "hldqwnuhowliglrlmpu",
+)
 REVIEW = "Have the candidate reviewed: its page in MLflow links to the review."
 
 
@@ -48,7 +56,7 @@ class ProtectedNames:
         """Whether `name` is protected; or looks like one that is, so that people could take it for that.
 
         No other name is made by case, form (NFKC) or accents, spaces, dashes and underscores, signs that are not shown,
-        0 for O, 1 or I for l, rn for m; nor by a letter of another script that is as narrow as the letter in its place.
+        0 for O, 1 or I for l, rn for m; nor by letters of another script among ASCII letters, or drawn like them.
         """
         shown = _plain(str(name))
         return any(_reads_as(shown, _plain(model)) for model in self.home.anchor().models)
@@ -116,8 +124,11 @@ def _is_seen(sign: str) -> bool:
 def _reads_as(shown: str, model: str) -> bool:
     """Whether a name can be read as a model's. A letter that is not ASCII stands for any one, if it is not wide (CJK).
 
-    Another sign that is not ASCII stands for any one too, or for a dash, which is not looked at.
+    Another sign that is not ASCII stands for any one too, or for a dash, which is not looked at. A name without any
+    ASCII letter is in another script: of that, only letters that are drawn like ASCII letters are read as such.
     """
+    if not any(sign.isascii() and sign.isalpha() for sign in shown):
+        return shown.translate(_DRAWN_LIKE) == model
     places = {0}
     for sign in shown:
         after = {place + 1 for place in places if model[place : place + 1] == sign}
