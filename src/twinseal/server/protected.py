@@ -59,6 +59,9 @@ class ProtectedNames:
         0 for O, 1 or I for l, rn for m; nor by letters of another script among ASCII letters, or drawn like them.
         """
         shown = _plain(str(name))
+        if not any(sign.isascii() and sign.isalpha() for sign in unicodedata.normalize("NFKC", str(name))):
+            shown = shown.translate(_DRAWN_LIKE)  # in another script: it is no wild card
+            return shown in map(_plain, self.home.anchor().models)
         return any(_reads_as(shown, _plain(model)) for model in self.home.anchor().models)
 
     def require_release(self, name: str) -> Release:
@@ -124,11 +127,8 @@ def _is_seen(sign: str) -> bool:
 def _reads_as(shown: str, model: str) -> bool:
     """Whether a name can be read as a model's. A letter that is not ASCII stands for any one, if it is not wide (CJK).
 
-    Another sign that is not ASCII stands for any one too, or for a dash, which is not looked at. A name without any
-    ASCII letter is in another script: of that, only letters that are drawn like ASCII letters are read as such.
+    Another sign that is not ASCII stands for any one too, or for a dash, which is not looked at.
     """
-    if not any(sign.isascii() and sign.isalpha() for sign in shown):
-        return shown.translate(_DRAWN_LIKE) == model
     places = {0}
     for sign in shown:
         after = {place + 1 for place in places if model[place : place + 1] == sign}
