@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,23 @@ def test_a_file_too_long_to_be_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(b"#" * (config.MAX_BYTES + 1))
     with pytest.raises(ConfigError, match="expected at most"):
         config.read_yaml(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("No", "No"), ("on", "on"), ("y", "y"), ("true", True), ("False", False), ("~", None), ("", None),
+        ("null", None), ("6e-05", 6e-05), ("1e3", 1000.0), (".5", 0.5), ("5.", 5.0), ("-0.25", -0.25),
+        ("+3", 3), ("0", 0), ("0x1F", 31), ("007", "007"), ("010", "010"), ("1_000", "1_000"), ("1:30", "1:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("'7'", "7"), ("1.2.3", "1.2.3"), ("=", "="), ("<<", "<<"), ("-", [None]),
+    ],
+)  # fmt: skip
+def test_a_plain_word_is_what_people_mean(tmp_path: Path, text: str, value: Any) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"key: {text}\n" if text != "-" else "key:\n  -\n")
+    (found,) = config.read_yaml(path).values()
+    assert (value, type(value)) == (found, type(found))
+    if text not in ("-", "", "<<", "0x1F"):
+        path.write_text(f"{text}: 1\n")
+        assert [value] == list(config.read_yaml(path))
