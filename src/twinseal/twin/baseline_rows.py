@@ -19,8 +19,9 @@ from twinseal.errors import DataError, EvidenceError
 from twinseal.telemetry.columns import list_names, nearest
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.regimes import regimes
+from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.baseline_record import CYCLES, check_unit
-from twinseal.twin.rows import cycle_of, name_of, number_of, records
+from twinseal.twin.rows import cycle_of, number_of, records
 
 Rows = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ def take_first_rows(
     seen: dict[str, dict[int, list[list[float]]]] = {unit: {} for unit in units}
     names: dict[str, None] = {}
     for row in records(telemetry):
-        unit, cycle = name_of(row.get("unit")), cycle_of(row.get("cycle"))
+        unit, cycle = unit_name(row.get("unit")), cycle_of(row.get("cycle"))
         names[unit] = None
         if unit in seen or (unit and not units):
             cycles = seen.setdefault(unit, {})

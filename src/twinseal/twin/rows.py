@@ -1,14 +1,14 @@
-"""Rows from a table or from lines of JSON: how a unit, a cycle and a reading are read, and what is not one.
+"""Rows from a table or from lines of JSON: how a cycle and a reading are read, and what is not one.
 
->>> cycle_of(3.0), cycle_of("3"), number_of(True), name_of(7)
-(3, 0, nan, '7')
+>>> cycle_of(3.0), cycle_of("3"), number_of(True)
+(3, 0, nan)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,6 @@ def records(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterable[Mappin
         return rows
     names = [str(name) for name in rows.columns]
     return (dict(zip(names, values, strict=True)) for values in rows.itertuples(index=False, name=None))
-
-
-def name_of(value: Any) -> str:
-    """The unit's name; "" for a value that is no name."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return str(int(value))
-    return value if isinstance(value, str) else ""
 
 
 def cycle_of(value: Any) -> int:

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from twinseal.errors import DataError, suggest
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
+from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
-from twinseal.twin.rows import cycle_of, name_of, number_of, records
+from twinseal.twin.rows import cycle_of, number_of, records
 from twinseal.twin.state import State, pull_command
 
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
@@ -131,7 +132,7 @@ class Runtime:
         """Store one more row, without a prediction."""
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
-        unit = name_of(row.get("unit"))
+        unit = unit_name(row.get("unit"))
         unit = unit if len(unit) <= MAX_NAME else ""
         if unit not in self._units:
             if len(self._units) >= MAX_UNITS:
