@@ -41,6 +41,8 @@ def main() -> None:
         # A path is this machine's business: the digests of what was read are among the materials.
         parameters={"data": params.model_dump(mode="json") | {"path": Path(params.path).name}},
     )
+    for remark in source.remarks():
+        out.print(f"[yellow]note[/]  {printable(remark)}")
     asset = printable(params.asset)
     out.print(f"ingested: {len(fleet):,} cycles of {len(fleet.units)} units of '{asset}' ({params.source})")
 
@@ -57,6 +59,7 @@ def manifest(fleet: Fleet, source: Source, params: DataParams) -> dict[str, Any]
         "units_censored": sum(trajectory.censored for trajectory in fleet.trajectories()),
         "cycles": {"fewest": int(lengths.min()), "most": int(lengths.max())},
         "channels": list(fleet.channels),
+        "remarks": list(source.remarks()),
         "files": [_stage.subject(TELEMETRY).to_dict() | {"length": TELEMETRY.stat().st_size}],
     }
 

@@ -82,9 +82,12 @@ def test_origin_is_the_digest_of_the_file(tmp_path: Path, oven: Contract, theirs
         ("", "expected a table"),
         ("Ofen,Charge,Last,Temp °C,Glut\n7,1,0,1,1\n", "missing \\['Rest'\\]"),
         ("Ofen,Charge,Last,Temp °C,Glut,Rest,Glut\n7,1,0,1,1,0,5\n", "twice \\['Glut'\\]"),
-        ("Ofen,Charge,Last,Temp °C,Glut,Rest\n7,1,0,warm,1,0\n", "heat: expected float32"),
-        ("Ofen,Charge,Last,Temp °C,Glut,Rest\n7,2024-01-01,0,1,1,0\n", "cycle: expected int32"),
-        ("Ofen,Charge,Last,Temp °C,Glut,Rest\n,1,0,1,1,0\n", "unit: expected str"),
+        (
+            "Ofen,Charge,Last,Temp °C,Glut,Rest\n7,1,0,warm,1,0\n",
+            "ovens.csv, line 2, Temp °C: expected a number, got 'warm'",
+        ),
+        ("Ofen,Charge,Last,Temp °C,Glut,Rest\n7,2024-01-01,0,1,1,0\n", "line 2, Charge: expected a number"),
+        ("Ofen,Charge,Last,Temp °C,Glut,Rest\n,1,0,1,1,0\n", "line 2, Ofen: expected the name of a machine"),
         ("Ofen,Charge,Last,Temp °C,Glut,Rest\n7,,0,1,1,0\n", "cycle: expected int32"),
         ('Ofen,Charge,Last,Temp °C,Glut,Rest\n7,1,0,1,1,0\n"7,2,0,1,1,0\n', "expected"),
     ],
@@ -104,12 +107,14 @@ def test_a_table_with_other_names_or_separators_says_how_to_go_on(tmp_path: Path
     (tmp_path / "ovens.csv").write_text("Ofen;Charge;Last;Temp °C;Glut;Rest\n7;1;0;1,5;1;0\n")
     with pytest.raises(DataError, match="got Ofen;Charge") as refusal:
         read(tmp_path / "ovens.csv", oven)
-    assert "Write it with commas: python -c" in refusal.value.remedy
+    assert "Set data.table.separator in params.yaml to ';', and decimal: \",\"" in refusal.value.remedy
+    fleet = read(tmp_path / "ovens.csv", oven, separator=";", decimal=",")
+    assert (("7",), [1.5]) == (fleet.units, fleet.table["heat"].tolist())
 
 
 def test_dates_for_cycles_are_refused_also_when_labels_are_counted(tmp_path: Path, oven: Contract) -> None:
     (tmp_path / "ovens.csv").write_text("Ofen,Charge,Last,Temp °C,Glut\n7,2024-01-01,0,1,1\n")
-    with pytest.raises(DataError, match="cycle: expected int32"):
+    with pytest.raises(DataError, match="line 2, Charge: expected a number, got '2024-01-01'"):
         read(tmp_path / "ovens.csv", oven, rul=None, ends_in_failure=True)
 
 
@@ -149,3 +154,139 @@ def test_what_is_no_table_is_refused(tmp_path: Path, oven: Contract, name: str) 
     with pytest.raises(ConfigError, match=r"\.csv or \.parquet") as refusal:
         read(tmp_path / name, oven)
     assert "set data.path in params.yaml; then: dvc repro" in refusal.value.remedy
+
+
+HEAD = "Ofen,Zeit,Last,Temp °C,Glut\n"
+BY_TIME: dict[str, Any] = {"cycle": None, "rul": None, "ends_in_failure": True}
+
+
+def by_time(folder: Path, oven: Contract, rows: str, **time: str) -> Fleet:
+    (folder / "ovens.csv").write_text(HEAD + rows)
+    return read(folder / "ovens.csv", oven, **BY_TIME, time={"column": "Zeit", **time})
+
+
+@pytest.mark.parametrize(
+    ("stamps", "time", "cycles"),
+    [
+        (["2024-01-03", "2024-01-01", "2024-02-01"], {}, [1, 2, 3]),
+        (["2024-01-01T00:30", "2024-01-01T01:00Z", "2024-01-01T03:10+01:00"], {"cycle": "1h"}, [1, 1, 2]),
+        (["31.12.2023 23:00", "01.01.2024 01:30"], {"format": "%d.%m.%Y %H:%M", "cycle": "1h"}, [1, 3]),
+        (["2024-03-31 01:30", "2024-03-31 03:30"], {"zone": "Europe/Berlin", "cycle": "1h"}, [1, 2]),
+        (["2024-10-27 01:30", "2024-10-27 03:30"], {"zone": "Europe/Berlin", "cycle": "1h"}, [1, 4]),
+        (["1969-12-31", "1970-01-02"], {"cycle": "1d"}, [1, 3]),
+    ],
+)
+def test_time_stamps_become_cycles(
+    tmp_path: Path, oven: Contract, stamps: list[str], time: dict[str, str], cycles: list[int]
+) -> None:
+    rows = "".join(f"7,{stamp},0,{number},1\n" for number, stamp in enumerate(stamps))
+    if cycles != sorted(set(cycles)):
+        with pytest.raises(DataError, match="expected one row in a cycle, or `gather`"):
+            by_time(tmp_path, oven, rows, **time)
+        time = time | {"gather": "last"}
+    fleet = by_time(tmp_path, oven, rows, **time)
+    assert sorted(set(cycles)) == fleet.table["cycle"].tolist()
+    assert 0 == fleet.table["rul"].iloc[-1]
+
+
+def test_rows_in_one_cycle_are_gathered(tmp_path: Path, oven: Contract) -> None:
+    rows = "7,2024-01-01T00:50,0,3,1\n7,2024-01-01T00:10,0,1,NaN\n7,2024-01-01T01:10,0,5,2\n"
+    found = {
+        how: by_time(tmp_path, oven, rows, cycle="1h", gather=how).table["heat"].tolist()
+        for how in ("mean", "last", "first")
+    }
+    assert {"mean": [2, 5], "last": [3, 5], "first": [1, 5]} == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "time", "complaint"),
+    [
+        ("7,2024-13-01,0,1,1\n", {}, "line 2, Zeit: expected a time like"),
+        ("7,1.1.2024,0,1,1\n", {}, "line 2, Zeit: expected a time like"),
+        ("7,2024-03-31 02:30,0,1,1\n", {"zone": "Europe/Berlin"}, "Europe/Berlin has once, got '2024-03-31 02"),
+        ("7,2024-10-27 02:30,0,1,1\n", {"zone": "Europe/Berlin"}, "Europe/Berlin has once, got '2024-10-27 02"),
+        ("7,2024-01-01,0,1,1\n8,2024-01-01,0,1,1\n" * 2, {}, "line 4, Zeit: expected one row"),
+        ("7,,0,1,1\n", {}, "line 2, Zeit: expected a time"),
+    ],
+)  # fmt: skip
+def test_time_stamps_that_are_none_are_refused(
+    tmp_path: Path, oven: Contract, rows: str, time: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(DataError, match=complaint):
+        by_time(tmp_path, oven, rows, **time)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"cycle": "Charge", "time": {"column": "Zeit"}}, "expected cycle .* or time"),
+        ({"cycle": None}, "expected cycle .* or time"),
+        ({"cycle": None, "time": {"column": "Zeit", "zone": "Mars/Base"}}, "zone: expected a name"),
+        ({"cycle": None, "time": {"column": "Zeit", "cycle": "1 fortnight"}}, "cycle: expected 'sample' or a length"),
+        ({"cycle": None, "time": {"column": "Zeit", "gather": "mean"}}, "gather: expected a length as cycle"),
+        ({"cycle": None, "time": {"column": "Zeit", "cycle": "1h"}}, "rul: expected cycles that are in the table"),
+        ({"decimal": ","}, "decimal: expected another sign"),
+        ({"encoding": "nonsense"}, "encoding: expected one such as"),
+    ],
+)
+def test_a_mapping_that_means_nothing_is_refused(
+    tmp_path: Path, oven: Contract, wrong: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        read(tmp_path / "ovens.csv", oven, **wrong)
+
+
+def test_one_machine_has_one_life_however_its_name_is_written(tmp_path: Path, oven: Contract) -> None:
+    rows = ["A", "A ", " A", "A\u00a0", "A", "NA", "007", "7", "u\u0308", "ü"]
+    cycles = [1, 2, 3, 4, 5, 1, 1, 1, 1, 2]
+    lines = "".join(f"{unit},{cycle},0,1,1\n" for unit, cycle in zip(rows, cycles, strict=True))
+    (tmp_path / "ovens.csv").write_text("Ofen,Charge,Last,Temp °C,Glut\n" + lines)
+    params = {"source": "table", "asset": "oven", "path": str(tmp_path / "ovens.csv")}
+    mapping = MAPPING | {"rul": None, "ends_in_failure": True}
+    source = open_source(parse(DataParams, params | {"table": mapping}, "data"), oven)
+    fleet = source.read()
+    assert ("007", "7", "A", "NA", "ü") == fleet.units
+    assert [4, 3, 2, 1, 0] == fleet.trajectory("A").rul_cycles.tolist()
+    assert (
+        "unit A: written in 4 ways, read as one",
+        "unit ü: written in 2 ways, read as one",
+        "units 007 and 7: alike, read as two",
+    ) == source.remarks()
+
+
+@pytest.mark.parametrize(
+    ("units", "names"), [([10.0, 2.0], ("10", "2")), ([10, 2], ("10", "2")), (["10", "2 "], ("10", "2"))]
+)
+def test_units_in_parquet_are_called_as_in_csv(tmp_path: Path, oven: Contract, units: list[Any], names: Any) -> None:
+    table = pd.DataFrame({"Ofen": units, "Charge": 1, "Last": 0.0, "Temp °C": 1.0, "Glut": 1.0})
+    table.to_parquet(tmp_path / "ovens.parquet")
+    assert names == read(tmp_path / "ovens.parquet", oven, rul=None).units
+
+
+@pytest.mark.parametrize("unit", [1.5, None])
+def test_units_in_parquet_that_are_no_names_are_refused(tmp_path: Path, oven: Contract, unit: Any) -> None:
+    table = pd.DataFrame({"Ofen": [1.0, unit], "Charge": 1, "Last": 0.0, "Temp °C": 1.0, "Glut": 1.0})
+    table.to_parquet(tmp_path / "ovens.parquet")
+    with pytest.raises(DataError, match="row 2, Ofen: expected the name of a machine"):
+        read(tmp_path / "ovens.parquet", oven, rul=None)
+
+
+def test_policy_takes_words_for_missing_readings_and_no_more_of_them(tmp_path: Path, oven: Contract) -> None:
+    rows = "".join(f"7,{cycle},0,{'Bad' if cycle == 3 else 1},1\n" for cycle in range(1, 11))
+    path = tmp_path / "ovens.csv"
+    path.write_text("Ofen,Charge,Last,Temp °C,Glut\n" + rows)
+    with pytest.raises(DataError, match="line 4, Temp °C: expected a number, got 'Bad'") as refusal:
+        read(path, oven, rul=None)
+    assert "max_unreadable_share in policy/contract.yaml" in refusal.value.remedy
+    assert np.isnan(read(path, oven, rul=None, missing=["Bad"]).table["heat"].iloc[2])
+    lenient = oven.model_copy(update={"max_unreadable_share": 0.1})
+    params = {"source": "table", "asset": "oven", "path": str(path), "table": MAPPING | {"rul": None}}
+    source = open_source(parse(DataParams, params, "data"), lenient)
+    assert np.isnan(source.read().table["heat"].iloc[2])
+    assert ("10.00% of the rows have a cell that cannot be read" in source.remarks()[0], 1) == (
+        True,
+        len(source.remarks()),
+    )
+    path.write_text("Ofen,Charge,Last,Temp °C,Glut\n" + rows + "7,11,0,1,5,1\n")
+    with pytest.raises(DataError, match="line 12: expected 5 cells, as in the header, got '6: 7,11,0,1,5,1'"):
+        open_source(parse(DataParams, params, "data"), lenient).read()

@@ -185,7 +185,7 @@ mapping = TableParams(unit="unit", cycle="cycle", settings={n: n for n in contra
 mapping = mapping.model_copy(update={"settings": {}, "sensors": {"heat": "heat"}})
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 readers = {
-    "ingest": lambda: Table(mapping, contract, path.name, path.read_bytes())._mapped_columns(),
+    "ingest": lambda: Table(mapping, contract, path.name, path.read_bytes())._columns(),
     "validate": lambda: Fleet.read(path, contract),
     "twin": lambda: telemetry_reader.read(path),
 }

@@ -104,6 +104,10 @@ class Cmapss:
             raise ConfigError(f"{path}: expected {', '.join(names)}, found no {', '.join(missing)}", remedy=REMEDY)
         return cls(params, contract, files)
 
+    def remarks(self) -> tuple[str, ...]:
+        """None: these files have one form."""
+        return ()
+
     def origin(self) -> tuple[Subject, ...]:
         """The three files with their digests."""
         return tuple(Subject(name, sha256(data)) for name, data in sorted(self.files.items()))

@@ -125,6 +125,10 @@ class Simulated:
             )
         return simulate(self.params, min_history=self.contract.min_cycles)
 
+    def remarks(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def origin(self) -> tuple[Subject, ...]:
         """Nothing: a simulated fleet comes from its params and this code."""
         return ()

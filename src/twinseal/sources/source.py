@@ -27,6 +27,10 @@ class Source(Protocol):
             DataError: The bytes are not what this source expects.
         """
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of how it was read, one sentence each: what was set aside, or looks odd."""
+        return ()
+
     def origin(self) -> tuple[Subject, ...]:
         """The files that were read, with their digests; empty for a source without files."""
 

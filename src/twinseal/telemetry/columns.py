@@ -42,7 +42,7 @@ def how_to_separate(path: str, names: Sequence[str]) -> str:
 
     Where columns are separated by semicolons, numbers often have a decimal comma: it becomes a point.
     """
-    mark = next((mark for mark in SEPARATORS if mark in names[0]), "") if len(names) == 1 else ""
+    mark = separator_in(names)
     if not mark:
         return ""
     old, new = PurePath(path), PurePath(path).with_stem(f"{PurePath(path).stem}-commas")
@@ -50,6 +50,11 @@ def how_to_separate(path: str, names: Sequence[str]) -> str:
     read = f'pandas.read_csv({_text(old)}, sep={_text(separator)}, decimal=",")'
     program = f"import pandas; {read}.to_csv({_text(new)}, index=False)"
     return f"Its columns are separated by {SEPARATORS[mark]}. Write it with commas: python -c {shlex.quote(program)}"
+
+
+def separator_in(names: Sequence[str]) -> str:
+    """What separates the columns of a table whose header came out as one; "" for any other header."""
+    return next((mark for mark in SEPARATORS if mark in names[0]), "") if len(names) == 1 else ""
 
 
 def list_names(names: Iterable[str]) -> str:

@@ -164,6 +164,8 @@ class Contract(Settings):
         rul_cap_cycles: Longer remaining lives count as this many cycles: early wear does not show.
         min_cycles: Fewest cycles that the history of a unit must have.
         max_quarantined_share: Largest share of units that may be quarantined before validation fails.
+        max_unreadable_share: Largest share of rows with a cell that is no number: it is a missing reading then. By
+            default none: the file is refused.
         settings: The operating conditions, by name, in the order of the columns.
         sensors: The measurements, by name, in the order of the columns; they follow the settings.
         drift: Bounds on the shift of the fleet away from the reference.
@@ -190,6 +192,7 @@ class Contract(Settings):
     drift: Drift = Drift()
     consistency: Consistency = Consistency()
     regimes: Regimes | None = None
+    max_unreadable_share: float = 0.0
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a contract that no telemetry can meet."""
@@ -205,6 +208,8 @@ class Contract(Settings):
             raise ValueError("cycle: expected what one cycle is, got nothing")
         if self.rul_cap_cycles <= 0 or self.min_cycles < 2 or not 0 <= self.max_quarantined_share < 1:
             raise ValueError("expected rul_cap_cycles > 0, min_cycles >= 2 and 0 <= max_quarantined_share < 1")
+        if not 0 <= self.max_unreadable_share < 1:
+            raise ValueError(f"max_unreadable_share: expected 0 <= share < 1, got {self.max_unreadable_share}")
         if self.regimes:
             self._check_regimes(self.regimes)
 

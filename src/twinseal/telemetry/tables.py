@@ -97,7 +97,7 @@ def check_csv(stream: BinaryIO, where: str, *, separators: bytes = b",") -> None
             raise DataError(f"{where}: expected at most {MAX_COLUMNS} cells in a line and {MAX_CELLS} in all, got more")
     if quoted:  # then a cell can go over many lines
         stream.seek(0)
-        _check_records(stream, where)
+        _check_records(stream, where, separators.decode() if len(separators) == 1 else ",")
 
 
 def csv_lines(stream: BinaryIO, where: str) -> Iterator[bytes]:
@@ -116,7 +116,7 @@ def csv_lines(stream: BinaryIO, where: str) -> Iterator[bytes]:
         yield line
 
 
-def csv_records(lines: Iterator[str], where: str) -> Iterator[list[str]]:
+def csv_records(lines: Iterator[str], where: str, separator: str = ",") -> Iterator[list[str]]:
     """The records of CSV, each from at most MAX_LINES lines.
 
     Raises:
@@ -133,15 +133,15 @@ def csv_records(lines: Iterator[str], where: str) -> Iterator[list[str]]:
                 raise DataError(f"{where}: expected a record on at most {MAX_LINES} lines, got more: a quote is open")
             yield line
 
-    for record in csv.reader(count(), strict=True):
+    for record in csv.reader(count(), delimiter=separator, strict=True):
         taken = 0
         yield record
 
 
-def _check_records(stream: BinaryIO, where: str) -> None:
+def _check_records(stream: BinaryIO, where: str, separator: str) -> None:
     lines = (line.decode("utf-8", "replace") for line in csv_lines(stream, where))
     try:
-        for _ in csv_records(lines, where):
+        for _ in csv_records(lines, where, separator):
             pass
     except csv.Error as error:
         raise DataError(f"{where}: expected CSV, got something else ({error})") from error
