@@ -559,13 +559,30 @@ def test_a_run_that_answers_all_ends_with_0_and_says_that_ok_is_the_telemetry(tw
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("--last",), ("--limit", "1")])
 def test_a_run_with_refused_units_ends_with_3_and_names_them(twin: Cli, words: tuple[str, ...]) -> None:
-    telemetry = rows("pump-1", 1, 2, 3) + rows("pump-2", 1, 2) + rows("pump-2", 2) + rows("pump-[3]", 0)
+    telemetry = rows("pump-1", 1, 2, 3) + rows("pump-2", 1, 2) + rows("pump-2", 0) + rows("pump-[3]", 0)
     code, printed, errors = twin(telemetry, *words)
     assert UNANSWERED == code
     assert "no estimate for 2 rows of pump-2, pump-[3]: the telemetry was refused" in errors
     assert "pump-1" not in errors
     if words == ("--json",):
         assert 7 == len([json.loads(line) for line in printed.splitlines()])
+
+
+@pytest.mark.parametrize("words", [(), ("--json",), ("--last",)])
+def test_a_line_that_is_no_row_costs_no_unit_its_answer(twin: Cli, cli: Cli, words: tuple[str, ...]) -> None:
+    good = [json.dumps(row) for row in [*rows("pump-1", 1, 2, 3), *rows("pump-2", 1, 2, 2, 1)]]
+    feed = [*good[:2], good[0].replace(": 1,", ": NaN,", 1), *good[2:], "12:00 connection lost", good[0][:30]]
+    Path("feed.jsonl").write_text("\n".join(feed))
+    code, printed, errors = cli("run", "feed.jsonl", "--model", MODEL, "--anchor", "anchor", *words)
+    said = " ".join(errors.split())
+    assert UNANSWERED == code
+    assert "set aside feed.jsonl, line 3: expected JSON" in said
+    assert "3 lines were no row of telemetry, and set aside" in said
+    assert "no estimate" not in said
+    assert "pump-2" in printed
+    assert "refused" not in printed
+    if words == ("--json",):
+        assert 7 == len(printed.splitlines())
 
 
 def test_a_table_with_other_columns_is_refused_with_those_that_the_model_reads(twin: Cli, cli: Cli) -> None:

@@ -106,14 +106,39 @@ def test_row_that_is_no_row_is_refused(verified: VerifiedModel) -> None:
     assert [p.readings for p in run(verified, [nothing, {}])] == ["refused", "refused"]
 
 
-def test_cycle_seen_before_is_refused_and_does_not_count(verified: VerifiedModel) -> None:
-    runtime, other = Runtime(verified), Runtime(verified)
-    for cycle in (1, 2, 3):
-        runtime.predict(row(cycle, speed=5.0 + cycle / 10))
-        other.predict(row(cycle, speed=5.0 + cycle / 10))
-    assert runtime.predict(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
-    assert runtime.predict(row(1)).readings == "refused"
+def three_cycles(verified: VerifiedModel) -> tuple[Runtime, Prediction]:
+    runtime = Runtime(verified)
+    answers = [runtime.predict(row(cycle, speed=5.0 + cycle / 10)) for cycle in (1, 2, 3)]
+    return runtime, answers[-1]
+
+
+def test_row_that_comes_again_or_late_is_no_alarm_and_changes_nothing(verified: VerifiedModel) -> None:
+    runtime, newest = three_cycles(verified)
+    again, late = runtime.predict(row(3, speed=5.3)), runtime.predict(row(1))
+    said = f"{newest.advice}; the row of cycle"
+    assert again == replace(newest, advice=f"{said} 3 came again, and was not used")
+    assert late == replace(newest, advice=f"{said} 1 came after that of cycle 3, and was not used")
+    other, _ = three_cycles(verified)
     assert runtime.predict(row(4)) == other.predict(row(4))
+
+
+@pytest.mark.attack(8)
+def test_other_readings_under_a_cycle_that_was_seen(verified: VerifiedModel) -> None:
+    """A second row of the newest cycle with other readings is sent; it is refused, and does not count."""
+    runtime, _ = three_cycles(verified)
+    assert runtime.predict(row(3)).advice == "inspect now: expected a cycle after 3, got 3"
+    other, _ = three_cycles(verified)
+    assert runtime.predict(row(4)) == other.predict(row(4))
+
+
+@pytest.mark.attack(8)
+def test_old_rows_are_played_again(verified: VerifiedModel) -> None:
+    """Old rows are sent in place of new ones, so that the estimate stays as it is: after ten, an alarm."""
+    runtime, _ = three_cycles(verified)
+    answers = [runtime.predict(row(1 + number % 3, speed=5.1 + number % 3 / 10)).readings for number in range(12)]
+    assert ["refused"] * 2 == answers[10:]
+    assert "refused" not in answers[:10]
+    assert runtime.predict(row(4)).readings != "refused"
 
 
 def aged(verified: VerifiedModel, oldest: int) -> Runtime:

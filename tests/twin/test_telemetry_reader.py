@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -76,3 +78,16 @@ def test_a_line_that_is_no_object_shows_what_one_is(line: bytes) -> None:
     with pytest.raises(DataError, match="feed, line 2: expected") as refusal:
         list(telemetry_reader.lines(io.BytesIO(b"\n" + line + b"\n"), "feed"))
     assert 'Send one JSON object a line, such as {"unit": "pump-1", "cycle": 1,' in refusal.value.remedy
+
+
+def test_line_that_is_none_is_that_lines_trouble(tmp_path: Path) -> None:
+    good = [json.dumps({"unit": "A", "cycle": cycle, "heat": 1.0}).encode() for cycle in range(1, 6)]
+    bad = [b'{"unit": "A", "cycle": 2, "heat": NaN}', b'{"unit": "A", "cyc', b"12:00 started", b"[1]", b"x" * 200_000]
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(b"\n".join(line for pair in zip(good, bad, strict=True) for line in pair))
+    said: list[str] = []
+    rows: Any = telemetry_reader.read(path, (), said.append)
+    assert [1, 2, 3, 4, 5] == [found["cycle"] for found in rows]
+    assert [2, 4, 6, 8, 10] == [int(text.removeprefix(f"{path}, line ").partition(":")[0]) for text in said]
+    with pytest.raises(DataError, match="line 2"):
+        list(telemetry_reader.read(path))  # type: ignore[arg-type]

@@ -149,7 +149,7 @@ def run(
 ) -> None:
     """Estimate remaining life with the admitted model; its guard checks every reading first.
 
-    Exit code 3: some telemetry was refused and got no estimate; the units are named.
+    Exit code 3: some telemetry was refused and got no estimate; the units, or the lines, are named.
     """
     from twinseal.twin import commissioning, memory, runtime, telemetry_reader
     from twinseal.twin.state import State as TwinState
@@ -165,7 +165,8 @@ def run(
             f"without it: {printable(refusal.reason)}"
         )
     unanswered: Counter[str] = Counter()
-    rows = telemetry_reader.read(telemetry, verified.model.contract.inputs)
+    aside: Counter[str] = Counter()
+    rows = telemetry_reader.read(telemetry, verified.model.contract.inputs, lambda why: _set_line_aside(why, aside))
     answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
     if as_json:
         for item in answers:  # as they come: a stream is answered row by row
@@ -173,11 +174,15 @@ def run(
             sys.stdout.flush()
     else:
         shown = sorted(answers, key=lambda item: item.rul_cycles) if limit else list(answers)
-        if not shown:
+        if not shown and not aside:
             raise DataError(f"{telemetry}: expected rows of telemetry, got none", remedy="Ask why nothing was sent.")
         _print_predictions(shown[:limit] if limit else shown, model, verified.release.version)
+    if aside:
+        lines = "1 line was" if aside.total() == 1 else f"{aside.total()} lines were"
+        err.print(f"[yellow]{lines} no row of telemetry, and set aside[/]: look at what sends them")
     if unanswered:
         _print_unanswered(unanswered)
+    if unanswered or aside:
         raise typer.Exit(UNANSWERED)
 
 
@@ -283,6 +288,13 @@ def _count_refused(answers: Iterable[Prediction], unanswered: Counter[str]) -> I
         if item.readings == "refused":
             unanswered[item.unit or "(no name)"] += 1
         yield item
+
+
+def _set_line_aside(why: str, aside: Counter[str]) -> None:
+    """Count a line that is no row, and say why; of many, only of the first."""
+    aside["line"] += 1
+    if aside["line"] <= MAX_NAMED:
+        err.print(f"[yellow]set aside[/]  {printable(why)}")
 
 
 def _print_unanswered(unanswered: Counter[str]) -> None:

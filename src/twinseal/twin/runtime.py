@@ -33,6 +33,7 @@ from twinseal.twin.state import State, pull_command
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
 MAX_NAME = 200  # letters
+MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sends a few
 MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
 
@@ -159,10 +160,18 @@ class _Unit:
         self._rules: tuple[str, ...] = ()
         self._refusal = "expected a row, got none yet"
         self._shown = 0
+        self._last: NDArray[np.float64] | None = None  # the readings of the last row that was taken
+        self._unused, self._note = 0, ""  # rows since then that came again or late
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         cycle = cycle_of(row.get("cycle"))
-        self._shown, self._flagged, self._rules = cycle, (), ()
+        raw = np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]])
+        if self._is_unneeded(cycle, raw):
+            self._unused += 1
+            came = "again" if cycle == self._cycle else f"after that of cycle {self._cycle}"
+            self._note = f"the row of cycle {cycle} came {came}, and was not used"
+            return
+        self._shown, self._flagged, self._rules, self._note = cycle, (), (), ""
         if not self._name:
             self._refusal = "expected the name of a unit, got none"
         elif cycle <= self._cycle:
@@ -174,7 +183,19 @@ class _Unit:
                 f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
             )
         else:
-            self._guard_row(cycle, np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]]))
+            self._guard_row(cycle, raw)
+            if self._cycle == cycle:
+                self._last, self._unused = raw, 0
+
+    def _is_unneeded(self, cycle: int, raw: NDArray[np.float64]) -> bool:
+        """Whether a row says nothing new: the newest once more, as a broker sends it, or one that was overtaken.
+
+        The estimate stays as it is. More than a few in a row are none of these, and refused: a counter that began anew,
+        or somebody who plays old rows. So is a second row of the newest cycle with other readings.
+        """
+        if not self._name or self._last is None or not 0 < cycle <= self._cycle or self._unused >= MAX_UNUSED:
+            return False
+        return cycle < self._cycle or bool(np.array_equal(raw, self._last, equal_nan=True))
 
     def _guard_row(self, cycle: int, raw: NDArray[np.float64]) -> None:
         model, settings = self._model, self._model.normaliser.settings
@@ -211,7 +232,7 @@ class _Unit:
             rul = self._model.guarded_answer(repaired, given, self._cycle, self._baseline)
         except DataError as error:
             return self._refused_prediction(str(error))
-        caveats, fewest = self._caveats(), self._model.contract.min_cycles
+        caveats, fewest = [*self._caveats(), *([self._note] if self._note else [])], self._model.contract.min_cycles
         mode = "plain" if self._baseline is None or self._model.networks.commissioned is None else "commissioned"
         widen = self._model.guard.widen if any(self._repaired) else 1.0
         low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,19 +35,20 @@ _ONE_OBJECT = 'Send one JSON object a line, such as {"unit": "pump-1", "cycle": 
 Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
 
 
-def read(path: Path, channels: Sequence[str] = ()) -> Rows:
+def read(path: Path, channels: Sequence[str] = (), set_aside: Callable[[str], None] | None = None) -> Rows:
     """The rows of the file at `path`; of the standard input when it is `-`.
 
     Args:
         path: The file.
         channels: The columns that the model reads beside `unit` and `cycle`. The message of a refusal names them; a
             table without them is the guard's to refuse.
+        set_aside: As for `lines`.
 
     Raises:
         DataError: It is absent, of another format, broken, or has no columns `unit` and `cycle`.
     """
     if str(path) == "-":
-        return lines(sys.stdin.buffer, "standard input")
+        return lines(sys.stdin.buffer, "standard input", set_aside)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "none"
         raise DataError(
@@ -55,13 +56,19 @@ def read(path: Path, channels: Sequence[str] = ()) -> Rows:
             remedy=f"Name a file: {FORMATS}. To see what is there: ls {path if path.is_dir() else path.parent}",
         )
     if path.suffix in LINES:
-        return _file_lines(path)
+        return _file_lines(path, set_aside)
     with suggest(_WRITE_AGAIN):
         return _table(path, channels)
 
 
-def lines(stream: BinaryIO, where: str) -> Iterator[Mapping[str, Any]]:
+def lines(stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None = None) -> Iterator[Mapping[str, Any]]:
     """One row for each line of JSON in `stream`, as it comes; blank lines are skipped.
+
+    Args:
+        stream: Where the lines come from.
+        where: Its name, for messages.
+        set_aside: Told of each line that is none, which is then left out: that is the line's trouble, and no unit's.
+            Without it, the first such line is refused.
 
     Raises:
         DataError: A line is longer than MAX_LINE_BYTES, or no JSON object; names the line.
@@ -69,22 +76,26 @@ def lines(stream: BinaryIO, where: str) -> Iterator[Mapping[str, Any]]:
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
+        rest = line
+        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):  # the rest of a line that is too long
+            rest = stream.readline(MAX_LINE_BYTES + 1)
         if not line.strip():
             continue
         try:
             row = parse_json(line, f"{where}, line {number}", limit=MAX_LINE_BYTES)
+            if not isinstance(row, dict):
+                raise EvidenceError(f"{where}, line {number}: expected a JSON object, got {type(row).__name__}")
         except EvidenceError as error:
-            raise DataError(str(error), remedy=_ONE_OBJECT) from error
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{where}, line {number}: expected a JSON object, got {type(row).__name__}", remedy=_ONE_OBJECT
-            )
+            if set_aside is None:
+                raise DataError(str(error), remedy=_ONE_OBJECT) from error
+            set_aside(str(error))
+            continue
         yield row
 
 
-def _file_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def _file_lines(path: Path, set_aside: Callable[[str], None] | None) -> Iterator[Mapping[str, Any]]:
     with open_regular(path, follow=True) as stream:
-        yield from lines(stream, str(path))
+        yield from lines(stream, str(path), set_aside)
 
 
 def _csv(path: Path, channels: Sequence[str]) -> pd.DataFrame:
