@@ -26,9 +26,10 @@ demo: install ## The main job, start to end: build, attack, sign, approve, regis
 	@python -m demo
 	@$(if $(SERVE),python -m demo.review_server,true)
 
+cmapss: export DATA := $(value DATA)
 cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip>
-	@test -n "$(DATA)" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
-	@python -m demo --data "$(abspath $(DATA))"
+	@test -n "$$DATA" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
+	@python -m demo --data "$$DATA"
 
 pictures: install ## Pictures of the review page for the documents, after make demo; needs Chromium
 	@python -m demo.pictures

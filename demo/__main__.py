@@ -21,7 +21,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="C-MAPSS: the folder or zip with train, test and RUL of FD001")
     options = parser.parse_args()
-    if options.data and not (options.data.suffix == ".zip" or (options.data / "train_FD001.txt").is_file()):
+    if options.data and not (
+        (options.data.suffix == ".zip" and options.data.is_file()) or (options.data / "train_FD001.txt").is_file()
+    ):
         say(f"{options.data}: expected a folder with train_FD001.txt, or NASA's zip, got neither; nothing was changed")
         return 2
     began = time.monotonic()

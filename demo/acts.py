@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -43,9 +44,20 @@ def build(cmapss: Path | None) -> None:
         run("dvc repro")
         return
     act("The ML engineer: the same pipeline on C-MAPSS FD001")
-    data = ("data.source=cmapss", "data.asset=turbofan", f"data.path={shlex.quote(str(cmapss))}")
+    path = shlex.quote(f"data.path={hydra_text(str(cmapss.absolute()))}")
+    data = ("data.source=cmapss", "data.asset=turbofan", path)
     run(f"dvc exp run {' '.join(f'-S {change}' for change in (*data, *FD001))}")
     say("params.yaml now says cmapss; to go back: git checkout params.yaml && dvc repro")
+
+
+def hydra_text(text: str) -> str:
+    """A text as DVC's -S takes it, whatever is in it: a quoted value in Hydra's grammar of overrides.
+
+    >>> hydra_text("a (1) = b.zip")
+    '"a (1) = b.zip"'
+    """
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', re.sub(r"(\\+)$", r"\1\1", text))
+    return f'"{escaped}"'
 
 
 def approve_and_register() -> None:

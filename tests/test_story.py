@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from demo import stage_hand
+from demo.acts import hydra_text
 from demo.readme import BLOCK, excerpt
 from tests.mlflow_server import serving
 from tests.warm import Warm
@@ -348,7 +349,9 @@ def anew(story: str, run: Run, place: Path) -> str:
     assert "expected the signature of builder" in run("twinseal", "verify", "models/bundle", code=1).stderr
     if cmapss() is None:
         return str(run("dvc", "repro").stdout)
-    changes = ["source=cmapss", "asset=turbofan", f"path={cmapss()}", "cmapss.max_units=30"]
+    odd = place.parent / "CMAPSS Data (1), ü = {x}"  # as a browser, or a person, names a folder
+    odd.symlink_to(cmapss(), target_is_directory=True)  # type: ignore[arg-type]
+    changes = ["source=cmapss", "asset=turbofan", f"path={hydra_text(str(odd))}", "cmapss.max_units=30"]
     settings = [word for change in changes for word in ("-S", f"data.{change}")]
     return str(run("dvc", "exp", "run", *settings, "submit").stdout)
 
