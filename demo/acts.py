@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -135,9 +136,11 @@ def where_to_look(seconds: float) -> None:
     """The last lines: the report, MLflow's pages, the commands to go on with."""
     act(f"Done in {seconds:.0f} s: both attacks refused, the model that was running kept running")
     say("the report            reports/report.html")
-    say(f"MLflow's pages        {server_command(5000)}")
-    say("                      then open http://127.0.0.1:5000")
-    say("review it             make demo SERVE=1        (the server where reviewers decide, with this candidate)")
+    if not os.environ.get("SERVE"):  # else the server is started next
+        say(f"MLflow's pages        {server_command(5000)}")
+        say("                      then open http://127.0.0.1:5000")
+        say("review it             make demo SERVE=1        (the server where reviewers decide, with this candidate)")
+    say("in this folder first  . .venv/bin/activate")
     say("who signed what       twinseal review show")
     say("check it yourself     twinseal verify models/bundle")
     say("again                 dvc repro        (nothing has changed, so nothing runs)")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +75,14 @@ def main() -> int:
     """Serve until Ctrl-C."""
     act("The server where reviewers decide")
     try:
-        with review_server(5000) as running:
+        with review_server(_free_port(5000)) as running:
             say(f"MLflow                {running.url}")
             say(f"the review page       {running.page}")
             for name, role in PEOPLE.items():
                 say(f"  {role:9}           {name}, password {running.passwords[name]}")
+            say("in another terminal   . .venv/bin/activate")
             say("with a passkey        sign in as alice, 'Your passkey', then: twinseal reviewer enroll alice FILE")
+            say("                      (new twins then refuse the current release until the next is approved)")
             say(f"from a terminal       export MLFLOW_TRACKING_USERNAME=bruno MLFLOW_TRACKING_PASSWORD=… ; "
                 f"twinseal approve --from {running.url} --as bruno")  # fmt: skip
             say("Ctrl-C stops it")
@@ -91,6 +94,14 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 0
+
+
+def _free_port(wanted: int) -> int:
+    """The port, or another where a program has it already."""
+    for port in (wanted, 0):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
+            return int(probe.getsockname()[1])
+    raise StoryError("no port is free")
 
 
 def _wait(process: subprocess.Popen[bytes], live: str) -> None:

@@ -26,7 +26,7 @@ from twinseal.files import write_whole
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
 from twinseal.trust.release.review_file import MAX_APPROVAL_BYTES
-from twinseal.twin.connection import Answer, Client, Deadline, basic, limit_bytes
+from twinseal.twin.connection import SIGN_IN, Answer, Client, Deadline, basic, limit_bytes
 from twinseal.twin.fetch import fetch
 
 CALLS = "/api/twinseal/v1"
@@ -227,7 +227,8 @@ def _refused(status: int, data: bytes, what: str) -> None:
         message, remedy = "", ""
     said = " ".join((message or f"HTTP {status}").split())[:400]
     kind = TrustError if status == 403 else RegistryError
-    raise kind(f"{what[:80]}: the server refused: {said}", remedy=" ".join(remedy.split())[:300])
+    remedy = " ".join(remedy.split())[:300] or (SIGN_IN if status == 401 else "")
+    raise kind(f"{what[:80]}: the server refused: {said}", remedy=remedy)
 
 
 def _id(candidate: object) -> str:

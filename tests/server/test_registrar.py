@@ -14,18 +14,21 @@ from starlette.applications import Starlette
 
 from tests.server.scene import deployment, now, submitted
 from tests.twin.deployment import MODEL, OTHER, Deployment
+from twinseal.cli.custodians import warn_of_lost_approvals
 from twinseal.errors import AuditError, EvidenceError, TwinsealError
 from twinseal.registry import registration
 from twinseal.registry.store import sqlite_uri
 from twinseal.server import reviews as desk_module
 from twinseal.server.cases import OFFERED, SUBMITTED
 from twinseal.server.gate import PERSON
+from twinseal.server.observing import Observer
 from twinseal.server.pages import page_routes
 from twinseal.server.people import Person
 from twinseal.server.registrar import Registrar
 from twinseal.server.reviews import Desk
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.audit import log_of
+from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import NamedSigner
 from twinseal.trust.release import approval, repository
 
@@ -137,6 +140,20 @@ def test_one_models_evidence_stops_no_renewal(office: Office) -> None:
     before = repository.timestamp(office.made.home).version
     office.registrar.one_round(now() + timedelta(days=20))
     assert before + 1 == repository.timestamp(office.made.home).version
+
+
+def test_release_that_lost_an_approval_is_said_to_be_so(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
+    office.approve(office.candidate(), "alice", "bruno")
+    office.registrar.one_round(now())
+    home = office.made.home
+    assert [] == Observer(home).faults()
+    warn_of_lost_approvals(home, "chiara")
+    assert "" == capsys.readouterr().err
+    warn_of_lost_approvals(home, "alice")
+    assert "the current release of pump-rul then lacks an approval" in capsys.readouterr().err
+    ceremony.rotate(home, office.made.roles, "alice", now())
+    (fault,) = Observer(home).faults()
+    assert ("a release lacks approvals", True) == (fault.kind, "approved by 1 (2 needed): bruno" in fault.detail)
 
 
 @pytest.mark.attack("S")

@@ -40,11 +40,13 @@ def candidate(scene: ReviewScene) -> str:
     return scene.submit(50, OTHER)
 
 
-def terminal(scene: ReviewScene, *words: str, who: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def terminal(
+    scene: ReviewScene, *words: str, who: str, cwd: Path, password: str = PASSWORD, key: bool = True
+) -> subprocess.CompletedProcess[str]:
     """`twinseal …` on a machine with the anchor and the reviewer's key, and nothing else."""
-    account = {"MLFLOW_TRACKING_USERNAME": who, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-    anchor = str(scene.made.home.anchor_dir)
-    place = ["--from", scene.server.url, "--anchor", anchor, "--key", f"file:{scene.made.home.keys / who}.pem", "--yes"]
+    account = {"MLFLOW_TRACKING_USERNAME": who, "MLFLOW_TRACKING_PASSWORD": password}
+    place = ["--from", scene.server.url, "--anchor", str(scene.made.home.anchor_dir), "--yes"]
+    place += ["--key", f"file:{scene.made.home.keys / who}.pem"] if key else []
     return subprocess.run(
         [sys.executable, "-c", "from twinseal.cli import main; main()", *words, "--as", who, *place],
         env=os.environ | account,
@@ -117,6 +119,11 @@ def test_engineer_elsewhere_submits_and_sees_it_registered(
 
 def test_terminal_says_what_is_wrong(scene: ReviewScene, candidate: str, tmp_path: Path) -> None:
     named = ("--candidate", candidate)
+    keyless = terminal(scene, "approve", *named, who="chiara", cwd=tmp_path, key=False)
+    assert "chiara: expected your key, got none on this machine" in " ".join(keyless.stderr.split())
+    assert "Name it: --key file:/media/me/chiara.pem" in " ".join(keyless.stderr.split())
+    stranger = terminal(scene, "approve", *named, who="chiara", cwd=tmp_path, password="another")
+    assert "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in " ".join(stranger.stderr.split())
     other = terminal(scene, "approve", "--candidate", "m-" + "0" * 32, who="chiara", cwd=tmp_path)
     assert (1, True) == (other.returncode, "expected a candidate that waits here" in " ".join(other.stderr.split()))
     words = terminal(scene, "reject", "--comment", " ", *named, who="chiara", cwd=tmp_path)

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib.resources import files
@@ -356,6 +357,10 @@ def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
         assert "password" not in second.output
         assert "no TLS" in (tmp_path / "server.err").read_text()
         assert 200 == second.ask("GET", "/", who="admin", password=password).status
+        words = [sys.executable, "-c", "from twinseal.cli import main; main()", "serve", "--port", "0"]
+        home = {"TWINSEAL_HOME": str(made.home.path)}
+        third = subprocess.run(words, env=os.environ | home, capture_output=True, text=True, timeout=60, check=False)
+        assert (1, True) == (third.returncode, "expected no server over this home, got one that runs" in third.stderr)
         os.killpg(second.process.pid, signal.SIGINT)
         assert 0 == second.process.wait(timeout=30)
         assert "stopped" in (second.process.stdout.read() if second.process.stdout else "")

@@ -184,6 +184,7 @@ def rotate(
 
     home, roles = Home.find(), Roles.load(ROLES)
     ceremony.key_of_holder(home.anchor(), holder)
+    warn_of_lost_approvals(home, holder)
     confirm(yes, f"Replace the key of {holder}, for good?")
     demo = home.anchor().demo
     outcome = ceremony.rotate(
@@ -207,10 +208,24 @@ def revoke(holder: Holder, yes: Sure = False, new_log: NewLog = False) -> None:
 
     home, roles = Home.find(), Roles.load(ROLES)
     ceremony.key_of_holder(home.anchor(), holder)
+    warn_of_lost_approvals(home, holder)
     confirm(yes, f"Take every role from {holder}, for good?")
     outcome = ceremony.revoke(home, roles, holder, datetime.now(UTC), passphrase=passphrase_prompt(), new_log=new_log)
     if print_outcome(home, outcome, new_log=new_log):
         out.print(f"now take {holder} out of policy/roles.yaml too: the next renewal reads it")
+
+
+def warn_of_lost_approvals(home: Home, holder: str) -> None:
+    """Say which current releases have too few approvals once the key of `holder` no longer counts."""
+    from twinseal.trust.release import repository
+
+    for model in home.anchor().models if home.repository.is_dir() else ():
+        count = repository.approvals_of(home, model)
+        if count is not None and holder in count.signed and len(count.signed) <= count.threshold:
+            err.print(
+                f"[yellow]the current release of {printable(model)} then lacks an approval[/]: new twins refuse it, "
+                "until it is submitted and approved anew"
+            )
 
 
 def _home_to_make(demo: bool) -> Home:

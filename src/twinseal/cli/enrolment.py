@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twinseal.cli.custodians import Holder, NewLog, Sure, print_outcome
+from twinseal.cli.custodians import Holder, NewLog, Sure, print_outcome, warn_of_lost_approvals
 from twinseal.cli.options import ROLES, confirm, examples, passphrase_prompt
 from twinseal.console import out, printable
 from twinseal.trust.root.home import Home
@@ -46,6 +46,7 @@ def enroll(
     out.print(
         f"compare it with {printable(holder)}, by voice: who enrolls another's passkey lets them sign as {holder}"
     )
+    warn_of_lost_approvals(home, holder)
     confirm(yes, f"Replace the key of {holder} by this passkey, for good?")
     outcome = ceremony.rotate(
         home,

@@ -51,6 +51,7 @@ def decide_from(
 
     anchor = read_anchor(anchor_dir)
     anchor.roles["reviewer"].key_of(holder)  # names the reviewers before anything is fetched
+    _require_key(key, holder)
     with ReviewServer(address) as server, tempfile.TemporaryDirectory(prefix="twinseal-review-") as folder:
         which = candidate or _only_one(server)
         fetched = server.fetch(which, Path(folder))
@@ -66,6 +67,26 @@ def decide_from(
         out.print(f"[{'green' if decision == 'approve' else 'yellow'}]{DONE[decision]}[/] by {holder}; the server: "
                   f"{printable(state)}{printable(f', {note}' if note else '')}")  # fmt: skip
     warn_of_demo(anchor)
+
+
+def _require_key(key: str | None, holder: str) -> None:
+    """Refuse now, and not after all was read, who has no key here.
+
+    Raises:
+        KeyAccessError: There is none.
+    """
+    from twinseal.errors import KeyAccessError, RootError
+    from twinseal.trust.root.home import Home
+
+    try:
+        found = key is not None or Home.find().has_key(holder)
+    except RootError:  # no home on this machine: none is needed
+        found = False
+    if not found:
+        raise KeyAccessError(
+            f"{holder}: expected your key, got none on this machine",
+            remedy=f"Name it: --key file:/media/me/{holder}.pem, or --key pkcs11:…",
+        )
 
 
 def _only_one(server: ReviewServer) -> str:

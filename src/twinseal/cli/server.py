@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twinseal.cli.options import AsJson, ask_new_password, examples, warn_of_demo
 from twinseal.console import err, new_table, out, print_json, printable
 from twinseal.trust.root.home import Home
+
+if TYPE_CHECKING:
+    from twinseal.server.settings import ServerSettings
 
 SERVE_EXAMPLES = examples(
     "twinseal serve",
@@ -40,7 +43,8 @@ def serve(
     tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key in PEM.")] = None,
 ) -> None:
     """Start MLflow for people and twins: protected models, artifacts written once, accounts. Ctrl-C stops it."""
-    from twinseal.server.serving import prepare, run
+    from twinseal.errors import BusyError
+    from twinseal.server.rounds import locked
     from twinseal.server.settings import ServerSettings
 
     home = Home.find()
@@ -55,12 +59,26 @@ def serve(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
     )
+    with locked(home.path / "mlflow" / "serve.lock", wait=False) as is_alone:
+        if not is_alone:
+            raise BusyError(
+                f"{home.path}: expected no server over this home, got one that runs",
+                remedy="Stop it first. For more processes that answer: --workers N",
+            )
+        _serve(home, settings)
+
+
+def _serve(home: Home, settings: ServerSettings) -> None:
+    """Make everything ready, say where it is, and answer until Ctrl-C."""
+    from twinseal.server.serving import prepare, run
+
     prepared = prepare(home, settings)
     settings = prepared.settings
     if not settings.tls_certificate:
         reach = "only programs on this machine reach it" if settings.is_local else "ANYONE ON THE NETWORK CAN READ THEM"
         err.print(f"[bold red]no TLS[/]: passwords and models are sent in the clear; {reach}")
     out.print(f"MLflow           {settings.origin}")
+    out.print(f"reviews          {settings.origin}/twinseal/review")
     out.print(f"TUF metadata     {settings.origin}/twinseal/tuf/metadata/timestamp.json")
     out.print(f"metrics, health  {settings.origin}/twinseal/metrics   /twinseal/ready")
     out.print(f"access log       {printable(home.path / 'mlflow' / 'access.log')}")
@@ -82,11 +100,12 @@ def account_add(
     config: Config = None,
 ) -> None:
     """Make the account NAME, or give it a new password and these roles."""
-    from twinseal.server.people import Accounts
+    from twinseal.server.people import Accounts, check_roles
     from twinseal.server.serving import accounts_uri
     from twinseal.server.settings import ServerSettings
 
     home = Home.find()
+    check_roles(role)  # before anybody types a password
     password = ask_new_password(name)
     Accounts(accounts_uri(home, ServerSettings.read(home, config))).add(name, role, password)
     out.print(f"[green]account[/] {printable(name)}: {', '.join(role)}")

@@ -28,6 +28,7 @@ from twinseal.server import outbox
 from twinseal.server.offers import kind_of
 from twinseal.server.people import Person
 from twinseal.trust.ceremonies import overview
+from twinseal.trust.release import repository
 from twinseal.trust.root.home import Home
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one server count together
@@ -115,9 +116,18 @@ def _faults(home: Home) -> list[Fault]:
     try:
         now = datetime.now(UTC)
         ended = [item.what for item in overview.expiries(home) if now >= item.expires]
+        counts = [repository.approvals_of(home, model) for model in home.anchor().models]
     except TwinsealError as error:
         return [Fault("something cannot be read", str(error))]
-    return [Fault("something has expired", f"{what} has expired") for what in ended]
+    found = [Fault("something has expired", f"{what} has expired") for what in ended]
+    return found + [
+        Fault(
+            "a release lacks approvals",
+            f"{count.model}: {count.summary}; new twins refuse it until it is approved anew",
+        )
+        for count in counts
+        if count is not None and count.missing
+    ]
 
 
 class _Expiries:

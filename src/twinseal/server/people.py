@@ -78,7 +78,7 @@ class Accounts:
         Raises:
             ConfigError: A role is unknown, or MLflow does not take the name or the password.
         """
-        wanted = _checked(roles)
+        wanted = check_roles(roles)
         if len(password) < _MIN_PASSWORD:
             raise ConfigError(f"password of {name}: expected at least {_MIN_PASSWORD} characters, got {len(password)}")
         admin = "registrar" in wanted
@@ -193,7 +193,12 @@ def _roles(user: Any, roles: Iterable[Any]) -> frozenset[str]:
     return frozenset(named | ({"registrar"} if user.is_admin else set()))
 
 
-def _checked(roles: Iterable[str]) -> tuple[str, ...]:
+def check_roles(roles: Iterable[str]) -> tuple[str, ...]:
+    """The roles, each once.
+
+    Raises:
+        ConfigError: There is none, or one is unknown.
+    """
     wanted = tuple(dict.fromkeys(roles))
     unknown = [role for role in wanted if role not in ROLES]
     if unknown or not wanted:

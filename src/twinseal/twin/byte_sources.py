@@ -28,7 +28,7 @@ from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError, RegistryError, TwinsealError
 from twinseal.files import check_path
 from twinseal.reading import open_beneath
-from twinseal.twin.connection import CHUNK, LARGE_BYTES, Client, Deadline, basic, limit_bytes
+from twinseal.twin.connection import CHUNK, LARGE_BYTES, SIGN_IN, Client, Deadline, basic, limit_bytes
 
 METADATA_RUN = "twinseal.metadata_run"  # the registered model's tag that names the run which carries the metadata
 _ANSWER_LIMIT = 1 << 20
@@ -186,7 +186,10 @@ class RestSource:
         answer.close()
         if answer.status == 404:
             raise FileNotFoundError(f"{what}: no such file in the registry")
-        raise RegistryError(f"{what}: expected HTTP 200 of the registry, got {answer.status}")
+        raise RegistryError(
+            f"{what}: expected HTTP 200 of the registry, got {answer.status}",
+            remedy=SIGN_IN if answer.status in (401, 403) else "",
+        )
 
 
 def _environment_credentials() -> tuple[str, str] | None:

@@ -24,6 +24,7 @@ import httpcore
 
 from twinseal.errors import DigestMismatchError, RegistryError
 
+SIGN_IN = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of your account on that server."
 CHUNK = 1 << 20  # read at most this much at once: fewer calls for each byte
 LARGE_BYTES = 8 << 20  # from this size on, a faster route and larger reads are worth their cost
 SOCKET_S = 10.0
