@@ -40,7 +40,9 @@ def publish(scene: ReviewScene, model_id: str) -> None:
 
 def test_each_state_and_a_renewal(scene: ReviewScene) -> None:
     first = scene.submit(1)
-    assert "It would be the first release" in page(scene, f"/{first}")
+    shown = page(scene, f"/{first}")
+    for part in ("It would be the first release", "<dt>data</dt><dd>not known"):
+        assert part in shown
     assert 200 == scene.decide("bruno", first, "comment", "which file?").status
     publish(scene, first)
     shown = page(scene, f"/{first}")

@@ -204,7 +204,7 @@ def _own_direction(value: str | Iterable[str]) -> Markup:
     Markup('<bdi>a\ufffdb</bdi>, <bdi>&lt;i&gt;</bdi>')
     """
     texts = [value] if isinstance(value, str) else value
-    return Markup(", ").join(Markup("<bdi>{}</bdi>").format(text.translate(_TURNING)) for text in texts)
+    return Markup(", ").join(Markup("<bdi>{}</bdi>").format(text.translate(_TURNING)) for text in texts if text)
 
 
 def _person(request: Request) -> Person:
