@@ -20,6 +20,13 @@ def test_environment_names_the_store(monkeypatch: pytest.MonkeyPatch, store: Sto
     assert connect(Home(tmp_path)).tracking_uri == store.tracking_uri
 
 
+def test_client_prints_no_link_of_its_own(server: str, registry_home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    served = connect(registry_home, server)
+    run = served.client.create_run(served.experiment("store-quiet")).info.run_id
+    served.client.set_terminated(run)
+    assert "View run" not in capsys.readouterr().out
+
+
 def test_experiment_is_made_once_with_artifacts_under_the_home(store: Store) -> None:
     made = store.experiment("store-once")
     assert store.experiment("store-once") == made

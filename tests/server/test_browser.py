@@ -200,6 +200,53 @@ def test_pages_have_no_serious_fault_of_accessibility(scene: ReviewScene, browse
             ]
             wide = at.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, path
+            if look == "phone" and path.endswith(model_id):  # every column of a gate is in sight
+                for part in (".scroll:has(.gates)", ".gates tr:last-child .why", ".gates tr:last-child [data-label]"):
+                    wide = at.page.locator(part).last.evaluate("part => part.scrollWidth - part.clientWidth")
+                    right = at.page.locator(part).last.evaluate("part => part.getBoundingClientRect().right")
+                    assert (True, True) == (wide <= 0, right <= 390), part
+
+
+@pytest.mark.attack("S")
+def test_words_do_not_turn_those_around_them(scene: ReviewScene, seats: dict[str, Seat]) -> None:
+    """A comment ends the isolation of its own text and turns the direction of writing of what follows."""
+    model_id = scene.submit(11, OTHER)
+    page, evil = seats["alice"].page, "a\u2069\u2069\u202eb"
+    page.goto(f"{scene.server.url}/twinseal/review/{model_id}")
+    page.fill("#comment", evil)
+    page.click('button[data-decision="reject"]')
+    page.wait_for_selector("#sign[open]")
+    shown = page.text_content("#sign")
+    assert (False, 2) == ("\u202e" in shown, shown.count(r"a\u2069\u2069\u202eb"))
+    assert "taken" == sign(seats["alice"])
+    page.reload()
+    assert not set("\u2069\u202e") & set(page.text_content("main"))
+    assert 2 == page.locator(".people bdi", has_text="a\ufffd\ufffd\ufffdb").count()  # her decision, the rejection
+    assert {"isolate"} == set(page.locator("bdi").evaluate_all("all => all.map(x => getComputedStyle(x).unicodeBidi)"))
+
+
+def test_other_address_of_this_server_names_the_one_of_passkeys(
+    scene: ReviewScene, seats: dict[str, Seat], browser: Any
+) -> None:
+    model_id = scene.submit(12, OTHER)
+    port = scene.server.url.rsplit(":", 1)[1]
+    with seat(browser, "alice") as at:
+        for path in (f"review/{model_id}", "passkey"):
+            at.page.goto(f"http://127.0.0.1:{port}/twinseal/{path}")
+            assert 0 == at.page.locator("button[data-decision], #make").count()
+            at.page.click(f'.notice a[href="{scene.server.url}/twinseal/{path}"]')
+            at.page.wait_for_selector("button[data-decision=approve], #make")
+
+
+def test_links_to_mlflow_open_the_layout_for_model_training(scene: ReviewScene, browser: Any) -> None:
+    model_id = scene.submit(13, OTHER)
+    with seat(browser, "alice") as at:
+        for link, shown in (("header nav a >> text=MLflow", "fan-rul"), ("main a >> text=in MLflow", model_id)):
+            at.page.goto(f"{scene.server.url}/twinseal/review/{model_id}")
+            at.page.click(link)
+            at.page.wait_for_selector(f"text={shown}")
+            assert "workflowType=machine_learning" in at.page.url
+            assert 0 == at.page.locator("nav a, aside a", has_text="Prompts").count()  # of the other layout
 
 
 def test_page_works_by_keyboard(scene: ReviewScene, seats: dict[str, Seat]) -> None:
@@ -225,7 +272,7 @@ def test_nothing_from_outside_becomes_markup(scene: ReviewScene, seats: dict[str
     assert "taken" == decide(seats["alice"], scene, model_id, "comment", evil)
     page = seats["bruno"].page
     page.goto(f"{scene.server.url}/twinseal/review/{model_id}")
-    assert evil in page.text_content(".people")
+    assert evil.replace("\u202e", "\ufffd") in page.text_content(".people")
     assert 0 == page.locator("main img, main script").count()
     assert "evil" not in page.title()
 

@@ -48,7 +48,7 @@ def erik(oidc: OidcScene) -> Person:
 def test_groups_give_roles_and_mlflow_sees_who_it_is(oidc: OidcScene, name: str, roles: str, admin: bool) -> None:
     browser = Browser()
     page = browser.sign_in(oidc.server, name)
-    assert (200, True) == (page.status, f'{name} <span class="muted">{roles}</span>' in page.body.decode())
+    assert (200, True) == (page.status, f'<bdi>{name}</bdi> <span class="muted">{roles}</span>' in page.body.decode())
     user = oidc.cookie(browser.session(oidc.server)).json()["user"]
     assert (name, admin) == (user["username"], user["is_admin"])
     change = oidc.cookie(

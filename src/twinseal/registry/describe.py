@@ -15,6 +15,7 @@ from twinseal.evidence import VERIFICATION_SUMMARY, Statement, outcome
 APPROVAL = "## To approve"
 MARKS = {"PASSED": "✓", "FAILED": "✗"}
 MAX_CELL = 200
+LAYOUT = "?workflowType=machine_learning"  # of an address in MLflow's pages: the one for model training
 SIGNS = {"at_most": "≤", "at_least": "≥", "equals": "="}
 
 
@@ -46,6 +47,15 @@ def describe(
     parts += ["## Evidence", _evidence_table(evidence)]
     parts += ["*Anyone who can write to MLflow can edit this page. Only the signatures count.*"]
     return "\n\n".join(parts)
+
+
+def terminal_command(verb: str, server: str, model_id: str, name: str) -> str:
+    """What a reviewer types who decides in a terminal about a candidate of a server that reviews.
+
+    >>> terminal_command("reject", "https://plant.example", "m-1", "alice")
+    'twinseal reject --from https://plant.example --candidate m-1 --as alice --anchor anchor --key file:alice.pem'
+    """
+    return f"twinseal {verb} --from {server} --candidate {model_id} --as {name} --anchor anchor --key file:{name}.pem"
 
 
 def with_state(markdown: str, state: str, *, waits: bool) -> str:
@@ -80,6 +90,11 @@ def gates_table(verdict: Statement) -> str:
     return "\n".join(lines)
 
 
+def candidate_page(experiment: str, model_id: str) -> str:
+    """The address of a candidate within MLflow's own UI; relative to the server."""
+    return f"#/experiments/{experiment}/models/{model_id}{LAYOUT}"
+
+
 def candidate_links(experiment: str, run: str, model_id: str, stages: Iterable[str] = ()) -> str:
     """Links within MLflow's own UI to the run, its reports and the candidate's files; relative to the server.
 
@@ -88,7 +103,7 @@ def candidate_links(experiment: str, run: str, model_id: str, stages: Iterable[s
     """
     files = f"ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files?artifact_file_path=evidence"
     records = [f"[{_cell(stage)}]({files}/{stage}.dsse.json)" for stage in stages]
-    place, layout = f"#/experiments/{experiment}", "?workflowType=machine_learning"
+    place, layout = f"#/experiments/{experiment}", LAYOUT
     return (
         f"[Run: parameters, measures]({place}/runs/{run}{layout}) · "
         f"[Report]({place}/runs/{run}/artifacts/reports/report.html{layout}) · "

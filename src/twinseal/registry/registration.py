@@ -18,7 +18,7 @@ from typing import Any
 from twinseal.digests import sha256_file
 from twinseal.errors import AuditError, EvidenceError, TwinsealError
 from twinseal.evidence import Statement
-from twinseal.registry.describe import describe
+from twinseal.registry.describe import describe, terminal_command
 from twinseal.registry.register import CHAMPION, mirror_metadata
 from twinseal.registry.register import publish as offer
 from twinseal.registry.review_server import ReviewServer, review_server
@@ -104,7 +104,7 @@ def request(
         return _request_from(server, store, home, bundle, directory, model=model, run=run)
     with home.locked():
         version = _next_version(home, model)
-        description = _describe_waiting(home, bundle, model, version)
+        description = _describe_waiting(home, bundle, model, version, APPROVE)
         model_id = submit(store, bundle, model=model, version=version, description_markdown=description, run=run)
         return _stage(
             store, home, bundle, directory, model=model, policy_sha256=policy_sha256, model_id=model_id, roles=roles,
@@ -135,7 +135,7 @@ def _request_from(
             f"review: expected one of {model}, candidate {model_id}, got {release.model}, {release.mlflow_model_id}"
         )
     pending.write(directory)
-    with_link = _describe_waiting(home, bundle, model, release.version, review=_review_page(model_id))
+    with_link = _describe_waiting(home, bundle, model, release.version, **_on_server(model_id))
     describe_candidate(store, model_id, with_link, state=WAITS, stages=_record_digests(bundle, home))
     return pending
 
@@ -167,7 +167,7 @@ def open_review(
     model, roles = verified.model, Roles.of_policy(verified.policy.content)
     with home.locked():
         version = _next_version(home, model)
-        description = _describe_waiting(home, bundle, model, version, review=_review_page(model_id))
+        description = _describe_waiting(home, bundle, model, version, **_on_server(model_id))
         pending = _stage(
             store, home, bundle, directory, model=model, policy_sha256=verified.policy_sha256, model_id=model_id,
             roles=roles, actor=submitted_by, now=now,
@@ -177,14 +177,21 @@ def open_review(
         return pending
 
 
-def _describe_waiting(home: Home, bundle: Path, model: str, version: int, review: str = "") -> str:
+def _describe_waiting(
+    home: Home, bundle: Path, model: str, version: int, approve_command: str = "", review: str = ""
+) -> str:
     state = f"release {version} waits for {home.anchor().roles['reviewer'].threshold} reviewers"
     digests, verdict = _record_digests(bundle, home), _read_verdict(home, bundle)
-    return describe(model, verdict, digests, approve_command=APPROVE, state=state, review=review)
+    return describe(model, verdict, digests, approve_command=approve_command, state=state, review=review)
+
+
+def _on_server(model_id: str) -> dict[str, str]:
+    """How a candidate is approved on a server that reviews; its description is shown on the server itself."""
+    command = terminal_command("approve", "<this server>", model_id, "<your name>")
+    return {"approve_command": f"# On its review page; or in a terminal:\n{command}", "review": _review_page(model_id)}
 
 
 def _review_page(model_id: str) -> str:
-    """On the server itself: the description is shown there."""
     return f"/twinseal/review/{model_id}"
 
 
@@ -236,8 +243,11 @@ def register(
     roles: Roles,
     now: datetime,
     passphrase: Passphrase = from_environment,
+    has_page: bool = False,
 ) -> Registration:
     """Register the release that waits in `directory` if enough reviewers have signed it. Again: nothing changes.
+
+    With `has_page`, the descriptions in MLflow link to the candidate's review page on the same server.
 
     Side effects: an entry in the audit log for each decision that was made on another machine; and once the threshold
     is met, an entry in the audit log; the repository of record, then MLflow's copy of it, its model version, its alias
@@ -273,7 +283,10 @@ def register(
         attempt = Entry.for_release(pending.release, "registered", registrar_name, now, approved_by=signers)
         with audit.log_refusal(attempt):
             registrar = home.role_signer(home.anchor().roles["registrar"], passphrase=passphrase)
-            return _register(store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now)
+            return _register(
+                store, home, bundle, pending, reviews, attempt, registrar=registrar, roles=roles, now=now,
+                review=_review_page(pending.release.mlflow_model_id) if has_page else "",
+            )  # fmt: skip
 
 
 def _standing_on(server: ReviewServer, store: Store, release: Release) -> Registration:
@@ -297,6 +310,7 @@ def _register(
     registrar: KeySigner,
     roles: Roles,
     now: datetime,
+    review: str,
 ) -> Registration:
     verified, model = verify_release(bundle, pending.release, home.anchor()), pending.release.model
     require_no_older_policy(changes_since_release(home, model, verified.statements))
@@ -313,7 +327,8 @@ def _register(
     release = pending.release
     keep_evidence(home, release.model, bundle)
     signed = f"release {release.version}, approved by {', '.join(reviews.count.signed)}"
-    description = describe(release.model, _read_verdict(home, bundle), _record_digests(bundle, home), state=signed)
+    verdict, digests = _read_verdict(home, bundle), _record_digests(bundle, home)
+    description = describe(release.model, verdict, digests, state=signed, review=review)
     number = offer(
         store,
         home,
@@ -322,8 +337,7 @@ def _register(
         model_id=release.mlflow_model_id,
         description_markdown=description,
     )
-    stages = _record_digests(bundle, home)
-    describe_candidate(store, release.mlflow_model_id, description, state=REGISTERED, stages=stages)
+    describe_candidate(store, release.mlflow_model_id, description, state=REGISTERED, stages=digests)
     show_registered(store, release.mlflow_model_id, release.model, release.version)
     return Registration(release, reviews.count, "registered" if published.changed else "published", number)
 

@@ -125,6 +125,8 @@ def connect(home: Home, tracking_uri: str | None = None) -> Store:
         RegistryError: No such store, or it does not answer.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # MLflow prints links that open the layout for language models; ours are in the description of each candidate.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home.path)
     artifacts = artifacts_folder(home.path) if uri.startswith("sqlite:") else None

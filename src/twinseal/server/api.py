@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twinseal import __version__
 from twinseal.errors import ConfigError, RefusedError
+from twinseal.registry.describe import terminal_command
 from twinseal.server.cases import Case, Listing, State
 from twinseal.server.challenges import challenge_in, new_challenge
 from twinseal.server.gate import PERSON
@@ -238,7 +239,7 @@ class _Calls:
             raise ConfigError(
                 f"{holder}: expected a passkey of {self._settings.origin}, got "
                 f"{f'one of {key.origin}' if isinstance(key, Passkey) else 'a key in a file or token'}",
-                remedy=f"In a terminal: twinseal approve --from {self._settings.origin} --as {holder}",
+                remedy=f"In a terminal: {terminal_command(body.decision, self._settings.origin, candidate, holder)}",
             )
         draft = self._desk.draft(candidate, holder, body.decision, body.comment, datetime.now(UTC))
         digests, expected = challenge(draft.payloads)

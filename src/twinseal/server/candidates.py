@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from twinseal.errors import RegistryError
+from twinseal.registry.describe import candidate_page
 from twinseal.registry.store import Store, check_model_id, connect, is_absent, registry_errors
 from twinseal.server.places import candidate_folder
 from twinseal.trust.root.home import Home
@@ -74,3 +75,12 @@ class Candidates:
                 raise RegistryError(f"candidate {model_id}: expected a run with its reports, got none")
             found = candidate_folder(self._home, str(client.get_run(run).info.artifact_uri))
         return self._report_folders.setdefault(model_id, found)
+
+    def page(self, model_id: str) -> str:
+        """The address of a candidate within MLflow's own pages, on this server.
+
+        Raises:
+            RegistryError: MLflow has no such candidate, or does not answer.
+        """
+        with registry_errors(f"candidate {model_id}"):
+            return "/" + candidate_page(str(self.store().client.get_logged_model(model_id).experiment_id), model_id)

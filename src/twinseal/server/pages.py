@@ -9,13 +9,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -66,11 +68,16 @@ _REPORT_POLICY = (
 )
 
 
+_TURNING = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}")
+
+
 def templates() -> Environment:
     """The templates of all pages, those of sign-in too."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("twinseal.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    found.filters["own"] = _own_direction
+    return found
 
 
 def page_routes(desk: Desk, settings: ServerSettings) -> list[Route]:
@@ -123,7 +130,7 @@ class Pages:
         if missing is not None:
             return missing
         view = review_view(self._desk, candidate, self._desk.holder_of(_person(request)), self._settings.origin)
-        return self._page(request, "review.html.j2", view=view)
+        return self._page(request, "review.html.j2", view=view, at_origin=self._at_origin(request))
 
     def report(self, request: Request) -> Response:
         """The report, if it is the one that the assessor signed."""
@@ -145,9 +152,8 @@ class Pages:
 
     def passkey(self, request: Request) -> Response:
         """Where a reviewer makes a passkey."""
-        return self._missing_factor(request) or self._page(
-            request, "passkey.html.j2", me=self._desk.holder_of(_person(request))
-        )
+        me, at_origin = self._desk.holder_of(_person(request)), self._at_origin(request)
+        return self._missing_factor(request) or self._page(request, "passkey.html.j2", me=me, at_origin=at_origin)
 
     def static(self, request: Request) -> Response:
         """Style and script."""
@@ -162,6 +168,12 @@ class Pages:
         person = _person(request)
         message, remedy = missing_factor(person, self._settings) if "reviewer" in person.roles else ("", "")
         return self._refusal(request, TwinsealError(message, remedy=remedy), 403) if message else None
+
+    def _at_origin(self, request: Request) -> str:
+        """This page at the origin that passkeys belong to, if the request names another of this server's; else ""."""
+        origin = self._settings.origin
+        is_there = request.headers.get("host", "").lower() == urlsplit(origin).netloc.lower()
+        return "" if is_there else origin + quote(request.url.path)
 
     def _refusal(self, request: Request, error: Exception, status: int) -> Response:
         remedy = getattr(error, "remedy", "")
@@ -181,6 +193,18 @@ def _moment(time: str) -> str:
     ('2026-11-26 08:27 UTC', 'not known')
     """
     return f"{time[:10]} {time[11:16]} UTC" if time else "not known"
+
+
+def _own_direction(value: str | Iterable[str]) -> Markup:
+    """Text from outside, or several, so that its direction of writing is its own.
+
+    A letter that turns the direction, or that would end `<bdi>` early, is shown as one that is unknown.
+
+    >>> _own_direction(("a\u202eb", "<i>"))
+    Markup('<bdi>a\ufffdb</bdi>, <bdi>&lt;i&gt;</bdi>')
+    """
+    texts = [value] if isinstance(value, str) else value
+    return Markup(", ").join(Markup("<bdi>{}</bdi>").format(text.translate(_TURNING)) for text in texts if text)
 
 
 def _person(request: Request) -> Person:

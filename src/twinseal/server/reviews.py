@@ -325,7 +325,7 @@ class Desk:
         place = case.checked.place or self.candidates.folder(case.model_id)
         with registry_lock(self._home):
             done = registration.register(
-                store, self._home, place, folder, folder / "approvals", roles=case.roles, now=now
+                store, self._home, place, folder, folder / "approvals", roles=case.roles, now=now, has_page=True
             )
         if done.status != "pending":
             write_json(folder / OFFERED, {"mlflow_version": done.mlflow_version})

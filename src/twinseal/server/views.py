@@ -10,19 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from twinseal.digests import sha256
-from twinseal.errors import TwinsealError
+from twinseal.errors import RegistryError, TwinsealError
 from twinseal.evidence import outcome, reports
 from twinseal.reading import read_regular
-from twinseal.server.cases import Case, Listing
+from twinseal.registry.describe import terminal_command
+from twinseal.server.cases import Case, Listing, State
 from twinseal.server.comparison import Comparison, compare
 from twinseal.server.reviews import Desk
 from twinseal.trust.ceremonies import overview
 from twinseal.trust.ceremonies.overview import Expiry
 from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.keys.passkeys import Passkey
+from twinseal.trust.release import repository
 from twinseal.trust.release.changes import Changes, changes_since_release, last_statements
 from twinseal.trust.release.model_role import parse_role
 from twinseal.trust.release.reports import MAX_REPORT_BYTES
+from twinseal.trust.release.reviews import Review
 
 REPORT = "reports/report.html"
 SOON = timedelta(days=30)
@@ -31,8 +34,9 @@ WORDS = {
     "approved": "approved, being published",
     "rejected": "rejected",
     "registered": "registered: the current release",
-    "replaced": "replaced by a later release",
+    "replaced": "replaced: another release took its place",
 }
+DECIDED = ("approved", "rejected", "withdrawn")
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,11 @@ class Reviewer:
 
     Attributes:
         name: The holder.
-        standing: approved, rejected, …; "" while they have not decided.
+        standing: approved, rejected, …; "" while they have not decided about this release.
         comment: Their words.
         time: When.
         reason: Why it does not count; "" when it does.
+        about: The release that their words are about, when it is another; else "".
         key: What kind of key they have, in words.
         is_builder: Whether they built the candidate, and so cannot approve it.
     """
@@ -54,6 +59,7 @@ class Reviewer:
     comment: str
     time: str
     reason: str
+    about: str
     key: str
     is_builder: bool
 
@@ -66,11 +72,15 @@ class ReviewView:
         case: The case.
         verdict: PASSED, or what else the signed verdict says; "" when nothing verifies.
         state: Where it stands, in words.
+        place: What it does to the release before it, in words.
+        renewal_of: The current release, when that has the very same candidate; else 0.
+        mlflow: Address of the candidate in MLflow's pages; "" when MLflow does not know it.
         comparison: Beside the release before it; None when the candidate does not verify.
-        changes: Of policy, code and contract.
+        changes: Of policy, code and contract, while it waits: of an earlier release nothing is kept to compare with.
         built_by: Who built it, as signed.
         evidence: The stages' records: stage, role that signed, SHA-256.
         reviewers: Everyone who may decide.
+        comments: Of a reviewer, and the other release that it is about, or "".
         report: "" if the report is what the assessor signed; else why it is not shown.
         valid_until: Of an approval.
         role_sha256: Digest of what reviewers sign.
@@ -78,16 +88,21 @@ class ReviewView:
         may: What they can do now: approve, reject, withdraw, comment.
         why_not: Why they cannot approve; "" when they can.
         passkey: Whether their key is a passkey of this server's origin.
+        command: What they type to decide in a terminal; "" when they can decide nothing.
     """
 
     case: Case
     verdict: str
     state: str
+    place: str
+    renewal_of: int
+    mlflow: str
     comparison: Comparison | None
     changes: Changes | None
     built_by: tuple[str, ...]
     evidence: tuple[tuple[str, str, str], ...]
     reviewers: tuple[Reviewer, ...]
+    comments: tuple[tuple[Review, str], ...]
     report: str
     valid_until: datetime
     role_sha256: str
@@ -95,6 +110,7 @@ class ReviewView:
     may: tuple[str, ...]
     why_not: str
     passkey: bool
+    command: str
 
 
 @dataclass(frozen=True)
@@ -124,29 +140,36 @@ def review_view(desk: Desk, model_id: str, me: str, origin: str) -> ReviewView:
     case = desk.find(model_id)
     anchor = case.anchor
     bundle, model = case.bundle, case.request.release.model
+    current = repository.current_release(desk.home, model)
     statements = bundle.statements if bundle else {}
     role = parse_role(case.request.role_bytes, model).signed
     why_not = _why_not(case, me)
     digests = {record.path: record.sha256 for record in case.request.release.files}
     key = anchor.roles["reviewer"].key_of(me) if me else None
+    may, release = _may(case, me, why_not), case.request.release
     return ReviewView(
         case=case,
         verdict=outcome(statements["assess"]) if bundle else "",
         state=WORDS[case.state],
+        place=_place(case.state, release.parent_version),
+        renewal_of=current.version if case.is_open and current and current.mlflow_model_id == model_id else 0,
+        mlflow=_mlflow_page(desk, model_id),
         comparison=_compare(desk, case),
-        changes=changes_since_release(desk.home, model, statements) if bundle else None,
+        changes=changes_since_release(desk.home, model, statements) if bundle and case.is_open else None,
         built_by=bundle.built_by if bundle else (),
         evidence=tuple(
             (item.name, item.role, digests.get(f"evidence/{item.name}.dsse.json", "")) for item in anchor.evidence
         ),
         reviewers=tuple(_reviewers(case)),
+        comments=tuple((item, _other_release(case, item)) for item in case.reviews.comments),
         report=_report_fault(desk, case),
         valid_until=role.expires,
         role_sha256=sha256(case.request.role_bytes),
         me=me,
-        may=_may(case, me, why_not),
+        may=may,
         why_not=why_not,
         passkey=isinstance(key, Passkey) and key.origin == origin,
+        command=terminal_command(may[0], origin, model_id, me) if may else "",
     )
 
 
@@ -157,7 +180,7 @@ def listed_cases(desk: Desk, me: str) -> tuple[ListedCase, ...]:
         standing = next((item.standing for item in case.reviews.items if item.holder == me), "")
         why_not = _why_not(case, me)
         mine = bool(me) and not why_not and standing not in ("approved", "rejected")
-        words = "waits for you" if mine else f"you {standing} it" if standing else why_not
+        words = "waits for you" if mine else f"you {standing} it" if standing in DECIDED else why_not
         found.append(ListedCase(case, WORDS[case.state], words, mine))
     return tuple(sorted(found, key=lambda item: not item.is_mine))
 
@@ -175,11 +198,41 @@ def ends_soon(desk: Desk, now: datetime) -> tuple[Expiry, ...]:
 def _compare(desk: Desk, case: Case) -> Comparison | None:
     if case.bundle is None:
         return None
-    try:
-        before = last_statements(desk.home, case.request.release.model)
+    try:  # once it is published, what is kept as the last release is itself, or a later one
+        before = last_statements(desk.home, case.request.release.model) if case.is_open else None
     except TwinsealError:
         before = None  # `changes` says why
     return compare(case.bundle.statements, before)
+
+
+def _mlflow_page(desk: Desk, model_id: str) -> str:
+    try:
+        return desk.candidates.page(model_id)
+    except RegistryError:
+        return ""
+
+
+def _place(state: State, before: int | None) -> str:
+    """What a release in this state does to the one before it, in words.
+
+    >>> _place("rejected", 2), _place("registered", 2), _place("waits", None)
+    ('Release 2 stays while this one is rejected', 'It replaced release 2', 'It would be the first release')
+    """
+    if state == "replaced":
+        return "Another release took its place"
+    if not before:
+        return "The first release" if state == "registered" else "It would be the first release"
+    return {
+        "waits": f"Release {before} would be replaced",
+        "approved": f"Release {before} is to be replaced",
+        "rejected": f"Release {before} stays while this one is rejected",
+        "registered": f"It replaced release {before}",
+    }[state]
+
+
+def _other_release(case: Case, item: Review) -> str:
+    """The release that a reviewer's words are about, when it is another release of the same candidate; else ""."""
+    return f"release {item.version}" if item.version not in (0, case.request.release.version) else ""
 
 
 def _reviewers(case: Case) -> Iterator[Reviewer]:
@@ -187,13 +240,15 @@ def _reviewers(case: Case) -> Iterator[Reviewer]:
     built_by = (*(case.bundle.built_by if case.bundle else ()), case.submitted_by)
     for holder in role.holders:
         item = said.get(holder.name)
+        about = _other_release(case, item) if item else ""
         kind = f"passkey of {holder.key.origin}" if isinstance(holder.key, Passkey) else "key in a file or token"
         yield Reviewer(
             name=holder.name,
-            standing=item.standing if item else "",
+            standing=item.standing if item and not about else "",
             comment=item.comment if item else "",
             time=item.time if item else "",
-            reason=item.reason if item else "",
+            reason=item.reason if item and not about else "",
+            about=about,
             key=f"{kind}, {short_fingerprint(holder.key)}…",
             is_builder=role.quorum.is_among(holder.name, tuple(name for name in built_by if name)),
         )

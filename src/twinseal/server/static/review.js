@@ -21,6 +21,10 @@ async function call(path, body) {
   return value;
 }
 
+// Letters that turn the direction of writing, as JSON writes them: they must not reorder what is around them.
+const visible = (text) =>
+  text.replace(/[\u202a-\u202e\u2066-\u2069]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16)}`);
+
 async function challengeOf(texts) {
   const digests = await Promise.all(texts.map(async (text) => hex(await sha256(text))));
   return { digests, challenge: await sha256(JSON.stringify(digests)) };
@@ -31,13 +35,13 @@ function show(draft) {
   const words = { approve: "Approve", reject: "Reject", withdraw: "Take back your decision on", comment: "Comment on" };
   byId("sign-title").textContent = `${words[said.decision]} ${said.model} release ${said.version}`;
   byId("sign-words").textContent =
-    `As ${said.holder}, decision ${said.sequence}` + (said.comment ? `, in your words: “${said.comment}”` : ", without words");
+    `As ${said.holder}, decision ${said.sequence}` + (said.comment ? `, in your words: “${visible(said.comment)}”` : ", without words");
   byId("sign-status").textContent = "";
   byId("sign-texts").replaceChildren(...draft.texts.flatMap((text, at) => {
     const digest = document.createElement("p");
     digest.textContent = `SHA-256 ${draft.digests[at]}`;
     const shown = document.createElement("pre");
-    shown.textContent = text;
+    shown.textContent = visible(text);
     return [digest, shown];
   }));
   dialog.showModal();

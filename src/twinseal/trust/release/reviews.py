@@ -68,6 +68,7 @@ class Review:
         comment: The reviewer's own words; "" when invalid.
         time: When, by the reviewer's clock, RFC 3339.
         reason: Why it does not count; "" when it does.
+        version: Of the release that it is about; 0 when invalid.
     """
 
     holder: str
@@ -75,6 +76,7 @@ class Review:
     comment: str
     time: str
     reason: str
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def judge_file(
     except TwinsealError as error:
         log.warning("review.invalid", file=path.name, reason=str(error))
         return Review(holder, "invalid", "", "", str(error)), None
-    return Review(holder, standing, found.said.comment, found.said.time, reason), signed
+    return Review(holder, standing, found.said.comment, found.said.time, reason, found.said.version), signed
 
 
 def check_role_signature(found: SignedReview, request: Request, anchor: Anchor, where: str) -> None:
