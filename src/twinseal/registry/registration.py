@@ -116,17 +116,8 @@ def _request_from(
     server: ReviewServer, store: Store, home: Home, bundle: Path, directory: Path, *, model: str, run: RunRecord
 ) -> Request:
     """Submit the bundle to a server that reviews; what it stages, once that is exactly this bundle."""
-    version = server.releases.get(model, 0) + 1
-    description = _describe_waiting(home, bundle, model, version)
-    model_id = submit(
-        store,
-        bundle,
-        model=model,
-        version=version,
-        description_markdown=description,
-        run=run,
-        experiment=store.served_experiment(model),
-    )
+    version, experiment = server.releases.get(model, 0) + 1, store.served_experiment(model)
+    model_id = submit(store, bundle, model=model, version=version, run=run, experiment=experiment)
     pending = server.stage(model_id)
     release = pending.release
     verify_release(bundle, release, home.anchor())
@@ -135,8 +126,6 @@ def _request_from(
             f"review: expected one of {model}, candidate {model_id}, got {release.model}, {release.mlflow_model_id}"
         )
     pending.write(directory)
-    with_link = _describe_waiting(home, bundle, model, release.version, review=_review_page(model_id))
-    describe_candidate(store, model_id, with_link, state=WAITS, stages=_record_digests(bundle, home))
     return pending
 
 

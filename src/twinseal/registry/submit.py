@@ -39,7 +39,7 @@ def submit(
     *,
     model: str,
     version: int,
-    description_markdown: str,
+    description_markdown: str = "",
     run: RunRecord,
     experiment: str = "",
 ) -> str:
@@ -54,7 +54,8 @@ def submit(
         bundle: The signed directory: model, signature, evidence.
         model: Name of the model.
         version: Of the release that it is to become.
-        description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it.
+        description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it. "" for
+            a server that reviews: it describes the candidate and names its run, so neither is changed here.
         run: How it was made, for people.
         experiment: Name of MLflow's experiment; by default the model's.
 
@@ -78,6 +79,8 @@ def submit(
         log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
     else:
         log.info("candidate.known", model=model, model_id=model_id)
+    if not description_markdown:
+        return model_id
     name_run(store, model_id, model, version)
     stages = [Path(record.path).name.removesuffix(RECORD) for record in records if record.path.endswith(RECORD)]
     describe_candidate(store, model_id, description_markdown, state=WAITS, stages=stages)

@@ -4,7 +4,8 @@ A plugin of MLflow (entry point `mlflow.artifact_repository`). What is there sta
 
 - a file is never written over, and never deleted
 - nothing is added to a candidate that is final: one that MLflow calls anything but pending, or that is in review
-- nothing is added to the run that carries the TUF metadata of a protected model: the registrar writes there, beside us
+- nothing is added to the run of a candidate in review, nor to the one that carries the TUF metadata of a protected
+  model: the registrar writes there, beside us
 - a path is judged as it is used, after everything was decoded: no part of it is empty, `.` or `..`, none hides a
   separator or a percent sign, no folder or file on the way is a link
 
@@ -30,13 +31,14 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from twinseal.reading import require_folder
+from twinseal.server.closed import Closed
 from twinseal.server.plugins import PREFIX, deny
 from twinseal.trust.root.home import Home
 
 STAGING = ".uploading"  # of artifacts: a link, which publishes a file, stays on one file system
 METADATA_RUN = "twinseal.metadata_run"  # as registry.register has it, which imports all of MLflow
 _CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
-_RUN = re.compile(r"(?:^|/)([0-9a-f]{32})/artifacts/(?:metadata|targets)(?:/|\Z)")
+_RUN = re.compile(r"[^/]+/([0-9a-f]{32})(?:/|\Z)")  # below an experiment
 _PENDING = "PENDING"
 
 StatusOf = Callable[[str], str]
@@ -47,20 +49,23 @@ def _server_status(model_id: str) -> str:
     """As the tracking store of this server has it; and final once a review was asked for, whatever MLflow calls it."""
     from mlflow.server.handlers import _get_tracking_store  # noqa: PLC0415 - outside a server there is none
 
-    if (Home.find().path / "reviews" / model_id).exists():
+    if Closed(Home.find().path).has_candidate(model_id):
         return "IN REVIEW"
     return str(_get_tracking_store().get_logged_model(model_id).status)
 
 
-def _server_metadata_runs() -> frozenset[str]:
-    """The runs from which twins fetch the metadata of this server's models."""
+def _server_has_closed(run_id: str) -> bool:
+    """Whether it is the run of a candidate in review, or one from which twins fetch this server's metadata."""
     from mlflow.server.handlers import _get_model_registry_store  # noqa: PLC0415 - as above
 
-    found = set()
-    for name in Home.find().anchor().models:
+    home = Home.find()
+    if Closed(home.path).has_run(run_id):
+        return True
+    for name in home.anchor().models:  # one that was made a moment ago
         with suppress(MlflowException):  # not registered yet
-            found.add(str(_get_model_registry_store().get_registered_model(name).tags.get(METADATA_RUN, "")))
-    return frozenset(found)
+            if _get_model_registry_store().get_registered_model(name).tags.get(METADATA_RUN) == run_id:
+                return True
+    return False
 
 
 class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy skips MLflow
@@ -71,7 +76,7 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         tracking_uri: MLflow's; passed on.
         registry_uri: MLflow's; passed on.
         status_of: Where to ask whether a candidate is final.
-        metadata_runs: Where to ask which runs are the registrar's.
+        is_closed: Where to ask whether nothing is added to a run.
     """
 
     def __init__(
@@ -80,10 +85,10 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         tracking_uri: str | None = None,
         registry_uri: str | None = None,
         status_of: StatusOf = _server_status,
-        metadata_runs: Callable[[], frozenset[str]] = _server_metadata_runs,
+        is_closed: Callable[[str], bool] = _server_has_closed,
     ) -> None:
         super().__init__(artifact_uri.removeprefix(PREFIX), tracking_uri, registry_uri)
-        self._status_of, self._metadata_runs = status_of, metadata_runs
+        self._status_of, self._is_closed = status_of, is_closed
 
     def get_local_path(self, artifact_path: str) -> str:
         """As MLflow's, for a plain path without links."""
@@ -151,9 +156,12 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         found = _CANDIDATE.search(path)
         if found and self._status_of(found.group(1)) != _PENDING:
             deny(f"{path}: expected a candidate that is not final, got one that is: nothing is added to it")
-        run = _RUN.search(path)
-        if run and run.group(1) in self._metadata_runs():
-            deny(f"{path}: expected a run of an engineer, got the one with the registrar's metadata")
+        run = _RUN.match(path)
+        if run and self._is_closed(run.group(1)):
+            deny(
+                f"{path}: expected a run to which something may be added, got that of a candidate in review or "
+                "released, or with the registrar's metadata"
+            )
 
     def _check_way(self, path: str) -> None:
         """Refuse a path that is not plain, or a link on its way."""
