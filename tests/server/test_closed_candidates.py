@@ -247,3 +247,17 @@ def test_id_that_is_none_leads_nowhere(tmp_path: Path, run: Any) -> None:
     assert not (isinstance(run, str) and closed.add_run(run))
     assert [] == list(tmp_path.rglob("*"))
     assert (True, False, True) == (closed.add_run("a" * 32), closed.add_run("a" * 32), closed.has_run("a" * 32))
+
+
+def test_page_says_that_a_candidate_is_rejected_until_that_is_withdrawn(scene: ReviewScene) -> None:
+    def shown() -> tuple[str, bool]:
+        tags = beside(scene).client.get_logged_model(model_id).tags
+        return tags[STATE], "## To approve" in tags[NOTE]
+
+    model_id = scene.submit(6)
+    assert ("waits", True) == shown()
+    for decision, state in (("reject", "rejected"), ("withdraw", "waits"), ("reject", "rejected")):
+        assert 200 == scene.decide("alice", model_id, decision, "the report names another pump").status
+        assert (state, True) == shown()
+    scene.submit(7)
+    assert ("replaced", False) == shown()
