@@ -26,6 +26,7 @@ from twinseal.registry.run import RunRecord
 from twinseal.registry.store import Store, registry_errors
 from twinseal.registry.submit import (
     REGISTERED,
+    REJECTED,
     WAITS,
     describe_candidate,
     name_run,
@@ -342,7 +343,8 @@ def renew(
 
 def show_waiting(store: Store, pending: Request, reviews: approval.Reviews) -> None:
     """Say on the candidate's page where its release stands now, while it is not registered."""
-    show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
+    state = REJECTED if reviews.rejections else WAITS
+    show_state(store, pending.release.mlflow_model_id, state, _waits_for(pending.release.version, reviews))
 
 
 def _waits_for(version: int, reviews: approval.Reviews) -> str:
