@@ -218,6 +218,14 @@ def test_what_nobody_reviews_stays_the_engineers(scene: ReviewScene) -> None:
     assert before == page(scene, reviewed)
 
 
+def test_upload_below_a_file_is_said_to_be_wrong(scene: ReviewScene) -> None:
+    assert 200 == scene.server.ask("PUT", f"{ARTIFACTS}/0/a.txt", b"1").status
+    for path in ("a.txt/b", "/".join(["d" * 200] * 30)):
+        answer = scene.server.ask("PUT", f"{ARTIFACTS}/0/{path}", b"1")
+        assert (400, True) == (answer.status, "expected a path below folders" in answer.message)
+    assert "Traceback" not in (scene.made.home.path.parent / "server.err").read_text()
+
+
 OF_OTHER_THINGS = re.compile(
     "gateway|endpoint|guardrail|mcp|budget|trace|assessment|dataset|scorer|scoring|queue|label_schema|issue|spans"
     "|sessions|_async"

@@ -16,18 +16,20 @@ server that is killed, would leave a candidate with a file that nobody signed.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 from urllib.parse import unquote
 
+import structlog
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from twinseal.reading import require_folder
@@ -40,6 +42,11 @@ METADATA_RUN = "twinseal.metadata_run"  # as registry.register has it, which imp
 _CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
 _RUN = re.compile(r"[^/]+/([0-9a-f]{32})(?:/|\Z)")  # below an experiment
 _PENDING = "PENDING"
+_NAMES = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+         errno.EMFILE, errno.ENFILE)  # fmt: skip
+
+log = structlog.get_logger(__name__)
 
 StatusOf = Callable[[str], str]
 """MLflow's status of a candidate, by its id; an error if there is no such candidate."""
@@ -110,6 +117,20 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
                 parts = [part for part in (artifact_path, "" if below == "." else below) if part]
                 self.log_artifact(str(path), "/".join(parts) or None)
 
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """As MLflow's; a disk that takes nothing is said to be so."""
+        with _disk_full(artifact_file_name):
+            super().log_artifact_from_stream(stream, artifact_file_name, artifact_path)
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """As `log_artifact_from_stream`."""
+        with _disk_full(artifact_file_name):
+            await super().log_artifact_from_async_stream(chunks, artifact_file_name, artifact_path)
+
     def delete_artifacts(self, artifact_path: str | None = None) -> NoReturn:
         """Refused."""
         deny(f"{artifact_path or 'all artifacts'}: expected files to stay, got a request to delete them")
@@ -123,7 +144,8 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         place = Path(self.artifact_dir) / path
         if os.path.lexists(place):
             deny(f"{path}: expected a new name, got one that is taken: files are written once")
-        return super()._get_destination_artifact_path(artifact_file_name, artifact_path)  # type: ignore[no-any-return]
+        with _names_refused(path):
+            return super()._get_destination_artifact_path(artifact_file_name, artifact_path)  # type: ignore[no-any-return]
 
     def _create_staging_artifact(
         self, artifact_file_name: str, artifact_path: str | None = None
@@ -146,7 +168,8 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         self._check_way(path)
         self._require_open(path)  # it may have become final while the file was on its way
         try:
-            os.link(temp_file_path, destination_file_path, follow_symlinks=False)  # unlike a rename, never over another
+            with _names_refused(path):
+                os.link(temp_file_path, destination_file_path, follow_symlinks=False)  # unlike a rename, never over one
         except FileExistsError:
             deny(f"{path}: expected a new name, got one that is taken: files are written once")
         finally:
@@ -181,6 +204,40 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
                 return
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 deny(f"{path[:120]}: expected folders and files on the way, got a link or something else")
+
+
+@contextmanager
+def _names_refused(path: str) -> Iterator[None]:
+    """Say that a path is below a file, or that the disk takes no such name: HTTP 400."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        shown = path if len(path) <= 120 else f"{path[:120]}…"
+        raise MlflowException(
+            f"{shown}: expected a path below folders, with names that this server's disk takes, got another "
+            f"({error.strerror})",
+            error_code=INVALID_PARAMETER_VALUE,
+        ) from error
+
+
+@contextmanager
+def _disk_full(name: str) -> Iterator[None]:
+    """Say that the disk is full, or fails: HTTP 503."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        log.warning("artifacts.not_written", error=errno.errorcode[error.errno])
+        raise MlflowException(
+            f"{name[:120]}: expected room on this server's disk, got an error ({error.strerror}): nothing was kept. "
+            "Its administrator can look: df -h",
+            error_code=TEMPORARILY_UNAVAILABLE,
+        ) from error
 
 
 def is_plain(path: str) -> bool:
