@@ -175,6 +175,19 @@ def test_the_page_of_a_candidate_that_was_replaced_no_longer_says_that_it_waits(
     assert ["replaced", "replaced"] == states
 
 
+def test_what_was_registered_beside_a_server_is_replaced_by_what_comes_through_it(store: Store, bundle: Path) -> None:
+    """And the other way round: a model has two experiments where the first was made beside the server."""
+    model, made = "submit-beside", []
+    for version, experiment in enumerate((model, f"{model} (server)", model), 1):
+        (bundle / "model/config.json").write_bytes(b"{}" + b" " * version)
+        about = {"model": model, "version": version, "description_markdown": TEXT, "experiment": experiment}
+        made.append(submit(store, bundle, run=RunRecord({}, {}), **about))
+        describe_candidate(store, made[-1], TEXT, state=REGISTERED)
+        show_registered(store, made[-1], model, version)
+        states = [store.client.get_logged_model(one).tags[STATE] for one in made]
+        assert ["replaced"] * (version - 1) + ["registered"] == states
+
+
 def test_what_is_registered_and_was_submitted_again_is_said_to_be_registered_when_another_candidate_comes(
     store: Store, bundle: Path
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,8 +158,9 @@ def test_nothing_leads_to_uploads_that_are_not_complete(tmp_path: Path) -> None:
     sent(store, "f", b"1", f"run/{STAGING}")  # elsewhere it is a name as any other
     (tmp_path / "a" / STAGING).rename(tmp_path / "b")
     (tmp_path / "a" / STAGING).symlink_to(tmp_path / "b")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(MlflowException, match="expected room on this server's disk") as caught:
         sent(store, "g", b"1", "run")
+    assert 503 == caught.value.get_http_status_code()
 
 
 WAYS = ["../x", "a/../../x", "/etc/x", "a//b", "a/./b", "a\\..\\b", "%2e%2e/x", "a/%2E%2E/x", "%252e%252e/x", "a/%2fx",
@@ -198,6 +201,33 @@ def test_link_on_the_way(tmp_path: Path, kind: str) -> None:
     if kind == "folder":
         refused(lambda: store.list_artifacts("run"))
     assert files(outside) == {"secret": b"secret"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("a.txt", "b"), ("a.txt/b", "c"), ("/".join(["d" * 200] * 30), "e"), ("/".join(["d" * 99] * 39), "e" * 250)],
+)
+def test_path_that_the_disk_does_not_take_is_said_to_be_so(tmp_path: Path, folder: str, name: str) -> None:
+    store = artifacts(tmp_path / "a")
+    sent(store, "a.txt", b"1")
+    assert "expected a path below folders" in refused(lambda: sent(store, name, b"2", folder))
+    assert {"a.txt": b"1"} == files(tmp_path / "a")
+
+
+def test_disk_that_takes_no_more_is_said_to_be_so(tmp_path: Path) -> None:
+    store, (soft, hard) = artifacts(tmp_path / "a"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for send in (
+        lambda: sent(store, "f", b"x" * 200_000, "run"),
+        lambda: store.log_artifact_from_stream(io.BytesIO(b"x" * 200_000), "f", "run"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(MlflowException, match="f: expected room on this server's disk, got an error") as caught:
+                send()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert 503 == caught.value.get_http_status_code()
+    assert {} == files(tmp_path / "a")
 
 
 def test_folder_with_links_is_sent_without_them(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def describe(
     parts += ["## Gates", gates_table(verdict)]
     parts += [APPROVAL, f"```\n{approve_command}\n```"] if approve_command else []
     parts += ["## Evidence", _evidence_table(evidence)]
-    parts += ["*Anyone who can write to MLflow can edit this page. Only the signatures count.*"]
+    parts += ["*On a plain MLflow server anyone who can write can edit this page. Only the signatures count.*"]
     return "\n\n".join(parts)
 
 

@@ -26,6 +26,7 @@ from twinseal.registry.run import RunRecord
 from twinseal.registry.store import Store, registry_errors
 from twinseal.registry.submit import (
     REGISTERED,
+    REJECTED,
     WAITS,
     describe_candidate,
     name_run,
@@ -116,17 +117,8 @@ def _request_from(
     server: ReviewServer, store: Store, home: Home, bundle: Path, directory: Path, *, model: str, run: RunRecord
 ) -> Request:
     """Submit the bundle to a server that reviews; what it stages, once that is exactly this bundle."""
-    version = server.releases.get(model, 0) + 1
-    description = _describe_waiting(home, bundle, model, version)
-    model_id = submit(
-        store,
-        bundle,
-        model=model,
-        version=version,
-        description_markdown=description,
-        run=run,
-        experiment=store.served_experiment(model),
-    )
+    version, experiment = server.releases.get(model, 0) + 1, store.served_experiment(model)
+    model_id = submit(store, bundle, model=model, version=version, run=run, experiment=experiment)
     pending = server.stage(model_id)
     release = pending.release
     verify_release(bundle, release, home.anchor())
@@ -135,8 +127,6 @@ def _request_from(
             f"review: expected one of {model}, candidate {model_id}, got {release.model}, {release.mlflow_model_id}"
         )
     pending.write(directory)
-    with_link = _describe_waiting(home, bundle, model, release.version, **_on_server(model_id))
-    describe_candidate(store, model_id, with_link, state=WAITS, stages=_record_digests(bundle, home))
     return pending
 
 
@@ -367,7 +357,8 @@ def renew(
 
 def show_waiting(store: Store, pending: Request, reviews: approval.Reviews) -> None:
     """Say on the candidate's page where its release stands now, while it is not registered."""
-    show_state(store, pending.release.mlflow_model_id, WAITS, _waits_for(pending.release.version, reviews))
+    state = REJECTED if reviews.rejections else WAITS
+    show_state(store, pending.release.mlflow_model_id, state, _waits_for(pending.release.version, reviews))
 
 
 def _waits_for(version: int, reviews: approval.Reviews) -> str:

@@ -26,7 +26,9 @@ NOTE = "mlflow.note.content"  # MLflow's UI renders it as Markdown
 BUNDLE = "twinseal.bundle_sha256"
 RELEASES = "twinseal.releases"  # the versions as which the same files were registered, for people
 STATE = "twinseal.state"
-WAITS, REGISTERED, REPLACED = "waits", "registered", "replaced"
+WAITS, REJECTED, REGISTERED, REPLACED = "waits", "rejected", "registered", "replaced"
+OPEN = (WAITS, REJECTED)  # reviewers can still decide
+BESIDE = " (server)"  # after the name of an experiment, as `Store.served_experiment` has it
 RECORD = ".dsse.json"
 MODEL_TYPE = "twinseal-candidate"
 _NOTE_LENGTH = 8000  # MLflow's own limit of a tag's value
@@ -39,7 +41,7 @@ def submit(
     *,
     model: str,
     version: int,
-    description_markdown: str,
+    description_markdown: str = "",
     run: RunRecord,
     experiment: str = "",
 ) -> str:
@@ -54,7 +56,8 @@ def submit(
         bundle: The signed directory: model, signature, evidence.
         model: Name of the model.
         version: Of the release that it is to become.
-        description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it.
+        description_markdown: For the reviewer, from `describe.describe`; links to the run are added below it. "" for
+            a server that reviews: it describes the candidate and names its run, so neither is changed here.
         run: How it was made, for people.
         experiment: Name of MLflow's experiment; by default the model's.
 
@@ -78,6 +81,8 @@ def submit(
         log.info("candidate.submitted", model=model, model_id=model_id, files=len(records))
     else:
         log.info("candidate.known", model=model, model_id=model_id)
+    if not description_markdown:
+        return model_id
     name_run(store, model_id, model, version)
     stages = [Path(record.path).name.removesuffix(RECORD) for record in records if record.path.endswith(RECORD)]
     describe_candidate(store, model_id, description_markdown, state=WAITS, stages=stages)
@@ -113,7 +118,7 @@ def show_state(store: Store, model_id: str, state: str, line: str) -> None:
     with suppress(RegistryError), registry_errors(f"candidate {model_id}"):  # which logs it
         check_model_id(model_id)
         found = store.client.get_logged_model(model_id)
-        note = with_state(found.tags.get(NOTE, ""), line, waits=state == WAITS)[:_NOTE_LENGTH]
+        note = with_state(found.tags.get(NOTE, ""), line, waits=state in OPEN)[:_NOTE_LENGTH]
         _set_page(store, found, note, state)
 
 
@@ -122,7 +127,7 @@ def show_submitted(store: Store, model_id: str, version: int) -> None:
 
     One that was registered before, and was submitted again since, is said to be what it was: registered.
     """
-    for other in _others(store, model_id, WAITS):
+    for other in _others(store, model_id, *OPEN):
         before = _registered(store, other)
         if before:
             show_state(store, other, REGISTERED, f"release {before[-1]}")
@@ -137,7 +142,7 @@ def show_registered(store: Store, model_id: str, model: str, version: int) -> No
         with registry_errors(f"candidate {model_id}"):
             store.client.set_logged_model_tags(model_id, {RELEASES: " ".join(map(str, versions[-2:]))})
         _name_run(store, model_id, run_name(model, version, versions[:-1]))
-    for other in [*_others(store, model_id, REGISTERED), *_others(store, model_id, WAITS)]:
+    for other in _others(store, model_id, REGISTERED, *OPEN):
         show_state(store, other, REPLACED, f"replaced by release {version}")
 
 
@@ -178,13 +183,21 @@ def _name_run(store: Store, model_id: str, name: str) -> None:
             store.client.update_run(run, name=name)
 
 
-def _others(store: Store, model_id: str, state: str) -> list[str]:
-    """The other candidates of the same model that are in `state`, as MLflow says; none if it says nothing."""
+def _others(store: Store, model_id: str, *states: str) -> list[str]:
+    """The other candidates of the same model that are in one of `states`, as MLflow says; none if it says nothing."""
     with suppress(RegistryError), registry_errors("candidates"):
-        experiment = str(store.client.get_logged_model(model_id).experiment_id)
-        found = store.client.search_logged_models([experiment], filter_string=f"tags.`{STATE}` = '{state}'")
+        places = _experiments(store, str(store.client.get_logged_model(model_id).experiment_id))
+        asked = [f"tags.`{STATE}` = '{state}'" for state in states]
+        found = [item for words in asked for item in store.client.search_logged_models(places, filter_string=words)]
         return [str(item.model_id) for item in found if str(item.model_id) != model_id]
     return []
+
+
+def _experiments(store: Store, experiment: str) -> list[str]:
+    """The experiments of the model that `experiment` is of: what was made beside a server is in one of its own."""
+    name = str(store.client.get_experiment(experiment).name).removesuffix(BESIDE)
+    found = [store.client.get_experiment_by_name(each) for each in (name, name + BESIDE)]
+    return [str(item.experiment_id) for item in found if item is not None]
 
 
 def _find_same_candidate(store: Store, experiment: str, digest: str, bundle: Path) -> str | None:

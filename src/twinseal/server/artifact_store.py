@@ -4,7 +4,8 @@ A plugin of MLflow (entry point `mlflow.artifact_repository`). What is there sta
 
 - a file is never written over, and never deleted
 - nothing is added to a candidate that is final: one that MLflow calls anything but pending, or that is in review
-- nothing is added to the run that carries the TUF metadata of a protected model: the registrar writes there, beside us
+- nothing is added to the run of a candidate in review, nor to the one that carries the TUF metadata of a protected
+  model: the registrar writes there, beside us
 - a path is judged as it is used, after everything was decoded: no part of it is empty, `.` or `..`, none hides a
   separator or a percent sign, no folder or file on the way is a link
 
@@ -15,29 +16,37 @@ server that is killed, would leave a candidate with a file that nobody signed.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 from urllib.parse import unquote
 
+import structlog
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from twinseal.reading import require_folder
+from twinseal.server.closed import Closed
 from twinseal.server.plugins import PREFIX, deny
 from twinseal.trust.root.home import Home
 
 STAGING = ".uploading"  # of artifacts: a link, which publishes a file, stays on one file system
 METADATA_RUN = "twinseal.metadata_run"  # as registry.register has it, which imports all of MLflow
 _CANDIDATE = re.compile(r"(?:^|/)models/(m-[0-9a-f]{32})/artifacts(?:/|\Z)")
-_RUN = re.compile(r"(?:^|/)([0-9a-f]{32})/artifacts/(?:metadata|targets)(?:/|\Z)")
+_RUN = re.compile(r"[^/]+/([0-9a-f]{32})(?:/|\Z)")  # below an experiment
 _PENDING = "PENDING"
+_NAMES = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+         errno.EMFILE, errno.ENFILE)  # fmt: skip
+
+log = structlog.get_logger(__name__)
 
 StatusOf = Callable[[str], str]
 """MLflow's status of a candidate, by its id; an error if there is no such candidate."""
@@ -47,20 +56,23 @@ def _server_status(model_id: str) -> str:
     """As the tracking store of this server has it; and final once a review was asked for, whatever MLflow calls it."""
     from mlflow.server.handlers import _get_tracking_store  # noqa: PLC0415 - outside a server there is none
 
-    if (Home.find().path / "reviews" / model_id).exists():
+    if Closed(Home.find().path).has_candidate(model_id):
         return "IN REVIEW"
     return str(_get_tracking_store().get_logged_model(model_id).status)
 
 
-def _server_metadata_runs() -> frozenset[str]:
-    """The runs from which twins fetch the metadata of this server's models."""
+def _server_has_closed(run_id: str) -> bool:
+    """Whether it is the run of a candidate in review, or one from which twins fetch this server's metadata."""
     from mlflow.server.handlers import _get_model_registry_store  # noqa: PLC0415 - as above
 
-    found = set()
-    for name in Home.find().anchor().models:
+    home = Home.find()
+    if Closed(home.path).has_run(run_id):
+        return True
+    for name in home.anchor().models:  # one that was made a moment ago
         with suppress(MlflowException):  # not registered yet
-            found.add(str(_get_model_registry_store().get_registered_model(name).tags.get(METADATA_RUN, "")))
-    return frozenset(found)
+            if _get_model_registry_store().get_registered_model(name).tags.get(METADATA_RUN) == run_id:
+                return True
+    return False
 
 
 class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy skips MLflow
@@ -71,7 +83,7 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         tracking_uri: MLflow's; passed on.
         registry_uri: MLflow's; passed on.
         status_of: Where to ask whether a candidate is final.
-        metadata_runs: Where to ask which runs are the registrar's.
+        is_closed: Where to ask whether nothing is added to a run.
     """
 
     def __init__(
@@ -80,10 +92,10 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         tracking_uri: str | None = None,
         registry_uri: str | None = None,
         status_of: StatusOf = _server_status,
-        metadata_runs: Callable[[], frozenset[str]] = _server_metadata_runs,
+        is_closed: Callable[[str], bool] = _server_has_closed,
     ) -> None:
         super().__init__(artifact_uri.removeprefix(PREFIX), tracking_uri, registry_uri)
-        self._status_of, self._metadata_runs = status_of, metadata_runs
+        self._status_of, self._is_closed = status_of, is_closed
 
     def get_local_path(self, artifact_path: str) -> str:
         """As MLflow's, for a plain path without links."""
@@ -105,6 +117,20 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
                 parts = [part for part in (artifact_path, "" if below == "." else below) if part]
                 self.log_artifact(str(path), "/".join(parts) or None)
 
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """As MLflow's; a disk that takes nothing is said to be so."""
+        with _disk_full(artifact_file_name):
+            super().log_artifact_from_stream(stream, artifact_file_name, artifact_path)
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """As `log_artifact_from_stream`."""
+        with _disk_full(artifact_file_name):
+            await super().log_artifact_from_async_stream(chunks, artifact_file_name, artifact_path)
+
     def delete_artifacts(self, artifact_path: str | None = None) -> NoReturn:
         """Refused."""
         deny(f"{artifact_path or 'all artifacts'}: expected files to stay, got a request to delete them")
@@ -118,7 +144,8 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         place = Path(self.artifact_dir) / path
         if os.path.lexists(place):
             deny(f"{path}: expected a new name, got one that is taken: files are written once")
-        return super()._get_destination_artifact_path(artifact_file_name, artifact_path)  # type: ignore[no-any-return]
+        with _names_refused(path):
+            return super()._get_destination_artifact_path(artifact_file_name, artifact_path)  # type: ignore[no-any-return]
 
     def _create_staging_artifact(
         self, artifact_file_name: str, artifact_path: str | None = None
@@ -141,7 +168,8 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         self._check_way(path)
         self._require_open(path)  # it may have become final while the file was on its way
         try:
-            os.link(temp_file_path, destination_file_path, follow_symlinks=False)  # unlike a rename, never over another
+            with _names_refused(path):
+                os.link(temp_file_path, destination_file_path, follow_symlinks=False)  # unlike a rename, never over one
         except FileExistsError:
             deny(f"{path}: expected a new name, got one that is taken: files are written once")
         finally:
@@ -151,9 +179,12 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
         found = _CANDIDATE.search(path)
         if found and self._status_of(found.group(1)) != _PENDING:
             deny(f"{path}: expected a candidate that is not final, got one that is: nothing is added to it")
-        run = _RUN.search(path)
-        if run and run.group(1) in self._metadata_runs():
-            deny(f"{path}: expected a run of an engineer, got the one with the registrar's metadata")
+        run = _RUN.match(path)
+        if run and self._is_closed(run.group(1)):
+            deny(
+                f"{path}: expected a run to which something may be added, got that of a candidate in review or "
+                "released, or with the registrar's metadata"
+            )
 
     def _check_way(self, path: str) -> None:
         """Refuse a path that is not plain, or a link on its way."""
@@ -173,6 +204,40 @@ class WriteOnceArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # mypy
                 return
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 deny(f"{path[:120]}: expected folders and files on the way, got a link or something else")
+
+
+@contextmanager
+def _names_refused(path: str) -> Iterator[None]:
+    """Say that a path is below a file, or that the disk takes no such name: HTTP 400."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        shown = path if len(path) <= 120 else f"{path[:120]}…"
+        raise MlflowException(
+            f"{shown}: expected a path below folders, with names that this server's disk takes, got another "
+            f"({error.strerror})",
+            error_code=INVALID_PARAMETER_VALUE,
+        ) from error
+
+
+@contextmanager
+def _disk_full(name: str) -> Iterator[None]:
+    """Say that the disk is full, or fails: HTTP 503."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        log.warning("artifacts.not_written", error=errno.errorcode[error.errno])
+        raise MlflowException(
+            f"{name[:120]}: expected room on this server's disk, got an error ({error.strerror}): nothing was kept. "
+            "Its administrator can look: df -h",
+            error_code=TEMPORARILY_UNAVAILABLE,
+        ) from error
 
 
 def is_plain(path: str) -> bool:

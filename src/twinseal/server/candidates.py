@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twinseal.errors import RegistryError
 from twinseal.registry.describe import candidate_page
+from twinseal.registry.register import METADATA_RUN
 from twinseal.registry.store import Store, check_model_id, connect, is_absent, registry_errors
 from twinseal.server.places import candidate_folder
 from twinseal.trust.root.home import Home
@@ -60,6 +61,32 @@ class Candidates:
             )
         return self._folders.setdefault(model_id, candidate_folder(self._home, str(found.artifact_location)))
 
+    def run(self, model_id: str) -> str:
+        """The run that a candidate says it is of; "" if it says none.
+
+        Raises:
+            RegistryError: MLflow has no such candidate.
+        """
+        check_model_id(model_id)
+        with registry_errors(f"candidate {model_id}"):
+            return str(self.store().client.get_logged_model(model_id).source_run_id or "")
+
+    def metadata_runs(self) -> frozenset[str]:
+        """The runs from which twins fetch the metadata of this deployment's models.
+
+        Raises:
+            RegistryError: MLflow's database does not answer.
+        """
+        found = set[str]()
+        for name in self._home.anchor().models:
+            with registry_errors(f"registered model {name}"):
+                try:
+                    found.add(str(self.store().client.get_registered_model(name).tags.get(METADATA_RUN, "")))
+                except Exception as error:
+                    if not is_absent(error):
+                        raise
+        return frozenset(found)
+
     def report_folder(self, model_id: str) -> Path:
         """The folder in which the candidate's run has `reports/`; it need not exist.
 
@@ -68,12 +95,11 @@ class Candidates:
         """
         if model_id in self._report_folders:
             return self._report_folders[model_id]
-        client = self.store().client
+        run = self.run(model_id)
+        if not run:
+            raise RegistryError(f"candidate {model_id}: expected a run with its reports, got none")
         with registry_errors(f"candidate {model_id}"):
-            run = client.get_logged_model(model_id).source_run_id
-            if not run:
-                raise RegistryError(f"candidate {model_id}: expected a run with its reports, got none")
-            found = candidate_folder(self._home, str(client.get_run(run).info.artifact_uri))
+            found = candidate_folder(self._home, str(self.store().client.get_run(run).info.artifact_uri))
         return self._report_folders.setdefault(model_id, found)
 
     def page(self, model_id: str) -> str:

@@ -4,6 +4,7 @@
     <home>/reviews/<candidate>/submitted.json            which account asked for the review, and when
     <home>/reviews/<candidate>/offered.json              its publication is done, in MLflow too
     <home>/reviews/<candidate>/approvals/                one file for each reviewer's decision, and each comment
+    <home>/reviews/runs/<run>                            only this server changes this run in MLflow (`closed.py`)
 
 The server holds no reviewer's key. A decision comes signed, by a passkey or from a terminal; it is verified, logged,
 written, in that order (`trust.release.decisions`), so a server that is killed has it whole or not at all. When enough
@@ -28,6 +29,7 @@ from twinseal.registry import registration
 from twinseal.registry.store import check_model_id
 from twinseal.server.candidates import Candidates
 from twinseal.server.cases import OFFERED, SUBMITTED, Case, Checked, Listing, read_submitted, state_of
+from twinseal.server.closed import Closed
 from twinseal.server.counters import growing_counter
 from twinseal.server.people import Person
 from twinseal.server.places import registry_lock
@@ -64,7 +66,7 @@ class Desk:
         self._home = home
         self.candidates = Candidates(home, database)
         self.told: Callable[[], None] = lambda: None  # called when something was decided, before it is answered
-        self.folder = home.path / "reviews"
+        self.folder, self._closed = home.path / "reviews", Closed(home.path)
 
     @property
     def home(self) -> Home:
@@ -82,7 +84,9 @@ class Desk:
         """
         folder, store = self._folder(model_id), self.candidates.store()
         bundle = self.candidates.folder(model_id, complete=True)
+        run = self.candidates.run(model_id)
         with registry_lock(self._home):
+            was_open = self._closed.add_run(run)  # before anybody is asked to read it
             waiting = self._waiting(folder, bundle, now)
             if waiting is not None:
                 return waiting
@@ -90,9 +94,14 @@ class Desk:
             time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             (folder / OFFERED).unlink(missing_ok=True)  # of the release before, if these bytes had one
             write_json(folder / SUBMITTED, {"account": person.name, "time": time})
-            request = registration.open_review(
-                store, self._home, bundle, folder, model_id=model_id, submitted_by=person.name, now=now
-            )
+            try:
+                request = registration.open_review(
+                    store, self._home, bundle, folder, model_id=model_id, submitted_by=person.name, now=now
+                )
+            except TwinsealError:
+                if was_open and not (folder / RELEASE_FILE).exists():
+                    self._closed.open_run(run)
+                raise
         log.info("review.opened", model_id=model_id, model=request.release.model, version=request.release.version)
         self.told()
         return request
@@ -328,6 +337,8 @@ class Desk:
                 store, self._home, place, folder, folder / "approvals", roles=case.roles, now=now, has_page=True
             )
         if done.status != "pending":
+            for run in self.candidates.metadata_runs():
+                self._closed.add_run(run)
             write_json(folder / OFFERED, {"mlflow_version": done.mlflow_version})
         self.told()
         return done
