@@ -187,7 +187,7 @@ def test_a_file_that_is_no_approval_is_as_good_as_none(own: Scene, folder: Path,
 
 
 def test_a_value_that_json_has_no_form_for_is_not_signed(own: Scene, folder: Path) -> None:
-    (folder / "more.yaml").write_text("day: 2026-11-26\n")
+    (folder / "more.yaml").write_text("most: .inf\n")
     with pytest.raises(ConfigError, match="JSON"):
         approve(folder, own, "gerda")
 
