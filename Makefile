@@ -39,7 +39,7 @@ compare: install ## Train every model family and put the comparison into the rep
 	dvc repro --single-item --force assess
 	@echo "the comparison is in reports/report.html; to sign and submit the new report: dvc repro"
 
-check: install ## Lint, types, layers, tests: what CI runs. 9 min on two cores
+check: install ## Lint, types, layers, tests: what CI runs. 11 min on two cores
 	@log=$$(mktemp); trap "rm -f $$log" EXIT; status=0; \
 	$(MAKE) --no-print-directory static >$$log 2>&1 & static=$$!; \
 	$(MAKE) --no-print-directory test || status=1; \
@@ -70,7 +70,7 @@ test:
 pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. Minutes, and 3 GB each
 	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
 
-proof: install ## Tests that start servers by the dozen: races, kill -9 at every step, restores. 5 min
+proof: install ## Tests that start servers by the dozen: races, kill -9 at every step, restores. 7 min
 	@python -m pytest $(PARALLEL) -m proof
 
 fuzz: install ## Search for inputs that no test has tried: every parser, every law. FUZZ_SECONDS=10 (for each parser)
