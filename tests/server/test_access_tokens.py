@@ -133,6 +133,7 @@ def test_token_or_session_is_not_made_good_by_another_way(oidc: OidcScene) -> No
         assert 400 == connection.getresponse().status
 
 
+@pytest.mark.proof
 def test_token_while_the_provider_is_down_may_be_sent_again(tmp_path: Path) -> None:
     made, secret = deployment(tmp_path), tmp_path / "secret"
     secret.write_text("s")

@@ -22,6 +22,8 @@ from schemathesis.specs.openapi import checks
 from tests.server.review_scene import CALLS, ReviewScene, review_scene
 from tests.server.scene import PASSWORD, give_roles
 
+pytestmark = pytest.mark.proof  # it takes half a minute: `make proof`
+
 PROBLEM = {"error_code", "message", "remedy"}
 OPERATIONS = (
     "GET /server",

@@ -104,6 +104,7 @@ def test_guesses_that_are_sent_at_once(server: Server) -> None:
 
 
 @pytest.mark.attack("S")
+@pytest.mark.proof
 def test_guesses_at_many_accounts(server: Server) -> None:
     """A stranger tries each password at another account; from many addresses of one IPv6 network."""
     assert 200 == asks(server, "2001:db8::1")("engineer").status

@@ -155,6 +155,7 @@ def test_upload_that_is_kept_open_over_the_end(made: Deployment, server: Server)
 
 
 @pytest.mark.attack("S")
+@pytest.mark.proof
 def test_upload_of_a_server_that_is_killed(tmp_path: Path) -> None:
     """A server is killed (SIGKILL) while files are on their way to it: the next one has nothing of them."""
     made = deployment(tmp_path)

@@ -16,6 +16,8 @@ from tests.server.databases import set_up_mappers
 from tests.server.test_unprotected import NAME, versions
 from twinseal.trust.root.home import Home
 
+pytestmark = pytest.mark.proof  # it takes half a minute: `make proof`
+
 NOT_COMPARED = {
     "link_prompt_version_to_model": "writes to the tracking store alone",
     "link_prompt_version_to_run": "writes to the tracking store alone",
