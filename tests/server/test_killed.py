@@ -29,7 +29,7 @@ from twinseal.trust.root.home import Home
 pytestmark = pytest.mark.proof  # it takes minutes: `make proof`
 
 IS_SEARCH = profile.get_current_profile_name() == "search"
-SHOWN = 8  # steps of the publication, evenly, in `make check`; `make fuzz` kills at each
+SHOWN = 8  # steps of the publication, evenly, in `make proof`; `make fuzz` kills at each
 
 
 @dataclass
