@@ -8,13 +8,12 @@ docs/review-dark.png    in dark colours
 from __future__ import annotations
 
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from demo.review_server import Running, review_server
-from demo.stage_hand import StoryError, say
+from demo.stage_hand import StoryError, free_port, say
 
 LOOKS: dict[str, dict[str, Any]] = {
     "review": {"viewport": {"width": 1280, "height": 960}, "color_scheme": "light"},
@@ -30,10 +29,8 @@ def main() -> int:
     if program is None:
         say("make pictures: expected Chromium on the PATH, got none: apt-get install chromium")
         return 2
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
     try:
-        with review_server(port) as running:
+        with review_server(free_port()) as running:
             _take(program, running)
     except StoryError as failure:
         say(f"[bold red]no pictures:[/] {failure}")

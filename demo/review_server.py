@@ -8,17 +8,16 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.stage_hand import HOME, StoryError, act, say
+from demo.stage_hand import HOME, StoryError, act, free_port, say
 from twinseal.server.people import Accounts, new_password
 from twinseal.server.serving import accounts_uri
 from twinseal.server.settings import ServerSettings
@@ -75,7 +74,7 @@ def main() -> int:
     """Serve until Ctrl-C."""
     act("The server where reviewers decide")
     try:
-        with review_server(_free_port(5000)) as running:
+        with review_server(free_port(5000)) as running:
             say(f"MLflow                {running.url}")
             say(f"the review page       {running.page}")
             for name, role in PEOPLE.items():
@@ -94,14 +93,6 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 0
-
-
-def _free_port(wanted: int) -> int:
-    """The port, or another where a program has it already."""
-    for port in (wanted, 0):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
-            return int(probe.getsockname()[1])
-    raise StoryError("no port is free")
 
 
 def _wait(process: subprocess.Popen[bytes], live: str) -> None:

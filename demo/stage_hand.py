@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -79,6 +80,18 @@ def _environment() -> dict[str, str]:
     }
 
 
+def free_port(wanted: int = 0) -> int:
+    """The port of the loopback, or any other where a program has it already.
+
+    Raises:
+        StoryError: None is free.
+    """
+    for port in (wanted, 0):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
+            return int(probe.getsockname()[1])
+    raise StoryError("no port is free")
+
+
 class Server:
     """`mlflow server` over the local store, on a free port of the loopback, for the length of a with-block.
 
@@ -86,8 +99,7 @@ class Server:
     """
 
     def __enter__(self) -> Server:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         command = server_command(self._port)
         self._log = (HOME / "mlflow" / "server.log").open("w")
         self._process = subprocess.Popen(

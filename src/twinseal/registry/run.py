@@ -1,7 +1,7 @@
 """The run of a candidate: what MLflow shows of how it was made, in the fields that MLflow has for it.
 
 Parameters, some tens of measures, training curves by step, the data, who made it from which commit, and the reports.
-For people: everyone who can write to MLflow can edit it, and no decision rests on it.
+For people: on a plain MLflow server whoever can write can edit it, and no decision rests on it.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ _WRONG_STORE = (
 _SIGN_IN = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to those of your account."
 )
+SERVED = " (server)"  # ends the name of an experiment whose model has one that was made beside the server
 LAYOUT = {"mlflow.experimentKind": "custom_model_development"}  # without, MLflow shows the layout for language models
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}\Z")
 
@@ -112,7 +113,7 @@ class Store:
         with registry_errors(f"experiment {name}"):
             found = self.client.get_experiment_by_name(name)
             beside = found is not None and str(found.artifact_location).startswith("file:")
-            return f"{name} (server)" if beside else name
+            return name + SERVED if beside else name
 
 
 def connect(home: Home, tracking_uri: str | None = None) -> Store:

@@ -18,7 +18,7 @@ from twinseal.errors import RegistryError
 from twinseal.files import FileRecord, inventory, tree_digest
 from twinseal.registry.describe import candidate_links, with_state
 from twinseal.registry.run import RunRecord, create_run, log_metrics
-from twinseal.registry.store import Store, check_model_id, registry_errors
+from twinseal.registry.store import SERVED, Store, check_model_id, registry_errors
 
 log = structlog.get_logger()
 
@@ -28,7 +28,6 @@ RELEASES = "twinseal.releases"  # the versions as which the same files were regi
 STATE = "twinseal.state"
 WAITS, REJECTED, REGISTERED, REPLACED = "waits", "rejected", "registered", "replaced"
 OPEN = (WAITS, REJECTED)  # reviewers can still decide
-BESIDE = " (server)"  # after the name of an experiment, as `Store.served_experiment` has it
 RECORD = ".dsse.json"
 MODEL_TYPE = "twinseal-candidate"
 _NOTE_LENGTH = 8000  # MLflow's own limit of a tag's value
@@ -195,8 +194,8 @@ def _others(store: Store, model_id: str, *states: str) -> list[str]:
 
 def _experiments(store: Store, experiment: str) -> list[str]:
     """The experiments of the model that `experiment` is of: what was made beside a server is in one of its own."""
-    name = str(store.client.get_experiment(experiment).name).removesuffix(BESIDE)
-    found = [store.client.get_experiment_by_name(each) for each in (name, name + BESIDE)]
+    name = str(store.client.get_experiment(experiment).name).removesuffix(SERVED)
+    found = [store.client.get_experiment_by_name(each) for each in (name, name + SERVED)]
     return [str(item.experiment_id) for item in found if item is not None]
 
 

@@ -2,12 +2,12 @@
 
     /                     MLflow
     /twinseal/review/…    the pages for reviewers (pages.py), and /api/twinseal/v1/… their calls (api.py)
-    /twinseal/tuf/…       the TUF metadata and targets that twins fetch, as files
+    /twinseal/tuf/…       the TUF metadata and targets, as files, for TUF clients
     /twinseal/login, /twinseal/callback, /twinseal/logout   sign-in, when there is an identity provider (oidc.py)
     /twinseal/metrics     for Prometheus
     /twinseal/live, /twinseal/ready   for a load balancer
 
-`create_app` is an entry point of MLflow (`mlflow server --app-name twinseal`); `twinseal serve` runs it too.
+`create_app` is an entry point of MLflow. `twinseal serve` runs it, with the environment that it needs.
 """
 
 from __future__ import annotations

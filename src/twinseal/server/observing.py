@@ -1,8 +1,8 @@
 """Observing: the access log, the metrics, and whether the server is alive and ready.
 
 The access log is one JSON object a line in `<home>/mlflow/access.log`: time, who, how they signed in (password,
-session, token), method, path, status, bytes, milliseconds. It has no query, body or header: they may carry secrets.
-logrotate may move the file away at any time.
+session, token), from which address, method, path, status, bytes, milliseconds. It has no query, body or header: they
+may carry secrets. logrotate may move the file away at any time.
 """
 
 from __future__ import annotations

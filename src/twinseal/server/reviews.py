@@ -4,6 +4,7 @@
     <home>/reviews/<candidate>/submitted.json            which account asked for the review, and when
     <home>/reviews/<candidate>/offered.json              its publication is done, in MLflow too
     <home>/reviews/<candidate>/approvals/                one file for each reviewer's decision, and each comment
+    <home>/reviews/counters.json                         how far the counter of each passkey has come (`counters.py`)
     <home>/reviews/runs/<run>                            only this server changes this run in MLflow (`closed.py`)
 
 The server holds no reviewer's key. A decision comes signed, by a passkey or from a terminal; it is verified, logged,

@@ -139,7 +139,8 @@ def read_header(data: bytes, where: str, form: Form) -> list[str]:
     Raises:
         DataError: There is none, it is no text of that encoding, or a name goes over two lines.
     """
-    header, _ = _split_header(_to_utf8(data, where, form.encoding), where, form)
+    head = _to_utf8(data[:_CHUNK], where, form.encoding, is_all=len(data) <= _CHUNK)  # the rest is not read twice
+    header, _ = _split_header(head, where, form)
     return header
 
 
@@ -249,14 +250,14 @@ def _numbers(column: Any, form: Form) -> tuple[npt.NDArray[np.float64], npt.NDAr
     return values, np.flatnonzero(bad)
 
 
-def _to_utf8(data: bytes, where: str, encoding: str) -> bytes:
-    """The same text in UTF-8, without a byte order mark."""
+def _to_utf8(data: bytes, where: str, encoding: str, *, is_all: bool = True) -> bytes:
+    """The same text in UTF-8, without a byte order mark; of a part of a file, what is whole of it."""
     decoder = codecs.getincrementaldecoder(encoding)()
     plain = codecs.lookup(encoding).name == "utf-8"
     pieces, at = [], 0
     try:
         for at in range(0, max(len(data), 1), _CHUNK):
-            piece = decoder.decode(data[at : at + _CHUNK], final=at + _CHUNK >= len(data))
+            piece = decoder.decode(data[at : at + _CHUNK], final=is_all and at + _CHUNK >= len(data))
             if not plain:
                 pieces.append(piece.encode())
     except (UnicodeError, ValueError) as error:
