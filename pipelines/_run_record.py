@@ -14,12 +14,13 @@ from typing import Any
 from pipelines import _stage
 from twinseal.digests import sha256
 from twinseal.errors import DigestMismatchError, EvidenceError
-from twinseal.evidence import Statement, byproducts, measures, source_of
+from twinseal.evidence import Statement, byproducts, measures, source_of, stage_params
 from twinseal.measures.preparation import PreparationMeasures
 from twinseal.measures.quantity import read
 from twinseal.reading import read_regular
 from twinseal.registry.run import Curve, DataInput, Origin, RunRecord, Use, flatten
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.mapping import MAPPING
 
 HISTORY = Path("reports/train/history.csv")
 MAX_TABLE_BYTES = 1 << 20
@@ -69,8 +70,8 @@ def _params(records: Mapping[str, Statement]) -> dict[str, Any]:
     """Those with which the stages did their work, by their own records: params.yaml may have changed since."""
     found: dict[str, Any] = {}
     for stage in MADE_BY:
-        for section, values in _stage.signed_sections(records[stage]).items():
-            if isinstance(values, Mapping):
+        for section, values in stage_params(records[stage]).items():
+            if isinstance(values, Mapping) and section != MAPPING:  # it is in `data` too
                 found[section] = {**found.get(section, {}), **values}
     return found
 

@@ -23,7 +23,7 @@ from twinseal import config
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.escaping import csv_cell
-from twinseal.evidence import CODE, Statement, Subject, provenance
+from twinseal.evidence import CODE, Statement, Subject, provenance, stage_params
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
 from twinseal.telemetry.contract import AssetParams, Contract
@@ -75,14 +75,7 @@ def signed_params(kind: type[S], statement: Statement, section: str) -> S:
     Raises:
         ConfigError: The record has none, or they say what cannot be.
     """
-    return config.parse(kind, signed_sections(statement).get(section), f"signed params: {section}")
-
-
-def signed_sections(statement: Statement) -> dict[str, Any]:
-    """The sections of the params with which an earlier stage did its work, as its signed record has them."""
-    definition = statement.predicate.get("buildDefinition")
-    given = definition.get("externalParameters") if isinstance(definition, dict) else None
-    return given if isinstance(given, dict) else {}
+    return config.parse(kind, stage_params(statement).get(section), f"signed params: {section}")
 
 
 def salt() -> str:

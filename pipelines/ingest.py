@@ -17,6 +17,7 @@ from twinseal.sources.data_params import DataParams, open_source
 from twinseal.sources.source import Source
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.mapping import MAPPING
 
 TELEMETRY, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
 
@@ -39,12 +40,18 @@ def main() -> None:
         _stage.subject(MANIFEST),
         materials=source.origin(),
         # A path is this machine's business: the digests of what was read are among the materials.
-        parameters={"data": params.model_dump(mode="json") | {"path": Path(params.path).name}},
+        parameters={"data": params.model_dump(mode="json") | {"path": Path(params.path).name}, **mapping(source)},
     )
     for remark in source.remarks():
         out.print(f"[yellow]note[/]  {printable(remark)}")
     asset = printable(params.asset)
     out.print(f"ingested: {len(fleet):,} cycles of {len(fleet.units)} units of '{asset}' ({params.source})")
+
+
+def mapping(source: Source) -> dict[str, Any]:
+    """How the columns of a plant's files became channels: the twin reads it from the signed record in the bundle."""
+    found = source.mapping()
+    return {} if found is None else {MAPPING: found.model_dump(mode="json")}
 
 
 def manifest(fleet: Fleet, source: Source, params: DataParams) -> dict[str, Any]:

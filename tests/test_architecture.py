@@ -23,6 +23,7 @@ DOORS = {
     "art": "twinseal.robustness.methods.art",
     "great_expectations": "twinseal.telemetry.expectations",
     "progpy": "twinseal.sources.simulated",
+    "pint": "twinseal.sources.measurement_units",
     "mlflow": ("twinseal.registry", "twinseal.server"),
     "model_signing": "twinseal.trust.release.oms",
     "tlog_scales": "twinseal.trust.audit",

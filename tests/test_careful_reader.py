@@ -52,6 +52,7 @@ ALLOWED = {
     ("twinseal/twin/fetch.py", "open"): "a source of bytes; and a file for writing that must not exist",
     ("twinseal/twin/byte_sources.py", "fdopen"): "a descriptor of the careful reader",
     ("twinseal/sources/table.py", "open"): "a source of telemetry",
+    ("twinseal/sources/sql.py", "open"): "a source of telemetry",
     ("twinseal/telemetry/delimited.py", "read_csv"): "bytes in memory, after check_csv",
     ("twinseal/sources/data_params.py", "open"): "a source of telemetry",
     ("twinseal/sources/cmapss.py", "open"): "a source of telemetry; a member of a zip in memory",

@@ -363,3 +363,10 @@ def measures(statement: Statement) -> dict[str, Any]:
     holder = statement.predicate.get("runDetails") if statement.predicate_type == PROVENANCE else statement.predicate
     found = holder.get("twinseal_measures") if isinstance(holder, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def stage_params(statement: Statement) -> dict[str, Any]:
+    """The params with which a stage did its work, by the provenance that it signed; empty if it names none."""
+    definition = statement.predicate.get("buildDefinition")
+    given = definition.get("externalParameters") if isinstance(definition, dict) else None
+    return given if isinstance(given, dict) else {}

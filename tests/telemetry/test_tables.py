@@ -174,7 +174,8 @@ READ = """
 import resource, sys
 from pathlib import Path
 from twinseal.errors import TwinsealError
-from twinseal.sources.table import Table, TableParams
+from twinseal.sources.table import TableParams
+from twinseal.telemetry.mapped_rows import read_file
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.twin import telemetry_reader
@@ -185,7 +186,7 @@ mapping = TableParams(unit="unit", cycle="cycle", settings={n: n for n in contra
 mapping = mapping.model_copy(update={"settings": {}, "sensors": {"heat": "heat"}})
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 readers = {
-    "ingest": lambda: Table(mapping, contract, path.name, path.read_bytes())._columns(),
+    "ingest": lambda: read_file(path.read_bytes(), path.name, mapping),
     "validate": lambda: Fleet.read(path, contract),
     "twin": lambda: telemetry_reader.read(path),
 }

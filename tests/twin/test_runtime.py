@@ -203,7 +203,7 @@ def test_only_a_verified_model_runs(verified: VerifiedModel, first: Path) -> Non
     with pytest.raises(TypeError, match="expected a VerifiedModel, got Model"):
         next(run(raw, [row(1)]))
     with pytest.raises(TypeError, match=r"made by twinseal\.twin\.admit\.admit alone"):
-        VerifiedModel(verified.release, raw, False, object())
+        VerifiedModel(verified.release, raw, False, None, object())
 
 
 def test_demo_keys_are_said_to_be_so(verified: VerifiedModel) -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from twinseal.errors import DataError
+from twinseal.telemetry.mapping import ColumnMapping
+from twinseal.telemetry.time_stamps import TimeParams
 from twinseal.twin import telemetry_reader
 
 
@@ -91,3 +93,65 @@ def test_line_that_is_none_is_that_lines_trouble(tmp_path: Path) -> None:
     assert [2, 4, 6, 8, 10] == [int(text.removeprefix(f"{path}, line ").partition(":")[0]) for text in said]
     with pytest.raises(DataError, match="line 2"):
         list(telemetry_reader.read(path))  # type: ignore[arg-type]
+
+
+PLANTS = ColumnMapping(
+    unit_in_name="{unit}.csv",
+    time=TimeParams(column="Zeit", format="%d.%m.%Y %H:%M", zone="Europe/Berlin", cycle="1d", gather="mean"),
+    settings={"Last [%]": "load"},
+    sensors={"Öl [°F]": "oil", "H2": "hydrogen", "Modus": "mode"},
+    scale={"Last [%]": (0.01, 0.0), "Öl [°F]": (5 / 9, 255.3722222)},
+    categories={"Modus": {"aus": 0, "ein": 1}},
+    separator=";",
+    decimal=",",
+    encoding="cp1252",
+    missing=("Bad",),
+)
+HEAD = "Zeit;Last [%];Öl [°F];H2;Modus\n"
+
+
+def test_the_plants_file_is_read_as_the_training_read_it(tmp_path: Path) -> None:
+    rows = "01.02.2024 06:00;50;32,0;7;ein\n01.02.2024 18:00;60;32,0;9;ein\n02.02.2024 06:00;40;50,0;Bad;aus\n"
+    (tmp_path / "T 1.csv").write_bytes((HEAD + rows).encode("cp1252"))
+    (tmp_path / "T 2.csv").write_bytes((HEAD + rows).encode("cp1252"))
+    (tmp_path / "readme.md").write_text("no telemetry")
+    channels = ("load", "oil", "hydrogen")
+    for path, units in ((tmp_path / "T 1.csv", ["T 1"]), (tmp_path, ["T 1", "T 2"])):
+        table: Any = telemetry_reader.read(path, channels, mapping=PLANTS)
+        assert ["unit", "cycle", *channels] == list(table.columns)
+        assert units == sorted(set(table["unit"]))
+        first = table[table["unit"] == "T 1"]
+        assert [1, 2] == first["cycle"].tolist()
+        assert [0.55, 0.4] == pytest.approx(first["load"].tolist())
+        assert [273.15, 283.15] == pytest.approx(first["oil"].tolist(), abs=1e-4)
+        assert 8 == first["hydrogen"].iloc[0]
+        assert first["hydrogen"].isna().iloc[1]
+
+
+def test_a_column_of_the_plant_that_is_called_as_a_channel_is_converted_all_the_same(tmp_path: Path) -> None:
+    mapping = ColumnMapping(unit="unit", cycle="cycle", settings={}, sensors={"oil": "oil"}, scale={"oil": (0.1, 0.0)})
+    path = put(tmp_path / "a.csv", "unit,cycle,oil\n1,1,50\n")
+    table: Any = telemetry_reader.read(path, ("oil",), mapping=mapping)
+    assert [5] == table["oil"].tolist()
+
+
+def test_a_file_in_the_long_form_is_still_read_and_another_is_told_both(tmp_path: Path) -> None:
+    table: Any = telemetry_reader.read(put(tmp_path / "a.csv", "unit,cycle,oil\n1,1,50\n"), ("oil",), mapping=PLANTS)
+    assert [50] == table["oil"].tolist()
+    with pytest.raises(DataError, match="expected the columns unit and cycle beside .* trained it .Zeit, Öl"):
+        telemetry_reader.read(put(tmp_path / "b.csv", "when,oil\n1,50\n"), ("oil",), mapping=PLANTS)
+
+
+def test_a_bad_row_of_the_plants_file_is_that_rows_trouble(tmp_path: Path) -> None:
+    rows = "01.02.2024 06:00;50;32,0;7;ein\nlog: restart\n02.02.2024 06:00;40;50,0;x;aus\n31.02.2024 06:00;1;1;1;aus\n"
+    path = tmp_path / "T 1.csv"
+    path.write_bytes((HEAD + rows).encode("cp1252"))
+    said: list[str] = []
+    table: Any = telemetry_reader.read(path, ("load", "hydrogen"), said.append, PLANTS)
+    assert [1, 2] == table["cycle"].tolist()
+    assert [7.0, None] == [None if value != value else value for value in table["hydrogen"]]
+    assert 2 == len(said)
+    assert "T 1.csv, line 3: expected 5 cells, as in the header, got '1: log: restart'" == said[0]
+    assert "T 1.csv, line 5, unit T 1, Zeit: expected a time like %d.%m.%Y %H:%M" in said[1]
+    with pytest.raises(DataError, match="line 3: expected 5 cells"):
+        telemetry_reader.read(path, ("load", "hydrogen"), mapping=PLANTS)

@@ -137,7 +137,9 @@ def verify(
 
 
 def run(
-    telemetry: Annotated[Path, typer.Argument(help="CSV, Parquet, or JSON lines ('-': JSON lines from stdin).")],
+    telemetry: Annotated[
+        Path, typer.Argument(help="CSV, Parquet, JSON lines ('-': from stdin), or the plant's files.")
+    ],
     model: Annotated[str, typer.Option(help="Which model, e.g. pump-rul.")],
     anchor: AnchorDir = None,
     state: StateDir = Path("twin"),
@@ -166,7 +168,8 @@ def run(
         )
     unanswered: Counter[str] = Counter()
     aside: Counter[str] = Counter()
-    rows = telemetry_reader.read(telemetry, verified.model.contract.inputs, lambda why: _set_line_aside(why, aside))
+    inputs = verified.model.contract.inputs
+    rows = telemetry_reader.read(telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping)
     answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
     if as_json:
         for item in answers:  # as they come: a stream is answered row by row
@@ -218,7 +221,8 @@ def commission(
     root = commissioning.newest_root(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # names the commissioners before a key is looked for
     contract = verified.model.contract
-    found = baseline_rows.take_first_rows(telemetry_reader.read(telemetry, contract.inputs), contract, units or ())
+    rows_read = telemetry_reader.read(telemetry, contract.inputs, mapping=verified.mapping)
+    found = baseline_rows.take_first_rows(rows_read, contract, units or ())
     memory = read_memory(TwinState(state))
     for unit, rows in found.items():
         _print_baseline_rows(unit, rows, verified)

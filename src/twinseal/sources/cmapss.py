@@ -108,6 +108,9 @@ class Cmapss:
         """None: these files have one form."""
         return ()
 
+    def mapping(self) -> None:
+        """None: its files are NASA's."""
+
     def origin(self) -> tuple[Subject, ...]:
         """The three files with their digests."""
         return tuple(Subject(name, sha256(data)) for name, data in sorted(self.files.items()))

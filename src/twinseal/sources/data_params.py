@@ -16,6 +16,7 @@ from twinseal.config import Settings
 from twinseal.sources.cmapss import CmapssParams
 from twinseal.sources.simulated import SimulatedParams
 from twinseal.sources.source import Source, SourceParams
+from twinseal.sources.sql import SqlParams
 from twinseal.sources.table import TableParams
 from twinseal.telemetry.contract import Contract
 
@@ -29,7 +30,8 @@ class DataParams(Settings):
         path: The file or folder that the source reads; a simulated fleet needs none.
         simulated: How to simulate.
         cmapss: Which part of C-MAPSS.
-        table: How the columns of a table are mapped.
+        table: How the columns of your own tables are mapped.
+        sql: A query to a database, and how its columns are mapped.
 
     Raises:
         ValueError: There is no such source, its section is missing, or it reads files and `path` is empty.
@@ -41,6 +43,7 @@ class DataParams(Settings):
     simulated: SimulatedParams = SimulatedParams()
     cmapss: CmapssParams = CmapssParams()
     table: TableParams | None = None
+    sql: SqlParams | None = None
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a source that cannot be opened."""

@@ -129,6 +129,9 @@ class Simulated:
         """None."""
         return ()
 
+    def mapping(self) -> None:
+        """None: it reads no file."""
+
     def origin(self) -> tuple[Subject, ...]:
         """Nothing: a simulated fleet comes from its params and this code."""
         return ()

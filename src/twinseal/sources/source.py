@@ -14,6 +14,7 @@ from twinseal.config import Settings
 from twinseal.evidence import Subject
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.mapping import ColumnMapping
 
 
 class Source(Protocol):
@@ -30,6 +31,10 @@ class Source(Protocol):
     def remarks(self) -> tuple[str, ...]:
         """What a person should know of how it was read, one sentence each: what was set aside, or looks odd."""
         return ()
+
+    def mapping(self) -> ColumnMapping | None:
+        """How the columns of a plant's files became channels, for the twin; None for a source in a form of its own."""
+        return None
 
     def origin(self) -> tuple[Subject, ...]:
         """The files that were read, with their digests; empty for a source without files."""

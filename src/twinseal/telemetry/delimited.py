@@ -20,7 +20,7 @@ import codecs
 import csv
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -99,6 +99,8 @@ class Fault:
         column: The name of the column; "" when it is the whole row.
         expected: What should have been there.
         got: What is there, cut short.
+        file: Its name, where there are several.
+        unit: The machine that the row is of, where it is known.
     """
 
     row: int
@@ -106,10 +108,12 @@ class Fault:
     column: str
     expected: str
     got: str
+    file: str = ""
+    unit: str = ""
 
     def __str__(self) -> str:
         row = f"line {self.line}" if self.line else f"row {self.row + 1}"
-        place = f"{row}, {self.column}" if self.column else row
+        place = ", ".join(filter(None, (self.file, row, self.unit and f"unit {self.unit}", self.column)))
         return f"{place}: expected {self.expected}, got {self.got!r}"
 
 
@@ -126,11 +130,23 @@ class Delimited:
     frame: pd.DataFrame
     faults: tuple[Fault, ...] = ()
     _lines: Callable[[], npt.NDArray[np.intp]] = lambda: np.empty(0, np.intp)
+    _skipped: npt.NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
 
     def line(self, row: int) -> int:
         """Where the row of `frame` begins in the file, from 1; 0 where the file has no lines. Counting takes time."""
         lines = self._lines()
         return int(lines[row]) if len(lines) else 0
+
+    def record(self, row: int) -> int:
+        """Which record of the file the row of `frame` is, from 0."""
+        before = self._skipped - np.arange(len(self._skipped))  # rows of the frame before each record that is skipped
+        return row + int(np.searchsorted(before, row, side="right"))
+
+    def place(self, record: int) -> int | None:
+        """Which row of `frame` a record of the file is; None if it is not among them."""
+        at = int(np.searchsorted(self._skipped, record))
+        is_skipped = at < len(self._skipped) and self._skipped[at] == record
+        return None if is_skipped else record - at
 
 
 def read_header(data: bytes, where: str, form: Form) -> list[str]:
@@ -180,7 +196,8 @@ def read_delimited(data: bytes, where: str, form: Form, columns: Sequence[str], 
             frame[name] = column.to_pandas()
     count = cache(lambda: _lines(text, form))
     faults = sorted((Fault(row, int(count()[row]), *rest) for row, *rest in found), key=lambda item: item.row)
-    return Delimited(pd.DataFrame(frame), tuple(faults), lambda: count()[taken])
+    skipped = np.array(sorted(row.number for row in invalid), np.intp)
+    return Delimited(pd.DataFrame(frame), tuple(faults), lambda: count()[taken], skipped)
 
 
 def _check_size(text: bytes, where: str, separator: bytes) -> None:

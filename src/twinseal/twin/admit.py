@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from twinseal.errors import EvidenceError, SignatureError
+from twinseal.config import parse
+from twinseal.errors import ConfigError, EvidenceError, SignatureError
+from twinseal.evidence import Statement, stage_params
 from twinseal.files import FileRecord
 from twinseal.reading import read_regular
 from twinseal.trust.release.candidate import verify_release
@@ -29,6 +31,7 @@ from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State, pull_command
 
 if TYPE_CHECKING:
     from twinseal.prognostics.checkpoint import Model
+    from twinseal.telemetry.mapping import ColumnMapping
 
 log = structlog.get_logger()
 
@@ -43,6 +46,8 @@ class VerifiedModel:
         release: What the reviewers approved.
         model: The network, its contract and its normaliser.
         demo: Admitted under an anchor of throw-away keys.
+        mapping: How the columns of the plant's files became the channels that trained it, by the builder's signed
+            record; None if it was trained on telemetry of another kind.
 
     Raises:
         TypeError: Other code tries to make one.
@@ -51,6 +56,7 @@ class VerifiedModel:
     release: Release
     model: Model
     demo: bool
+    mapping: ColumnMapping | None
     _seal: object = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +94,7 @@ def admit(
     if model.contract.model != release.model:
         raise EvidenceError(f"contract.json: expected one for {release.model}, got one for {model.contract.model}")
     log.info("release.admitted", model=release.model, version=release.version, sha256=release.sha256[:12])
-    return VerifiedModel(release, model, anchor.demo, _SEAL)
+    return VerifiedModel(release, model, anchor.demo, _mapping(verified.statements.get("ingest")), _SEAL)
 
 
 def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
@@ -119,3 +125,15 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
             f"{folder}: expected the installed model whole, got {error.strerror}",
             remedy=f"Fetch it again: {pull_command(model, state.path)}",
         ) from error
+
+
+def _mapping(ingest: Statement | None) -> ColumnMapping | None:
+    from twinseal.telemetry.mapping import MAPPING, ColumnMapping  # noqa: PLC0415 - as torch: not before it is needed
+
+    given = stage_params(ingest).get(MAPPING) if ingest else None
+    if given is None:
+        return None
+    try:
+        return parse(ColumnMapping, given, "evidence: ingest: mapping")
+    except ConfigError as error:
+        raise EvidenceError(str(error)) from error

@@ -3,6 +3,10 @@
 .csv                  a header with unit, cycle and the contract's channels
 .parquet              the same as columns
 .jsonl, .ndjson, -    one JSON object a line; `-` is the standard input, read as it comes
+
+A file, or a folder of files, with the columns of the plant's files that trained the model is read by their mapping, as
+the training read it: units of measurement, words and time stamps become those of the contract. That goes first: a
+column of the plant may have the name of a channel, in another unit.
 """
 
 from __future__ import annotations
@@ -20,11 +24,15 @@ from twinseal.digests import parse_json
 from twinseal.errors import DataError, EvidenceError, suggest
 from twinseal.reading import open_regular
 from twinseal.telemetry.columns import how_to_separate, list_names, nearest
+from twinseal.telemetry.mapped_rows import SUFFIXES, join, read_file, to_cycles
+from twinseal.telemetry.mapping import ColumnMapping
+from twinseal.telemetry.plant_files import file_bytes, file_header, files_below
 from twinseal.telemetry.tables import MAX_CELLS, MAX_COLUMNS, csv_lines, csv_records, read_parquet
 
 KEYS = {"unit": "which names the machine", "cycle": "which counts 1, 2, 3 and so on"}
 LINES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 64 << 10
+SHOWN = 5  # faults in a message
 _BATCH_CELLS = 2_000_000  # of text at a time; a number takes an eighth of its text
 FORMATS = ".csv, .parquet, .jsonl, .ndjson, or - for the standard input"
 _WRITE_AGAIN = (
@@ -35,20 +43,29 @@ _ONE_OBJECT = 'Send one JSON object a line, such as {"unit": "pump-1", "cycle": 
 Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
 
 
-def read(path: Path, channels: Sequence[str] = (), set_aside: Callable[[str], None] | None = None) -> Rows:
+def read(
+    path: Path,
+    channels: Sequence[str] = (),
+    set_aside: Callable[[str], None] | None = None,
+    mapping: ColumnMapping | None = None,
+) -> Rows:
     """The rows of the file at `path`; of the standard input when it is `-`.
 
     Args:
-        path: The file.
+        path: The file; or a folder of the plant's files.
         channels: The columns that the model reads beside `unit` and `cycle`. The message of a refusal names them; a
             table without them is the guard's to refuse.
-        set_aside: As for `lines`.
+        set_aside: As for `lines`; also told of each row of the plant's files that has no machine, no time, or other
+            cells than the header.
+        mapping: Of the plant's files that trained the model.
 
     Raises:
         DataError: It is absent, of another format, broken, or has no columns `unit` and `cycle`.
     """
     if str(path) == "-":
         return lines(sys.stdin.buffer, "standard input", set_aside)
+    if mapping and _is_plants(path, mapping := mapping.only(channels), channels):
+        return _mapped(path, mapping, channels, set_aside)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "none"
         raise DataError(
@@ -58,7 +75,7 @@ def read(path: Path, channels: Sequence[str] = (), set_aside: Callable[[str], No
     if path.suffix in LINES:
         return _file_lines(path, set_aside)
     with suggest(_WRITE_AGAIN):
-        return _table(path, channels)
+        return _table(path, channels, mapping)
 
 
 def lines(stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None = None) -> Iterator[Mapping[str, Any]]:
@@ -93,12 +110,49 @@ def lines(stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None 
         yield row
 
 
+def _is_plants(path: Path, mapping: ColumnMapping, channels: Sequence[str]) -> bool:
+    """Whether a file has the columns of the mapping, or a folder is there to look for such files in."""
+    if path.is_dir():
+        return True
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        return False
+    try:
+        names = file_header(path, mapping.form)
+    except DataError:
+        return False  # then it is no table, and refused as one
+    wanted = [mapping.unit, mapping.moment, *_columns(mapping, channels)]
+    return all(name in names for name in wanted if name)
+
+
+def _columns(mapping: ColumnMapping, channels: Sequence[str]) -> list[str]:
+    """The plant's columns; a channel that no column of the telemetry gave in training is one of its own name."""
+    return [*mapping.channels, *(set(channels) - set(mapping.channels.values()))]
+
+
+def _mapped(
+    path: Path, mapping: ColumnMapping, channels: Sequence[str], set_aside: Callable[[str], None] | None
+) -> pd.DataFrame:
+    root = path if path.is_dir() else path.parent
+    names = files_below(path, mapping.files) if path.is_dir() else (path.name,)
+    more = {name: name for name in _columns(mapping, channels) if name not in mapping.channels}
+    paths = {name: (root / name).absolute().as_posix() for name in names}
+    rows = join([read_file(file_bytes(root / name), name, mapping, more, path=paths[name]) for name in names])
+    if mapping.time:
+        rows = to_cycles(rows, names, mapping.time)
+    lost = [fault for fault in rows.faults if fault.column not in (*mapping.channels, *more)]
+    if lost and set_aside is None:
+        raise DataError("; ".join(map(str, lost[:SHOWN])), remedy=_WRITE_AGAIN)
+    for fault in lost if set_aside else ():
+        set_aside(str(fault))  # type: ignore[misc]  # there is one
+    return rows.table.sort_values(["unit", "cycle"], kind="stable")[["unit", "cycle", *channels]]
+
+
 def _file_lines(path: Path, set_aside: Callable[[str], None] | None) -> Iterator[Mapping[str, Any]]:
     with open_regular(path, follow=True) as stream:
         yield from lines(stream, str(path), set_aside)
 
 
-def _csv(path: Path, channels: Sequence[str]) -> pd.DataFrame:
+def _csv(path: Path, channels: Sequence[str], mapping: ColumnMapping | None) -> pd.DataFrame:
     """As numbers, cell by cell: one bad cell is one absent reading for the guard, not a column of text.
 
     Not pandas' own reader: it takes the first cells of a row that is too long for an index, which shifts all others,
@@ -109,7 +163,7 @@ def _csv(path: Path, channels: Sequence[str]) -> pd.DataFrame:
         header = next(rows, [])
         if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
             raise DataError(f"{path}: expected at most {MAX_COLUMNS} columns, each name once, got {len(header)} names")
-        _require_keys(path, header, channels)
+        _require_keys(path, header, channels, mapping)
         batches = list(_batches(rows, header, path))
     return pd.concat(batches, ignore_index=True) if batches else pd.DataFrame(dict.fromkeys(header, ()))
 
@@ -152,8 +206,8 @@ def _parquet(path: Path) -> pd.DataFrame:
         return read_parquet(stream, str(path))
 
 
-def _table(path: Path, channels: Sequence[str]) -> pd.DataFrame:
-    readers = {".csv": lambda: _csv(path, channels), ".parquet": lambda: _parquet(path)}
+def _table(path: Path, channels: Sequence[str], mapping: ColumnMapping | None = None) -> pd.DataFrame:
+    readers = {".csv": lambda: _csv(path, channels, mapping), ".parquet": lambda: _parquet(path)}
     if path.suffix not in readers:
         lower = path.with_suffix(path.suffix.lower())
         raise DataError(
@@ -169,15 +223,20 @@ def _table(path: Path, channels: Sequence[str]) -> pd.DataFrame:
         raise DataError(
             f"{path}: expected {path.suffix[1:]}, got something else ({' '.join(str(error).split())[:120]})"
         ) from error
-    _require_keys(path, [str(name) for name in table.columns], channels)
+    _require_keys(path, [str(name) for name in table.columns], channels, mapping)
     return table
 
 
-def _require_keys(path: Path, names: Sequence[str], channels: Sequence[str]) -> None:
+def _require_keys(
+    path: Path, names: Sequence[str], channels: Sequence[str], mapping: ColumnMapping | None = None
+) -> None:
     missing = [name for name in KEYS if name not in names]
     if not missing:
         return
     beside = f" beside the channels ({list_names(channels)})" if channels else ""
+    if mapping:
+        plants = [name for name in (mapping.unit, mapping.moment, *mapping.channels) if name]
+        beside += f"; or those of the files that trained it ({list_names(plants)})"
     raise DataError(
         f"{path}: expected the columns {' and '.join(KEYS)}{beside}, got {list_names(names)}",
         remedy=(path.suffix == ".csv" and how_to_separate(str(path), names)) or _how_to_rename(missing, names),

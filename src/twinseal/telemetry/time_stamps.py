@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -68,9 +69,10 @@ class TimeParams(Settings):
 
 def read_stamps(texts: Any, params: TimeParams) -> tuple[Any, str]:
     """The moments, in UTC; NaT where a text is no stamp of the form or the zone. And what a stamp must be, in words."""
-    form: Any = params.format or "ISO8601"
+    given = params.format if not pd.api.types.is_datetime64_any_dtype(texts) else ""  # Parquet has moments of its own
+    form: Any = given or "ISO8601"
     text = texts.astype(str).str.strip()
-    with_offset = text.str.contains(_OFFSET) if not params.format else text.notna() & ("%z" in params.format)
+    with_offset = text.str.contains(_OFFSET) if not given else text.notna() & ("%z" in given)
     expected = f"a time like {params.format or '2026-01-31T06:00:00'} that {params.zone} has once"
     own = pd.to_datetime(text.where(with_offset), format=form, errors="coerce", utc=True)
     naive = pd.to_datetime(text.mask(with_offset), format=form, errors="coerce")
@@ -85,15 +87,18 @@ def count_cycles(units: Any, moments: Any, length: pd.Timedelta | None) -> Any:
     return ((moments - moments.groupby(units).transform("min")) // length + 1).astype(np.int64)
 
 
-def gather(table: pd.DataFrame, how: str) -> pd.DataFrame:
+def gather(table: pd.DataFrame, how: str, sums: Sequence[str] = ()) -> pd.DataFrame:
     """One row for each unit and cycle: the mean, last or first of its readings by time; NaN counts as none.
 
     Args:
-        table: The columns unit, cycle, moment, and numbers.
+        table: The columns unit, cycle, moment, and numbers (float64); of other columns the first value is kept.
         how: `mean`, `last` or `first`.
+        sums: Columns that add up instead.
     """
-    groups = table.sort_values("moment", kind="stable").drop(columns="moment").groupby(["unit", "cycle"], sort=True)
-    found: pd.DataFrame = getattr(groups, how)().reset_index()
+    groups = table.sort_values("moment", kind="stable").groupby(["unit", "cycle"], sort=True)
+    names = [name for name in table.columns if name not in ("unit", "cycle", "moment")]
+    ways: dict[str, Any] = {name: how if table[name].dtype == np.float64 else "first" for name in names}
+    found: pd.DataFrame = groups.agg({**ways, **dict.fromkeys(sums, "sum"), "moment": "first"}).reset_index()
     return found
 
 
