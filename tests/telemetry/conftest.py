@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from twinseal.sources.cmapss import Cmapss, CmapssParams
 from twinseal.sources.simulated import SimulatedParams, simulate
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
+from twinseal.trust.ceremonies import ceremony
+from twinseal.trust.root.home import Home
+from twinseal.trust.root.roles import Roles
 
 ROOT = Path(__file__).parents[2]
 POLICY = ROOT / "policy" / "contract.yaml"
@@ -46,6 +50,14 @@ def cmapss_folder() -> Path:
 def engines(cmapss_folder: Path, turbofan: Contract) -> Fleet:
     """The first twenty train and twenty test engines of FD001."""
     return Cmapss.open(cmapss_folder, CmapssParams(max_units=20), turbofan).read()
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a deployment with throw-away keys."""
+    home = tmp_path_factory.mktemp("keys")
+    ceremony.init_demo(Home(home), Roles.load(ROOT / "policy" / "roles.yaml"), datetime.now(UTC))
+    return home
 
 
 @pytest.fixture

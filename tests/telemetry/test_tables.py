@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import io
 import os
 import resource
@@ -76,15 +77,25 @@ def test_text_that_is_stored_as_a_dictionary_is_text() -> None:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        ("list", [1.0]), ("struct", {"a": 1}), ("bytes", b"x"), ("map", None), ("date", pd.Timestamp("2026-01-01")),
+        ("list", [1.0]), ("struct", {"a": 1}), ("bytes", b"x"), ("map", None),
     ],
 )  # fmt: skip
 def test_other_types_are_refused_by_name(kind: str, value: object) -> None:
     array = pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())) if kind == "map" else pa.array([value])
-    with pytest.raises(DataError, match=r"heat: expected a column of numbers, booleans or text, got "):
+    with pytest.raises(DataError, match=r"heat: expected a column of numbers, times or text, got "):
         read_parquet(written(pa.table({"heat": array})), "t")
     table = pa.table({"heat": array, "unit": ["a"]})
     assert read_parquet(written(table), "t", ["unit"])["unit"].tolist() == ["a"], "a column that is not read may be any"
+
+
+def test_moments_keep_their_type() -> None:
+    table = pa.table(
+        {"time": pa.array([pd.Timestamp("2026-01-01", tz="UTC"), None]), "day": [datetime.date(2026, 1, 1)] * 2}
+    )
+    frame = read_parquet(written(table), "t")
+    assert "2026-01-01 00:00:00+00:00" == str(frame["time"].iloc[0])
+    assert [False, True] == frame["time"].isna().tolist()
+    assert ["2026-01-01"] * 2 == frame["day"].astype(str).tolist()
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" * 4, b"x" * 100, b"PAR1" + b"\xff" * 8 + b"\x08\0\0\0PAR1"])

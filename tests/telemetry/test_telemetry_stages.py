@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,11 @@ from tests.telemetry.conftest import ROOT, oven_contract, oven_table
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, DigestMismatchError, SignatureError
 from twinseal.evidence import PROVENANCE, TEST_RESULT, Statement, materials, measures, outcome
-from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.root.home import Home
-from twinseal.trust.root.roles import Roles
 from twinseal.trust.signing.attestation import read_attestation
 
 Write = Callable[..., None]
 RAW, ACCEPTED = Path("data/raw/telemetry.parquet"), Path("data/accepted/telemetry.parquet")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("keys")
-    ceremony.init_demo(Home(home), Roles.load(ROOT / "policy" / "roles.yaml"), datetime.now(UTC))
-    return home
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ def test_attack_of_an_age_that_no_machine_had_in_training_is_refused_and_shuts_n
 
 
 def test_names_that_begin_alike_are_not_one_unit(verified: VerifiedModel) -> None:
-    runtime, long = Runtime(verified), "x" * 200
+    runtime, long = Runtime(verified), "x" * 64
     assert long == runtime.predict(row(1, long)).unit
     answer = runtime.predict(row(1, long + "a"))
     assert ("", "inspect now: expected the name of a unit, got none") == (answer.unit, answer.advice)

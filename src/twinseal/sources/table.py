@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from twinseal.digests import sha256
-from twinseal.errors import ConfigError
+from twinseal.errors import ConfigError, suggest
 from twinseal.evidence import Subject
 from twinseal.sources.events import EventTables, add_events, label_lives
 from twinseal.sources.plant import PlantParams, build_fleet, check_channels, require_readable
@@ -40,6 +40,7 @@ from twinseal.telemetry.mapping import ColumnMapping, check_paths
 from twinseal.telemetry.plant_files import file_bytes, files_below
 
 SHOWN = 5
+WRITE_AGAIN = "Look at that place in an editor, and export the file again. How files may be written: docs/data.md"
 
 
 class TableParams(PlantParams):
@@ -146,7 +147,8 @@ class Table:
             return data
 
         params, labels = self.params, self.params.labels
-        rows = join([read_file(load(name), name, self.columns, labels, path=name) for name in self.names])
+        with suggest(WRITE_AGAIN):
+            rows = join([read_file(load(name), name, self.columns, labels, path=name) for name in self.names])
         lost = rows.total - len(rows.table)
         if params.events.paths:
             rows = add_events(rows, params.events, self.columns, load)

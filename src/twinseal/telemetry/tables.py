@@ -7,7 +7,7 @@ checked on what the file says before it is decoded, and what it says is what the
     cells            rows × columns, at most MAX_CELLS; at most MAX_COLUMNS columns with names of at most MAX_NAME
     CSV              a line has at most MAX_LINE_BYTES, a record goes over at most MAX_LINES lines
     Parquet footer   at most MAX_FOOTER_BYTES, before it is parsed
-    Parquet types    numbers, booleans and text; no lists, maps, structs, extensions
+    Parquet types    numbers, booleans, times and text; no lists, maps, structs, extensions
     Parquet pages    at most MAX_DECODED_BYTES in all, by `parquet_pages`
     text             each value is kept once; all rows together at most MAX_TEXT_BYTES, before they are written out
 
@@ -186,11 +186,11 @@ def _open_parquet(stream: BinaryIO, where: str, **options: Any) -> pq.ParquetFil
 
 
 def _column_index(file: pq.ParquetFile, name: str, where: str) -> int:
-    """Where a column is among those that are stored; refused unless it is a flat one of numbers or text."""
+    """Where a column is among those that are stored; refused unless it is a flat one of numbers, times or text."""
     kind = file.schema_arrow.field(name).type
     found = [i for i in range(file.metadata.num_columns) if file.schema.column(i).path == name]
     if not (_is_text(kind) or _is_number(kind)) or len(found) != 1 or file.schema.column(found[0]).max_repetition_level:
-        raise DataError(f"{where}: {name[:60]}: expected a column of numbers, booleans or text, got {str(kind)[:80]}")
+        raise DataError(f"{where}: {name[:60]}: expected a column of numbers, times or text, got {str(kind)[:80]}")
     return found[0]
 
 
@@ -238,5 +238,5 @@ def _is_text(kind: Any) -> bool:
 
 
 def _is_number(kind: Any) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null, pa.types.is_temporal)
     return any(test(kind) for test in tests)

@@ -2,7 +2,7 @@ r"""Unit names: one rule for every way in, so that no machine has two lives and 
 
 - Text is taken as it is written: `007` and `7` are two machines, `a1` and `A1` too; `NA` is a name, no missing value.
 - Of letters with marks, the one Unicode form (NFC). Spaces of every kind at the ends are dropped; each run of them
-  inside is one space. What is then empty, or has a character that is not shown, is no name.
+  inside is one space. What is then empty, longer than MAX_NAME, or has a character that is not shown, is no name.
 - A whole number is its digits, also where a table of numbers with gaps holds it as 10.0. Another number is no name.
 - Bytes are text in UTF-8.
 
@@ -21,6 +21,7 @@ from numbers import Integral, Real
 from typing import Any
 
 _SPACES = re.compile(r"[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+MAX_NAME = 64  # letters
 MAX_EXACT = 1 << 53  # beyond, a float may be another whole number than was written
 
 
@@ -36,7 +37,7 @@ def unit_name(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, Real):
         return ""
     if isinstance(value, Integral):
-        return str(int(value))
+        return _plain(str(int(value)))
     number = float(value)
     return str(int(number)) if math.isfinite(number) and number.is_integer() and abs(number) < MAX_EXACT else ""
 
@@ -58,10 +59,10 @@ def alike(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=8192)
 def _plain(text: str) -> str:
-    if text.isascii() and text.isalnum():
+    if text.isascii() and text.isalnum() and len(text) <= MAX_NAME:
         return text
     shown = _SPACES.sub(" ", unicodedata.normalize("NFC", text).strip())
-    return shown if shown.isprintable() else ""
+    return shown if shown.isprintable() and len(shown) <= MAX_NAME else ""
 
 
 def _folded(name: str) -> str:

@@ -32,7 +32,6 @@ from twinseal.twin.state import State, pull_command
 
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
-MAX_NAME = 200  # letters
 MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sends a few
 MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
@@ -134,7 +133,6 @@ class Runtime:
         if not isinstance(row, Mapping):  # a line of JSON may be anything
             row = {}
         unit = unit_name(row.get("unit"))
-        unit = unit if len(unit) <= MAX_NAME else ""
         if unit not in self._units:
             if len(self._units) >= MAX_UNITS:
                 unit = ""  # more names than any fleet has: new ones get no window of their own
