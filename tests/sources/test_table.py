@@ -328,3 +328,19 @@ def test_a_gap_that_no_lost_row_explains_stays_a_gap(tmp_path: Path, oven: Contr
     path = tmp_path / "ovens.csv"
     path.write_text("Ofen,Charge,Last,Temp °C,Glut,Rest\n" + "".join(rows))
     assert [1, 2, 3, 6, 7, 8, 9, 10] == lenient(path, oven, 0.2).read().table["cycle"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "advice"),
+    [
+        ("7,2024-01-01,0,1,1,0\n", "in place of cycle, write time: {column: Charge}."),
+        ("7,1,0,Bad,1,0\n7,2,0,I/O Timeout,1,0\n", "missing: [Bad, I/O Timeout] beside the mapping."),
+        ("7,1,0,1,5,1,0\n", "was it written with decimal commas"),
+        ("7,1,0,1 K,1,0\n", "say how it is written: separator, decimal"),
+    ],
+)
+def test_a_refusal_says_what_would_probably_read_it(tmp_path: Path, oven: Contract, rows: str, advice: str) -> None:
+    (tmp_path / "ovens.csv").write_text("Ofen,Charge,Last,Temp °C,Glut,Rest\n" + rows)
+    with pytest.raises(DataError) as refusal:
+        read(tmp_path / "ovens.csv", oven)
+    assert advice in refusal.value.remedy

@@ -105,7 +105,7 @@ CASES: dict[str, Case] = {
     "utf-8 said to be utf-16": Case(rows(), ("expected text in utf-16",), {"encoding": "utf-16"}),
     "excel": Case(b"PK", ("expected a folder, or a .csv",), name="ovens.xlsx"),
     "absent": Case({}, ("expected a folder, or a .csv", "no such file")),
-    "empty folder": Case({"folder/x.pdf": ""}, ("expected files like", "folder"), name="folder"),
+    "empty folder": Case({"folder/x.pdf": ""}, ("folder: expected files (.csv", "got none"), name="folder"),
     "parquet in name": Case(rows(), ("ovens.parquet", "expected Parquet"), name="ovens.parquet"),
     "csv in name": Case(parquet(), ("ovens.csv", "line", "expected text in utf-8")),
     "cut off parquet": Case(parquet()[:-20], ("ovens.parquet", "expected Parquet"), name="ovens.parquet"),

@@ -22,6 +22,7 @@ from twinseal.telemetry.mapped_rows import Rows
 from twinseal.telemetry.mapping import ColumnMapping
 
 SHOWN = 5  # faults in a message
+MAX_WORDS = 3  # that could stand for no value
 
 
 class PlantParams(SourceParams, ColumnMapping):
@@ -104,7 +105,7 @@ def check_channels(params: ColumnMapping, contract: Contract, section: str, besi
         raise ConfigError(f"{section}.events: expected channels of the contract, got {unknown}")
 
 
-def require_readable(rows: Rows, contract: Contract) -> tuple[str, ...]:
+def require_readable(rows: Rows, params: ColumnMapping, contract: Contract) -> tuple[str, ...]:
     """What was set aside, in words.
 
     Raises:
@@ -118,12 +119,24 @@ def require_readable(rows: Rows, contract: Contract) -> tuple[str, ...]:
     if share > contract.max_unreadable_share:
         raise DataError(
             f"{shown}{more}",
-            remedy="Correct the file; or say how it is written: separator, decimal, encoding, missing, time under "
-            "data in params.yaml. Policy can set aside rows that cannot be read: max_unreadable_share in "
+            remedy=f"{_advice(rows, params)} Policy can set aside rows that cannot be read: max_unreadable_share in "
             f"policy/contract.yaml, which is {contract.max_unreadable_share:.2%}; here it is {share:.2%} of the rows.",
             findings=tuple(map(str, rows.faults)),
         )
     return (f"{share:.2%} of the rows cannot be read whole; readings are taken as missing: {shown}{more}",)
+
+
+def _advice(rows: Rows, params: ColumnMapping) -> str:
+    """What would probably read the cells that are at fault."""
+    cells = {fault.got for fault in rows.faults if fault.column}
+    moments = {fault.got for fault in rows.faults if fault.column == params.cycle}
+    if moments and pd.to_datetime(pd.Series(sorted(moments)), errors="coerce", format="mixed").notna().all():
+        return f"The column {params.cycle} has time stamps: in place of cycle, write time: {{column: {params.cycle}}}."
+    if any(fault.column == "" for fault in rows.faults) and params.decimal == "." and not cells:
+        return "Correct the file: was it written with decimal commas, between columns that are separated by commas?"
+    if cells and len(cells) <= MAX_WORDS and not any(letter.isdigit() for cell in cells for letter in cell):
+        return f"If that stands for no value, say so: missing: [{', '.join(sorted(cells))}] beside the mapping."
+    return "Correct the file; or say how it is written: separator, decimal, encoding, missing, time beside the mapping."
 
 
 def build_fleet(table: pd.DataFrame, params: PlantParams, contract: Contract, *, lost: int) -> Fleet:

@@ -119,12 +119,12 @@ class Sql:
             ConfigError: There is no driver for the database.
             DataError: The database refuses, or a row cannot be read.
         """
-        table, _ = self._rows.table, require_readable(self._rows, self.contract)
+        table, _ = self._rows.table, require_readable(self._rows, self.columns, self.contract)
         return build_fleet(table, self.params, self.contract, lost=self._rows.total - len(table))
 
     def remarks(self) -> tuple[str, ...]:
         """What was set aside, and what a person should know."""
-        return (*self._rows.remarks, *require_readable(self._rows, self.contract))
+        return (*self._rows.remarks, *require_readable(self._rows, self.columns, self.contract))
 
     def mapping(self) -> ColumnMapping:
         """How the columns became channels."""

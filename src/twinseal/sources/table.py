@@ -156,7 +156,7 @@ class Table:
             before = len(rows.table)
             rows = to_cycles(rows, self.names, self.columns.time, list(params.events.counts))
             lost += 0 if self.columns.time.gather else before - len(rows.table)
-        said = require_readable(rows, self.contract)
+        said = require_readable(rows, self.columns, self.contract)
         table = label_lives(rows.table, self.columns) if params.events.cut_lives else rows.table
         fleet = build_fleet(table, params, self.contract, lost=lost)
         subjects = tuple(Subject(name, digest) for name, digest in sorted(digests.items()))

@@ -211,7 +211,8 @@ def _require(where: str, wanted: list[str], header: list[str]) -> None:
     missing, twice = [n for n in wanted if n not in header], [n for n in wanted if header.count(n) > 1]
     if missing or twice:
         raise DataError(
-            f"{where}: expected the columns {wanted} once, missing {missing}, twice {twice}, got {list_names(header)}",
+            f"{where}: expected the columns {list_names(wanted)} once, missing {missing}, twice {twice}, "
+            f"got {list_names(header)}",
             remedy=_how_to_map(missing, header),
         )
 

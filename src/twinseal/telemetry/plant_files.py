@@ -33,12 +33,12 @@ def files_below(root: Path, patterns: Sequence[str] = (), beside: Collection[str
         own -= set(beside)
         if not own:
             raise ConfigError(
-                f"expected files like {pattern} ({', '.join(SUFFIXES)}) in {root}, got none",
+                f"{root}: expected files{f' like {pattern}' if patterns else ''} ({', '.join(SUFFIXES)}), got none",
                 remedy="Put your tables there, or correct the folder, or `files` in the mapping.",
             )
         found |= own
     if len(found) > MAX_FILES:
-        raise ConfigError(f"expected at most {MAX_FILES} files in {root}, got {len(found)}")
+        raise ConfigError(f"{root}: expected at most {MAX_FILES} files, got {len(found)}")
     return tuple(sorted(found))
 
 
