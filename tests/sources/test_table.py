@@ -201,6 +201,20 @@ def test_rows_in_one_cycle_are_gathered(tmp_path: Path, oven: Contract) -> None:
     assert {"mean": [2, 5], "last": [3, 5], "first": [1, 5]} == found
 
 
+def test_each_run_of_the_machine_is_a_cycle(tmp_path: Path, oven: Contract) -> None:
+    speeds = [0, 5, 7, 0, 0, 9, 0, 4, 4, 4]
+    rows = "".join(f"7,2024-01-01T{hour:02d}:00,{load},{hour},1\n" for hour, load in enumerate(speeds))
+    rows += "8,2024-01-01,9,1,1\n"
+    (tmp_path / "ovens.csv").write_text(HEAD + rows)
+    time = {"column": "Zeit", "cycle": "start", "running": "Last", "above": 1, "gather": "mean"}
+    fleet = read(tmp_path / "ovens.csv", oven, **BY_TIME, time=time)
+    assert [1.5, 5, 8] == fleet.trajectory("7").frame["heat"].tolist()
+    assert [1, 2, 3] == fleet.trajectory("7").frame["cycle"].tolist()
+    assert [1] == fleet.trajectory("8").frame["cycle"].tolist()
+    with pytest.raises(DataError, match="one row in a cycle, or `gather`"):
+        read(tmp_path / "ovens.csv", oven, **BY_TIME, time=time | {"gather": ""})
+
+
 @pytest.mark.parametrize(
     ("rows", "time", "complaint"),
     [
@@ -225,7 +239,12 @@ def test_time_stamps_that_are_none_are_refused(
         ({"cycle": "Charge", "time": {"column": "Zeit"}}, "expected cycle .* or time"),
         ({"cycle": None}, "expected cycle .* or time"),
         ({"cycle": None, "time": {"column": "Zeit", "zone": "Mars/Base"}}, "zone: expected a name"),
-        ({"cycle": None, "time": {"column": "Zeit", "cycle": "1 fortnight"}}, "cycle: expected 'sample' or a length"),
+        (
+            {"cycle": None, "time": {"column": "Zeit", "cycle": "1 fortnight"}},
+            "cycle: expected 'sample', 'start' or a length",
+        ),
+        ({"cycle": None, "time": {"column": "Zeit", "cycle": "start"}}, "running: expected the column"),
+        ({"cycle": None, "time": {"column": "Zeit", "running": "Last"}}, "running: expected the column"),
         ({"cycle": None, "time": {"column": "Zeit", "gather": "mean"}}, "gather: expected a length as cycle"),
         ({"cycle": None, "time": {"column": "Zeit", "cycle": "1h"}}, "rul: expected cycles that are in the table"),
         ({"decimal": ","}, "decimal: expected another sign"),

@@ -149,7 +149,7 @@ def label_lives(table: pd.DataFrame, mapping: ColumnMapping) -> pd.DataFrame:
     else:
         step, cycle = mapping.time.length, table["cycle"]
         ends: Any = table["ends_at"]
-        if step is None:  # each row is a cycle: after the last one, count usual steps
+        if step is None:  # each row or run is a cycle: after the last one, count usual steps
             usual = lives["moment"].diff().median()
             later = (ends - lives["moment"].transform("max")) // usual if pd.notna(usual) else 0
             left = lives["cycle"].transform("max") + later - cycle

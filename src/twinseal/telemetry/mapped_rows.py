@@ -26,13 +26,14 @@ from twinseal.telemetry.columns import list_names, nearest, separator_in
 from twinseal.telemetry.delimited import MISSING, Delimited, Fault, Form, read_delimited, read_header
 from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.tables import parquet_names, read_parquet
-from twinseal.telemetry.time_stamps import TimeParams, count_cycles, gather, read_stamps
+from twinseal.telemetry.time_stamps import SAMPLE, TimeParams, count_cycles, gather, read_stamps
 from twinseal.telemetry.time_stamps import remarks as time_remarks
 from twinseal.telemetry.unit_names import alike, unit_name
 
 MAX_FAULTS = 1000  # of one kind in one file that are named
 EXACT = 1 << 24  # float32 holds every whole number up to here
 SUFFIXES = (".csv", ".txt", ".tsv", ".parquet")
+RUNNING = "running"
 _LARGEST_CYCLE = np.iinfo(np.int32).max
 
 
@@ -78,7 +79,7 @@ def read_file(
     """
     keys = [name for name in (mapping.unit, mapping.moment) if name]
     texts = {name for name in (mapping.unit, mapping.moment if mapping.time else "", *mapping.categories) if name}
-    wanted = [*keys, *mapping.channels, *(labels or ())]
+    wanted = list(dict.fromkeys((*keys, *mapping.channels, *(labels or ()), *mapping.running)))
     return as_rows(read_columns(data, where, mapping.form, wanted, texts), where, mapping, labels, path=path)
 
 
@@ -108,6 +109,9 @@ def as_rows(
             factor, offset = mapping.scale[name]
             table[channel] = factor * table[channel] + offset
         faults += _faults(read, where, wrong, name, _expected(name, mapping), frame[name])
+    for name in mapping.running:
+        table[RUNNING], wrong = readings(frame[name], mapping.categories.get(name), mapping.form)
+        faults += _faults(read, where, wrong, name, "a number", frame[name]) if name not in columns else []
     kept = ~(nameless | lost)
     named = pd.Series(units)
     faults = [replace(fault, unit=_unit_at(named, read, fault)) for fault in faults]
@@ -145,22 +149,28 @@ def to_cycles(rows: Rows, names: Sequence[str], time: TimeParams, sums: Sequence
         time: How time stamps become cycles.
         sums: Columns of counts, which add up.
     """
-    table = rows.table.assign(cycle=count_cycles(rows.table["unit"], rows.table["moment"], time.length))
-    said = list(time_remarks(table["unit"], table["moment"]))
-    twice = table.duplicated(["unit", "moment" if time.length is None else "cycle"]).to_numpy()
+    units, moments = rows.table["unit"], rows.table["moment"]
+    table = rows.table.assign(cycle=count_cycles(units, moments, time, rows.table.get(RUNNING)))
+    said = list(time_remarks(units, moments))
+    if time.running:
+        still = table["cycle"] == 0
+        table = table[~still].drop(columns=RUNNING)
+        said += [f"{int(still.sum()):,} rows in which the machine does not run were left out"] if still.any() else []
+    by_row = time.cycle == SAMPLE
+    twice = table.duplicated(["unit", "moment" if by_row else "cycle"]).to_numpy()
     faults: list[Fault] = []
     if twice.any() and time.gather:
         said.append(f"{int(twice.sum()):,} rows were gathered into cycles of {time.cycle}: {time.gather}")
         table = gather(table.drop(columns=["file", "row"]), time.gather, sums)
     elif twice.any():
-        what = "one row for each unit and time" if time.length is None else "one row in a cycle, or `gather`"
+        what = "one row for each unit and time" if by_row else "one row in a cycle, or `gather`"
         for at in np.flatnonzero(twice)[:MAX_FAULTS]:
             file, row, unit = (table[name].iloc[at] for name in ("file", "row", "unit"))
             line = rows.line(int(file), int(row))
             faults.append(Fault(int(row), line, time.column, what, "another", str(names[file]), str(unit)))
         table = table[~twice]
-        if time.length is None:
-            table = table.assign(cycle=count_cycles(table["unit"], table["moment"], None))
+        if by_row:
+            table = table.assign(cycle=count_cycles(table["unit"], table["moment"], time))
     return replace(rows, table=table, faults=(*rows.faults, *faults), remarks=(*rows.remarks, *said))
 
 
@@ -271,7 +281,7 @@ def _unit_at(units: pd.Series[Any], read: Delimited, fault: Fault) -> str:
 def _inexact(table: pd.DataFrame) -> list[str]:
     """Columns with whole numbers that float32, in which readings are kept, does not have."""
     found = []
-    for name in table.columns.difference(["unit", "spelled", "moment", "cycle", "file", "row"]):
+    for name in table.columns.difference(["unit", "spelled", "moment", "cycle", "file", "row", RUNNING]):
         values = table[name].to_numpy(dtype=np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             whole = (np.abs(values) > EXACT) & (values == np.floor(values))

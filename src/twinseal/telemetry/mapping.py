@@ -122,6 +122,11 @@ class ColumnMapping(Settings):
         """Column → channel."""
         return {**self.settings, **self.sensors}
 
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The column that tells whether the machine runs, if a cycle is a run."""
+        return (self.time.running,) if self.time and self.time.running else ()
+
     def only(self, channels: Collection[str]) -> ColumnMapping:
         """The mapping of these channels alone."""
         chosen = {kind: {k: v for k, v in getattr(self, kind).items() if v in channels} for kind in KINDS}

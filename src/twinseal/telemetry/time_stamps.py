@@ -4,8 +4,10 @@
       column: Timestamp
       format: "%d.%m.%Y %H:%M"      # as Python's strptime; left out: ISO 8601
       zone: Europe/Berlin           # of stamps that name no offset themselves
-      cycle: 1h                     # sample: each row is one cycle; or a length in s, min, h or d
+      cycle: 1h                     # sample: each row is one cycle; a length in s, min, h or d; or start
       gather: mean                  # of the rows in one cycle: mean, last or first
+      running: Speed                # for cycle: start. The machine runs in rows where this column
+      above: 100                    # is above this number; a cycle is one run, and other rows are not read
 
 A stamp that the zone has twice or never (daylight saving) is at fault; so are two rows of a unit at one time, where
 each row is a cycle. Cycles of a fixed length are counted from the first row of each unit; one without any row is a gap,
@@ -24,7 +26,7 @@ import pandas as pd
 
 from twinseal.config import Settings
 
-SAMPLE = "sample"
+SAMPLE, START = "sample", "start"
 _LENGTH = re.compile(r"([1-9][0-9]{0,5})(s|min|h|d)\Z")
 _OFFSET = r"(?:Z|[+-]\d\d:?\d\d)\s*$"
 _EPOCH = pd.Timestamp(0, tz="UTC")
@@ -37,11 +39,14 @@ class TimeParams(Settings):
         column: Of the time stamps.
         format: Of a stamp, as strptime has it; "" for ISO 8601.
         zone: Of stamps without an offset of their own, e.g. Europe/Berlin.
-        cycle: `sample`, or how long a cycle lasts, e.g. 10min, 1h, 1d.
+        cycle: `sample`; how long a cycle lasts, e.g. 10min, 1h, 1d; or `start`: each run of the machine is a cycle.
         gather: What the readings of several rows in one cycle become; "" where there must be one.
+        running: Column that tells whether the machine runs, where a cycle is a run.
+        above: It runs where that column is above this number.
 
     Raises:
-        ValueError: There is no such zone, the length is none, or `gather` is given for single samples.
+        ValueError: There is no such zone, the length is none, `gather` is given for single samples, or `running`
+            without `start` or the other way round.
     """
 
     column: str
@@ -49,6 +54,8 @@ class TimeParams(Settings):
     zone: str = "UTC"
     cycle: str = SAMPLE
     gather: Literal["", "mean", "last", "first"] = ""
+    running: str = ""
+    above: float = 0.0
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a zone or a length that is none."""
@@ -56,15 +63,19 @@ class TimeParams(Settings):
             zoneinfo.ZoneInfo(self.zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f"zone: expected a name such as Europe/Berlin or UTC, got {self.zone[:60]!r}") from error
-        if self.cycle != SAMPLE and not _LENGTH.match(self.cycle):
-            raise ValueError(f"cycle: expected 'sample' or a length such as 10min, 1h or 1d, got {self.cycle[:40]!r}")
+        if self.cycle not in (SAMPLE, START) and not _LENGTH.match(self.cycle):
+            raise ValueError(
+                f"cycle: expected 'sample', 'start' or a length such as 10min, 1h or 1d, got {self.cycle[:40]!r}"
+            )
+        if bool(self.running) != (self.cycle == START):
+            raise ValueError("running: expected the column that tells whether the machine runs, for cycle: start alone")
         if self.cycle == SAMPLE and self.gather:
             raise ValueError("gather: expected a length as cycle, got 'sample', where each row is a cycle")
 
     @property
     def length(self) -> pd.Timedelta | None:
-        """How long a cycle lasts; None where each row is one."""
-        return None if self.cycle == SAMPLE else pd.Timedelta(self.cycle.replace("d", "D"))
+        """How long a cycle lasts; None where each row, or each run, is one."""
+        return None if self.cycle in (SAMPLE, START) else pd.Timedelta(self.cycle.replace("d", "D"))
 
 
 def read_stamps(texts: Any, params: TimeParams) -> tuple[Any, str]:
@@ -80,8 +91,21 @@ def read_stamps(texts: Any, params: TimeParams) -> tuple[Any, str]:
     return own.fillna(local), expected
 
 
-def count_cycles(units: Any, moments: Any, length: pd.Timedelta | None) -> Any:
-    """The cycle of each row, from 1, within its unit, (R,) int64: by order of time, or by `length` from its first."""
+def count_cycles(units: Any, moments: Any, params: TimeParams, running: Any = None) -> Any:
+    """The cycle of each row, from 1, within its unit, (R,) int64; 0 in rows in which the machine does not run.
+
+    Args:
+        units: Of each row, (R,).
+        moments: Of each row, (R,).
+        params: Whether a cycle is a row, a length of time from the unit's first row, or a run.
+        running: The column that tells whether it runs, (R,), where a cycle is a run.
+    """
+    if params.cycle == START:
+        rows: Any = pd.DataFrame({"unit": units, "moment": moments, "runs": running > params.above})
+        rows = rows.sort_values(["unit", "moment"], kind="stable")
+        begins = rows["runs"] & ~rows.groupby("unit")["runs"].shift(fill_value=False)
+        return (begins.groupby(rows["unit"]).cumsum() * rows["runs"]).reindex(moments.index).astype(np.int64)
+    length = params.length
     if length is None:
         return moments.groupby(units).rank(method="first").astype(np.int64)
     return ((moments - moments.groupby(units).transform("min")) // length + 1).astype(np.int64)
