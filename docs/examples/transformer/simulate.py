@@ -12,24 +12,16 @@ Each day: load and air → oil and hot-spot temperature → ageing of the paper 
 transformer is at its end when its paper's degree of polymerisation (DP) is 200: a short circuit in the grid would then
 tear it. Nobody can measure DP without taking the transformer apart, so it is in no file.
 
-The fleet ages fast: loaded near and above its rating, with moist paper, it lives 3 to 8 years. Transformers that are
-loaded as usual and kept dry live 25 to 50 years, by the same equations. No factor makes time run faster.
+The fleet ages fast: loaded near and above its rating, with moist paper, it has records of 2 to 10 years before its end.
+No factor makes time run faster: by the same equations dry paper that is always at 98 °C lasts 18 years; at 60 % load it
+outlasts everything else in the transformer.
 
 Simplified, and chosen by us: weather, load, spread of the units, how much gas and water each broken chain gives, and
 how fast gases leave the oil. The gases end in the ranges that IEC 60599 calls typical of transformers in service. Every
 day has 24 hours, the paper is as moist everywhere, and nobody processes the oil.
 
-Sources:
-    [IEC]    IEC 60076-7:2018, Loading guide for mineral-oil-immersed power transformers: the differential equations of
-             the temperatures, the constants of medium and large ONAN transformers, the relative ageing rate.
-    [Emsley] A. M. Emsley, G. C. Stevens: Review of chemical indicators of degradation of cellulosic electrical paper
-             insulation in oil-filled transformers. IEE Proc. Sci. Meas. Technol. 141 (1994): DP, E, A by moisture.
-    [Du]     Y. Du et al.: Moisture equilibrium in transformer paper-oil systems. IEEE Electr. Insul. Mag. 15 (1999):
-             the curve of Fessler et al. (1987), and the solubility of water in oil, after Oommen.
-    [Buck]   A. L. Buck: New equations for computing vapor pressure. J. Appl. Meteorol. 20 (1981).
-    [Chendong] X. Chendong: Monitoring paper insulation aging by measuring furfural contents in oil. 7th ISH (1991).
-    [CIGRE]  CIGRE brochure 349, Moisture equilibrium and moisture migration within transformer insulation systems
-             (2008): water that enters with the air.
+The equations and their sources are in physics.py. Water that enters with the air: CIGRE brochure 349, Moisture
+equilibrium and moisture migration within transformer insulation systems (2008).
 """
 
 from __future__ import annotations
@@ -38,27 +30,29 @@ import argparse
 import math
 import shutil
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-Array = np.ndarray
-
-# [IEC] medium and large power transformers, ONAN.
-OIL_EXPONENT, WINDING_EXPONENT = 0.8, 1.3  # x, y
-K11, K21, K22 = 0.5, 2.0, 2.0
-OIL_MINUTES, WINDING_MINUTES = 210.0, 10.0  # time constants τo, τw
-LOSS_RATIO = 6.0  # R: load losses at rated current by no-load losses
-RATED_OIL_RISE, RATED_GRADIENT = 52.0, 26.0  # K; Δθor, and Δθhr = H·gr: at 20 °C the hot spot has 98 °C
-
-GAS_CONSTANT = 8.314  # J/(mol K)
-ACTIVATION_ENERGY = 111e3  # J/mol [Emsley]
-WATER_PERCENT = (0.0, 1.0, 2.0, 4.0)  # of the paper's weight
-A_PER_HOUR = (1.07e8, 3.50e8, 7.78e8, 3.47e9)  # Kraft paper in oil, at these moistures [Emsley]
-DP_AT_END = 200.0
-WHOLE_LIFE = 1 / DP_AT_END - 1 / 1000  # 1/DP from new to the end
+# The file beside this one.
+from physics import (
+    DP_AT_END,
+    RATED_GRADIENT,
+    RATED_OIL_RISE,
+    WHOLE_LIFE,
+    Array,
+    arrhenius,
+    chains_broken,
+    furfural,
+    lagged,
+    relative_ageing,
+    temperatures,
+    water_in_oil,
+)
 
 FIRST_DAY = pd.Timestamp("2014-01-06 06:00")
 LAST_DAY = pd.Timestamp("2021-12-31 06:00")
@@ -67,75 +61,28 @@ HORIZON_DAYS = 12 * 365
 DAYS_A_CYCLE = 7  # of --plain
 SAMPLE_DAYS = 91  # between two oil samples for the laboratory
 
-# Column of the export: (channel of --plain, decimals).
+
+class Column(NamedTuple):
+    """A column of the export: its channel with --plain, its digits, and the σ of its noise."""
+
+    channel: str
+    decimals: int
+    relative: float  # σ by the value
+    absolute: float  # σ in the unit of the column
+
+
 COLUMNS = {
-    "Last [%]": ("load", 1),
-    "Umgebung [°C]": ("ambient_temperature", 1),
-    "Öltemperatur [°C]": ("oil_temperature", 1),
-    "H2 [ppm]": ("hydrogen", 1),
-    "CO [ppm]": ("carbon_monoxide", 0),
-    "CO2 [ppm]": ("carbon_dioxide", 0),
-    "Wasser [ppm]": ("water", 1),
-    "2-FAL [ppm]": ("furfural", 3),
+    "Last [%]": Column("load", 1, 0.0, 0.5),
+    "Umgebung [°C]": Column("ambient_temperature", 1, 0.0, 0.3),
+    "Öltemperatur [°C]": Column("oil_temperature", 1, 0.0, 0.5),
+    "H2 [ppm]": Column("hydrogen", 1, 0.03, 1.0),
+    "CO [ppm]": Column("carbon_monoxide", 0, 0.03, 5.0),
+    "CO2 [ppm]": Column("carbon_dioxide", 0, 0.03, 30.0),
+    "Wasser [ppm]": Column("water", 1, 0.03, 0.5),
+    "2-FAL [ppm]": Column("furfural", 3, 0.06, 0.003),
 }
+MONITORED = ("H2 [ppm]", "CO [ppm]", "CO2 [ppm]", "Wasser [ppm]")  # in the oil, by one monitor
 STAMP = "%d.%m.%Y %H:%M"
-
-
-def lagged(values: Array, minutes: float, step_minutes: float) -> Array:
-    """The solution of τ·dy/dt = u − y for a u that is constant in each step; it starts in the steady state."""
-    return pd.Series(values).ewm(alpha=1 - np.exp(-step_minutes / minutes), adjust=False).mean().to_numpy()
-
-
-def temperatures(
-    load: Array, ambient: Array, oil_rise: float = RATED_OIL_RISE, gradient: float = RATED_GRADIENT, step: float = 60.0
-) -> tuple[Array, Array]:
-    """Top-oil and hot-spot temperature in °C, by the differential equations of [IEC].
-
-    Args:
-        load: K, current by rated current, in each step.
-        ambient: Air, °C.
-        oil_rise: Δθor, rise of the top oil over the air at rated load, K.
-        gradient: Δθhr, rise of the hot spot over the top oil at rated load, K.
-        step: Minutes.
-    """
-    steady = oil_rise * ((1 + LOSS_RATIO * load**2) / (1 + LOSS_RATIO)) ** OIL_EXPONENT
-    oil = lagged(ambient + steady, K11 * OIL_MINUTES, step)
-    over_oil = gradient * load**WINDING_EXPONENT
-    fast = lagged(K21 * over_oil, K22 * WINDING_MINUTES, step)
-    slow = lagged((K21 - 1) * over_oil, OIL_MINUTES / K22, step)  # the oil around the winding starts to move later
-    return oil, oil + fast - slow
-
-
-def relative_ageing(hot_spot: Array | float) -> Array | float:
-    """V = 2^((θh − 98)/6): ageing of paper that is not thermally upgraded, by that at 98 °C [IEC]."""
-    return 2.0 ** ((hot_spot - 98.0) / 6.0)
-
-
-def arrhenius(hot_spot: Array) -> Array:
-    """exp(−E/RT), for θ in °C [Emsley]."""
-    return np.exp(-ACTIVATION_ENERGY / (GAS_CONSTANT * (hot_spot + 273.15)))
-
-
-def chains_broken(water: Array, boltzmann_hours: Array) -> Array:
-    """The increase of 1/DP, A·exp(−E/RT)·t [Emsley]; A rises with the moisture of the paper, in % of its weight."""
-    return np.exp(np.interp(water, WATER_PERCENT, np.log(A_PER_HOUR))) * boltzmann_hours
-
-
-def furfural(dp: Array) -> Array:
-    """2-FAL in oil, ppm: log10(2-FAL) = 1.51 − 0.0035·DP [Chendong]."""
-    return 10.0 ** (1.51 - 0.0035 * dp)
-
-
-def water_in_oil(water: Array, celsius: Array) -> Array:
-    """Water in oil, ppm, that is in balance with paper of this moisture (% of weight) at this temperature [Du].
-
-    Fessler: share of water in paper = 2.173e-7 · p^0.6685 · exp(4725.6/T), p in atm. Solubility in oil, ppm:
-    log10 S = 7.09 − 1567/T. Pressure of saturated vapour: [Buck].
-    """
-    kelvin = celsius + 273.15
-    pressure = (water / 100 / 2.173e-7 * np.exp(-4725.6 / kelvin)) ** (1 / 0.6685)
-    saturated = 6.1121 * np.exp(17.502 * celsius / (240.97 + celsius)) / 1013.25
-    return np.minimum(pressure / saturated, 1.0) * 10.0 ** (7.09 - 1567 / kelvin)
 
 
 @dataclass(frozen=True)
@@ -154,7 +101,7 @@ class Unit:
     water: float  # % of the paper's weight, at the first record
     sealed: bool  # a membrane keeps air off the oil; else it breathes
     furfural: float  # its 2-FAL by the mean of other units: ratio of paper to oil, kind of oil
-    gauges: Array  # of H2, CO, CO2, water: what its monitor shows, by the truth
+    gauges: Array  # what its monitor shows of MONITORED, by the truth
 
     @classmethod
     def draw(cls, name: str, rng: np.random.Generator) -> Unit:
@@ -228,6 +175,11 @@ class Life:
     ends: bool
 
     @property
+    def first(self) -> pd.Timestamp:
+        """The time of the first record."""
+        return FIRST_DAY + pd.Timedelta(days=self.unit.start_day)
+
+    @property
     def recorded(self) -> int:
         """Days in the export; the others come after it was made."""
         return min(len(self.dp), (LAST_DAY - FIRST_DAY).days + 1 - self.unit.start_day)
@@ -298,28 +250,18 @@ def age(unit: Unit, boltzmann_hours: Array, oil: Array) -> tuple[Array, Array, d
 def measure(unit: Unit, true: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """What monitor and laboratory show; NaN where they showed nothing."""
     days = len(true["Last [%]"])
-    noise = {  # σ as a share of the value, and in its unit
-        "Last [%]": (0.0, 0.5),
-        "Umgebung [°C]": (0.0, 0.3),
-        "Öltemperatur [°C]": (0.0, 0.5),
-        "H2 [ppm]": (0.03, 1.0),
-        "CO [ppm]": (0.03, 5.0),
-        "CO2 [ppm]": (0.03, 30.0),
-        "Wasser [ppm]": (0.03, 0.5),
-        "2-FAL [ppm]": (0.06, 0.003),
-    }
-    gauges = dict(zip(("H2 [ppm]", "CO [ppm]", "CO2 [ppm]", "Wasser [ppm]"), unit.gauges, strict=True))
+    gauges = dict(zip(MONITORED, unit.gauges, strict=True))
     shown = {}
-    for name, (share, absolute) in noise.items():
+    for name, column in COLUMNS.items():
         value = true[name] * gauges.get(name, 1.0)
-        value = value + rng.normal(0, 1, days) * np.hypot(share * value, absolute)
+        value = value + rng.normal(0, 1, days) * np.hypot(column.relative * value, column.absolute)
         if name == "2-FAL [ppm]":
             value = value[np.arange(days) // SAMPLE_DAYS * SAMPLE_DAYS]  # the last sample counts until the next
         if not name.endswith("[°C]"):
             value = np.maximum(value, 0.0)
         shown[name] = np.where(rng.random(days) < 0.001, np.nan, value)
-    for first in np.flatnonzero(rng.random(days) < 1 / 500):  # the gas monitor is silent for some days
-        for name in ("H2 [ppm]", "CO [ppm]", "CO2 [ppm]"):
+    for first in np.flatnonzero(rng.random(days) < 1 / 500):  # the monitor is silent for some days
+        for name in MONITORED:
             shown[name][first : first + 3] = np.nan
     return shown
 
@@ -337,39 +279,34 @@ def simulate(units: int, seed: int) -> list[Life]:
 
 def exported(life: Life) -> str:
     """The file of one transformer, as the plant exports it."""
-    first = FIRST_DAY + pd.Timedelta(days=life.unit.start_day)
-    cells = [pd.date_range(first, periods=life.recorded).strftime(STAMP)]
-    for name, (_, decimals) in COLUMNS.items():
-        cells.append(written(life.measured[name][: life.recorded], decimals, missing="Bad", decimal=","))
+    cells = [pd.date_range(life.first, periods=life.recorded).strftime(STAMP).tolist()]
+    for name, column in COLUMNS.items():
+        cells.append(written(life.measured[name][: life.recorded], column.decimals, missing="Bad", decimal=","))
     return table(["Zeit", *COLUMNS], cells, separator=";", end="\r\n")
 
 
 def failures(lives: list[Life]) -> str:
     """The file of those that reached their end: some hours after their last record."""
-    rows = [(life.unit.name, FIRST_DAY + pd.Timedelta(days=life.unit.start_day + life.recorded - 1)) for life in lives]
-    names = [name for (name, _), life in zip(rows, lives, strict=True) if life.failed]
-    stamps = [
-        (last + pd.Timedelta(hours=1 + life.unit.start_day % 12)).strftime(STAMP)
-        for (_, last), life in zip(rows, lives, strict=True)
-        if life.failed
-    ]
-    return table(["Transformator", "Ausfall"], [names, stamps], separator=";", end="\r\n")
+    failed = [life for life in lives if life.failed]
+    ends = [life.first + pd.Timedelta(days=life.recorded - 1, hours=1 + life.recorded % 12) for life in failed]
+    cells = [[life.unit.name for life in failed], [end.strftime(STAMP) for end in ends]]
+    return table(["Transformator", "Ausfall"], cells, separator=";", end="\r\n")
 
 
 def plain(lives: list[Life]) -> str:
     """One table of all: weekly means, cycles from 1, and the true remaining weeks; empty if beyond the horizon."""
-    blocks = []
+    rows: list[tuple[str, ...]] = []
     for life in lives:
         weeks, in_all = life.recorded // DAYS_A_CYCLE, len(life.dp) // DAYS_A_CYCLE
         cycles = np.arange(1, weeks + 1)
-        cells = [[life.unit.name] * weeks, cycles.astype(str)]
-        for name, (_, decimals) in COLUMNS.items():
-            week = pd.DataFrame(life.measured[name][: weeks * DAYS_A_CYCLE].reshape(weeks, DAYS_A_CYCLE))
-            cells.append(written(week.mean(axis=1).to_numpy(), decimals + 1))
+        cells = [[life.unit.name] * weeks, written(cycles, 0)]
+        for name, column in COLUMNS.items():
+            by_week = pd.DataFrame(life.measured[name][: weeks * DAYS_A_CYCLE].reshape(weeks, DAYS_A_CYCLE))
+            cells.append(written(by_week.mean(axis=1).to_numpy(), column.decimals + 1))
         cells.append(written(in_all - cycles if life.ends else np.full(weeks, np.nan), 0))
-        blocks += zip(*cells, strict=True)
-    header = ["unit", "cycle", *(channel for channel, _ in COLUMNS.values()), "rul"]
-    return table(header, list(zip(*blocks, strict=True)), separator=",", end="\n")
+        rows += zip(*cells, strict=True)
+    header = ["unit", "cycle", *(column.channel for column in COLUMNS.values()), "rul"]
+    return table(header, list(zip(*rows, strict=True)), separator=",", end="\n")
 
 
 def written(values: Array, decimals: int, missing: str = "", decimal: str = ".") -> list[str]:
@@ -379,7 +316,7 @@ def written(values: Array, decimals: int, missing: str = "", decimal: str = ".")
     ]
 
 
-def table(header: list[str], columns: list, separator: str, end: str) -> str:
+def table(header: list[str], columns: Sequence[Iterable[str]], separator: str, end: str) -> str:
     """The text of a file of these columns."""
     rows = [header, *zip(*columns, strict=True)]
     return "".join(separator.join(row) + end for row in rows)
@@ -405,7 +342,7 @@ def write(out: Path, lives: list[Life], as_plain: bool) -> None:
     unfinished.rename(out)
 
 
-def whole(least: int, most: int):
+def whole(least: int, most: int) -> Callable[[str], int]:
     """A whole number of the command line within these bounds."""
 
     def read(text: str) -> int:
