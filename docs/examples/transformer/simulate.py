@@ -55,8 +55,8 @@ from physics import (
 )
 
 FIRST_DAY = pd.Timestamp("2014-01-06 06:00")
-LAST_DAY = pd.Timestamp("2021-12-31 06:00")
-STARTS_WITHIN_DAYS = 3 * 365  # the monitors were not installed all at once
+LAST_DAY = pd.Timestamp("2023-06-30 06:00")
+STARTS_WITHIN_DAYS = 6 * 365  # the monitors were not installed all at once
 HORIZON_DAYS = 12 * 365
 DAYS_A_CYCLE = 7  # of --plain
 SAMPLE_DAYS = 91  # between two oil samples for the laboratory
