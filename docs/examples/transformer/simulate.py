@@ -1,6 +1,6 @@
 """A grid's fleet of transformers, simulated, and written as a plant would export it.
 
-    python docs/examples/transformer/simulate.py OUT --units 180 --seed 7
+    python docs/examples/transformer/simulate.py OUT --units 300 --seed 7
 
 OUT/export/T001.csv, T002.csv, …: one row a day, of the 24 hours before its time stamp: mean load and air, highest
 temperature of the oil, and at the time stamp gases and water in oil, and the laboratory's last 2-FAL. Semicolons,
@@ -55,7 +55,7 @@ from physics import (
 )
 
 FIRST_DAY = pd.Timestamp("2014-01-06 06:00")
-LAST_DAY = pd.Timestamp("2023-06-30 06:00")
+LAST_DAY = pd.Timestamp("2024-12-31 06:00")
 STARTS_WITHIN_DAYS = 6 * 365  # the monitors were not installed all at once
 HORIZON_DAYS = 12 * 365
 DAYS_A_CYCLE = 7  # of --plain
@@ -367,7 +367,7 @@ def main(arguments: list[str]) -> None:
     """Simulate and write; say what was written."""
     parser = argparse.ArgumentParser(prog="simulate.py", description=__doc__.splitlines()[0])
     parser.add_argument("out", type=fresh, metavar="OUT", help="folder to write; new or empty")
-    parser.add_argument("--units", type=whole(1, 999), default=180, help="transformers, 1 to 999 (default: 180)")
+    parser.add_argument("--units", type=whole(1, 999), default=300, help="transformers, 1 to 999 (default: 300)")
     parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=7, help="another seed, another fleet (default: 7)")
     parser.add_argument("--plain", action="store_true", help="one simple table with cycles and remaining life")
     chosen = parser.parse_args(arguments)
