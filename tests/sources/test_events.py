@@ -87,6 +87,16 @@ def test_a_failure_after_the_last_row_leaves_a_cut_history_with_a_known_label(tm
     assert (10, 5, True) == lives(by_row)["1"]
 
 
+@pytest.mark.parametrize(
+    ("failure", "ends"), [("09:59", (10, 0, False)), ("10:59", (10, 0, False)), ("11:00", (10, 2, True))]
+)
+def test_a_failure_right_after_the_last_row_is_that_rows(
+    tmp_path: Path, oven: Contract, failure: str, ends: tuple[int, float, bool]
+) -> None:
+    plant(tmp_path, failures=f"2024-01-01 {failure},1,comp1\n", hours=10)
+    assert ends == lives(source(tmp_path, oven, {"failures": FAILURES}))["1"]
+
+
 def test_daily_cycles_count_the_day_of_the_failure(tmp_path: Path, oven: Contract) -> None:
     rows = [f"2024-01-0{day} {hour:02d}:00,1,0.5,{300 + day},310" for day in range(1, 6) for hour in (0, 8, 16)]
     plant(tmp_path, failures="2024-01-04 09:00,1,comp1\n", errors="2024-01-02 07:00,1,e1\n2024-01-02 07:30,1,e1\n")

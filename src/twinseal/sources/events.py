@@ -11,7 +11,7 @@ This is how plants and the widespread public sets keep them: telemetry, errors, 
 are below `data.path`. `time` is a column of time stamps as in the telemetry, or of cycles where that has cycles.
 
 A life of machine M is called M#1, M#2, …: the rows after the event before, up to the event that ends it. One that ends
-in a failure is labelled with the cycles from each row to the failure; where the telemetry stops earlier than a cycle
+in a failure is labelled with the cycles from each row to the failure; where the telemetry stops more than a cycle
 before the failure, its history is cut, and the label is known. A life that a replacement ended, or nothing yet, is cut,
 and its label is unknown: nobody saw its failure. Before the first event a machine need not have been new: its first
 life is kept, and said.
@@ -155,8 +155,11 @@ def label_lives(table: pd.DataFrame, mapping: ColumnMapping) -> pd.DataFrame:
             left = lives["cycle"].transform("max") + later - cycle
         else:
             left = (ends - lives["moment"].transform("min")) // step + 1 - cycle
+    cycles = np.asarray(left, dtype=np.float64)
+    # A failure in the cycle after the last row, of which nothing was recorded, is the end of that row's cycle.
+    cycles = cycles - (pd.Series(cycles, table.index).groupby(table["unit"]).transform("min") == 1)
     seen = (table["ends_by"] == FAILURE).to_numpy()
-    rul = np.where(seen, np.asarray(left, dtype=np.float64), np.nan)
+    rul = np.where(seen, cycles, np.nan)
     return table.assign(cycle=cycle, rul=rul).drop(columns=["ends_at", "ends_by"])
 
 
