@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from twinseal.errors import ConfigError, suggest
 from twinseal.reading import read_regular
 
-__all__ = ["Field", "PartialSettings", "Settings", "load", "parse", "read_yaml"]
+__all__ = ["MARKS", "Field", "PartialSettings", "PolicyEntry", "Settings", "load", "parse", "read_yaml"]
 
 MAX_BYTES = 1 << 20
 
@@ -40,6 +40,29 @@ class PartialSettings(Settings):
 
     model_config = ConfigDict(extra="ignore")
 
+
+class PolicyEntry(Settings):
+    """An entry of policy that a program may propose, and that counts only once a person has accepted it.
+
+    Attributes:
+        proposed: What proposed it, and from what; "" if nothing did, or it is accepted.
+        accepted: Who accepted it, and when; "" if it was never only proposed.
+
+    Raises:
+        ValueError: It is both.
+    """
+
+    proposed: str = ""
+    accepted: str = ""
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse an entry that is both proposed and accepted."""
+        if self.proposed and self.accepted:
+            raise ValueError("expected proposed or accepted, got both")
+
+
+MARKS = frozenset(("proposed", "accepted"))
+"""Keys of an entry that say where it comes from, and nothing about what is measured."""
 
 S = TypeVar("S", bound=Settings)
 

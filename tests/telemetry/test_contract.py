@@ -42,6 +42,16 @@ def test_law_from_dict_of_to_dict_is_the_contract_also_by_way_of_canonical_json(
         assert (contract, tuple(sensors)) == (again, again.channels)
 
 
+def test_a_contract_is_proposed_or_accepted_and_a_model_carries_no_mark() -> None:
+    plain = Contract.from_dict(oven_contract())
+    for mark in ("proposed", "accepted"):
+        marked = Contract.from_dict(oven_contract() | {mark: "from ovens.csv"})
+        assert "from ovens.csv" == getattr(marked, mark)
+        assert plain.to_dict() == marked.to_dict()
+    with pytest.raises(ConfigError, match="expected proposed or accepted, got both"):
+        Contract.from_dict(oven_contract() | {"proposed": "from ovens.csv", "accepted": "gerda, 2026-11-26"})
+
+
 @pytest.mark.parametrize("order", [["load", "heat"], ["load", "heat", "glow", "glow"], "load", None, ["a", "b", "c"]])
 def test_an_order_that_is_not_the_channels_is_refused(order: Any) -> None:
     with pytest.raises(ConfigError, match="order: expected each channel once"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from twinseal.config import Settings, load, parse
+from twinseal.config import PolicyEntry, Settings, load, parse
 from twinseal.errors import ConfigError
 from twinseal.measures.keys import Name
 
@@ -241,7 +241,7 @@ class Trigger(Settings):
         require(self.shift_sigma != 0 and self.rows >= 1, "trigger: expected a shift other than 0 in at least 1 row")
 
 
-class AssetThreats(Settings):
+class AssetThreats(PolicyEntry):
     """What an attacker of one kind of asset chooses."""
 
     injection: Injection

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import PartialSettings, Settings, parse, read_yaml
+from twinseal.config import MARKS, PartialSettings, PolicyEntry, Settings, parse, read_yaml
 from twinseal.errors import ConfigError
 
 KEYS = ("unit", "cycle", "censored", "rul")
@@ -153,7 +153,7 @@ class Regimes(Settings):
                 raise ValueError(f"regimes: expected points further apart than twice `within`, got {first}, {second}")
 
 
-class Contract(Settings):
+class Contract(PolicyEntry):
     """What telemetry of one kind of asset must be.
 
     Attributes:
@@ -166,6 +166,9 @@ class Contract(Settings):
         max_quarantined_share: Largest share of units that may be quarantined before validation fails.
         max_unreadable_share: Largest share of rows with a cell that is no number: it is a missing reading then. By
             default none: the file is refused.
+        proposed: What proposed this contract, and from what. While this is not empty, stages run, and the verdict is
+            FAILED. A person lifts the mark: `twinseal asset accept`.
+        accepted: Who accepted it, and when.
         settings: The operating conditions, by name, in the order of the columns.
         sensors: The measurements, by name, in the order of the columns; they follow the settings.
         drift: Bounds on the shift of the fleet away from the reference.
@@ -173,7 +176,8 @@ class Contract(Settings):
         regimes: The points at which the asset is operated; none if there is only one. Each regime has its own bounds on
             the change per cycle and on the disagreement of sensors.
 
-    Law: `Contract.from_dict(contract.to_dict()) == contract`, with the order of the channels, also through JSON.
+    Law: `Contract.from_dict(contract.to_dict()) == contract` without its marks, with the order of the channels, also
+    through JSON. A model carries no mark: whether its contract is accepted, policy says, when the model is judged.
 
     Raises:
         ValueError: A name is not plain, is given twice or is a key column; no channel is used; a bound cannot be met; a
@@ -196,6 +200,7 @@ class Contract(Settings):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a contract that no telemetry can meet."""
+        super().model_post_init(_context)
         names = [*self.settings, *self.sensors]
         odd = [name for name in [*names, self.asset] if not _NAME.match(name) or name in KEYS]
         if odd or len(set(names)) != len(names):
@@ -247,8 +252,8 @@ class Contract(Settings):
         return (*KEYS, *self.settings, *self.sensors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON. `order` holds the order of the channels: canonical JSON sorts keys."""
-        return {**self.model_dump(mode="json"), "order": list(self.all_channels)}
+        """Plain data without marks, for JSON. `order` holds the order of the channels: canonical JSON sorts keys."""
+        return {**self.model_dump(mode="json", exclude=set(MARKS)), "order": list(self.all_channels)}
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "contract") -> Contract:
