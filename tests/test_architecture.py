@@ -39,6 +39,7 @@ DOORS = {
         "twinseal.server.problems",
     ),  # FastAPI describes its calls by it
     "yaml": "twinseal.config",
+    "ruamel": "twinseal.edited_yaml",
     "matplotlib": "twinseal.assurance",
     "jinja2": ("twinseal.assurance", "twinseal.server.pages"),
     "authlib": "twinseal.server.provider",

@@ -1,0 +1,63 @@
+r"""YAML files that people wrote, changed by a program: comments, order and layout stay. Only here is ruamel.
+
+Reading what a file says is `config.read_yaml`'s business, which is stricter; whoever changes a file has read it by that
+first.
+
+    >>> tree = tree_of(b"pump: {at_most: 9}  # seen: 5.5\n", "gates.yaml")
+    >>> tree["pump"]["at_most"] = 8
+    >>> bytes_of(tree)
+    b'pump: {at_most: 8}  # seen: 5.5\n'
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+from twinseal.errors import ConfigError
+
+
+def tree_of(data: bytes, where: str) -> Any:
+    """The YAML in `data` as nested mappings and lists that can be changed, with the comments beside them.
+
+    Raises:
+        ConfigError: It is no YAML.
+    """
+    try:
+        return _yaml().load(data.decode())
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{where}: expected YAML, got something else ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def bytes_of(tree: Any) -> bytes:
+    """The file that `tree` stands for. Law: `bytes_of(tree_of(b, "")) == b` for the layout of the files in policy/."""
+    text = io.StringIO()
+    _yaml().dump(tree, text)
+    return text.getvalue().encode()
+
+
+def on_one_line(values: dict[str, Any]) -> Any:
+    """A mapping that is written as `{key: value, …}`."""
+    made = CommentedMap(values)
+    made.fa.set_flow_style()
+    return made
+
+
+def quoted(text: str) -> Any:
+    """A text that is written in quotes, whatever is in it."""
+    return DoubleQuotedScalarString(text)
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1 << 20  # no line is broken that a person did not break
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
