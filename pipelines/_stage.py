@@ -20,12 +20,14 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from twinseal import config
+from twinseal.console import out, printable
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DigestMismatchError, EvidenceError
 from twinseal.escaping import csv_cell
 from twinseal.evidence import CODE, Statement, Subject, provenance, stage_params
 from twinseal.files import FileRecord, inventory, tree_digest, write_whole
 from twinseal.measures.quantity import Group
+from twinseal.policy_entries import part_subject, unaccepted
 from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.trust.root.home import Home
 from twinseal.trust.root.private_folders import private_site_cache
@@ -61,12 +63,30 @@ def params(kind: type[S], section: str) -> S:
 
 
 def contract() -> Contract:
-    """The contract of the asset that params.yaml names.
+    """The contract of the asset that params.yaml names; says so if nobody has accepted it.
 
     Raises:
         ConfigError: There is none.
     """
-    return Contract.load(CONTRACT, params(AssetParams, "data").asset)
+    found = Contract.load(CONTRACT, params(AssetParams, "data").asset)
+    say_proposed(found.asset)
+    return found
+
+
+def say_proposed(asset: str) -> None:
+    """Tell the person at the terminal, in a line each, what of the policy for `asset` is only proposed."""
+    content = {path.name: config.read_yaml(path) for path in (CONTRACT, THREATS) if path.is_file()}
+    for mark in unaccepted(content, asset):
+        out.print(f"[yellow]proposed[/]  {printable(mark.complaint)}: the verdict will be FAILED", soft_wrap=True)
+
+
+def part(path: Path, asset: str) -> Subject:
+    """The part of a policy file that is about `asset`, as it is now.
+
+    Raises:
+        ConfigError: The file is none.
+    """
+    return part_subject(path.name, config.read_yaml(path), asset)
 
 
 def signed_params(kind: type[S], statement: Statement, section: str) -> S:
@@ -199,7 +219,7 @@ def attest_provenance(
     byproducts: tuple[Subject, ...] = (),
 ) -> None:
     """Sign as the builder: `stage` made `subjects` from `materials`, and from code, params, contract and locks."""
-    shared = (code(stage), subject(PARAMS), subject(CONTRACT), locks())
+    shared = (code(stage), subject(PARAMS), part(CONTRACT, params(AssetParams, "data").asset), locks())
     made = provenance(
         subjects,
         stage=stage,

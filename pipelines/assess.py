@@ -24,6 +24,7 @@ from twinseal.evidence import Statement, Subject
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import write_json
 from twinseal.policy import contract_fault, read_gates
+from twinseal.policy_entries import unaccepted
 from twinseal.policy_files import Policy
 from twinseal.prognostics.checkpoint import Model, read_model
 from twinseal.prognostics.splitting import SplitPolicy
@@ -62,10 +63,11 @@ def judge_candidate(
         asset=model.contract.asset,
         family=model.family,
         model=files,
-        policy=policy.file_subjects,
+        policy=policy.part_subjects,
         code={stage: _stage.code(stage) for stage in REQUIRED},
         contract_fault=contract_fault(model.contract, _stage.CONTRACT),
         fleet=fleets.get(model.contract.asset),
+        unaccepted=unaccepted(policy.content, model.contract.asset),
     )
 
 

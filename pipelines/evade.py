@@ -31,12 +31,14 @@ def main() -> None:
     model_files = _stage.candidate()
     _stage.upstream("prepare", *_stage.WINDOWS)
     model, prepared = read_model(_stage.CANDIDATE), Prepared.read(_stage.WINDOWS[0].parent)
+    asset = model.contract.asset
+    _stage.say_proposed(asset)
     found = run_battery(model, prepared, Threats.load(_stage.THREATS), workers=_stage.workers(2))
     _stage.write_table(LIVES, [asdict(row) for row in found.lives])
     statement = test_result(
         (*model_files, *map(_stage.subject, (*_stage.WINDOWS, LIVES))),
         result="PASSED",  # ran to its end; whether the numbers are good enough is for the gates
-        configuration=(_stage.subject(_stage.THREATS), _stage.code("evade")),
+        configuration=(_stage.part(_stage.THREATS, asset), _stage.code("evade")),
         passed=found.passed,
         warned=found.warned,
         measures=found.measures.to_dict(),

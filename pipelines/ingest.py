@@ -15,7 +15,6 @@ from twinseal.errors import DataError
 from twinseal.files import write_json
 from twinseal.sources.data_params import DataParams, open_source
 from twinseal.sources.source import Source
-from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.mapping import MAPPING
 
@@ -26,7 +25,7 @@ def main() -> None:
     """Read, bring into the long form, write, sign."""
     _stage.check_signing_key("ingest")
     params = _stage.params(DataParams, "data")
-    contract = Contract.load(_stage.POLICY / "contract.yaml", params.asset)
+    contract = _stage.contract()
     with out.status(f"reading telemetry of '{params.asset}' from the source '{params.source}'"):
         source = open_source(params, contract)
         fleet = source.read()

@@ -51,7 +51,7 @@ def main() -> None:
         (*model_files, _stage.subject(_stage.ACCEPTED)),
         result="PASSED",  # ran to its end; whether the numbers are good enough is for the gates
         configuration=(
-            *map(_stage.subject, (_stage.THREATS, _stage.CONTRACT, _stage.EVALUATION)),
+            *(_stage.part(path, contract.asset) for path in (_stage.THREATS, _stage.CONTRACT, _stage.EVALUATION)),
             _stage.code("poison"),
         ),
         passed=names_of(measures),

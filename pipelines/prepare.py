@@ -14,7 +14,6 @@ from twinseal.console import out, run_stage
 from twinseal.measures.preparation import PreparationMeasures, SplitMeasures
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.windows import DESCRIPTION, TENSORS, PrepareParams, prepare
-from twinseal.telemetry.contract import AssetParams, Contract
 from twinseal.telemetry.fleet import Fleet
 
 ACCEPTED, WINDOWS = Path("data/accepted/telemetry.parquet"), Path("data/windows")
@@ -23,9 +22,9 @@ ACCEPTED, WINDOWS = Path("data/accepted/telemetry.parquet"), Path("data/windows"
 def main() -> None:
     """Check, cut into windows, write, sign."""
     _stage.check_signing_key("prepare")
-    params, data = _stage.params(PrepareParams, "prepare"), _stage.params(AssetParams, "data")
+    params = _stage.params(PrepareParams, "prepare")
     split = Split(load(SplitPolicy, _stage.EVALUATION), _stage.salt())
-    contract = Contract.load(_stage.POLICY / "contract.yaml", data.asset)
+    contract = _stage.contract()
     prepared = prepare(Fleet.read(ACCEPTED, contract), contract, params, split)
     prepared.write(WINDOWS)
     splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
@@ -33,8 +32,8 @@ def main() -> None:
         "prepare",
         _stage.subject(WINDOWS / TENSORS),
         _stage.subject(WINDOWS / DESCRIPTION),
-        materials=tuple(map(_stage.subject, (ACCEPTED, _stage.SALT, _stage.EVALUATION))),
-        parameters={"prepare": params.model_dump(mode="json"), "data": {"asset": data.asset}},
+        materials=(*map(_stage.subject, (ACCEPTED, _stage.SALT)), _stage.part(_stage.EVALUATION, contract.asset)),
+        parameters={"prepare": params.model_dump(mode="json"), "data": {"asset": contract.asset}},
         measures=PreparationMeasures(
             **{name: SplitMeasures(windows=len(s), units=len(s.unit_names)) for name, s in splits.items()}
         ),

@@ -45,7 +45,10 @@ def main() -> None:
     statement = test_result(
         tuple(map(_stage.subject, (RAW, _stage.ACCEPTED, FINDINGS, _stage.SALT))),
         result=validation.result,
-        configuration=(_stage.subject(_stage.CONTRACT), _stage.subject(KNOWN), _stage.code("validate")),
+        configuration=(
+            *(_stage.part(path, contract.asset) for path in (_stage.CONTRACT, KNOWN)),
+            _stage.code("validate"),
+        ),
         passed=validation.passed,
         warned=validation.warned,
         failed=validation.failed,

@@ -9,6 +9,7 @@ from twinseal.digests import sha256
 from twinseal.evidence import POLICY_APPROVAL, Statement, Subject
 from twinseal.evidence_chain import OBEYED
 from twinseal.files import write_whole
+from twinseal.policy_entries import part_subjects
 from twinseal.trust.root.home import Home
 from twinseal.trust.signing.dsse import add_signature, sign_envelope
 
@@ -31,7 +32,7 @@ ROLES: dict[str, Any] = {  # as tests/twin/deployment.py has them
     },
 }
 CONTENT: dict[str, Any] = {
-    "contract.yaml": {"assets": {}},
+    "contract.yaml": {"assets": {"pump": {"model": "pump-rul"}}},
     "evaluation.yaml": {"cuts_per_unit": 5},
     "gates.yaml": {"gates": [{"name": "accuracy", "at_most": 9, "unit": "cycles"}]},
     "reference.yaml": {"assets": {}},
@@ -42,8 +43,8 @@ FILES = tuple(Subject(f"policy/{name}", sha256(name.encode())) for name in CONTE
 
 
 def obeyed(stage: str) -> tuple[Subject, ...]:
-    """The policy files that `stage` says it obeyed."""
-    return tuple(subject for subject in FILES if subject.name in OBEYED[stage])
+    """The entries of the policy that `stage` says it obeyed."""
+    return tuple(part for part in part_subjects(CONTENT) if part.name.removesuffix("#pump") in OBEYED[stage])
 
 
 def statement(number: int = 1, content: dict[str, Any] | None = None) -> Statement:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from tests.assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS, build
+from tests.assurance.candidate import ACCEPTED, MODEL, POLICY, RAW, WINDOWS, build, policy_for
 from twinseal.evidence import (
     POLICY_APPROVAL,
     PROVENANCE,
@@ -116,23 +117,58 @@ def test_one_of_the_two_windows_files_is_not_enough(statements: dict[str, Statem
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("stage", ["validate", "evade", "poison", "train"])
 def test_a_stage_that_obeyed_another_policy_is_no_evidence(statements: dict[str, Statement], stage: str) -> None:
-    """A policy file is changed while a stage runs and restored before the verdict."""
+    """An entry of policy is changed while a stage runs and restored before the verdict."""
     milder = tuple(replace(item, sha256=FORGED) for item in POLICY)
     assert not broken_links(statements, MODEL, POLICY)[stage]
     if stage == "train":
         statements[stage] = remade(statements[stage], POLICY[0].name)
     else:
-        said = [item.to_dict() for item in milder if item.name in OBEYED[stage]]
+        said = [item.to_dict() for item in milder if item.name.removesuffix("#pump") in OBEYED[stage]]
         predicate = statements[stage].predicate | {"configuration": said}
         statements[stage] = replace(statements[stage], predicate=predicate)
-    assert "about something else: the policy files differ" in broken_links(statements, MODEL, POLICY)[stage]
+    reason = broken_links(statements, MODEL, POLICY)[stage]
+    assert "about something else: the entries of policy for 'pump' differ" in reason
 
 
 def test_a_stage_that_does_not_say_which_policy_it_obeyed_is_no_evidence(statements: dict[str, Statement]) -> None:
-    for said in ([], None, "policy/threats.yaml", [{"name": "policy/threats.yaml"}]):
+    for said in ([], None, "policy/threats.yaml#pump", [{"name": "policy/threats.yaml#pump"}]):
         predicate = statements["evade"].predicate | {"configuration": said}
         silent = statements | {"evade": replace(statements["evade"], predicate=predicate)}
-        assert "no policy files on record" in broken_links(silent, MODEL, POLICY)["evade"]
+        assert "no entries of policy for 'pump' on record" in broken_links(silent, MODEL, POLICY)["evade"]
+
+
+def obeying(statement: Statement, asset: str) -> Statement:
+    """The record of the same work, by the entries of another asset."""
+    text = json.dumps(statement.predicate)
+    for pump, other in zip(POLICY, policy_for(asset), strict=True):
+        text = text.replace(pump.sha256, other.sha256).replace(pump.name, other.name)
+    return replace(statement, predicate=json.loads(text))
+
+
+@pytest.mark.attack("P")
+@pytest.mark.parametrize("stage", sorted(REQUIRED))
+def test_a_stage_that_obeyed_the_entry_of_another_asset(statements: dict[str, Statement], stage: str) -> None:
+    """Policy has two assets; one stage ran by the milder entries of the other: no evidence, with or without a name."""
+    both = (*POLICY, *policy_for("fan"))
+    assert dict.fromkeys(REQUIRED, "") == broken_links(statements, MODEL, both, None, "pump")
+    statements[stage] = obeying(statements[stage], "fan")
+    expected = "about something else: no entries of policy for 'pump' on record"
+    assert expected == broken_links(statements, MODEL, both, None, "pump")[stage]
+    assert first_broken_link(statements, MODEL, both)
+
+
+@pytest.mark.attack("P")
+def test_all_stages_obeyed_the_entries_of_another_asset(statements: dict[str, Statement]) -> None:
+    """A whole chain made by the entries of fans: no evidence for a pump."""
+    both = (*POLICY, *policy_for("fan"))
+    others = {stage: obeying(statement, "fan") for stage, statement in statements.items()}
+    assert "" == first_broken_link(others, MODEL, both)
+    assert all(broken_links(others, MODEL, both, None, "pump").values())
+
+
+def test_entries_of_other_assets_may_come_and_go(statements: dict[str, Statement]) -> None:
+    for policy in (POLICY, (*POLICY, *policy_for("fan")), (*policy_for("fan"), *POLICY)):
+        assert dict.fromkeys(REQUIRED, "") == broken_links(statements, MODEL, policy, None, "pump")
 
 
 # What a bundle is verified by: the same walk, without code, and the first break alone.
@@ -153,7 +189,7 @@ def test_without_policy_files_only_the_policy_step_is_left_out(statements: dict[
     predicate = statements["evade"].predicate | {"configuration": []}
     statements["evade"] = replace(statements["evade"], predicate=predicate)
     assert "" == first_broken_link(statements, MODEL)
-    assert first_broken_link(statements, MODEL, POLICY).startswith("evade: about something else: no policy files")
+    assert first_broken_link(statements, MODEL, POLICY).startswith("evade: about something else: no entries of policy")
 
 
 @pytest.mark.parametrize(

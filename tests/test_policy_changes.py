@@ -130,6 +130,34 @@ def test_a_text_from_outside_stays_one_short_line() -> None:
     assert len(str(found)) < 150
 
 
+def test_who_proposed_and_who_accepted_is_said_in_a_line_each() -> None:
+    old, new = copy.deepcopy(SHIPPED), copy.deepcopy(SHIPPED)
+    for policy in (old, new):
+        policy["contract.yaml"]["assets"]["fan"] = {"model": "fan-rul"}
+        gate(policy, "accuracy")["assets"]["fan"] = {"at_most": 12.5}
+    contract, bound = (policy["contract.yaml"]["assets"]["fan"] for policy in (old, new))
+    contract["proposed"], bound["accepted"] = "twinseal asset new", "gerda, 2026-11-26"
+    gate(new, "accuracy")["assets"]["fan"]["proposed"] = "1.15 × 10.8"
+    assert [
+        "looser: contract.yaml: contract of 'fan': accepted by gerda, 2026-11-26",
+        "stricter: gates.yaml: gate accuracy of 'fan' (at most 12.5): proposed by 1.15 × 10.8, not yet accepted",
+    ] == list(map(str, policy_changes(old, new)))
+    del bound["accepted"]
+    assert "looser: contract.yaml: contract of 'fan': no longer only proposed, and accepted by nobody" in list(
+        map(str, policy_changes(old, new))
+    )
+
+
+def test_a_key_called_like_a_mark_elsewhere_is_a_change_as_any_other() -> None:
+    for old, new in (
+        ({"contract.yaml": {"proposed": "a"}}, {"contract.yaml": {}}),
+        ({"contract.yaml": {"assets": {"fan": {"proposed": 0}}}}, {"contract.yaml": {"assets": {"fan": {}}}}),
+        ({"roles.yaml": {"assets": {"fan": {"accepted": "a"}}}}, {"roles.yaml": {"assets": {"fan": {}}}}),
+        ({"gates.yaml": {"assets": {"fan": {"accepted": "a"}}}}, {"gates.yaml": {"assets": {"fan": {}}}}),
+    ):
+        assert ["removed"] == [change.what.split()[0] for change in policy_changes(old, new)]
+
+
 leaves = st.none() | st.booleans() | st.integers(-9, 9) | st.text("abc", max_size=3)
 trees = st.recursive(
     leaves, lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text("abc"), below), max_leaves=6

@@ -5,7 +5,8 @@ backwards from the files in hand, each link by SHA-256:
 
     model files ← train ← prepare ← validate ← ingest
     model files ← evade, poison        (and the data they were run on, which the same chain must lead to)
-    policy files ← every stage that obeyed one: a test under milder threats is no evidence
+    policy ← every stage that obeyed a part of it: a test under milder threats is no evidence. A record names the part
+             that is about its asset (`policy/threats.yaml#pump`), so that entries of other assets may come and go
     code ← every stage that ran it: a test by other code is no evidence
 
 It is walked in one place, here, for everybody: the assessor's gates ask `broken_links` for each stage, and whoever
@@ -55,6 +56,7 @@ def broken_links(
     model: tuple[Subject, ...],
     policy: tuple[Subject, ...] | None,
     code: Mapping[str, Subject] | None = None,
+    asset: str = "",
 ) -> dict[str, str]:
     """For each required stage, why its record is no evidence about `model`; "" where it is evidence.
 
@@ -66,14 +68,16 @@ def broken_links(
     4. the telemetry that prepare read is what validate accepted, and the salt that it split by is the one that was
        drawn there; poison ran on this telemetry too
     5. the telemetry that validate looked at is what ingest read in
-    6. each stage obeyed the policy files in hand, by which the verdict will be reached; left out without any
+    6. each stage obeyed the policy in hand, by which the verdict will be reached, in its parts for one asset, the same
+       for all; left out without any
     7. each stage ran the code in hand; left out without any
 
     Args:
         statements: Verified statements by stage; how they were verified is not this module's business.
         model: The files in hand, named `model/…`, hashed by the caller from their bytes.
-        policy: The policy files in hand, named `policy/…`, likewise; None where there are none.
+        policy: The parts of the policy in hand (`policy_entries.part_subjects`); None where there is none.
         code: The code in hand of each stage, as one digest named `code`; None where there is none, as in a bundle.
+        asset: The kind of machine; "": that whose contract train says that it obeyed.
     """
     reasons = {stage: _type_or_result_fault(stage, statements.get(stage)) for stage in REQUIRED}  # 1
 
@@ -101,10 +105,13 @@ def broken_links(
     read = _subjects(get("validate"), RAW)
     link = _difference("telemetry that validate read", read, _subjects(get("ingest"), RAW), (RAW,))
     require("ingest", link, needs="validate")  # 5
-    for stage, names in OBEYED.items() if policy is not None else ():  # 6
+    asset = asset or _asset_of(get("train"))
+    what = f"entries of policy for '{asset[:40]}'" if asset else "entries of policy"
+    for stage, files in OBEYED.items() if policy is not None else ():  # 6
         obeyed = (*_materials(get(stage), "policy/"), *_configuration(get(stage), "policy/"))
+        names = tuple(f"{file}#{asset}" for file in files)
         expected = tuple(subject for subject in policy or () if subject.name in names)
-        require(stage, _difference("policy files", expected, obeyed, names=names))
+        require(stage, _difference(what, expected, obeyed, names=names))
     for stage, expected_code in (code or {}).items():  # 7
         ran = (*_materials(get(stage), CODE), *_configuration(get(stage), CODE))
         require(stage, _difference("files of its code", (expected_code,), ran, names=(CODE,)))
@@ -124,6 +131,12 @@ def first_broken_link(
     reasons = broken_links(statements, model, policy)
     found = [f"{stage}: {reasons[stage]}" for stage in WALK if reasons[stage]]
     return next((line for line in found if f": {DEPENDS_ON} " not in line), found[0] if found else "")
+
+
+def _asset_of(train: Statement | None) -> str:
+    """The asset whose contract a record of train names; "" if it names none, or several."""
+    named = {subject.name.partition("#")[2] for subject in _materials(train, f"{CONTRACT}#")}
+    return named.pop() if len(named) == 1 else ""
 
 
 def _type_or_result_fault(stage: str, statement: Statement | None) -> str:

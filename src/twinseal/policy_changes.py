@@ -16,6 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twinseal.config import MARKS
+from twinseal.policy_entries import CONTRACT, GATES, THREATS, marks
+
 Path = tuple[str, ...]
 _WORDS = ("why", "attacker")  # text for people: it decides nothing
 # Where a larger number lets less through, and where a smaller one does; elsewhere a new number may do either.
@@ -45,8 +48,23 @@ class Change:
 
 def policy_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
     """Every change from `old` to `new`, those that may loosen first; () when both decide the same."""
-    found = tuple(_mapping_changes(old, new, ()))
+    found = (*_mark_changes(old, new), *_mapping_changes(old, new, ()))
     return tuple(sorted(found, key=lambda change: not change.loosens))
+
+
+def _mark_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """What was proposed or accepted since, and marks that nobody lifted by name."""
+    before, after = marks(old), marks(new)
+    marked = {mark.entry_of_asset for mark in after}
+    for mark in after:
+        if mark not in before:
+            yield Change(bool(mark.accepted), (mark.file,), str(mark))
+    for mark in before:
+        if mark.entry_of_asset not in marked:
+            was = (
+                "no longer only proposed, and accepted by nobody" if mark.proposed else "no longer says who accepted it"
+            )
+            yield Change(True, (mark.file,), f"{mark.entry}: no longer {was}")
 
 
 def _changes(old: Any, new: Any, where: Path) -> Iterator[Change]:
@@ -66,6 +84,8 @@ def _changes(old: Any, new: Any, where: Path) -> Iterator[Change]:
 
 def _mapping_changes(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> Iterator[Change]:
     for key in (*old, *(key for key in new if key not in old)):
+        if _is_mark(key, old, new, where):
+            continue
         here = (*where, str(key))
         if key not in new:
             yield Change(True, here, f"removed (was {_short_text(old[key])})")
@@ -73,6 +93,13 @@ def _mapping_changes(old: Mapping[str, Any], new: Mapping[str, Any], where: Path
             yield Change(True, here, f"added: {_short_text(new[key])}")
         else:
             yield from _changes(old[key], new[key], here)
+
+
+def _is_mark(key: str, old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> bool:
+    """Whether a key is a mark of an asset's entry, of which `_mark_changes` speaks."""
+    place = where[2:] if where[:1] == (GATES,) else where[1:] if where[:1] in ((CONTRACT,), (THREATS,)) else ()
+    texts = [side[key] for side in (old, new) if key in side]
+    return key in MARKS and len(place) == 2 and place[0] == "assets" and all(isinstance(t, str) and t for t in texts)
 
 
 def _item_changes(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> Iterator[Change]:

@@ -12,8 +12,7 @@ from twinseal.digests import sha256_file
 from twinseal.errors import EvidenceError
 from twinseal.evidence import Subject
 from twinseal.files import FileRecord, tree_digest
-
-FOLDER = "policy"
+from twinseal.policy_entries import FOLDER, part_subjects
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class Policy:
         return Subject(FOLDER, tree_digest(self.files))
 
     @property
-    def file_subjects(self) -> tuple[Subject, ...]:
-        """Each file."""
-        return tuple(Subject(record.path, record.sha256) for record in self.files)
+    def part_subjects(self) -> tuple[Subject, ...]:
+        """What stages name of it; see `policy_entries.part_subjects`."""
+        return part_subjects(self.content)
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
         """Each file, and all of it."""
-        return (*self.file_subjects, self.digest)
+        return (*(Subject(record.path, record.sha256) for record in self.files), self.digest)

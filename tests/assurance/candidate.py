@@ -27,13 +27,18 @@ def subject(name: str) -> Subject:
     return Subject(name, sha256(name.encode()))
 
 
+def policy_for(asset: str) -> tuple[Subject, ...]:
+    """The parts of a policy that are about one asset: contract, evaluation, reference, threats."""
+    return tuple(subject(f"policy/{name}.yaml#{asset}") for name in ("contract", "evaluation", "reference", "threats"))
+
+
 MODEL = tuple(subject(f"model/{name}") for name in ("config.json", "contract.json", "guard.json", "model.safetensors"))
 RAW, ACCEPTED = subject("data/raw/telemetry.parquet"), subject("data/accepted/telemetry.parquet")
 SALT = subject("data/accepted/split_salt.json")
 LIVES = subject("reports/evade/lives.csv")
 WINDOWS = tuple(subject(f"data/windows/{name}") for name in ("preparation.json", "windows.safetensors"))
-POLICY = tuple(subject(f"policy/{name}.yaml") for name in ("contract", "evaluation", "reference", "threats"))
-COMMON = (POLICY[0], *(subject(name) for name in ("code", "params.yaml", "policy", "requirements")))
+POLICY = policy_for("pump")
+COMMON = tuple(subject(name) for name in ("code", "params.yaml", "policy", "requirements"))
 ENVIRONMENT = {
     "python": "3.11.9",
     "implementation": "CPython",
@@ -93,8 +98,9 @@ def config(kind: Kind = "robust") -> CandidateConfig:
     )
 
 
-def build(kind: Kind = "robust") -> dict[str, Statement]:
+def build(kind: Kind = "robust", asset: str = "pump") -> dict[str, Statement]:
     """The six statements; measures written from the types, as the stages do."""
+    contract, evaluation, reference, threats = policy_for(asset)
 
     def made(
         stage: str,
@@ -107,13 +113,12 @@ def build(kind: Kind = "robust") -> dict[str, Statement]:
             subjects,
             stage=stage,
             builder="https://twinseal.dev/builder/v1",
-            materials=materials + COMMON,
+            materials=(*materials, contract, *COMMON),
             parameters={"stage": stage, "seed": 7} | parameters,
             environment=copy.deepcopy(ENVIRONMENT),
             measures=None if measures is None else measures.to_dict(),
         )
 
-    contract, evaluation, reference, threats = POLICY
     commissioned, liars = kind == "robust", 2 if kind.startswith("certified") else 0
     return {
         "ingest": made("ingest", (RAW, subject("data/raw/manifest.json")), (), data=copy.deepcopy(DATA)),

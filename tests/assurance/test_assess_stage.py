@@ -89,7 +89,8 @@ def write_policy() -> None:
 def about(statements: dict[str, Statement]) -> dict[str, Statement]:
     """The sample's statements, about the files that lie here."""
     real = {f"model/{record.path}": record.sha256 for record in inventory(_stage.CANDIDATE)}
-    real |= {path.as_posix(): sha256_file(path) for path in (*WINDOWS.iterdir(), case.LIVES, *Path("policy").iterdir())}
+    real |= {path.as_posix(): sha256_file(path) for path in (*WINDOWS.iterdir(), case.LIVES)}
+    real |= {item.name: item.sha256 for item in Policy.read(Path("policy")).part_subjects}
 
     for stage, statement in statements.items():
         ran = {"code": _stage.code(stage).sha256} if stage in REQUIRED else {}

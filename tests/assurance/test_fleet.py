@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.assurance.candidate import ABOUT, build
+from tests.assurance.candidate import ABOUT, build, policy_for
 from twinseal.assurance.gates import Gates, judge
 from twinseal.config import load
 from twinseal.prognostics.splitting import SplitPolicy
@@ -41,11 +41,11 @@ def test_a_fleet_that_is_easier(policy: Gates, section: str | None, value: Any) 
 
 
 def test_a_part_of_c_mapss_is_not_c_mapss(policy: Gates) -> None:
-    statements = build()
+    statements, about = build(asset="turbofan"), ABOUT | {"policy": policy_for("turbofan")}
     parameters = statements["ingest"].predicate["buildDefinition"]["externalParameters"]
     for count, expected in ((None, ""), (30, "expected data.cmapss.max_units: None, got 30")):
         parameters["data"] = {"source": "cmapss", "cmapss": {"max_units": count}}
-        found = judge(policy, statements, asset="turbofan", fleet=FLEETS["turbofan"], **ABOUT)
+        found = judge(policy, statements, asset="turbofan", fleet=FLEETS["turbofan"], **about)
         assert bool(expected) == any(expected in item for item in found.failures if item.startswith("record of ingest"))
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.assurance.candidate import ABOUT, MODEL, build, holder
+from tests.assurance.candidate import ABOUT, MODEL, build, holder, policy_for
 from twinseal.assurance.gates import Bound, EvidenceResult, Gate, GateResult, Gates, Verdict, judge, observe
 from twinseal.config import parse
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement
 from twinseal.evidence_chain import REQUIRED
+from twinseal.policy_entries import Mark
 
 LEAVES = (
     ("validate", "quarantined_share"),
@@ -262,16 +263,51 @@ def test_no_evidence_at_all_fails_every_gate_and_every_record(policy: Gates) -> 
 
 
 def test_an_assets_own_bound_stands_instead_of_the_common_one(statements: dict[str, Statement]) -> None:
-    policy = gates(gate(assets={"turbofan": {"at_most": 8.0}}))
-    assert judge(policy, statements, asset="turbofan", **ABOUT).gates[0].result == "FAILED"
+    policy, about = gates(gate(assets={"turbofan": {"at_most": 8.0}})), ABOUT | {"policy": policy_for("turbofan")}
+    judged = judge(policy, build(asset="turbofan"), asset="turbofan", **about)
+    assert judged.gates[0].reason == "expected at most 8 cycles, got 8.3 cycles"
     assert judge(policy, statements, asset="pump", **ABOUT).gates[0].result == "PASSED"
 
 
-def test_an_asset_without_a_bound_is_denied(statements: dict[str, Statement]) -> None:
+def test_an_asset_without_a_bound_is_denied() -> None:
     policy = gates(gate(at_most=None, assets={"turbofan": {"at_most": 99.0}}))
-    judged = judge(policy, statements, asset="transformer", **ABOUT).gates[0]
+    about = ABOUT | {"policy": policy_for("transformer")}
+    judged = judge(policy, build(asset="transformer"), asset="transformer", **about).gates[0]
     assert (judged.result, judged.observed) == ("FAILED", 8.3)
     assert judged.reason == "policy/gates.yaml has no bound for the asset 'transformer': write one under assets"
+
+
+@pytest.mark.parametrize("default", [None, 99.0])
+def test_a_bound_that_is_only_proposed_is_none_also_where_everybody_has_one(
+    statements: dict[str, Statement], default: float | None
+) -> None:
+    seen = "1.15 × 8.3, seen in the run of 2026-11-26"
+    policy = gates(gate(at_most=default, assets={"pump": {"at_most": 9.6, "proposed": seen}}))
+    judged = judge(policy, statements, asset="pump", **ABOUT).gates[0]
+    assert ("FAILED", 8.3, None) == (judged.result, judged.observed, judged.bound)
+    assert judged.reason == (
+        f"the bound at most 9.6 cycles is only proposed ({seen}); "
+        "accept it: twinseal gates accept pump accuracy --as NAME"
+    )
+
+
+def test_a_bound_that_was_accepted_counts(statements: dict[str, Statement]) -> None:
+    for number, expected in ((9.6, "PASSED"), (8.2, "FAILED")):
+        policy = gates(gate(assets={"pump": {"at_most": number, "accepted": "gerda, 2026-11-26"}}))
+        assert expected == judge(policy, statements, asset="pump", **ABOUT).gates[0].result
+
+
+def test_a_contract_that_is_only_proposed_fails_the_verdict_and_says_who_accepts_it(
+    policy: Gates, statements: dict[str, Statement]
+) -> None:
+    marks = (Mark("contract.yaml", "pump", proposed="twinseal asset new from pumps.csv"),)
+    verdict = judge(policy, statements, asset="pump", unaccepted=marks, **ABOUT)
+    assert {"PASSED"} == {item.result for item in (*verdict.gates, *verdict.evidence)}
+    assert "FAILED" == verdict.result
+    assert verdict.failures == (
+        "contract of 'pump': proposed by twinseal asset new from pumps.csv, not yet accepted; "
+        "accept it: twinseal asset accept pump --as NAME",
+    )
 
 
 def test_a_policy_that_leaves_a_measured_stage_unjudged_passes_nobody(statements: dict[str, Statement]) -> None:

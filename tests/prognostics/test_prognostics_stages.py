@@ -119,7 +119,7 @@ def test_the_way_from_accepted_telemetry_to_a_signed_candidate(trained: Path) ->
     ]
     assert set(prepared.subjects) <= set(materials(trained))
     assert _stage.subject(prepare.ACCEPTED) in materials(prepared)
-    assert {"code", "params.yaml", "policy/contract.yaml", "requirements"} <= {
+    assert {"code", "params.yaml", "policy/contract.yaml#toy", "requirements"} <= {
         material.name for material in materials(trained)
     }
 
@@ -210,7 +210,9 @@ def test_other_telemetry_has_another_salt_and_the_salt_is_in_the_signed_files(wo
     salt = json.loads(_stage.WINDOWS[1].read_text())["salt"]
     assert salt == _stage.salt()
     made = _stage.upstream("prepare", *_stage.WINDOWS)
-    assert {_stage.subject(_stage.SALT), _stage.subject(_stage.EVALUATION)} <= set(materials(made))
+    assert {_stage.subject(_stage.SALT), _stage.part(_stage.EVALUATION, _stage.contract().asset)} <= set(
+        materials(made)
+    )
     table = pd.read_parquet(prepare.ACCEPTED)
     table.loc[0, "heat"] += 1
     table.to_parquet(prepare.ACCEPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from twinseal.errors import (
 from twinseal.evidence import POLICY_APPROVAL, Statement
 from twinseal.evidence_chain import OBEYED
 from twinseal.files import write_whole
+from twinseal.policy_entries import DIVIDED
 from twinseal.policy_files import Policy
 from twinseal.trust.audit import log_of
 from twinseal.trust.keys.key import NamedSigner
@@ -176,6 +178,19 @@ def test_an_approval_that_describes_another_policy_than_it_signs(own: Scene, fol
         require_approved(folder, place(folder), own.anchor)
 
 
+@pytest.mark.attack("P")
+def test_an_owner_is_given_other_content_to_sign_beside_the_right_digests(own: Scene, folder: Path) -> None:
+    """One owner proposes the files in hand with milder threats as their content: the other's signature is not added."""
+    policy = Policy.read(folder)
+    milder = dict(policy.content) | {"threats.yaml": dict(policy.content["threats.yaml"]) | {"evasion": []}}
+    predicate = {"number": 1, "replaces": "", "time": "2026-03-01T12:00:00Z", "content": milder}
+    made = Statement(tuple(sorted(policy.subjects)), POLICY_APPROVAL, predicate)
+    write_whole(place(folder) / PROPOSED, sign_envelope(made.to_bytes(), own.signer("gerda")))
+    assert ((), 2) == (policy_state(folder, place(folder), own.anchor).signed, 2)
+    assert ("henrik",) == approve(folder, own, "henrik").signed
+    assert not (place(folder) / APPROVED).exists()
+
+
 @pytest.mark.parametrize("junk", [b"", b"{}", b"junk", b"[" * 100_000])
 def test_a_file_that_is_no_approval_is_as_good_as_none(own: Scene, folder: Path, junk: bytes) -> None:
     for name in (APPROVED, PROPOSED):
@@ -225,13 +240,23 @@ def test_a_release_whose_policy_no_owner_signed(own: Scene, bundle: Path) -> Non
 
 @pytest.mark.attack(5)
 @pytest.mark.parametrize("name", sorted({name for names in OBEYED.values() for name in names}))
-def test_a_stage_obeyed_another_policy_file_than_the_owners_signed(own: Scene, bundle: Path, name: str) -> None:
+def test_a_stage_obeyed_another_entry_of_policy_than_the_owners_signed(own: Scene, bundle: Path, name: str) -> None:
     """A stage ran under milder threats or a wider contract than the policy owners signed: refused."""
-    made = signed_policy.statement()
-    subjects = tuple(item if item.name != name else type(item)(name, "a" * 64) for item in made.subjects)
-    signed_policy.write_approval(bundle, own.home, type(made)(subjects, made.predicate_type, made.predicate))
-    with pytest.raises(EvidenceError, match=f"the policy files differ .{name}"):
+    content, file = copy.deepcopy(signed_policy.CONTENT), Path(name).name
+    signed_policy.write_approval(bundle, own.home, signed_policy.statement(content=content))
+    verify_bundle(bundle, own.anchor)
+    content[file]["assets"] = {"pump": content[file].get("assets", {}).get("pump", {}) | {"milder": 1}}
+    signed_policy.write_approval(bundle, own.home, signed_policy.statement(content=content))
+    with pytest.raises(EvidenceError, match=f"the entries of policy for 'pump' differ .{name}#pump"):
         verify_bundle(bundle, own.anchor)
+
+
+def test_an_entry_of_another_asset_changes_nothing_for_this_one(own: Scene, bundle: Path) -> None:
+    content = copy.deepcopy(signed_policy.CONTENT)
+    for file in DIVIDED:
+        content[file].setdefault("fleets" if file == "evaluation.yaml" else "assets", {})["fan"] = {"size": 1}
+    signed_policy.write_approval(bundle, own.home, signed_policy.statement(content=content))
+    verify_bundle(bundle, own.anchor)
 
 
 @pytest.mark.attack(5)

@@ -20,22 +20,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from twinseal.config import Field, Settings
+from twinseal.config import Field, PolicyEntry, Settings
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.evidence import Statement, Subject, measures
 from twinseal.evidence_chain import DEPENDS_ON, REQUIRED, broken_links
 from twinseal.measures.quantity import Quantity, resolve
 from twinseal.measures.stages import STAGES, StageMeasures
+from twinseal.policy_entries import GATES, RELATIONS, Mark
 from twinseal.prognostics.families import FAMILIES, Family
 
 Result = Literal["PASSED", "FAILED"]
 Relation = Literal["at_most", "at_least", "equals"]
-_RELATIONS = {"at_most": "at most", "at_least": "at least", "equals": "exactly"}
 MEASURED = ("validate", "train", "evade", "poison")
 
 
-class Bound(Settings):
-    """One limit on one number: exactly one of at_most, at_least, equals.
+class Bound(PolicyEntry):
+    """One limit on one number: exactly one of at_most, at_least, equals. One that is only proposed does not count.
 
     Raises:
         ConfigError: (through `config.parse`) None of the three, more than one, or not a finite number.
@@ -47,6 +47,7 @@ class Bound(Settings):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a bound that is none, or several."""
+        super().model_post_init(_context)
         given = [name for name in ("at_most", "at_least", "equals") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of at_most, at_least, equals; got {', '.join(given) or 'none'}")
@@ -142,8 +143,21 @@ class Gate(Settings):
         return Bound(**given) if given else None
 
     def bound_for(self, asset: str) -> Bound | None:
-        """The bound that holds for `asset`: its own, else everyone's, else none, and then the gate cannot pass."""
-        return self.assets.get(asset, self._default)
+        """The bound that holds for `asset`: its own, else everyone's, else none, and then the gate cannot pass.
+
+        While its own is only proposed there is none: everyone's is not what its owner will decide on.
+        """
+        bound = self.assets.get(asset, self._default)
+        return None if bound is None or bound.proposed else bound
+
+    def no_bound(self, asset: str) -> str:
+        """Why there is no bound for `asset`, and what to do."""
+        own = self.assets.get(asset)
+        if own is None:
+            return f"policy/gates.yaml has no bound for the asset '{asset}': write one under assets"
+        bound = f"{RELATIONS[own.relation]} {_amount(own.number, self.unit)}"
+        mark = Mark(GATES, asset, self.name, bound, proposed=own.proposed)
+        return f"the bound {bound} is only proposed ({own.proposed}); accept it: {mark.command}"
 
 
 class Gates(Settings):
@@ -234,6 +248,7 @@ class Verdict:
         gates: One result for each gate of the policy, in its order.
         evidence: One result for each required record, in the pipeline's order.
         unjudged: Measured stages that no gate of the policy looks at; any makes the verdict FAILED.
+        unaccepted: The contract and the threats of the asset where they are only proposed; any makes it FAILED.
 
     Raises:
         EvidenceError: No gates, or not every required record was looked at: that would be no judgement.
@@ -243,6 +258,7 @@ class Verdict:
     gates: tuple[GateResult, ...]
     evidence: tuple[EvidenceResult, ...]
     unjudged: tuple[str, ...] = field(default=())
+    unaccepted: tuple[Mark, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if not self.gates:
@@ -253,10 +269,10 @@ class Verdict:
 
     @property
     def result(self) -> Result:
-        """PASSED only if every gate and every record PASSED and no measured stage went unjudged."""
+        """PASSED only if every gate and every record PASSED, no stage went unjudged, and nothing is only proposed."""
         results = [*(gate.result for gate in self.gates), *(item.result for item in self.evidence)]
         every = all(result == "PASSED" for result in results)
-        return "PASSED" if every and not self.unjudged else "FAILED"
+        return "PASSED" if every and not self.unjudged and not self.unaccepted else "FAILED"
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -266,7 +282,8 @@ class Verdict:
         )
         records = tuple(f"record of {item.stage}: {item.reason}" for item in broken)
         gates = tuple(f"{gate.name}: {gate.reason}" for gate in self.gates if gate.result == "FAILED")
-        return (*records, *gates, *(f"policy: no gate looks at {stage}" for stage in self.unjudged))
+        proposed = tuple(f"{mark.complaint}; accept it: {mark.command}" for mark in self.unaccepted)
+        return (*proposed, *records, *gates, *(f"policy: no gate looks at {stage}" for stage in self.unjudged))
 
 
 def judge(
@@ -280,6 +297,7 @@ def judge(
     code: Mapping[str, Subject] | None = None,
     contract_fault: str = "",
     fleet: Mapping[str, Any] | None = None,
+    unaccepted: tuple[Mark, ...] = (),
 ) -> Verdict:
     """The verdict of `gates` on `model`, from `statements` alone.
 
@@ -289,19 +307,21 @@ def judge(
         asset: The kind of machine, as the model's own signed contract names it.
         family: The kind of model, as its own signed config names it; it says which gates are asked.
         model: The files in hand, named `model/…`, hashed from their bytes.
-        policy: The policy files in hand, named `policy/…`, likewise.
+        policy: The parts of the policy in hand (`policy_entries.part_subjects`).
         code: The code in hand of each stage, as one digest.
         contract_fault: How the contract inside the model differs from that of the policy; "" if it does not.
         fleet: What policy says of the telemetry of this asset (`splitting.SplitPolicy.fleets`); None where it says
             nothing.
+        unaccepted: Entries of policy for this asset that are only proposed (`policy_entries.unaccepted`).
     """
-    links = broken_links(statements, model, policy, code)
+    links = broken_links(statements, model, policy, code, asset)
     links["train"] = links["train"] or contract_fault
     links["ingest"] = links["ingest"] or fleet_fault(statements.get("ingest"), fleet or {})
     faults = StageMeasures.read(statements).faults
     links = {stage: reason or faults.get(stage, "") for stage, reason in links.items()}
     results = tuple(_judge_one(gate, statements, links, asset) for gate in gates.asked_of(family))
-    return Verdict(asset, results, tuple(EvidenceResult(k, v) for k, v in links.items()), gates.unjudged(family))
+    evidence = tuple(EvidenceResult(stage, reason) for stage, reason in links.items())
+    return Verdict(asset, results, evidence, gates.unjudged(family), unaccepted)
 
 
 def fleet_fault(ingest: Statement | None, fleet: Mapping[str, Any]) -> str:
@@ -354,9 +374,9 @@ def _judge_one(gate: Gate, statements: Mapping[str, Statement], links: Mapping[s
     else:
         observed, reason = observe(measures(statements[gate.evidence]), gate.measure)
     if not reason and bound is None:
-        reason = f"policy/gates.yaml has no bound for the asset '{asset}': write one under assets"
+        reason = gate.no_bound(asset)
     if observed is not None and bound is not None and not reason and not bound.admits(observed):
-        wanted = f"{_RELATIONS[bound.relation]} {_amount(bound.number, gate.unit)}"
+        wanted = f"{RELATIONS[bound.relation]} {_amount(bound.number, gate.unit)}"
         reason = f"expected {wanted}, got {_amount(observed, gate.unit)}"
     return GateResult(gate.name, gate.evidence, gate.measure, observed, bound, gate.unit, gate.why, reason)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from twinseal.assurance.gates import EvidenceResult, GateResult, Verdict
 from twinseal.evidence import Statement, Subject, verification_summary
+from twinseal.policy_entries import Mark
 
 VERIFIER = "https://twinseal.dev/assessor/v1"
 
@@ -39,6 +40,7 @@ def summarise(
         source: The commit of the code, and what differs from it.
         built_by: The login that judges, the author and the committer of the commit.
     """
+    records = map(_gate_record, verdict.gates)
     return verification_summary(
         model,
         verifier=VERIFIER,
@@ -47,7 +49,7 @@ def summarise(
         policy=policy,
         inputs=inputs,
         result=verdict.result,
-        gates=[*map(_gate_record, verdict.gates), *map(_evidence_record, verdict.evidence)],
+        gates=[*records, *map(_evidence_record, verdict.evidence), *map(_mark_record, verdict.unaccepted)],
         reports=reports,
         source=source,
         built_by=built_by,
@@ -65,6 +67,22 @@ def metrics(verdict: Verdict) -> dict[str, Any]:
         "records_failed": sum(item.result == "FAILED" for item in verdict.evidence),
         "failures": list(verdict.failures),
         "gates": {gate.name: _short(gate) for gate in verdict.gates},
+    }
+
+
+def _mark_record(mark: Mark) -> dict[str, Any]:
+    """An entry that is only proposed, in the shape of a gate that FAILED."""
+    return {
+        "name": f"record-{mark.file.removesuffix('.yaml')}-accepted",
+        "evidence": "policy",
+        "measure": "",
+        "observed": 0.0,
+        "relation": "equals",
+        "bound": 1.0,
+        "unit": "record",
+        "result": "FAILED",
+        "why": "an entry of policy that a program proposed counts once a person has accepted it",
+        "reason": f"{mark.complaint}; accept it: {mark.command}",
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
 from twinseal.cli.options import APPROVALS, As, AsJson, KeyUri, Yes, confirm, examples, open_holder_key, warn_of_demo
 from twinseal.console import out, print_json, printable, refusals_as_json
@@ -28,6 +29,7 @@ policy = typer.Typer(
 @policy.command("show", epilog=examples("twinseal policy show", "twinseal policy show --json"))
 def policy_show(as_json: AsJson = False) -> None:
     """Show what changed in policy/ since its owners approved it, and who must sign."""
+    from twinseal.policy_entries import marks
     from twinseal.trust.policy_approval import policy_state
 
     with refusals_as_json(as_json):
@@ -41,6 +43,7 @@ def policy_show(as_json: AsJson = False) -> None:
                 "approval": state.approved.number if state.approved else None,
                 "policy_sha256": state.policy.digest.sha256,
                 "changes": [str(change) for change in changes],
+                "only_proposed": [str(mark) for mark in marks(state.policy.content) if mark.proposed],
                 "approved_by": list(state.signed),
                 "missing": state.missing,
                 "can_still_sign": list(state.can_sign),
@@ -90,6 +93,8 @@ def _changes(state: PolicyState) -> tuple[Change, ...]:
 
 
 def _print_state(state: PolicyState, changes: tuple[Change, ...]) -> None:
+    from twinseal.policy_entries import marks
+
     out.print(f"policy sha256 {state.policy.digest.sha256}: {', '.join(state.policy.content)}")
     if state.approved is None:
         out.print("its owners have approved no policy yet")
@@ -100,6 +105,9 @@ def _print_state(state: PolicyState, changes: tuple[Change, ...]) -> None:
             out.print(f"  [{colour}]{printable(change)}[/]")
         if not changes:
             out.print("  comments and layout only")
+    for mark in marks(state.policy.content):
+        if mark.proposed:
+            out.print(f"[yellow]does not count[/]: {printable(mark)}; to accept it: [cyan]{escape(mark.command)}[/]")
     _print_missing(state)
 
 

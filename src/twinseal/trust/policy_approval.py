@@ -24,7 +24,8 @@ from twinseal.errors import ConfigError, EvidenceError, KeyAccessError, PolicyEr
 from twinseal.evidence import POLICY_APPROVAL, Statement, Subject
 from twinseal.files import write_whole
 from twinseal.policy_changes import policy_changes
-from twinseal.policy_files import FOLDER, Policy
+from twinseal.policy_entries import FOLDER
+from twinseal.policy_files import Policy
 from twinseal.reading import read_regular
 from twinseal.trust.audit import Entry, Log, log_of
 from twinseal.trust.keys.key import NamedSigner, short_fingerprint
@@ -85,10 +86,13 @@ class Approval:
             raise EvidenceError(f"{where}: expected a digest for each file and for all of them, got {sorted(names)}")
         return cls(number, replaces, time, statement.subjects, content, sha256(statement.to_bytes()))
 
-    @property
-    def policy_files(self) -> tuple[Subject, ...]:
-        """The single files."""
-        return tuple(subject for subject in self.files if subject.name != FOLDER)
+    def is_of(self, policy: Policy) -> bool:
+        """Whether it is the approval of exactly `policy`: its files, and what it says that is in them.
+
+        Evidence is compared with the content (`policy_entries.part_subjects`): an owner must not add a signature to
+        other content beside the right digests.
+        """
+        return set(self.files) == set(policy.subjects) and self.content == policy.content
 
     @property
     def digest(self) -> str:
@@ -117,7 +121,7 @@ class PolicyState:
     @property
     def is_approved(self) -> bool:
         """Whether the policy in hand is the approved one."""
-        return self.approved is not None and set(self.approved.files) == set(self.policy.subjects)
+        return self.approved is not None and self.approved.is_of(self.policy)
 
 
 def policy_state(folder: Path, approvals: Path, anchor: Anchor) -> PolicyState:
@@ -130,7 +134,7 @@ def policy_state(folder: Path, approvals: Path, anchor: Anchor) -> PolicyState:
     approved = _read(approvals / APPROVED, owners)
     proposed = _read(approvals / PROPOSED, replace(owners, threshold=1))
     for path, found in ((APPROVED, approved), (PROPOSED, proposed)):
-        if found is not None and set(found.files) == set(policy.subjects):
+        if found is not None and found.is_of(policy):
             keyids = envelope_keyids(read_regular(approvals / path, MAX_ENVELOPE_BYTES), path)
             signed = tuple(holder.name for holder in owners.holders if holder.key.keyid in keyids)
             others = tuple(holder.name for holder in owners.holders if holder.name not in signed)
@@ -211,7 +215,7 @@ def require_approved(folder: Path, approvals: Path, anchor: Anchor) -> tuple[App
         PolicyError: The owners have not approved this policy; says what changed since the one that they did approve.
     """
     state = policy_state(folder, approvals, anchor)
-    if state.approved is not None and state.is_approved and state.approved.content == state.policy.content:
+    if state.approved is not None and state.is_approved:
         return state.approved, read_regular(approvals / APPROVED, MAX_ENVELOPE_BYTES)
     changes = policy_changes(state.approved.content, state.policy.content) if state.approved else ()
     shown = "; ".join(map(str, changes[:5])) + ("; …" if len(changes) > 5 else "")

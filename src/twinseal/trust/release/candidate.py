@@ -13,7 +13,7 @@ in the bodies:
    these model files, on that same data
 6. the verdict is about exactly these model files
 7. the verdict was reached from exactly these statements, by the policy that its owners approved; every stage obeyed
-   that policy's files
+   that policy's entries for one and the same asset
 8. the verdict is about the model, and by the policy, that the release names (`verify_release` alone)
 
 Whatever is absent, empty, unknown or about something else is refused.
@@ -30,6 +30,7 @@ from twinseal.errors import DigestMismatchError, EvidenceError, GateRefusedError
 from twinseal.evidence import TEST_RESULT, Statement, Subject, built_by, outcome
 from twinseal.evidence_chain import first_broken_link
 from twinseal.files import FileRecord, inventory, relative_names
+from twinseal.policy_entries import part_subjects
 from twinseal.reading import read_regular
 from twinseal.trust.policy_approval import Approval
 from twinseal.trust.release.oms import MAX_BUNDLE_BYTES, verify_directory
@@ -295,7 +296,7 @@ def _check_chain(statements: Mapping[str, Statement], model_files: tuple[Subject
     Raises:
         EvidenceError: A link is broken; names the first one, walking back from the model.
     """
-    broken = first_broken_link(statements, model_files, policy.policy_files)
+    broken = first_broken_link(statements, model_files, part_subjects(policy.content))
     if broken:
         raise EvidenceError(
             f"expected evidence about this model; {broken}",
