@@ -125,6 +125,26 @@ def test_owners_see_what_changed_in_the_policy_and_sign_it(home: Home, cli: Cli)
     )
 
 
+def test_owners_see_what_is_only_proposed_and_what_somebody_accepted(home: Home, cli: Cli) -> None:
+    for owner in ("gerda", "henrik"):
+        cli("policy", "approve", "--as", owner, "--yes")
+    path = Path("policy/gates.yaml")
+    kept = path.read_text()
+    path.write_text(kept.replace("pump: {at_most: 12} ", 'pump: {at_most: 12, proposed: "1.2 × 10.0"} '))
+    said = "gate accuracy-of-the-accurate of 'pump' (at most 12): proposed by 1.2 × 10.0, not yet accepted"
+    assert f"does not count: {said}; to accept it: twinseal gates accept pump" in cli("policy", "show")[1]
+    assert [said] == json.loads(cli("policy", "show", "--json")[1])["only_proposed"]
+    code, printed, _ = cli("gates", "accept", "pump", "--all", "--as", "ida", "--yes")
+    assert (0, True) == (code, "accepted by ida: gates.yaml" in printed)
+    printed = cli("policy", "show")[1]
+    assert "looser: gates.yaml: gate accuracy-of-the-accurate of 'pump' (at most 12): accepted by ida, 20" in printed
+    assert "does not count" not in printed
+    code, _, errors = cli("gates", "accept", "pump", "--all", "--as", "ida", "--yes")
+    assert (2, True) == (code, "expected something that is only proposed for 'pump'" in errors)
+    code, _, errors = cli("gates", "accept", "pump", "--as", "ida")
+    assert (2, True) == (code, "expected the names of gates, or --all, got neither" in errors)
+
+
 @pytest.mark.attack("P")
 @pytest.mark.parametrize("attack", ["changed", "removed", "one more figure", "a link"])
 def test_the_report_is_changed_after_the_verdict(home: Home, cli: Cli, attack: str) -> None:

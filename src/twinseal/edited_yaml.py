@@ -43,11 +43,26 @@ def bytes_of(tree: Any) -> bytes:
     return text.getvalue().encode()
 
 
+def rename(entry: Any, old: str, new: str, value: Any) -> None:
+    """Put `new: value` in the place of the key `old`, with the comments beside it."""
+    place = list(entry).index(old)
+    comment = entry.ca.items.pop(old, None)
+    del entry[old]
+    entry.insert(place, new, value)
+    if comment is not None:
+        entry.ca.items[new] = comment
+
+
 def on_one_line(values: dict[str, Any]) -> Any:
     """A mapping that is written as `{key: value, …}`."""
     made = CommentedMap(values)
     made.fa.set_flow_style()
     return made
+
+
+def new_mapping() -> Any:
+    """An empty mapping, for one entry a line."""
+    return CommentedMap()
 
 
 def quoted(text: str) -> Any:

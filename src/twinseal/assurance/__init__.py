@@ -2,6 +2,7 @@
 
     gates             policy/gates.yaml: which measure must keep which bound; the judgement
     gate_keys         whether the stages write what the gates name
+    proposed_bounds   bounds for an asset that has none, from a first run; written_bounds writes them into the file
     evidence_chain    which signed records there must be, and whether they are about the model in hand
     verdict           the verdict as a signed record
     headline          about ten numbers for `dvc metrics`

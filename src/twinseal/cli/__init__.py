@@ -4,6 +4,8 @@
     custodians.py   init, use, trust show|renew|sign, keys rotate|revoke
     key_holders.py  keys new|show
     policy_owners.py  policy show|approve
+    acceptance.py   asset accept
+    gates.py        gates propose|accept
     enrolment.py    reviewer enroll
     reviewers.py    review list|show
     decisions.py    approve, reject, withdraw, comment
@@ -28,11 +30,13 @@ import typer
 
 from twinseal import __version__
 from twinseal.cli import (
+    acceptance,
     audit,
     backups,
     custodians,
     decisions,
     enrolment,
+    gates,
     key_holders,
     operator,
     policy_owners,
@@ -57,6 +61,7 @@ app = typer.Typer(
 CUSTODIAN, REVIEWER, REGISTRAR, OPERATOR = "Custodians", "Reviewers", "Registrar", "The twin's operator"
 COMMISSIONER = "Commissioners"
 OWNER = "Policy owners"
+ENGINEER = "Whoever brings a new asset"
 EVERYONE = "Everyone"
 ADMINISTRATOR = "The server's administrator"
 
@@ -93,6 +98,8 @@ key_holders.keys.command(epilog=custodians.REVOKE_EXAMPLES)(custodians.revoke)
 app.add_typer(key_holders.keys, name="keys", rich_help_panel=EVERYONE)
 app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
 app.add_typer(policy_owners.policy, name="policy", rich_help_panel=OWNER)
+app.add_typer(acceptance.asset, name="asset", rich_help_panel=ENGINEER)
+app.add_typer(gates.gates, name="gates", rich_help_panel=ENGINEER)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER, epilog=decisions.APPROVE_EXAMPLES)(decisions.approve)
 app.command(rich_help_panel=REVIEWER, epilog=decisions.REJECT_EXAMPLES)(decisions.reject)
