@@ -14,7 +14,7 @@ import yaml
 from tests.test_story import Run, copy_of_the_repository, make_small, runner
 from tests.warm import Warm
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(600)]  # DVC starts a process for each stage
 UPTO = "prepare"  # what comes after depends on policy in the same way: tests/test_dag.py
 FIRST = ["policy", "ingest", "validate", "prepare"]
 
