@@ -17,9 +17,11 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from twinseal.digests import canonical_json, is_sha256, sha256, sha256_file
 from twinseal.errors import DigestMismatchError, EvidenceError
@@ -124,8 +126,9 @@ def tree_digest(records: tuple[FileRecord, ...]) -> str:
     return sha256(canonical_json([record.to_dict() for record in sorted(records)]))
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` so that readers see the old bytes or the new ones, never a part, even after a crash.
+@contextmanager
+def writing_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A stream whose bytes take the place of `path` when the block has ended well; as `write_whole`, in pieces.
 
     Side effects: creates missing parent folders, and a temporary file beside `path` while it writes.
 
@@ -136,7 +139,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         Path(name).chmod(mode)
@@ -144,6 +147,15 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` to `path` so that readers see the old bytes or the new ones, never a part, even after a crash.
+
+    Side effects and errors: as `writing_whole`.
+    """
+    with writing_whole(path, mode=mode) as stream:
+        stream.write(data)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -17,7 +17,6 @@ bytes of Parquet.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +26,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from twinseal.errors import DataError
-from twinseal.files import write_whole
+from twinseal.files import writing_whole
 from twinseal.reading import open_regular
 from twinseal.telemetry.contract import KEYS, Contract
-from twinseal.telemetry.tables import read_parquet
+from twinseal.telemetry.tables import FLEET, read_parquet
 
+ROWS_OF_A_GROUP = 1 << 20  # written, and held as Parquet, at a time
 _KEY_TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
 
 
@@ -89,11 +90,10 @@ class Fleet:
 
     def __post_init__(self) -> None:
         _check_columns(self.table)
-        units, cycles = self.table["unit"].to_numpy(dtype=object), self.table["cycle"].to_numpy()
-        changes = units[1:] != units[:-1]
-        if np.any(units[1:] < units[:-1]) or np.any((cycles[1:] < cycles[:-1]) & ~changes):
+        changes = _changes(self.table)
+        if changes is None:
             raise DataError("fleet: expected rows sorted by unit and cycle, got another order")
-        starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(units)), bool), changes]))
+        starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(self.table)), bool), changes]))
         object.__setattr__(self, "_starts", starts)
 
     @classmethod
@@ -108,8 +108,10 @@ class Fleet:
         if missing:
             raise DataError(f"fleet: expected columns {', '.join(missing)}, got none of that name")
         table = table[[*KEYS, *(name for name in table.columns if name not in KEYS)]]
-        table = pd.DataFrame({name: _cast(table[name], str(name)) for name in table.columns})
-        return cls(table.sort_values(["unit", "cycle"], kind="stable", ignore_index=True))
+        table = pd.DataFrame({name: _cast(table[name], str(name)) for name in table.columns}, copy=False)
+        if _changes(table) is None:  # to sort is to copy
+            table = table.sort_values(["unit", "cycle"], kind="stable")
+        return cls(table.reset_index(drop=True))
 
     @classmethod
     def read(cls, path: Path, contract: Contract) -> Fleet:
@@ -120,7 +122,7 @@ class Fleet:
             OSError: The file cannot be read.
         """
         with open_regular(path) as stream:
-            table = read_parquet(stream, str(path))
+            table = read_parquet(stream, str(path), bounds=FLEET)
         if tuple(table.columns) != contract.columns:
             raise DataError(
                 f"{path}: expected the columns of the contract for '{contract.asset}' {contract.columns}, "
@@ -135,12 +137,18 @@ class Fleet:
         Raises:
             OSError: The file cannot be written.
         """
-        arrays = {name: pa.array(self.table[name], from_pandas=False) for name in self.table.columns}
-        arrays["unit"] = pa.array(self.table["unit"].tolist(), pa.string())
-        stream = io.BytesIO()
         # No pandas metadata: it holds versions of libraries, and the bytes must depend on the data only.
-        pq.write_table(pa.table(arrays), stream, compression="zstd", version="2.6", row_group_size=1 << 20)
-        write_whole(path, stream.getvalue())
+        kinds = [(name, pa.from_numpy_dtype(self.table[name].dtype)) for name in self.table.columns[1:]]
+        schema = pa.schema([("unit", pa.string()), *kinds])
+        with (
+            writing_whole(path) as stream,
+            pq.ParquetWriter(stream, schema, compression="zstd", version="2.6") as writer,
+        ):
+            for start in range(0, max(1, len(self.table)), ROWS_OF_A_GROUP):
+                part = self.table.iloc[start : start + ROWS_OF_A_GROUP]
+                arrays = {name: pa.array(part[name].to_numpy(), from_pandas=False) for name in part.columns[1:]}
+                table = pa.table({"unit": _text(part["unit"]).cast(pa.string())} | arrays, schema=schema)
+                writer.write_table(table, row_group_size=ROWS_OF_A_GROUP)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -190,6 +198,21 @@ class Fleet:
     def without(self, units: Collection[str]) -> Fleet:
         """The part of the fleet without these units."""
         return self.select(frozenset(self.units) - frozenset(units))
+
+
+def _changes(table: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
+    """Whether each row but the first (R - 1,) is of another unit than the row before; None: the rows are not sorted."""
+    # In Arrow: an object for each of ten million names would be a gigabyte. UTF-8 has the order of the characters.
+    units, cycles = _text(table["unit"]), table["cycle"].to_numpy()
+    before, after = units[:-1], units[1:]
+    changes = pc.not_equal(before, after).to_numpy(zero_copy_only=False)
+    falls = pc.less(after, before).to_numpy(zero_copy_only=False)
+    return None if np.any(falls | ((cycles[1:] < cycles[:-1]) & ~changes)) else changes
+
+
+def _text(column: pd.Series[Any]) -> pa.Array:
+    found = pa.array(column.array)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def _check_columns(table: pd.DataFrame) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -42,19 +43,44 @@ MAX_TEXT_BYTES = 256 << 20
 _MAGIC = b"PAR1"
 
 
-def read_parquet(stream: BinaryIO, where: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Bounds:
+    """What a Parquet file may stand for.
+
+    Attributes:
+        file: Bytes of the file.
+        cells: Rows × columns.
+        decoded: Bytes of the columns' pages, all together.
+        text: Bytes of a text column, written out.
+    """
+
+    file: int = MAX_FILE_BYTES
+    cells: int = MAX_CELLS
+    decoded: int = MAX_DECODED_BYTES
+    text: int = MAX_TEXT_BYTES
+
+
+OUTSIDE = Bounds()
+FLEET = Bounds(file=4 << 30, cells=500_000_000, decoded=2 << 30, text=1 << 30)
+"""Of what an earlier stage wrote: 20 million rows of 21 columns, 2 GB once decoded."""
+
+
+def read_parquet(
+    stream: BinaryIO, where: str, columns: Sequence[str] | None = None, *, bounds: Bounds = OUTSIDE
+) -> pd.DataFrame:
     """The table in a Parquet file; without pandas' own metadata.
 
     Args:
         stream: The file, which can be searched.
         where: Its name, for the message.
         columns: Which columns, in this order; all, if None. They exist.
+        bounds: What it may stand for.
 
     Raises:
         DataError: It is none, or stands for more than the bounds allow.
     """
     try:
-        return _read_parquet(stream, where, columns)
+        return _read_parquet(stream, where, columns, bounds)
     except DataError:
         raise
     except Exception as error:
@@ -147,30 +173,30 @@ def _check_records(stream: BinaryIO, where: str, separator: str) -> None:
         raise DataError(f"{where}: expected CSV, got something else ({error})") from error
 
 
-def _read_parquet(stream: BinaryIO, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
-    file = _open_parquet(stream, where)
+def _read_parquet(stream: BinaryIO, where: str, columns: Sequence[str] | None, bounds: Bounds) -> pd.DataFrame:
+    file = _open_parquet(stream, where, bounds)
     names = list(file.schema_arrow.names if columns is None else columns)
     indices = [_column_index(file, name, where) for name in names]
-    _check_pages(stream, file.metadata, indices, where)
+    _check_pages(stream, file.metadata, indices, where, bounds)
     text = [name for name in names if _is_text(file.schema_arrow.field(name).type)]
     # As a dictionary, a text that is repeated in every row takes memory once.
-    file = _open_parquet(stream, where, read_dictionary=text)
+    file = _open_parquet(stream, where, bounds, read_dictionary=text)
     table = file.read(columns=names, use_threads=False, use_pandas_metadata=False)
     for name in text:
-        _check_text(table.column(name), f"{where}: {name}")
+        _check_text(table.column(name), f"{where}: {name}", bounds.text)
     plain = {name: _as_text(table.column(name)) if name in text else table.column(name) for name in names}
     frame: pd.DataFrame = pa.table(plain).to_pandas(ignore_metadata=True)
     return frame
 
 
-def _open_parquet(stream: BinaryIO, where: str, **options: Any) -> pq.ParquetFile:
+def _open_parquet(stream: BinaryIO, where: str, bounds: Bounds = OUTSIDE, **options: Any) -> pq.ParquetFile:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - 8))
     tail = stream.read(8)
     footer = int.from_bytes(tail[:4], "little")
-    if size > MAX_FILE_BYTES or tail[4:] != _MAGIC or footer > min(MAX_FOOTER_BYTES, size):
+    if size > bounds.file or tail[4:] != _MAGIC or footer > min(MAX_FOOTER_BYTES, size):
         raise DataError(
-            f"{where}: expected Parquet of at most {MAX_FILE_BYTES} bytes with at most {MAX_FOOTER_BYTES} of metadata, "
+            f"{where}: expected Parquet of at most {bounds.file} bytes with at most {MAX_FOOTER_BYTES} of metadata, "
             f"got something else ({size} bytes, end {tail[4:]!r})"
         )
     stream.seek(0)
@@ -194,14 +220,14 @@ def _column_index(file: pq.ParquetFile, name: str, where: str) -> int:
     return found[0]
 
 
-def _check_pages(stream: BinaryIO, about: Any, indices: list[int], where: str) -> None:
+def _check_pages(stream: BinaryIO, about: Any, indices: list[int], where: str, bounds: Bounds) -> None:
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     rows = sum(group.num_rows for group in groups)
     if rows != about.num_rows or any(group.num_rows < 0 for group in groups):
         raise DataError(f"{where}: expected {about.num_rows} rows as its metadata says, got {rows}")
-    if rows * len(indices) > MAX_CELLS:
-        raise DataError(f"{where}: expected at most {MAX_CELLS} readings, got {rows} rows of {len(indices)} columns")
-    left = MAX_DECODED_BYTES
+    if rows * len(indices) > bounds.cells:
+        raise DataError(f"{where}: expected at most {bounds.cells} readings, got {rows} rows of {len(indices)} columns")
+    left = bounds.decoded
     for group in groups:
         for index in indices:
             column = group.column(index)
@@ -211,21 +237,21 @@ def _check_pages(stream: BinaryIO, about: Any, indices: list[int], where: str) -
                 left -= decoded_bytes(stream, column, left)
             except ValueError as error:
                 raise DataError(
-                    f"{where}: expected columns of at most {MAX_DECODED_BYTES} bytes in all, got others ({error})",
+                    f"{where}: expected columns of at most {bounds.decoded} bytes in all, got others ({error})",
                     remedy="Write the table anew, in plain Parquet: pandas.DataFrame.to_parquet",
                 ) from error
 
 
-def _check_text(column: Any, where: str) -> None:
-    """Refuse a text column whose rows together are longer than MAX_TEXT_BYTES when each is written out."""
+def _check_text(column: Any, where: str, most: int) -> None:
+    """Refuse a text column whose rows together are longer than `most` bytes when each is written out."""
     total = 0
     for chunk in column.chunks:
         lengths = pc.binary_length(chunk.dictionary) if pa.types.is_dictionary(chunk.type) else pc.binary_length(chunk)
         if pa.types.is_dictionary(chunk.type):
             lengths = lengths.cast(pa.int64()).take(chunk.indices)
         total += pc.sum(lengths.cast(pa.int64())).as_py() or 0
-    if total > MAX_TEXT_BYTES:
-        raise DataError(f"{where}: expected text of at most {MAX_TEXT_BYTES} bytes in all rows, got {total}")
+    if total > most:
+        raise DataError(f"{where}: expected text of at most {most} bytes in all rows, got {total}")
 
 
 def _as_text(column: Any) -> Any:
