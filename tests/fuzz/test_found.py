@@ -135,7 +135,7 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatc
     path = tmp_path / "feed.parquet"
     pd.DataFrame({"unit": ["a"] * 1000, "cycle": [1] * 1000}).to_parquet(path)
     assert isinstance(telemetry_reader.read(path), pd.DataFrame)
-    monkeypatch.setattr(tables, "MAX_CELLS", 1999)
+    monkeypatch.setattr(tables, "OUTSIDE", tables.Bounds(cells=1999))
     monkeypatch.delattr(pq.ParquetFile, "read")  # it is not unpacked to be counted
     with pytest.raises(DataError, match="expected at most 1999 readings, got 1000 rows of 2 columns"):
         telemetry_reader.read(path)

@@ -59,7 +59,9 @@ def _bound(
         "sigma_most_times": sigma.highest,
         "interval_least_times": float((_widths(narrow) / _widths(intervals)).min()),
         "interval_most_times": float((_widths(wide) / _widths(intervals)).max()),
-        "interval_coverage_least_share": float(np.mean([held[unseen.units == u].mean() for u in np.unique(told[2])])),
+        "interval_coverage_least_share": float(
+            np.mean([part.mean() for part in conformal.by_unit(held, unseen.units)])
+        ),
         "oldest_age_least_times": float(youngest) / age,
         "oldest_age_most_times": float(oldest) / age,
     }

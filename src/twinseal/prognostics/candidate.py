@@ -94,7 +94,7 @@ def build_candidate(
         cross_validation={mode: measure(fold.estimates, fold.truth, fold.units) for mode, fold in folds.items()},
         intervals={mode: measure_intervals(model, prepared, mode, fold) for mode, fold in folds.items()},
         guard=GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share),
-        units_bound=units_bounds(prepared, calibrated, folds["plain"], model.intervals["plain"]),
+        units_bound=units_bounds(prepared.learnt(params.windows), calibrated, folds["plain"], model.intervals["plain"]),
     )
     return Candidate(model, measures, history, predictions(networks.plain, test, boosting))
 
@@ -124,32 +124,36 @@ def _train(prepared: Prepared, params: TrainParams, _contract: Contract) -> tupl
     return train(prepared, params)
 
 
-def _calibrate(prepared: Prepared, _params: TrainParams, contract: Contract) -> Calibration:
-    return calibrate_guard(prepared, contract)
+def _calibrate(prepared: Prepared, params: TrainParams, contract: Contract) -> Calibration:
+    return calibrate_guard(prepared, contract, params.guard_units)
 
 
-def _boost(prepared: Prepared, _params: TrainParams, _contract: Contract) -> F64:
-    return boosting_estimates(prepared, seed=seed(prepared.salt, "boosting"))
+def _boost(prepared: Prepared, params: TrainParams, _contract: Contract) -> F64:
+    return boosting_estimates(prepared.learnt(params.windows), seed=seed(prepared.salt, "boosting"))
 
 
-def calibrate_guard(prepared: Prepared, contract: Contract) -> Calibration:
+def calibrate_guard(prepared: Prepared, contract: Contract, most: int) -> Calibration:
     """The guard, learned from the training units, and how far bad units could have moved it.
 
-    Its false alarms are measured on validation and test units.
+    Its false alarms are measured on validation and test units. Where there are more than `most` of either, so many are
+    drawn by the salt: of r bad units in all, no more than r are among them.
     """
-    return calibrate(*_guard_data(prepared, contract), seed=seed(prepared.salt, "guard"))
+    return calibrate(*_guard_data(prepared, contract, most), seed=seed(prepared.salt, "guard"))
 
 
-def fit_guard(prepared: Prepared, contract: Contract) -> GuardParams:
+def fit_guard(prepared: Prepared, contract: Contract, most: int) -> GuardParams:
     """The guard alone, as `calibrate_guard`."""
-    return fit(*_guard_data(prepared, contract), seed=seed(prepared.salt, "guard"))
+    return fit(*_guard_data(prepared, contract, most), seed=seed(prepared.salt, "guard"))
 
 
 def _guard_data(
-    prepared: Prepared, contract: Contract
+    prepared: Prepared, contract: Contract, most: int
 ) -> tuple[Sequence[History], Sequence[History], Contract, Restore]:
-    unseen = prepared.validation.histories() + prepared.test.histories()
-    return prepared.train.histories(), unseen, contract, prepared.normaliser.restore
+    train, *unseen = (
+        getattr(prepared, name).histories(most, seed(prepared.salt, "histories") + at)
+        for at, name in enumerate(("train", "validation", "test"))
+    )
+    return train, unseen[0] + unseen[1], contract, prepared.normaliser.restore
 
 
 def fit_intervals(unseen: OutOfFold, cap_cycles: float) -> conformal.Intervals:

@@ -194,11 +194,16 @@ def measure_coverage(
         mine = np.isin(units, names[fold::FOLDS])
         intervals = fit(said[~mine], known[~mine], units[~mine], cap_cycles=cap_cycles)
         within, (low, high) = intervals.hold(said[mine], known[mine]), intervals.of(said[mine])
-        for unit in np.unique(units[mine]):
-            held.append(float(np.mean(within[units[mine] == unit])))
-            widths.append(float(np.mean((high - low)[units[mine] == unit])))
+        held += [float(np.mean(part)) for part in by_unit(within, units[mine])]
+        widths += [float(np.mean(part)) for part in by_unit(high - low, units[mine])]
     error = float(np.std(held, ddof=1) / np.sqrt(len(held)))
     return {"coverage_share": float(np.mean(held)), "standard_error": error, "width_cycles": float(np.mean(widths))}
+
+
+def by_unit(values: npt.NDArray[Any], units: I64) -> list[npt.NDArray[Any]]:
+    """The values (N,) of each unit, by its number, in their order."""
+    order = np.argsort(units, kind="stable")
+    return np.split(values[order], np.flatnonzero(np.diff(units[order])) + 1)
 
 
 def _quantile(values: F64, units: I64, level: float) -> float:

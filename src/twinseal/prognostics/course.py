@@ -130,7 +130,7 @@ class Course:
         watched = None
         if one.watched is not None:
             watched = _features(network, one.watched), torch.from_numpy(one.watched.rul)
-        standardised = (features - network.feature_mean) / network.feature_std
+        standardised = features.sub_(network.feature_mean).div_(network.feature_std)
         truth = torch.from_numpy(one.windows.rul) / one.config.rul_cap_cycles
         return cls(network, standardised, truth, watched, one.recipe, generator, torch.arange(0))
 
@@ -182,6 +182,8 @@ class Together:
             torch.cat([getattr(course, name) for course in courses]) for name in ("features", "truth")
         )
         self._starts = [0, *itertools.accumulate(len(course.truth) for course in courses)]
+        for course, start in zip(courses, self._starts, strict=False):  # no second copy of them
+            course.features = self._features[start : start + len(course.truth)]
         self._optimiser = AdamW(self._stack.values, recipe.weight_decay)
         self.averages = self._stack.values.clone()
         totals = [course.steps for course in courses]

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError
+from twinseal.prognostics.tensors import pieces
 from twinseal.telemetry.over_units import reach, tolerated, winsorised_mean
 from twinseal.telemetry.regimes import NOWHERE, regimes
 
@@ -82,9 +83,9 @@ class Normaliser:
         Raises:
             DataError: A channel has no reading at all, a regime too few rows, or a row was taken at no operating point.
         """
-        unit = np.repeat(np.arange(len(lengths)), lengths) if lengths is not None else np.zeros(len(rows), np.int64)
+        units = np.array([len(rows)]) if lengths is None else lengths
         if regimes is None:
-            mean, std = _spread(_Moments.of(rows, unit))
+            mean, std = _spread(_Moments.of(rows, units))
             return cls(mean[None], std[None], np.zeros((1, 0)), np.zeros(0))
         points, within = np.array(regimes.points, dtype=np.float64), np.array(regimes.within, dtype=np.float64)
         regime = _known_regimes(rows[:, : len(within)], points, within)
@@ -96,7 +97,7 @@ class Normaliser:
                 remedy="Bring more units, or strike from policy/contract.yaml the points at which none is operated.",
             )
         mine = [regime == k for k in range(len(points))]
-        spreads = [_spread(_Moments.of(rows[at, len(within) :], unit[at])) for at in mine]
+        spreads = [_spread(_Moments.of(rows, units, at, len(within))) for at in mine]
         mean, std = (np.stack([spread[side] for spread in spreads]) for side in (0, 1))
         return cls(mean, std, points, within)
 
@@ -116,7 +117,7 @@ class Normaliser:
         Raises:
             DataError: A row was taken at no operating point.
         """
-        return _known_regimes(np.asarray(rows, dtype=np.float64)[:, : self.settings], self.points, self.within)
+        return _known_regimes(np.asarray(rows)[:, : self.settings].astype(np.float64), self.points, self.within)
 
     def scaled(self, rows: npt.NDArray[np.floating]) -> F64:
         """Raw rows (L, S + C) in σ, (L, C) float64; NaN stays NaN.
@@ -233,11 +234,11 @@ def sigma_bounds(normaliser: Normaliser, rows: F64, lengths: I64, bad: int) -> S
         lengths: Likewise.
         bad: How many; the bounds are infinite beyond `telemetry.over_units.tolerated` of a regime's units.
     """
-    unit, regime = np.repeat(np.arange(len(lengths)), lengths), normaliser.regimes(rows)
+    regime = normaliser.regimes(rows)
     found = []
     for k, (mean, std) in enumerate(zip(normaliser.mean, normaliser.std, strict=True)):
         at = regime == k
-        moments = _Moments.of(rows[at, normaliser.settings :], unit[at])
+        moments = _Moments.of(rows, lengths, at, normaliser.settings)
         if bad > tolerated(int((~np.isnan(moments.mean)).sum(axis=0).min())):
             return SigmaBounds(np.inf, 0.0, np.inf)
         low, high = reach(winsorised_mean, moments.mean, bad)
@@ -269,13 +270,23 @@ class _Moments:
     variance: F64
 
     @classmethod
-    def of(cls, rows: F64, unit: I64) -> _Moments:
-        """Those of rows (R, C); which unit each is of (R,), rising."""
-        parts = np.split(rows, np.flatnonzero(np.diff(unit)) + 1)
-        empty = [np.isnan(part).all(axis=0) for part in parts]
-        filled = [np.where(none, 0.0, part) for none, part in zip(empty, parts, strict=True)]
-        means = [np.where(none, np.nan, np.nanmean(part, axis=0)) for none, part in zip(empty, filled, strict=True)]
-        variances = [np.where(none, np.nan, np.nanvar(part, axis=0)) for none, part in zip(empty, filled, strict=True)]
+    def of(cls, rows: F64, lengths: I64, at: NDArray[np.bool_] | None = None, settings: int = 0) -> _Moments:
+        """Those of rows (R, S + C), unit after unit, one unit at a time; a unit without rows is left out.
+
+        Args:
+            rows: As in `Normaliser.fit`.
+            lengths: Likewise.
+            at: Which rows count, (R,); all by default.
+            settings: S.
+        """
+        means, variances, ends = [], [], np.cumsum(lengths)
+        for start, end in zip(ends - lengths, ends, strict=True):
+            part = rows[start:end] if at is None else rows[start:end][at[start:end], settings:]
+            if len(part):
+                empty = np.isnan(part).all(axis=0)
+                filled = np.where(empty, 0.0, part)
+                means.append(np.where(empty, np.nan, np.nanmean(filled, axis=0)))
+                variances.append(np.where(empty, np.nan, np.nanvar(filled, axis=0)))
         return cls(np.stack(means), np.stack(variances))
 
     def about(self, centre: F64) -> F64:
@@ -299,7 +310,9 @@ def _still(mean: F64, std: F64) -> NDArray[np.bool_]:
 
 
 def _known_regimes(settings: F64, points: F64, within: F64) -> I64:
-    found = regimes(settings, points, within)
+    if not len(settings) or not len(within):
+        return np.zeros(len(settings), dtype=np.int64)
+    found = np.concatenate([regimes(piece, points, within) for piece in pieces(settings)])
     if (found == NOWHERE).any():
         at = int(np.flatnonzero(found == NOWHERE)[0])
         raise DataError(

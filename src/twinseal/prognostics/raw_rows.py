@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinseal.prognostics.normaliser import F64, I64
+from twinseal.prognostics.tensors import pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +31,13 @@ class RawRows:
     def __post_init__(self) -> None:
         if self.rows.ndim != 2 or self.rows.dtype != np.float64 or self.lengths.ndim != 1:
             raise ValueError("raw rows: expected float64 rows (R, I) and a length a unit")
-        if self.lengths.min(initial=1) < 1 or self.lengths.sum() != len(self.rows) or np.isinf(self.rows).any():
+        if self.lengths.min(initial=1) < 1 or self.lengths.sum() != len(self.rows) or _has_infinity(self.rows):
             raise ValueError("raw rows: expected finite rows, as many as the lengths say")
 
     def units(self) -> list[F64]:
         """Of each unit its rows (L, I)."""
         return np.split(self.rows, np.cumsum(self.lengths)[:-1])
+
+
+def _has_infinity(rows: F64) -> bool:
+    return any(bool(np.isinf(piece).any()) for piece in pieces(rows))

@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 Against = Literal["sensors", "units"]
 MODES = ("plain", "commissioned")
+LEAST_WINDOWS, LEAST_GUARD_UNITS = 10_000, 100  # fewer would show other machines than the fleet's
 TOGETHER = 5  # networks that are fitted together at most: more no longer fit a core's cache
 
 
@@ -86,11 +87,17 @@ class TrainParams(Settings):
     Attributes:
         family: Which networks are built.
         folds: Of the cross-validation over the training units.
+        windows: From so many training windows everything but σ and the guard is learnt, and so many of the validation
+            are watched, at most; where there are more, as many are drawn by the salt from all units.
+        guard_units: From the histories of so many training units the guard is learnt at most, and on so many unseen
+            ones its false alarms are measured; drawn likewise.
         accurate, robust, certified: The recipes of each family.
     """
 
     family: Family
     folds: int = 5
+    windows: int = 200_000
+    guard_units: int = 1_000
     accurate: Recipe = Recipe(members=5, components=3)
     robust: RobustRecipes = RobustRecipes()
     certified: CertifiedRecipes = CertifiedRecipes()
@@ -99,6 +106,9 @@ class TrainParams(Settings):
         """Refuse values that no training can obey."""
         if not 2 <= self.folds <= 20:
             raise ValueError(f"folds: expected 2 to 20, got {self.folds}")
+        for name, least in (("windows", LEAST_WINDOWS), ("guard_units", LEAST_GUARD_UNITS)):
+            if not least <= getattr(self, name) <= 100_000_000:
+                raise ValueError(f"{name}: expected {least} to 100000000, got {getattr(self, name)}")
 
     def with_single_members(self) -> TrainParams:
         """With one network where several are averaged: for what is trained many times."""
@@ -185,6 +195,7 @@ def train(
     Raises:
         DataError: There are no windows to learn from, or training did not stay finite.
     """
+    prepared = prepared.learnt(params.windows)
     chosen = params.model_copy(update={"family": family or params.family})
     holder = against or params.certified.against
     whole = _plan(prepared, prepared.train, chosen, holder)
@@ -219,6 +230,7 @@ def cross_validate(
     Raises:
         DataError: There are fewer training units than folds; or as `train`.
     """
+    prepared = prepared.learnt(params.windows)
     windows = prepared.train
     names = np.unique(windows.units)
     if len(names) < params.folds:

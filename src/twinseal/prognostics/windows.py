@@ -14,29 +14,27 @@ Rules: a unit is in one split only; a window never crosses units; rows are store
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import structlog
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from twinseal.config import Field, Settings, parse
-from twinseal.digests import parse_json
+from twinseal.digests import parse_json, sha256
 from twinseal.errors import ConfigError, DataError, EvidenceError
-from twinseal.files import write_json, write_whole
+from twinseal.files import write_json, writing_whole
 from twinseal.prognostics.normaliser import F32, F64, PADDING_ROWS, Normaliser, baseline_of, pad
 from twinseal.prognostics.raw_rows import RawRows
 from twinseal.prognostics.splitting import Split, seed, split_units
-from twinseal.reading import read_regular
+from twinseal.prognostics.tensors import are_finite, read_tensors, write_tensors
+from twinseal.reading import open_regular, read_regular
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from twinseal.telemetry.contract import Contract
     from twinseal.telemetry.fleet import Fleet
 
@@ -113,7 +111,7 @@ class Windows:
             self.rows.shape[1],
         ):
             raise ValueError("windows: expected a regime a row, and a baseline (C,) a unit")
-        if any(a.dtype != np.float32 or not np.isfinite(a).all() for a in (self.rows, self.rul, self.baselines)):
+        if any(a.dtype != np.float32 or not are_finite(a) for a in (self.rows, self.rul, self.baselines)):
             raise ValueError("windows: expected finite float32 rows, RULs and baselines")
         if count and not (self.window <= self.ends.min() and self.ends.max() <= len(self.rows)):
             raise ValueError("windows: expected every window within the rows")
@@ -147,14 +145,25 @@ class Windows:
         """What is known beside the readings, (N, 1 + C) float32: age in cycles, then the unit's baseline in σ."""
         return np.column_stack([self.cycles, self.baselines[self.units]]).astype(np.float32)
 
-    def histories(self) -> list[tuple[F64, I64]]:
+    def histories(self, most: int | None = None, seed: int = 0) -> list[tuple[F64, I64]]:
         """Of each unit that has windows: its rows (R, C) float64 in σ up to its newest one, and their regimes.
 
         Without what pads them: a unit's cycles count from 1, without gaps.
+
+        Args:
+            most: Of so many units at most, drawn at random where there are more; of all by default.
+            seed: Of the draw.
         """
-        last = [np.flatnonzero(self.units == u)[np.argmax(self.ends[self.units == u])] for u in np.unique(self.units)]
+        order = np.lexsort((self.ends, self.units))
+        last = order[np.append(np.diff(self.units[order]) > 0, True)] if len(order) else order  # by unit
+        if most is not None and len(last) > most:
+            last = last[_draw(len(last), most, seed)]
         spans = [slice(self.ends[at] - self.cycles[at], self.ends[at]) for at in last]
         return [(self.rows[span].astype(np.float64), self.regimes[span]) for span in spans]
+
+    def drawn(self, most: int, seed: int) -> Windows:
+        """These windows; where there are more than `most`, so many of them drawn at random, in order."""
+        return self if len(self) <= most else self.take(_draw(len(self), most, seed))
 
     def take(self, indices: npt.ArrayLike) -> Windows:
         """The windows at `indices` ((B,) int or a boolean mask (N,)), over the same rows."""
@@ -173,6 +182,11 @@ class Windows:
         return replace(self, rows=rows, regimes=seen.reshape(-1), ends=(np.arange(count, dtype=np.int64) + 1) * window)
 
 
+def _draw(count: int, most: int, seed: int) -> I64:
+    """`most` of `count` numbers, each once, rising."""
+    return np.sort(np.random.default_rng(seed).choice(count, size=most, replace=False)).astype(np.int64)
+
+
 def join(first: Windows, second: Windows) -> Windows:
     """The windows of `first`, then those of `second`; both must look back equally far.
 
@@ -182,7 +196,8 @@ def join(first: Windows, second: Windows) -> Windows:
     if (first.window, first.rows.shape[1]) != (second.window, second.rows.shape[1]):
         raise ValueError("windows: expected the same window and channels in both")
     names = tuple(dict.fromkeys(first.unit_names + second.unit_names))
-    renumber = np.array([names.index(name) for name in second.unit_names], dtype=np.int64)
+    number = {name: at for at, name in enumerate(names)}
+    renumber = np.array([number[name] for name in second.unit_names], dtype=np.int64)
     known = [dict(zip(part.unit_names, part.baselines, strict=True)) for part in (second, first)]
     baselines = known[0] | known[1]
     return Windows(
@@ -223,6 +238,12 @@ class Prepared:
     window: int
     rul_cap_cycles: float
     salt: str
+    _files: _Files | None = field(init=False, repr=False, default=None)
+
+    def learnt(self, most: int) -> Prepared:
+        """With no more than `most` windows to learn from, and to watch: drawn by the salt where there are more."""
+        places = {name: seed(self.salt, "windows") + at for at, name in enumerate(("train", "validation"))}
+        return replace(self, **{name: getattr(self, name).drawn(most, place) for name, place in places.items()})
 
     def write(self, directory: Path) -> None:
         """Write windows.safetensors and preparation.json: equal values give equal bytes.
@@ -233,8 +254,8 @@ class Prepared:
         splits = {name: getattr(self, name) for name in SPLITS}
         tensors = {f"{name}.{key}": getattr(w, key) for name, w in splits.items() for key in _ARRAYS}
         tensors |= {f"raw.{key}": getattr(self.raw, key) for key in ("rows", "lengths")}
-        # No metadata: safetensors writes it in the order of a randomly seeded hash.
-        write_whole(directory / TENSORS, save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
+        with writing_whole(directory / TENSORS) as stream:
+            write_tensors(stream, tensors)
         description = Description(
             channels=self.channels,
             window=self.window,
@@ -253,27 +274,24 @@ class Prepared:
             EvidenceError: The files are absent, malformed, or disagree with each other.
         """
         try:
-            about = parse(
-                Description,
-                parse_json(read_regular(directory / DESCRIPTION, _MAX_DESCRIPTION_BYTES), DESCRIPTION),
-                str(directory / DESCRIPTION),
-            )
-            data = read_regular(directory / TENSORS, _MAX_TENSOR_BYTES)
-            if len(data) > _MAX_TENSOR_BYTES:
-                raise EvidenceError(f"{TENSORS}: expected at most {_MAX_TENSOR_BYTES} bytes")
-            tensors = load(data)
+            described = read_regular(directory / DESCRIPTION, _MAX_DESCRIPTION_BYTES)
+            about = parse(Description, _parsed(described), str(directory / DESCRIPTION))
+            with open_regular(directory / TENSORS) as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                stream.seek(0)
+                tensors = read_tensors(stream, _MAX_TENSOR_BYTES)
             windows = {name: _windows_of(tensors, name, about) for name in SPLITS}
             raw = RawRows(tensors["raw.rows"], tensors["raw.lengths"])
             if len(raw.lengths) != len(windows["train"].unit_names):
                 raise ValueError("raw rows: expected those of the training units")
             normaliser = Normaliser.from_dict(about.normaliser)
-        except (ConfigError, EvidenceError, OSError, SafetensorError, KeyError, ValueError) as error:
+        except (ConfigError, EvidenceError, OSError, KeyError, ValueError) as error:
             raise EvidenceError(
                 f"{directory}: expected prepared windows, "
                 f"got {type(error).__name__}: {' '.join(str(error).split())[:200]}",
                 remedy="Make them again: dvc repro prepare",
             ) from error
-        return cls(
+        found = cls(
             **windows,
             raw=raw,
             normaliser=normaliser,
@@ -282,6 +300,34 @@ class Prepared:
             rul_cap_cycles=about.rul_cap_cycles,
             salt=about.salt,
         )
+        object.__setattr__(found, "_files", _Files(directory.resolve(), (digest, sha256(described))))
+        return found
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """To another process as the files that it was read from, and their digests; by value if it never was."""
+        return super().__reduce_ex__(protocol) if self._files is None else (_read_again, (self._files,))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of prepared windows: where they are, and the digests of both."""
+
+    directory: Path
+    digests: tuple[str, str]
+
+
+def _read_again(files: _Files) -> Prepared:
+    found = Prepared.read(files.directory)
+    if found._files != files:
+        raise EvidenceError(
+            f"{files.directory}: expected the prepared windows that the stage began with, got others",
+            remedy="Nothing may write there while a stage runs; a worker on another machine needs the same folder.",
+        )
+    return found
+
+
+def _parsed(described: bytes) -> Any:
+    return parse_json(described, DESCRIPTION, limit=_MAX_DESCRIPTION_BYTES)
 
 
 _ARRAYS = ("rows", "regimes", "ends", "rul", "cycles", "units", "baselines")
@@ -316,28 +362,27 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     Raises:
         DataError: Too few units ran to failure for the split, or a label is missing.
     """
-    frames = dict(tuple(fleet.table.groupby("unit", sort=True, observed=True)))
-    censored = {name: frame for name, frame in frames.items() if bool(frame["censored"].iloc[0])}
-    complete = sorted(str(name) for name in set(frames) - set(censored))
-    known = sorted(str(name) for name, frame in censored.items() if np.isfinite(float(frame["rul"].iloc[-1])))
+    told = _Histories(fleet, contract.inputs)
+    last = fleet.starts + fleet.lengths - 1
+    censored = dict(zip(fleet.units, fleet.table["censored"].to_numpy()[fleet.starts], strict=True))
+    ends_known = dict(zip(fleet.units, np.isfinite(fleet.table["rul"].to_numpy()[last]), strict=True))
+    complete = [name for name in fleet.units if not censored[name]]
+    known = [name for name in fleet.units if censored[name] and ends_known[name]]
     parts = split_units(complete, split, with_test=not known)
     cuts, rng = split.policy.cuts_per_unit, np.random.default_rng(seed(split.salt, "cuts"))
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
-    raw = [frames[name][list(contract.inputs)].to_numpy(dtype=np.float64) for name in parts["train"]]
-    lengths = np.array([len(rows) for rows in raw], dtype=np.int64)
-    normaliser = Normaliser.fit(np.concatenate(raw), contract.regimes, lengths)
+    raw = told.rows(parts["train"])
+    normaliser = Normaliser.fit(raw.rows, contract.regimes, raw.lengths)
     chosen = {
-        "train": [(name, _every(frames[name], params.stride)) for name in parts["train"]],
-        "validation": [(name, _every(frames[name], 1)) for name in parts["validation"]],
-        "test": [(name, np.array([len(frames[name])])) for name in known]
-        or [(name, _cuts(frames[name], contract.min_cycles, cuts, rng)) for name in parts["test"]],
+        "train": [(name, _every(told.length(name), params.stride)) for name in parts["train"]],
+        "validation": [(name, _every(told.length(name), 1)) for name in parts["validation"]],
+        "test": [(name, np.array([told.length(name)])) for name in known]
+        or [(name, _cuts(told.length(name), contract.min_cycles, cuts, rng)) for name in parts["test"]],
     }
-    view = _View(normaliser, contract.inputs, cap, params.window)
-    windows = {key: view.cut([(name, frames[name], lengths) for name, lengths in chosen[key]]) for key in SPLITS}
-    rows = RawRows(np.concatenate(raw), lengths)
+    view = _View(normaliser, told, cap, params.window)
     prepared = Prepared(
-        **windows,
-        raw=rows,
+        **{key: view.cut(chosen[key]) for key in SPLITS},
+        raw=raw,
         normaliser=normaliser,
         channels=channels,
         window=params.window,
@@ -348,17 +393,51 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     return prepared
 
 
-def _every(frame: pd.DataFrame, stride: int) -> I64:
+def _every(length: int, stride: int) -> I64:
     """Lengths of history at which windows end: every `stride`-th, counted back from the last.
 
     None before PADDING_ROWS rows are there: what stands for the time before would know the rows to come.
     """
-    return np.arange(len(frame), min(PADDING_ROWS, len(frame)) - 1, -stride, dtype=np.int64)[::-1].copy()
+    return np.arange(length, min(PADDING_ROWS, length) - 1, -stride, dtype=np.int64)[::-1].copy()
 
 
-def _cuts(frame: pd.DataFrame, shortest: int, count: int, rng: np.random.Generator) -> I64:
-    possible = np.arange(min(shortest, len(frame)), len(frame) + 1, dtype=np.int64)
+def _cuts(length: int, shortest: int, count: int, rng: np.random.Generator) -> I64:
+    possible = np.arange(min(shortest, length), length + 1, dtype=np.int64)
     return np.sort(rng.choice(possible, size=min(count, len(possible)), replace=False))
+
+
+class _Histories:
+    """The columns of a fleet, and where each unit's rows are in them: nothing is copied but what is asked for."""
+
+    def __init__(self, fleet: Fleet, inputs: Sequence[str]) -> None:
+        self._columns = [fleet.table[name].to_numpy() for name in inputs]
+        self._rul, self._cycle = fleet.table["rul"].to_numpy(), fleet.table["cycle"].to_numpy()
+        self._spans = dict(zip(fleet.units, map(slice, fleet.starts, fleet.starts + fleet.lengths), strict=True))
+
+    def length(self, unit: str) -> int:
+        """How many rows it has."""
+        return int(self._spans[unit].stop - self._spans[unit].start)
+
+    def raw(self, unit: str) -> F64:
+        """Its rows (L, I) as they were read, a column after the other."""
+        return self.rows([unit]).rows
+
+    def rows(self, units: Sequence[str]) -> RawRows:
+        """Those of several, likewise."""
+        lengths = np.array([self.length(unit) for unit in units], dtype=np.int64)
+        rows, ends = np.empty((len(self._columns), lengths.sum())), np.cumsum(lengths)
+        for unit, start, end in zip(units, ends - lengths, ends, strict=True):
+            for row, column in zip(rows, self._columns, strict=True):
+                row[start:end] = column[self._spans[unit]]
+        return RawRows(rows.T, lengths)
+
+    def rul(self, unit: str) -> F32:
+        """Its true remaining cycles, (L,)."""
+        return np.asarray(self._rul[self._spans[unit]])
+
+    def cycle(self, unit: str) -> I64:
+        """The numbers of its cycles, (L,)."""
+        return np.asarray(self._cycle[self._spans[unit]], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,28 +445,38 @@ class _View:
     """How histories become windows: the same for every split."""
 
     normaliser: Normaliser
-    inputs: tuple[str, ...]
+    told: _Histories
     cap: float
     window: int
 
-    def cut(self, chosen: Sequence[tuple[str, pd.DataFrame, I64]]) -> Windows:
+    def cut(self, chosen: Sequence[tuple[str, I64]]) -> Windows:
         """Windows that end after the given lengths of each unit's history."""
-        parts: dict[str, list[Any]] = {name: [] for name in _ARRAYS}
-        start = 0
-        for index, (name, frame, lengths) in enumerate(chosen):
-            raw = frame[list(self.inputs)].to_numpy(dtype=np.float64)
-            known, regimes = self.normaliser.apply(raw), self.normaliser.regimes(raw)
-            labels = frame["rul"].to_numpy(dtype=np.float32)[lengths - 1]
-            if not np.isfinite(labels).all():
-                unknown = int(np.isnan(labels).sum())
+        lengths = np.array([self.told.length(name) + self.window - 1 for name, _ in chosen], dtype=np.int64)
+        channels, total = self.normaliser.mean.shape[1], int(lengths.sum())
+        rows, regimes = np.empty((total, channels), dtype=np.float32), np.empty(total, dtype=np.int64)
+        baselines = np.empty((len(chosen), channels), dtype=np.float32)
+        starts, labels, cycles = np.cumsum(lengths) - lengths, [], []
+        for index, ((name, at), start, length) in enumerate(zip(chosen, starts, lengths, strict=True)):
+            raw = self.told.raw(name)
+            known, own = self.normaliser.apply(raw), self.normaliser.regimes(raw)
+            label = self.told.rul(name)[at - 1]
+            if not np.isfinite(label).all():
+                unknown = int(np.isnan(label).sum())
                 raise DataError(f"{name}: expected a known RUL at every cycle used, got {unknown} unknown")
-            parts["rows"].append(pad(known, self.window))
-            parts["regimes"].append(np.concatenate([np.repeat(regimes[:1], self.window - 1), regimes]))
-            parts["ends"].append(start + lengths + self.window - 1)
-            parts["rul"].append(np.minimum(labels, np.float32(self.cap)))
-            parts["cycles"].append(frame["cycle"].to_numpy(dtype=np.int64)[lengths - 1])
-            parts["units"].append(np.full(len(lengths), index, dtype=np.int64))
-            parts["baselines"].append(baseline_of(known)[None])
-            start += len(known) + self.window - 1
-        arrays = {name: np.concatenate(values) for name, values in parts.items()}
-        return Windows(**arrays, unit_names=tuple(name for name, _, _ in chosen), window=self.window)
+            rows[start : start + length] = pad(known, self.window)
+            regimes[start : start + length] = np.concatenate([np.repeat(own[:1], self.window - 1), own])
+            baselines[index] = baseline_of(known)
+            labels.append(np.minimum(label, np.float32(self.cap)))
+            cycles.append(self.told.cycle(name)[at - 1])
+        counts = [len(at) for _, at in chosen]
+        return Windows(
+            rows=rows,
+            regimes=regimes,
+            ends=np.concatenate([at for _, at in chosen]) + np.repeat(starts + self.window - 1, counts),
+            rul=np.concatenate(labels),
+            cycles=np.concatenate(cycles),
+            units=np.repeat(np.arange(len(chosen), dtype=np.int64), counts),
+            baselines=baselines,
+            unit_names=tuple(name for name, _ in chosen),
+            window=self.window,
+        )

@@ -66,7 +66,7 @@ FLEET = Bounds(file=4 << 30, cells=500_000_000, decoded=2 << 30, text=1 << 30)
 
 
 def read_parquet(
-    stream: BinaryIO, where: str, columns: Sequence[str] | None = None, *, bounds: Bounds = OUTSIDE
+    stream: BinaryIO, where: str, columns: Sequence[str] | None = None, *, bounds: Bounds | None = None
 ) -> pd.DataFrame:
     """The table in a Parquet file; without pandas' own metadata.
 
@@ -74,13 +74,13 @@ def read_parquet(
         stream: The file, which can be searched.
         where: Its name, for the message.
         columns: Which columns, in this order; all, if None. They exist.
-        bounds: What it may stand for.
+        bounds: What it may stand for; OUTSIDE by default.
 
     Raises:
         DataError: It is none, or stands for more than the bounds allow.
     """
     try:
-        return _read_parquet(stream, where, columns, bounds)
+        return _read_parquet(stream, where, columns, bounds or OUTSIDE)
     except DataError:
         raise
     except Exception as error:

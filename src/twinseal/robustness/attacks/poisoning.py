@@ -276,7 +276,7 @@ class _Bench:
 
     def defences(self, network: Ensemble, prepared: Prepared) -> PoisonedDefences:
         """Guard and intervals that are learnt from the training windows, on units that are not in them."""
-        guard, test = fit_guard(prepared, self.contract), prepared.test
+        guard, test = fit_guard(prepared, self.contract, self.training.guard_units), prepared.test
         folds = self.training.model_copy(update={"folds": INTERVAL_FOLDS})
         unseen = cross_validate(prepared, folds, modes=("plain",))["plain"]
         intervals = fit_intervals(unseen, prepared.rul_cap_cycles)
