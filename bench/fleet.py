@@ -1,11 +1,11 @@
 """A large fleet from Parquet to a trained candidate: how much memory each stage takes at its peak, and how long.
 
     UNITS=50000 python -m bench fleet --repeats 1       10 million rows; tens of minutes
-    python -m bench.fleet stage FOLDER UNITS            one stage alone, as the benchmark runs it
+    python -m bench.fleet prepare FOLDER                one stage alone, as the benchmark runs it
 
 The fleet is simulated here: units of about 200 cycles, 14 sensors and 3 settings, wear and noise. Each stage runs in a
-process of its own, with the functions that the stage itself runs and the params of params.yaml. Memory is the resident
-set of that process and all its children together, looked at ten times a second; what they share counts for each.
+process of its own, with the functions that the stage itself runs and the params of params.yaml. Memory is what that
+process and all its children hold together, looked at five times a second; pages that they share count once.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.table import Row
-from pipelines.ingest import manifest
 from twinseal.config import load
 from twinseal.prognostics.candidate import build_candidate
 from twinseal.prognostics.checkpoint import write_model
 from twinseal.prognostics.fitting import reproducible
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
-from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.contract import Channel, Contract
 from twinseal.telemetry.fleet import Fleet
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ SALT = "bench"
 
 def contract() -> Contract:
     """What the simulated machines are."""
-    channel = {"unit": "1", "minimum": -100.0, "maximum": 100.0, "max_change_per_cycle": 100.0}
+    channel = Channel(unit="1", minimum=-100.0, maximum=100.0, max_change_per_cycle=100.0)
     channels = [f"c{at:02d}" for at in range(SETTINGS + SENSORS)]
     return Contract(
         asset="machine",
@@ -80,7 +80,12 @@ def _columns(begin: int, lives: Any, direction: Any, rng: np.random.Generator) -
     wear = (cycle / life) ** 3 * np.repeat(rng.uniform(2.0, 3.0, len(lives)), lives)
     readings = rng.normal(size=(len(cycle), SETTINGS + SENSORS)).astype(np.float32)
     readings[:, SETTINGS:] += wear[:, None] * direction
-    keys = {"unit": np.repeat(names, lives), "cycle": cycle, "censored": np.zeros(len(cycle), bool), "rul": life - cycle}
+    keys = {
+        "unit": np.repeat(names, lives),
+        "cycle": cycle,
+        "censored": np.zeros(len(cycle), bool),
+        "rul": life - cycle,
+    }
     return keys | dict(zip(contract().all_channels, readings.T, strict=True))
 
 
@@ -88,8 +93,7 @@ def ingest(folder: Path) -> None:
     """What ingest does once a source has given it the fleet."""
     fleet = Fleet.of(pq.read_table(folder / RAW).to_pandas())
     fleet.write(folder / ACCEPTED)
-    lengths = fleet.lengths
-    assert lengths.sum() == len(fleet)
+    print(f"{len(fleet.units):,} units of {fleet.lengths.min()} to {fleet.lengths.max()} cycles")
 
 
 def prepare_windows(folder: Path) -> None:
@@ -103,10 +107,12 @@ def prepare_windows(folder: Path) -> None:
 def train(folder: Path) -> None:
     """What train does."""
     params = load(TrainParams, ROOT / "params.yaml", section="train")
-    candidate = build_candidate(Prepared.read(folder / WINDOWS), params, contract(), workers=os.cpu_count() or 1)
+    candidate = build_candidate(
+        Prepared.read(folder / WINDOWS), params, contract(), workers=Workers(os.cpu_count() or 1)
+    )
     (folder / MODEL).mkdir(exist_ok=True)
     write_model(folder / MODEL, candidate.model)
-    print(candidate.measures.plain.test)
+    print(candidate.measures.plain.test.to_dict())
 
 
 STAGES: dict[str, Callable[[Path], None]] = {"ingest": ingest, "prepare": prepare_windows, "train": train}
@@ -132,37 +138,33 @@ def peak(stage: str, folder: Path) -> tuple[float, float]:
     begun, most = time.perf_counter(), 0.0
     with subprocess.Popen([sys.executable, "-m", "bench.fleet", stage, str(folder)], cwd=ROOT) as child:
         while child.poll() is None:
-            most = max(most, resident_mib(child.pid))
-            time.sleep(0.1)
+            most = max(most, held_mib(child.pid))
+            time.sleep(0.2)
     if child.returncode:
         raise RuntimeError(f"{stage} ended with {child.returncode}")
     return most, time.perf_counter() - begun
 
 
-def resident_mib(pid: int) -> float:
-    """What a process and all below it hold resident."""
+def held_mib(pid: int) -> float:
+    """What a process and all below it hold: resident pages, those that several of them map counted once."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            parents.setdefault(_stat(folder, "stat", lambda text: text.rpartition(")")[2].split()[1]), []).append(
-                int(folder.name)
-            )
+            above = _lines(folder / "stat")
+            parents.setdefault(int(above[0].rpartition(")")[2].split()[1]) if above else 0, []).append(int(folder.name))
     family = [pid]
     for member in family:
         family += parents.get(member, [])
-    pages = sum(_stat(Path("/proc", str(member)), "statm", lambda text: text.split()[1]) for member in family)
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    rollups = (line for member in family for line in _lines(Path(f"/proc/{member}/smaps_rollup")))
+    return sum(int(line.split()[1]) for line in rollups if line.startswith("Pss:")) / 1024
 
 
-def _stat(folder: Path, name: str, field: Callable[[str], str]) -> int:
+def _lines(path: Path) -> list[str]:
     try:
-        return int(field((folder / name).read_text()))
+        return path.read_text().splitlines()
     except OSError:  # it has just ended
-        return 0
+        return []
 
 
 if __name__ == "__main__":
     STAGES[sys.argv[1]](Path(sys.argv[2]))
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            print(sys.argv[1], line)

@@ -8,7 +8,6 @@ DVC unseen).
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import tempfile
@@ -37,7 +36,7 @@ from twinseal.trust.signing.split_salt import read_salt
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
 EVIDENCE = Path("reports/evidence")
-SECTIONS = ("data", "prepare", "train")
+SECTIONS = ("data", "prepare", "train", "workers")
 CANDIDATE = Path("models/candidate")
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))
@@ -108,11 +107,6 @@ def salt() -> str:
     """
     upstream("validate", ACCEPTED, SALT)
     return read_salt(SALT, subject(ACCEPTED), Home.find().anchor())
-
-
-def workers(most: int) -> int:
-    """Processes that work at the same time: one a core, at most so many."""
-    return min(most, os.cpu_count() or 1)
 
 
 def subject(path: Path) -> Subject:

@@ -14,6 +14,7 @@ from twinseal.files import write_json
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.prognostics.comparison import compare
 from twinseal.prognostics.fitting import reproducible
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared
 
@@ -26,7 +27,7 @@ def main() -> None:
     params, files = _stage.params(TrainParams, "train"), _stage.candidate()
     _stage.upstream("prepare", *_stage.WINDOWS)
     prepared, networks = Prepared.read(_stage.WINDOWS[0].parent), read_model(_stage.CANDIDATE).networks
-    measures = compare(prepared, params, networks, workers=_stage.workers(4))
+    measures = compare(prepared, params, networks, workers=Workers.of(_stage.PARAMS, 4).count)
     path = REPORT / "measures.json"
     write_json(path, measures.to_dict())
     _stage.attest_provenance(

@@ -16,6 +16,7 @@ from twinseal.files import write_json
 from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.prognostics.fitting import reproducible
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attacks.evasion import curve
 from twinseal.robustness.battery import run_battery
@@ -33,7 +34,7 @@ def main() -> None:
     model, prepared = read_model(_stage.CANDIDATE), Prepared.read(_stage.WINDOWS[0].parent)
     asset = model.contract.asset
     _stage.say_proposed(asset)
-    found = run_battery(model, prepared, Threats.load(_stage.THREATS), workers=_stage.workers(2))
+    found = run_battery(model, prepared, Threats.load(_stage.THREATS), workers=Workers.of(_stage.PARAMS, 2))
     _stage.write_table(LIVES, [asdict(row) for row in found.lives])
     statement = test_result(
         (*model_files, *map(_stage.subject, (*_stage.WINDOWS, LIVES))),

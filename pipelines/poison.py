@@ -18,6 +18,7 @@ from twinseal.errors import EvidenceError
 from twinseal.evidence import test_result
 from twinseal.files import write_json
 from twinseal.prognostics.fitting import reproducible
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import SPLITS, Prepared, PrepareParams, prepare
@@ -44,7 +45,7 @@ def main() -> None:
         preparation=preparation,
         split=split,
         training=_stage.signed_params(TrainParams, trained, "train"),
-        workers=_stage.workers(4),
+        workers=Workers.of(_stage.PARAMS, 4),
         progress=lambda name: out.print(f"  retrained: {printable(name)}"),
     )
     statement = test_result(

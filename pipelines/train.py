@@ -16,6 +16,7 @@ from twinseal.measures.training import TrainingMeasures
 from twinseal.prognostics.candidate import build_candidate
 from twinseal.prognostics.checkpoint import write_model
 from twinseal.prognostics.fitting import Epoch, reproducible
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared
 
@@ -30,7 +31,7 @@ def main() -> None:
     params = _stage.params(TrainParams, "train")
     _stage.upstream("prepare", *_stage.WINDOWS)
     contract, prepared = _stage.contract(), Prepared.read(_stage.WINDOWS[0].parent)
-    candidate = build_candidate(prepared, params, contract, workers=_stage.workers(4), progress=report_epoch)
+    candidate = build_candidate(prepared, params, contract, workers=Workers.of(_stage.PARAMS, 4), progress=report_epoch)
     with _stage.replacing(_stage.CANDIDATE) as folder:
         write_model(folder, candidate.model)
     write_json(REPORT / "measures.json", candidate.measures.to_dict())

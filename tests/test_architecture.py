@@ -51,8 +51,11 @@ DOORS = {
     "limits": ("twinseal.server.gate", "twinseal.server.guesses"),
     "prometheus_client": "twinseal.server.observing",
     "psycopg": "twinseal.server.databases",
+    "joblib": "twinseal.prognostics.clusters",
+    "distributed": "twinseal.prognostics.clusters",
+    "ray": "twinseal.prognostics.clusters",
     "sklearn": "twinseal.prognostics.gradient_boosting",
-    "safetensors": "twinseal.prognostics",
+    "safetensors": "twinseal.prognostics.checkpoint",
     "typer": "twinseal.cli",
     "rich": ("twinseal.console", "twinseal.cli"),
 }

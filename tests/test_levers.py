@@ -12,13 +12,19 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from twinseal.prognostics.processes import WorkersParams
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import PrepareParams
 from twinseal.sources.data_params import DataParams
 
 ROOT = Path(__file__).parents[1]
 METHOD = (ROOT / "docs/robustness/method.md").read_text()
-SECTIONS: dict[str, type[BaseModel]] = {"data": DataParams, "prepare": PrepareParams, "train": TrainParams}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": DataParams,
+    "prepare": PrepareParams,
+    "train": TrainParams,
+    "workers": WorkersParams,
+}
 
 
 def listed() -> list[str]:

@@ -18,11 +18,11 @@ from twinseal.prognostics.fitting import Epoch, Recipe, fit
 from twinseal.prognostics.median_certificates import ROUNDING_CYCLES
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.normaliser import pad
+from twinseal.prognostics.raw_rows import in_own_units
 from twinseal.prognostics.splitting import seed, unit_part
 from twinseal.prognostics.training import (
     TrainParams,
     cross_validate,
-    in_own_units,
     sensor_groups,
     train,
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import mmap
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +14,7 @@ from tests.prognostics.conftest import SPLIT
 from twinseal.config import parse
 from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, EvidenceError
+from twinseal.prognostics import tensors
 from twinseal.prognostics.splitting import Split
 from twinseal.prognostics.windows import DESCRIPTION, SPLITS, TENSORS, Prepared, PrepareParams, join, prepare
 from twinseal.telemetry.contract import Contract
@@ -234,3 +237,66 @@ def test_windows_that_make_no_sense_cannot_be_built(
 def test_params_that_cannot_be_obeyed_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"params.yaml: .*{next(iter(wrong))}: (expected|unknown key)"):
         parse(PrepareParams, wrong, "params.yaml: prepare")
+
+
+def test_of_many_windows_so_many_are_drawn_by_the_salt_from_all_units(toy_prepared: Prepared) -> None:
+    few = toy_prepared.learnt(200)
+    assert (200, 200) == (len(few.train), len(few.validation.drawn(200, 0)) if len(few.validation) > 200 else 200)
+    assert set(np.unique(toy_prepared.train.units)) == set(np.unique(few.train.units))
+    assert (np.diff(few.train.ends) > 0).all()
+    assert few.train.ends.tolist() == toy_prepared.learnt(200).train.ends.tolist()
+    other = replace(toy_prepared, salt="another").learnt(200)
+    assert few.train.ends.tolist() != other.train.ends.tolist()
+    assert (few.train.rows is toy_prepared.train.rows, few.test is toy_prepared.test) == (True, True)
+
+
+def test_where_there_are_no_more_windows_all_are_learnt_from(toy_prepared: Prepared) -> None:
+    assert toy_prepared.learnt(len(toy_prepared.train)).train is toy_prepared.train
+
+
+def test_histories_of_some_units_are_those_histories(toy_prepared: Prepared) -> None:
+    whole, some = toy_prepared.train.histories(), toy_prepared.train.histories(3, seed=1)
+    assert 3 == len(some)
+    assert all(any(np.array_equal(rows, other) for other, _ in whole) for rows, _ in some)
+    assert len(whole) == len(toy_prepared.train.histories(99))
+    again = toy_prepared.train.histories(3, seed=1)
+    assert all(np.array_equal(one, other) for (one, _), (other, _) in zip(some, again, strict=True))
+
+
+@pytest.mark.parametrize("stride", [1, 7])
+def test_a_history_ends_with_the_newest_window_of_its_unit(toy_prepared: Prepared, stride: int) -> None:
+    windows = toy_prepared.train.take(np.arange(len(toy_prepared.train))[::-stride])  # in any order
+    for unit, (rows, regimes) in zip(np.unique(windows.units), windows.histories(), strict=True):
+        assert len(rows) == len(regimes) == windows.cycles[windows.units == unit].max()
+
+
+def test_large_windows_are_mapped_and_give_the_same_network(
+    toy_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_prepared.write(tmp_path)
+    read = Prepared.read(tmp_path)
+    monkeypatch.setattr(tensors, "IN_MEMORY_BYTES", 0)
+    mapped = Prepared.read(tmp_path)
+    base: object = mapped.train.rows
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+    np.testing.assert_array_equal(read.train.batch(), mapped.train.batch())
+
+
+def test_what_was_read_goes_to_another_process_as_a_path(toy_prepared: Prepared, tmp_path: Path) -> None:
+    toy_prepared.write(tmp_path)
+    read = Prepared.read(tmp_path)
+    assert len(pickle.dumps(read)) < 1_000 < len(pickle.dumps(toy_prepared))
+    again = pickle.loads(pickle.dumps(read))
+    np.testing.assert_array_equal(read.train.rows, again.train.rows)
+    changed = replace(read, train=read.train.take([0]))  # is in no file
+    assert 1 == len(pickle.loads(pickle.dumps(changed)).train)
+
+
+def test_other_windows_in_the_place_of_those_that_were_read_are_refused(toy_prepared: Prepared, tmp_path: Path) -> None:
+    toy_prepared.write(tmp_path)
+    told = pickle.dumps(Prepared.read(tmp_path))
+    replace(toy_prepared, train=toy_prepared.train.take([0, 1])).write(tmp_path)
+    with pytest.raises(EvidenceError, match="expected the prepared windows that the stage began with, got others"):
+        pickle.loads(told)

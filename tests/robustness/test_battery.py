@@ -18,6 +18,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.comparison import compare
 from twinseal.prognostics.ensemble import Ensemble, Networks
 from twinseal.prognostics.evaluation import estimates
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.splitting import Split
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
@@ -53,7 +54,7 @@ def result(bed: Testbed) -> BatteryResult:
 
 
 def test_all_of_it_is_the_same_in_one_process_or_two(result: BatteryResult, bed: Testbed) -> None:
-    again = run_battery(bed.model, bed.prepared, bed.threats, workers=2)
+    again = run_battery(bed.model, bed.prepared, bed.threats, workers=Workers(2))
     assert canonical_json(result.measures.to_dict()) == canonical_json(again.measures.to_dict())
     assert result == again
     assert len(result.lives) > 0

@@ -24,7 +24,7 @@ from twinseal.prognostics.fitting import Epoch, reproducible
 from twinseal.prognostics.gradient_boosting import boosting_estimates
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.normaliser import F64
-from twinseal.prognostics.processes import processes
+from twinseal.prognostics.processes import ONE, Workers, processes
 from twinseal.prognostics.splitting import seed
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared
@@ -57,7 +57,7 @@ def build_candidate(
     params: TrainParams,
     contract: Contract,
     *,
-    workers: int = 1,
+    workers: Workers = ONE,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Candidate:
     """Train the family that the params choose, calibrate its guard and its intervals, and measure all of it.
@@ -66,14 +66,14 @@ def build_candidate(
         prepared: The windows.
         params: The recipes.
         contract: Of the asset.
-        workers: Processes that fit networks at the same time; the numbers do not depend on it.
+        workers: What fits networks at the same time; the numbers do not depend on it.
         progress: Told of every epoch of the first network.
 
     Raises:
         DataError: There are too few units, or training did not stay finite.
     """
     tasks = [(part, prepared, params, contract) for part in (_cross_validate, _train, _calibrate, _boost)]
-    with processes(min(workers, 2)) as mapped:
+    with processes(workers, 2) as mapped:
         unseen, (networks, history), calibrated, boosting = mapped(_compute, tasks)
     for epoch in history if progress else ():
         progress(epoch)  # type: ignore[misc]  # there is one

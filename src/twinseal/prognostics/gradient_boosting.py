@@ -22,7 +22,11 @@ _BATCH = 1_000
 def boosting_estimates(prepared: Prepared, *, seed: int, rounds: int = 150) -> F64:
     """Estimates of the test windows, (N,) float64 in cycles; as `fit_boosting`."""
     with threadpool_limits(1):
-        predict, test, context = fit_boosting(prepared, seed=seed, rounds=rounds), prepared.test, prepared.test.context()
+        predict, test, context = (
+            fit_boosting(prepared, seed=seed, rounds=rounds),
+            prepared.test,
+            prepared.test.context(),
+        )
         starts = range(0, len(test), _BATCH)
         return np.concatenate([predict(test.batch(slice(s, s + _BATCH)), context[s : s + _BATCH]) for s in starts])
 

@@ -26,7 +26,9 @@ from twinseal.errors import DataError
 # Of 126 units, a tenth is 6 to 19 of them by chance (100 salts); so few as 6 are too few failures to judge by.
 LEAST_OF_SHARE = 2 / 3
 
-Purpose = Literal["split", "cuts", "parts", "folds", "weights", "guard", "intervals", "boosting", "windows", "histories"]
+Purpose = Literal[
+    "split", "cuts", "parts", "folds", "weights", "guard", "intervals", "boosting", "windows", "histories"
+]
 
 
 class SplitPolicy(Settings):

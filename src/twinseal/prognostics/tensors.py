@@ -13,7 +13,6 @@ change the code. Format: 8 bytes of header length, a header of JSON, then the ar
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import mmap
@@ -32,7 +31,7 @@ IN_MEMORY_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 PIECE_BYTES = 16 << 20
 # In the order in which safetensors writes them.
-_KINDS = {"I64": np.dtype("<i8"), "F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
+_KINDS: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -94,14 +93,14 @@ def read_tensors(stream: BinaryIO, limit: int) -> dict[str, Array]:
 
 def _entry(name: str, entry: Any, start: int, most: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Type, shape and end of an array that begins at `start` of `most` bytes."""
-    about = entry if isinstance(entry, dict) and set(entry) == {"dtype", "shape", "data_offsets"} else {}
+    about: dict[str, Any] = entry if isinstance(entry, dict) else {}
     kind, shape = _KINDS.get(str(about.get("dtype"))), about.get("shape")
-    sizes = isinstance(shape, list) and len(shape) <= 2 and all(type(n) is int and 0 <= n <= most for n in shape)
-    if kind is None or not sizes:
+    shape = shape if isinstance(shape, list) else []
+    if kind is None or not 1 <= len(shape) <= 2 or any(type(n) is not int or not 0 <= n <= most for n in shape):
         raise ValueError(f"{name}: expected type, shape and place of an array, got {str(entry)[:80]}")
     end = start + kind.itemsize * math.prod(shape)
-    if about["data_offsets"] != [start, end] or end > most:
-        raise ValueError(f"{name}: expected it at {start} to {end}, got {str(about['data_offsets'])[:80]}")
+    if about.get("data_offsets") != [start, end] or set(about) != {"dtype", "shape", "data_offsets"} or end > most:
+        raise ValueError(f"{name}: expected it at {start} to {end}, got {str(entry)[:120]}")
     return kind, tuple(shape), end
 
 

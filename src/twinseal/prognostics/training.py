@@ -27,8 +27,8 @@ from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import Epoch, Fit, Recipe, fit_together, reproducible
 from twinseal.prognostics.network import RulNetwork
-from twinseal.prognostics.normaliser import F32, Normaliser, pad
-from twinseal.prognostics.raw_rows import RawRows
+from twinseal.prognostics.normaliser import F32, Normaliser
+from twinseal.prognostics.raw_rows import in_own_units
 from twinseal.prognostics.splitting import seed, unit_part
 from twinseal.prognostics.windows import I64, Prepared, Windows
 from twinseal.telemetry.over_units import largest
@@ -333,21 +333,6 @@ def ages(windows: Windows) -> I64:
     oldest = np.zeros(len(found), dtype=np.int64)
     np.maximum.at(oldest, unit, windows.cycles)
     return oldest
-
-
-def in_own_units(raw: RawRows, windows: Windows) -> tuple[Windows, Normaliser]:
-    """Windows of some training units as if there were no others: their rows in σ of these units alone.
-
-    Nothing of another unit is in them: that is what a certificate against poisoned units rests on.
-    """
-    kept, rows = np.unique(windows.units), np.zeros_like(windows.rows)
-    told, ends = raw.units(), np.cumsum(raw.lengths + windows.window - 1)
-    # All rows as of one unit: whoever has one of these units has their member's vote anyway, and none is left out.
-    normaliser = Normaliser.fit(np.concatenate([told[unit] for unit in kept]))
-    for unit in kept:
-        padded = pad(normaliser.apply(told[unit]), windows.window)
-        rows[ends[unit] - len(padded) : ends[unit]] = padded
-    return replace(windows, rows=rows), normaliser
 
 
 def _translate(network: RulNetwork, own: Normaliser, common: Normaliser) -> RulNetwork:

@@ -15,7 +15,6 @@ Rules: a unit is in one split only; a window never crosses units; rows are store
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,10 @@ import structlog
 
 from twinseal.config import Field, Settings, parse
 from twinseal.digests import parse_json, sha256
-from twinseal.errors import ConfigError, DataError, EvidenceError
+from twinseal.errors import ConfigError, EvidenceError
 from twinseal.files import write_json, writing_whole
-from twinseal.prognostics.normaliser import F32, F64, PADDING_ROWS, Normaliser, baseline_of, pad
+from twinseal.prognostics.cutting import Histories, View, cuts, every
+from twinseal.prognostics.normaliser import F32, F64, Normaliser
 from twinseal.prognostics.raw_rows import RawRows
 from twinseal.prognostics.splitting import Split, seed, split_units
 from twinseal.prognostics.tensors import are_finite, read_tensors, write_tensors
@@ -362,26 +362,33 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     Raises:
         DataError: Too few units ran to failure for the split, or a label is missing.
     """
-    told = _Histories(fleet, contract.inputs)
+    told = Histories(fleet, contract.inputs)
     last = fleet.starts + fleet.lengths - 1
     censored = dict(zip(fleet.units, fleet.table["censored"].to_numpy()[fleet.starts], strict=True))
     ends_known = dict(zip(fleet.units, np.isfinite(fleet.table["rul"].to_numpy()[last]), strict=True))
     complete = [name for name in fleet.units if not censored[name]]
     known = [name for name in fleet.units if censored[name] and ends_known[name]]
     parts = split_units(complete, split, with_test=not known)
-    cuts, rng = split.policy.cuts_per_unit, np.random.default_rng(seed(split.salt, "cuts"))
+    rng = np.random.default_rng(seed(split.salt, "cuts"))
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
     raw = told.rows(parts["train"])
     normaliser = Normaliser.fit(raw.rows, contract.regimes, raw.lengths)
     chosen = {
-        "train": [(name, _every(told.length(name), params.stride)) for name in parts["train"]],
-        "validation": [(name, _every(told.length(name), 1)) for name in parts["validation"]],
+        "train": [(name, every(told.length(name), params.stride)) for name in parts["train"]],
+        "validation": [(name, every(told.length(name), 1)) for name in parts["validation"]],
         "test": [(name, np.array([told.length(name)])) for name in known]
-        or [(name, _cuts(told.length(name), contract.min_cycles, cuts, rng)) for name in parts["test"]],
+        or [
+            (name, cuts(told.length(name), contract.min_cycles, split.policy.cuts_per_unit, rng))
+            for name in parts["test"]
+        ],
     }
-    view = _View(normaliser, told, cap, params.window)
+    view = View(normaliser, told, cap, params.window)
+    windows = {
+        key: Windows(**view.cut(some), unit_names=tuple(name for name, _ in some), window=params.window)
+        for key, some in chosen.items()
+    }
     prepared = Prepared(
-        **{key: view.cut(chosen[key]) for key in SPLITS},
+        **windows,
         raw=raw,
         normaliser=normaliser,
         channels=channels,
@@ -391,92 +398,3 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     )
     log.info("windows.prepared", **{name: len(getattr(prepared, name)) for name in SPLITS})
     return prepared
-
-
-def _every(length: int, stride: int) -> I64:
-    """Lengths of history at which windows end: every `stride`-th, counted back from the last.
-
-    None before PADDING_ROWS rows are there: what stands for the time before would know the rows to come.
-    """
-    return np.arange(length, min(PADDING_ROWS, length) - 1, -stride, dtype=np.int64)[::-1].copy()
-
-
-def _cuts(length: int, shortest: int, count: int, rng: np.random.Generator) -> I64:
-    possible = np.arange(min(shortest, length), length + 1, dtype=np.int64)
-    return np.sort(rng.choice(possible, size=min(count, len(possible)), replace=False))
-
-
-class _Histories:
-    """The columns of a fleet, and where each unit's rows are in them: nothing is copied but what is asked for."""
-
-    def __init__(self, fleet: Fleet, inputs: Sequence[str]) -> None:
-        self._columns = [fleet.table[name].to_numpy() for name in inputs]
-        self._rul, self._cycle = fleet.table["rul"].to_numpy(), fleet.table["cycle"].to_numpy()
-        self._spans = dict(zip(fleet.units, map(slice, fleet.starts, fleet.starts + fleet.lengths), strict=True))
-
-    def length(self, unit: str) -> int:
-        """How many rows it has."""
-        return int(self._spans[unit].stop - self._spans[unit].start)
-
-    def raw(self, unit: str) -> F64:
-        """Its rows (L, I) as they were read, a column after the other."""
-        return self.rows([unit]).rows
-
-    def rows(self, units: Sequence[str]) -> RawRows:
-        """Those of several, likewise."""
-        lengths = np.array([self.length(unit) for unit in units], dtype=np.int64)
-        rows, ends = np.empty((len(self._columns), lengths.sum())), np.cumsum(lengths)
-        for unit, start, end in zip(units, ends - lengths, ends, strict=True):
-            for row, column in zip(rows, self._columns, strict=True):
-                row[start:end] = column[self._spans[unit]]
-        return RawRows(rows.T, lengths)
-
-    def rul(self, unit: str) -> F32:
-        """Its true remaining cycles, (L,)."""
-        return np.asarray(self._rul[self._spans[unit]])
-
-    def cycle(self, unit: str) -> I64:
-        """The numbers of its cycles, (L,)."""
-        return np.asarray(self._cycle[self._spans[unit]], dtype=np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """How histories become windows: the same for every split."""
-
-    normaliser: Normaliser
-    told: _Histories
-    cap: float
-    window: int
-
-    def cut(self, chosen: Sequence[tuple[str, I64]]) -> Windows:
-        """Windows that end after the given lengths of each unit's history."""
-        lengths = np.array([self.told.length(name) + self.window - 1 for name, _ in chosen], dtype=np.int64)
-        channels, total = self.normaliser.mean.shape[1], int(lengths.sum())
-        rows, regimes = np.empty((total, channels), dtype=np.float32), np.empty(total, dtype=np.int64)
-        baselines = np.empty((len(chosen), channels), dtype=np.float32)
-        starts, labels, cycles = np.cumsum(lengths) - lengths, [], []
-        for index, ((name, at), start, length) in enumerate(zip(chosen, starts, lengths, strict=True)):
-            raw = self.told.raw(name)
-            known, own = self.normaliser.apply(raw), self.normaliser.regimes(raw)
-            label = self.told.rul(name)[at - 1]
-            if not np.isfinite(label).all():
-                unknown = int(np.isnan(label).sum())
-                raise DataError(f"{name}: expected a known RUL at every cycle used, got {unknown} unknown")
-            rows[start : start + length] = pad(known, self.window)
-            regimes[start : start + length] = np.concatenate([np.repeat(own[:1], self.window - 1), own])
-            baselines[index] = baseline_of(known)
-            labels.append(np.minimum(label, np.float32(self.cap)))
-            cycles.append(self.told.cycle(name)[at - 1])
-        counts = [len(at) for _, at in chosen]
-        return Windows(
-            rows=rows,
-            regimes=regimes,
-            ends=np.concatenate([at for _, at in chosen]) + np.repeat(starts + self.window - 1, counts),
-            rul=np.concatenate(labels),
-            cycles=np.concatenate(cycles),
-            units=np.repeat(np.arange(len(chosen), dtype=np.int64), counts),
-            baselines=baselines,
-            unit_names=tuple(name for name, _ in chosen),
-            window=self.window,
-        )

@@ -18,7 +18,7 @@ from twinseal.measures.robustness import RobustnessMeasures
 from twinseal.measures.training import GuardMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.fitting import reproducible
-from twinseal.prognostics.processes import processes
+from twinseal.prognostics.processes import ONE, Workers, processes
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness import attacks as package
 from twinseal.robustness.attack import Attack, Plan, Result, Testbed
@@ -77,14 +77,14 @@ def check_own_threats(threats: Threats) -> None:
         threats.own(field, kind)
 
 
-def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: int = 1) -> BatteryResult:
+def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: Workers = ONE) -> BatteryResult:
     """Run every attack on a candidate.
 
     Args:
         model: Under attack.
         prepared: Its windows.
         threats: The policy.
-        workers: Processes that attack at the same time; the numbers do not depend on it.
+        workers: What attacks at the same time; the numbers do not depend on it.
 
     Raises:
         EvidenceError: An attack could not run, or an estimate is not finite.
@@ -92,10 +92,10 @@ def run_battery(model: Model, prepared: Prepared, threats: Threats, *, workers: 
     """
     check_own_threats(threats)
     testbed, attacks = Testbed(model, prepared, threats), all_attacks()
-    shares = _divide(attacks, workers)
+    shares = _divide(attacks, workers.at_once(len(attacks)))
     shortest = min(range(len(shares)), key=lambda at: sum(attack.seconds for attack in shares[at]))
     tasks = [(testbed, [attack.field for attack in share], at == shortest) for at, share in enumerate(shares)]
-    with processes(len(shares)) as mapped:
+    with processes(workers, len(shares)) as mapped:
         parts = list(mapped(_run_share, tasks))
     results = {field: result for found, _ in parts for field, result in found.items()}
     lives = tuple(row for _, rows in parts for row in rows)

@@ -17,6 +17,7 @@ bytes of Parquet.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +88,7 @@ class Fleet:
 
     table: pd.DataFrame
     _starts: npt.NDArray[np.intp] = field(init=False, repr=False)
+    _file: _File | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         _check_columns(self.table)
@@ -122,6 +124,7 @@ class Fleet:
             OSError: The file cannot be read.
         """
         with open_regular(path) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
             table = read_parquet(stream, str(path), bounds=FLEET)
         if tuple(table.columns) != contract.columns:
             raise DataError(
@@ -129,7 +132,13 @@ class Fleet:
                 f"got {tuple(map(str, table.columns))}",
                 remedy="The contract has changed, or the file belongs to another asset: run `dvc repro ingest`.",
             )
-        return cls(table)
+        fleet = cls(table)
+        object.__setattr__(fleet, "_file", _File(path.resolve(), digest, contract))
+        return fleet
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """To another process as the file that it was read from, and its digest; by value if it never was."""
+        return super().__reduce_ex__(protocol) if self._file is None else (_read_again, (self._file,))
 
     def write(self, path: Path) -> None:
         """Write the fleet as Parquet: the same table, the same bytes.
@@ -198,6 +207,25 @@ class Fleet:
     def without(self, units: Collection[str]) -> Fleet:
         """The part of the fleet without these units."""
         return self.select(frozenset(self.units) - frozenset(units))
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where a fleet was read from: the file, its digest, and the contract that it was read with."""
+
+    path: Path
+    digest: str
+    contract: Contract
+
+
+def _read_again(file: _File) -> Fleet:
+    fleet = Fleet.read(file.path, file.contract)
+    if fleet._file != file:
+        raise DataError(
+            f"{file.path}: expected the fleet that the stage began with, got another",
+            remedy="Nothing may write there while a stage runs; a worker on another machine needs the same folder.",
+        )
+    return fleet
 
 
 def _changes(table: pd.DataFrame) -> npt.NDArray[np.bool_] | None:

@@ -12,6 +12,7 @@ from twinseal.errors import ConfigError
 from twinseal.measures.poisoning import PoisoningMeasures
 from twinseal.measures.quantity import read
 from twinseal.prognostics.evaluation_set import EvaluationSet
+from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
 from twinseal.robustness.attacks.poisoning import curve, keys, names_of, poison
@@ -151,7 +152,9 @@ def test_the_numbers_do_not_depend_on_how_many_workers_there_are(
 ) -> None:
     policy = make_threats(poisoning=[threat("backdoor", 0.1, 0.5)], retrain_epochs=2)
     alone, together = (
-        poison(fleet, contract, policy, preparation=preparation, split=SPLIT, training=training, workers=workers)
+        poison(
+            fleet, contract, policy, preparation=preparation, split=SPLIT, training=training, workers=Workers(workers)
+        )
         for workers in (1, 2)
     )
     assert alone == together

@@ -41,7 +41,7 @@ from twinseal.prognostics.ensemble import Ensemble
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
-from twinseal.prognostics.processes import processes
+from twinseal.prognostics.processes import ONE, Workers, processes
 from twinseal.prognostics.splitting import Split
 from twinseal.prognostics.training import TrainParams, cross_validate, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, Windows, join, prepare
@@ -165,7 +165,7 @@ def poison(
     preparation: PrepareParams,
     split: Split,
     training: TrainParams,
-    workers: int = 1,
+    workers: Workers = ONE,
     progress: Callable[[str], None] | None = None,
 ) -> PoisoningMeasures:
     """Poison `fleet` in every way of `threats`, retrain, and measure.
@@ -178,7 +178,7 @@ def poison(
         split: As the candidate's; the same for every poison, because poisoning leaves every unit's name in place. A
             real poison changes the telemetry and so the salt, but the poisoner does not know how.
         training: As the candidate's, but for the epochs and the number of networks that are averaged.
-        workers: Processes that retrain at the same time; the numbers do not depend on it.
+        workers: What retrains at the same time; the numbers do not depend on it.
         progress: Told of each attack when it is done.
 
     Raises:
@@ -202,7 +202,7 @@ def poison(
     ]
     tasks.sort(key=lambda task: task[1].kind in NOTICED)  # what takes longer begins first: no worker waits for it alone
     runs = []
-    with processes(workers) as mapped:
+    with processes(workers, len(tasks)) as mapped:
         coming = mapped(_attack_windows, tasks)
         clean, defences = bench.measure(prepared, triggered=True)  # while the workers are at it
         for run in coming:
