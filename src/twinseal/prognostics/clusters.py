@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import joblib
+import joblib  # comes with scikit-learn
 import torch
 
 from twinseal.digests import sha256_file
