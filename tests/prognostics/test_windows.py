@@ -91,6 +91,15 @@ def test_censored_units_of_known_life_are_the_test_by_their_last_window(
     assert not {"unit-10", "unit-11"} & (_names(prepared)["train"] | _names(prepared)["validation"])
 
 
+def test_a_few_censored_units_are_no_test_by_themselves(
+    make_fleet: MakeFleet, toy_contract: Contract, toy_params: PrepareParams
+) -> None:
+    prepared = prepare(make_fleet(14, censored=1), toy_contract, toy_params, SPLIT)
+    names = set(prepared.test.unit_names)
+    assert len(names) >= 1 + 0.2 * 13 * 0.5
+    assert not names & {*prepared.train.unit_names, *prepared.validation.unit_names}
+
+
 def test_censored_units_of_unknown_life_are_in_no_split(
     make_fleet: MakeFleet, toy_contract: Contract, toy_params: PrepareParams
 ) -> None:

@@ -36,7 +36,7 @@ class SplitPolicy(Settings):
 
     Attributes:
         validation_share: Share of the units with a known end that training may not see; at least one unit.
-        test_share: Share of them kept for the test, where the fleet has no censored units of known RUL.
+        test_share: Share of them kept for the test, where the fleet has fewer censored units of known RUL than that.
         cuts_per_unit: In that case, at how many cycles each test unit is cut off, drawn at random.
         fleets: By kind of asset, what the section `data` of params.yaml must say at ingest: another part of a data set,
             or another simulated fleet, is another test. What is not named here is the experimenter's to say; an asset

@@ -356,8 +356,9 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     """Windows for training, validation and test from accepted telemetry.
 
     Units that ran to failure are split by their own names and the salt. The test is the last window of every censored
-    unit whose true RUL is known, as C-MAPSS has it; a fleet without such units gives up `test_share` of its units, each
-    cut at `cuts_per_unit` random cycles. Censored units never train: their history has no failure in it.
+    unit whose true RUL is known, as C-MAPSS has it. A fleet that has fewer of them than `test_share` of the units that
+    ran to failure gives up this share too, each cut at `cuts_per_unit` random cycles. Censored units never train: their
+    history has no failure in it.
 
     Raises:
         DataError: Too few units ran to failure for the split, or a label is missing.
@@ -368,7 +369,7 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     ends_known = dict(zip(fleet.units, np.isfinite(fleet.table["rul"].to_numpy()[last]), strict=True))
     complete = [name for name in fleet.units if not censored[name]]
     known = [name for name in fleet.units if censored[name] and ends_known[name]]
-    parts = split_units(complete, split, with_test=not known)
+    parts = split_units(complete, split, with_test=len(known) < split.policy.test_share * len(complete))
     rng = np.random.default_rng(seed(split.salt, "cuts"))
     channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
     raw = told.rows(parts["train"])
@@ -376,10 +377,12 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
     chosen = {
         "train": [(name, every(told.length(name), params.stride)) for name in parts["train"]],
         "validation": [(name, every(told.length(name), 1)) for name in parts["validation"]],
-        "test": [(name, np.array([told.length(name)])) for name in known]
-        or [
-            (name, cuts(told.length(name), contract.min_cycles, split.policy.cuts_per_unit, rng))
-            for name in parts["test"]
+        "test": [
+            *((name, np.array([told.length(name)])) for name in known),
+            *(
+                (name, cuts(told.length(name), contract.min_cycles, split.policy.cuts_per_unit, rng))
+                for name in parts["test"]
+            ),
         ],
     }
     view = View(normaliser, told, cap, params.window)
