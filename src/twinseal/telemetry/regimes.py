@@ -98,6 +98,12 @@ def find_points(settings: NDArray[np.floating], sensors: NDArray[np.floating]) -
     return OperatingPoints(columns, within, points, len(rows) / len(settings), explained)
 
 
+def count_levels(values: NDArray[np.floating]) -> int:
+    """How many levels the values (R,) of one setting have; 1 if they are not apart."""
+    levels = _levels(values)
+    return 1 if levels is None else len(levels.centres)
+
+
 @dataclass(frozen=True)
 class _Levels:
     centres: tuple[float, ...]  # rising

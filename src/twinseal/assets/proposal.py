@@ -1,0 +1,263 @@
+"""The whole proposal for a new asset: the mapping of its files, its contract, and what its attackers control."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinseal.assets.bounds import About, ChannelPlan, Proposed, propose_contract, wide_contract
+from twinseal.assets.columns import Choices, Columns, LeftOut, kinds_of, measure, tell_columns
+from twinseal.assets.exports import Asked, Export, look_at
+from twinseal.assets.measured import trend
+from twinseal.assets.threats import propose_threats
+from twinseal.config import parse
+from twinseal.errors import ConfigError, DataError, suggest
+from twinseal.sources.cmapss import SENSORS, SETTINGS, CmapssParams
+from twinseal.sources.table import TableParams
+from twinseal.telemetry.contract import Channel, Contract
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.regimes import count_levels
+from twinseal.telemetry.screening import Finding, screen
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for.
+
+    Attributes:
+        asset: Name of the new asset.
+        path: Of its files.
+        date: Of today, as the mark of the proposal says it.
+        model: Of the model; "" for the asset's name.
+        description: What the asset is.
+        cycle: What one cycle is.
+        rul_cap_cycles: None: from the lives.
+        kept: Units that count as healthy.
+        like: The contract of an asset with the same channels, which gives units and descriptions.
+        asked: How the files are written.
+        choices: What the columns are.
+    """
+
+    asset: str
+    path: Path
+    date: str
+    model: str = ""
+    description: str = ""
+    cycle: str = ""
+    rul_cap_cycles: float | None = None
+    kept: frozenset[str] = frozenset()
+    like: Contract | None = None
+    asked: Asked = Asked()
+    choices: Choices = Choices()
+
+    def __post_init__(self) -> None:
+        """Refuse a name that no asset has.
+
+        Raises:
+            ConfigError: It is not plain.
+        """
+        if not NAME.match(self.asset):
+            raise ConfigError(
+                f"asset: expected a name of a-z, 0-9 and _ that begins with a letter, got {self.asset[:60]!r}",
+                remedy="For example: twinseal asset new trafo --from export.csv",
+            )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What is proposed.
+
+    Attributes:
+        source: The source in params.yaml: table or cmapss.
+        path: What `data.path` is.
+        mapping: The section of the source in params.yaml.
+        fleet: The telemetry, read with it.
+        proposed: The contract and what it rests on.
+        threats: The entry of policy/threats.yaml.
+        threats_basis: What that rests on.
+        columns: Channel → its column in the files.
+        left_out: The columns that no model reads.
+        said: What was found out or assumed, one sentence each.
+        findings: What the contract says of this fleet itself.
+    """
+
+    source: str
+    path: Path
+    mapping: Mapping[str, Any]
+    fleet: Fleet
+    proposed: Proposed
+    threats: Mapping[str, Any]
+    threats_basis: str
+    columns: Mapping[str, str]
+    left_out: tuple[LeftOut, ...]
+    said: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def contract(self) -> Contract:
+        """The contract."""
+        return self.proposed.contract
+
+    @property
+    def refused_units(self) -> tuple[str, ...]:
+        """The units of this fleet that the contract refuses."""
+        return tuple(sorted({finding.unit for finding in self.findings}))
+
+
+def propose_table(request: Request) -> Proposal:
+    """What is proposed for a table.
+
+    Raises:
+        ConfigError: What was asked for does not fit the files, or they can be read in two ways.
+        DataError: They are no table of histories.
+        OSError: They cannot be read.
+    """
+    export = look_at(request.path, request.asked)
+    columns = tell_columns(export, request.choices)
+    plans = {column: _plan(column, channel, "sensor", request) for column, channel in columns.channels.items()}
+    mapping = _mapping(export, columns, plans)
+    fleet, remarks = _read(mapping, request, tuple(plans.values()))
+    kinds = kinds_of(columns, _levelled(fleet, plans))
+    plans = {column: replace(plan, kind=kinds[column]) for column, plan in plans.items()}
+    mapping = _mapping(export, columns, plans)
+    ordered = sorted(plans.values(), key=lambda plan: plan.kind == "sensor")
+    said = (*export.said, *columns.said, *remarks)
+    names = {plan.name: column for column, plan in plans.items()}
+    return _proposal(request, "table", mapping, fleet, ordered, names, columns.left_out, said)
+
+
+def propose_cmapss(request: Request, subset: str) -> Proposal:
+    """What is proposed for a subset of C-MAPSS.
+
+    Raises:
+        ConfigError, DataError, OSError: As the source `cmapss`.
+    """
+    plans = [_plan(name, name, "setting", request) for name in SETTINGS]
+    plans += [_plan(name, name, "sensor", request) for name in SENSORS]
+    params = parse(CmapssParams, {"subset": subset}, "--subset")
+    fleet = params.open(request.path, wide_contract(_about(request, None), plans)).read()
+    mapping = {"subset": subset, "max_units": None}
+    names = {plan.name: plan.name for plan in plans}
+    return _proposal(request, "cmapss", mapping, fleet, plans, names, (), (f"C-MAPSS, {subset}",))
+
+
+def propose(request: Request, fleet: Fleet, plans: list[ChannelPlan]) -> Proposed:
+    """The contract for a fleet that is at hand, whatever its source.
+
+    Raises:
+        DataError: It has one unit only.
+    """
+    return propose_contract(fleet, plans, _about(request, fleet))
+
+
+def _proposal(
+    request: Request,
+    source: str,
+    mapping: Mapping[str, Any],
+    fleet: Fleet,
+    plans: list[ChannelPlan],
+    names: Mapping[str, str],
+    left_out: tuple[LeftOut, ...],
+    said: tuple[str, ...],
+) -> Proposal:
+    fleet = Fleet(fleet.table[[*fleet.table.columns[:4], *(plan.name for plan in plans)]])
+    empty = [plan.name for plan in plans if fleet.table[plan.name].isna().all()]
+    if empty:
+        raise DataError(f"{request.path}: expected readings of {', '.join(empty)}, got none in any row")
+    infinite = [plan.name for plan in plans if np.isinf(fleet.table[plan.name].to_numpy()).any()]
+    if infinite:
+        raise DataError(
+            f"{request.path}: expected numbers that float32 can hold, got larger ones in {', '.join(infinite)}",
+            remedy="Leave the column out (--ignore COLUMN), or export it in another unit of measure.",
+        )
+    found = propose(request, fleet, plans)
+    threats, basis = propose_threats(fleet, found)
+    return Proposal(
+        source=source,
+        path=request.path,
+        mapping=mapping,
+        fleet=fleet,
+        proposed=found,
+        threats=threats,
+        threats_basis=basis,
+        columns=names,
+        left_out=left_out,
+        said=said,
+        findings=screen(fleet, found.contract),
+    )
+
+
+def _about(request: Request, fleet: Fleet | None) -> About:
+    like, mark = request.like, ""
+    if fleet is not None:
+        what = f"{len(fleet.units):,} units, {len(fleet):,} rows"
+        mark = f"by twinseal asset new on {request.date} from {request.path.name}, {what}"
+    return About(
+        asset=request.asset,
+        model=request.model or f"{request.asset.replace('_', '-')}-rul",
+        description=request.description or (like.description if like else request.asset.replace("_", " ")),
+        cycle=request.cycle or (like.cycle if like else "One row of the export"),
+        rul_cap_cycles=request.rul_cap_cycles or (like.rul_cap_cycles if like else None),
+        kept=request.kept,
+        proposed=mark,
+    )
+
+
+def _plan(column: str, channel: str, kind: Any, request: Request) -> ChannelPlan:
+    known: Channel | None = request.like.all_channels.get(channel) if request.like else None
+    if known is not None:
+        return ChannelPlan(channel, kind, known.unit, known.description)
+    unit, words = measure(column)
+    return ChannelPlan(channel, kind, unit, words)
+
+
+def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan]) -> dict[str, Any]:
+    """The section `table` of params.yaml: what is not the default."""
+    found: dict[str, Any] = {"unit": columns.unit}
+    if columns.time is None:
+        found["cycle"] = columns.cycle
+    else:
+        default = type(columns.time)(column=columns.time.column).model_dump()
+        time = columns.time.model_dump()
+        found["time"] = {k: v for k, v in time.items() if v != default[k] or k in ("column", "zone", "cycle")}
+    for kind in ("setting", "sensor"):
+        found[f"{kind}s"] = {column: plan.name for column, plan in plans.items() if plan.kind == kind}
+    if columns.rul:
+        found["rul"] = columns.rul
+    if columns.ends_in_failure:
+        found["ends_in_failure"] = True
+    if export.form is not None:
+        form, usual = export.form, type(export.form)()
+        found |= {k: getattr(form, k) for k in ("separator", "decimal", "encoding") if getattr(form, k) != getattr(usual, k)}
+        found |= {"missing": list(form.missing)} if form.missing else {}
+    return found
+
+
+def _read(mapping: Mapping[str, Any], request: Request, plans: tuple[ChannelPlan, ...]) -> tuple[Fleet, tuple[str, ...]]:
+    """The fleet, by the real source, and its remarks."""
+    params = parse(TableParams, dict(mapping), "data.table")
+    options = "--separator, --decimal, --encoding, --missing WORD, --time-format, --zone, --cycle-length and --gather"
+    with suggest(f"Correct the file; or say how it is written: {options}"):
+        try:
+            table = params.open(request.path, wide_contract(_about(request, None), plans))
+            return table.read(), table.remarks()
+        except DataError as error:
+            error.remedy = f"Correct the file; or say how it is written: {options}"
+            raise
+
+
+def _levelled(fleet: Fleet, plans: Mapping[str, ChannelPlan]) -> list[str]:
+    """The columns with levels that follow no life: what somebody sets, not what wears."""
+    found = []
+    for column, plan in plans.items():
+        values = fleet.table[plan.name].to_numpy()
+        if count_levels(values) > 1 and trend(fleet, values.astype(np.float64)) < 0.1:
+            found.append(column)
+    return found if len(found) < len(plans) else []
