@@ -2,8 +2,8 @@
 
     exports.py    the files as they are: encoding, separator, header, and a first look at the cells
     names.py      channel names and units of measure from a header
-    columns.py    what each column is: unit, cycle or time, label, setting, sensor, or nothing for a model
-    fleet.py      the fleet, read by the real source with the mapping that is proposed
+    moments.py    which columns name the rows: the unit, and its cycle or time
+    columns.py    what the others are: label, setting, sensor, or nothing for a model
     measured.py   what each unit showed of each channel; which units are far from the others
     bounds.py     the contract, with the margins, and what each number rests on
     threats.py    what an attacker of this asset is proposed to control

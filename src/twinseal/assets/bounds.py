@@ -37,6 +37,9 @@ LEAST_TREND, LEAST_CORRELATION = 0.1, 0.1
 UNBOUNDED = 1e30  # as good as no bound, and a float32 still
 
 
+Kind = Literal["setting", "sensor"]
+
+
 @dataclass(frozen=True)
 class ChannelPlan:
     """One channel before it has bounds.
@@ -50,7 +53,7 @@ class ChannelPlan:
     """
 
     name: str
-    kind: Literal["setting", "sensor"]
+    kind: Kind
     unit: str = "1"
     description: str = ""
     used: bool | None = None
@@ -103,9 +106,13 @@ def wide_contract(about: About, plans: Sequence[ChannelPlan]) -> Contract:
     channels = {
         kind: {
             plan.name: Channel(
-                unit=plan.unit, minimum=-UNBOUNDED, maximum=UNBOUNDED, max_change_per_cycle=UNBOUNDED,
-                missing_share=0.99, description=plan.description,
-            )  # fmt: skip
+                unit=plan.unit,
+                minimum=-UNBOUNDED,
+                maximum=UNBOUNDED,
+                max_change_per_cycle=UNBOUNDED,
+                missing_share=0.99,
+                description=plan.description,
+            )
             for plan in plans
             if plan.kind == kind
         }
@@ -193,7 +200,9 @@ def _used(
 
 def _is_followed(name: str, telling: Sequence[str], levels: Mapping[str, Array]) -> bool:
     """Whether some sensor that tells of the life moves with this setting."""
-    return any(abs(_correlation(levels[name], levels[other])) >= LEAST_CORRELATION for other in telling if other != name)
+    return any(
+        abs(_correlation(levels[name], levels[other])) >= LEAST_CORRELATION for other in telling if other != name
+    )
 
 
 def _correlation(a: Array, b: Array) -> float:
@@ -295,12 +304,15 @@ def _cap(fleet: Fleet, counted: npt.NDArray[np.bool_]) -> float:
 
 
 def _disagreements(fleet: Fleet, contract: Contract) -> tuple[dict[str, Array], dict[str, Array]]:
-    """By sensor, the largest disagreement of each unit with the other sensors, in σ: over a window, and over the unit."""
+    """By sensor, the largest disagreement of each unit with the others, in σ: over a window, and over the unit."""
     found = []
-    for one in ({"max_window_sigma": 1.0, "max_unit_sigma": UNBOUNDED}, {"max_window_sigma": UNBOUNDED, "max_unit_sigma": 1.0}):
-        asked = contract.model_copy(update={"consistency": Consistency(**one)})
-        rules = [rule for rule in row_rules(asked, units=len(fleet.units)) if rule.name == "consistency"]
-        found.append({r.channel: np.fmax.reduceat(r.check(fleet.table).observed, fleet.starts) for r in rules})
+    for asked in (
+        Consistency(max_window_sigma=1.0, max_unit_sigma=UNBOUNDED),
+        Consistency(max_window_sigma=UNBOUNDED, max_unit_sigma=1.0),
+    ):
+        rules = row_rules(contract.model_copy(update={"consistency": asked}), units=len(fleet.units))
+        compared = [rule for rule in rules if rule.name == "consistency"]
+        found.append({r.channel: np.fmax.reduceat(r.check(fleet.table).observed, fleet.starts) for r in compared})
     return found[0], found[1]
 
 
@@ -309,12 +321,13 @@ def _with_consistency(
 ) -> tuple[Contract, dict[str, str]]:
     seen = [max((float(v[counted].max()) for v in values.values()), default=0.0) for values in (window, unit)]
     most = [
-        float(math.ceil(max(least, MARGIN_SIGMA * value)))
-        for value, least in zip(seen, (LEAST_WINDOW, LEAST_UNIT), strict=True)
+        float(math.ceil(max(floor, MARGIN_SIGMA * value)))
+        for value, floor in zip(seen, (LEAST_WINDOW, LEAST_UNIT), strict=True)
     ]
     compared = sum(bool(values.max() > 0) for values in window.values())
     if compared:
-        words = f"largest seen: {seen[0]:.1f} and {seen[1]:.1f} σ, × {MARGIN_SIGMA}; at least {LEAST_WINDOW:g} and {LEAST_UNIT:g}"
+        least = f"at least {LEAST_WINDOW:g} and {LEAST_UNIT:g}"
+        words = f"largest seen: {seen[0]:.1f} and {seen[1]:.1f} σ, × {MARGIN_SIGMA}; {least}"
     else:
         words = "not measured: too few units or rows, or no two sensors that move together"
     bounds = Consistency(max_window_sigma=most[0], max_unit_sigma=most[1])

@@ -10,26 +10,30 @@ from __future__ import annotations
 import difflib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twinseal.assets.bounds import MARGIN_CHANGE, MARGIN_RANGE, as_entry, regimes_basis
-from twinseal.assets.policy_text import Comments, to_text, with_entry, with_item, with_values
+from twinseal.assets.policy_text import with_entry, with_item, with_values
 from twinseal.assets.proposal import Proposal
-from twinseal.config import load, read_yaml
-from twinseal.errors import ConfigError
+from twinseal.config import load, parse, read_yaml
+from twinseal.digests import parse_json
+from twinseal.edited_yaml import text_of
+from twinseal.errors import ConfigError, EvidenceError
 from twinseal.escaping import visible
 from twinseal.files import write_whole
 from twinseal.reading import read_regular
 from twinseal.robustness.threats import Threats
 from twinseal.sources.data_params import DataParams
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.reference import Reference
 from twinseal.trust.root.roles import Roles
 
 CONTRACT, THREATS, ROLES = "policy/contract.yaml", "policy/threats.yaml", "policy/roles.yaml"
-EVALUATION, PARAMS = "policy/evaluation.yaml", "params.yaml"
+EVALUATION, REFERENCE, PARAMS = "policy/evaluation.yaml", "policy/reference.yaml", "params.yaml"
 MAX_BYTES = 1 << 20
 WIDTH = 116  # of a line of comments
 
@@ -67,15 +71,15 @@ def edits(folder: Path, proposal: Proposal, *, replace: bool) -> tuple[Edit, ...
     """
     asset = proposal.contract.asset
     _refuse_known(folder, asset, replace=replace)
-    made = {
+    made: dict[str, Callable[[str], str]] = {
         CONTRACT: lambda text: with_entry(text, "assets", asset, contract_text(proposal)),
         THREATS: lambda text: with_entry(text, "assets", asset, threats_text(proposal)),
         ROLES: lambda text: with_item(text, "models", proposal.contract.model),
-        PARAMS: lambda text: with_values(text, "data", data_section(proposal)),
+        PARAMS: lambda text: _with_data(text, proposal),
     }
     if proposal.source == "cmapss":
         fleet = {"source": "cmapss", "cmapss": dict(proposal.mapping)}
-        made[EVALUATION] = lambda text: _with_fleet(text, asset, fleet)
+        made[EVALUATION] = partial(_with_fleet, asset=asset, fleet=fleet)
     found = []
     for name, change in made.items():
         old = _read(folder / name)
@@ -98,7 +102,9 @@ def write(folder: Path, changes: Sequence[Edit]) -> None:
     """
     for edit in changes:
         if _read(folder / edit.name) != edit.old:
-            raise ConfigError(f"{folder / edit.name}: expected it as it was a moment ago, got another; nothing was written")
+            raise ConfigError(
+                f"{folder / edit.name}: expected it as it was a moment ago, got another; nothing was written"
+            )
     done: list[Edit] = []
     try:
         for edit in changes:
@@ -129,26 +135,26 @@ def contract_text(proposal: Proposal) -> str:
 def threats_text(proposal: Proposal) -> str:
     """The entry of policy/threats.yaml."""
     value = dict(proposal.threats)
-    comments: Comments = {("injection", "sensors"): visible(proposal.threats_basis)}
-    return to_text({**value, "trigger": value["trigger"]}, comments, flow_below=99)
+    trigger = {"trigger": value.pop("trigger")}
+    basis: dict[tuple[str, ...], str] = {("injection", "sensors"): visible(proposal.threats_basis)}
+    return text_of(value, basis) + text_of(trigger, {}, on_one_line_from=1)
 
 
-def data_section(proposal: Proposal) -> dict[str, Any]:
-    """What the section `data` of params.yaml says."""
-    return {
-        "source": proposal.source,
-        "asset": proposal.contract.asset,
-        "path": str(proposal.path),
-        proposal.source: dict(proposal.mapping),
-    }
+def _with_data(text: str, proposal: Proposal) -> str:
+    """params.yaml with the section `data` of a proposal."""
+    asset = proposal.contract.asset
+    text = with_values(text, ("data",), {"source": proposal.source, "asset": asset, "path": str(proposal.path)})
+    if proposal.source == "table":  # anew: columns of another mapping are none of this one
+        return with_values(text, ("data",), {"table": dict(proposal.mapping)})
+    return with_values(text, ("data", proposal.source), dict(proposal.mapping))
 
 
 def _head(proposal: Proposal) -> list[str]:
     """What a reader of the entry must know, as lines of comments."""
     left_out = [odd for odd in proposal.proposed.odd if odd.is_left_out]
     sentences = [
-        f"Ranges are what the units showed over whole lives, widened by {MARGIN_RANGE:.0%} of themselves on both sides; "
-        f"changes are the largest one, within a regime, × {MARGIN_CHANGE}; both rounded outward, and never finer than "
+        f"Ranges are what the units showed over whole lives, widened by {MARGIN_RANGE:.0%} of themselves on both "
+        f"sides; changes are the largest one, within a regime, × {MARGIN_CHANGE}; both rounded outward, and never finer than "
         "the recorded digits.",
     ]
     if left_out:
@@ -189,20 +195,18 @@ def _shortened(value: dict[str, Any]) -> dict[str, Any]:
     return first | {key: item for key, item in value.items() if key not in first and key not in last} | last
 
 
-def _on_one_line(value: Mapping[str, Any], comments: Comments) -> str:
-    """As `to_text`, where drift, consistency and each channel stand on one line."""
+def _on_one_line(value: Mapping[str, Any], comments: Mapping[tuple[str, ...], str]) -> str:
+    """The entry, where drift, consistency and each channel stand on one line."""
     shown = {key: value[key] for key in value if key not in ("regimes", "settings", "sensors")}
-    text = to_text(shown, {k: v for k, v in comments.items() if k[0] in shown}, flow_below=1)
+    text = text_of(shown, {k: v for k, v in comments.items() if k[0] in shown}, on_one_line_from=1)
     for key in ("regimes", "settings", "sensors"):
         if key in value:
-            mine = {k: v for k, v in comments.items() if k[0] == key}
-            text += to_text({key: value[key]}, mine, flow_below=2)
+            text += text_of({key: value[key]}, {k: v for k, v in comments.items() if k[0] == key}, on_one_line_from=2)
     return text
 
 
-def _with_fleet(text: str, asset: str, fleet: Mapping[str, Any]) -> str:
-    body = to_text(fleet, flow_below=1)
-    return with_entry(text, "fleets", asset, body)
+def _with_fleet(text: str, *, asset: str, fleet: Mapping[str, Any]) -> str:
+    return with_entry(text, "fleets", asset, text_of(fleet, {}, on_one_line_from=1))
 
 
 def _refuse_known(folder: Path, asset: str, *, replace: bool) -> None:
@@ -248,7 +252,7 @@ def _require_only(edit: Edit, proposal: Proposal, old: Any, new: Any) -> None:
     rest = [{key: item for key, item in side.items() if key != section} for side in (old, new)]
     before, after = old[section], new[section]
     if isinstance(before, dict):
-        mine = set(data_section(proposal)) if edit.name == PARAMS else {asset}
+        mine = {"source", "asset", "path", proposal.source} if edit.name == PARAMS else {asset}
         before, after = ({k: v for k, v in side.items() if k not in mine} for side in (before, after))
     else:
         after = [item for item in after if item in before]
@@ -257,3 +261,27 @@ def _require_only(edit: Edit, proposal: Proposal, old: Any, new: Any) -> None:
             f"{edit.name}: expected nothing but the entry of {asset} to change, got other changes; nothing was written",
             remedy=f"The file is laid out in a way that this program does not know. Write it as in: git show HEAD:{edit.name}",
         )
+
+
+def reference_edit(folder: Path, asset: str) -> Edit:
+    """policy/reference.yaml with the fleet of `asset` that validation accepted last.
+
+    Raises:
+        ConfigError: No fleet was accepted, or one of another asset.
+    """
+    place = folder / "data/accepted/reference.json"
+    try:
+        value = parse_json(read_regular(place, MAX_BYTES), str(place))
+    except (OSError, EvidenceError) as error:
+        raise ConfigError(
+            f"{place}: expected an accepted fleet, got none ({error})", remedy="dvc repro validate"
+        ) from error
+    found = parse(Reference, value, str(place))
+    if found.asset != asset:
+        raise ConfigError(
+            f"{place}: expected the fleet of {asset}, got that of {found.asset}",
+            remedy=f"Set data.asset to {asset} in params.yaml; then: dvc repro validate",
+        )
+    old = _read(folder / REFERENCE)
+    new = with_entry(old, "assets", asset, text_of(found.to_dict(), {}, on_one_line_from=2))
+    return Edit(REFERENCE, old, new)

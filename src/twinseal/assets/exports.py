@@ -102,13 +102,15 @@ def _parquet(path: Path, data: bytes) -> Export:
     frame = pd.DataFrame(columns)
     _require_rows(path, len(frame))
     texts = frame.astype("string").fillna("").astype(str)
-    numbers = frame.apply(lambda column: pd.to_numeric(column, errors="coerce")).astype("float64")
+    numbers = pd.DataFrame({name: pd.to_numeric(frame[name], errors="coerce").astype("float64") for name in frame})
     return Export(path, None, header, texts, numbers, True, tuple(said))
 
 
 def _delimited(path: Path, data: bytes, asked: Asked, *, is_whole: bool) -> Export:
     if not data.strip():
-        raise DataError(f"{path}: expected a table, got an empty file", remedy="Export it again, and look into the file.")
+        raise DataError(
+            f"{path}: expected a table, got an empty file", remedy="Export it again, and look into the file."
+        )
     encoding = asked.encoding or _encoding(data, is_whole=is_whole)
     text = _head(data, encoding, path)
     separator = asked.separator or _separator(text, path)

@@ -108,7 +108,9 @@ def level(table: pd.DataFrame, values: Array, known: Known | None) -> Array:
         part = part[np.isfinite(part)]
         if len(part):
             sigma = float(part.std())
-            found[mine] = (values[mine] - part.mean()) / (sigma if sigma > 1e-9 * max(1.0, abs(part.mean())) else np.inf)
+            found[mine] = (values[mine] - part.mean()) / (
+                sigma if sigma > 1e-9 * max(1.0, abs(part.mean())) else np.inf
+            )
     return np.asarray(np.where(np.isnan(values), np.nan, found))
 
 
@@ -155,13 +157,11 @@ def odd_units(
     watched = max(1, left_out)
     found: dict[int, Odd] = {}
     for channel, times, words in _comparisons(lengths, channels, sigma, watched):
-        for at in np.flatnonzero(times > 1):
+        for at in map(int, np.flatnonzero(times > 1)):
             if at not in found or times[at] > found[at].times:
-                found[int(at)] = Odd(str(units[at]), channel, words(int(at)), float(times[at]))
+                found[at] = Odd(units[at], channel, words(at), float(times[at]))
     ordered = sorted(found.values(), key=lambda odd: (-odd.times, odd.unit))
-    return tuple(
-        Odd(odd.unit, odd.channel, odd.what, odd.times, place < left_out) for place, odd in enumerate(ordered)
-    )
+    return tuple(Odd(odd.unit, odd.channel, odd.what, odd.times, place < left_out) for place, odd in enumerate(ordered))
 
 
 def _comparisons(lengths: Array, channels: Mapping[str, Extremes], sigma: Mapping[str, Array], watched: int) -> Any:

@@ -1,9 +1,9 @@
 """Channel names and units of measure, from what stands in a header.
 
-    >>> channel_name("Öl-Temp. [°C]"), unit_of_measure("Öl-Temp. [°C]")
-    ('oel_temp', '°C')
-    >>> channel_name("P2 (kPa)"), unit_of_measure("P2 (kPa)"), unit_of_measure("H2")
-    ('p2', 'kPa', '1')
+>>> channel_name("Öl-Temp. [°C]"), unit_of_measure("Öl-Temp. [°C]")
+('oel_temp', '°C')
+>>> channel_name("P2 (kPa)"), unit_of_measure("P2 (kPa)"), unit_of_measure("H2")
+('p2', 'kPa', '1')
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def unit_of_measure(header: str) -> str:
 
 
 def description(header: str) -> str:
-    """What a header says beside its unit, on one line, of characters that can be seen."""
+    """What a header says beside its unit, on one line, of what can be seen; "" where the channel's name says it."""
     text = _MEASURE.sub("", header) if unit_of_measure(header) != "1" else header
-    return " ".join(visible(text).split())[:120]
+    words = " ".join(visible(text).split())[:120]
+    return "" if words.lower().replace(" ", "_") == channel_name(header) else words

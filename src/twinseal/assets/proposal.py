@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twinseal.assets.bounds import About, ChannelPlan, Proposed, propose_contract, wide_contract
-from twinseal.assets.columns import Choices, Columns, LeftOut, kinds_of, measure, tell_columns
+from twinseal.assets.columns import Columns, LeftOut, kinds_of, measure, tell_columns
 from twinseal.assets.exports import Asked, Export, look_at
 from twinseal.assets.measured import trend
+from twinseal.assets.moments import Choices
 from twinseal.assets.threats import propose_threats
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError, suggest
@@ -54,8 +55,8 @@ class Request:
     rul_cap_cycles: float | None = None
     kept: frozenset[str] = frozenset()
     like: Contract | None = None
-    asked: Asked = Asked()
-    choices: Choices = Choices()
+    asked: Asked = field(default_factory=Asked)
+    choices: Choices = field(default_factory=Choices)
 
     def __post_init__(self) -> None:
         """Refuse a name that no asset has.
@@ -235,12 +236,16 @@ def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan])
         found["ends_in_failure"] = True
     if export.form is not None:
         form, usual = export.form, type(export.form)()
-        found |= {k: getattr(form, k) for k in ("separator", "decimal", "encoding") if getattr(form, k) != getattr(usual, k)}
+        found |= {
+            k: getattr(form, k) for k in ("separator", "decimal", "encoding") if getattr(form, k) != getattr(usual, k)
+        }
         found |= {"missing": list(form.missing)} if form.missing else {}
     return found
 
 
-def _read(mapping: Mapping[str, Any], request: Request, plans: tuple[ChannelPlan, ...]) -> tuple[Fleet, tuple[str, ...]]:
+def _read(
+    mapping: Mapping[str, Any], request: Request, plans: tuple[ChannelPlan, ...]
+) -> tuple[Fleet, tuple[str, ...]]:
     """The fleet, by the real source, and its remarks."""
     params = parse(TableParams, dict(mapping), "data.table")
     options = "--separator, --decimal, --encoding, --missing WORD, --time-format, --zone, --cycle-length and --gather"

@@ -1,6 +1,7 @@
 """The command line: one module for each role, one function for each command. Begin with `reviewers`.
 
     options.py      what commands share: options, places, examples, questions to a person
+    assets.py       asset new|check|reference
     custodians.py   init, use, trust show|renew|sign, keys rotate|revoke
     key_holders.py  keys new|show
     policy_owners.py  policy show|approve
@@ -31,6 +32,7 @@ import typer
 from twinseal import __version__
 from twinseal.cli import (
     acceptance,
+    assets,
     audit,
     backups,
     custodians,
@@ -89,6 +91,7 @@ def configure(
         raise typer.Exit
 
 
+app.add_typer(assets.asset, name="asset", rich_help_panel=ENGINEER)
 app.command(rich_help_panel=CUSTODIAN, epilog=custodians.INIT_EXAMPLES)(custodians.init)
 app.command(rich_help_panel=EVERYONE, epilog=custodians.USE_EXAMPLES)(custodians.use)
 app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)

@@ -34,7 +34,24 @@ def render(case: Case, built: tuple[Built, ...]) -> str:
         case: What was judged.
         built: As `section.build_all` made them from the same case.
     """
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            case=case,
+            verdict=case.verdict,
+            built=built,
+            grave=[caveat for caveat in all_caveats(built) if caveat.grave],
+            tiles=all_tiles(built),
+            weights=next((item.sha256[:12] for item in case.model if item.name.endswith(".safetensors")), tables.DASH),
+            style=style(),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where pages of this style are rendered: `blocks.html.j2` shows blocks; all text is escaped and made visible."""
+    made = Environment(
         loader=FunctionLoader(_resource),
         autoescape=True,
         finalize=_visible,
@@ -42,17 +59,14 @@ def render(case: Case, built: tuple[Built, ...]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"bar": bar, "bound": tables.bound, "quantity": tables.quantity, "inline": inline}
-    environment.filters["code"] = code
-    return environment.get_template("report.html.j2").render(
-        case=case,
-        verdict=case.verdict,
-        built=built,
-        grave=[caveat for caveat in all_caveats(built) if caveat.grave],
-        tiles=all_tiles(built),
-        weights=next((item.sha256[:12] for item in case.model if item.name.endswith(".safetensors")), tables.DASH),
-        style=Markup(_resource("report.css")),  # noqa: S704 - our own file, nothing of the case in it
-    )
+    made.globals |= {"bar": bar, "bound": tables.bound, "quantity": tables.quantity, "inline": inline}
+    made.filters["code"] = code
+    return made
+
+
+def style() -> Markup:
+    """The style sheet of such pages."""
+    return Markup(_resource("report.css"))  # noqa: S704 - our own file, nothing of a case in it
 
 
 def bar(gate: GateResult) -> Markup:

@@ -1,0 +1,286 @@
+"""What an ML engineer does with machines of their own: from an export to what the pipeline needs."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from twinseal.cli.options import AsJson, examples
+from twinseal.console import new_table, out, print_json, printable, refusals_as_json
+from twinseal.errors import ConfigError
+from twinseal.escaping import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twinseal.assets.entries import Edit
+    from twinseal.assets.missing import Missing
+    from twinseal.assets.proposal import Proposal, Request
+
+PAGES = Path("reports/assets")
+MAX_SHOWN = 40  # rows of a table at the terminal; the page has all
+
+asset = typer.Typer(
+    help="Machines of your own: from an export of them to what the pipeline needs.",
+    epilog=examples("twinseal asset new trafo --from export.csv --ends-in-failure", "twinseal asset check trafo"),
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the kind of machine: a-z, 0-9 and _.")]
+Column = "COLUMN"
+FILES, COLUMNS, MEANING = "The files", "The columns", "What no data say"
+
+
+@asset.command(
+    "new",
+    epilog=examples(
+        "twinseal asset new trafo --from export.csv --ends-in-failure",
+        "twinseal asset new trafo --from export.csv --rul Rest --setting Last=load --ignore Werk",
+        "twinseal asset new engine --from CMAPSSData --source cmapss --subset FD002 --like turbofan",
+    ),
+)
+def new(
+    name: Name,
+    source_file: Annotated[Path, typer.Option("--from", metavar="FILE", help="The export: CSV or Parquet.")],
+    source: Annotated[str, typer.Option(help="table, or cmapss for NASA's files.", rich_help_panel=FILES)] = "table",
+    subset: Annotated[str, typer.Option(help="Of C-MAPSS.", rich_help_panel=FILES)] = "FD001",
+    separator: Annotated[str | None, typer.Option(help="Between two cells.", rich_help_panel=FILES)] = None,
+    decimal: Annotated[str | None, typer.Option(help="In numbers: . or ,", rich_help_panel=FILES)] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of the text.", rich_help_panel=FILES)] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="A word for no value. Again for more.", rich_help_panel=FILES),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(metavar=Column, help="Names the machine.", rich_help_panel=COLUMNS)
+    ] = None,
+    cycle: Annotated[
+        str | None, typer.Option(metavar=Column, help="Counts 1, 2, 3, …", rich_help_panel=COLUMNS)
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar=Column, help="Time stamps instead.", rich_help_panel=COLUMNS)
+    ] = None,
+    time_format: Annotated[
+        str | None, typer.Option(metavar="FORM", help='As "%d.%m.%Y %H:%M".', rich_help_panel=COLUMNS)
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Of the time stamps. Default: UTC.", rich_help_panel=COLUMNS)] = None,
+    cycle_length: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help="Of a cycle: 10min, 1h, 1d.", rich_help_panel=COLUMNS)
+    ] = None,
+    gather: Annotated[
+        str | None, typer.Option(help="Of the rows in a cycle: mean, last, first.", rich_help_panel=COLUMNS)
+    ] = None,
+    rul: Annotated[
+        str | None, typer.Option(metavar=Column, help="Counts the remaining cycles.", rich_help_panel=COLUMNS)
+    ] = None,
+    ends_in_failure: Annotated[
+        bool, typer.Option("--ends-in-failure", help="Every history ends with the failure.", rich_help_panel=COLUMNS)
+    ] = False,
+    end_unknown: Annotated[
+        bool, typer.Option("--end-unknown", help="Nobody knows: nothing can be trained.", rich_help_panel=COLUMNS)
+    ] = False,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[=name]", help="Is set by people. Again for more.", rich_help_panel=COLUMNS),
+    ] = None,
+    sensor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[=name]", help="Is measured. Again for more.", rich_help_panel=COLUMNS),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar=Column, help="Is left out. Again for more.", rich_help_panel=COLUMNS)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Name of the model. Default: NAME-rul.", rich_help_panel=MEANING)] = "",
+    description: Annotated[str, typer.Option(help="What the machine is.", rich_help_panel=MEANING)] = "",
+    cycle_is: Annotated[str, typer.Option(metavar="TEXT", help="What one cycle is.", rich_help_panel=MEANING)] = "",
+    rul_cap: Annotated[
+        float | None, typer.Option(metavar="CYCLES", help="Longer lives count as this.", rich_help_panel=MEANING)
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UNIT", help="Is healthy, though far from the others.", rich_help_panel=MEANING),
+    ] = None,
+    like: Annotated[
+        str, typer.Option(metavar="ASSET", help="Has the same channels: units and words.", rich_help_panel=MEANING)
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Propose the entries of this name anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the proposal; write no entry.")] = False,
+) -> None:
+    """Propose mapping, contract and threats for machines of your own, from an export; write them, marked proposed."""
+    from twinseal.assets.entries import edits, write
+    from twinseal.assets.exports import Asked
+    from twinseal.assets.moments import Choices
+    from twinseal.assets.page import render
+    from twinseal.assets.proposal import Request
+    from twinseal.files import write_whole
+    from twinseal.telemetry.contract import Contract
+
+    request = Request(
+        asset=name,
+        path=_inside(source_file),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        model=model,
+        description=description,
+        cycle=cycle_is,
+        rul_cap_cycles=rul_cap,
+        kept=frozenset(keep or ()),
+        like=Contract.load(Path("policy/contract.yaml"), like) if like else None,
+        asked=Asked(separator, decimal, encoding, tuple(missing or ())),
+        choices=Choices(
+            unit=unit,
+            cycle=cycle,
+            time=time,
+            rul=rul,
+            time_format=time_format,
+            zone=zone,
+            cycle_length=cycle_length,
+            gather=gather,
+            ends_in_failure=ends_in_failure,
+            end_unknown=end_unknown,
+            settings=tuple(map(_named, setting or ())),
+            sensors=tuple(map(_named, sensor or ())),
+            ignored=tuple(ignore or ()),
+        ),
+    )
+    with out.status(f"reading {printable(source_file)}"):
+        proposal = _proposal(request, source, subset)
+        changes = edits(Path(), proposal, replace=replace)
+    _print_proposal(proposal)
+    page = PAGES / f"{name}.html"
+    write_whole(page, render(proposal).encode())
+    if not dry_run:
+        write(Path(), changes)
+    _print_changes(changes, dry_run=dry_run)
+    _print_next(proposal, page, dry_run=dry_run)
+
+
+@asset.command("check", epilog=examples("twinseal asset check", "twinseal asset check trafo --json"))
+def check(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Of the asset. Default: that of params.yaml.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say all that an asset lacks before its model can be released, each with the command that mends it."""
+    from twinseal.assets.missing import missing
+    from twinseal.config import load
+    from twinseal.telemetry.contract import AssetParams
+
+    with refusals_as_json(as_json):
+        asked = name or load(AssetParams, Path("params.yaml"), section="data").asset
+        found = missing(Path(), asked)
+    if as_json:
+        items = [{"before": i.before, "where": i.where, "what": i.what, "command": i.command} for i in found]
+        print_json({"asset": asked, "complete": not found, "missing": items})
+    else:
+        _print_missing(asked, found)
+    if found:
+        raise typer.Exit(1)
+
+
+@asset.command("reference", epilog=examples("twinseal asset reference trafo"))
+def reference(name: Name) -> None:
+    """Make the last accepted fleet of an asset the one that later fleets are compared with: policy/reference.yaml."""
+    from twinseal.assets.entries import reference_edit, write
+
+    changes = (reference_edit(Path(), name),)
+    write(Path(), changes)
+    _print_changes(changes, dry_run=False)
+    out.print("its owners must sign the policy anew: [cyan]twinseal policy show[/]")
+
+
+def _inside(path: Path) -> Path:
+    """The path as params.yaml names it: relative, where it lies in the project."""
+    whole = path.absolute()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Column and channel of COLUMN=name; the channel is "" where only a column is named."""
+    column, _, channel = text.rpartition("=")
+    return (column, channel) if column and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", channel) else (text, "")
+
+
+def _proposal(request: Request, source: str, subset: str) -> Proposal:
+    from twinseal.assets.proposal import propose_cmapss, propose_table
+
+    if source == "table":
+        return propose_table(request)
+    if source == "cmapss":
+        return propose_cmapss(request, subset)
+    raise ConfigError(f"--source: expected table or cmapss, got {source[:40]!r}")
+
+
+def _print_proposal(proposal: Proposal) -> None:
+    from twinseal.assets.page import channel_rows
+
+    fleet, contract = proposal.fleet, proposal.contract
+    shortest, longest = int(fleet.lengths.min()), int(fleet.lengths.max())
+    out.print(f"{len(fleet.units):,} units, {len(fleet):,} rows, histories of {shortest:,} to {longest:,} cycles")
+    for sentence in proposal.said:
+        out.print(f"  {printable(sentence)}")
+    headings, rows = channel_rows(proposal)
+    table = new_table(*headings, title=f"proposed for {printable(contract.asset)}")
+    for row in rows[:MAX_SHOWN]:
+        table.add_row(*map(printable, row))
+    out.print(table)
+    if len(rows) > MAX_SHOWN:
+        out.print(f"  … and {len(rows) - MAX_SHOWN} more channels, on the page")
+    for item in proposal.left_out[:MAX_SHOWN]:
+        out.print(f"[yellow]left out[/]  {printable(item.column)}: {printable(item.why)}")
+    if contract.regimes:
+        names = ", ".join(contract.regimes.settings)
+        out.print(f"operating points: {len(contract.regimes.points)}, by {printable(names)}")
+    for odd in proposal.proposed.odd:
+        words = "sets no bound" if odd.is_left_out else "sets bounds all the same"
+        out.print(f"[yellow]far from the others, {words}[/]  {printable(odd)}")
+    refused = proposal.refused_units
+    if refused:
+        most = contract.max_quarantined_share * len(fleet.units)
+        colour = "red" if len(refused) > most else "yellow"
+        out.print(f"[{colour}]{len(refused)} of these units would be set aside by validation[/]; the first findings:")
+        for finding in proposal.findings[:5]:
+            out.print(f"  • {printable(finding)}")
+
+
+def _print_changes(changes: Sequence[Edit], *, dry_run: bool) -> None:
+    out.print("[bold]would be written[/]" if dry_run else "[bold]written[/]")
+    for edit in changes:
+        for line in edit.diff:
+            colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+            text = escape(visible(line))
+            out.print(f"[{colour}]{text}[/]" if colour else text)
+
+
+def _print_next(proposal: Proposal, page: Path, *, dry_run: bool) -> None:
+    name = proposal.contract.asset
+    out.print("[bold]what to do next[/]")
+    steps = [
+        f"look at {page}: each channel over the lives, with its bounds",
+        "correct what is wrong: the same command with options, and --replace"
+        if not dry_run
+        else "the same command without --dry-run",
+        f"[cyan]twinseal asset check {name}[/]: all that is missing, each with its command",
+        "[cyan]dvc repro[/]: the first run; its verdict is denied while entries are only proposed",
+        f"[cyan]twinseal gates propose {name}[/]: bounds for the gates, from that run; nothing was written for them yet",
+        f"[cyan]twinseal asset reference {name}[/]: the fleet that later ones are compared with",
+        f"[cyan]twinseal asset accept {name} --as NAME[/]: lift the marks, by name; then: twinseal policy approve",
+    ]
+    for number, step in enumerate(steps, 1):
+        out.print(f"  {number}. {step}")
+
+
+def _print_missing(name: str, found: Sequence[Missing]) -> None:
+    if not found:
+        out.print(f"[green]complete[/]  nothing is missing for {printable(name)}")
+        return
+    for before, title in (("run", "before the first run"), ("release", "before a release")):
+        items = [item for item in found if item.before == before]
+        if items:
+            out.print(f"[bold]{title}[/]")
+        for item in items:
+            out.print(f"  [red]missing[/]  {printable(item.where)}: {printable(item.what)}")
+            out.print(f"           [cyan]{printable(item.command)}[/]")
