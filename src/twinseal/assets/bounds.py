@@ -188,7 +188,7 @@ def _used(
         elif mine.is_constant:
             reasons[name] = "it never moves"
         elif name not in telling and not (plan.kind == "setting" and _is_followed(name, telling, levels)):
-            reasons[name] = f"it does not follow the life (trend {mine.trend:.2f}, below {LEAST_TREND})"
+            reasons[name] = f"no trend over the life ({mine.trend:.2f}, below {LEAST_TREND})"
     if all(plan.name in reasons for plan in plans):  # nothing would be left: what moves is read
         reasons = {
             name: why

@@ -84,6 +84,8 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
     order = ordered_rows(export, unit, moment)
     _require_units(export, unit, order)
     rul, ends = _end(export, choices, order, {unit, moment.column})
+    if rul and rul != choices.rul:
+        said.append(f"{visible(rul)!r} falls by one with each cycle: it counts the remaining cycles")
     channels, left_out = _channels(export, choices, order, {unit, moment.column, rul})
     asked_settings = {column for column, _ in choices.settings}
     asked = frozenset((*asked_settings, *(column for column, _ in choices.sensors)))
@@ -226,6 +228,8 @@ def _why_no_reading(export: Export, column: str, order: pd.DataFrame) -> str:
     values = _in_order(export, column, order)
     if _falls_by_one(export, column, order) or _counts_with_cycles(values, order):
         return "it counts with the cycles: a model would read the age, or the label, from it"
+    if _describes_units(values, order):
+        return "it is the same in all rows of each unit: it says which unit it is, not how it is"
     if _marks_the_end(values, order):
         return "it changes in the last row of histories only: it marks the end"
     return ""
@@ -236,6 +240,13 @@ def _counts_with_cycles(values: Any, order: pd.DataFrame) -> bool:
     steps = pd.DataFrame({"v": values, "c": order["cycle"]}).groupby(order["unit"]).diff()
     slope = (steps["v"] / steps["c"]).dropna().to_numpy()
     return bool(len(slope) > 2 and slope[0] != 0 and np.allclose(slope, slope[0], rtol=1e-6, atol=0))
+
+
+def _describes_units(values: Any, order: pd.DataFrame) -> bool:
+    """Whether the value never changes within a unit, and differs between units."""
+    groups = pd.Series(values).groupby(order["unit"].to_numpy())
+    low, high = groups.min(), groups.max()
+    return bool((low == high).all() and low.nunique() > 1)
 
 
 def _marks_the_end(values: Any, order: pd.DataFrame) -> bool:

@@ -154,8 +154,8 @@ def _head(proposal: Proposal) -> list[str]:
     left_out = [odd for odd in proposal.proposed.odd if odd.is_left_out]
     sentences = [
         f"Ranges are what the units showed over whole lives, widened by {MARGIN_RANGE:.0%} of themselves on both "
-        f"sides; changes are the largest one, within a regime, × {MARGIN_CHANGE}; both rounded outward, and never finer than "
-        "the recorded digits.",
+        f"sides; changes are the largest one, within a regime, × {MARGIN_CHANGE}; both rounded outward, and never "
+        "finer than the recorded digits.",
     ]
     if left_out:
         names = "; ".join(visible(str(odd)) for odd in left_out)
@@ -259,7 +259,7 @@ def _require_only(edit: Edit, proposal: Proposal, old: Any, new: Any) -> None:
     if rest[0] != rest[1] or before != after:
         raise ConfigError(
             f"{edit.name}: expected nothing but the entry of {asset} to change, got other changes; nothing was written",
-            remedy=f"The file is laid out in a way that this program does not know. Write it as in: git show HEAD:{edit.name}",
+            remedy=f"The file is laid out in an unknown way. Write it as in: git show HEAD:{edit.name}",
         )
 
 

@@ -99,7 +99,7 @@ def extremes(fleet: Fleet, channel: str, known: Known | None) -> Extremes:
 
 
 def level(table: pd.DataFrame, values: Array, known: Known | None) -> Array:
-    """The values (R,) less the mean of their regime, in its standard deviations: what an operating point does not say."""
+    """The values (R,) less the mean of their regime, in its standard deviations: without the operating point."""
     where = np.zeros(len(table), dtype=np.int64) if known is None else regime_of(table, known)
     found = np.zeros_like(values)
     for k in np.unique(where):

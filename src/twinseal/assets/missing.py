@@ -178,7 +178,7 @@ def _trust(folder: Path, asset: str, contract: Contract | None, home_of: Any) ->
             yield Missing("release", "the root of trust", what, "custodians: twinseal trust renew")
     state = policy_state(folder / "policy", folder / "approvals" / "policy", anchor)
     if not state.is_approved:
-        names = ", ".join(state.can_sign)
+        names, first = ", ".join(state.can_sign), next(iter(state.can_sign), "NAME")
         what = f"the policy as it is now is not approved; {state.missing} of {names} must sign"
-        command = f"twinseal policy show; then: twinseal policy approve --as {state.can_sign[0] if state.can_sign else 'NAME'}"
+        command = f"twinseal policy show; then: twinseal policy approve --as {first}"
         yield Missing("release", "policy", what, command)

@@ -115,17 +115,24 @@ def unit_and_moment(export: Export, choices: Choices) -> tuple[str, Moment]:
             remedy="Name them: --unit COLUMN, and --cycle COLUMN or --time COLUMN",
         )
     best = [item for item in scored if item[0] == scored[0][0]]
-    others = {unit for _, unit, _ in best}
-    if len(others) > 1:
+    others = sorted({unit for _, unit, _ in best})
+    if len(others) > 1 and not _divide_alike(export, others):
         raise ConfigError(
             f"{export.path}: expected one column that names the machine, got {len(others)} that could: "
-            f"{visible(', '.join(sorted(others)))}",
+            f"{visible(', '.join(others))}",
             remedy="Name the one that it is: --unit COLUMN",
         )
     _, unit, moment = best[0]
     if moment.time is not None and "%d" in moment.time.format and not choices.time_format:
         _require_one_order(export, moment.time)
     return unit, moment
+
+
+def _divide_alike(export: Export, columns: list[str]) -> bool:
+    """Whether all these columns divide the rows into the same units."""
+    first, *others = (export.texts[column] for column in columns)
+    pairs = (pd.DataFrame({"a": first, "b": other}).drop_duplicates() for other in others)
+    return all(len(pair) == first.nunique() == pair["b"].nunique() for pair in pairs)
 
 
 def _moments(export: Export, choices: Choices) -> list[Moment]:

@@ -18,8 +18,9 @@ from twinseal.telemetry.contract import KEYS
 MAX_NAME = 40
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
 _LETTERS = str.maketrans({"ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "å": "a", "Å": "A", "ł": "l", "Ł": "L", "đ": "d"})
-_GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "Δ": "delta", "η": "eta", "θ": "theta", "ϑ": "theta"} | {
-    "λ": "lambda", "μ": "mu", "µ": "mu", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Ω": "omega"
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "Δ": "delta", "η": "eta", "θ": "theta", "ϑ": "theta",
+    "λ": "lambda", "μ": "mu", "µ": "mu", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Ω": "omega",
 }  # fmt: skip
 # A unit of measure at the end of a header: in brackets, or after a slash.
 _MEASURE = re.compile(r"\s*(?:\[(?P<a>[^\[\]]{1,20})\]|\((?P<b>[^()]{1,20})\)|\bin\s+(?P<c>\S{1,12}))\s*$")

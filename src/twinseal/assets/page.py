@@ -23,7 +23,9 @@ from twinseal.telemetry.contract import Channel
 BINS = 40  # of the lives, in a figure
 MOST_FIGURES = 60
 MOST_REGIMES = len(SERIES)
-HEADINGS = ("channel", "column", "kind", "unit", "seen", "bounds", "change", "at most", "missing", "trend", "a model")
+HEADINGS = (
+    *("channel", "column", "kind", "unit", "seen", "bounds", "change: seen, bound", "missing", "trend", "a model"),
+)
 MOST_ROWS = 20
 
 Row = tuple[str, ...]
@@ -61,14 +63,20 @@ def channel_rows(proposal: Proposal) -> tuple[Row, tuple[Row, ...]]:
     rows = []
     for name, channel in contract.all_channels.items():
         seen = proposal.proposed.seen[name]
-        kind = "setting" if name in contract.settings else "sensor"
-        low, high = float(np.nanmin(seen.low)), float(np.nanmax(seen.high))
         missing = float(seen.missing.max())
-        rows.append((
-            name, proposal.columns[name], kind, channel.unit, f"{low:.5g} … {high:.5g}",
-            f"{channel.minimum:g} … {channel.maximum:g}", f"{seen.change.max():.3g}", f"{channel.max_change_per_cycle:g}",
-            f"{missing:.1%}" if missing else "never", f"{seen.trend:.2f}", proposal.proposed.reasons.get(name, "reads it"),
-        ))  # fmt: skip
+        row = {
+            "channel": name,
+            "column": proposal.columns[name],
+            "kind": "setting" if name in contract.settings else "sensor",
+            "unit": channel.unit,
+            "seen": f"{float(np.nanmin(seen.low)):.5g} … {float(np.nanmax(seen.high)):.5g}",
+            "bounds": f"{channel.minimum:g} … {channel.maximum:g}",
+            "change: seen, bound": f"{seen.change.max():.3g}, {channel.max_change_per_cycle:g}",
+            "missing": f"up to {missing:.1%}" if missing else "never",
+            "trend": f"{seen.trend:.2f}",
+            "a model": proposal.proposed.reasons.get(name, "reads it"),
+        }
+        rows.append(tuple(row.values()))
     return HEADINGS, tuple(rows)
 
 
@@ -79,15 +87,15 @@ def _parts(proposal: Proposal) -> tuple[Part, ...]:
         left = tuple((item.column, item.why) for item in proposal.left_out)
         found.append(Table("Columns that are left out, and why", ("column", "why"), left, prose=True))
     explained = Text(
-        f"Bounds are what was seen over whole lives, widened by {MARGIN_RANGE:.0%} of the range on both sides; a change "
-        f"per cycle is the largest that was seen within a regime, × {MARGIN_CHANGE}. The trend is how well a channel "
-        "follows the life: 1 is a straight line in every unit, 0 is chance.",
+        f"Bounds are what was seen over whole lives, widened by {MARGIN_RANGE:.0%} of the range on both sides; a "
+        f"change per cycle is the largest that was seen within a regime, × {MARGIN_CHANGE}. The trend is how well "
+        "a channel follows the life: 1 is a straight line in every unit, 0 is chance.",
         muted=True,
     )
     contract: tuple[Block, ...] = (Table("Every channel, as seen and as proposed", headings, rows), explained)
     plots = _figures(proposal)
     more = len(proposal.contract.all_channels) - len(plots)
-    pairs: tuple[Block, ...] = (Pair(plots),)
+    pairs: tuple[Block, ...] = tuple(Pair(plots[at : at + 2]) for at in range(0, len(plots), 2))
     if more > 0:
         pairs = (Text(f"The first {len(plots)} channels; {more} more are in the table."), *pairs)
     return (
@@ -191,7 +199,8 @@ def _figure(proposal: Proposal, name: str, channel: Channel, before: Any, regime
     caption = (
         f"{name}: {proposal.proposed.basis[name]}; proposed {bounds}, change at most {channel.max_change_per_cycle:g}"
     )
-    alt = f"{name} over the lives of the units, between {np.nanmin(seen.low):g} and {np.nanmax(seen.high):g}; bounds {bounds}"
+    low, high = np.nanmin(seen.low), np.nanmax(seen.high)
+    alt = f"{name} over the lives of the units, between {low:g} and {high:g}; bounds {bounds}"
     return figure(f"channel-{name}", whole, alt, caption)
 
 

@@ -223,9 +223,10 @@ def _print_proposal(proposal: Proposal) -> None:
     for sentence in proposal.said:
         out.print(f"  {printable(sentence)}")
     headings, rows = channel_rows(proposal)
-    table = new_table(*headings, title=f"proposed for {printable(contract.asset)}")
+    places = [headings.index(heading) for heading in ("channel", "kind", "unit", "bounds", "a model")]
+    table = new_table(*(headings[at] for at in places), title=f"proposed for {printable(contract.asset)}")
     for row in rows[:MAX_SHOWN]:
-        table.add_row(*map(printable, row))
+        table.add_row(*(printable(row[at]) for at in places))
     out.print(table)
     if len(rows) > MAX_SHOWN:
         out.print(f"  … and {len(rows) - MAX_SHOWN} more channels, on the page")
@@ -265,7 +266,7 @@ def _print_next(proposal: Proposal, page: Path, *, dry_run: bool) -> None:
         else "the same command without --dry-run",
         f"[cyan]twinseal asset check {name}[/]: all that is missing, each with its command",
         "[cyan]dvc repro[/]: the first run; its verdict is denied while entries are only proposed",
-        f"[cyan]twinseal gates propose {name}[/]: bounds for the gates, from that run; nothing was written for them yet",
+        f"[cyan]twinseal gates propose {name}[/]: bounds for the gates, from that run; none were written yet",
         f"[cyan]twinseal asset reference {name}[/]: the fleet that later ones are compared with",
         f"[cyan]twinseal asset accept {name} --as NAME[/]: lift the marks, by name; then: twinseal policy approve",
     ]
