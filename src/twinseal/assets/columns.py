@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from twinseal.assets.bounds import Kind
-from twinseal.assets.exports import Export
+from twinseal.assets.exports import FILE, Export
 from twinseal.assets.moments import Choices, is_called, ordered_rows, unit_and_moment
 from twinseal.assets.names import channel_names, description, unit_of_measure
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
-from twinseal.sources.time_stamps import TimeParams
 from twinseal.telemetry.columns import list_names, nearest
 from twinseal.telemetry.delimited import MISSING
+from twinseal.telemetry.time_stamps import TimeParams
 
 MAX_CHANNELS = 512
 MOST_MISSING = 0.5
@@ -44,7 +44,7 @@ class Columns:
     """What the columns are.
 
     Attributes:
-        unit: Of the machine.
+        unit: Of the machine; FILE where the names of files have it.
         cycle: Of the cycles; or
         time: how time stamps become cycles.
         rul: Of the remaining cycles; None if there is none.
@@ -81,6 +81,8 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
     _require_columns(export, given)
     unit, moment = unit_and_moment(export, choices)
     said = list(moment.said)
+    if unit == FILE:
+        said.append(f"each file is a machine, named by {visible(export.unit_in_name)}")
     order = ordered_rows(export, unit, moment)
     _require_units(export, unit, order)
     rul, ends = _end(export, choices, order, {unit, moment.column})
@@ -171,7 +173,7 @@ def _channels(
     asked = dict((*choices.settings, *choices.sensors))
     found, left_out = [], [LeftOut(name, why) for name, why in _unusable(export)]
     for column in export.texts.columns:
-        if column in taken:
+        if column in taken or column == FILE:
             continue
         why = "so it was asked" if column in choices.ignored else ""
         why = why or ("" if column in asked else _why_no_channel(export, column, order))

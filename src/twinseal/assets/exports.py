@@ -15,19 +15,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from twinseal.assets.export_files import export_files, name_pattern
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.reading import open_regular
 from twinseal.telemetry.delimited import MISSING, Form, read_delimited, read_header
+from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.tables import MAX_COLUMNS, MAX_FILE_BYTES, MAX_LINE_BYTES, parquet_names, read_parquet
 
 MAX_LOOK = 64 << 20
-SUFFIXES = (".csv", ".parquet")
 SEPARATORS = (";", "\t", "|", ",")
 LINES = 200  # that are looked at for the separator
+FILE = "(name of the file)"
 _COMMA, _POINT = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?"), re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _WORD = re.compile(r"[^\W\d]|^[-–—?.*#/\\ ]+$")
@@ -49,16 +53,21 @@ class Export:
     """An export, looked at.
 
     Attributes:
-        path: What the source will be given.
+        path: What the source will be given: a file, or a folder.
+        files: Which files of the folder; () for all of them.
+        unit_in_name: Where the names of its files name the machine; "" if they do not.
         form: How CSV is written; None for Parquet.
         header: The names of the columns, as they stand there.
-        texts: The cells as text; only columns whose name is there once.
+        texts: The cells as text; only columns whose name is there once. Of several files, FILE has what differs in
+            their names.
         numbers: The same cells as numbers, NaN where a cell is none.
         is_whole: Whether all rows were looked at.
         said: What was found out, one sentence each.
     """
 
     path: Path
+    files: tuple[str, ...]
+    unit_in_name: str
     form: Form | None
     header: tuple[str, ...]
     texts: pd.DataFrame
@@ -67,31 +76,79 @@ class Export:
     said: tuple[str, ...]
 
 
-def look_at(path: Path, asked: Asked) -> Export:
-    """The export at `path`.
+@dataclass(frozen=True)
+class _Look:
+    form: Form | None
+    header: tuple[str, ...]
+    texts: pd.DataFrame
+    numbers: pd.DataFrame
+    is_whole: bool
+    said: tuple[str, ...] = ()
+
+
+def look_at(paths: Sequence[Path], patterns: Sequence[str], unit_in_name: str, asked: Asked) -> Export:
+    """The export in the files or the folder at `paths`.
+
+    Args:
+        paths: Files, or one folder.
+        patterns: Which files of a folder; none means all of them.
+        unit_in_name: As in the mapping; "" to find out.
+        asked: How the files are written.
 
     Raises:
         ConfigError: There is no such file, or it is no CSV and no Parquet; or what was asked for cannot be.
         DataError: It is empty, has no header, or is no table.
         OSError: It cannot be read.
     """
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        found = "a folder" if path.is_dir() else "another suffix" if path.is_file() else "no such file"
-        raise ConfigError(
-            f"--from: expected a .csv or .parquet file, got {found} at {path}",
-            remedy="Name the file of your export, and write it as CSV or Parquet: spreadsheets save as CSV.",
-        )
+    files = export_files(paths, patterns)
+    looks: list[_Look] = []
+    left, form = MAX_LOOK, None
+    for name in files.names:
+        if left <= 0:
+            break
+        found = _look(files.root / name, asked, left, form)
+        form, left = form or found.form, left - (files.root / name).stat().st_size
+        looks.append(found)
+    pattern = unit_in_name or name_pattern(files.names)
+    mapping = ColumnMapping(unit_in_name=pattern or "{unit}", cycle="-", settings={}, sensors={})
+    texts = [look.texts for look in looks]
+    if len(files.names) > 1 or unit_in_name:
+        units = [mapping.unit_of(name) or "" for name in files.names]
+        texts = [part.assign(**{FILE: unit}) for part, unit in zip(texts, units, strict=False)]
+    numbers = pd.concat([look.numbers for look in looks], ignore_index=True)
+    whole = len(looks) == len(files.names) and all(look.is_whole for look in looks)
+    words = tuple(sorted({word for look in looks if look.form for word in look.form.missing}))
+    said = [*files.said, *(looks[0].said)]
+    said += [f"words for no value: {', '.join(map(visible, words))}"] if words else []
+    if not whole:
+        said.append(f"the first {MAX_LOOK >> 20} MB were looked at to tell the columns; bounds come from all rows")
+    return Export(
+        path=files.path,
+        files=files.patterns,
+        unit_in_name=pattern,
+        form=replace(looks[0].form, missing=words) if looks[0].form else None,
+        header=looks[0].header,
+        texts=pd.concat(texts, ignore_index=True),
+        numbers=numbers.assign(**{FILE: np.nan}) if FILE in texts[0] else numbers,
+        is_whole=whole,
+        said=tuple(said),
+    )
+
+
+def _look(path: Path, asked: Asked, limit: int, form: Form | None) -> _Look:
     with open_regular(path, follow=True) as stream:
         if path.suffix.lower() == ".parquet":
             return _parquet(path, stream.read(MAX_FILE_BYTES + 1))
-        data = stream.read(MAX_LOOK + 1)
-    is_whole = len(data) <= MAX_LOOK
+        data = stream.read(limit + 1)
+    is_whole = len(data) <= limit
     if not is_whole:
         data = data[: data.rfind(b"\n") + 1] or data
+    if form is not None:  # the files of an export are written in one way
+        asked = Asked(form.separator, form.decimal, form.encoding, asked.missing)
     return _delimited(path, data, asked, is_whole=is_whole)
 
 
-def _parquet(path: Path, data: bytes) -> Export:
+def _parquet(path: Path, data: bytes) -> _Look:
     header = tuple(parquet_names(io.BytesIO(data), path.name))
     said, columns = ["Parquet"], {}
     for name in _once(header):
@@ -102,11 +159,17 @@ def _parquet(path: Path, data: bytes) -> Export:
     frame = pd.DataFrame(columns)
     _require_rows(path, len(frame))
     texts = frame.astype("string").fillna("").astype(str)
-    numbers = pd.DataFrame({name: pd.to_numeric(frame[name], errors="coerce").astype("float64") for name in frame})
-    return Export(path, None, header, texts, numbers, True, tuple(said))
+    numbers = pd.DataFrame({name: _as_numbers(frame[name]) for name in frame})
+    return _Look(None, header, texts, numbers, True, tuple(said))
 
 
-def _delimited(path: Path, data: bytes, asked: Asked, *, is_whole: bool) -> Export:
+def _as_numbers(column: pd.Series[Any]) -> pd.Series[float]:
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return pd.Series(np.nan, index=column.index)
+    return pd.to_numeric(column, errors="coerce").astype("float64")
+
+
+def _delimited(path: Path, data: bytes, asked: Asked, *, is_whole: bool) -> _Look:
     if not data.strip():
         raise DataError(
             f"{path}: expected a table, got an empty file", remedy="Export it again, and look into the file."
@@ -125,15 +188,10 @@ def _delimited(path: Path, data: bytes, asked: Asked, *, is_whole: bool) -> Expo
     _require_rows(path, len(texts))
     texts = texts.apply(lambda column: column.str.strip())
     numbers = read_delimited(data, path.name, form, wanted, wanted).frame
-    words = tuple(sorted(_words_for_none(texts, numbers) - set(form.missing)))
-    form = replace(form, missing=(*form.missing, *words))
+    form = replace(form, missing=tuple(sorted({*form.missing, *_words_for_none(texts, numbers)})))
     names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-    said = [f"CSV in {encoding}, separated by {names.get(separator, repr(separator))}, decimal sign {form.decimal!r}"]
-    if words:
-        said.append(f"words for no value: {', '.join(map(visible, words))}")
-    if not is_whole:
-        said.append(f"the first {MAX_LOOK >> 20} MB were looked at to tell the columns; bounds come from all rows")
-    return Export(path, form, header, texts, numbers, is_whole, tuple(said))
+    said = f"CSV in {encoding}, separated by {names.get(separator, repr(separator))}, decimal sign {form.decimal!r}"
+    return _Look(form, header, texts, numbers, is_whole, (said,))
 
 
 def _once(header: Sequence[str]) -> list[str]:

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twinseal.assets.exports import Export
+from twinseal.assets.exports import FILE, Export
 from twinseal.assets.names import channel_name
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
-from twinseal.sources.time_stamps import TimeParams, count_cycles, read_stamps
 from twinseal.telemetry.columns import list_names
 from twinseal.telemetry.delimited import MISSING
+from twinseal.telemetry.time_stamps import TimeParams, count_cycles, read_stamps
 from twinseal.telemetry.unit_names import unit_name
 
 LOOKED_AT = 2_000  # cells for the form of a time stamp
@@ -51,6 +51,7 @@ class Choices:
 
     Attributes:
         unit, cycle, time, rul: Names of columns.
+        unit_in_name: Where the names of files name the machines, as in the mapping.
         time_format, zone, cycle_length, gather: Of the time stamps; see `sources.time_stamps`.
         ends_in_failure: Every history ends with the failure.
         end_unknown: Nobody knows: bounds can be measured, and nothing can be trained.
@@ -62,6 +63,7 @@ class Choices:
     cycle: str | None = None
     time: str | None = None
     rul: str | None = None
+    unit_in_name: str = ""
     time_format: str | None = None
     zone: str | None = None
     cycle_length: str | None = None
@@ -102,7 +104,7 @@ def unit_and_moment(export: Export, choices: Choices) -> tuple[str, Moment]:
         DataError: There is no unit, or no cycle and no time.
     """
     moments = _moments(export, choices)
-    units = [choices.unit] if choices.unit else _unit_candidates(export)
+    units = [choices.unit] if choices.unit else [FILE] if choices.unit_in_name else _unit_candidates(export)
     scored = sorted(
         ((score, unit, moment) for moment in moments for unit in units if (score := _score(export, unit, moment))),
         key=lambda item: -item[0],
@@ -140,7 +142,7 @@ def _moments(export: Export, choices: Choices) -> list[Moment]:
         raise ConfigError("expected --cycle or --time, got both")
     if choices.cycle:
         return [Moment(choices.cycle)]
-    columns = [choices.time] if choices.time else list(export.texts.columns)
+    columns = [choices.time] if choices.time else [name for name in export.texts.columns if name != FILE]
     times = [moment for column in columns if (moment := _time(export, column, choices)) is not None]
     if choices.time:
         if not times:
@@ -234,7 +236,7 @@ def _score(export: Export, unit: str, moment: Moment) -> float:
             return 0.0
         called, score, many = is_called(moment.column, "time"), 3.0 if not twice else 1.0, 0.0
         many = 0.5 if names.nunique() > 1 else 0.0
-    return score + many + 0.5 * is_called(unit, "unit") + 0.25 * called
+    return score + many + (0.5 * is_called(unit, "unit") if unit != FILE else -0.25) + 0.25 * called
 
 
 def ordered_rows(export: Export, unit: str, moment: Moment) -> pd.DataFrame:

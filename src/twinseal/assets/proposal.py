@@ -12,7 +12,7 @@ import numpy as np
 
 from twinseal.assets.bounds import About, ChannelPlan, Proposed, propose_contract, wide_contract
 from twinseal.assets.columns import Columns, LeftOut, kinds_of, measure, tell_columns
-from twinseal.assets.exports import Asked, Export, look_at
+from twinseal.assets.exports import FILE, Asked, Export, look_at
 from twinseal.assets.measured import trend
 from twinseal.assets.moments import Choices
 from twinseal.assets.threats import propose_threats
@@ -34,7 +34,8 @@ class Request:
 
     Attributes:
         asset: Name of the new asset.
-        path: Of its files.
+        paths: Its files, or one folder with them.
+        patterns: Which files of the folder; () for all.
         date: Of today, as the mark of the proposal says it.
         model: Of the model; "" for the asset's name.
         description: What the asset is.
@@ -47,8 +48,9 @@ class Request:
     """
 
     asset: str
-    path: Path
+    paths: tuple[Path, ...]
     date: str
+    patterns: tuple[str, ...] = ()
     model: str = ""
     description: str = ""
     cycle: str = ""
@@ -120,18 +122,18 @@ def propose_table(request: Request) -> Proposal:
         DataError: They are no table of histories.
         OSError: They cannot be read.
     """
-    export = look_at(request.path, request.asked)
+    export = look_at(request.paths, request.patterns, request.choices.unit_in_name, request.asked)
     columns = tell_columns(export, request.choices)
     plans = {column: _plan(column, channel, "sensor", request) for column, channel in columns.channels.items()}
     mapping = _mapping(export, columns, plans)
-    fleet, remarks = _read(mapping, request, tuple(plans.values()))
+    fleet, remarks = _read(mapping, export.path, request, tuple(plans.values()))
     kinds = kinds_of(columns, _levelled(fleet, plans))
     plans = {column: replace(plan, kind=kinds[column]) for column, plan in plans.items()}
     mapping = _mapping(export, columns, plans)
     ordered = sorted(plans.values(), key=lambda plan: plan.kind == "sensor")
     said = (*export.said, *columns.said, *remarks)
     names = {plan.name: column for column, plan in plans.items()}
-    return _proposal(request, "table", mapping, fleet, ordered, names, columns.left_out, said)
+    return _proposal(request, "table", export.path, mapping, fleet, ordered, names, columns.left_out, said)
 
 
 def propose_cmapss(request: Request, subset: str) -> Proposal:
@@ -143,10 +145,11 @@ def propose_cmapss(request: Request, subset: str) -> Proposal:
     plans = [_plan(name, name, "setting", request) for name in SETTINGS]
     plans += [_plan(name, name, "sensor", request) for name in SENSORS]
     params = parse(CmapssParams, {"subset": subset}, "--subset")
-    fleet = params.open(request.path, wide_contract(_about(request, None), plans)).read()
+    (path,) = request.paths
+    fleet = params.open(path, wide_contract(_about(request, None), plans)).read()
     mapping = {"subset": subset, "max_units": None}
     names = {plan.name: plan.name for plan in plans}
-    return _proposal(request, "cmapss", mapping, fleet, plans, names, (), (f"C-MAPSS, {subset}",))
+    return _proposal(request, "cmapss", path, mapping, fleet, plans, names, (), (f"C-MAPSS, {subset}",))
 
 
 def propose(request: Request, fleet: Fleet, plans: list[ChannelPlan]) -> Proposed:
@@ -161,6 +164,7 @@ def propose(request: Request, fleet: Fleet, plans: list[ChannelPlan]) -> Propose
 def _proposal(
     request: Request,
     source: str,
+    path: Path,
     mapping: Mapping[str, Any],
     fleet: Fleet,
     plans: list[ChannelPlan],
@@ -171,18 +175,18 @@ def _proposal(
     fleet = Fleet(fleet.table[[*fleet.table.columns[:4], *(plan.name for plan in plans)]])
     empty = [plan.name for plan in plans if fleet.table[plan.name].isna().all()]
     if empty:
-        raise DataError(f"{request.path}: expected readings of {', '.join(empty)}, got none in any row")
+        raise DataError(f"{path}: expected readings of {', '.join(empty)}, got none in any row")
     infinite = [plan.name for plan in plans if np.isinf(fleet.table[plan.name].to_numpy()).any()]
     if infinite:
         raise DataError(
-            f"{request.path}: expected numbers that float32 can hold, got larger ones in {', '.join(infinite)}",
+            f"{path}: expected numbers that float32 can hold, got larger ones in {', '.join(infinite)}",
             remedy="Leave the column out (--ignore COLUMN), or export it in another unit of measure.",
         )
     found = propose(request, fleet, plans)
     threats, basis = propose_threats(fleet, found)
     return Proposal(
         source=source,
-        path=request.path,
+        path=path,
         mapping=mapping,
         fleet=fleet,
         proposed=found,
@@ -198,8 +202,9 @@ def _proposal(
 def _about(request: Request, fleet: Fleet | None) -> About:
     like, mark = request.like, ""
     if fleet is not None:
+        files = request.paths[0].name if len(request.paths) == 1 else f"{len(request.paths)} files"
         what = f"{len(fleet.units):,} units, {len(fleet):,} rows"
-        mark = f"by twinseal asset new on {request.date} from {request.path.name}, {what}"
+        mark = f"by twinseal asset new on {request.date} from {files}, {what}"
     return About(
         asset=request.asset,
         model=request.model or f"{request.asset.replace('_', '-')}-rul",
@@ -213,15 +218,16 @@ def _about(request: Request, fleet: Fleet | None) -> About:
 
 def _plan(column: str, channel: str, kind: Any, request: Request) -> ChannelPlan:
     known: Channel | None = request.like.all_channels.get(channel) if request.like else None
-    if known is not None:
-        return ChannelPlan(channel, kind, known.unit, known.description)
     unit, words = measure(column)
+    if known is not None:
+        return ChannelPlan(channel, kind, unit if unit != "1" else known.unit, known.description)
     return ChannelPlan(channel, kind, unit, words)
 
 
 def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan]) -> dict[str, Any]:
     """The section `table` of params.yaml: what is not the default."""
-    found: dict[str, Any] = {"unit": columns.unit}
+    found: dict[str, Any] = {"files": list(export.files)} if export.files else {}
+    found |= {"unit_in_name": export.unit_in_name} if columns.unit == FILE else {"unit": columns.unit}
     if columns.time is None:
         found["cycle"] = columns.cycle
     else:
@@ -244,14 +250,14 @@ def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan])
 
 
 def _read(
-    mapping: Mapping[str, Any], request: Request, plans: tuple[ChannelPlan, ...]
+    mapping: Mapping[str, Any], path: Path, request: Request, plans: tuple[ChannelPlan, ...]
 ) -> tuple[Fleet, tuple[str, ...]]:
     """The fleet, by the real source, and its remarks."""
     params = parse(TableParams, dict(mapping), "data.table")
     options = "--separator, --decimal, --encoding, --missing WORD, --time-format, --zone, --cycle-length and --gather"
     with suggest(f"Correct the file; or say how it is written: {options}"):
         try:
-            table = params.open(request.path, wide_contract(_about(request, None), plans))
+            table = params.open(path, wide_contract(_about(request, None), plans))
             return table.read(), table.remarks()
         except DataError as error:
             error.remedy = f"Correct the file; or say how it is written: {options}"

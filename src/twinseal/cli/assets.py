@@ -46,7 +46,16 @@ FILES, COLUMNS, MEANING = "The files", "The columns", "What no data say"
 )
 def new(
     name: Name,
-    source_file: Annotated[Path, typer.Option("--from", metavar="FILE", help="The export: CSV or Parquet.")],
+    sources: Annotated[
+        list[Path], typer.Option("--from", metavar="FILE", help="CSV or Parquet, or a folder. Again for more files.")
+    ],
+    files: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help='Which of a folder: "2025/*.csv".', rich_help_panel=FILES),
+    ] = None,
+    unit_in_name: Annotated[
+        str, typer.Option(metavar="PATTERN", help='As "trafo-{unit}.csv".', rich_help_panel=FILES)
+    ] = "",
     source: Annotated[str, typer.Option(help="table, or cmapss for NASA's files.", rich_help_panel=FILES)] = "table",
     subset: Annotated[str, typer.Option(help="Of C-MAPSS.", rich_help_panel=FILES)] = "FD001",
     separator: Annotated[str | None, typer.Option(help="Between two cells.", rich_help_panel=FILES)] = None,
@@ -122,7 +131,8 @@ def new(
 
     request = Request(
         asset=name,
-        path=_inside(source_file),
+        paths=tuple(map(_inside, sources)),
+        patterns=tuple(files or ()),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         model=model,
         description=description,
@@ -133,6 +143,7 @@ def new(
         asked=Asked(separator, decimal, encoding, tuple(missing or ())),
         choices=Choices(
             unit=unit,
+            unit_in_name=unit_in_name,
             cycle=cycle,
             time=time,
             rul=rul,
@@ -147,7 +158,7 @@ def new(
             ignored=tuple(ignore or ()),
         ),
     )
-    with out.status(f"reading {printable(source_file)}"):
+    with out.status(f"reading {printable(sources[0])}"):
         proposal = _proposal(request, source, subset)
         changes = edits(Path(), proposal, replace=replace)
     _print_proposal(proposal)
