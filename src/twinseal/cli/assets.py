@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from twinseal.cli import asset_options as options
 from twinseal.cli.options import AsJson, examples
 from twinseal.console import new_table, out, print_json, printable, refusals_as_json
 from twinseal.errors import ConfigError
@@ -32,8 +33,6 @@ asset = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the kind of machine: a-z, 0-9 and _.")]
-Column = "COLUMN"
-FILES, COLUMNS, MEANING = "The files", "The columns", "What no data say"
 
 
 @asset.command(
@@ -46,87 +45,41 @@ FILES, COLUMNS, MEANING = "The files", "The columns", "What no data say"
 )
 def new(
     name: Name,
-    sources: Annotated[
-        list[Path], typer.Option("--from", metavar="FILE", help="CSV or Parquet, or a folder. Again for more files.")
-    ],
-    files: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help='Which of a folder: "2025/*.csv".', rich_help_panel=FILES),
-    ] = None,
-    unit_in_name: Annotated[
-        str, typer.Option(metavar="PATTERN", help='As "trafo-{unit}.csv".', rich_help_panel=FILES)
-    ] = "",
-    source: Annotated[str, typer.Option(help="table, or cmapss for NASA's files.", rich_help_panel=FILES)] = "table",
-    subset: Annotated[str, typer.Option(help="Of C-MAPSS.", rich_help_panel=FILES)] = "FD001",
-    separator: Annotated[str | None, typer.Option(help="Between two cells.", rich_help_panel=FILES)] = None,
-    decimal: Annotated[str | None, typer.Option(help="In numbers: . or ,", rich_help_panel=FILES)] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of the text.", rich_help_panel=FILES)] = None,
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WORD", help="A word for no value. Again for more.", rich_help_panel=FILES),
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option(metavar=Column, help="Names the machine.", rich_help_panel=COLUMNS)
-    ] = None,
-    cycle: Annotated[
-        str | None, typer.Option(metavar=Column, help="Counts 1, 2, 3, …", rich_help_panel=COLUMNS)
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(metavar=Column, help="Time stamps instead.", rich_help_panel=COLUMNS)
-    ] = None,
-    time_format: Annotated[
-        str | None, typer.Option(metavar="FORM", help='As "%d.%m.%Y %H:%M".', rich_help_panel=COLUMNS)
-    ] = None,
-    zone: Annotated[str | None, typer.Option(help="Of the time stamps. Default: UTC.", rich_help_panel=COLUMNS)] = None,
-    cycle_length: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help="Of a cycle: 10min, 1h, 1d.", rich_help_panel=COLUMNS)
-    ] = None,
-    gather: Annotated[
-        str | None, typer.Option(help="Of the rows in a cycle: mean, last, first.", rich_help_panel=COLUMNS)
-    ] = None,
-    rul: Annotated[
-        str | None, typer.Option(metavar=Column, help="Counts the remaining cycles.", rich_help_panel=COLUMNS)
-    ] = None,
-    ends_in_failure: Annotated[
-        bool, typer.Option("--ends-in-failure", help="Every history ends with the failure.", rich_help_panel=COLUMNS)
-    ] = False,
-    end_unknown: Annotated[
-        bool, typer.Option("--end-unknown", help="Nobody knows: nothing can be trained.", rich_help_panel=COLUMNS)
-    ] = False,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN[=name]", help="Is set by people. Again for more.", rich_help_panel=COLUMNS),
-    ] = None,
-    sensor: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN[=name]", help="Is measured. Again for more.", rich_help_panel=COLUMNS),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(metavar=Column, help="Is left out. Again for more.", rich_help_panel=COLUMNS)
-    ] = None,
-    model: Annotated[str, typer.Option(help="Name of the model. Default: NAME-rul.", rich_help_panel=MEANING)] = "",
-    description: Annotated[str, typer.Option(help="What the machine is.", rich_help_panel=MEANING)] = "",
-    cycle_is: Annotated[str, typer.Option(metavar="TEXT", help="What one cycle is.", rich_help_panel=MEANING)] = "",
-    rul_cap: Annotated[
-        float | None, typer.Option(metavar="CYCLES", help="Longer lives count as this.", rich_help_panel=MEANING)
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="UNIT", help="Is healthy, though far from the others.", rich_help_panel=MEANING),
-    ] = None,
-    like: Annotated[
-        str, typer.Option(metavar="ASSET", help="Has the same channels: units and words.", rich_help_panel=MEANING)
-    ] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Propose the entries of this name anew.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the proposal; write no entry.")] = False,
+    sources: options.From,
+    files: options.Files = None,
+    unit_in_name: options.UnitInName = "",
+    source: options.Source = "table",
+    subset: options.Subset = "FD001",
+    separator: options.Separator = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
+    missing: options.MissingWord = None,
+    unit: options.Unit = None,
+    cycle: options.Cycle = None,
+    time: options.Time = None,
+    time_format: options.TimeFormat = None,
+    zone: options.Zone = None,
+    cycle_length: options.CycleLength = None,
+    gather: options.Gather = None,
+    rul: options.Rul = None,
+    ends_in_failure: options.EndsInFailure = False,
+    end_unknown: options.EndUnknown = False,
+    setting: options.Setting = None,
+    sensor: options.Sensor = None,
+    ignore: options.Ignore = None,
+    model: options.Model = "",
+    description: options.Description = "",
+    cycle_is: options.CycleIs = "",
+    rul_cap: options.RulCap = None,
+    keep: options.Keep = None,
+    like: options.Like = "",
+    replace: options.Replace = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Propose mapping, contract and threats for machines of your own, from an export; write them, marked proposed."""
-    from twinseal.assets.entries import edits, write
     from twinseal.assets.exports import Asked
     from twinseal.assets.moments import Choices
-    from twinseal.assets.page import render
     from twinseal.assets.proposal import Request
-    from twinseal.files import write_whole
     from twinseal.telemetry.contract import Contract
 
     request = Request(
@@ -143,10 +96,10 @@ def new(
         asked=Asked(separator, decimal, encoding, tuple(missing or ())),
         choices=Choices(
             unit=unit,
-            unit_in_name=unit_in_name,
             cycle=cycle,
             time=time,
             rul=rul,
+            unit_in_name=unit_in_name,
             time_format=time_format,
             zone=zone,
             cycle_length=cycle_length,
@@ -158,11 +111,20 @@ def new(
             ignored=tuple(ignore or ()),
         ),
     )
-    with out.status(f"reading {printable(sources[0])}"):
+    _propose(request, source, subset, replace=replace, dry_run=dry_run)
+
+
+def _propose(request: Request, source: str, subset: str, *, replace: bool, dry_run: bool) -> None:
+    """Show what is proposed, and write it."""
+    from twinseal.assets.entries import edits, write
+    from twinseal.assets.page import render
+    from twinseal.files import write_whole
+
+    with out.status(f"reading {printable(request.paths[0])}"):
         proposal = _proposal(request, source, subset)
         changes = edits(Path(), proposal, replace=replace)
     _print_proposal(proposal)
-    page = PAGES / f"{name}.html"
+    page = PAGES / f"{request.asset}.html"
     write_whole(page, render(proposal).encode())
     if not dry_run:
         write(Path(), changes)
