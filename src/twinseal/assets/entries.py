@@ -234,6 +234,7 @@ def _check(folder: Path, changes: tuple[Edit, ...], proposal: Proposal) -> None:
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         shutil.copytree(folder / "policy", copy / "policy")
+        write_whole(copy / PARAMS, _read(folder / PARAMS).encode())
         for edit in changes:
             write_whole(copy / edit.name, edit.new.encode())
             _require_only(edit, proposal, read_yaml(folder / edit.name), read_yaml(copy / edit.name))

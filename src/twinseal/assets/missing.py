@@ -44,13 +44,13 @@ class Missing:
     command: str
 
 
-def missing(folder: Path, asset: str, *, demo_home: Callable[[], Home] = Home.find) -> tuple[Missing, ...]:
+def missing(folder: Path, asset: str, *, home_of: Callable[[], Home] = Home.find) -> tuple[Missing, ...]:
     """Everything that `asset` lacks in the project at `folder`; () if nothing.
 
     Args:
         folder: The project: policy/, params.yaml, approvals/.
         asset: Its name.
-        demo_home: Gives the home of keys and anchor.
+        home_of: Gives the home of keys and anchor.
     """
     policy = folder / "policy"
     contract: Contract | None = None
@@ -61,7 +61,7 @@ def missing(folder: Path, asset: str, *, demo_home: Callable[[], Home] = Home.fi
         found.append(Missing("run", "policy/contract.yaml", str(error), f"twinseal asset new {asset} --from FILE"))
     for look in (_params, _threats, _roles, _gates, _reference, _trust):
         try:
-            found += look(folder, asset, contract, demo_home)
+            found += look(folder, asset, contract, home_of)
         except (TwinsealError, OSError) as error:
             found.append(_of_error(error))
     if contract is not None and contract.proposed:

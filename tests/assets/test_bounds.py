@@ -1,0 +1,123 @@
+"""The proposed contract accepts its own fleet, refuses a fleet with a fault, and is not moved by a few bad units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twinseal.assets.bounds import About, ChannelPlan, Proposed, outward, propose_contract
+from twinseal.errors import DataError
+from twinseal.sources.simulated import DEMAND, SETTINGS, SimulatedParams, simulate
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.validation import validate
+
+ABOUT = About("oven", "oven-rul", "An oven", "One day")
+
+
+def proposed(fleet: Fleet, **about: Any) -> Proposed:
+    kinds = {name: "setting" if name in (*SETTINGS, DEMAND) else "sensor" for name in fleet.channels}
+    plans = [ChannelPlan(name, kind) for name, kind in kinds.items()]  # type: ignore[arg-type]
+    return propose_contract(fleet, plans, About(**{**vars(ABOUT), **about}))
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return simulate(SimulatedParams(units=24, seed=5))
+
+
+@pytest.fixture(scope="module")
+def found(fleet: Fleet) -> Proposed:
+    return proposed(fleet)
+
+
+def changed(fleet: Fleet, units: int, channel: str, change: Any) -> Fleet:
+    """The fleet with the last rows of its first units changed in one channel."""
+    table = fleet.table.copy()
+    values = table[channel].to_numpy(copy=True)
+    for number in range(units):
+        end = fleet.starts[number] + fleet.lengths[number]
+        values[end - 20 : end] = change(values[end - 20 : end])
+    return Fleet(table.assign(**{channel: values}))
+
+
+def test_it_accepts_its_own_fleet(fleet: Fleet, found: Proposed) -> None:
+    accepted = validate(fleet, found.contract, None, None)
+    assert () == accepted.findings
+    assert fleet.units == accepted.accepted.units
+
+
+@pytest.mark.parametrize(
+    ("channel", "change"),
+    [
+        ("high_pressure", lambda v: v * 1.5),  # beyond the range
+        ("high_flow", lambda v: np.where(np.arange(len(v)) % 2, v, v + 0.01)),  # too fast
+        ("high_oil_temperature", lambda v: v * np.nan),  # gone
+        ("high_oil_temperature", lambda v: v * 0 + v.mean() - 12),  # against the other sensors
+    ],
+)
+def test_it_refuses_a_fleet_with_an_injected_fault(channel: str, change: Any, fleet: Fleet, found: Proposed) -> None:
+    with pytest.raises(DataError, match="expected at most 5% bad units, got 4 of 24"):
+        validate(changed(fleet, 4, channel, change), found.contract, None, None)
+
+
+@pytest.mark.attack("P")
+def test_a_faulty_unit_in_the_export_sets_no_bound_and_is_named(fleet: Fleet, found: Proposed) -> None:
+    worse = proposed(changed(fleet, 1, "high_pressure", lambda v: v * 3))
+    assert found.contract.sensors["high_pressure"] == worse.contract.sensors["high_pressure"]
+    (odd,) = worse.odd
+    assert ("pump-001", "high_pressure", True) == (odd.unit, odd.channel, odd.is_left_out)
+    assert "others" in str(odd)
+
+
+def test_a_unit_that_a_person_keeps_sets_bounds(fleet: Fleet) -> None:
+    wide = proposed(changed(fleet, 1, "high_pressure", lambda v: v * 3), kept=frozenset({"pump-001"}))
+    assert wide.contract.sensors["high_pressure"].maximum > 6000
+    assert [False] == [odd.is_left_out for odd in wide.odd]
+
+
+def test_more_odd_units_than_can_be_left_out_are_named_all_the_same() -> None:
+    few = simulate(SimulatedParams(units=10, seed=5))
+    found = proposed(changed(few, 1, "high_pressure", lambda v: v * 3))
+    assert [("pump-001", False)] == [(odd.unit, odd.is_left_out) for odd in found.odd]
+
+
+def test_six_speeds_are_found_and_changes_are_measured_within_each() -> None:
+    found = proposed(simulate(SimulatedParams(units=20, seed=5, six_regimes=True)))
+    assert found.contract.regimes is not None
+    assert ((0.88,), (0.91,), (0.94,), (0.97,), (1.0,), (1.03,)) == found.contract.regimes.points
+    assert (DEMAND,) == found.contract.regimes.settings
+    assert not found.contract.settings[DEMAND].used
+    assert found.contract.sensors["high_pressure"].max_change_per_cycle < 100  # 1,400 from speed to speed
+
+
+def test_no_bound_is_finer_than_the_digits_that_were_recorded() -> None:
+    rng = np.random.default_rng(3)
+    units, cycles = np.repeat([f"u{u}" for u in range(12)], 59), np.tile(np.arange(1, 60), 12)
+    fine, wear = np.where(rng.random(len(units)) < 0.02, 21.61, 21.60), cycles + rng.normal(size=len(units))
+    fleet = Fleet.of({
+        "unit": units, "cycle": cycles, "censored": False, "rul": 59 - cycles,
+        "fine": fine, "still": 5.0, "wear": wear,
+    })  # fmt: skip
+    found = proposed(fleet)
+    fine_bounds, still_bounds = found.contract.sensors["fine"], found.contract.sensors["still"]
+    assert fine_bounds.max_change_per_cycle >= 0.01
+    assert fine_bounds.minimum <= 21.59 and fine_bounds.maximum >= 21.62
+    assert still_bounds.max_change_per_cycle >= 1 and still_bounds.minimum < 5 < still_bounds.maximum
+    assert "it never moves" == found.reasons["still"]
+    assert ("wear",) == found.contract.channels
+
+
+def test_what_each_number_rests_on_is_said(found: Proposed) -> None:
+    assert "recorded to 0.1" in found.basis["high_pressure"]
+    assert "0.63 of the median life" in found.basis["rul_cap_cycles"]
+    assert "σ, × 1.5" in found.basis["consistency"]
+
+
+@pytest.mark.parametrize(
+    ("value", "grain", "way", "expected"),
+    [(1.234, 0.01, 1, 1.24), (1.234, 0.01, -1, 1.23), (1.23, 0.01, 1, 1.23), (-5.1, 1.0, -1, -6.0)],
+)
+def test_bounds_are_rounded_outward(value: float, grain: float, way: Any, expected: float) -> None:
+    assert expected == outward(value, grain, way)
