@@ -54,6 +54,8 @@ ALLOWED = {
     ("twinseal/sources/table.py", "open"): "a source of telemetry",
     ("twinseal/sources/sql.py", "open"): "a source of telemetry",
     ("twinseal/telemetry/delimited.py", "read_csv"): "bytes in memory, after check_csv",
+    ("twinseal/assets/proposal.py", "open"): "a source of telemetry",
+    ("twinseal/assets/page.py", "read_text"): "a resource of this package",
     ("twinseal/sources/data_params.py", "open"): "a source of telemetry",
     ("twinseal/sources/cmapss.py", "open"): "a source of telemetry; a member of a zip in memory",
     ("twinseal/sources/cmapss.py", "read_csv"): "bytes in memory, after check_csv",

@@ -19,6 +19,10 @@ from tests.warm import Warm
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = (
     "",
+    "asset",
+    "asset new",
+    "asset check",
+    "asset reference",
     "init",
     "use",
     "policy",

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.telemetry.conftest import POLICY
 from twinseal.errors import ConfigError, DataError
+from twinseal.sources.cmapss import Cmapss, CmapssParams
 from twinseal.sources.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
-from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.contract import Contract, Regimes
 from twinseal.telemetry.expectations import apply
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.regimes import NOWHERE, regimes
+from twinseal.telemetry.regimes import NOWHERE, OperatingPoints, find_points, regimes
 from twinseal.telemetry.screening import screen
 from twinseal.telemetry.validation import validate
 
@@ -146,3 +149,66 @@ def test_ranges_hold_at_every_speed(fleet: Fleet, pump6: Contract) -> None:
         channel = pump6.sensors[name]
         assert channel.minimum < fleet.table[name].min()
         assert channel.maximum > fleet.table[name].max()
+
+
+def points_of(fleet: Fleet, settings: tuple[str, ...]) -> OperatingPoints | None:
+    sensors = [name for name in fleet.channels if name not in settings]
+    return find_points(fleet.table[list(settings)].to_numpy(), fleet.table[sensors].to_numpy())
+
+
+def test_the_six_speeds_of_the_pumps_are_found(fleet: Fleet) -> None:
+    points = points_of(fleet, ("ambient_temperature", "supply_voltage", DEMAND))
+    assert points is not None
+    assert ((2,), SPEEDS) == (points.columns, tuple(speed for (speed,) in points.points))
+    assert 1.0 == points.share
+
+
+def test_of_pumps_at_one_speed_none_are_found(pumps: Fleet) -> None:
+    assert points_of(pumps, ("ambient_temperature", "supply_voltage")) is None
+
+
+def levels(noise: float, *, stray: int = 0, matters: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """A setting (R, 1) with three levels, and a sensor (R, 1) that depends on it, or does not."""
+    rng = np.random.default_rng(5)
+    which = rng.integers(0, 3, 3_000)
+    setting = np.array([10.0, 20.0, 35.0])[which] + rng.normal(0, noise, 3_000)
+    setting[:stray] = rng.uniform(10, 35, stray)
+    sensor = (100.0 * which if matters else 0.0) + rng.normal(size=3_000)
+    return setting[:, None], sensor[:, None]
+
+
+def test_noise_and_a_few_rows_between_levels_hide_no_level() -> None:
+    points = find_points(*levels(0.3, stray=20))
+    assert points is not None
+    assert [10.0, 20.0, 35.0] == [round(value) for (value,) in points.points]
+    assert points.share > 0.98
+
+
+def test_levels_that_no_sensor_depends_on_are_no_points() -> None:
+    assert find_points(*levels(0.3, matters=False)) is None
+
+
+def test_levels_that_run_into_each_other_are_none() -> None:
+    assert find_points(*levels(6.0)) is None
+
+
+def test_noise_in_steps_of_the_recorded_digits_has_no_levels() -> None:
+    setting = np.random.default_rng(5).normal(0, 3e-4, (5_000, 1)).round(4)
+    assert find_points(setting, 1e6 * setting) is None  # as the second setting of FD001, even if a sensor follows it
+
+
+def test_what_is_found_is_a_contract_s_regimes_and_every_row_is_at_one(fleet: Fleet) -> None:
+    points = points_of(fleet, (DEMAND,))
+    assert points is not None
+    known = Regimes(settings=(DEMAND,), within=points.within, points=points.points)
+    place = regimes(fleet.table[[DEMAND]].to_numpy(), np.array(known.points), np.array(known.within))
+    assert NOWHERE not in place
+
+
+@pytest.mark.parametrize(("subset", "count"), [("FD001", 0), ("FD002", 6), ("FD003", 0)])
+def test_the_conditions_of_cmapss_are_found(subset: str, count: int, cmapss_folder: Path, turbofan: Contract) -> None:
+    engines = Cmapss.open(cmapss_folder, CmapssParams(subset=subset), turbofan).read()
+    points = points_of(engines, ("setting1", "setting2", "setting3"))
+    assert count == (len(points.points) if points else 0)
+    if points:
+        assert ((0.0, 0.0, 100.0), (42.0, 0.84, 100.0)) == (points.points[0], points.points[-1])

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import difflib
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -233,8 +232,8 @@ def _check(folder: Path, changes: tuple[Edit, ...], proposal: Proposal) -> None:
     """Read all files back, as the stages do, and compare: what was there, and the entries, and nothing else."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        shutil.copytree(folder / "policy", copy / "policy")
-        write_whole(copy / PARAMS, _read(folder / PARAMS).encode())
+        for path in (*sorted((folder / "policy").glob("*.yaml")), folder / PARAMS):
+            write_whole(copy / path.relative_to(folder), _read(path).encode())
         for edit in changes:
             write_whole(copy / edit.name, edit.new.encode())
             _require_only(edit, proposal, read_yaml(folder / edit.name), read_yaml(copy / edit.name))

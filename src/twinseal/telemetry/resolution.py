@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_DISTINCT = 2_000  # values that are looked at
+MAX_DISTINCT, FEW = 2_000, 20  # values that are looked at; and that show no grid
 
 
 def recorded_step(values: npt.NDArray[np.floating[Any]]) -> float:
@@ -28,8 +28,16 @@ def recorded_step(values: npt.NDArray[np.floating[Any]]) -> float:
     looked_at = known[:: max(1, len(known) // MAX_DISTINCT)]
     decimals = int(np.quantile([_decimals(value) for value in looked_at], 0.99, method="higher"))
     distances = np.diff(known.astype(np.float64))
-    coarser = float(np.quantile(distances, 0.01, method="lower")) if len(distances) > 20 else 0.0
-    return max(10.0**-decimals, float(f"{coarser:.3g}"))
+    return max(10.0**-decimals, _grid(distances))
+
+
+def _grid(distances: npt.NDArray[np.float64]) -> float:
+    """The step of which all distances (N,) between neighbours are multiples; 0 if there is none, or they are few."""
+    if len(distances) <= FEW:
+        return 0.0
+    step = float(np.quantile(distances, 0.01, method="lower"))
+    away = np.abs(distances / step - np.round(distances / step))
+    return float(f"{step:.3g}") if np.quantile(away, 0.99) < 0.05 else 0.0
 
 
 def _decimals(value: np.float32) -> int:
