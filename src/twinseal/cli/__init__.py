@@ -91,7 +91,6 @@ def configure(
         raise typer.Exit
 
 
-app.add_typer(assets.asset, name="asset", rich_help_panel=ENGINEER)
 app.command(rich_help_panel=CUSTODIAN, epilog=custodians.INIT_EXAMPLES)(custodians.init)
 app.command(rich_help_panel=EVERYONE, epilog=custodians.USE_EXAMPLES)(custodians.use)
 app.add_typer(custodians.trust, name="trust", rich_help_panel=CUSTODIAN)
@@ -101,7 +100,8 @@ key_holders.keys.command(epilog=custodians.REVOKE_EXAMPLES)(custodians.revoke)
 app.add_typer(key_holders.keys, name="keys", rich_help_panel=EVERYONE)
 app.add_typer(audit.audit, name="audit", rich_help_panel=EVERYONE)
 app.add_typer(policy_owners.policy, name="policy", rich_help_panel=OWNER)
-app.add_typer(acceptance.asset, name="asset", rich_help_panel=ENGINEER)
+assets.asset.command("accept", epilog=acceptance.ACCEPT_EXAMPLES)(acceptance.asset_accept)
+app.add_typer(assets.asset, name="asset", rich_help_panel=ENGINEER)
 app.add_typer(gates.gates, name="gates", rich_help_panel=ENGINEER)
 app.add_typer(reviewers.review, name="review", rich_help_panel=REVIEWER)
 app.command(rich_help_panel=REVIEWER, epilog=decisions.APPROVE_EXAMPLES)(decisions.approve)

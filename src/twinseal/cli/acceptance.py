@@ -21,14 +21,6 @@ Asset = Annotated[str, typer.Argument(metavar="NAME", help="The asset, as policy
 Person = Annotated[str, typer.Option("--as", metavar="PERSON", help="Who accepts it: your name, for policy's owners.")]
 
 
-asset = typer.Typer(
-    help="Kinds of machine: what policy says about one.",
-    epilog=ACCEPT_EXAMPLES,
-    no_args_is_help=True,
-)
-
-
-@asset.command("accept", epilog=ACCEPT_EXAMPLES)
 def asset_accept(name: Asset, person: Person, yes: Yes = False) -> None:
     """Accept the contract and the threats that were proposed for an asset. Its gates: twinseal gates accept."""
     from twinseal.policy_acceptance import offered_entries
