@@ -135,6 +135,11 @@ def _gates(folder: Path, asset: str, _contract: Contract | None, _home: Any) -> 
     where = "policy/gates.yaml"
     gates = read_gates(folder / "policy")
     without = [gate.name for gate in gates.gates if gate.bound_for(asset) is None]
+    offered = [gate.name for gate in gates.gates if asset in gate.assets and gate.assets[asset].proposed]
+    if offered:
+        what = f"{len(offered)} bounds of {asset} are only proposed: {', '.join(offered)}"
+        yield Missing("release", where, what, f"twinseal gates accept {asset} --all --as NAME")
+    without = [name for name in without if name not in offered]
     if without:
         yield Missing(
             "release",

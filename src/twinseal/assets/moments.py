@@ -23,7 +23,7 @@ from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.telemetry.columns import list_names
 from twinseal.telemetry.delimited import MISSING
-from twinseal.telemetry.time_stamps import TimeParams, count_cycles, read_stamps
+from twinseal.telemetry.time_stamps import TimeParams, read_stamps
 from twinseal.telemetry.unit_names import unit_name
 
 LOOKED_AT = 2_000  # cells for the form of a time stamp
@@ -248,6 +248,6 @@ def ordered_rows(export: Export, unit: str, moment: Moment) -> pd.DataFrame:
         stamps, _ = read_stamps(export.texts[moment.column], moment.time)
         known = stamps.notna()
         cycle = pd.Series(np.nan, index=names.index)
-        cycle[known] = count_cycles(names[known], stamps[known], None).astype(float)
+        cycle[known] = stamps[known].groupby(names[known]).rank(method="first")
     order = pd.DataFrame({"unit": names, "cycle": cycle, "row": np.arange(len(names))}).dropna()
     return order.sort_values(["unit", "cycle"], kind="stable", ignore_index=True)
