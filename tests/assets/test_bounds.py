@@ -64,6 +64,7 @@ def test_it_refuses_a_fleet_with_an_injected_fault(channel: str, change: Any, fl
 
 @pytest.mark.attack("P")
 def test_a_faulty_unit_in_the_export_sets_no_bound_and_is_named(fleet: Fleet, found: Proposed) -> None:
+    """A poisoned unit of an export would widen the contract that later poison has to meet."""
     worse = proposed(changed(fleet, 1, "high_pressure", lambda v: v * 3))
     assert found.contract.sensors["high_pressure"] == worse.contract.sensors["high_pressure"]
     (odd,) = worse.odd

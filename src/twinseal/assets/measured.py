@@ -25,7 +25,7 @@ from twinseal.telemetry.rules import CHECKS
 Array = npt.NDArray[np.float64]
 Known = Mapping[str, Sequence[Any]]
 
-FAR_RANGE, FAR_CHANGE, FAR_SHARE, FAR_LENGTH, FAR_SIGMA = 0.4, 1.5, 0.1, 2.0, 2.0
+FAR_RANGE, FAR_CHANGE, FAR_SHARE, FAR_LENGTH, FAR_SIGMA = 0.4, 2.0, 0.1, 2.0, 2.0
 MIN_WATCHED = 5  # with fewer units nobody can say which of them is odd
 MIN_ROWS_OF_TREND = 10
 
