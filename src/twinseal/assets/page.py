@@ -24,7 +24,7 @@ BINS = 40  # of the lives, in a figure
 MOST_FIGURES = 60
 MOST_REGIMES = len(SERIES)
 HEADINGS = (
-    *("channel", "column", "kind", "unit", "seen", "bounds", "change: seen, bound", "missing", "trend", "a model"),
+    *("channel", "column", "kind", "unit", "a model", "seen", "bounds", "change: seen, bound", "missing", "trend"),
 )
 MOST_ROWS = 20
 
@@ -69,12 +69,12 @@ def channel_rows(proposal: Proposal) -> tuple[Row, tuple[Row, ...]]:
             "column": proposal.columns[name],
             "kind": "setting" if name in contract.settings else "sensor",
             "unit": channel.unit,
+            "a model": proposal.proposed.reasons.get(name, "reads it"),
             "seen": f"{float(np.nanmin(seen.low)):.5g} … {float(np.nanmax(seen.high)):.5g}",
             "bounds": f"{channel.minimum:g} … {channel.maximum:g}",
             "change: seen, bound": f"{seen.change.max():.3g}, {channel.max_change_per_cycle:g}",
             "missing": f"up to {missing:.1%}" if missing else "never",
             "trend": f"{seen.trend:.2f}",
-            "a model": proposal.proposed.reasons.get(name, "reads it"),
         }
         rows.append(tuple(row.values()))
     return HEADINGS, tuple(rows)
@@ -191,6 +191,9 @@ def _figure(proposal: Proposal, name: str, channel: Channel, before: Any, regime
     for at, bound in enumerate((channel.minimum, channel.maximum)):
         label = "proposed bounds" if at == 0 else "_"  # matplotlib lists no label that begins so
         axes.axhline(bound, color=DANGER, linestyle=DASHED, linewidth=1.2, label=label)
+    known = values[np.isfinite(values)]
+    low, high = min(channel.minimum, float(known.min())), max(channel.maximum, float(known.max()))
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_xlabel("cycles before the last one")
     axes.set_ylabel(plain(name if channel.unit == "1" else f"{name} [{channel.unit}]"))
     legend(whole, axes)
