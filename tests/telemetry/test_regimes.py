@@ -11,7 +11,7 @@ from twinseal.errors import ConfigError, DataError
 from twinseal.sources.cmapss import Cmapss, CmapssParams
 from twinseal.sources.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
 from twinseal.telemetry.contract import Contract, Regimes
-from twinseal.telemetry.expectations import apply
+from twinseal.telemetry.outcome import apply
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.regimes import NOWHERE, OperatingPoints, find_points, regimes
 from twinseal.telemetry.screening import screen

@@ -143,7 +143,7 @@ def test_a_real_shift_is_found_in_fleets_of_every_size(units: int, hot: int, ove
     reference = Reference.of(hot_ovens(150, hot=50), oven)
     assert "PASSED" == examine(hot_ovens(units, hot), oven, reference).result
     with pytest.raises(DataError, match="drift") as caught:
-        validate(hot_ovens(units, hot, shift=0.3 * reference.spread("heat")), oven, reference, None)
+        validate(hot_ovens(units, hot, shift=0.3 * reference.channels["heat"].spread), oven, reference, None)
     assert caught.value.remedy.startswith("Read reports/validation")
 
 

@@ -17,8 +17,6 @@ from twinseal.telemetry.contract import Channel
 
 Doubles = NDArray[np.float64]
 
-# float32 telemetry, read as float64, may differ by this share from the bounds as they are written.
-_ROUNDING = 1e-6
 NAME_TYPE = "<U13"  # of a rule's name; "cross-channel" is the longest
 
 
@@ -33,7 +31,7 @@ class ContractLimits:
         self.minimum = np.array([channel.minimum for channel in channels])
         self.maximum = np.array([channel.maximum for channel in channels])
         self.change = np.array([channel.max_change_per_cycle for channel in channels])
-        self._slack = _ROUNDING * np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        self._slack = np.array([channel.rounding for channel in channels])
 
     def broken_rules(self, readings: Doubles, last_good: Doubles, cycles_since: Doubles) -> NDArray[np.str_]:
         """Which rule each reading breaks, (B, C): `missing`, `minimum`, `maximum`, `change`, or "" for none.

@@ -27,6 +27,9 @@ from twinseal.errors import ConfigError
 KEYS = ("unit", "cycle", "censored", "rul")
 """The columns that come before the channels in every fleet."""
 
+ROUNDING = 1e-6
+"""float32 telemetry, read as float64, may differ by this share from the bounds as they are written."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 
@@ -79,6 +82,11 @@ class Channel(Settings):
         if not 0 <= self.missing_share < 1:
             raise ValueError(f"missing_share: expected 0 <= share < 1, got {self.missing_share}")
 
+    @property
+    def rounding(self) -> float:
+        """By how much a reading may be beyond the bounds, in its unit: for validation and for the twin's guard."""
+        return ROUNDING * max(abs(self.minimum), abs(self.maximum))
+
     def admits(self, value: float) -> bool:
         """Whether `value` is within the bounds; NaN never is."""
         return self.minimum <= value <= self.maximum
@@ -91,15 +99,20 @@ class Drift(Settings):
         max_psi: Largest population stability index of a channel over the reference's bins. Siddiqi (2006) calls less
             than 0.1 stable and more than 0.25 a shift.
         max_mean_shift_sigma: Largest shift of a channel's mean, in standard deviations of the reference.
+        chance: The share of fleets without drift that may be refused, over all channels together. Where a fleet has so
+            few units that chance alone goes beyond the bounds more often, they are widened; `telemetry.drift`.
     """
 
     max_psi: float = 0.25
     max_mean_shift_sigma: float = 0.5
+    chance: float = 0.01
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse bounds that no fleet can meet."""
         if self.max_psi <= 0 or self.max_mean_shift_sigma <= 0:
             raise ValueError("drift: expected bounds above zero")
+        if not 0 < self.chance < 1:
+            raise ValueError(f"drift: expected 0 < chance < 1, got {self.chance}")
 
 
 class Consistency(Settings):

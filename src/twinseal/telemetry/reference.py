@@ -3,7 +3,10 @@
 Every validation writes the reference of the fleet that it accepted to `data/accepted/reference.json`. Which reference a
 fleet is compared with is policy: `policy/reference.yaml`, one for each kind of asset. To make the last accepted fleet
 the new reference, the owners of the policy copy it there. An asset without a reference is not compared, and the
-validation says so.
+validation says so. Of a refused fleet the numbers are in `data/quarantine/reference.json`, for those who set the bounds;
+they say that it was refused, and cannot be a reference.
+
+Where the contract names operating points, each has numbers of its own, and fleets are compared within each.
 
 The population stability index over the reference's deciles is Σ (q - p) ln (q / p), where p and q are the shares of the
 reference and of the fleet in each bin (Siddiqi, Credit Risk Scorecards, 2006, ch. 8). It is the symmetric
@@ -34,9 +37,10 @@ import numpy.typing as npt
 
 from twinseal.config import Settings, parse, read_yaml
 from twinseal.errors import ConfigError
+from twinseal.telemetry.blocks import blocks, units_by_regime
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.rules import changes
+from twinseal.telemetry.unit_rows import Known, previous, regimes_of
 
 SMALLEST_SHARE = 1e-4  # of a bin, however many units there are
 
@@ -54,7 +58,7 @@ class ChannelReference(Settings):
     Attributes:
         mean, sigma: Over all rows.
         minimum, maximum: Over all rows.
-        max_change_per_cycle: The largest change from one cycle to the next.
+        max_change_per_cycle: The largest change from one cycle to the next, within a regime.
         edges: Inner edges of the bins, rising; a value equal to an edge belongs to the bin below it.
         shares: Share of the rows in each bin; one more than edges.
 
@@ -77,6 +81,27 @@ class ChannelReference(Settings):
         if not rising or not whole or not math.isclose(sum(self.shares), 1.0, abs_tol=1e-6):
             raise ValueError("expected rising edges, and shares between them that add up to 1")
 
+    @property
+    def spread(self) -> float:
+        """The unit of shifts: the standard deviation; of a constant channel, a thousandth of its value."""
+        return max(self.sigma, 1e-3 * abs(self.mean), 1e-12)
+
+
+class RegimeReference(Settings):
+    """The rows of the reference fleet at one operating point.
+
+    Attributes:
+        point: The operating point, as in the contract.
+        units: How many units were there.
+        rows: How many rows.
+        channels: By name.
+    """
+
+    point: tuple[float, ...]
+    units: int
+    rows: int
+    channels: dict[str, ChannelReference]
+
 
 class Reference(Settings):
     """The reference fleet of one kind of asset.
@@ -85,19 +110,46 @@ class Reference(Settings):
         asset: The kind.
         units: How many units it had.
         rows: How many rows.
-        channels: By name.
+        channels: By name; without those that had no value.
+        regimes: The operating points at which the fleet was; none if the contract names none.
+        refused: Whether the fleet was refused: then it is no reference.
     """
 
     asset: str
     units: int
     rows: int
     channels: dict[str, ChannelReference]
+    regimes: tuple[RegimeReference, ...] = ()
+    refused: bool = False
 
     @classmethod
-    def of(cls, fleet: Fleet, contract: Contract) -> Reference:
+    def of(cls, fleet: Fleet, contract: Contract, *, refused: bool = False) -> Reference:
         """The reference of `fleet`. Rounded to nine digits: its bytes must not depend on the order of a sum."""
-        channels = {name: _channel_reference(fleet, name) for name in contract.all_channels}
-        return cls(asset=contract.asset, units=len(fleet.units), rows=len(fleet), channels=channels)
+        known = contract.regimes.model_dump(mode="json") if contract.regimes else None
+        regime = np.concatenate(
+            [np.zeros(0, np.int64), *(regimes_of(part.rows(fleet), known) for part in blocks(fleet))]
+        )
+        visits = units_by_regime(fleet, known) if known else np.zeros(0, np.int64)
+        names = list(contract.all_channels)
+        within = tuple(
+            RegimeReference(
+                point=tuple(known["points"][k]),
+                units=int(visits[k]),
+                rows=int((regime == k).sum()),
+                channels=_channels(fleet, names, known, regime == k),
+            )
+            for k in np.flatnonzero(visits)
+            if known
+        )
+        channels = _channels(fleet, names, known, None)
+        return cls(
+            asset=contract.asset,
+            units=len(fleet.units),
+            rows=len(fleet),
+            channels=channels,
+            regimes=within,
+            refused=refused,
+        )
 
     @classmethod
     def load(cls, path: Path, contract: Contract) -> Reference | None:
@@ -117,16 +169,18 @@ class Reference(Settings):
                 f"{path}: assets.{contract.asset}: expected a reference with the channels of the contract, got others",
                 remedy="The contract has changed: compare, and replace the reference by data/accepted/reference.json.",
             )
+        points = contract.regimes.points if contract.regimes else ()
+        if reference.refused or not {regime.point for regime in reference.regimes} <= set(points):
+            got = "one of a refused fleet" if reference.refused else "others"
+            raise ConfigError(
+                f"{path}: assets.{contract.asset}: expected an accepted fleet at operating points of the contract, got {got}",
+                remedy="Replace the reference by data/accepted/reference.json of a run that accepts its fleet.",
+            )
         return reference
 
-    def spread(self, name: str) -> float:
-        """The unit of shifts of a channel: its standard deviation; if it is constant, a thousandth of its value."""
-        channel = self.channels[name]
-        return max(channel.sigma, 1e-3 * abs(channel.mean), 1e-12)
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON and YAML."""
-        return self.model_dump(mode="json")
+        """Plain data, for JSON and YAML; without `regimes` and `refused` where they say nothing."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if value not in ([], False)}
 
 
 def smallest_share(*units: int) -> float:
@@ -160,27 +214,63 @@ def largest_difference(edges: Sequence[float], expected: Sequence[float], got: S
     return f"{where}: {100 * expected[at]:.0f} % of the reference, {100 * got[at]:.0f} % of this fleet"
 
 
-def bin_shares(values: npt.NDArray[Any], edges: Sequence[float]) -> tuple[float, ...]:
-    """The share of `values` (N,) in each bin, without NaN; all zero if there are no values."""
-    known = values[~np.isnan(values)]
-    counts = np.bincount(np.searchsorted(np.asarray(edges), known, side="left"), minlength=len(edges) + 1)
-    return tuple(float(count) / max(1, len(known)) for count in counts)
+def bin_shares(ordered: npt.NDArray[Any], edges: Sequence[float]) -> tuple[float, ...]:
+    """The share of rising values (N,) in each bin; all zero if there are none."""
+    below = np.searchsorted(ordered, np.asarray(edges, dtype=np.float64), side="right")
+    counts = np.diff(np.concatenate([[0], below, [len(ordered)]]))
+    return tuple(float(count) / max(1, len(ordered)) for count in counts)
 
 
-def _channel_reference(fleet: Fleet, name: str) -> ChannelReference:
-    values = fleet.table[name].to_numpy(dtype=np.float64)
-    known = values[~np.isnan(values)]
-    change = np.abs(changes(fleet.table, name))
-    edges = sorted({_rounded(edge) for edge in np.quantile(known, np.arange(1, 10) / 10)})
+def _channels(
+    fleet: Fleet, names: Sequence[str], known: Known | None, chosen: npt.NDArray[np.bool_] | None
+) -> dict[str, ChannelReference]:
+    """The channels that have a value in the chosen rows (R,); None: all."""
+    changes = _largest_changes(fleet, names, known, chosen)
+    found = {}
+    for name in names:
+        values = fleet.table[name].to_numpy()
+        ordered = np.sort(values[np.isfinite(values) if chosen is None else np.isfinite(values) & chosen])
+        if len(ordered):
+            found[name] = _channel_reference(ordered, changes[name])
+    return found
+
+
+def _largest_changes(
+    fleet: Fleet, names: Sequence[str], known: Known | None, chosen: npt.NDArray[np.bool_] | None
+) -> dict[str, float]:
+    """The largest finite change per cycle of each channel within a regime, among the chosen rows."""
+    largest = dict.fromkeys(names, 0.0)
+    for part in blocks(fleet):
+        table = part.rows(fleet)
+        before, gap = previous(table, regimes_of(table, known))
+        mine = slice(None) if chosen is None else chosen[part.start : part.stop]
+        for name in names:
+            values = table[name].to_numpy(dtype=np.float64)
+            with np.errstate(invalid="ignore"):
+                change = (np.abs(values - values[before]) / gap)[mine]
+            largest[name] = max(largest[name], float(np.max(change, initial=0.0, where=np.isfinite(change))))
+    return largest
+
+
+def _channel_reference(ordered: npt.NDArray[np.float32], change: float) -> ChannelReference:
+    edges = sorted({_rounded(edge) for edge in _deciles(ordered)})
     return ChannelReference(
-        mean=_rounded(known.mean()),
-        sigma=_rounded(known.std()),
-        minimum=_rounded(known.min()),
-        maximum=_rounded(known.max()),
-        max_change_per_cycle=_rounded(np.nanmax(change, initial=0.0)),
+        mean=_rounded(ordered.mean(dtype=np.float64)),
+        sigma=_rounded(ordered.std(dtype=np.float64)),
+        minimum=_rounded(ordered[0]),
+        maximum=_rounded(ordered[-1]),
+        max_change_per_cycle=_rounded(change),
         edges=tuple(edges),
-        shares=tuple(map(_rounded, bin_shares(known, edges))),
+        shares=tuple(map(_rounded, bin_shares(ordered, edges))),
     )
+
+
+def _deciles(ordered: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Between two values where a decile falls between them, as numpy's `quantile`."""
+    at = (len(ordered) - 1) * np.arange(1, 10) / 10
+    low = np.floor(at).astype(np.intp)
+    below, above = (ordered[np.minimum(place, len(ordered) - 1)].astype(np.float64) for place in (low, low + 1))
+    return np.asarray(below + (above - below) * (at - low))
 
 
 def _rounded(value: float) -> float:

@@ -1,9 +1,8 @@
 """The row rules of the contract, in numpy: which rows of which unit break which rule, without Great Expectations.
 
-`twinseal.telemetry.expectations` turns the same rules into a suite for Great Expectations. Here they are applied
-directly, for callers that ask often (would validation have noticed this poisoned unit?) or cannot wait seconds for an
-import. There, Great Expectations' own code checks ranges, missing values and duplicates; a test compares the rows that
-both find.
+`twinseal.telemetry.scan` counts the same rows in SQL, for fleets of any size, and Great Expectations judges the counts.
+Here the rules are applied directly, for callers that ask often (would validation have noticed this poisoned unit?) or
+cannot wait seconds for an import; and to the units in which the scan found a broken rule. A test holds both equal.
 
     unique       (unit, cycle) occurs once
     cycles       a unit's cycles are 1, 2, 3, … without gaps
@@ -13,7 +12,8 @@ both find.
     missing      a value is present; it may be missing as often as the contract allows, but not in the first cycle
     range        minimum <= value <= maximum
     regime       if the contract has several operating points: the row was taken at one of them
-    change       |value - previous value| <= max_change_per_cycle for each cycle in between; within one regime
+    change       |value - previous value| <= max_change_per_cycle for each cycle in between; within one regime.
+                 This and the range leave room for the rounding of float32, as the twin's guard does: `Channel.rounding`
     consistency  a sensor agrees with the others, over ten cycles and over the whole unit; within one regime
 
 Rules: NaN breaks `missing` and nothing else; infinities break `range`. `untested_rules` names the
@@ -22,7 +22,7 @@ rules that cannot be applied, so that they do not count as passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,9 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from twinseal.telemetry.consistency import Agreement
 from twinseal.telemetry.contract import Channel, Contract
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.rules import CHECKS, Mask, RuleResult
+from twinseal.telemetry.rules import CHECKS, RuleResult
 
 MIN_UNITS_FOR_CONSISTENCY = 10
 """Fewer units do not show what is usual in the fleet."""
@@ -102,26 +103,46 @@ class Rule:
 def screen(fleet: Fleet, contract: Contract) -> tuple[Finding, ...]:
     """Every finding of a row rule of the contract, by unit.
 
-    Law: `expectations.apply(fleet, contract, None).row_findings` are the same.
+    Law: `outcome.apply(fleet, contract, None).row_findings` are the same.
     """
+    rules = row_rules(contract, units=len(fleet.units))
     found = [
         finding
-        for rule in row_rules(contract, units=len(fleet.units))
-        for finding in findings(fleet.table, rule, rule.check(fleet.table))
+        for rule, result in results(fleet.table, rules, agreement_of(fleet.table, rules))
+        for finding in findings(fleet.table, rule, result)
     ]
     return tuple(sorted(found, key=lambda item: (item.unit, item.rule, item.channel)))
 
 
-def findings(table: pd.DataFrame, rule: Rule, result: RuleResult, broken: Mask | None = None) -> tuple[Finding, ...]:
-    """One finding for each unit that breaks `rule`.
+def agreement_of(table: pd.DataFrame, rules: Iterable[Rule]) -> Agreement | None:
+    """What is usual in a fleet, for its rules on consistency; None if there is no such rule."""
+    bounds = next((rule.bounds for rule in rules if rule.name == "consistency"), None)
+    return Agreement.of(table, **{key: value for key, value in bounds.items() if key != "channel"}) if bounds else None
+
+
+def results(
+    table: pd.DataFrame, rules: Iterable[Rule], agreement: Agreement | None
+) -> Iterator[tuple[Rule, RuleResult]]:
+    """The result of each rule.
 
     Args:
-        table: The rows.
-        rule: The rule.
-        result: The result of the rule for the rows.
-        broken: Which rows break it, as Great Expectations found them; by default those of the result.
+        table: The rows of whole units, sorted by unit and cycle; all of a fleet or some.
+        rules: The rules.
+        agreement: What is usual in the fleet: `agreement_of`. What is usual among these rows, if None.
     """
-    rows = np.flatnonzero(result.broken if broken is None else broken)
+    excess = None
+    for rule in rules:
+        if rule.name == "consistency" and agreement is not None:
+            excess = agreement.excess(table) if excess is None else excess  # of every channel
+            mine = excess[:, agreement.names.index(rule.channel)]
+            yield rule, RuleResult(mine > 1, mine, mine)
+        else:
+            yield rule, rule.check(table)
+
+
+def findings(table: pd.DataFrame, rule: Rule, result: RuleResult) -> tuple[Finding, ...]:
+    """One finding for each unit that breaks `rule`."""
+    rows = np.flatnonzero(result.broken)
     units = table["unit"].to_numpy(dtype=object)[rows]
     parts = np.split(rows, np.flatnonzero(units[1:] != units[:-1]) + 1) if len(rows) else []
     return tuple(_finding(table, rule, result, part) for part in parts)
@@ -176,21 +197,23 @@ def untested_rules(contract: Contract, *, units: int) -> tuple[str, ...]:
 
 
 def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) -> tuple[Rule, ...]:
-    share, least, most, change = (
-        channel.missing_share,
-        channel.minimum,
-        channel.maximum,
-        channel.max_change_per_cycle,
-    )
+    share, change, slack = channel.missing_share, channel.max_change_per_cycle, channel.rounding
+    least, most = channel.minimum, channel.maximum
     allowed = f"missing in at most {share:.1%} of a unit's cycles, and not in the first" if share else "a value"
     return (
         Rule("missing", name, ("unit", "cycle", name), {"channel": name, "share": share}, allowed),
-        Rule("range", name, (name,), {"channel": name, "minimum": least, "maximum": most}, _range_in_words(channel)),
+        Rule(
+            "range",
+            name,
+            (name,),
+            {"channel": name, "minimum": least - slack, "maximum": most + slack},
+            _range_in_words(channel),
+        ),
         Rule(
             "change",
             name,
             _columns(("unit", "cycle", name), known),
-            {"channel": name, "most": change} | ({"known": known} if known else {}),
+            {"channel": name, "most": change, "rounding": slack} | ({"known": known} if known else {}),
             f"a change of at most {_with_unit(change, channel)} a cycle" + (" within a regime" if known else ""),
         ),
     )

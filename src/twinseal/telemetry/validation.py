@@ -2,7 +2,7 @@
 
 How a fleet is examined:
 
-1. The whole suite is applied to it.
+1. The whole contract is applied to it (`outcome`).
 2. Units with a finding go to quarantine, and the suite is applied to the other units, until there are no more findings.
    The accepted units have passed the whole suite by themselves.
 3. Missing values that the contract allows are filled with the last value before, as the guard in the twin does.
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from twinseal.errors import DataError
 from twinseal.files import write_whole
 from twinseal.measures.validation import ValidationMeasures
 from twinseal.telemetry.contract import Contract
-from twinseal.telemetry.expectations import Outcome, apply
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.outcome import Outcome, apply
 from twinseal.telemetry.reference import FEW_UNITS, Reference
 from twinseal.telemetry.rules import CHECKS
 from twinseal.telemetry.screening import Finding, untested_rules
@@ -98,7 +100,7 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
     """Apply the suite to `fleet`. Findings are returned, not raised. The steps are numbered in the module's docstring.
 
     Raises:
-        DataError: Great Expectations did not do its work.
+        DataError: DuckDB or Great Expectations did not do its work.
     """
     first = last = apply(fleet, contract, reference)  # 1
     accepted, found = fleet, list(first.row_findings)
@@ -130,10 +132,16 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
 def fill(fleet: Fleet, contract: Contract) -> tuple[Fleet, int]:
     """The fleet with allowed missing values replaced by the last value before, and how many were replaced."""
     names = [name for name, channel in contract.all_channels.items() if channel.missing_share]
-    absent = int(fleet.table[names].isna().to_numpy().sum()) if names else 0
-    if not absent:
-        return fleet, 0
-    return Fleet(fleet.table.assign(**fleet.table.groupby("unit")[names].ffill())), absent
+    starts, row = np.repeat(fleet.starts, fleet.lengths), np.arange(len(fleet))
+    filled, count = {}, 0
+    for name in names:
+        values = fleet.table[name].to_numpy()
+        absent = np.isnan(values)
+        if absent.any():
+            # The last row with a value; the unit's first row, present or not, if there is none before.
+            last = np.maximum(np.maximum.accumulate(np.where(absent, 0, row)), starts)
+            filled[name], count = values[last], count + int(absent.sum())
+    return (Fleet(fleet.table.assign(**filled)), count) if count else (fleet, 0)
 
 
 def _measures(

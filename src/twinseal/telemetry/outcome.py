@@ -1,0 +1,168 @@
+"""The outcome of one application of the contract to a fleet: what is broken, and by which unit.
+
+1. For each rule, the rows that break it are counted: in SQL (`scan`), and for `consistency` in numpy, in blocks of units.
+2. The fleet is compared with the reference (`drift`).
+3. Great Expectations judges the counts (`expectations`).
+4. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both must
+   find the same rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from twinseal.errors import DataError
+from twinseal.telemetry.blocks import Block, blocks
+from twinseal.telemetry.consistency import Agreement
+from twinseal.telemetry.contract import Contract, Drift
+from twinseal.telemetry.drift import ChannelDrift, allowance, compare, worst
+from twinseal.telemetry.expectations import Count, Judgement, judge
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.reference import Reference
+from twinseal.telemetry.scan import count_broken
+from twinseal.telemetry.screening import Finding, Rule, agreement_of, findings, results, row_rules
+
+_TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one application of the contract.
+
+    Attributes:
+        names: Every expectation of the suite.
+        broken: Those that are not met, could not be evaluated, or gave no result.
+        row_findings: Findings about rows, by unit.
+        fleet_findings: Findings about the fleet as a whole.
+        stability: The population stability index of each channel that was compared with a reference.
+        pages: The Data Docs, file name → HTML.
+    """
+
+    names: frozenset[str]
+    broken: frozenset[str]
+    row_findings: tuple[Finding, ...]
+    fleet_findings: tuple[Finding, ...]
+    stability: dict[str, float]
+    pages: dict[str, str]
+
+
+def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outcome:
+    """Apply the contract to `fleet`. The steps are numbered in the module's docstring.
+
+    An expectation that gave no result, or could not be evaluated, counts as broken by the fleet as a whole.
+
+    Raises:
+        DataError: DuckDB or Great Expectations did not answer, or two ways of counting differ.
+    """
+    rules = row_rules(contract, units=len(fleet.units))
+    agreement = agreement_of(fleet.table, rules)
+    broken = _count(fleet, contract, rules, agreement)  # 1
+    compared = compare(fleet, contract, reference) if reference else ()  # 2
+    drift = worst(compared)
+    by_rule = {_name(rule): (rule, int(rows)) for rule, rows in zip(rules, broken.sum(axis=0), strict=True)}
+    counts = [
+        *_fleet_counts(fleet, contract),
+        *(_row_count(rule, rows, len(fleet)) for rule, rows in by_rule.values()),
+        *_drift_counts(drift, contract.drift, allowance(compared, contract.drift)),
+    ]
+    verdict = judge(contract.asset, counts)  # 3
+    by_row = [name for name in verdict.broken - verdict.raised if name in by_rule and by_rule[name][1]]
+    return Outcome(
+        names=frozenset(count.name for count in counts),
+        broken=verdict.broken,
+        row_findings=tuple(_row_findings(fleet, rules, broken, agreement, frozenset(by_row))),  # 4
+        fleet_findings=tuple(_fleet_findings(counts, verdict, frozenset(by_row), drift)),
+        stability={name: found.by_shape.index for name, found in drift.items()},
+        pages=verdict.pages,
+    )
+
+
+def _name(rule: Rule) -> str:
+    return f"{rule.name} {rule.channel}"
+
+
+def _count(fleet: Fleet, contract: Contract, rules: Sequence[Rule], agreement: Agreement | None) -> Counts:
+    """How many rows of each block break each rule, (blocks, rules)."""
+    agreeing = [at for at, rule in enumerate(rules) if rule.name == "consistency"]
+    others = [at for at in range(len(rules)) if at not in agreeing]
+    broken = np.zeros((len(blocks(fleet)), len(rules)), dtype=np.int64)
+    broken[:, others] = count_broken(fleet, contract, [rules[at] for at in others])
+    if agreeing and agreement is not None:
+        sensors = [agreement.names.index(rules[at].channel) for at in agreeing]
+
+        def disagreeing(part: Block) -> Counts:
+            return np.asarray((agreement.excess(part.rows(fleet))[:, sensors] > 1).sum(axis=0))
+
+        with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
+            broken[:, agreeing] = np.array(list(pool.map(disagreeing, blocks(fleet)))).reshape(-1, len(sensors))
+    return broken
+
+
+def _row_findings(
+    fleet: Fleet, rules: Sequence[Rule], broken: Counts, agreement: Agreement | None, names: frozenset[str]
+) -> list[Finding]:
+    found = []
+    for part, counts in zip(blocks(fleet), broken, strict=True):
+        chosen = {_name(rule): int(n) for rule, n in zip(rules, counts, strict=True) if n and _name(rule) in names}
+        table = part.rows(fleet) if chosen else fleet.table
+        for rule, result in results(table, [rule for rule in rules if _name(rule) in chosen], agreement):
+            if int(result.broken.sum()) != chosen[_name(rule)]:
+                raise DataError(
+                    f"validation: {_name(rule)}: expected the scan and the screening to find as many rows in the same "
+                    f"units, got {chosen[_name(rule)]} and {int(result.broken.sum())}"
+                )
+            found += findings(table, rule, result)
+    return sorted(found, key=lambda item: (item.unit, item.rule, item.channel))
+
+
+def _fleet_counts(fleet: Fleet, contract: Contract) -> Iterator[Count]:
+    columns, rows, units = list(map(str, fleet.table.columns)), len(fleet), len(fleet.units)
+    fits = "as expected" if columns == list(contract.columns) else "others"
+    yield Count("schema", float(fits != "as expected"), None, 0, "the columns of the contract", fits)
+    yield Count("rows", rows, 1, None, "one row or more", f"{rows:,} rows")
+    yield Count("units", units, 2, None, "two units or more", f"{units:,} units")
+    for name in contract.columns:
+        kind, got = _TYPES.get(name, "float32"), str(fleet.table[name].dtype) if name in columns else "none"
+        yield Count(f"type {name}", float(got != kind), None, 0, kind, got)
+
+
+def _row_count(rule: Rule, rows: int, of: int) -> Count:
+    return Count(_name(rule), rows, None, 0, rule.expects, f"{rows:,} of {of:,} rows break it")
+
+
+def _drift_counts(drift: dict[str, ChannelDrift], bounds: Drift, widened: float) -> Iterator[Count]:
+    most, shift = bounds.max_psi * widened, bounds.max_mean_shift_sigma * widened
+    why = f" ({widened:g} × the contract's bound: what chance does with so few units)" if widened > 1 else ""
+    for name, found in drift.items():
+        mean, known = found.by_mean.mean, found.by_mean.known
+        least, greatest = known.mean - shift * known.spread, known.mean + shift * known.spread
+        expects = f"{found.by_mean.where}a mean of {least:.7g} … {greatest:.7g}, as in the reference{why}"
+        yield Count(f"drift-mean {name}", mean, least, greatest, expects, f"{mean:.7g}")
+        index = found.by_shape.index
+        expects = f"a stability index of at most {most:g}{why}"
+        yield Count(f"drift {name}", index, None, most, expects, f"{index:.4g} ({found.by_shape.difference})")
+
+
+def _fleet_findings(
+    counts: Sequence[Count], verdict: Judgement, by_row: frozenset[str], drift: dict[str, ChannelDrift]
+) -> Iterator[Finding]:
+    for count in counts:
+        if count.name not in verdict.broken or count.name in by_row:
+            continue
+        rule, _, channel = count.name.partition(" ")
+        expects, number = count.expects, count.observed
+        if count.name in verdict.unanswered:
+            expects, number = "an answer", None
+        elif count.name in verdict.raised:
+            expects += " (it could not be evaluated)"
+        elif rule == "drift":
+            expects += f" ({drift[channel].by_shape.difference})"
+        observed = float(number) if number is not None and np.isfinite(number) else None
+        yield Finding("", 0, 0, channel or "all", rule, observed, expects, 0)
