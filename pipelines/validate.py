@@ -3,7 +3,8 @@
 Reads data/raw/, policy/contract.yaml and policy/reference.yaml. Writes data/accepted/ (telemetry; reference.json: what
 this fleet looks like; split_salt.json: what units will be divided by, drawn now that their names are fixed),
 data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, measures.json) and the signed result. A
-refused fleet leaves its findings and its reports, and nothing accepted.
+refused fleet leaves its findings, its reports and data/quarantine/reference.json (what it looks like, to set bounds by),
+and nothing accepted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from twinseal.trust.signing.split_salt import draw_salt
 RAW, MANIFEST = Path("data/raw/telemetry.parquet"), Path("data/raw/manifest.json")
 REFERENCE = Path("data/accepted/reference.json")
 QUARANTINE = Path("data/quarantine")
-FINDINGS = QUARANTINE / "findings.json"
+FINDINGS, REFUSED = QUARANTINE / "findings.json", QUARANTINE / "reference.json"
 REPORTS = Path("reports/validation")
 KNOWN = _stage.POLICY / "reference.yaml"
 
@@ -33,11 +34,14 @@ def main() -> None:
     _stage.check_signing_key("validate")
     _stage.upstream("ingest", RAW, MANIFEST)
     contract = _stage.contract()
-    for stale in (_stage.ACCEPTED, REFERENCE):
+    known = Reference.load(KNOWN, contract)
+    for stale in (_stage.ACCEPTED, REFERENCE, REFUSED):
         stale.unlink(missing_ok=True)  # a refusal below must not leave an older fleet looking accepted
     with out.status("applying the contract's expectations"):
-        validation = examine(Fleet.read(RAW, contract), contract, Reference.load(KNOWN, contract))
+        validation = examine(Fleet.read(RAW, contract), contract, known)
     report(validation)
+    if validation.refusal:
+        write_json(REFUSED, Reference.of(Fleet.read(RAW, contract), contract, refused=True).to_dict())
     accepted = validation.require().accepted
     accepted.write(_stage.ACCEPTED)
     draw_salt(_stage.SALT, _stage.subject(_stage.ACCEPTED), Home.find())

@@ -149,7 +149,9 @@ def test_a_scan_and_a_screening_that_differ_are_refused(oven: Contract, monkeypa
 
     count = outcome.count_broken
     monkeypatch.setattr(outcome, "count_broken", more)
-    with pytest.raises(DataError, match="the scan and the screening to find as many rows in the same units, got 1 and 0"):
+    with pytest.raises(
+        DataError, match="the scan and the screening to find as many rows in the same units, got 1 and 0"
+    ):
         apply(OVENS, oven, None)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.telemetry.conftest import POLICY, ROOT, oven_table
+from tests.telemetry.conftest import POLICY, ROOT, oven_contract, oven_table
 from twinseal.config import parse
 from twinseal.errors import ConfigError
 from twinseal.files import write_json
@@ -88,6 +88,61 @@ def test_a_reference_with_other_channels_than_the_contract_is_refused(tmp_path: 
     write_json(tmp_path / "reference.yaml", {"assets": {"oven": reference}})
     with pytest.raises(ConfigError, match="channels of the contract"):
         Reference.load(tmp_path / "reference.yaml", oven)
+
+
+@pytest.mark.attack("P")
+def test_the_numbers_of_a_refused_fleet_are_no_reference(tmp_path: Path, oven: Contract) -> None:
+    """The numbers of a fleet that was refused are put where the reference is."""
+    fleet = Fleet.of(oven_table({"a": 3}))
+    write_json(tmp_path / "reference.yaml", {"assets": {"oven": Reference.of(fleet, oven).to_dict()}})
+    assert 1 == Reference.load(tmp_path / "reference.yaml", oven).units  # type: ignore[union-attr]
+    write_json(tmp_path / "reference.yaml", {"assets": {"oven": Reference.of(fleet, oven, refused=True).to_dict()}})
+    with pytest.raises(ConfigError, match="expected an accepted fleet.*got one of a refused fleet"):
+        Reference.load(tmp_path / "reference.yaml", oven)
+
+
+def test_a_fleet_without_a_value_has_no_numbers_for_that_channel(oven: Contract) -> None:
+    table = oven_table({"a": 3}).assign(heat=np.nan, glow=[300.0, np.inf, np.nan])
+    reference = Reference.of(Fleet.of(table), oven, refused=True)
+    assert {"load", "glow"} == set(reference.channels)
+    assert 300.0 == reference.channels["glow"].maximum
+
+
+def test_each_operating_point_has_numbers_of_its_own(oven: Contract) -> None:
+    two = two_loads()
+    table = oven_table({"a": 4, "b": 4}).assign(
+        load=[0.25, 0.75, 0.25, 0.75] * 2, heat=[300.0, 350.0, 304.0, 356.0] * 2
+    )
+    reference = Reference.of(Fleet.of(table), two)
+    assert [((0.25,), 2, 4), ((0.75,), 2, 4)] == [(r.point, r.units, r.rows) for r in reference.regimes]
+    assert [(302.0, 2.0, 2.0), (353.0, 3.0, 3.0)] == [
+        (heat.mean, heat.sigma, heat.max_change_per_cycle)
+        for heat in (regime.channels["heat"] for regime in reference.regimes)
+    ]
+    assert (300.0, 356.0, 3.0) == (
+        *(reference.channels["heat"].minimum, reference.channels["heat"].maximum),
+        reference.channels["heat"].max_change_per_cycle,
+    )
+    assert reference == parse(Reference, json.loads(json.dumps(reference.to_dict())), "reference")
+
+
+def test_a_reference_at_other_operating_points_than_the_contracts_is_refused(tmp_path: Path) -> None:
+    two = two_loads()
+    table = oven_table({"a": 4, "b": 4}).assign(load=[0.25, 0.75, 0.25, 0.75] * 2)
+    path = tmp_path / "reference.yaml"
+    write_json(path, {"assets": {"oven": Reference.of(Fleet.of(table), two).to_dict()}})
+    assert Reference.load(path, two) is not None
+    with pytest.raises(ConfigError, match="at the contract's operating points, got others"):
+        Reference.load(path, two_loads([[0.25], [0.6]]))
+
+
+def two_loads(points: list[list[float]] | None = None) -> Contract:
+    """Ovens of two loads."""
+    plain = oven_contract()
+    plain["settings"]["load"]["used"] = False
+    return Contract.from_dict(
+        plain | {"regimes": {"settings": ["load"], "within": [0.1], "points": points or [[0.25], [0.75]]}}
+    )
 
 
 def test_a_policy_file_that_is_no_reference_is_refused(tmp_path: Path, oven: Contract) -> None:

@@ -11,9 +11,8 @@ from twinseal.errors import ConfigError, DataError
 from twinseal.sources.cmapss import Cmapss, CmapssParams
 from twinseal.sources.simulated import DEMAND, SENSORS, SPEEDS, Simulated, SimulatedParams
 from twinseal.telemetry.contract import Contract, Regimes
-from twinseal.telemetry.outcome import apply
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.regimes import NOWHERE, OperatingPoints, find_points, regimes
+from twinseal.telemetry.outcome import apply
 from twinseal.telemetry.screening import screen
 from twinseal.telemetry.validation import validate
 

@@ -141,6 +141,17 @@ def test_a_refused_fleet_leaves_its_findings_and_nothing_accepted(workshop: Writ
     assert not ACCEPTED.exists()
     assert 4 == len(json.loads(Path("data/quarantine/findings.json").read_text()))
     assert Path("reports/validation/docs/index.html").is_file()
+    assert not Path("data/accepted/reference.json").exists()
+    seen = json.loads(Path("data/quarantine/reference.json").read_text())
+    assert (True, 8, 301.0, 306.0) == (
+        *(seen["refused"], seen["units"]),
+        *(seen["channels"]["heat"][bound] for bound in ("minimum", "maximum")),
+    )
+    workshop()
+    ingest.main()
+    validate.main()
+    assert not Path("data/quarantine/reference.json").exists()
+    assert "refused" not in json.loads(Path("data/accepted/reference.json").read_text())
 
 
 def test_no_row_is_no_telemetry(workshop: Write) -> None:

@@ -38,7 +38,8 @@ def blocks(fleet: Fleet) -> tuple[Block, ...]:
     """The blocks of a fleet, at most MAX_BLOCKS: one for each unit where there are few."""
     if not len(fleet):
         return ()
-    of_unit = fleet.starts * MAX_BLOCKS // len(fleet)
+    few = len(fleet.starts) <= MAX_BLOCKS
+    of_unit = np.arange(len(fleet.starts)) if few else fleet.starts * MAX_BLOCKS // len(fleet)
     first = np.flatnonzero(np.diff(of_unit, prepend=-1))
     bounds = np.append(fleet.starts[first], len(fleet)).tolist()
     units = np.diff(np.append(first, len(fleet.starts))).tolist()

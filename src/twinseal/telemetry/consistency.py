@@ -2,16 +2,16 @@
 
 The residual of a sensor from its linear prediction by the other channels, in units of its usual spread:
 
-1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that wild values have
-   no influence; each unit counts the same, and the most extreme few as the next ones do (`over_units`), so that what is
-   searched for has little say in what is usual.
+1. Fit mean and spread (of each regime) and covariance on the rows within the contract's ranges, so that wild values
+   have no influence; each unit counts the same, and the most extreme few as the next ones do (`over_units`), so that
+   what is searched for has little say in what is usual.
 2. The residual is (P z)_i / P_ii, P the inverse of the covariance of the z-scores plus 0.02·I: the distance from the
    conditional mean of a Gaussian (Lauritzen, Graphical Models, 1996, appendix C), shrunk.
 3. Its mean over the last `cycles` rows, and its median over the unit, each in robust standard deviations (1.4826 ×
    median absolute deviation) from the median over the fleet. Reported as a share of its bound; above 1 is broken.
 
-What is usual (`Agreement.of`) is measured on every k-th unit of a large fleet, MAX_ROWS at most: more rows would not make
-it more certain. Then each unit can be judged by itself (`Agreement.excess`), so a fleet needs little memory.
+What is usual (`Agreement.of`) is measured on every k-th unit of a large fleet, MAX_ROWS at most: more rows would not
+make it more certain. Then each unit can be judged by itself (`Agreement.excess`), so a fleet needs little memory.
 """
 
 from __future__ import annotations

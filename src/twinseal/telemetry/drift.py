@@ -1,12 +1,13 @@
 """Drift: how far a fleet lies from the reference, and how far chance alone takes a fleet of so few units.
 
 Each channel is compared within each regime of the reference: its population stability index and its mean. With many
-channels, one of them goes beyond its bound by chance now and then, and more easily in a fleet of few units. So the bounds
-are widened by `allowance`: the factor that fleets without drift exceed, with any of their channels, only in the share of
-cases that the contract allows (`Drift.chance`). It is measured on the fleet itself, by its units, because the rows of one
-unit are not independent: each block of units keeps or flips the sign of its difference from the fleet (wild bootstrap,
-Rademacher weights: Liu 1988; Cameron, Gelbach and Miller 2008), and the largest of all channels counts (maxT, Westfall and
-Young 1993), which respects that channels move together. With many units it is 1.
+channels, one of them goes beyond its bound by chance now and then, and more easily in a fleet of few units. So a bound
+is widened where chance needs it: so far that of fleets without drift only the share `Drift.chance` is refused for any
+of their channels. How far chance goes is measured on the fleet itself, by its units, because the rows of one unit are
+not independent: each block of units keeps or flips the sign of its difference from the fleet (wild bootstrap,
+Rademacher weights: Liu 1988; Cameron, Gelbach and Miller 2008). Each index and each shift is taken in units of its own
+spread under chance, and the largest of all counts (maxT, Westfall and Young 1993), which respects that channels move
+together; a steady channel keeps the contract's bounds beside a restless one. With many units all do.
 
 Rules: a fleet whose units differ wildly widens its own bounds, so they never go beyond MOST_ALLOWANCE times the
 contract's. A regime in which the fleet has no row is not compared here; the rule `coverage` refuses it.
@@ -14,8 +15,8 @@ contract's. A regime in which the fleet has no row is not compared here; the rul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +43,11 @@ class Compared:
     """One channel of a fleet beside the reference, in one regime.
 
     Attributes:
-        channel: Its name.
-        known: The reference.
-        got: The fleet, by block.
-        smallest: The least share that a bin counts as.
-        shrunk: How much more the difference of the two fleets varies than the fleet alone: √(1 + units / reference units).
+        channel: Its name. known: The reference. got: The fleet, by block. smallest: The least share that a bin counts
+        as. shrunk: How much more the difference of the two fleets varies than the fleet alone: √(1 + units / reference
+        units).
         where: The regime in words; "" if there is one only.
+        index_allowance, mean_allowance: By which factor the contract's bounds are widened; see `allow`.
     """
 
     channel: str
@@ -56,6 +56,8 @@ class Compared:
     smallest: float
     shrunk: float
     where: str = ""
+    index_allowance: float = 1.0
+    mean_allowance: float = 1.0
 
     @property
     def index(self) -> float:
@@ -126,15 +128,15 @@ def worst(compared: Sequence[Compared]) -> dict[str, ChannelDrift]:
         by_channel.setdefault(item.channel, []).append(item)
     return {
         name: ChannelDrift(
-            max(items, key=lambda item: item.index),
-            max(items, key=lambda item: item.shift if np.isfinite(item.shift) else np.inf),
+            max(items, key=lambda item: item.index / item.index_allowance),
+            max(items, key=lambda item: item.shift / item.mean_allowance if np.isfinite(item.shift) else np.inf),
         )
         for name, items in by_channel.items()
     }
 
 
-def allowance(compared: Sequence[Compared], drift: Drift) -> float:
-    """By which factor the bounds are widened for a fleet of so many units; 1 where chance stays within them.
+def allow(compared: Sequence[Compared], drift: Drift) -> tuple[Compared, ...]:
+    """The same, with the bounds widened where chance goes beyond them in a fleet of so few units.
 
     Args:
         compared: Every channel in every regime.
@@ -142,22 +144,38 @@ def allowance(compared: Sequence[Compared], drift: Drift) -> float:
     """
     blocks = len(compared[0].got.rows) if compared else 0
     if blocks < 2:
-        return 1.0
+        return tuple(compared)
     signs = np.random.default_rng(blocks).choice(np.array([-1.0, 1.0]), (DRAWS, blocks))
-    reached = np.max([item for found in compared for item in _by_chance(found, signs, drift)], axis=0)  # (DRAWS,)
-    quantile = float(np.quantile(reached, 1 - drift.chance, method="higher"))
-    return float(f"{min(max(1.0, quantile), MOST_ALLOWANCE):.3g}")
+    reached = np.array([item for found in compared for item in _by_chance(found, signs, drift)])  # (2 items, DRAWS)
+    spread = np.sqrt(np.mean(reached**2, axis=1))
+    spread[spread == 0] = 1.0
+    largest = float(np.quantile((reached / spread[:, None]).max(axis=0), 1 - drift.chance, method="higher"))
+    index, mean = (_student(largest, blocks - 1) * spread).reshape(-1, 2).T
+    widened = zip(compared, np.clip(index**2, 1, MOST_ALLOWANCE), np.clip(mean, 1, MOST_ALLOWANCE), strict=True)
+    return tuple(
+        replace(found, index_allowance=float(f"{by_shape:.3g}"), mean_allowance=float(f"{by_mean:.3g}"))
+        for found, by_shape, by_mean in widened
+    )
 
 
-def _by_chance(found: Compared, signs: Array, drift: Drift) -> Iterator[Array]:
-    """What chance makes of the index and of the shift, as multiples of their bounds, (draws,) each."""
-    rows = found.got.rows.astype(np.float64)
-    if not rows.sum() or not np.isfinite(found.got.total).all():
-        return
+def _student(deviate: float, degrees: int) -> float:
+    """The deviate of Student's t that is as rare as a normal one (Abramowitz and Stegun 1964, 26.7.5).
+
+    The spread under chance is known from few units only.
+    """
+    z = deviate
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def _by_chance(found: Compared, signs: Array, drift: Drift) -> tuple[Array, Array]:
+    """What chance makes of the root of the index and of the shift, as multiples of their bounds, (draws,) each."""
+    rows, total = found.got.rows.astype(np.float64), found.got.total
+    if not rows.sum() or not np.isfinite(total).all():
+        return np.zeros(len(signs)), np.zeros(len(signs))
     scale = found.shrunk * np.sqrt(len(rows) / (len(rows) - 1)) / rows.sum()
     away = found.got.bins - rows[:, None] * np.array(found.shares)  # (blocks, bins)
     p = np.maximum(found.known.shares, found.smallest)
     q = np.maximum(np.array(found.known.shares) + scale * signs @ away, found.smallest)  # (draws, bins)
-    yield np.sum((q - p) * np.log(q / p), axis=1) / drift.max_psi
-    shift = scale * signs @ (found.got.total - rows * found.got.total.sum() / rows.sum())
-    yield np.abs(shift) / found.known.spread / drift.max_mean_shift_sigma
+    index = np.sum((q - p) * np.log(q / p), axis=1)
+    shift = np.abs(scale * signs @ (total - rows * total.sum() / rows.sum())) / found.known.spread
+    return np.sqrt(index / drift.max_psi), shift / drift.max_mean_shift_sigma

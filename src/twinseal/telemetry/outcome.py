@@ -1,10 +1,11 @@
 """The outcome of one application of the contract to a fleet: what is broken, and by which unit.
 
-1. For each rule, the rows that break it are counted: in SQL (`scan`), and for `consistency` in numpy, in blocks of units.
+1. For each rule, the rows that break it are counted: in SQL (`scan`), and for `consistency` in numpy, in blocks of
+   units.
 2. The fleet is compared with the reference (`drift`).
 3. Great Expectations judges the counts (`expectations`).
-4. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both must
-   find the same rows.
+4. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both
+   must find the same rows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from twinseal.errors import DataError
 from twinseal.telemetry.blocks import Block, blocks
 from twinseal.telemetry.consistency import Agreement
 from twinseal.telemetry.contract import Contract, Drift
-from twinseal.telemetry.drift import ChannelDrift, allowance, compare, worst
+from twinseal.telemetry.drift import ChannelDrift, allow, compare, worst
 from twinseal.telemetry.expectations import Count, Judgement, judge
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
@@ -64,13 +65,12 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
     rules = row_rules(contract, units=len(fleet.units))
     agreement = agreement_of(fleet.table, rules)
     broken = _count(fleet, contract, rules, agreement)  # 1
-    compared = compare(fleet, contract, reference) if reference else ()  # 2
-    drift = worst(compared)
+    drift = worst(allow(compare(fleet, contract, reference), contract.drift)) if reference else {}  # 2
     by_rule = {_name(rule): (rule, int(rows)) for rule, rows in zip(rules, broken.sum(axis=0), strict=True)}
     counts = [
         *_fleet_counts(fleet, contract),
         *(_row_count(rule, rows, len(fleet)) for rule, rows in by_rule.values()),
-        *_drift_counts(drift, contract.drift, allowance(compared, contract.drift)),
+        *_drift_counts(drift, contract.drift),
     ]
     verdict = judge(contract.asset, counts)  # 3
     by_row = [name for name in verdict.broken - verdict.raised if name in by_rule and by_rule[name][1]]
@@ -108,7 +108,7 @@ def _count(fleet: Fleet, contract: Contract, rules: Sequence[Rule], agreement: A
 def _row_findings(
     fleet: Fleet, rules: Sequence[Rule], broken: Counts, agreement: Agreement | None, names: frozenset[str]
 ) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
     for part, counts in zip(blocks(fleet), broken, strict=True):
         chosen = {_name(rule): int(n) for rule, n in zip(rules, counts, strict=True) if n and _name(rule) in names}
         table = part.rows(fleet) if chosen else fleet.table
@@ -137,17 +137,21 @@ def _row_count(rule: Rule, rows: int, of: int) -> Count:
     return Count(_name(rule), rows, None, 0, rule.expects, f"{rows:,} of {of:,} rows break it")
 
 
-def _drift_counts(drift: dict[str, ChannelDrift], bounds: Drift, widened: float) -> Iterator[Count]:
-    most, shift = bounds.max_psi * widened, bounds.max_mean_shift_sigma * widened
-    why = f" ({widened:g} × the contract's bound: what chance does with so few units)" if widened > 1 else ""
+def _drift_counts(drift: dict[str, ChannelDrift], bounds: Drift) -> Iterator[Count]:
     for name, found in drift.items():
-        mean, known = found.by_mean.mean, found.by_mean.known
-        least, greatest = known.mean - shift * known.spread, known.mean + shift * known.spread
-        expects = f"{found.by_mean.where}a mean of {least:.7g} … {greatest:.7g}, as in the reference{why}"
-        yield Count(f"drift-mean {name}", mean, least, greatest, expects, f"{mean:.7g}")
-        index = found.by_shape.index
-        expects = f"a stability index of at most {most:g}{why}"
-        yield Count(f"drift {name}", index, None, most, expects, f"{index:.4g} ({found.by_shape.difference})")
+        mean, known, widened = found.by_mean.mean, found.by_mean.known, found.by_mean.mean_allowance
+        shift = bounds.max_mean_shift_sigma * widened * known.spread
+        least, most = known.mean - shift, known.mean + shift
+        expects = f"{found.by_mean.where}a mean of {least:.7g} … {most:.7g}, as in the reference{_why(widened)}"
+        yield Count(f"drift-mean {name}", mean, least, most, expects, f"{mean:.7g}")
+        index, widened = found.by_shape.index, found.by_shape.index_allowance
+        expects = f"a stability index of at most {bounds.max_psi * widened:g}{_why(widened)}"
+        got = f"{index:.4g} ({found.by_shape.difference})"
+        yield Count(f"drift {name}", index, None, bounds.max_psi * widened, expects, got)
+
+
+def _why(widened: float) -> str:
+    return f" ({widened:g} × the contract's bound: so much is chance in a fleet of so few units)" if widened > 1 else ""
 
 
 def _fleet_findings(

@@ -1,10 +1,10 @@
 """The reference: what an accepted fleet looked like, in numbers, so that a later fleet can be compared with it.
 
-Every validation writes the reference of the fleet that it accepted to `data/accepted/reference.json`. Which reference a
-fleet is compared with is policy: `policy/reference.yaml`, one for each kind of asset. To make the last accepted fleet
-the new reference, the owners of the policy copy it there. An asset without a reference is not compared, and the
-validation says so. Of a refused fleet the numbers are in `data/quarantine/reference.json`, for those who set the bounds;
-they say that it was refused, and cannot be a reference.
+Every validation writes the reference of the fleet that it accepted to `data/accepted/reference.json`. Which reference
+a fleet is compared with is policy: `policy/reference.yaml`, one for each kind of asset. To make the last accepted
+fleet the new reference, the owners of the policy copy it there. An asset without a reference is not compared, and the
+validation says so. Of a refused fleet the numbers are in `data/quarantine/reference.json`, for those who set the
+bounds; they say that it was refused, and cannot be a reference.
 
 Where the contract names operating points, each has numbers of its own, and fleets are compared within each.
 
@@ -173,7 +173,8 @@ class Reference(Settings):
         if reference.refused or not {regime.point for regime in reference.regimes} <= set(points):
             got = "one of a refused fleet" if reference.refused else "others"
             raise ConfigError(
-                f"{path}: assets.{contract.asset}: expected an accepted fleet at operating points of the contract, got {got}",
+                f"{path}: assets.{contract.asset}: expected an accepted fleet, at the contract's operating points, "
+                f"got {got}",
                 remedy="Replace the reference by data/accepted/reference.json of a run that accepts its fleet.",
             )
         return reference

@@ -1,8 +1,8 @@
 """How many rows of a fleet break each rule of the contract, counted by DuckDB in one pass. Only this module imports it.
 
 A fleet goes through in blocks of whole units, so memory does not grow with it. With each row goes what a rule needs to
-know of its unit: its place, the row before it (in its regime), what the label is at the end. All else is SQL over single
-rows, and the meaning of each rule is that of `rules`; a test holds both equal, also for NaN and infinities.
+know of its unit: its place, the row before it (in its regime), what the label is at the end. All else is SQL over
+single rows, and the meaning of each rule is that of `rules`; a test holds both equal, also for NaN and infinities.
 
 Rules: DuckDB reads no file and no network, loads no extension, and gets its bounds of memory and threads here. It never
 sees a name or a text that came from outside: channels are `x0`, `x1`, …, units are numbers. NaN is greater than every
@@ -184,35 +184,33 @@ def _batch(columns: dict[str, npt.NDArray[Any]]) -> pa.RecordBatch:
 
 def _condition(rule: Rule, names: list[str], shares: list[str]) -> str:
     """When a row breaks a rule, in SQL; as in `rules`."""
-    bounds = rule.bounds
+    if rule.name not in _CONDITIONS:
+        raise DataError(f"validation: expected a rule that can be counted in SQL, got '{rule.name}'")
     at = names.index(rule.channel) if rule.channel in names else -1
-    if rule.name == "unique":
-        return "(place > 0 AND cycle = cycle_before) OR (place < length - 1 AND cycle = cycle_after)"
-    if rule.name == "cycles":
-        return "cycle <> place + 1"
-    if rule.name == "history":
-        return f"length < {int(bounds['least'])}"
-    if rule.name == "label":
-        fall = "(rul::DOUBLE - rul_before::DOUBLE) + (cycle::DOUBLE - cycle_before::DOUBLE)"
-        return (
-            "isinf(rul) OR (rul < 0 AND NOT isnan(rul)) OR (isnan(rul) AND (labelled OR NOT censored)) "
-            f"OR (place > 0 AND NOT isnan({fall}) AND abs({fall}) > {_double(1e-3)}) OR censored <> cut "
-            "OR (place = length - 1 AND CASE WHEN cut THEN NOT isnan(rul) AND rul <= 0 ELSE isnan(rul) OR rul <> 0 END)"
-        )
-    if rule.name == "missing":
-        often = f" AND (s{at} > {_double(bounds['share'])} OR place = 0)" if rule.channel in shares else ""
-        return f"isnan(x{at}){often}"
-    if rule.name == "range":
-        least, most = _double(bounds["minimum"]), _double(bounds["maximum"])
-        return f"NOT isnan(x{at}) AND (x{at}::DOUBLE < {least} OR x{at}::DOUBLE > {most})"
-    if rule.name == "regime":
-        told = " AND ".join(f"NOT isnan(x{names.index(name)})" for name in bounds["known"]["settings"])
-        return f"regime = {NOWHERE} AND {told}"
-    if rule.name == "change":
-        change = f"abs(x{at}::DOUBLE - p{at}::DOUBLE)"
-        allowed = f"{_double(bounds['most'])} * gap + {_double(bounds['rounding'])}"
-        return f"NOT fresh AND NOT isnan({change}) AND {change} > {allowed}"
-    raise DataError(f"validation: expected a rule that can be counted, got '{rule.name}'")
+    settings = rule.bounds["known"]["settings"] if rule.name == "regime" else ()
+    often = "(s{at} > {share} OR place = 0)" if rule.channel in shares else "TRUE"
+    told = " AND ".join(f"NOT isnan(x{names.index(name)})" for name in settings)
+    numbers = {key: _double(value) for key, value in rule.bounds.items() if isinstance(value, int | float)}
+    template = _CONDITIONS[rule.name].replace("{often}", often)
+    return template.format(at=at, told=told, nowhere=NOWHERE, **numbers)
+
+
+_FALL = "((rul::DOUBLE - rul_before::DOUBLE) + (cycle::DOUBLE - cycle_before::DOUBLE))"
+_CHANGE = "abs(x{at}::DOUBLE - p{at}::DOUBLE)"
+_CONDITIONS = {
+    "unique": "(place > 0 AND cycle = cycle_before) OR (place < length - 1 AND cycle = cycle_after)",
+    "cycles": "cycle <> place + 1",
+    "history": "length < {least}",
+    "label": f"""
+        isinf(rul) OR (NOT isnan(rul) AND rul < 0) OR (isnan(rul) AND (labelled OR NOT censored)) OR censored <> cut
+        OR (place > 0 AND NOT isnan({_FALL}) AND abs({_FALL}) > 1e-3)
+        OR (place = length - 1 AND CASE WHEN cut THEN NOT isnan(rul) AND rul <= 0 ELSE isnan(rul) OR rul <> 0 END)""",
+    "missing": "isnan(x{at}) AND {often}",
+    "range": "NOT isnan(x{at}) AND (x{at}::DOUBLE < {minimum} OR x{at}::DOUBLE > {maximum})",
+    "regime": "regime = {nowhere} AND {told}",
+    "change": f"NOT fresh AND NOT isnan({_CHANGE}) AND {_CHANGE} > {{most}} * gap + {{rounding}}",
+}
+"""Rule name → when a row breaks it. `x3` is a channel, `p3` the same a row before, `s3` its share of missing values."""
 
 
 def _double(value: float) -> str:

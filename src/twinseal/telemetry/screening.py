@@ -198,17 +198,11 @@ def untested_rules(contract: Contract, *, units: int) -> tuple[str, ...]:
 
 def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) -> tuple[Rule, ...]:
     share, change, slack = channel.missing_share, channel.max_change_per_cycle, channel.rounding
-    least, most = channel.minimum, channel.maximum
+    bounds = {"minimum": channel.minimum - slack, "maximum": channel.maximum + slack}
     allowed = f"missing in at most {share:.1%} of a unit's cycles, and not in the first" if share else "a value"
     return (
         Rule("missing", name, ("unit", "cycle", name), {"channel": name, "share": share}, allowed),
-        Rule(
-            "range",
-            name,
-            (name,),
-            {"channel": name, "minimum": least - slack, "maximum": most + slack},
-            _range_in_words(channel),
-        ),
+        Rule("range", name, (name,), {"channel": name} | bounds, _range_in_words(channel)),
         Rule(
             "change",
             name,

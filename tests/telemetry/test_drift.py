@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.telemetry.conftest import oven_contract, oven_table
+from twinseal.telemetry.contract import Contract, Drift
+from twinseal.telemetry.drift import MOST_ALLOWANCE, Compared, allow, compare, worst
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.outcome import apply
+from twinseal.telemetry.reference import Reference
+
+
+def restless(units: int, seed: int, *, spread: float = 5.0, **shift: float) -> Fleet:
+    """Ovens whose heat differs from oven to oven by `spread` kelvin, and whose glow does not."""
+    table = oven_table({f"oven-{n:03d}": 20 for n in range(units)})
+    rng = np.random.default_rng(seed)
+    table["heat"] = 300.0 + np.repeat(rng.normal(0, spread, units), 20) + rng.normal(0, 1, len(table))
+    table["glow"] = 310.0 + rng.normal(0, 1, len(table))
+    for name, by in shift.items():
+        table[name] += by
+    return Fleet.of(table)
+
+
+def compared(fleet: Fleet, contract: Contract) -> dict[str, Compared]:
+    reference = Reference.of(restless(150, seed=1), contract)
+    return {item.channel: item for item in allow(compare(fleet, contract, reference), contract.drift)}
+
+
+def test_bounds_are_widened_where_chance_needs_it_and_nowhere_else(oven: Contract) -> None:
+    few, many = compared(restless(8, seed=2), oven), compared(restless(150, seed=2), oven)
+    assert 1.2 < few["heat"].index_allowance <= MOST_ALLOWANCE
+    assert (1.0, 1.0) == (few["glow"].index_allowance, few["glow"].mean_allowance)
+    assert {1.0} == {item.index_allowance for item in many.values()} | {item.mean_allowance for item in many.values()}
+
+
+def test_fleets_of_few_units_are_seldom_refused_by_chance(oven: Contract) -> None:
+    """Without the widening, four of five such fleets are refused."""
+    drift, refused = oven.drift, np.zeros(2)
+    for seed in range(40):
+        heat = compared(restless(6, seed=100 + seed), oven)["heat"]
+        refused += [heat.index > drift.max_psi * heat.index_allowance, heat.index > drift.max_psi]
+    assert refused[0] <= 8
+    assert refused[1] >= 25
+
+
+@pytest.mark.attack("P")
+def test_a_steady_channel_cannot_hide_its_shift_behind_a_restless_one(oven: Contract) -> None:
+    """In a fleet of few, wildly different units, one channel that was steady is shifted."""
+    reference = Reference.of(restless(150, seed=1), oven)
+    assert set() == {f.channel for f in apply(restless(8, seed=2), oven, reference).fleet_findings}
+    found = apply(restless(8, seed=2, glow=1.0), oven, reference).fleet_findings
+    assert {"glow"} == {finding.channel for finding in found}
+
+
+@pytest.mark.attack("P")
+def test_wild_units_widen_the_bounds_only_so_far(oven: Contract) -> None:
+    """Units differ so wildly that any shift looks like chance."""
+    found = compared(restless(6, seed=3, spread=25.0, heat=40.0), oven)["heat"]
+    assert found.index_allowance <= MOST_ALLOWANCE
+    assert found.index > oven.drift.max_psi * MOST_ALLOWANCE
+
+
+def test_the_worst_regime_is_where_a_channel_is_furthest_beyond_its_own_bound(oven: Contract) -> None:
+    one = compared(restless(12, seed=2, heat=3.0), oven)["heat"]
+    other = replace(one, where="at 2: ", index_allowance=one.index_allowance / 2)
+    assert "at 2: " == worst([one, other])["heat"].by_shape.where
+
+
+def test_a_fleet_is_compared_within_each_operating_point() -> None:
+    """The same heat over all rows, but of the other operating point."""
+    plain = oven_contract()
+    plain["settings"]["load"]["used"] = False
+    regimes = {"settings": ["load"], "within": [0.1], "points": [[0.25], [0.75]]}
+    two = Contract.from_dict(plain | {"regimes": regimes})
+    table = oven_table({f"oven-{n}": 12 for n in range(30)})
+    low = np.arange(len(table)) % 2 == 0
+    table = table.assign(load=np.where(low, 0.25, 0.75), heat=np.where(low, 300.0, 320.0) + table["cycle"] / 10)
+    reference = Reference.of(Fleet.of(table), two)
+    assert () == apply(Fleet.of(table), two, reference).fleet_findings
+    swapped = pd.DataFrame(table).assign(load=np.where(low, 0.75, 0.25))
+    found = apply(Fleet.of(swapped), two, reference).fleet_findings
+    assert {("drift", "heat"), ("drift-mean", "heat")} <= {(f.rule, f.channel) for f in found}
+    assert "at 0.25: " in next(f.bound for f in found if (f.rule, f.channel) == ("drift-mean", "heat"))
+    over_all = replace_regimes(reference)
+    assert ("drift", "heat") not in {
+        (f.rule, f.channel) for f in apply(Fleet.of(swapped), two, over_all).fleet_findings
+    }
+
+
+def replace_regimes(reference: Reference) -> Reference:
+    """A reference of before: without operating points."""
+    return reference.model_copy(update={"regimes": ()})
+
+
+def test_a_chance_that_is_none_cannot_be_a_contracts() -> None:
+    with pytest.raises(ValueError, match="expected 0 < chance < 1, got 1"):
+        Drift(chance=1.0)
