@@ -3,8 +3,8 @@
 Reads data/raw/, policy/contract.yaml and policy/reference.yaml. Writes data/accepted/ (telemetry; reference.json: what
 this fleet looks like; split_salt.json: what units will be divided by, drawn now that their names are fixed),
 data/quarantine/ (telemetry, findings.json), reports/validation/ (Data Docs, measures.json) and the signed result. A
-refused fleet leaves its findings, its reports and data/quarantine/reference.json (what it looks like, to set bounds by),
-and nothing accepted.
+refused fleet leaves its findings, its reports and data/quarantine/reference.json (what it looks like, to set bounds
+by), and nothing accepted.
 """
 
 from __future__ import annotations

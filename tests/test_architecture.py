@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 DOORS = {
     "art": "twinseal.robustness.methods.art",
     "great_expectations": "twinseal.telemetry.expectations",
+    "duckdb": "twinseal.telemetry.scan",
     "progpy": "twinseal.sources.simulated",
     "pint": "twinseal.sources.measurement_units",
     "mlflow": ("twinseal.registry", "twinseal.server"),

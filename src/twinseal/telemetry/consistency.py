@@ -27,7 +27,8 @@ from twinseal.telemetry.over_units import clipped_weights, winsorised_mean
 from twinseal.telemetry.regimes import NOWHERE
 from twinseal.telemetry.unit_rows import Known, lengths_of, regimes_of, starts_of
 
-MAX_ROWS = 500_000
+MAX_ROWS = 200_000
+COLUMNS_AT_ONCE = 1024
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -75,9 +76,8 @@ class Agreement:
         table = _every_kth_unit(table)
         names, starts = tuple(ranges), starts_of(table)
         low, high = np.array([ranges[name] for name in names], dtype=np.float64).T
-        values = table[list(names)].to_numpy(dtype=np.float64)  # (R, C)
-        regime = regimes_of(table, known)
-        usual = ((values >= low) & (values <= high)).all(axis=1) & (regime != NOWHERE)
+        values, regime = _values(table, names), regimes_of(table, known)
+        usual = ((values >= low[:, None]) & (values <= high[:, None])).all(axis=0) & (regime != NOWHERE)
         unit = np.repeat(np.arange(len(starts)), lengths_of(table, starts))
         mean, sigma = _levels(values, usual, unit, regime, len(known["points"]) if known else 1)
         moving = _moving(mean, sigma)
@@ -87,13 +87,13 @@ class Agreement:
         if smallest < 10 * len(names) or not moving.any():
             return bare
         scores = bare._scores(values, regime)
-        weights = _weights(_covariance(scores[usual][:, moving], unit[usual]), moving, least_correlation)
+        weights = _weights(_covariance(scores[moving][:, usual].T, unit[usual]), moving, least_correlation)
         residual = _residual(scores, weights)
-        spread = np.sqrt(winsorised_mean(_by_unit(residual**2, unit)))
+        spread = np.sqrt(winsorised_mean(_by_unit(residual.T**2, unit)))
         window, full = _window_means(residual, starts, cycles)
         return cls(
             *(names, low, high, known, cycles, mean, sigma, weights),
-            window=_middle_and_scale(window[full], 0.1 * spread, most_window),
+            window=_middle_and_scale(window[:, full], 0.1 * spread, most_window),
             unit=_middle_and_scale(_unit_medians(residual, starts), 0.1 * spread, most_unit),
         )
 
@@ -110,20 +110,31 @@ class Agreement:
         if not self.weights.any() or not len(table):
             return np.zeros((len(table), len(self.names)))
         starts = starts_of(table)
-        scores = self._scores(table[list(self.names)].to_numpy(dtype=np.float64), regimes_of(table, self.known))
-        residual = _residual(scores, self.weights)
+        residual = _residual(self._scores(_values(table, self.names), regimes_of(table, self.known)), self.weights)
         window, full = _window_means(residual, starts, self.cycles)
-        by_window = np.where(full[:, None], np.abs(window - self.window[0]) / self.window[1], 0.0)
-        by_unit = np.abs(_unit_medians(residual, starts) - self.unit[0]) / self.unit[1]
-        excess = np.maximum(by_window, np.repeat(by_unit, lengths_of(table, starts), axis=0))
+        by_unit = np.abs(_unit_medians(residual, starts) - self.unit[0][:, None]) / self.unit[1][:, None]
+        excess = np.abs(window - self.window[0][:, None])
+        excess /= self.window[1][:, None]
+        excess[:, ~full] = 0.0
+        np.maximum(excess, np.repeat(by_unit, lengths_of(table, starts), axis=1), out=excess)
+        excess[~self.weights.any(axis=0)] = 0.0
         # The last bits depend on which units are judged together, and a finding must not.
-        return np.asarray(np.where(self.weights.any(axis=0), excess, 0.0).astype(np.float32).astype(np.float64))
+        return np.asarray(excess.astype(np.float32).astype(np.float64).T)
 
     def _scores(self, values: Array, regime: npt.NDArray[np.int64]) -> Array:
-        mean, sigma = self.mean[regime], np.where(self.sigma > 0, self.sigma, 1.0)[regime]
-        scores = (np.clip(values, self.low, self.high) - mean) / sigma
-        scores[(regime == NOWHERE) | np.isnan(mean).any(axis=1)] = 0.0
-        return np.asarray(scores)
+        """(C, R); 0 where the fleet is in a regime of which nothing is known."""
+        scores = np.clip(values, self.low[:, None], self.high[:, None])
+        mean, sigma = self.mean.T, np.where(self.sigma > 0, self.sigma, 1.0).T  # (C, K)
+        scores -= mean[:, regime] if mean.shape[1] > 1 else mean
+        scores /= sigma[:, regime] if sigma.shape[1] > 1 else sigma
+        unknown = np.asarray(np.isnan(self.mean).any(axis=1))  # (K,)
+        scores[:, (regime == NOWHERE) | unknown[regime]] = 0.0
+        return scores
+
+
+def _values(table: pd.DataFrame, names: Sequence[str]) -> Array:
+    """(C, R): a channel is one piece of memory."""
+    return np.array([table[name].to_numpy() for name in names], dtype=np.float64)
 
 
 def _every_kth_unit(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,9 +149,9 @@ def _every_kth_unit(table: pd.DataFrame) -> pd.DataFrame:
 def _levels(
     values: Array, usual: Mask, unit: Places, regime: npt.NDArray[np.int64], regimes: int
 ) -> tuple[Array, Array]:
-    mean, sigma = np.full((2, regimes, values.shape[1]), np.nan)
+    mean, sigma = np.full((2, regimes, len(values)), np.nan)
     for k in np.unique(regime[usual]):
-        mine, of_unit = values[usual & (regime == k)], unit[usual & (regime == k)]
+        mine, of_unit = values[:, usual & (regime == k)].T, unit[usual & (regime == k)]
         mean[k] = winsorised_mean(_by_unit(mine, of_unit))
         sigma[k] = np.sqrt(winsorised_mean(_by_unit((mine - mean[k]) ** 2, of_unit)))
     return mean, sigma
@@ -163,9 +174,14 @@ def _weights(covariance: Array, moving: Mask, least_correlation: float) -> Array
 
 
 def _residual(scores: Array, weights: Array) -> Array:
-    """(R, C); 0 in rows where a value that is read is missing."""
+    """(C, R); 0 in rows where a value that is read is missing."""
     read = weights.any(axis=1)
-    return np.nan_to_num(scores[:, read] @ weights[read], nan=0.0)
+    residual, of_read = np.empty_like(scores), weights[read].T
+    for start in range(0, scores.shape[1], COLUMNS_AT_ONCE):  # in the cache, and too few to be shared out to threads
+        part = slice(start, start + COLUMNS_AT_ONCE)
+        residual[:, part] = of_read @ scores[read, part]
+    residual[:, np.isnan(residual[read]).any(axis=0)] = 0.0
+    return residual
 
 
 def _covariance(scores: Array, unit: Places) -> Array:
@@ -183,38 +199,42 @@ def _by_unit(values: Array, unit: Places) -> Array:
 
 
 def _window_means(values: Array, starts: Places, cycles: int) -> tuple[Array, Mask]:
-    """Mean over the last `cycles` rows, (R, C), and which rows have as many in their unit, (R,).
+    """Mean of values (C, R) over the last `cycles` rows, (C, R), and which rows have as many in their unit, (R,).
 
     The sums are of two halves, of four quarters and so on, so that they do not depend on the rows before the window.
     """
-    total, power, reach = np.zeros_like(values), values, 0
-    for bit in range(cycles.bit_length()):
-        if cycles >> bit & 1:
-            total[reach:] += power[: max(0, len(values) - reach)]
-            reach += 1 << bit
-        power = power.copy() if len(values) <= 1 << bit else np.vstack([power[: 1 << bit], _added(power, 1 << bit)])
-    place = np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
-    return total / cycles, place >= cycles - 1
-
-
-def _added(values: Array, by: int) -> Array:
-    return np.asarray(values[by:] + values[:-by])
+    rows = values.shape[1]
+    total, power, reach, span = np.zeros_like(values), values, 0, 1
+    while True:
+        if cycles & span:
+            total[:, reach:] += power[:, : max(0, rows - reach)]
+            reach += span
+        if reach == cycles:
+            break
+        longer = power.copy()
+        longer[:, span:] += power[:, : max(0, rows - span)]
+        power, span = longer, 2 * span
+    place = np.arange(rows) - np.repeat(starts, np.diff(np.append(starts, rows)))
+    total /= cycles
+    return total, place >= cycles - 1
 
 
 def _unit_medians(values: Array, starts: Places) -> Array:
-    """The median of values (R, C) over the rows of each unit, (U, C)."""
-    lengths = np.diff(np.append(starts, len(values)))
-    medians = np.empty((len(starts), values.shape[1]))
+    """The median of values (C, R) over the rows of each unit, (C, U)."""
+    lengths = np.diff(np.append(starts, values.shape[1]))
+    medians = np.empty((len(values), len(starts)))
     for length in np.unique(lengths):  # units of one length are one array
         alike = np.flatnonzero(lengths == length)
-        rows = starts[alike][:, None] + np.arange(length)
-        medians[alike] = np.median(values[rows], axis=1)  # (U, L, C)
+        rows = (starts[alike][:, None] + np.arange(length)).ravel()
+        whole = len(rows) == values.shape[1]
+        ordered = np.sort((values if whole else values[:, rows]).reshape(len(values), -1, length), axis=2)
+        medians[:, alike] = (ordered[:, :, (length - 1) // 2] + ordered[:, :, length // 2]) / 2
     return medians
 
 
 def _middle_and_scale(values: Array, floor: Array, most: float) -> Array:
-    if not len(values):
+    if not values.shape[1]:
         return np.vstack([np.zeros_like(floor), np.full_like(floor, np.inf)])
-    middle = np.median(values, axis=0)
-    scale = 1.4826 * np.median(np.abs(values - middle), axis=0)
+    middle = np.median(values, axis=1)
+    scale = 1.4826 * np.median(np.abs(values - middle[:, None]), axis=1)
     return np.vstack([middle, most * np.maximum(np.maximum(scale, floor), np.finfo(np.float64).tiny)])

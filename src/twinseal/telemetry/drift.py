@@ -148,8 +148,9 @@ def allow(compared: Sequence[Compared], drift: Drift) -> tuple[Compared, ...]:
     signs = np.random.default_rng(blocks).choice(np.array([-1.0, 1.0]), (DRAWS, blocks))
     reached = np.array([item for found in compared for item in _by_chance(found, signs, drift)])  # (2 items, DRAWS)
     spread = np.sqrt(np.mean(reached**2, axis=1))
-    spread[spread == 0] = 1.0
-    largest = float(np.quantile((reached / spread[:, None]).max(axis=0), 1 - drift.chance, method="higher"))
+    spread[spread < 1e-9] = 0.0  # chance has no say in a constant channel
+    scaled = reached / np.where(spread > 0, spread, np.inf)[:, None]
+    largest = float(np.quantile(scaled.max(axis=0), 1 - drift.chance, method="higher"))
     index, mean = (_student(largest, blocks - 1) * spread).reshape(-1, 2).T
     widened = zip(compared, np.clip(index**2, 1, MOST_ALLOWANCE), np.clip(mean, 1, MOST_ALLOWANCE), strict=True)
     return tuple(

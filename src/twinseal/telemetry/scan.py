@@ -162,7 +162,7 @@ def _rule_batch(fleet: Fleet, part: Block, names: list[str], shares: list[str], 
     }
     for at, name in enumerate(names):
         values = table[name].to_numpy()
-        columns |= {f"x{at}": values, f"p{at}": values[before]}
+        columns |= {f"x{at}": values, f"p{at}": values[before] if known else np.concatenate([values[:1], values[:-1]])}
         if name in shares:
             columns[f"s{at}"] = np.repeat(np.add.reduceat(np.isnan(values), starts) / lengths, lengths)
     return _batch(columns)

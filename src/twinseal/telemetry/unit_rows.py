@@ -47,11 +47,10 @@ def previous(table: pd.DataFrame, regime: npt.NDArray[np.int64]) -> tuple[Places
 
     Rows of one cycle, or in the wrong order, count as one cycle apart.
     """
-    starts = starts_of(table)
-    unit = np.repeat(np.arange(len(starts)), lengths_of(table, starts))
+    starts, before = starts_of(table), np.arange(len(table))
+    unit = np.repeat(before[: len(starts)], lengths_of(table, starts))
     group = unit * (int(regime.max(initial=0)) + 2) + regime - NOWHERE
     order = np.argsort(group, kind="stable")
-    before = np.arange(len(table))
     same = group[order[1:]] == group[order[:-1]]
     before[order[1:][same]] = order[:-1][same]
     cycle = table["cycle"].to_numpy(dtype=np.float64)
