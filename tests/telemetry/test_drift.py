@@ -34,7 +34,7 @@ def compared(fleet: Fleet) -> dict[str, Compared]:
 
 
 def test_bounds_are_widened_where_chance_needs_it_and_nowhere_else() -> None:
-    few, many = compared(restless(8, seed=2)), compared(restless(150, seed=2))
+    few, many = compared(restless(8, seed=2)), compared(restless(600, seed=2))
     assert 1.2 < few["heat"].index_allowance <= MOST_ALLOWANCE
     assert 1.0 == few["glow"].mean_allowance < few["heat"].mean_allowance
     assert few["glow"].index_allowance < 0.7 * few["heat"].index_allowance

@@ -5,9 +5,9 @@ channels, one of them goes beyond its bound by chance now and then, and more eas
 is widened where chance needs it: so far that of fleets without drift only the share `Drift.chance` is refused for any
 of their channels. How far chance goes is measured on the fleet itself, by its units, because the rows of one unit are
 not independent: each block of units keeps or flips the sign of its difference from the fleet (wild bootstrap,
-Rademacher weights: Liu 1988; Cameron, Gelbach and Miller 2008). Each index and each shift is taken in units of its own
-spread under chance, and the largest of all counts (maxT, Westfall and Young 1993), which respects that channels move
-together; a steady channel keeps the contract's bounds beside a restless one. With many units all do.
+Rademacher weights: Liu 1988; Cameron, Gelbach and Miller 2008). Each index and each shift is taken as a share
+of what chance alone does with it, and the largest of all counts (maxT, Westfall and Young 1993), which respects that
+channels move together; a steady channel keeps the contract's bounds beside a restless one. With many units all do.
 
 Rules: a fleet whose units differ wildly widens its own bounds, so they never go beyond MOST_ALLOWANCE times the
 contract's. A regime in which the fleet has no row is not compared here; the rule `coverage` refuses it.
@@ -147,11 +147,11 @@ def allow(compared: Sequence[Compared], drift: Drift) -> tuple[Compared, ...]:
         return tuple(compared)
     signs = np.random.default_rng(blocks).choice(np.array([-1.0, 1.0]), (DRAWS, blocks))
     reached = np.array([item for found in compared for item in _by_chance(found, signs, drift)])  # (2 items, DRAWS)
-    spread = np.sqrt(np.mean(reached**2, axis=1))
-    spread[spread < 1e-9] = 0.0  # chance has no say in a constant channel
-    scaled = reached / np.where(spread > 0, spread, np.inf)[:, None]
+    alone = np.quantile(reached, 1 - drift.chance, axis=1, method="higher")  # each as if there were no other
+    alone[alone < 1e-9] = 0.0  # chance has no say in a constant channel
+    scaled = reached / np.where(alone > 0, alone, np.inf)[:, None]
     largest = float(np.quantile(scaled.max(axis=0), 1 - drift.chance, method="higher"))
-    index, mean = (_student(largest, blocks - 1) * spread).reshape(-1, 2).T
+    index, mean = (largest * _student(blocks - 1) * alone).reshape(-1, 2).T
     widened = zip(compared, np.clip(index**2, 1, MOST_ALLOWANCE), np.clip(mean, 1, MOST_ALLOWANCE), strict=True)
     return tuple(
         replace(found, index_allowance=float(f"{by_shape:.3g}"), mean_allowance=float(f"{by_mean:.3g}"))
@@ -159,13 +159,13 @@ def allow(compared: Sequence[Compared], drift: Drift) -> tuple[Compared, ...]:
     )
 
 
-def _student(deviate: float, degrees: int) -> float:
-    """The deviate of Student's t that is as rare as a normal one (Abramowitz and Stegun 1964, 26.7.5).
+def _student(degrees: int) -> float:
+    """How much further Student's t goes than a normal deviate of 3 (Abramowitz and Stegun 1964, 26.7.5).
 
-    The spread under chance is known from few units only.
+    How far chance goes is known from few units only.
     """
-    z = deviate
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    z = 3.0
+    return 1 + (z**2 + 1) / (4 * degrees) + (5 * z**4 + 16 * z**2 + 3) / (96 * degrees**2)
 
 
 def _by_chance(found: Compared, signs: Array, drift: Drift) -> tuple[Array, Array]:
