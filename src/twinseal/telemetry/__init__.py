@@ -7,11 +7,17 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     columns       the columns of a table that somebody brings, when they are not those that were expected
     regimes       at which operating point of the contract a row was taken
     over_units    statistics over units that a few bad units cannot move far, and how far they can
+    unit_rows     where each unit begins in a table, and the row before in the same regime
+    blocks        a fleet in blocks of whole units, for work that must not need memory for all of it
+    consistency   whether the sensors of a unit agree, as they do in the rest of the fleet
     rules         how each rule of the contract is checked, in numpy
     screening     the rules of a contract, applied to a fleet; gives findings
-    reference     what an accepted fleet looked like; drift is measured against it
-    expectations  the same rules, and drift, as a suite of Great Expectations
+    scan          how many rows break each rule, counted by DuckDB; the same rules in SQL
+    reference     what an accepted fleet looked like
+    drift         how far a fleet lies from the reference, and how far chance takes one of so few units
+    expectations  counts, judged by Great Expectations
     data_docs     Great Expectations' pages, made safe to open offline
+    outcome       what is broken, and by which unit: all of the above, applied once
     validation    which units are accepted, which go to quarantine, and when the whole fleet is refused
 
 Where telemetry comes from is `twinseal.sources`.

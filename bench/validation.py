@@ -1,0 +1,145 @@
+"""Validation of a large fleet beside Great Expectations on pandas and beside a plain DuckDB scan: memory and time.
+
+    UNITS=50000 python -m bench validation --repeats 1     10 million rows; some minutes
+    python -m bench.validation ours FILE                   one way alone, as the benchmark runs it
+
+Each way runs in a process of its own, on a fleet of `bench.fleet`. Great Expectations on pandas gets at most
+    PANDAS_UNITS
+units: seconds are stated for a million rows. It has its own expectations for ranges, missing values and unique cycles,
+and calls our numpy rules for the others, but not `consistency`, which only ours includes. Ours is the whole of what
+the stage
+does: read, examine, write what is accepted.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from os import environ
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from bench.fleet import contract, write_fleet
+from bench.table import Row, ratio
+from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.outcome import apply
+from twinseal.telemetry.rules import CHECKS
+from twinseal.telemetry.screening import row_rules
+from twinseal.telemetry.validation import examine
+
+ROOT = Path(__file__).parents[1]
+PANDAS_UNITS = 1_000
+REACH_MIB = 3e9 / (1 << 20)  # for 10 million rows
+REACH = 0.1  # of the time of Great Expectations on pandas
+
+
+def ours(path: Path) -> float:
+    """The rules, counted and judged: what Great Expectations on pandas is compared with."""
+    fleet = Fleet.read(path, contract())
+    begun = time.perf_counter()
+    if apply(fleet, contract(), None).broken:
+        raise SystemExit("expected a fleet that keeps its contract, got another")
+    return time.perf_counter() - begun
+
+
+def stage(path: Path) -> float:
+    """All that validate does with a fleet."""
+    begun = time.perf_counter()
+    validation = examine(Fleet.read(path, contract()), contract())
+    validation.require().accepted.write(path.with_suffix(".accepted"))
+    return time.perf_counter() - begun
+
+
+def scan(path: Path) -> float:
+    """The ranges alone, as anybody would ask DuckDB for them."""
+    begun = time.perf_counter()
+    counted = ", ".join(f"count_if({name} NOT BETWEEN -100 AND 100)" for name in contract().all_channels)
+    duckdb.connect().execute(f"SELECT {counted} FROM read_parquet('{path}')").fetchall()  # noqa: S608
+    return time.perf_counter() - begun
+
+
+def pandas(path: Path) -> float:
+    """The same rules without `consistency`, row by row."""
+    import great_expectations as gx
+    import great_expectations.expectations as gxe
+    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.expectations.expectation import MulticolumnMapExpectation
+    from great_expectations.expectations.metrics.map_metric_provider import MulticolumnMapMetricProvider
+    from great_expectations.expectations.metrics.map_metric_provider.multicolumn_condition_partial import (
+        multicolumn_condition_partial,
+    )
+
+    class Condition(MulticolumnMapMetricProvider):  # type: ignore[misc]  # untyped
+        condition_metric_name = "bench.keep_rule"
+        condition_value_keys = ("rule", "bounds")
+
+        @multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+        def _pandas(cls, column_list: pd.DataFrame, rule: str, bounds: dict[str, Any], **_: Any) -> Any:  # noqa: N805
+            return pd.Series(~CHECKS[rule](column_list, **bounds).broken, index=column_list.index)
+
+    class ExpectRowsToKeepRule(MulticolumnMapExpectation):  # type: ignore[misc]  # untyped
+        map_metric = "bench.keep_rule"
+        success_keys = ("rule", "bounds", "mostly")
+        rule: str
+        bounds: dict[str, Any]
+
+    expectations: list[Any] = []
+    fleet = Fleet.read(path, contract())
+    for rule in row_rules(contract(), units=2):
+        columns, bounds = list(rule.columns), dict(rule.bounds)
+        if rule.name == "unique":
+            expected = gxe.ExpectCompoundColumnsToBeUnique(column_list=columns)
+        elif rule.name == "missing":
+            expected = gxe.ExpectColumnValuesToNotBeNull(column=rule.channel)
+        elif rule.name == "range":
+            least, most = bounds["minimum"], bounds["maximum"]
+            expected = gxe.ExpectColumnValuesToBeBetween(column=rule.channel, min_value=least, max_value=most)
+        else:
+            expected = ExpectRowsToKeepRule(column_list=columns, rule=rule.name, bounds=bounds)
+        expectations.append(expected)
+    asset = gx.get_context(mode="ephemeral").data_sources.add_pandas("bench").add_dataframe_asset("rows")
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": fleet.table})
+    suite = gx.ExpectationSuite(name="rows", expectations=expectations)
+    begun = time.perf_counter()
+    if not batch.validate(suite, result_format="COMPLETE").success:
+        raise SystemExit("expected a fleet that keeps its contract, got another")
+    return time.perf_counter() - begun
+
+
+WAYS: dict[str, Callable[[Path], float]] = {"ours": ours, "stage": stage, "scan": scan, "pandas": pandas}
+
+
+def measure(folder: Path, repeats: int) -> list[Row]:
+    """Seconds for a million rows, and memory of the stage; the fleet has UNITS units (environment), or 2,000."""
+    units = int(environ.get("UNITS") or 2_000)
+    rows = write_fleet(folder / "fleet.parquet", units)
+    few = write_fleet(folder / "few.parquet", min(units, PANDAS_UNITS))
+    memory: list[float] = []
+    samples: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(repeats):
+        for way in WAYS:
+            seconds, peak = _run(way, folder / ("few.parquet" if way == "pandas" else "fleet.parquet"))
+            samples[way].append(seconds / (few if way == "pandas" else rows) * 1e6)
+            memory += [peak] if way == "stage" else []
+    found = {way: Row("validation", f"{way}, for a million rows", tuple(samples[way]), "s") for way in WAYS}
+    most = Row("validation", f"stage, {rows:,} rows: memory", tuple(memory), "MiB", REACH_MIB if rows < 11e6 else None)
+    beside = "ours beside Great Expectations on pandas"
+    return [*found.values(), most, ratio("validation", beside, found["ours"], [found["pandas"]], REACH)]
+
+
+def _run(way: str, path: Path) -> tuple[float, float]:
+    """Seconds, and MiB at the peak of the process."""
+    command = [sys.executable, "-m", "bench.validation", way, str(path)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    seconds, peak = map(float, done.stdout.split()[-2:])
+    return seconds, peak
+
+
+if __name__ == "__main__":
+    print(WAYS[sys.argv[1]](Path(sys.argv[2])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
