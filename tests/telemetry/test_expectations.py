@@ -34,7 +34,9 @@ def ruined(pumps: Fleet) -> Fleet:
     table.loc[e, "high_pressure"] += np.float32(table["high_pressure"].std())  # consistency
     table.loc[f[3], "ambient_temperature"] = np.inf
     table.loc[h[-1], "censored"] = ~table.loc[h[-1], "censored"]  # label
-    return Fleet.of(table.drop(index=g[20:]))  # history, label
+    table.loc[rows[pumps.units[8]][10:45], "low_speed"] = np.float32(297.5)  # stuck
+    again = table.loc[rows[pumps.units[9]]].assign(unit="pump-copy")  # copy
+    return Fleet.of(pd.concat([table.drop(index=g[20:]), again]).astype({"unit": "str"}))  # history, label
 
 
 def test_great_expectations_and_screening_name_the_same_rows(pumps: Fleet, pump: Contract) -> None:
@@ -55,6 +57,7 @@ def test_the_suite_is_the_contract_every_rule_once(pump: Contract, pumps: Fleet)
     expected |= {f"{kind} {name}" for kind in ("missing", "range", "change", "drift") for name in pump.all_channels}
     expected |= {f"drift-mean {name}" for name in pump.all_channels}
     expected |= {f"type {name}" for name in pump.columns} | {f"consistency {name}" for name in pump.sensors}
+    expected |= {f"stuck {name}" for name in pump.sensors} | {"copy unit"}
     assert expected == apply(pumps, pump, Reference.of(pumps, pump)).names
 
 

@@ -143,6 +143,16 @@ def test_a_fleet_operated_as_nobody_said_is_refused(fleet: Fleet, pump6: Contrac
         validate(Fleet.of(pd.DataFrame(table)), pump6, None, None)
 
 
+def test_a_speed_that_few_pumps_ran_at_does_not_show_what_is_usual_there(fleet: Fleet, pump6: Contract) -> None:
+    seldom = fleet.table[~np.isclose(fleet.table[DEMAND], 0.88) | fleet.table["unit"].isin(fleet.units[:3])]
+    outcome = apply(Fleet.of(seldom), pump6, None)
+    found = [finding for finding in outcome.fleet_findings if finding.rule == "coverage"]
+    assert [(DEMAND, 3.0, "10 units or more at each operating point")] == [
+        (f.channel, f.observed, f.bound) for f in found
+    ]
+    assert "coverage" not in {finding.rule for finding in apply(fleet, pump6, None).fleet_findings}
+
+
 def test_ranges_hold_at_every_speed(fleet: Fleet, pump6: Contract) -> None:
     for name in SENSORS:
         channel = pump6.sensors[name]

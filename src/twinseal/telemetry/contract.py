@@ -145,6 +145,8 @@ class Regimes(Settings):
         settings: Names of the S settings that define a point.
         within: How far each setting may be from its point, in its unit.
         points: The K operating points, each with S values.
+        min_units: So many units of a fleet must have been at each point, or half of them: fewer do not show what is
+            usual there.
 
     Raises:
         ValueError: There are fewer than two points, one has another length, or two are too close together.
@@ -153,6 +155,7 @@ class Regimes(Settings):
     settings: tuple[str, ...]
     within: tuple[float, ...]
     points: tuple[tuple[float, ...], ...]
+    min_units: int = 10
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse points that cannot be told apart."""

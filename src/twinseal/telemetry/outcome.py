@@ -1,7 +1,7 @@
 """The outcome of one application of the contract to a fleet: what is broken, and by which unit.
 
-1. For each rule, the rows that break it are counted: in SQL (`scan`), and for `consistency` in numpy, in blocks of
-   units.
+1. For each rule, the rows that break it are counted: in SQL (`scan`), and in numpy, block by block, for the rules that
+   compare units.
 2. The fleet is compared with the reference (`drift`).
 3. Great Expectations judges the counts (`expectations`).
 4. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both
@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from twinseal.errors import DataError
-from twinseal.telemetry.blocks import Block, blocks
-from twinseal.telemetry.consistency import Agreement
+from twinseal.telemetry.blocks import Block, blocks, units_by_regime
 from twinseal.telemetry.contract import Contract, Drift
 from twinseal.telemetry.drift import ChannelDrift, allow, compare, worst
 from twinseal.telemetry.expectations import Count, Judgement, judge
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
 from twinseal.telemetry.scan import count_broken
-from twinseal.telemetry.screening import Finding, Rule, agreement_of, findings, results, row_rules
+from twinseal.telemetry.screening import BESIDE_OTHERS, Finding, Rule, Usual, findings, results, row_rules
 
 _TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
 Counts = npt.NDArray[np.int64]
@@ -63,8 +62,8 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
         DataError: DuckDB or Great Expectations did not answer, or two ways of counting differ.
     """
     rules = row_rules(contract, units=len(fleet.units))
-    agreement = agreement_of(fleet.table, rules)
-    broken = _count(fleet, contract, rules, agreement)  # 1
+    usual = Usual.of(fleet.table, rules)
+    broken = _count(fleet, contract, rules, usual)  # 1
     drift = worst(allow(compare(fleet, contract, reference), contract.drift)) if reference else {}  # 2
     by_rule = {_name(rule): (rule, int(rows)) for rule, rows in zip(rules, broken.sum(axis=0), strict=True)}
     counts = [
@@ -77,7 +76,7 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
     return Outcome(
         names=frozenset(count.name for count in counts),
         broken=verdict.broken,
-        row_findings=tuple(_row_findings(fleet, rules, broken, agreement, frozenset(by_row))),  # 4
+        row_findings=tuple(_row_findings(fleet, rules, broken, usual, frozenset(by_row))),  # 4
         fleet_findings=tuple(_fleet_findings(counts, verdict, frozenset(by_row), drift)),
         stability={name: found.by_shape.index for name, found in drift.items()},
         pages=verdict.pages,
@@ -88,31 +87,31 @@ def _name(rule: Rule) -> str:
     return f"{rule.name} {rule.channel}"
 
 
-def _count(fleet: Fleet, contract: Contract, rules: Sequence[Rule], agreement: Agreement | None) -> Counts:
+def _count(fleet: Fleet, contract: Contract, rules: Sequence[Rule], usual: Usual) -> Counts:
     """How many rows of each block break each rule, (blocks, rules)."""
-    agreeing = [at for at, rule in enumerate(rules) if rule.name == "consistency"]
-    others = [at for at in range(len(rules)) if at not in agreeing]
+    beside = [at for at, rule in enumerate(rules) if rule.name in BESIDE_OTHERS]
+    alone = [at for at in range(len(rules)) if at not in beside]
     broken = np.zeros((len(blocks(fleet)), len(rules)), dtype=np.int64)
-    broken[:, others] = count_broken(fleet, contract, [rules[at] for at in others])
-    if agreeing and agreement is not None:
-        sensors = [agreement.names.index(rules[at].channel) for at in agreeing]
+    broken[:, alone] = count_broken(fleet, contract, [rules[at] for at in alone])
+    if beside:
 
-        def disagreeing(part: Block) -> Counts:
-            return np.asarray((agreement.excess(part.rows(fleet))[:, sensors] > 1).sum(axis=0))
+        def count(part: Block) -> list[int]:
+            found = results(part.rows(fleet), [rules[at] for at in beside], usual)
+            return [int(result.broken.sum()) for _, result in found]
 
         with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
-            broken[:, agreeing] = np.array(list(pool.map(disagreeing, blocks(fleet)))).reshape(-1, len(sensors))
+            broken[:, beside] = np.array(list(pool.map(count, blocks(fleet)))).reshape(-1, len(beside))
     return broken
 
 
 def _row_findings(
-    fleet: Fleet, rules: Sequence[Rule], broken: Counts, agreement: Agreement | None, names: frozenset[str]
+    fleet: Fleet, rules: Sequence[Rule], broken: Counts, usual: Usual, names: frozenset[str]
 ) -> list[Finding]:
     found: list[Finding] = []
     for part, counts in zip(blocks(fleet), broken, strict=True):
         chosen = {_name(rule): int(n) for rule, n in zip(rules, counts, strict=True) if n and _name(rule) in names}
         table = part.rows(fleet) if chosen else fleet.table
-        for rule, result in results(table, [rule for rule in rules if _name(rule) in chosen], agreement):
+        for rule, result in results(table, [rule for rule in rules if _name(rule) in chosen], usual):
             if int(result.broken.sum()) != chosen[_name(rule)]:
                 raise DataError(
                     f"validation: {_name(rule)}: expected the scan and the screening to find as many rows in the same "
@@ -131,6 +130,12 @@ def _fleet_counts(fleet: Fleet, contract: Contract) -> Iterator[Count]:
     for name in contract.columns:
         kind, got = _TYPES.get(name, "float32"), str(fleet.table[name].dtype) if name in columns else "none"
         yield Count(f"type {name}", float(got != kind), None, 0, kind, got)
+    if contract.regimes:
+        visits = units_by_regime(fleet, contract.regimes.model_dump(mode="json"))
+        least, seldom = min(contract.regimes.min_units, max(1, units // 2)), int(visits.min(initial=units))
+        where = ", ".join(f"{value:g}" for value in contract.regimes.points[int(visits.argmin())])
+        expects = f"{least} units or more at each operating point"
+        yield Count("coverage " + contract.regimes.settings[0], seldom, least, None, expects, f"{seldom} at {where}")
 
 
 def _row_count(rule: Rule, rows: int, of: int) -> Count:

@@ -6,7 +6,7 @@ The meaning of each rule is in `screening`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from twinseal.telemetry.consistency import Agreement
+from twinseal.telemetry.copies import Copy, find_copies
 from twinseal.telemetry.regimes import NOWHERE
+from twinseal.telemetry.stuck import allowed_runs, longest_runs, run_lengths
 from twinseal.telemetry.unit_rows import Known, changes, lengths_of, previous, regimes_of, starts_of
 
 Mask = npt.NDArray[np.bool_]
@@ -122,6 +124,29 @@ def _consistency(table: pd.DataFrame, *, channel: str, **bounds: Any) -> RuleRes
     return RuleResult(excess > 1, excess, excess)
 
 
+def _stuck(table: pd.DataFrame, *, channel: str, most: float | None = None) -> RuleResult:
+    most = allowed_runs(longest_runs(table, [channel]), [channel])[channel] if most is None else most
+    runs = run_lengths(table, channel)
+    return RuleResult(runs > most, runs, runs)
+
+
+def _copy(
+    table: pd.DataFrame,
+    *,
+    sensors: Sequence[str],
+    known: Known | None = None,
+    copies: Mapping[str, Copy] | None = None,
+) -> RuleResult:
+    copies = find_copies(table, sensors, known) if copies is None else copies
+    starts = starts_of(table)
+    broken, observed = np.zeros(len(table), dtype=bool), np.full(len(table), np.nan)
+    for start, unit in zip(starts, table["unit"].iloc[starts] if copies else (), strict=bool(copies)):
+        if unit in copies:
+            rows = slice(start + copies[unit].first, start + copies[unit].last + 1)
+            broken[rows], observed[rows] = True, copies[unit].distance
+    return RuleResult(broken, observed, -observed)
+
+
 CHECKS: dict[str, Callable[..., RuleResult]] = {
     "unique": _unique,
     "cycles": _cycles,
@@ -132,5 +157,7 @@ CHECKS: dict[str, Callable[..., RuleResult]] = {
     "regime": _regime,
     "change": _change,
     "consistency": _consistency,
+    "stuck": _stuck,
+    "copy": _copy,
 }
 """Rule name → its check."""

@@ -15,6 +15,8 @@ cannot wait seconds for an import; and to the units in which the scan found a br
     change       |value - previous value| <= max_change_per_cycle for each cycle in between; within one regime.
                  This and the range leave room for the rounding of float32, as the twin's guard does: `Channel.rounding`
     consistency  a sensor agrees with the others, over ten cycles and over the whole unit; within one regime
+    stuck        a sensor that is read does not repeat a value for longer than sensors of this fleet do
+    copy         the history is not that of another unit, also shifted in time or with a little noise
 
 Rules: NaN breaks `missing` and nothing else; infinities break `range`. `untested_rules` names the
 rules that cannot be applied, so that they do not count as passed.
@@ -22,7 +24,7 @@ rules that cannot be applied, so that they do not count as passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,11 +34,17 @@ import pandas as pd
 
 from twinseal.telemetry.consistency import Agreement
 from twinseal.telemetry.contract import Channel, Contract
+from twinseal.telemetry.copies import Copy, find_copies
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.rules import CHECKS, RuleResult
+from twinseal.telemetry.stuck import allowed_runs, longest_runs
+from twinseal.telemetry.unit_rows import parts_of
 
 MIN_UNITS_FOR_CONSISTENCY = 10
 """Fewer units do not show what is usual in the fleet."""
+
+BESIDE_OTHERS = ("consistency", "stuck", "copy")
+"""The rules that compare a unit with the other units."""
 
 
 @dataclass(frozen=True, order=True)
@@ -108,34 +116,60 @@ def screen(fleet: Fleet, contract: Contract) -> tuple[Finding, ...]:
     rules = row_rules(contract, units=len(fleet.units))
     found = [
         finding
-        for rule, result in results(fleet.table, rules, agreement_of(fleet.table, rules))
+        for rule, result in results(fleet.table, rules, Usual.of(fleet.table, rules))
         for finding in findings(fleet.table, rule, result)
     ]
     return tuple(sorted(found, key=lambda item: (item.unit, item.rule, item.channel)))
 
 
-def agreement_of(table: pd.DataFrame, rules: Iterable[Rule]) -> Agreement | None:
-    """What is usual in a fleet, for its rules on consistency; None if there is no such rule."""
-    bounds = next((rule.bounds for rule in rules if rule.name == "consistency"), None)
-    return Agreement.of(table, **{key: value for key, value in bounds.items() if key != "channel"}) if bounds else None
+@dataclass(frozen=True)
+class Usual:
+    """What is usual in a fleet: for the rules that compare a unit with the others.
+
+    Attributes:
+        agreement: How its sensors agree; None if that is not compared.
+        runs: For how many rows a sensor may repeat a value, by channel.
+        copies: The units that have the history of another one, by name.
+    """
+
+    agreement: Agreement | None
+    runs: Mapping[str, float]
+    copies: Mapping[str, Copy]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, rules: Sequence[Rule]) -> Usual:
+        """What is usual in a fleet, by its rows in order of unit and cycle."""
+        by_name = {rule.name: rule.bounds for rule in rules}
+        agreement = by_name.get("consistency")
+        sensors = [rule.channel for rule in rules if rule.name == "stuck"]
+        longest = [longest_runs(part, sensors) for part in parts_of(table)] if sensors else []
+        return cls(
+            Agreement.of(table, **{key: value for key, value in agreement.items() if key != "channel"})
+            if agreement
+            else None,
+            allowed_runs(np.concatenate(longest), sensors) if longest else {},
+            find_copies(table, **by_name["copy"]) if "copy" in by_name else {},
+        )
 
 
-def results(
-    table: pd.DataFrame, rules: Iterable[Rule], agreement: Agreement | None
-) -> Iterator[tuple[Rule, RuleResult]]:
+def results(table: pd.DataFrame, rules: Iterable[Rule], usual: Usual) -> Iterator[tuple[Rule, RuleResult]]:
     """The result of each rule.
 
     Args:
         table: The rows of whole units, sorted by unit and cycle; all of a fleet or some.
         rules: The rules.
-        agreement: What is usual in the fleet: `agreement_of`. What is usual among these rows, if None.
+        usual: What is usual in the fleet.
     """
     excess = None
     for rule in rules:
-        if rule.name == "consistency" and agreement is not None:
-            excess = agreement.excess(table) if excess is None else excess  # of every channel
-            mine = excess[:, agreement.names.index(rule.channel)]
+        if rule.name == "consistency" and usual.agreement is not None:
+            excess = usual.agreement.excess(table) if excess is None else excess  # of every channel
+            mine = excess[:, usual.agreement.names.index(rule.channel)]
             yield rule, RuleResult(mine > 1, mine, mine)
+        elif rule.name == "stuck":
+            yield rule, CHECKS["stuck"](table, channel=rule.channel, most=usual.runs[rule.channel])
+        elif rule.name == "copy":
+            yield rule, CHECKS["copy"](table, **rule.bounds, copies=usual.copies)
         else:
             yield rule, rule.check(table)
 
@@ -187,13 +221,13 @@ def row_rules(contract: Contract, *, units: int) -> tuple[Rule, ...]:
     by_channel = (
         rule for name, channel in contract.all_channels.items() for rule in _channel_rules(name, channel, known)
     )
-    return (*keys, *by_channel, *(_consistency_rules(contract) if units >= MIN_UNITS_FOR_CONSISTENCY else ()))
+    return (*keys, *by_channel, *(_rules_beside_others(contract) if units >= MIN_UNITS_FOR_CONSISTENCY else ()))
 
 
 def untested_rules(contract: Contract, *, units: int) -> tuple[str, ...]:
     """The rules that cannot be applied to a fleet of so few units."""
-    few = units < MIN_UNITS_FOR_CONSISTENCY and len(_compared_channels(contract)) > 1
-    return ("consistency",) if few else ()
+    every = _rules_beside_others(contract)
+    return tuple(dict.fromkeys(rule.name for rule in every)) if units < MIN_UNITS_FOR_CONSISTENCY else ()
 
 
 def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) -> tuple[Rule, ...]:
@@ -215,6 +249,18 @@ def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) ->
 
 def _columns(columns: tuple[str, ...], known: dict[str, Any] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*columns, *(known["settings"] if known else ()))))
+
+
+def _rules_beside_others(contract: Contract) -> tuple[Rule, ...]:
+    sensors = [name for name, channel in contract.sensors.items() if channel.used]
+    known = contract.regimes.model_dump(mode="json") if contract.regimes else None
+    stuck = "a value that changes, as in the other units (got: rows in a row with the same value)"
+    copy = "a history of its own, not another unit's (got: its distance from one, as a share of the usual distance)"
+    return (
+        *_consistency_rules(contract),
+        *(Rule("stuck", name, ("unit", name), {"channel": name}, stuck) for name in sensors),
+        *((Rule("copy", "unit", ("unit", *sensors), {"sensors": sensors, "known": known}, copy),) if sensors else ()),
+    )
 
 
 def _consistency_rules(contract: Contract) -> tuple[Rule, ...]:

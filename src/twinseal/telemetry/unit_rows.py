@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,16 @@ def starts_of(table: pd.DataFrame) -> Places:
 def lengths_of(table: pd.DataFrame, starts: Places) -> Places:
     """How many rows each unit has, (U,) intp."""
     return np.diff(np.append(starts, len(table)))
+
+
+def parts_of(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The rows in parts of whole units, each numbered from 0."""
+    starts = starts_of(table)
+    cuts = np.unique(
+        np.append(starts[np.searchsorted(starts, np.arange(0, len(table), ROWS_AT_ONCE))[:-1]], len(table))
+    )
+    for start, stop in pairwise([0, *(int(cut) for cut in cuts if cut)]):
+        yield table.iloc[start:stop].reset_index(drop=True)
 
 
 def regimes_of(table: pd.DataFrame, known: Known | None) -> npt.NDArray[np.int64]:
