@@ -4,11 +4,9 @@
     python -m bench.validation ours FILE                   one way alone, as the benchmark runs it
 
 Each way runs in a process of its own, on a fleet of `bench.fleet`. Great Expectations on pandas gets at most
-    PANDAS_UNITS
-units: processor seconds are stated for a million rows. It has its own expectations for ranges, missing values and unique cycles,
-and calls our numpy rules for the others, but not `consistency`, which only ours includes. Ours is the whole of what
-the stage
-does: read, examine, write what is accepted.
+PANDAS_UNITS units: processor seconds are stated for a million rows. It has its own expectations for ranges, missing
+values and unique cycles, and calls our numpy rules for the others, but not those that compare units, which only ours
+includes. The stage is the whole of what validate does: read, examine, write what is accepted.
 """
 
 from __future__ import annotations
@@ -65,7 +63,7 @@ def scan(path: Path) -> float:
 
 
 def pandas(path: Path) -> float:
-    """The same rules without `consistency`, row by row."""
+    """The same rules, but for those that compare units, row by row."""
     import great_expectations as gx
     import great_expectations.expectations as gxe
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -119,7 +117,7 @@ WAYS: dict[str, Callable[[Path], float]] = {"ours": ours, "stage": stage, "scan"
 
 
 def measure(folder: Path, repeats: int) -> list[Row]:
-    """Processor seconds for a million rows, and memory of the stage; the fleet has UNITS units (environment), or 2,000."""
+    """Processor seconds for a million rows, memory of the stage; the fleet has UNITS units (environment), or 2,000."""
     units = int(environ.get("UNITS") or 2_000)
     rows = write_fleet(folder / "fleet.parquet", units)
     few = write_fleet(folder / "few.parquet", min(units, PANDAS_UNITS))

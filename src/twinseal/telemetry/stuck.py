@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from twinseal.telemetry.over_units import largest
+from twinseal.telemetry.over_units import largest, tolerated
 from twinseal.telemetry.unit_rows import starts_of
 
 FACTOR, LEAST = 3, 20
@@ -38,5 +38,5 @@ def longest_runs(table: pd.DataFrame, channels: Sequence[str]) -> Array:
 
 def allowed_runs(longest: Array, channels: Sequence[str]) -> Mapping[str, float]:
     """How long a run may be, by channel, from the longest of each unit (U, C)."""
-    bounds = np.maximum(LEAST, FACTOR * largest(longest))
+    bounds = np.maximum(LEAST, FACTOR * largest(longest, max(1, tolerated(len(longest)))))
     return {name: float(bound) for name, bound in zip(channels, bounds, strict=True)}
