@@ -59,7 +59,7 @@ def fleet_of(rows: list[tuple[Any, ...]]) -> Fleet:
     return Fleet.of(table.astype({"unit": "str", "censored": "bool"}))
 
 
-@settings(deadline=None, max_examples=60)  # a busy machine is no bug
+@settings(deadline=None, max_examples=30)  # a busy machine is no bug
 @given(ROWS, st.sampled_from([OVEN, OVEN_OF_TWO]))
 def test_law_sql_and_numpy_find_the_same_rows_broken(rows: list[tuple[Any, ...]], contract: Contract) -> None:
     fleet, rules = fleet_of(rows), row_rules(contract, units=2)
@@ -72,7 +72,7 @@ def test_law_sql_and_numpy_find_the_same_rows_broken(rows: list[tuple[Any, ...]]
     assert [int(rule.check(fleet.table).broken.sum()) for rule in rules] == counted.sum(axis=0).tolist()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ROWS, st.sampled_from([OVEN, OVEN_OF_TWO]))
 def test_law_the_contract_and_the_guard_of_the_twin_decide_the_same(
     rows: list[tuple[Any, ...]], contract: Contract
@@ -94,7 +94,7 @@ def test_law_the_contract_and_the_guard_of_the_twin_decide_the_same(
         assert expected.tolist() == got.tolist()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ROWS, st.lists(HEATS.filter(math.isfinite), max_size=4, unique=True))
 def test_law_bins_are_those_of_numpy(rows: list[tuple[Any, ...]], edges: list[float]) -> None:
     fleet, inner = fleet_of(rows), sorted({float(f"{edge:.9g}") for edge in edges})
