@@ -9,8 +9,8 @@ import pytest
 from tests.telemetry.conftest import oven_table
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.data_docs import make_offline
-from twinseal.telemetry.expectations import apply
 from twinseal.telemetry.fleet import Fleet
+from twinseal.telemetry.outcome import apply
 
 PAGE = """<!DOCTYPE html><html><head><title>t</title>
 <link rel="stylesheet" href="https://cdn.example/x.css">

@@ -13,6 +13,7 @@ from twinseal.sources.simulated import DEMAND, SENSORS, SPEEDS, Simulated, Simul
 from twinseal.telemetry.contract import Contract, Regimes
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.outcome import apply
+from twinseal.telemetry.regimes import NOWHERE, OperatingPoints, find_points, regimes
 from twinseal.telemetry.screening import screen
 from twinseal.telemetry.validation import validate
 
