@@ -135,7 +135,8 @@ class ExpectCountToBeBetween(gxe.ExpectColumnMaxToBeBetween):  # type: ignore[mi
     @classmethod
     @renderer(renderer_type=LegacyDiagnosticRendererType.OBSERVED_VALUE)  # type: ignore[untyped-decorator]
     def _diagnostic_observed_value_renderer(cls, configuration: Any = None, result: Any = None, **_: Any) -> str:
-        return str((result.expectation_config if result else configuration).kwargs["got"])
+        got = str((result.expectation_config if result else configuration).kwargs["got"])
+        return str(html_everywhere(got))  # it is written into the page as it is, and has names from outside
 
 
 def _great_expectations_batch(counts: Sequence[Count]) -> Any:

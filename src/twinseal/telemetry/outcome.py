@@ -3,9 +3,9 @@
 1. For each rule, the rows that break it are counted: in SQL (`scan`), and in numpy, block by block, for the rules that
    compare units.
 2. The fleet is compared with the reference (`drift`).
-3. Great Expectations judges the counts (`expectations`).
-4. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both
+3. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both
    must find the same rows.
+4. Great Expectations judges the counts (`expectations`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from twinseal.telemetry.scan import count_broken
 from twinseal.telemetry.screening import BESIDE_OTHERS, Finding, Rule, Usual, findings, results, row_rules
 
 _TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
+SHOWN = 5  # units of a broken rule, on the page
 Counts = npt.NDArray[np.int64]
 
 
@@ -65,20 +66,24 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
     usual = Usual.of(fleet.table, rules)
     broken = _count(fleet, contract, rules, usual)  # 1
     drift = worst(allow(compare(fleet, contract, reference), contract.drift)) if reference else {}  # 2
-    by_rule = {_name(rule): (rule, int(rows)) for rule, rows in zip(rules, broken.sum(axis=0), strict=True)}
+    rows = dict(zip(map(_name, rules), broken.sum(axis=0).tolist(), strict=True))
+    found = _row_findings(fleet, rules, broken, usual)  # 3
+    units: dict[str, list[str]] = {}
+    for finding in found:
+        units.setdefault(f"{finding.rule} {finding.channel}", []).append(finding.unit)
     counts = [
         *_fleet_counts(fleet, contract),
-        *(_row_count(rule, rows, len(fleet)) for rule, rows in by_rule.values()),
+        *(_row_count(rule, rows[_name(rule)], len(fleet), units.get(_name(rule), [])) for rule in rules),
         *_drift_counts(drift, contract.drift),
     ]
-    verdict = judge(contract.asset, counts)  # 3
-    by_row = [name for name in verdict.broken - verdict.raised if name in by_rule and by_rule[name][1]]
+    verdict = judge(contract.asset, counts)  # 4
+    by_row = frozenset(name for name in verdict.broken - verdict.raised if rows.get(name))
     return Outcome(
         names=frozenset(count.name for count in counts),
         broken=verdict.broken,
-        row_findings=tuple(_row_findings(fleet, rules, broken, usual, frozenset(by_row))),  # 4
-        fleet_findings=tuple(_fleet_findings(counts, verdict, frozenset(by_row), drift)),
-        stability={name: found.by_shape.index for name, found in drift.items()},
+        row_findings=tuple(finding for finding in found if f"{finding.rule} {finding.channel}" in by_row),
+        fleet_findings=tuple(_fleet_findings(counts, verdict, by_row, drift)),
+        stability={name: item.by_shape.index for name, item in drift.items()},
         pages=verdict.pages,
     )
 
@@ -104,12 +109,10 @@ def _count(fleet: Fleet, contract: Contract, rules: Sequence[Rule], usual: Usual
     return broken
 
 
-def _row_findings(
-    fleet: Fleet, rules: Sequence[Rule], broken: Counts, usual: Usual, names: frozenset[str]
-) -> list[Finding]:
+def _row_findings(fleet: Fleet, rules: Sequence[Rule], broken: Counts, usual: Usual) -> list[Finding]:
     found: list[Finding] = []
     for part, counts in zip(blocks(fleet), broken, strict=True):
-        chosen = {_name(rule): int(n) for rule, n in zip(rules, counts, strict=True) if n and _name(rule) in names}
+        chosen = {_name(rule): int(rows) for rule, rows in zip(rules, counts, strict=True) if rows}
         table = part.rows(fleet) if chosen else fleet.table
         for rule, result in results(table, [rule for rule in rules if _name(rule) in chosen], usual):
             if int(result.broken.sum()) != chosen[_name(rule)]:
@@ -138,8 +141,10 @@ def _fleet_counts(fleet: Fleet, contract: Contract) -> Iterator[Count]:
         yield Count("coverage " + contract.regimes.settings[0], seldom, least, None, expects, f"{seldom} at {where}")
 
 
-def _row_count(rule: Rule, rows: int, of: int) -> Count:
-    return Count(_name(rule), rows, None, 0, rule.expects, f"{rows:,} of {of:,} rows break it")
+def _row_count(rule: Rule, rows: int, of: int, units: Sequence[str]) -> Count:
+    more = f" and {len(units) - SHOWN:,} more" if len(units) > SHOWN else ""
+    where = f": {', '.join(units[:SHOWN])}{more}" if units else ""
+    return Count(_name(rule), rows, None, 0, rule.expects, f"{rows:,} of {of:,} rows break it{where}")
 
 
 def _drift_counts(drift: dict[str, ChannelDrift], bounds: Drift) -> Iterator[Count]:
