@@ -175,6 +175,35 @@ def test_absent_values_that_may_be_absent_are_filled_with_the_last_before(oven: 
     assert [313.0, 313.0, 315.0] == validation.accepted.table["glow"].tolist()[2:5]
 
 
+def bearing(oven: Contract, share: float) -> Contract:
+    glow = oven.sensors["glow"].model_copy(update={"outlier_share": share})
+    return oven.model_copy(update={"sensors": {**oven.sensors, "glow": glow}})
+
+
+def test_one_value_out_of_range_need_not_cost_a_life(oven: Contract) -> None:
+    table = ovens().table
+    wild = Fleet(table.assign(glow=table["glow"].mask(table.index == 3, np.float32(9000))))
+    assert "oven-0" in examine(wild, oven).quarantined.units
+    validation = examine(wild, bearing(oven, 0.2))
+    assert ((), 1) == (validation.quarantined.units, validation.measures.values_filled)
+    (finding,) = validation.findings
+    assert ("oven-0", 4, "glow", "outlier", 9000.0) == (
+        finding.unit, finding.first_cycle, finding.channel, finding.rule, finding.observed,
+    )  # fmt: skip
+    assert "outlier glow (taken as missing)" in validation.warned
+    assert [313.0, 313.0, 315.0] == validation.accepted.table["glow"].tolist()[2:5]
+
+
+@pytest.mark.parametrize("cycles", [(2, 4), (1,)])
+def test_more_values_out_of_range_than_policy_bears_or_a_first_one_cost_it(
+    oven: Contract, cycles: tuple[int, ...]
+) -> None:
+    table = ovens().table
+    mine = (table["unit"] == "oven-0") & table["cycle"].isin(cycles)
+    wild = Fleet(table.assign(glow=table["glow"].mask(mine, np.float32(9000))))
+    assert ("oven-0",) == examine(wild, bearing(oven, 0.2)).quarantined.units
+
+
 def test_filling_never_crosses_from_one_unit_to_the_next(oven: Contract) -> None:
     table = ovens().table
     filled, count = fill(Fleet(table.assign(glow=table["glow"].mask(table["cycle"] == 1))), oven)

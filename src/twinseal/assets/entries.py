@@ -180,7 +180,9 @@ def _shortened(value: dict[str, Any]) -> dict[str, Any]:
             name: {
                 key: item
                 for key, item in channel.items()
-                if not ((key == "missing_share" and not item) or (key == "used" and item) or item == "")
+                if not (
+                    (key in ("missing_share", "outlier_share") and not item) or (key == "used" and item) or item == ""
+                )
             }
             for name, channel in value[kind].items()
         }

@@ -56,11 +56,13 @@ class Channel(Settings):
         maximum: Largest value that the machine can show.
         max_change_per_cycle: Largest change from one cycle to the next.
         missing_share: Largest share of a unit's cycles in which the value may be missing.
+        outlier_share: Largest share of a unit's cycles in which a value out of range counts as missing; a unit with
+            more is set aside whole. By default none is borne.
         used: Whether the network reads it.
         description: What it measures.
 
     Raises:
-        ValueError: The bounds cross, the change is negative, or the share is not in [0, 1).
+        ValueError: The bounds cross, the change is negative, or a share is not in [0, 1).
     """
 
     unit: str
@@ -68,6 +70,7 @@ class Channel(Settings):
     maximum: float
     max_change_per_cycle: float
     missing_share: float = 0.0
+    outlier_share: float = 0.0
     used: bool = True
     description: str = ""
 
@@ -81,6 +84,8 @@ class Channel(Settings):
             raise ValueError(f"max_change_per_cycle: expected >= 0, got {self.max_change_per_cycle}")
         if not 0 <= self.missing_share < 1:
             raise ValueError(f"missing_share: expected 0 <= share < 1, got {self.missing_share}")
+        if not 0 <= self.outlier_share <= self.missing_share:
+            raise ValueError(f"outlier_share: expected 0 to missing_share, got {self.outlier_share}")
 
     @property
     def rounding(self) -> float:

@@ -2,7 +2,8 @@
 
 How a fleet is examined:
 
-1. The whole contract is applied to it (`outcome`).
+1. Single values out of range count as missing, where the contract bears them (`outlier_share`); each is a finding.
+   Then the whole contract is applied to it (`outcome`).
 2. Units with a finding go to quarantine, and the suite is applied to the other units, until there are no more findings.
    The accepted units have passed the whole suite by themselves.
 3. Missing values that the contract allows are filled with the last value before, as the guard in the twin does.
@@ -14,7 +15,7 @@ Rules: nothing is dropped in silence; a rule that could not be tested is a warni
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +29,10 @@ from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.outcome import Outcome, apply
 from twinseal.telemetry.reference import FEW_UNITS, Reference
 from twinseal.telemetry.rules import CHECKS
-from twinseal.telemetry.screening import Finding, untested_rules
+from twinseal.telemetry.screening import Finding, findings, row_rules, untested_rules
 
 MAX_ROUNDS = 5
+OUTLIER = "outlier"  # of a finding about a value that counts as missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +104,9 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
     Raises:
         DataError: DuckDB or Great Expectations did not do its work.
     """
-    first = last = apply(fleet, contract, reference)  # 1
-    accepted, found = fleet, list(first.row_findings)
+    kept, outliers = without_outliers(fleet, contract)  # 1
+    first = last = apply(kept, contract, reference)
+    accepted, found = kept, list(first.row_findings)
     for _ in range(MAX_ROUNDS):  # 2
         bad = {finding.unit for finding in last.row_findings}
         if not bad or bad == set(accepted.units):
@@ -118,15 +121,38 @@ def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None
     return Validation(
         accepted=filled,
         quarantined=quarantined,
-        findings=(*last.fleet_findings, *sorted(found)),
-        measures=_measures(fleet, quarantined, [*found, *last.fleet_findings], first, last, values_filled=count),
+        findings=(*last.fleet_findings, *sorted([*found, *outliers])),
+        measures=_measures(
+            fleet, quarantined, [*found, *outliers, *last.fleet_findings], first, last, values_filled=count
+        ),
         passed=tuple(sorted(first.names - first.broken - last.broken)),
-        warned=tuple(sorted(first.broken - last.broken)) + tuple(f"{name} (not tested)" for name in not_tested),
+        warned=(
+            *sorted(first.broken - last.broken),
+            *sorted({f"outlier {finding.channel} (taken as missing)" for finding in outliers}),
+            *(f"{name} (not tested)" for name in not_tested),
+        ),
         failed=tuple(sorted(last.broken)),
         pages=first.pages,
         refusal=_refusal(fleet, accepted, contract, last),  # 4
         remedy=_remedy(accepted, last),
     )
+
+
+def without_outliers(fleet: Fleet, contract: Contract) -> tuple[Fleet, tuple[Finding, ...]]:
+    """The fleet with single values out of range taken as missing, where the contract bears them; and what they were."""
+    found: list[Finding] = []
+    changed = {}
+    for rule in row_rules(contract, units=len(fleet.units)):
+        share = contract.all_channels[rule.channel].outlier_share if rule.name == "range" else 0.0
+        if not share or not len(fleet):
+            continue
+        result = rule.check(fleet.table)
+        often = np.add.reduceat(result.broken, fleet.starts) > share * fleet.lengths
+        single = result.broken & ~np.repeat(often, fleet.lengths)
+        if single.any():
+            changed[rule.channel] = np.where(single, np.float32(np.nan), fleet.table[rule.channel].to_numpy())
+            found += [replace(item, rule=OUTLIER) for item in findings(fleet.table, rule, result, single)]
+    return (Fleet(fleet.table.assign(**changed)) if changed else fleet), tuple(found)
 
 
 def fill(fleet: Fleet, contract: Contract) -> tuple[Fleet, int]:
