@@ -86,7 +86,7 @@ def extremes(fleet: Fleet, channel: str, known: Known | None) -> Extremes:
     values = fleet.table[channel].to_numpy()
     wide, starts = values.astype(np.float64), fleet.starts
     absent = np.isnan(wide)
-    change = CHECKS["change"](fleet.table, channel=channel, most=np.inf, known=known).observed
+    change = CHECKS["change"](fleet.table, channel=channel, most=np.inf, rounding=0.0, known=known).observed
     return Extremes(
         low=np.fmin.reduceat(wide, starts),
         high=np.fmax.reduceat(wide, starts),

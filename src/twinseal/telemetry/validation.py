@@ -151,7 +151,8 @@ def without_outliers(fleet: Fleet, contract: Contract) -> tuple[Fleet, tuple[Fin
         single = result.broken & ~np.repeat(often, fleet.lengths)
         if single.any():
             changed[rule.channel] = np.where(single, np.float32(np.nan), fleet.table[rule.channel].to_numpy())
-            found += [replace(item, rule=OUTLIER) for item in findings(fleet.table, rule, result, single)]
+            single_values = replace(result, broken=single)
+            found += [replace(item, rule=OUTLIER) for item in findings(fleet.table, rule, single_values)]
     return (Fleet(fleet.table.assign(**changed)) if changed else fleet), tuple(found)
 
 
