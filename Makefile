@@ -27,9 +27,10 @@ demo: install ## The main job, start to end: build, attack, sign, approve, regis
 	@$(if $(SERVE),python -m demo.review_server,true)
 
 cmapss: export DATA := $(value DATA)
-cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip>
-	@test -n "$$DATA" || { echo "make cmapss: expected DATA=<folder or zip with train_FD001.txt, test_FD001.txt, RUL_FD001.txt>"; exit 2; }
-	@python -m demo --data "$$DATA"
+cmapss: export SUBSET ?= FD001
+cmapss: install ## The same pipeline on NASA's C-MAPSS: make cmapss DATA=<folder or zip> SUBSET=FD001 (to FD004)
+	@test -n "$$DATA" || { echo "make cmapss: expected DATA=<folder or zip with train_$$SUBSET.txt, test_$$SUBSET.txt, RUL_$$SUBSET.txt>"; exit 2; }
+	@python -m demo --data "$$DATA" --subset "$$SUBSET"
 
 pictures: install ## Pictures of the review page for the documents, after make demo; needs Chromium
 	@python -m demo.pictures
@@ -77,8 +78,8 @@ fuzz: install ## Search for inputs that no test has tried: every parser, every l
 	@python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
 	@python -m pytest $(PARALLEL) -m hypothesis --hypothesis-profile=search
 
-bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, fleet, pull, serve, start, validation), DATA=<FD001>, UNITS=<fleet>
-	@DATA="$(if $(DATA),$(abspath $(DATA)))" UNITS="$(UNITS)" python -m bench $(PART)
+bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, fleet, pull, serve, start, validation), DATA=<folder or zip> SUBSET=FD001, UNITS=<fleet>
+	@DATA="$(if $(DATA),$(abspath $(DATA)))" SUBSET="$(SUBSET)" UNITS="$(UNITS)" python -m bench $(PART)
 
 bench-accept: install ## Take the last results of make bench as the accepted figures (bench/accepted.json): PART=pull
 	@python -m bench --accept $(PART)

@@ -1,4 +1,4 @@
-"""The whole story on one machine, with throw-away keys: `make demo`, or `make cmapss DATA=<folder>`.
+"""The whole story on one machine, with throw-away keys: `make demo`, or `make cmapss DATA=<folder> SUBSET=FD001`.
 
 Nothing here is simulated but the fleet: each step is the command that an ML engineer, a reviewer, or a twin's
 operator would type, and is printed before it runs. The attacker's two steps edit files in MLflow's artifact store, as
@@ -13,23 +13,29 @@ import time
 from pathlib import Path
 
 from demo import acts
+from demo.cmapss import SUBSETS, Engines
 from demo.stage_hand import Server, StoryError, say, write_transcript
 
 
 def main() -> int:
     """Tell the story. Returns 0 when every act ended as it should: also the attacks, refused."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="C-MAPSS: the folder or zip with train, test and RUL of FD001")
+    parser.add_argument("--data", type=Path, help="C-MAPSS: the folder or zip with train, test and RUL of the subset")
+    parser.add_argument("--subset", choices=SUBSETS, default="FD001", help="of C-MAPSS (default FD001)")
     options = parser.parse_args()
-    if options.data and not (
-        (options.data.suffix == ".zip" and options.data.is_file()) or (options.data / "train_FD001.txt").is_file()
-    ):
-        say(f"{options.data}: expected a folder with train_FD001.txt, or NASA's zip, got neither; nothing was changed")
+    engines = Engines(SUBSETS[options.subset], options.data) if options.data else None
+    if engines and not engines.are_there:
+        wanted = f"expected a folder with train_{options.subset}.txt, or NASA's zip"
+        say(f"{options.data}: {wanted}, got neither; nothing was changed")
         return 2
     began = time.monotonic()
     try:
+        if engines and acts.propose(engines):
+            acts.first_keys()
+            acts.judge_what_is_proposed(engines)
+            return 0
         acts.first_keys()
-        acts.build(options.data)
+        acts.build(engines)
         with Server() as server:
             acts.approve_and_register()
             url = server.address()

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 from pathlib import Path
 
 import pandas as pd
 
+from demo.cmapss import Engines
 from demo.stage_hand import HOME, StoryError, act, run, say, server_command
 from twinseal.cli.options import APPROVALS
 from twinseal.console import UNANSWERED
+from twinseal.telemetry.contract import Contract
 from twinseal.trust.policy_approval import APPROVED
 
 OWNERS = ("gerda", "henrik")
 REVIEWERS = ("alice", "bruno")
 ANCHOR = "$TWINSEAL_HOME/anchor"
-# Engines are not pumps: fewer components (by cross-validation), and a baseline that tells more.
-FD001 = ("train.accurate.components=2", "train.robust.commissioned.baseline_noise=0.5")
 
 
 def first_keys() -> None:
@@ -38,27 +36,39 @@ def first_keys() -> None:
         raise StoryError(f"{HOME} holds real keys; the demo does not touch them (set TWINSEAL_HOME to another folder)")
 
 
-def build(cmapss: Path | None) -> None:
+def build(engines: Engines | None) -> None:
     """The ML engineer: from telemetry to a candidate that waits for its reviewers."""
-    if cmapss is None:
+    if engines is None:
         act("The ML engineer: dvc repro (simulates a fleet of pumps, trains, attacks, judges, signs, submits)")
         run("dvc repro")
         return
-    act("The ML engineer: the same pipeline on C-MAPSS FD001")
-    path = shlex.quote(f"data.path={hydra_text(str(cmapss.absolute()))}")
-    data = ("data.source=cmapss", "data.asset=turbofan", path)
-    run(f"dvc exp run {' '.join(f'-S {change}' for change in (*data, *FD001))}")
+    act(f"The ML engineer: the same pipeline on C-MAPSS {engines.subset.name}")
+    run(engines.command())
+    _say_how_to_go_back()
+
+
+def propose(engines: Engines) -> bool:
+    """Whether the contract of these engines waits for a person's acceptance; one is proposed where there is none."""
+    contracts, asset = Path("policy/contract.yaml"), engines.subset.asset
+    if asset not in Contract.load_all(contracts):
+        act(f"The ML engineer: no contract knows the engines of {engines.subset.name} yet; one is proposed from them")
+        run(engines.proposal())
+    return bool(Contract.load(contracts, asset).proposed)
+
+
+def judge_what_is_proposed(engines: Engines) -> None:
+    """Every stage up to the verdict runs on a contract that is only proposed; the verdict must be denied for it."""
+    act(f"The ML engineer: the pipeline on C-MAPSS {engines.subset.name}, up to the verdict")
+    said = run(engines.command("assess"))
+    if "FAILED" not in said or "proposed" not in said:
+        raise StoryError("the verdict: expected FAILED, because the contract is only proposed")
+    act("What is missing before a model of these engines can be released")
+    run(f"twinseal asset check {engines.subset.asset}", expect=(1,))
+    _say_how_to_go_back()
+
+
+def _say_how_to_go_back() -> None:
     say("params.yaml now says cmapss; to go back: git checkout params.yaml && dvc repro")
-
-
-def hydra_text(text: str) -> str:
-    """A text as DVC's -S takes it, whatever is in it: a quoted value in Hydra's grammar of overrides.
-
-    >>> hydra_text("a (1) = b.zip")
-    '"a (1) = b.zip"'
-    """
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', re.sub(r"(\\+)$", r"\1\1", text))
-    return f'"{escaped}"'
 
 
 def approve_and_register() -> None:

@@ -148,7 +148,7 @@ NEXT_STEPS = [
         "twin: expected an installed model, got none",
         "twinseal pull --from URL --model pump-rul --anchor DIR --state twin",
     ),
-    ("run bad.csv --model pump", "got none", "Name a model of the anchor: --model pump-rul or --model turbofan-rul"),
+    ("run bad.csv --model pump", "got none", "Name a model of the anchor: --model pump-rul or --model turbofan-rul or"),
     (
         "commission - --model pump-rul --as emil",
         "expected a file, got the standard input",

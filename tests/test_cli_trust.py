@@ -164,7 +164,7 @@ def test_trust_sign_shows_all_that_is_signed_and_refuses_what_policy_does_not_sa
     assert 0 == code
     assert "reviewer: 1 (was 2) of alice, bruno, chiara" in said
     assert f"root: version 2 (was 1), valid until {roles.expiry('root', now):%Y-%m-%d}" in said
-    assert "models: pump-rul, turbofan-rul" in said
+    assert "models: pump-rul, turbofan-rul, turbofan-fd002-rul, turbofan-fd003-rul" in said
     assert "published  root 2" in said
 
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from demo import stage_hand
-from demo.acts import hydra_text
+from demo.cmapss import hydra_text
 from demo.readme import BLOCK, excerpt
 from tests.mlflow_server import serving
 from tests.warm import Warm

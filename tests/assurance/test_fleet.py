@@ -43,8 +43,13 @@ def test_a_fleet_that_is_easier(policy: Gates, section: str | None, value: Any) 
 def test_a_part_of_c_mapss_is_not_c_mapss(policy: Gates) -> None:
     statements, about = build(asset="turbofan"), ABOUT | {"policy": policy_for("turbofan")}
     parameters = statements["ingest"].predicate["buildDefinition"]["externalParameters"]
-    for count, expected in ((None, ""), (30, "expected data.cmapss.max_units: None, got 30")):
-        parameters["data"] = {"source": "cmapss", "cmapss": {"max_units": count}}
+    whole = {"subset": "FD001", "max_units": None}
+    for part, expected in (
+        ({}, ""),
+        ({"max_units": 30}, "expected data.cmapss.max_units: None, got 30"),
+        ({"subset": "FD003"}, "expected data.cmapss.subset: FD001, got FD003"),
+    ):
+        parameters["data"] = {"source": "cmapss", "cmapss": whole | part}
         found = judge(policy, statements, asset="turbofan", fleet=FLEETS["turbofan"], **about)
         assert bool(expected) == any(expected in item for item in found.failures if item.startswith("record of ingest"))
 

@@ -57,8 +57,8 @@ def as_nasa_has_it(fleet: Fleet, folder: Path) -> None:
 
 
 def engine_contract(pump6: Contract) -> Contract:
-    """`turbofan6`, with the bounds of what is really measured here."""
-    known, engine = pump6.all_channels, Contract.load(POLICY, "turbofan6").model_dump(mode="json")
+    """`turbofan_fd002`, with the bounds of what is really measured here."""
+    known, engine = pump6.all_channels, Contract.load(POLICY, "turbofan_fd002").model_dump(mode="json")
     still = {"unit": "1", "minimum": 0.9, "maximum": 1.1, "max_change_per_cycle": 0.1, "used": False}
     for kind in ("settings", "sensors"):
         engine[kind] = dict.fromkeys(engine[kind], still)

@@ -25,7 +25,7 @@ def test_the_shipped_threats_load_and_name_every_attacker_in_words() -> None:
     assert {"any", "healthy-washing"} == set(threats.evasion[0].aims)
 
 
-@pytest.mark.parametrize("asset", ["pump", "pump6", "turbofan", "turbofan6"])
+@pytest.mark.parametrize("asset", ["pump", "pump6", "turbofan", "turbofan_fd002", "turbofan_fd003"])
 def test_the_shipped_attackers_hold_channels_that_the_network_reads(asset: str) -> None:
     contract, own = Contract.load(POLICY / "contract.yaml", asset), Threats.load(POLICY / "threats.yaml").asset(asset)
     held = {*own.injection.sensors, own.trigger.channel}
@@ -33,7 +33,7 @@ def test_the_shipped_attackers_hold_channels_that_the_network_reads(asset: str) 
 
 
 def test_an_asset_without_an_entry_is_refused_not_skipped(threats: Threats) -> None:
-    known = r"\['pump', 'pump6', 'toy', 'turbofan', 'turbofan6'\]"
+    known = r"\['pump', 'pump6', 'toy', 'turbofan', 'turbofan_fd002', 'turbofan_fd003'\]"
     with pytest.raises(ConfigError, match=f"expected an entry for asset 'balloon', got {known}"):
         threats.asset("balloon")
 

@@ -49,7 +49,7 @@ class CmapssParams(SourceParams):
     """What an experimenter may change.
 
     Attributes:
-        subset: FD001 … FD004. The contract `turbofan` is FD001's: one flight condition.
+        subset: FD001 … FD004; each has a contract of its own.
         max_units: Use only the first so many train engines and the first so many test engines; null uses all.
 
     Raises:

@@ -25,7 +25,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_the_policy_of_this_repository_says_who_does_what() -> None:
     roles = Roles.load(POLICY)
-    assert roles.models == ("pump-rul", "turbofan-rul")
+    assert roles.models == ("pump-rul", "turbofan-rul", "turbofan-fd002-rul", "turbofan-fd003-rul")
     assert (roles["reviewer"].threshold, len(roles["reviewer"].holders)) == (2, 3)
     assert NOW + timedelta(days=14) == roles.expiry("registrar", NOW)
     assert len(roles.holders) == len(set(roles.holders)) == 12
