@@ -29,6 +29,10 @@ TWO_LOADS = oven_contract()
 TWO_LOADS["settings"]["load"]["used"] = False
 OVEN_OF_TWO = Contract.from_dict(TWO_LOADS | {"regimes": REGIMES})
 
+STEPS = oven_contract()
+STEPS["sensors"]["heat"]["resolution"], STEPS["sensors"]["glow"]["resolution"] = 0.01, 7.0
+OVEN_OF_STEPS = Contract.from_dict(STEPS)
+
 
 def near(value: float) -> list[float]:
     """A bound, as float32, and the float32 on both sides of it."""
@@ -60,7 +64,7 @@ def fleet_of(rows: list[tuple[Any, ...]]) -> Fleet:
 
 
 @settings(deadline=None, max_examples=30)  # a busy machine is no bug
-@given(ROWS, st.sampled_from([OVEN, OVEN_OF_TWO]))
+@given(ROWS, st.sampled_from([OVEN, OVEN_OF_TWO, OVEN_OF_STEPS]))
 def test_law_sql_and_numpy_find_the_same_rows_broken(rows: list[tuple[Any, ...]], contract: Contract) -> None:
     fleet, rules = fleet_of(rows), row_rules(contract, units=2)
     counted = count_broken(fleet, contract, rules)

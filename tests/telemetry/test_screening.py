@@ -173,3 +173,28 @@ def test_wild_units_do_not_hide_a_false_one() -> None:
     assert {"unit-70"} == found(frames)
     wild = [frame.assign(**{name: rng.uniform(-100, 100, 60) for name in ranges}) for frame in frames[:3]]
     assert "unit-70" in found([*wild, *frames[3:]])
+
+
+@pytest.mark.attack("P")
+def test_readings_are_falsified_by_less_than_the_instrument_shows(oven: Contract) -> None:
+    """Readings are raised by a smooth drift that no bound on range or change can see; the instrument shows 0.5 K."""
+    heat = oven.sensors["heat"].model_copy(update={"resolution": 0.5})
+    contract = oven.model_copy(update={"sensors": {**oven.sensors, "heat": heat}})
+    table = oven_table({f"oven-{n}": 6 for n in range(4)})
+    assert () == screen(Fleet.of(table), contract)
+    drift = np.where(table["unit"] == "oven-2", 0.03 * table["cycle"], 0.0)
+    found = screen(Fleet.of(table.assign(heat=table["heat"] + drift)), contract)
+    assert [("oven-2", "heat", "resolution", "steps of 0.5 K")] == [
+        (finding.unit, finding.channel, finding.rule, finding.bound) for finding in found
+    ]
+    assert () == screen(Fleet.of(table.assign(heat=table["heat"] + drift)), oven), "what the step alone finds"
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.05, 1.0, 1e-6])
+def test_what_an_instrument_shows_is_on_its_steps(oven: Contract, step: float) -> None:
+    heat = oven.sensors["heat"].model_copy(update={"resolution": step})
+    contract = oven.model_copy(update={"sensors": {**oven.sensors, "heat": heat}})
+    table = oven_table({"oven-1": 300})
+    values = np.round(np.random.default_rng(1).uniform(200, 400, len(table)) / step) * step
+    found = screen(Fleet.of(table.assign(heat=values)), contract)
+    assert not [finding for finding in found if finding.rule == "resolution"]

@@ -58,6 +58,8 @@ class Channel(Settings):
         missing_share: Largest share of a unit's cycles in which the value may be missing.
         outlier_share: Largest share of a unit's cycles in which a value out of range counts as missing; a unit with
             more is set aside whole. By default none is borne.
+        resolution: Step in which readings are recorded, in its unit: a finer one was not read from the instrument. 0:
+            not known.
         used: Whether the network reads it.
         description: What it measures.
 
@@ -71,6 +73,7 @@ class Channel(Settings):
     max_change_per_cycle: float
     missing_share: float = 0.0
     outlier_share: float = 0.0
+    resolution: float = 0.0
     used: bool = True
     description: str = ""
 
@@ -84,6 +87,8 @@ class Channel(Settings):
             raise ValueError(f"max_change_per_cycle: expected >= 0, got {self.max_change_per_cycle}")
         if not 0 <= self.missing_share < 1:
             raise ValueError(f"missing_share: expected 0 <= share < 1, got {self.missing_share}")
+        if self.resolution < 0:
+            raise ValueError(f"resolution: expected >= 0, got {self.resolution}")
         if not 0 <= self.outlier_share <= self.missing_share:
             raise ValueError(f"outlier_share: expected 0 to missing_share, got {self.outlier_share}")
 

@@ -20,6 +20,7 @@ from twinseal.telemetry.regimes import NOWHERE
 from twinseal.telemetry.stuck import allowed_runs, longest_runs, run_lengths
 from twinseal.telemetry.unit_rows import Known, changes, lengths_of, previous, regimes_of, starts_of
 
+OFF_STEP, FLOAT32 = 0.01, 2.0**-23  # of a step, and of a value, by which a reading may be off
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 
@@ -100,6 +101,15 @@ def _range(table: pd.DataFrame, *, channel: str, minimum: float, maximum: float)
     return RuleResult((values < minimum) | (values > maximum), values, np.maximum(minimum - values, values - maximum))
 
 
+def _resolution(table: pd.DataFrame, *, channel: str, step: float) -> RuleResult:
+    """A reading is a whole number of steps, but for what float32 and a hundredth of a step leave open."""
+    values = _values(table, channel)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities are on no step; the rule `range` finds them
+        away = np.abs(values - np.floor(values / step + 0.5) * step)
+        broken = np.isfinite(away) & (away > OFF_STEP * step + FLOAT32 * np.abs(values))
+    return RuleResult(broken, values, np.where(broken, away, 0.0))
+
+
 def _regime(table: pd.DataFrame, *, known: Known) -> RuleResult:
     absent = table[list(known["settings"])].isna().any(axis=1).to_numpy()
     broken = (regimes_of(table, known) == NOWHERE) & ~absent
@@ -154,6 +164,7 @@ CHECKS: dict[str, Callable[..., RuleResult]] = {
     "label": _label,
     "missing": _missing,
     "range": _range,
+    "resolution": _resolution,
     "regime": _regime,
     "change": _change,
     "consistency": _consistency,

@@ -26,6 +26,7 @@ from twinseal.telemetry.blocks import Block, blocks
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.regimes import NOWHERE
+from twinseal.telemetry.rules import FLOAT32, OFF_STEP
 from twinseal.telemetry.screening import Rule
 from twinseal.telemetry.unit_rows import Known, lengths_of, previous, regimes_of, starts_of
 
@@ -197,6 +198,7 @@ def _condition(rule: Rule, names: list[str], shares: list[str]) -> str:
 
 _FALL = "((rul::DOUBLE - rul_before::DOUBLE) + (cycle::DOUBLE - cycle_before::DOUBLE))"
 _CHANGE = "abs(x{at}::DOUBLE - p{at}::DOUBLE)"
+_AWAY = "abs(x{at}::DOUBLE - floor(x{at}::DOUBLE / {step} + 0.5::DOUBLE) * {step})"
 _CONDITIONS = {
     "unique": "(place > 0 AND cycle = cycle_before) OR (place < length - 1 AND cycle = cycle_after)",
     "cycles": "cycle <> place + 1",
@@ -207,6 +209,9 @@ _CONDITIONS = {
         OR (place = length - 1 AND CASE WHEN cut THEN NOT isnan(rul) AND rul <= 0 ELSE isnan(rul) OR rul <> 0 END)""",
     "missing": "isnan(x{at}) AND {often}",
     "range": "NOT isnan(x{at}) AND (x{at}::DOUBLE < {minimum} OR x{at}::DOUBLE > {maximum})",
+    "resolution": f"""
+        NOT isnan({_AWAY}) AND NOT isinf({_AWAY})
+        AND {_AWAY} > {OFF_STEP!r}::DOUBLE * {{step}} + {FLOAT32!r}::DOUBLE * abs(x{{at}}::DOUBLE)""",
     "regime": "regime = {nowhere} AND {told}",
     "change": f"NOT fresh AND NOT isnan({_CHANGE}) AND {_CHANGE} > {{most}} * gap + {{rounding}}",
 }

@@ -11,6 +11,7 @@ cannot wait seconds for an import; and to the units in which the scan found a br
                  unknown in every row of a censored unit
     missing      a value is present; it may be missing as often as the contract allows, but not in the first cycle
     range        minimum <= value <= maximum
+    resolution   where the contract knows it: a reading is a whole number of steps of the recorded digits
     regime       if the contract has several operating points: the row was taken at one of them
     change       |value - previous value| <= max_change_per_cycle for each cycle in between; within one regime.
                  This and the range leave room for the rounding of float32, as the twin's guard does: `Channel.rounding`
@@ -234,9 +235,14 @@ def _channel_rules(name: str, channel: Channel, known: dict[str, Any] | None) ->
     share, change, slack = channel.missing_share, channel.max_change_per_cycle, channel.rounding
     bounds = {"minimum": channel.minimum - slack, "maximum": channel.maximum + slack}
     allowed = f"missing in at most {share:.1%} of a unit's cycles, and not in the first" if share else "a value"
+    step = channel.resolution
+    recorded = Rule(
+        "resolution", name, (name,), {"channel": name, "step": step}, f"steps of {_with_unit(step, channel)}"
+    )
     return (
         Rule("missing", name, ("unit", "cycle", name), {"channel": name, "share": share}, allowed),
         Rule("range", name, (name,), {"channel": name} | bounds, _range_in_words(channel)),
+        *((recorded,) if step else ()),
         Rule(
             "change",
             name,
