@@ -13,8 +13,9 @@ twice, is set aside as a whole; another cell at fault is a missing reading.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,13 @@ class Rows:
     """Rows under the names of the contract.
 
     Attributes:
-        table: `unit`, `moment` (UTC) or `cycle`, labels, channels (float64); `file` and `row` say where each is from.
+        table: `unit`, `moment` (UTC) or `cycle`, labels, channels (float32); `file` and `row` say where each is from.
             Rows that are set aside are not among them.
         faults: What was wrong, by file and row.
         total: How many rows the files have.
         remarks: What a person should know, one sentence each.
         line: Where a row is in its file; see `Delimited.line`.
+        inexact: Channel → how many whole numbers float32, in which readings are kept, does not have.
     """
 
     table: pd.DataFrame
@@ -55,6 +57,7 @@ class Rows:
     total: int
     remarks: tuple[str, ...] = ()
     line: Callable[[int, int], int] = lambda _file, _row: 0
+    inexact: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows_at_fault(self) -> int:
@@ -87,7 +90,7 @@ def as_rows(
     read: Delimited, where: str, mapping: ColumnMapping, labels: Mapping[str, str] | None = None, *, path: str = ""
 ) -> Rows:
     """The rows of a table that has been read under the names of its own columns; see `read_file`."""
-    columns, frame = {**mapping.channels, **(labels or {})}, read.frame
+    columns, frame, inexact = {**mapping.channels, **(labels or {})}, read.frame, dict[str, int]()
     faults = [replace(fault, file=where) for fault in read.faults]
     units, nameless = _units(frame, where, mapping, path)
     faults += _faults(read, where, nameless, mapping.unit, "the name of a machine", frame.get(mapping.unit))
@@ -108,6 +111,9 @@ def as_rows(
         if name in mapping.scale:
             factor, offset = mapping.scale[name]
             table[channel] = factor * table[channel] + offset
+        inexact[channel] = _inexact(table[channel])
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and validation finds it
+            table[channel] = table[channel].astype(np.float32)
         faults += _faults(read, where, wrong, name, _expected(name, mapping), frame[name])
     for name in mapping.running:
         table[RUNNING], wrong = readings(frame[name], mapping.categories.get(name), mapping.form)
@@ -115,9 +121,10 @@ def as_rows(
     kept = ~(nameless | lost)
     named = pd.Series(units)
     faults = [replace(fault, unit=_unit_at(named, read, fault)) for fault in faults]
-    whole = pd.DataFrame(table).assign(file=0, row=np.arange(len(frame)))
+    whole = pd.DataFrame(table).assign(file=np.int32(0), row=np.arange(len(frame), dtype=np.int32))
     total = len(frame) + sum(not fault.column for fault in read.faults)
-    return Rows(whole[kept], tuple(faults), total, line=lambda _file, row: read.line(row))
+    rows = whole if kept.all() else whole[kept]
+    return Rows(rows, tuple(faults), total, line=lambda _file, row: read.line(row), inexact=inexact)
 
 
 def join(files: Sequence[Rows]) -> Rows:
@@ -126,11 +133,19 @@ def join(files: Sequence[Rows]) -> Rows:
     Raises:
         ValueError: There is no file.
     """
-    table = pd.concat([rows.table.assign(file=at) for at, rows in enumerate(files)], ignore_index=True)
+    tables = [rows.table.assign(file=np.int32(at)) for at, rows in enumerate(files)]
+    table = pd.concat(tables, ignore_index=True)
     spelled = table.groupby("unit")["spelled"].nunique()
     said = [f"unit {name}: written in {n} ways, read as one" for name, n in spelled[spelled > 1].items()]
     said += [f"units {a} and {b}: alike, read as two" for a, b in alike(spelled.index)]
-    said += [*_inexact(table)]
+    inexact = Counter[str]()
+    for rows in files:
+        inexact.update(rows.inexact)
+    said += [
+        f"{name}: {lost:,} whole numbers beyond {EXACT:,} lose their last digits: readings are float32"
+        for name, lost in inexact.items()
+        if lost
+    ]
     return Rows(
         table.drop(columns="spelled"),
         tuple(fault for rows in files for fault in rows.faults),
@@ -278,16 +293,8 @@ def _unit_at(units: pd.Series[Any], read: Delimited, fault: Fault) -> str:
     return "" if at is None else str(units.iloc[at])
 
 
-def _inexact(table: pd.DataFrame) -> list[str]:
-    """Columns with whole numbers that float32, in which readings are kept, does not have."""
-    found = []
-    for name in table.columns.difference(["unit", "spelled", "moment", "cycle", "file", "row", RUNNING]):
-        values = table[name].to_numpy(dtype=np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):
-            whole = (np.abs(values) > EXACT) & (values == np.floor(values))
-            lost = int((whole & (values.astype(np.float32) != values)).sum())
-        if lost:
-            found.append(
-                f"{name}: {lost:,} whole numbers beyond {EXACT:,} lose their last digits: readings are float32"
-            )
-    return found
+def _inexact(values: NDArray[np.float64]) -> int:
+    """How many whole numbers float32 does not have."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = (np.abs(values) > EXACT) & (values == np.floor(values))
+        return int((whole & (values.astype(np.float32) != values)).sum())

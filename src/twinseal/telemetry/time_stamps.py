@@ -115,13 +115,13 @@ def gather(table: pd.DataFrame, how: str, sums: Sequence[str] = ()) -> pd.DataFr
     """One row for each unit and cycle: the mean, last or first of its readings by time; NaN counts as none.
 
     Args:
-        table: The columns unit, cycle, moment, and numbers (float64); of other columns the first value is kept.
+        table: The columns unit, cycle, moment, and numbers; of other columns the first value is kept.
         how: `mean`, `last` or `first`.
         sums: Columns that add up instead.
     """
     groups = table.sort_values("moment", kind="stable").groupby(["unit", "cycle"], sort=True)
     names = [name for name in table.columns if name not in ("unit", "cycle", "moment")]
-    ways: dict[str, Any] = {name: how if table[name].dtype == np.float64 else "first" for name in names}
+    ways: dict[str, Any] = {name: how if table[name].dtype.kind == "f" else "first" for name in names}
     found: pd.DataFrame = groups.agg({**ways, **dict.fromkeys(sums, "sum"), "moment": "first"}).reset_index()
     return found
 
