@@ -257,7 +257,14 @@ def test_a_name_that_no_asset_has_is_refused(name: str) -> None:
         Request(asset=name, paths=(), date="2026-11-26")
 
 
-@pytest.mark.parametrize(("subset", "points"), [("FD001", 0), ("FD002", 6), ("FD003", 0)])
+@pytest.mark.parametrize(
+    ("subset", "points"),
+    [
+        ("FD001", 0),
+        pytest.param("FD002", 6, marks=pytest.mark.proof),
+        pytest.param("FD003", 0, marks=pytest.mark.proof),
+    ],
+)
 def test_cmapss_gives_the_contract_that_was_measured_by_hand(
     subset: str, points: int, cmapss_folder: Path, turbofan: Contract
 ) -> None:
