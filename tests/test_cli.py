@@ -221,7 +221,7 @@ def test_without_a_project_or_a_home_the_next_step_leads_to_one(run: Run, place:
             "source: simulated",
             "source: telepathy",
             "ingest",
-            "source: expected one of simulated, cmapss, table, got",
+            "source: expected one of simulated, cmapss, table, sql, got",
         ),
         ("params.yaml", "asset: pump ", "asset: pumpp ", "ingest", "did you mean 'pump'"),
         ("params.yaml", "source: simulated", "source: cmapss", "ingest", "data/inbox"),
