@@ -626,7 +626,7 @@ def test_a_unit_that_is_not_in_the_table_is_not_commissioned(twin: Cli, cli: Cli
 
 def test_tables_do_not_cut_long_names(twin: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    name = "pump-with-a-very-long-name-" + "0123456789" * 4
+    name = "pump-with-a-very-long-name-" + "0123456789" * 3
     code, printed, _ = twin(rows(name, 1, 2, 3), "--last")
     first_column = "".join(line.split(" ")[0] for line in printed.splitlines()[2:])
     assert (0, True) == (code, name in first_column.replace(" ", "")), printed

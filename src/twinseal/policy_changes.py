@@ -64,7 +64,7 @@ def _mark_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Ch
             was = (
                 "no longer only proposed, and accepted by nobody" if mark.proposed else "no longer says who accepted it"
             )
-            yield Change(True, (mark.file,), f"{mark.entry}: no longer {was}")
+            yield Change(True, (mark.file,), f"{mark.entry}: {was}")
 
 
 def _changes(old: Any, new: Any, where: Path) -> Iterator[Change]:

@@ -5,6 +5,7 @@ nobody touches take no memory, and processes share those that they touch. The ma
 in it, no file and no other process sees. Whoever can write to the file could change what is read later; as they could
 change the code. Format: 8 bytes of header length, a header of JSON, then the arrays without gap or overlap.
 
+    >>> import io
     >>> stream = io.BytesIO()
     >>> write_tensors(stream, {"a": np.float32([1.0, 2.0])})
     >>> stream.getvalue()[8:63]
