@@ -35,7 +35,7 @@ def test_what_is_written_is_what_the_stages_read(proposal: Proposal, project: Pa
     write(project, edits(project, proposal, replace=False))
     contract = Contract.load(project / "policy/contract.yaml", "oven")
     assert proposal.contract == contract
-    assert "by twinseal asset new on 2026-11-26 from a b.csv, 12 units, " in contract.proposed
+    assert "twinseal asset new on 2026-11-26 from a b.csv, 12 units, " in contract.proposed
     threats = Threats.load(project / "policy/threats.yaml").asset("oven")
     assert contract.proposed == threats.proposed
     assert set(threats.injection.sensors) <= set(contract.channels)
@@ -52,6 +52,12 @@ def test_each_number_has_a_comment_that_says_what_it_rests_on(proposal: Proposal
         (line,) = [line for line in text.splitlines() if line.strip().startswith(f"{key}:")]
         assert " # " in line
     assert "flow_no_1: {unit: m³/h, " in text
+
+
+def test_no_line_of_the_example_stands_below_the_mapping(proposal: Proposal, project: Path) -> None:
+    write(project, edits(project, proposal, replace=False))
+    below = (project / "params.yaml").read_text().partition("\n  table:\n")[2]
+    assert "#" not in below.partition("\nworkers:")[0]
 
 
 def test_nothing_else_changes_and_the_diff_has_only_new_lines_in_policy(proposal: Proposal, project: Path) -> None:

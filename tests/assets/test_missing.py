@@ -48,7 +48,7 @@ def test_of_a_proposed_asset_the_marks_the_gates_and_the_reference_are_missing(w
     assert {
         "policy/contract.yaml", "policy/threats.yaml", "policy/gates.yaml", "policy/reference.yaml", "keys and anchor",
     } == set(items)  # fmt: skip
-    assert "is only proposed: by twinseal asset new" in items["policy/contract.yaml"].what
+    assert "is only proposed: twinseal asset new" in items["policy/contract.yaml"].what
     assert "twinseal asset accept oven --as NAME" == items["policy/threats.yaml"].command
     assert "10 gates have no bound for oven: accuracy, " in items["policy/gates.yaml"].what
     assert "twinseal gates propose oven" in items["policy/gates.yaml"].command

@@ -3,6 +3,7 @@
     exports.py    the files as they are: encoding, separator, header, and a first look at the cells
     names.py      channel names and units of measure from a header
     moments.py    which columns name the rows: the unit, and its cycle or time
+    event_files.py  tables of failures and replacements beside the telemetry
     columns.py    what the others are: label, setting, sensor, or nothing for a model
     measured.py   what each unit showed of each channel; which units are far from the others
     bounds.py     the contract, with the margins, and what each number rests on

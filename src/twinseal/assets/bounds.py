@@ -2,7 +2,8 @@
 
     minimum, maximum        the range that the units showed over whole lives, widened on each side by MARGIN_RANGE of
                             itself, and by a step of the recorded digits at least; a channel that never moved: by a
-                            thousandth of its value
+                            thousandth of its value. Not below 0 where no reading was, but for °C and °F: a share or
+                            a concentration has none
     max_change_per_cycle    the largest change from one cycle to the next, within one regime, × MARGIN_CHANGE; never
                             finer than a step of the recorded digits
     missing_share           0 where nothing was missing; else the largest share of a unit × MARGIN_CHANGE
@@ -17,6 +18,7 @@ All are rounded outward. The units that are far from the others (`measured`) set
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -71,6 +73,7 @@ class About:
         rul_cap_cycles: None: from the lives.
         kept: Units that count as healthy, however far they are from the others.
         proposed: Who proposes, and from what.
+        averaged: Whether readings are means of several rows: then the digits of a row say nothing.
     """
 
     asset: str
@@ -80,6 +83,7 @@ class About:
     rul_cap_cycles: float | None = None
     kept: frozenset[str] = frozenset()
     proposed: str = ""
+    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def propose_contract(fleet: Fleet, plans: Sequence[ChannelPlan], about: About) -
     counted = _counted(fleet, found, about)
     contract = _contract(fleet, plans, about, regimes, seen, used, counted)
     contract, said = _with_consistency(contract, window, unit, counted)
-    basis = _basis(fleet, contract, seen, counted) | said
+    basis = _basis(fleet, contract, seen, counted, averaged=about.averaged) | said
     return Proposed(contract, seen, basis, reasons, found)
 
 
@@ -257,14 +261,25 @@ def _channel(plan: ChannelPlan, seen: Extremes, counted: npt.NDArray[np.bool_], 
         wider = max(MARGIN_RANGE * (high - low), seen.step)
         grain = _grain(high - low, 2)
     smallest = max(MARGIN_CHANGE * change, seen.step if change or low != high else wider)
+    minimum = outward(low - wider, grain, -1)
     return Channel(
         unit=plan.unit,
-        minimum=outward(low - wider, grain, -1),
+        minimum=0.0 if minimum < 0 <= low and low != high and has_zero(plan.unit) else minimum,
         maximum=outward(high + wider, grain, 1),
         max_change_per_cycle=outward(smallest, _grain(smallest, 1), 1),
         missing_share=min(0.9, outward(MARGIN_CHANGE * missing, 0.01, 1)) if missing else 0.0,
         used=is_used,
         description=plan.description,
+    )
+
+
+def has_zero(unit: str) -> bool:
+    """Whether 0 is the least that a unit of measure has: a share, a concentration, a pressure, a speed.
+
+    No scale of temperature, and no unit that nobody named: its numbers may be of anything.
+    """
+    return (
+        unit != "1" and re.fullmatch(r"(?:°|º|deg\.?\s*)?[CF]|℃|℉|(degree\s?)?(celsius|fahrenheit)", unit, re.I) is None
     )
 
 
@@ -335,7 +350,7 @@ def _with_consistency(
 
 
 def _basis(
-    fleet: Fleet, contract: Contract, seen: Mapping[str, Extremes], counted: npt.NDArray[np.bool_]
+    fleet: Fleet, contract: Contract, seen: Mapping[str, Extremes], counted: npt.NDArray[np.bool_], *, averaged: bool
 ) -> dict[str, str]:
     shortest, median = int(fleet.lengths[counted].min()), float(np.median(_lives(fleet, counted)))
     found = {
@@ -344,10 +359,12 @@ def _basis(
         "max_quarantined_share": "as for every asset: more bad units mean a bad source, or an attack",
         "drift": "as for every asset; compared once policy/reference.yaml has a reference",
     }
-    for name in contract.all_channels:
+    for name, channel in contract.all_channels.items():
         mine = seen[name]
         low, high = np.nanmin(mine.low[counted]), np.nanmax(mine.high[counted])
-        words = f"seen {low:.6g} to {high:.6g}, change {mine.change[counted].max():.3g}, recorded to {mine.step:.3g}"
+        words = f"seen {low:.6g} to {high:.6g}, change {mine.change[counted].max():.3g}"
+        words += "" if averaged else f", recorded to {mine.step:.3g}"
+        words += f", never below 0 {channel.unit}" if channel.minimum == 0 <= low and low != high else ""
         missing = float(mine.missing[counted].max())
         found[name] = words + (f", missing up to {missing:.1%} of a unit" if missing else "")
     return found

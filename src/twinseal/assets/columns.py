@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from twinseal.assets.bounds import Kind
+from twinseal.assets.event_files import EventFile, event_files, likely_files
 from twinseal.assets.exports import FILE, Export
-from twinseal.assets.moments import Choices, is_called, ordered_rows, unit_and_moment
+from twinseal.assets.moments import Choices, Moment, is_called, ordered_rows, unit_and_moment
 from twinseal.assets.names import channel_names, description, unit_of_measure
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
@@ -49,6 +50,7 @@ class Columns:
         time: how time stamps become cycles.
         rul: Of the remaining cycles; None if there is none.
         ends_in_failure: Whether every history ends with the failure.
+        events: Tables of failures and replacements, by kind.
         channels: Column → channel, of all that is read.
         settings: The columns among them that were called settings, or are by their name.
         asked: The columns whose kind a person said.
@@ -61,6 +63,7 @@ class Columns:
     time: TimeParams | None
     rul: str | None
     ends_in_failure: bool
+    events: dict[str, EventFile]
     channels: dict[str, str]
     settings: frozenset[str]
     asked: frozenset[str]
@@ -85,7 +88,8 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
         said.append(f"each file is a machine, named by {visible(export.unit_in_name)}")
     order = ordered_rows(export, unit, moment)
     _require_units(export, unit, order)
-    rul, ends = _end(export, choices, order, {unit, moment.column})
+    events = event_files(export, choices, unit, moment)
+    rul, ends = _end(export, choices, order, unit, moment)
     if rul and rul != choices.rul:
         said.append(f"{visible(rul)!r} falls by one with each cycle: it counts the remaining cycles")
     channels, left_out = _channels(export, choices, order, {unit, moment.column, rul})
@@ -98,6 +102,7 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
         time=moment.time,
         rul=rul,
         ends_in_failure=ends,
+        events=events,
         channels=channels,
         settings=frozenset(asked_settings | settings),
         asked=asked,
@@ -137,21 +142,27 @@ def _require_units(export: Export, unit: str, order: pd.DataFrame) -> None:
         )
 
 
-def _end(export: Export, choices: Choices, order: pd.DataFrame, taken: set[str]) -> tuple[str | None, bool]:
+def _end(export: Export, choices: Choices, order: pd.DataFrame, unit: str, moment: Moment) -> tuple[str | None, bool]:
     """The column of the label, or that histories end in the failure; neither only where a person said so."""
-    asked = [bool(choices.rul), choices.ends_in_failure, choices.end_unknown]
+    asked = [bool(choices.rul), choices.ends_in_failure, choices.end_unknown, bool(choices.failures)]
     if sum(asked) > 1:
-        raise ConfigError("expected one of --rul, --ends-in-failure and --end-unknown, got several")
+        raise ConfigError("expected one of --failures, --rul, --ends-in-failure and --end-unknown, got several")
     if any(asked):
         return choices.rul, choices.ends_in_failure
+    taken = {unit, moment.column}
     found = [c for c in export.texts.columns if c not in taken and _falls_by_one(export, c, order)]
     if len(found) == 1:
         return found[0], False
+    got = f"several columns that fall by one a cycle: {visible(', '.join(found))}" if found else "no such column"
+    tables = likely_files(export, unit, moment)
+    if tables:
+        got += f", and beside the telemetry machines with times in {visible(', '.join(tables))}"
+    first = visible(tables[0]) if tables else "FILE"
     raise ConfigError(
-        f"{export.path}: expected to know how the histories end, got "
-        + (f"several columns that fall by one a cycle: {visible(', '.join(found))}" if found else "no such column"),
-        remedy="--ends-in-failure if each history ends with the failure; --rul COLUMN if a column counts the remaining "
-        "cycles; --end-unknown if nobody knows: then bounds can be proposed, and nothing can be trained.",
+        f"{export.path}: expected to know how the histories end, got {got}",
+        remedy=f'--failures "{first}" if that table says which machine failed, and when; --ends-in-failure if each '
+        "history ends with the failure; --rul COLUMN if a column counts the remaining cycles; --end-unknown if nobody "
+        "knows: then bounds can be proposed, and nothing can be trained.",
     )
 
 

@@ -17,6 +17,7 @@ from twinseal.telemetry.plant_files import files_below
 from twinseal.telemetry.tables import MAX_LINE_BYTES, parquet_names
 
 SHOWN = 5
+SEPARATORS = "-_ ."  # between words in the name of a file
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class ExportFiles:
     said: tuple[str, ...] = ()
 
 
-def export_files(paths: Sequence[Path], patterns: Sequence[str]) -> ExportFiles:
-    """The files of telemetry among `paths`.
+def export_files(paths: Sequence[Path], patterns: Sequence[str], beside: Sequence[str] = ()) -> ExportFiles:
+    """The files of telemetry among `paths`; `beside` are files of the folder that hold something else.
 
     Raises:
         ConfigError: There is no such file, or one of another kind.
@@ -53,9 +54,10 @@ def export_files(paths: Sequence[Path], patterns: Sequence[str]) -> ExportFiles:
                 remedy="Name the files of your export, and write them as CSV or Parquet: spreadsheets save as CSV.",
             )
     if len(paths) == 1 and not paths[0].is_dir():
-        return ExportFiles(paths[0], paths[0].parent, (paths[0].name,), ())
+        root, name = paths[0].parent, paths[0].name
+        return ExportFiles(root if beside else paths[0], root, (name,), (glob.escape(name),) if beside else ())
     if len(paths) == 1:
-        root, names, asked = paths[0], files_below(paths[0], patterns), tuple(patterns)
+        root, names, asked = paths[0], files_below(paths[0], patterns, beside), tuple(patterns)
     else:
         if any(path.is_dir() for path in paths):
             raise ConfigError(
@@ -109,8 +111,12 @@ def _first_line(path: Path) -> tuple[str, ...]:
 def name_pattern(names: Sequence[str]) -> str:
     """What the names of files have in common, with {unit} where they differ; "" if nothing tells them apart.
 
+    What they have in common is cut off at a separator only: T001 and T002 are names.
+
     >>> name_pattern(["2025/trafo-07.csv", "2025/trafo-12.csv"]), name_pattern(["T 1/log.csv", "T 2/log.csv"])
     ('trafo-{unit}.csv', '{unit}/log.csv')
+    >>> name_pattern(["T001.csv", "T002.csv"]), name_pattern(["T001_day.csv", "T002_day.csv"])
+    ('{unit}.csv', '{unit}_day.csv')
     """
     if len(set(names)) < 2:
         return ""
@@ -122,8 +128,8 @@ def name_pattern(names: Sequence[str]) -> str:
         return ""
     stems, suffixes = {PurePosixPath(name).stem for name in last}, {PurePosixPath(name).suffix for name in last}
     before, after = _beginning(stems), _beginning({stem[::-1] for stem in stems})[::-1]
-    before = before.rstrip("0123456789")  # of 07 and 08 the 0 is part of the name
-    after = after.lstrip("0123456789")
+    before = before[: 1 + max(before.rfind(sign) for sign in SEPARATORS)]
+    after = after[min((at for sign in SEPARATORS if (at := after.find(sign)) >= 0), default=len(after)) :]
     if len(suffixes) > 1 or any(len(stem) <= len(before) + len(after) for stem in stems):
         return ""
     return f"{before}{{unit}}{after}{suffixes.pop()}".replace("{unit}{unit}", "{unit}")

@@ -26,7 +26,9 @@ from twinseal.escaping import visible
 from twinseal.reading import open_regular
 from twinseal.telemetry.delimited import MISSING, Form, read_delimited, read_header
 from twinseal.telemetry.mapping import ColumnMapping
+from twinseal.telemetry.plant_files import files_below
 from twinseal.telemetry.tables import MAX_COLUMNS, MAX_FILE_BYTES, MAX_LINE_BYTES, parquet_names, read_parquet
+from twinseal.telemetry.unit_names import unit_name
 
 MAX_LOOK = 64 << 20
 SEPARATORS = (";", "\t", "|", ",")
@@ -63,6 +65,9 @@ class Export:
         numbers: The same cells as numbers, NaN where a cell is none.
         is_whole: Whether all rows were looked at.
         said: What was found out, one sentence each.
+        root: The folder of the files.
+        others: Files below it that are not telemetry.
+        file_units: The machines that the names of all its files name.
     """
 
     path: Path
@@ -74,6 +79,9 @@ class Export:
     numbers: pd.DataFrame
     is_whole: bool
     said: tuple[str, ...]
+    root: Path
+    others: tuple[str, ...] = ()
+    file_units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,9 @@ class _Look:
     said: tuple[str, ...] = ()
 
 
-def look_at(paths: Sequence[Path], patterns: Sequence[str], unit_in_name: str, asked: Asked) -> Export:
+def look_at(
+    paths: Sequence[Path], patterns: Sequence[str], unit_in_name: str, asked: Asked, beside: Sequence[str] = ()
+) -> Export:
     """The export in the files or the folder at `paths`.
 
     Args:
@@ -94,13 +104,14 @@ def look_at(paths: Sequence[Path], patterns: Sequence[str], unit_in_name: str, a
         patterns: Which files of a folder; none means all of them.
         unit_in_name: As in the mapping; "" to find out.
         asked: How the files are written.
+        beside: Files below the folder that hold events.
 
     Raises:
         ConfigError: There is no such file, or it is no CSV and no Parquet; or what was asked for cannot be.
         DataError: It is empty, has no header, or is no table.
         OSError: It cannot be read.
     """
-    files = export_files(paths, patterns)
+    files = export_files(paths, patterns, beside)
     looks: list[_Look] = []
     left, form = MAX_LOOK, None
     for name in files.names:
@@ -112,8 +123,8 @@ def look_at(paths: Sequence[Path], patterns: Sequence[str], unit_in_name: str, a
     pattern = unit_in_name or name_pattern(files.names)
     mapping = ColumnMapping(unit_in_name=pattern or "{unit}", cycle="-", settings={}, sensors={})
     texts = [look.texts for look in looks]
+    units = [mapping.unit_of(name) or "" for name in files.names]
     if len(files.names) > 1 or unit_in_name:
-        units = [mapping.unit_of(name) or "" for name in files.names]
         texts = [part.assign(**{FILE: unit}) for part, unit in zip(texts, units, strict=False)]
     numbers = pd.concat([look.numbers for look in looks], ignore_index=True)
     whole = len(looks) == len(files.names) and all(look.is_whole for look in looks)
@@ -132,7 +143,17 @@ def look_at(paths: Sequence[Path], patterns: Sequence[str], unit_in_name: str, a
         numbers=numbers.assign(**{FILE: np.nan}) if FILE in texts[0] else numbers,
         is_whole=whole,
         said=tuple(said),
+        root=files.root,
+        others=_others(paths, files.names),
+        file_units=tuple(map(unit_name, units)),
     )
+
+
+def _others(paths: Sequence[Path], names: Sequence[str]) -> tuple[str, ...]:
+    """The files of the folder that are not telemetry."""
+    if len(paths) > 1 or not paths[0].is_dir():
+        return ()
+    return tuple(sorted(set(files_below(paths[0])) - set(names)))
 
 
 def _look(path: Path, asked: Asked, limit: int, form: Form | None) -> _Look:

@@ -57,6 +57,7 @@ class Choices:
         end_unknown: Nobody knows: bounds can be measured, and nothing can be trained.
         settings, sensors: Column → channel; "" for a name from the header.
         ignored: Columns that are left out.
+        failures, replacements: Tables of events, as FILE or FILE:UNIT:TIME; see `event_files`.
     """
 
     unit: str | None = None
@@ -73,6 +74,14 @@ class Choices:
     settings: tuple[tuple[str, str], ...] = ()
     sensors: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    failures: str | None = None
+    replacements: str | None = None
+
+    @property
+    def event_paths(self) -> tuple[str, ...]:
+        """What the tables of events may be called: as they were named, and without the columns."""
+        given = [text for text in (self.failures, self.replacements) if text]
+        return tuple(dict.fromkeys(name for text in given for name in (text, text.rsplit(":", 2)[0])))
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,23 @@ class Moment:
     column: str
     time: TimeParams | None = None
     said: tuple[str, ...] = ()
+
+
+def cycle_in_words(time: TimeParams | None) -> str:
+    """What one cycle is.
+
+    >>> cycle_in_words(TimeParams(column="Zeit", cycle="7d", gather="mean"))
+    '7 days, the mean of their readings'
+    >>> cycle_in_words(TimeParams(column="Zeit", cycle="1h", gather="last")), cycle_in_words(None)
+    ('1 hour, the last of its readings', 'One row of the export')
+    """
+    match = re.fullmatch(r"(\d+)([a-z]+)", time.cycle) if time else None
+    if time is None or match is None:
+        return "One row of the export"
+    unit = {"s": "second", "min": "minute", "h": "hour", "d": "day"}[match[2]]
+    one = match[1] == "1"
+    of = f", the {time.gather} of {'its' if one else 'their'} readings" if time.gather else ""
+    return f"{match[1]} {unit}{'' if one else 's'}{of}"
 
 
 def is_called(column: str, kind: str) -> bool:

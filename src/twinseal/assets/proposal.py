@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from twinseal.assets.bounds import About, ChannelPlan, Proposed, propose_contrac
 from twinseal.assets.columns import Columns, LeftOut, kinds_of, measure, tell_columns
 from twinseal.assets.exports import FILE, Asked, Export, look_at
 from twinseal.assets.measured import trend
-from twinseal.assets.moments import Choices
+from twinseal.assets.moments import Choices, cycle_in_words
 from twinseal.assets.threats import propose_threats
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError, suggest
@@ -45,6 +45,7 @@ class Request:
         like: The contract of an asset with the same channels, which gives units and descriptions.
         asked: How the files are written.
         choices: What the columns are.
+        averaged: Whether a cycle is the mean of several rows.
     """
 
     asset: str
@@ -59,6 +60,7 @@ class Request:
     like: Contract | None = None
     asked: Asked = field(default_factory=Asked)
     choices: Choices = field(default_factory=Choices)
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a name that no asset has.
@@ -122,8 +124,12 @@ def propose_table(request: Request) -> Proposal:
         DataError: They are no table of histories.
         OSError: They cannot be read.
     """
-    export = look_at(request.paths, request.patterns, request.choices.unit_in_name, request.asked)
+    beside = request.choices.event_paths
+    export = look_at(request.paths, request.patterns, request.choices.unit_in_name, request.asked, beside)
     columns = tell_columns(export, request.choices)
+    cycle = request.cycle or (request.like.cycle if request.like else cycle_in_words(columns.time))
+    averaged = columns.time is not None and columns.time.gather == "mean"
+    request = replace(request, cycle=cycle, averaged=averaged)
     plans = {column: _plan(column, channel, "sensor", request) for column, channel in columns.channels.items()}
     mapping = _mapping(export, columns, plans)
     fleet, remarks = _read(mapping, export.path, request, tuple(plans.values()))
@@ -204,7 +210,7 @@ def _about(request: Request, fleet: Fleet | None) -> About:
     if fleet is not None:
         files = request.paths[0].name if len(request.paths) == 1 else f"{len(request.paths)} files"
         what = f"{len(fleet.units):,} units, {len(fleet):,} rows"
-        mark = f"by twinseal asset new on {request.date} from {files}, {what}"
+        mark = f"twinseal asset new on {request.date} from {files}, {what}"
     return About(
         asset=request.asset,
         model=request.model or f"{request.asset.replace('_', '-')}-rul",
@@ -213,6 +219,7 @@ def _about(request: Request, fleet: Fleet | None) -> About:
         rul_cap_cycles=request.rul_cap_cycles or (like.rul_cap_cycles if like else None),
         kept=request.kept,
         proposed=mark,
+        averaged=request.averaged,
     )
 
 
@@ -240,6 +247,8 @@ def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan])
         found["rul"] = columns.rul
     if columns.ends_in_failure:
         found["ends_in_failure"] = True
+    if columns.events:
+        found["events"] = {kind: asdict(table) for kind, table in columns.events.items()}
     if export.form is not None:
         form, usual = export.form, type(export.form)()
         found |= {

@@ -44,6 +44,8 @@ EndsInFailure = Annotated[
 EndUnknown = Annotated[
     bool, typer.Option("--end-unknown", help="Nobody knows: nothing can be trained.", rich_help_panel=COLUMNS)
 ]
+Failures = Annotated[str | None, _of(COLUMNS, "Table of failures in the folder.", "FILE[:UNIT:TIME]")]
+Replacements = Annotated[str | None, _of(COLUMNS, "Table of parts replaced.", "FILE[:UNIT:TIME]")]
 Setting = Annotated[list[str] | None, _of(COLUMNS, "Is set by people. Again for more.", NAMED)]
 Sensor = Annotated[list[str] | None, _of(COLUMNS, "Is measured. Again for more.", NAMED)]
 Ignore = Annotated[list[str] | None, _of(COLUMNS, "Is left out. Again for more.", COLUMN)]

@@ -40,6 +40,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the kind of machin
     epilog=examples(
         "twinseal asset new trafo --from export.csv --ends-in-failure",
         "twinseal asset new trafo --from export.csv --rul Rest --setting Last=load --ignore Werk",
+        "twinseal asset new trafo --from export --failures failures.csv --zone Europe/Berlin --cycle-length 1d",
         "twinseal asset new engine --from CMAPSSData --source cmapss --subset FD002 --like turbofan",
     ),
 )
@@ -64,6 +65,8 @@ def new(
     rul: options.Rul = None,
     ends_in_failure: options.EndsInFailure = False,
     end_unknown: options.EndUnknown = False,
+    failures: options.Failures = None,
+    replacements: options.Replacements = None,
     setting: options.Setting = None,
     sensor: options.Sensor = None,
     ignore: options.Ignore = None,
@@ -106,6 +109,8 @@ def new(
             gather=gather,
             ends_in_failure=ends_in_failure,
             end_unknown=end_unknown,
+            failures=failures,
+            replacements=replacements,
             settings=tuple(map(_named, setting or ())),
             sensors=tuple(map(_named, sensor or ())),
             ignored=tuple(ignore or ()),
