@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,7 @@ def output(run: Run) -> str:
 
 def test_it_shows_what_is_proposed_what_it_wrote_and_what_comes_next(output: str, place: Path) -> None:
     assert "CSV in cp1252, separated by semicolons, decimal sign ','" in output
-    assert "+models: [pump-rul, turbofan-rul, oven-rul]" in output
+    assert re.search(r"^\+models: \[.*, oven-rul\]$", output, re.MULTILINE)
     assert "+    Druck (kPa): druck" in output.replace("+      ", "+    ")
     assert "twinseal asset check oven" in output
     page = (place / "reports/assets/oven.html").read_text()

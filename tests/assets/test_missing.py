@@ -50,8 +50,17 @@ def test_of_a_proposed_asset_the_marks_the_gates_and_the_reference_are_missing(w
     } == set(items)  # fmt: skip
     assert "is only proposed: twinseal asset new" in items["policy/contract.yaml"].what
     assert "twinseal asset accept oven --as NAME" == items["policy/threats.yaml"].command
-    assert "10 gates have no bound for oven: accuracy, " in items["policy/gates.yaml"].what
+    assert "6 gates of the family robust have no bound for oven: accuracy, " in items["policy/gates.yaml"].what
     assert "twinseal gates propose oven" in items["policy/gates.yaml"].command
+
+
+def test_gates_of_other_families_are_not_missing(written: Path) -> None:
+    text = (written / "params.yaml").read_text()
+    assert "family: robust" in text
+    (written / "params.yaml").write_text(text.replace("family: robust", "family: accurate"))
+    what = found(written, "oven")["policy/gates.yaml"].what
+    assert "of the family accurate have no bound for oven: accuracy-of-the-accurate, " in what
+    assert "one-liar" not in what and "certified-error" not in what
 
 
 def test_a_file_that_is_gone_or_does_not_fit_is_missing_before_the_first_run(written: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from twinseal.config import load, read_yaml
 from twinseal.errors import ConfigError, TwinsealError
 from twinseal.policy import read_gates
+from twinseal.prognostics.training import TrainParams
 from twinseal.robustness.threats import Threats
 from twinseal.sources.data_params import DataParams, open_source
 from twinseal.telemetry.contract import Contract
@@ -65,7 +66,7 @@ def missing(folder: Path, asset: str, *, home_of: Callable[[], Home] = Home.find
         except (TwinsealError, OSError) as error:
             found.append(_of_error(error))
     if contract is not None and contract.proposed:
-        found.append(_proposed("policy/contract.yaml", "its contract", contract.proposed, asset))
+        found.append(_proposed("policy/contract.yaml", "the contract is", contract.proposed, asset))
     return tuple(sorted(found, key=lambda item: item.before == "release"))
 
 
@@ -77,7 +78,7 @@ def _of_error(error: TwinsealError | OSError, where: str = "", before: Before = 
 
 
 def _proposed(where: str, what: str, mark: str, asset: str) -> Missing:
-    return Missing("release", where, f"{what} is only proposed: {mark}", f"twinseal asset accept {asset} --as NAME")
+    return Missing("release", where, f"{what} only proposed: {mark}", f"twinseal asset accept {asset} --as NAME")
 
 
 def _params(folder: Path, asset: str, contract: Contract | None, _home: Any) -> Iterator[Missing]:
@@ -119,7 +120,7 @@ def _threats(folder: Path, asset: str, _contract: Contract | None, _home: Any) -
         command = f"twinseal asset new {asset} --from FILE --replace   or write it there, under assets"
         yield Missing("run", where, f"no entry for {asset}: who attacks it", command)
     elif entry.proposed:
-        yield _proposed(where, "its attackers", entry.proposed, asset)
+        yield _proposed(where, "the threats are", entry.proposed, asset)
 
 
 def _roles(folder: Path, asset: str, contract: Contract | None, _home: Any) -> Iterator[Missing]:
@@ -133,9 +134,10 @@ def _roles(folder: Path, asset: str, contract: Contract | None, _home: Any) -> I
 
 def _gates(folder: Path, asset: str, _contract: Contract | None, _home: Any) -> Iterator[Missing]:
     where = "policy/gates.yaml"
-    gates = read_gates(folder / "policy")
-    without = [gate.name for gate in gates.gates if gate.bound_for(asset) is None]
-    offered = [gate.name for gate in gates.gates if asset in gate.assets and gate.assets[asset].proposed]
+    family = load(TrainParams, folder / "params.yaml", section="train").family
+    gates = read_gates(folder / "policy").asked_of(family)  # of other families, no run shows what to propose
+    without = [gate.name for gate in gates if gate.bound_for(asset) is None]
+    offered = [gate.name for gate in gates if asset in gate.assets and gate.assets[asset].proposed]
     if offered:
         what = f"{len(offered)} bounds of {asset} are only proposed: {', '.join(offered)}"
         yield Missing("release", where, what, f"twinseal gates accept {asset} --all --as NAME")
@@ -144,7 +146,7 @@ def _gates(folder: Path, asset: str, _contract: Contract | None, _home: Any) -> 
         yield Missing(
             "release",
             where,
-            f"{len(without)} gates have no bound for {asset}: {', '.join(without)}",
+            f"{len(without)} gates of the family {family} have no bound for {asset}: {', '.join(without)}",
             f"dvc repro; then: twinseal gates propose {asset}",
         )
 

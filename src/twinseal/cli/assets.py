@@ -243,10 +243,13 @@ def _print_next(proposal: Proposal, page: Path, *, dry_run: bool) -> None:
         if not dry_run
         else "the same command without --dry-run",
         f"[cyan]twinseal asset check {name}[/]: all that is missing, each with its command",
+        f"[cyan]dvc repro validate[/], then [cyan]twinseal asset reference {name}[/]: the fleet that later ones are "
+        "compared with; after training, that would run all stages again",
         "[cyan]dvc repro[/]: the first run; its verdict is denied while entries are only proposed",
         f"[cyan]twinseal gates propose {name}[/]: bounds for the gates, from that run; none were written yet",
-        f"[cyan]twinseal asset reference {name}[/]: the fleet that later ones are compared with",
-        f"[cyan]twinseal asset accept {name} --as NAME[/]: lift the marks, by name; then: twinseal policy approve",
+        f"[cyan]twinseal asset accept {name} --as NAME[/] and [cyan]twinseal gates accept {name} --all --as NAME[/]: "
+        "lift the marks, by name",
+        "[cyan]twinseal policy approve --as NAME[/]: its owners sign; then dvc repro judges, and trains nothing again",
     ]
     for number, step in enumerate(steps, 1):
         out.print(f"  {number}. {step}")
