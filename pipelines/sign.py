@@ -34,7 +34,8 @@ def main() -> None:
         failed = candidate.failed_gates(verdict)
         raise GateRefusedError(
             f"verdict: expected PASSED, got {outcome(verdict) or 'none'} (failed gates: {', '.join(failed) or '?'})",
-            remedy="Read reports/report.html. Change the data or the params, not the gates: what failed is not signed.",
+            remedy="Read reports/report.html. What a new asset still lacks: twinseal asset check. Where a gate failed, "
+            "change the data or the params, not the gates.",
         )
     _, approval = require_approved(_stage.POLICY, Path("approvals/policy"), home.anchor())
     BUNDLE.parent.mkdir(exist_ok=True)

@@ -274,7 +274,10 @@ def test_an_asset_without_a_bound_is_denied() -> None:
     about = ABOUT | {"policy": policy_for("transformer")}
     judged = judge(policy, build(asset="transformer"), asset="transformer", **about).gates[0]
     assert (judged.result, judged.observed) == ("FAILED", 8.3)
-    assert judged.reason == "policy/gates.yaml has no bound for the asset 'transformer': write one under assets"
+    assert (
+        judged.reason
+        == "policy/gates.yaml has no bound for the asset 'transformer': twinseal gates propose transformer"
+    )
 
 
 @pytest.mark.parametrize("default", [None, 99.0])

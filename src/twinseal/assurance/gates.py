@@ -154,7 +154,7 @@ class Gate(Settings):
         """Why there is no bound for `asset`, and what to do."""
         own = self.assets.get(asset)
         if own is None:
-            return f"policy/gates.yaml has no bound for the asset '{asset}': write one under assets"
+            return f"policy/gates.yaml has no bound for the asset '{asset}': twinseal gates propose {asset}"
         bound = f"{RELATIONS[own.relation]} {_amount(own.number, self.unit)}"
         mark = Mark(GATES, asset, self.name, bound, proposed=own.proposed)
         return f"the bound {bound} is only proposed ({own.proposed}); accept it: {mark.command}"
