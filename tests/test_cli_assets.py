@@ -96,8 +96,10 @@ def test_what_is_no_export_is_refused_in_one_message(run: Run, place: Path) -> N
 def test_the_commands_of_the_documents_work(run: Run, place: Path) -> None:
     section = (place / "docs/data.md").read_text().partition("\n## A new asset\n")[2].partition("\n### ")[0]
     commands = [line.split() for line in section.splitlines() if line.startswith("twinseal asset ")]
-    assert [["new", "transformer"], ["check", "transformer"]] == [command[2:4] for command in commands]
+    assert ["new", "check", "reference"] == [command[2] for command in commands]
     (place / "data/inbox").mkdir(exist_ok=True)
     (place / "data/inbox/transformers.csv").write_bytes((place / "Ofen Süd/Export.csv").read_bytes())
     run(*commands[0])
     assert "transformer" in run(*commands[1], code=1).stdout
+    run("dvc", "repro", "validate")
+    assert "+  transformer:" in run(*commands[2]).stdout
