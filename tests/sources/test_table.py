@@ -363,3 +363,13 @@ def test_a_refusal_says_what_would_probably_read_it(tmp_path: Path, oven: Contra
     with pytest.raises(DataError) as refusal:
         read(tmp_path / "ovens.csv", oven)
     assert advice in refusal.value.remedy
+
+
+@pytest.mark.parametrize("row", [",1,0,1,1,0\n", "7,1,0,x,1,0\n", "7,1,0,1,1,0,9\n", "7,x,0,1,1,0\n"])
+def test_more_faults_than_are_named_count_all_the_same(tmp_path: Path, oven: Contract, row: str) -> None:
+    path = tmp_path / "ovens.csv"
+    sound = "".join(f"8,{cycle},0,1,1,{1500 - cycle}\n" for cycle in range(1, 1501))
+    path.write_text("Ofen,Charge,Last,Temp °C,Glut,Rest\n" + 1500 * row + sound)
+    with pytest.raises(DataError) as refusal:
+        lenient(path, oven, 0.45).read()
+    assert "here it is 50.00% of the rows" in refusal.value.remedy

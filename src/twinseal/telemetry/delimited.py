@@ -125,12 +125,19 @@ class Delimited:
         frame: The wanted columns: numbers are float64, NaN where there is none or the cell is at fault; the others are
             text. Rows with another number of cells than the header are not among them.
         faults: In order of the file; at most MAX_FAULTS of each kind.
+        bad: Every row of `frame` that has a cell at fault, rising.
     """
 
     frame: pd.DataFrame
     faults: tuple[Fault, ...] = ()
+    bad: npt.NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
     _lines: Callable[[], npt.NDArray[np.intp]] = lambda: np.empty(0, np.intp)
     _skipped: npt.NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+
+    @property
+    def skipped(self) -> int:
+        """How many rows of the file are not in `frame`."""
+        return len(self._skipped)
 
     def line(self, row: int) -> int:
         """Where the row of `frame` begins in the file, from 1; 0 where the file has no lines. Counting takes time."""
@@ -185,11 +192,12 @@ def read_delimited(data: bytes, where: str, form: Form, columns: Sequence[str], 
         (row.number, "", f"{row.expected_columns} cells, as in the header", f"{row.actual_columns}: {_short(row.text)}")
         for row in invalid[:MAX_FAULTS]
     ]
-    frame = {}
+    frame, at_fault = {}, [np.empty(0, np.intp)]
     for name, place in places.items():
         column = table.column(place)
         if name in numbers:
             values, bad = _numbers(column, form)
+            at_fault.append(bad)
             found += [(int(taken[i]), name, "a number", _short(column[int(i)].as_py())) for i in bad[:MAX_FAULTS]]
             frame[name] = values
         else:
@@ -197,7 +205,8 @@ def read_delimited(data: bytes, where: str, form: Form, columns: Sequence[str], 
     count = cache(lambda: _lines(text, form))
     faults = sorted((Fault(row, int(count()[row]), *rest) for row, *rest in found), key=lambda item: item.row)
     skipped = np.array(sorted(row.number for row in invalid), np.intp)
-    return Delimited(pd.DataFrame(frame), tuple(faults), lambda: count()[taken], skipped)
+    wrong = np.unique(np.concatenate(at_fault))
+    return Delimited(pd.DataFrame(frame), tuple(faults), wrong, lambda: count()[taken], skipped)
 
 
 def _check_size(text: bytes, where: str, separator: bytes) -> None:

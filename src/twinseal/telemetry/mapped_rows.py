@@ -45,8 +45,9 @@ class Rows:
     Attributes:
         table: `unit`, `moment` (UTC) or `cycle`, labels, channels (float32); `file` and `row` say where each is from.
             Rows that are set aside are not among them.
-        faults: What was wrong, by file and row.
+        faults: What was wrong, by file and row; at most MAX_FAULTS of each kind.
         total: How many rows the files have.
+        rows_at_fault: How many rows have a fault, or are one: all of them, also those that `faults` does not name.
         remarks: What a person should know, one sentence each.
         line: Where a row is in its file; see `Delimited.line`.
         inexact: Channel → how many whole numbers float32, in which readings are kept, does not have.
@@ -55,14 +56,10 @@ class Rows:
     table: pd.DataFrame
     faults: tuple[Fault, ...]
     total: int
+    rows_at_fault: int = 0
     remarks: tuple[str, ...] = ()
     line: Callable[[int, int], int] = lambda _file, _row: 0
     inexact: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def rows_at_fault(self) -> int:
-        """How many rows have a fault, or are one."""
-        return len({(fault.file, fault.row) for fault in self.faults})
 
 
 def read_file(
@@ -93,6 +90,8 @@ def as_rows(
     columns, frame, inexact = {**mapping.channels, **(labels or {})}, read.frame, dict[str, int]()
     faults = [replace(fault, file=where) for fault in read.faults]
     units, nameless = _units(frame, where, mapping, path)
+    bad = nameless.copy()
+    bad[read.bad] = True
     faults += _faults(read, where, nameless, mapping.unit, "the name of a machine", frame.get(mapping.unit))
     table = {"unit": units, "spelled": frame[mapping.unit].astype(str) if mapping.unit else units}
     if mapping.time:
@@ -108,6 +107,7 @@ def as_rows(
         table["cycle"] = cycles
     for name, channel in columns.items():
         table[channel], wrong = readings(frame[name], mapping.categories.get(name), mapping.form)
+        bad |= wrong
         if name in mapping.scale:
             factor, offset = mapping.scale[name]
             table[channel] = factor * table[channel] + offset
@@ -117,14 +117,15 @@ def as_rows(
         faults += _faults(read, where, wrong, name, _expected(name, mapping), frame[name])
     for name in mapping.running:
         table[RUNNING], wrong = readings(frame[name], mapping.categories.get(name), mapping.form)
+        bad |= wrong
         faults += _faults(read, where, wrong, name, "a number", frame[name]) if name not in columns else []
     kept = ~(nameless | lost)
     named = pd.Series(units)
     faults = [replace(fault, unit=_unit_at(named, read, fault)) for fault in faults]
     whole = pd.DataFrame(table).assign(file=np.int32(0), row=np.arange(len(frame), dtype=np.int32))
-    total = len(frame) + sum(not fault.column for fault in read.faults)
+    total, at_fault = len(frame) + read.skipped, int((bad | lost).sum()) + read.skipped
     rows = whole if kept.all() else whole[kept]
-    return Rows(rows, tuple(faults), total, line=lambda _file, row: read.line(row), inexact=inexact)
+    return Rows(rows, tuple(faults), total, at_fault, line=lambda _file, row: read.line(row), inexact=inexact)
 
 
 def join(files: Sequence[Rows]) -> Rows:
@@ -150,6 +151,7 @@ def join(files: Sequence[Rows]) -> Rows:
         table.drop(columns="spelled"),
         tuple(fault for rows in files for fault in rows.faults),
         sum(rows.total for rows in files),
+        sum(rows.rows_at_fault for rows in files),
         tuple(said),
         lambda file, row: files[file].line(0, row),
     )
@@ -174,6 +176,7 @@ def to_cycles(rows: Rows, names: Sequence[str], time: TimeParams, sums: Sequence
     by_row = time.cycle == SAMPLE
     twice = table.duplicated(["unit", "moment" if by_row else "cycle"]).to_numpy()
     faults: list[Fault] = []
+    at_fault = rows.rows_at_fault
     if twice.any() and time.gather:
         said.append(f"{int(twice.sum()):,} rows were gathered into cycles of {time.cycle}: {time.gather}")
         table = gather(table.drop(columns=["file", "row"]), time.gather, sums)
@@ -183,10 +186,12 @@ def to_cycles(rows: Rows, names: Sequence[str], time: TimeParams, sums: Sequence
             file, row, unit = (table[name].iloc[at] for name in ("file", "row", "unit"))
             line = rows.line(int(file), int(row))
             faults.append(Fault(int(row), line, time.column, what, "another", str(names[file]), str(unit)))
+        at_fault += int(twice.sum())
         table = table[~twice]
         if by_row:
             table = table.assign(cycle=count_cycles(table["unit"], table["moment"], time))
-    return replace(rows, table=table, faults=(*rows.faults, *faults), remarks=(*rows.remarks, *said))
+    said = [*rows.remarks, *said]
+    return replace(rows, table=table, faults=(*rows.faults, *faults), rows_at_fault=at_fault, remarks=tuple(said))
 
 
 def read_columns(data: bytes, where: str, form: Form, wanted: list[str], texts: Collection[str]) -> Delimited:
