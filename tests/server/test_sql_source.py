@@ -67,6 +67,13 @@ def test_a_query_is_a_fleet(plant: str, oven: Contract) -> None:
     assert names["query result"] != {s.name: s.sha256 for s in source(oven).origin()}["query result"]
 
 
+def test_a_cycle_can_be_a_run_by_a_column_of_its_own(plant: str, oven: Contract) -> None:
+    query = "SELECT ofen, zeit, last, temp, glut, temp <> 21 AS runs FROM readings"
+    found = source(oven, query=query, time={"column": "zeit", "cycle": "start", "running": "runs", "gather": "mean"})
+    table = found.read().table
+    assert [1, 2] * 2 == table["cycle"].tolist()
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -173,6 +173,8 @@ def by_time(folder: Path, oven: Contract, rows: str, **time: str) -> Fleet:
     [
         (["2024-01-03", "2024-01-01", "2024-02-01"], {}, [1, 2, 3]),
         (["2024-01-01T00:30", "2024-01-01T01:00Z", "2024-01-01T03:10+01:00"], {"cycle": "1h"}, [1, 1, 2]),
+        (["2024-01-01T00:30+00", "2024-01-01 01:30"], {"cycle": "1h"}, [1, 2]),
+        (["2024-01-01 00:30:00+02", "2024-01-01 00:30:00+01"], {}, [1, 2]),
         (["31.12.2023 23:00", "01.01.2024 01:30"], {"format": "%d.%m.%Y %H:%M", "cycle": "1h"}, [1, 3]),
         (["2024-03-31 01:30", "2024-03-31 03:30"], {"zone": "Europe/Berlin", "cycle": "1h"}, [1, 2]),
         (["2024-10-27 01:30", "2024-10-27 03:30"], {"zone": "Europe/Berlin", "cycle": "1h"}, [1, 4]),
@@ -239,6 +241,8 @@ def test_time_stamps_that_are_none_are_refused(
         ({"cycle": "Charge", "time": {"column": "Zeit"}}, "expected cycle .* or time"),
         ({"cycle": None}, "expected cycle .* or time"),
         ({"cycle": None, "time": {"column": "Zeit", "zone": "Mars/Base"}}, "zone: expected a name"),
+        ({"cycle": None, "time": {"column": "Zeit", "format": "%Q"}}, "format: expected one as Python's strptime"),
+        ({"cycle": None, "time": {"column": "Zeit", "format": "%d.%m.%Y %Z"}}, "format: expected %z for an offset"),
         (
             {"cycle": None, "time": {"column": "Zeit", "cycle": "1 fortnight"}},
             "cycle: expected 'sample', 'start' or a length",

@@ -194,6 +194,8 @@ CASES: dict[str, Case] = {
     "31st of February": Case(stamps("31.02.2024"), ("line 2, unit A, time", "31.02.2024"), time(format="%d.%m.%Y")),
     "another form": Case(stamps("1/2/2024"), ("line 2, unit A, time", "expected a time like"), time()),
     "no time": Case(stamps(""), ("line 2, unit A, time", "expected a time"), time()),
+    "a word that pandas knows": Case(stamps("now"), ("line 2, unit A, time", "'now'"), time()),
+    "an odd offset": Case(stamps("2024-01-01T06:00+1:00"), ("line 2, unit A, time", "+1:00"), time()),
     "seconds since 1970": Case(stamps("1700000000"), ("line 2, unit A, time", "1700000000"), time()),
     "hour that was skipped": Case(
         stamps("2024-03-31 02:30"), ("line 2, unit A, time", "Europe/Berlin has once"), time(zone="Europe/Berlin")

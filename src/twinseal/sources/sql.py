@@ -134,7 +134,7 @@ class Sql:
     def _rows(self) -> Rows:
         mapping, labels = self.columns, self.params.labels
         frame = self._answer[0].to_pandas()
-        wanted = [mapping.unit, mapping.moment, *mapping.channels, *labels]
+        wanted = list(dict.fromkeys((mapping.unit, mapping.moment, *mapping.channels, *labels, *mapping.running)))
         missing = [name for name in wanted if list(frame.columns).count(name) != 1]
         if missing:
             raise DataError(

@@ -28,7 +28,8 @@ from twinseal.config import Settings
 
 SAMPLE, START = "sample", "start"
 _LENGTH = re.compile(r"([1-9][0-9]{0,5})(s|min|h|d)\Z")
-_OFFSET = r"(?:Z|[+-]\d\d:?\d\d)\s*$"
+_OFFSET = r"(?:Z|[+-]\d\d:?\d\d|[T ]\d\d:?\d\d\S*\s?[+-]\d\d)\s*$"
+_PLAIN = r"^\d[^T ]*(?:[T ][^+-]*)?$"  # without an offset; no word either: to pandas `now` is a time
 _EPOCH = pd.Timestamp(0, tz="UTC")
 
 
@@ -45,7 +46,7 @@ class TimeParams(Settings):
         above: It runs where that column is above this number.
 
     Raises:
-        ValueError: There is no such zone, the length is none, `gather` is given for single samples, or `running`
+        ValueError: There is no such zone, the format or the length is none, `gather` is given for single samples, or `running`
             without `start` or the other way round.
     """
 
@@ -63,6 +64,7 @@ class TimeParams(Settings):
             zoneinfo.ZoneInfo(self.zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f"zone: expected a name such as Europe/Berlin or UTC, got {self.zone[:60]!r}") from error
+        _check_format(self.format)
         if self.cycle not in (SAMPLE, START) and not _LENGTH.match(self.cycle):
             raise ValueError(
                 f"cycle: expected 'sample', 'start' or a length such as 10min, 1h or 1d, got {self.cycle[:40]!r}"
@@ -78,6 +80,15 @@ class TimeParams(Settings):
         return None if self.cycle in (SAMPLE, START) else pd.Timedelta(self.cycle.replace("d", "D"))
 
 
+def _check_format(form: str) -> None:
+    if "%Z" in form:
+        raise ValueError("format: expected %z for an offset such as +01:00, or `zone` for all stamps, got %Z")
+    try:
+        pd.to_datetime("", format=form or None, errors="coerce")
+    except ValueError as error:
+        raise ValueError(f"format: expected one as Python's strptime has it, got {form[:60]!r} ({error})") from error
+
+
 def read_stamps(texts: Any, params: TimeParams) -> tuple[Any, str]:
     """The moments, in UTC; NaT where a text is no stamp of the form or the zone. And what a stamp must be, in words."""
     given = params.format if not pd.api.types.is_datetime64_any_dtype(texts) else ""  # Parquet has moments of its own
@@ -86,7 +97,8 @@ def read_stamps(texts: Any, params: TimeParams) -> tuple[Any, str]:
     with_offset = text.str.contains(_OFFSET) if not given else text.notna() & ("%z" in given)
     expected = f"a time like {params.format or '2026-01-31T06:00:00'} that {params.zone} has once"
     own = pd.to_datetime(text.where(with_offset), format=form, errors="coerce", utc=True)
-    naive = pd.to_datetime(text.mask(with_offset), format=form, errors="coerce")
+    plain = ~with_offset & (text.str.contains(_PLAIN) if not given else True)
+    naive = pd.to_datetime(text.where(plain), format=form, errors="coerce")
     local = naive.dt.tz_localize(params.zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
     return own.fillna(local), expected
 
