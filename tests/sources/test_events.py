@@ -185,3 +185,29 @@ def test_events_of_unknown_machines_are_said_and_an_absent_table_is_named(tmp_pa
     (tmp_path / "failures.csv").unlink()
     with pytest.raises((ConfigError, DataError, OSError), match=r"failures\.csv"):
         source(tmp_path, oven, {"failures": FAILURES}).read()
+
+
+def test_two_kinds_of_errors_at_one_time_are_two_and_older_ones_none(tmp_path: Path, oven: Contract) -> None:
+    errors = ["2024-01-01 02:30,1,e1", "2024-01-01 02:30,1,e2", "2024-01-01 02:30,1,e2", "2019-01-01 00:00,1,e1"]
+    plant(tmp_path, failures="", errors="\n".join(errors) + "\n")
+    counts = {"path": "errors.csv", "unit": "machineID", "time": "datetime", "only": {"errorID": ["e1", "e2"]}}
+    found = source(tmp_path, oven, {"counts": {"glow": counts}}, sensors={"heat": "heat"})
+    assert [0, 0, 0, 2, 0] == found.read().trajectory("1").frame["glow"].tolist()[:5]
+    assert any("errors.csv: 1 events before the first row of their machine" in said for said in found.remarks())
+
+
+def test_a_machine_that_is_called_like_a_life_of_another_is_refused(tmp_path: Path, oven: Contract) -> None:
+    plant(tmp_path, failures="2024-01-01 09:00,1,comp1\n")
+    with (tmp_path / "telemetry.csv").open("a") as stream:
+        stream.write("2024-02-01 00:00,1#2,0.5,300,310\n")
+    with pytest.raises(DataError, match="unit 1#2: expected a name that no life of another machine gets"):
+        source(tmp_path, oven, {"failures": FAILURES}).read()
+
+
+@pytest.mark.parametrize("cycle", ["inf", "2.5"])
+def test_a_failure_in_no_whole_cycle_is_refused(tmp_path: Path, oven: Contract, cycle: str) -> None:
+    (tmp_path / "telemetry.csv").write_text("machineID,n,load,heat,glow\n1,1,0.5,300,310\n1,2,0.5,300,310\n")
+    (tmp_path / "failures.csv").write_text(f"machineID,n\n1,{cycle}\n")
+    events = {"failures": {"path": "failures.csv", "unit": "machineID", "time": "n"}}
+    with pytest.raises(DataError, match=rf"failures.csv, line 2, n: expected a cycle, got '{cycle}'"):
+        source(tmp_path, oven, events, time=None, cycle="n").read()

@@ -10,10 +10,10 @@
 This is how plants and the widespread public sets keep them: telemetry, errors, failures, maintenance, machines. Paths
 are below `data.path`. `time` is a column of time stamps as in the telemetry, or of cycles where that has cycles.
 
-A life of machine M is called M#1, M#2, …: the rows after the event before, up to the event that ends it. One that ends
-in a failure is labelled with the cycles from each row to the failure; where the telemetry stops more than a cycle
-before the failure, its history is cut, and the label is known. A life that a replacement ended, or nothing yet, is cut,
-and its label is unknown: nobody saw its failure. Before the first event a machine need not have been new: its first
+The lives of machine M are called M, M#2, M#3, …: the rows after the event before, up to the event that ends it. One
+that ends in a failure is labelled with the cycles from each row to the failure; where the telemetry stops more than a
+cycle before the failure, its history is cut, and the label is known. A life that a replacement ended, or nothing yet,
+is cut, and its label is unknown: nobody saw its failure. Before the first event a machine need not have been new: its first
 life is kept, and said.
 """
 
@@ -122,7 +122,7 @@ def add_events(rows: Rows, events: EventTables, mapping: ColumnMapping, read: Re
     for channel, params in events.counts.items():
         found, remarks = _events(params, channel, mapping, read, table)
         table = table.assign(**{channel: _count(table, found, clock)})
-        said += remarks
+        said += (*remarks, *_before(table, found, clock, params.path))
     ends = []
     for kind, table_of in ((FAILURE, events.failures), (REPLACEMENT, events.replacements)):
         if table_of:
@@ -211,7 +211,8 @@ def _events(
     if mapping.time:
         at, expected = read_stamps(frame[params.time], mapping.time)
     else:
-        at, expected = pd.to_numeric(frame[params.time], errors="coerce"), "a cycle"
+        at, expected = pd.to_numeric(frame[params.time], errors="coerce").astype(np.float64), "a cycle"
+        at = at.where(np.isfinite(at) & (at == np.floor(at)))
     faults = list(found.faults)
     for wrong, name, text in ((units == "", params.unit, "the name of a machine"), (at.isna(), params.time, expected)):
         faults += [
@@ -219,22 +220,38 @@ def _events(
             for row in map(int, np.flatnonzero(wrong.to_numpy() & counted)[:SHOWN])
         ]
     _refuse(params.path, faults)
-    events = pd.DataFrame({"unit": units, "at": at})[counted]
+    # A row that comes twice is one event; two that differ in what was asked for are two.
+    asked = pd.DataFrame({name: frame[name].astype(str).str.strip() for name in params.only}, index=frame.index)
+    events = pd.DataFrame({"unit": units, "at": at})[counted & ~asked.assign(_u=units, _t=at).duplicated().to_numpy()]
     unknown = sorted(set(events["unit"]) - set(table["unit"]))
     said = [] if counted.any() else [f"{params.path}: no row of it counts as {what}: are the words under `only` right?"]
     if unknown:
         names = ", ".join(unknown[:SHOWN]) + (" …" if len(unknown) > SHOWN else "")
         said.append(f"{params.path}: events of {len(unknown)} machines without telemetry: {names}")
-    return events[events["unit"].isin(set(table["unit"]))].drop_duplicates(), said
+    return events[events["unit"].isin(set(table["unit"]))], said
 
 
 def _count(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
-    """How many events each row counts, (R,) float64: those since the row before, up to its own time."""
+    """How many events each row counts, (R,) float64: those since the row before, up to its own time.
+
+    Those before the first row of a machine count nowhere: how long that was, nobody knows.
+    """
+    events = events[~_is_before(table, events, clock)]
     ordered = table[["unit", clock]].assign(place=np.arange(len(table))).sort_values(clock, kind="stable")
     events = events.assign(at=events["at"].astype(ordered[clock].dtype)).sort_values("at", kind="stable")
     met = pd.merge_asof(events, ordered, left_on="at", right_on=clock, by="unit", direction="forward")
     counts = np.bincount(met["place"].dropna().to_numpy(dtype=np.intp), minlength=len(table))
     return counts.astype(np.float64)
+
+
+def _is_before(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
+    first = table.groupby("unit")[clock].min()
+    return (events["at"].astype(table[clock].dtype) < events["unit"].map(first)).to_numpy()
+
+
+def _before(table: pd.DataFrame, events: pd.DataFrame, clock: str, path: str) -> list[str]:
+    early = int(_is_before(table, events, clock).sum())
+    return [f"{path}: {early:,} events before the first row of their machine are not counted"] if early else []
 
 
 def _cut(table: pd.DataFrame, ends: pd.DataFrame, clock: str) -> tuple[pd.DataFrame, list[str]]:
@@ -247,6 +264,12 @@ def _cut(table: pd.DataFrame, ends: pd.DataFrame, clock: str) -> tuple[pd.DataFr
     life = rows.groupby("unit")["ends_at"].rank(method="dense", na_option="bottom").astype(np.int64)
     machine = rows["unit"]
     rows["unit"] = machine.where(life == 1, machine + "#" + life.astype(str))
+    shared = sorted(set(rows["unit"][life > 1]) & set(machine))
+    if shared:
+        raise DataError(
+            f"unit {shared[0]}: expected a name that no life of another machine gets, got {len(shared)} such machines",
+            remedy="Give those machines names without # and a number in the telemetry and the tables of events.",
+        )
     kinds = rows.drop_duplicates("unit")["ends_by"].value_counts()
     failed, replaced = int(kinds.get(FAILURE, 0)), int(kinds.get(REPLACEMENT, 0))
     said = [

@@ -46,8 +46,8 @@ class TimeParams(Settings):
         above: It runs where that column is above this number.
 
     Raises:
-        ValueError: There is no such zone, the format or the length is none, `gather` is given for single samples, or `running`
-            without `start` or the other way round.
+        ValueError: There is no such zone, the format or the length is none, `gather` is given for single samples, or
+            `running` without `start` or the other way round.
     """
 
     column: str
