@@ -124,6 +124,9 @@ def test_events_of_a_cycle_are_counted_and_machines_have_settings(tmp_path: Path
         time={"column": "datetime", "cycle": "6h", "gather": "mean"},
     )  # fmt: skip
     assert 3 == gathered.read().trajectory("1").frame["glow"].sum()
+    mapping = gathered.mapping()
+    assert mapping is not None
+    assert ("glow",) == mapping.sums, "the twin adds them up too"
 
 
 def test_events_may_be_told_in_cycles(tmp_path: Path, oven: Contract) -> None:

@@ -155,3 +155,24 @@ def test_a_bad_row_of_the_plants_file_is_that_rows_trouble(tmp_path: Path) -> No
     assert "T 1.csv, line 5, unit T 1, Zeit: expected a time like %d.%m.%Y %H:%M" in said[1]
     with pytest.raises(DataError, match="line 3: expected 5 cells"):
         telemetry_reader.read(path, ("load", "hydrogen"), mapping=PLANTS)
+
+
+@pytest.mark.parametrize("text", ["unit,cycle,oil,H2\n1,1,50,7\n", "unit;cycle;oil\n1;1;50\n"])
+def test_a_file_of_the_plant_that_lacks_something_is_not_read_without_conversion(tmp_path: Path, text: str) -> None:
+    mapping = ColumnMapping(
+        unit="unit", cycle="cycle", settings={}, sensors={"oil": "oil", "H2": "hydrogen"}, scale={"oil": (0.1, 0.0)},
+        separator=";",
+    )  # fmt: skip
+    path = put(tmp_path / "a.csv", text)
+    with pytest.raises(DataError, match="column oil may be theirs or the channel of that name"):
+        telemetry_reader.read(path, ("oil", "hydrogen"), mapping=mapping)
+
+
+def test_counts_add_up_in_a_cycle_as_in_the_training(tmp_path: Path) -> None:
+    mapping = ColumnMapping(
+        unit="T", time=TimeParams(column="t", cycle="1h", gather="mean"), settings={}, sensors={"oil": "oil"},
+        sums=("errors",),
+    )  # fmt: skip
+    path = put(tmp_path / "a.csv", "T,t,oil,errors\n1,2024-01-01 00:00,50,1\n1,2024-01-01 00:30,60,2\n")
+    table: Any = telemetry_reader.read(path, ("oil", "errors"), mapping=mapping)
+    assert [[55, 3]] == table[["oil", "errors"]].to_numpy().tolist()

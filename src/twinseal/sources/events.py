@@ -13,8 +13,8 @@ are below `data.path`. `time` is a column of time stamps as in the telemetry, or
 The lives of machine M are called M, M#2, M#3, …: the rows after the event before, up to the event that ends it. One
 that ends in a failure is labelled with the cycles from each row to the failure; where the telemetry stops more than a
 cycle before the failure, its history is cut, and the label is known. A life that a replacement ended, or nothing yet,
-is cut, and its label is unknown: nobody saw its failure. Before the first event a machine need not have been new: its first
-life is kept, and said.
+is cut, and its label is unknown: nobody saw its failure. Before the first event a machine need not have been new: its
+first life is kept, and said.
 """
 
 from __future__ import annotations

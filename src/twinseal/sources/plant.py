@@ -100,6 +100,9 @@ def check_channels(params: ColumnMapping, contract: Contract, section: str, besi
                 f"missing {sorted(expected - got)}, unknown {sorted(got - expected)}",
                 remedy=f"Map a column to each of them under {section}.{kind} in params.yaml; then: dvc repro",
             )
+    odd = sorted(set(params.sums) - set(contract.all_channels))
+    if odd:
+        raise ConfigError(f"{section}.sums: expected channels of the contract, got {odd}")
     unknown = sorted(set(beside) - set(contract.all_channels))
     if unknown:
         raise ConfigError(f"{section}.events: expected channels of the contract, got {unknown}")

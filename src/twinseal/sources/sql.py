@@ -143,7 +143,7 @@ class Sql:
                 remedy="Name the columns of the query: SELECT … AS …, or correct data.sql in params.yaml.",
             )
         rows = join([as_rows(Delimited(frame[wanted]), WHERE, mapping, labels)])
-        return to_cycles(rows, (WHERE,), mapping.time) if mapping.time else rows
+        return to_cycles(rows, (WHERE,), mapping.time, mapping.sums) if mapping.time else rows
 
     @cached_property
     def _answer(self) -> tuple[pa.Table, tuple[Subject, ...]]:

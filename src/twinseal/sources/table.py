@@ -103,6 +103,7 @@ class Table:
         """
         check_channels(params, contract, "data.table", params.events.channels)
         columns = params.mapping(contract)
+        columns = columns.model_copy(update={"sums": tuple(dict.fromkeys((*columns.sums, *params.events.counts)))})
         if path.is_file() and path.suffix.lower() in SUFFIXES and not (params.files or params.events.paths):
             return cls(params, contract, path.parent, (path.name,), columns)
         if not path.is_dir():
@@ -154,7 +155,7 @@ class Table:
             rows = add_events(rows, params.events, self.columns, load)
         if self.columns.time:
             before = len(rows.table)
-            rows = to_cycles(rows, self.names, self.columns.time, list(params.events.counts))
+            rows = to_cycles(rows, self.names, self.columns.time, self.columns.sums)
             lost += 0 if self.columns.time.gather else before - len(rows.table)
         said = require_readable(rows, self.columns, self.contract)
         table = label_lives(rows.table, self.columns) if params.events.cut_lives else rows.table

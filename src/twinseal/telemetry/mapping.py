@@ -50,6 +50,7 @@ class ColumnMapping(Settings):
         sensors: Column → sensor of the contract.
         categories: Column → word → number that stands for it. Another word in that column is at fault.
         scale: Column → factor and offset: reading = factor × cell + offset.
+        sums: Channels that add up where several rows become one cycle; those that count events do.
         separator: Between two cells of CSV.
         decimal: Of numbers in CSV.
         encoding: Of CSV.
@@ -70,6 +71,7 @@ class ColumnMapping(Settings):
     sensors: dict[str, str]
     categories: dict[str, dict[str, float]] = Field(default_factory=dict)
     scale: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    sums: tuple[str, ...] = ()
     separator: str = ","
     decimal: str = "."
     encoding: str = "utf-8"
@@ -134,7 +136,9 @@ class ColumnMapping(Settings):
         numbers = {
             kind: {k: v for k, v in getattr(self, kind).items() if k in kept} for kind in ("categories", "scale")
         }
-        return self.model_copy(update={**chosen, **numbers})
+        return self.model_copy(
+            update={**chosen, **numbers, "sums": tuple(name for name in self.sums if name in channels)}
+        )
 
     def unit_of(self, path: str) -> str | None:
         """The machine that the POSIX path of a file names; None if its end is not like `unit_in_name`.

@@ -24,6 +24,7 @@ from twinseal.digests import parse_json
 from twinseal.errors import DataError, EvidenceError, suggest
 from twinseal.reading import open_regular
 from twinseal.telemetry.columns import how_to_separate, list_names, nearest
+from twinseal.telemetry.delimited import Form
 from twinseal.telemetry.mapped_rows import SUFFIXES, join, read_file, to_cycles
 from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.plant_files import file_bytes, file_header, files_below
@@ -75,6 +76,8 @@ def read(
     if path.suffix in LINES:
         return _file_lines(path, set_aside)
     with suggest(_WRITE_AGAIN):
+        if mapping:
+            _refuse_unconverted(path, mapping)
         return _table(path, channels, mapping)
 
 
@@ -124,6 +127,33 @@ def _is_plants(path: Path, mapping: ColumnMapping, channels: Sequence[str]) -> b
     return all(name in names for name in wanted if name)
 
 
+def _refuse_unconverted(path: Path, mapping: ColumnMapping) -> None:
+    """Refuse a file that is the plant's by its keys, but not read as one: its columns may mean something else.
+
+    Raises:
+        DataError: A column has the name of a channel, and the mapping makes another channel or other numbers of it.
+    """
+    names: list[str] = []
+    for form in (mapping.form, Form()):
+        try:
+            names += file_header(path, form)
+        except (DataError, OSError):
+            continue  # then it is no table in that form
+    converted = {
+        column
+        for column, channel in mapping.channels.items()
+        if column != channel or column in mapping.scale or column in mapping.categories
+    }
+    odd = sorted(converted & set(mapping.channels.values()) & set(names))
+    if odd and mapping.unit in names and mapping.moment in names:
+        wanted = [mapping.unit, mapping.moment, *mapping.channels]
+        raise DataError(
+            f"{path}: expected a file like those that trained the model ({list_names(wanted)}, between them "
+            f"{mapping.separator!r}), got one whose column {odd[0]} may be theirs or the channel of that name",
+            remedy="Write it as they are; or send the channels as JSON lines, in the contract's units.",
+        )
+
+
 def _columns(mapping: ColumnMapping, channels: Sequence[str]) -> list[str]:
     """The plant's columns; a channel that no column of the telemetry gave in training is one of its own name."""
     return [*mapping.channels, *(set(channels) - set(mapping.channels.values()))]
@@ -138,7 +168,7 @@ def _mapped(
     paths = {name: (root / name).absolute().as_posix() for name in names}
     rows = join([read_file(file_bytes(root / name), name, mapping, more, path=paths[name]) for name in names])
     if mapping.time:
-        rows = to_cycles(rows, names, mapping.time)
+        rows = to_cycles(rows, names, mapping.time, mapping.sums)
     lost = [fault for fault in rows.faults if fault.column not in (*mapping.channels, *more)]
     if lost and set_aside is None:
         raise DataError("; ".join(map(str, lost[:SHOWN])), remedy=_WRITE_AGAIN)
