@@ -172,3 +172,10 @@ def test_the_same_time_in_two_files_is_one_row_too_many(tmp_path: Path, oven: Co
     found = source(tmp_path, lenient, cycle=None, time={"column": "Zeit"})
     assert 1 == len(found.read())
     assert "50.00% of the rows cannot be read whole" in found.remarks()[0]
+
+
+@pytest.mark.parametrize("pattern", [".", "**.csv", "***"])
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path, oven: Contract, pattern: str) -> None:
+    write(tmp_path, {"a.csv": HEAD + rows("7", range(1, 4))})
+    with pytest.raises(ConfigError, match="files: expected a pattern such as"):
+        source(tmp_path, oven, files=[pattern])

@@ -180,6 +180,13 @@ CASES: dict[str, Case] = {
     "moments for readings": Case(
         parquet(heat=pd.to_datetime(["2024-01-01"] * 6)), ("row 1, unit A, heat", NUMBER), name="o.parquet"
     ),
+    "durations for readings": Case(
+        parquet(heat=pd.to_timedelta([1] * 6, unit="s")), ("row 1, unit A, heat", NUMBER), name="o.parquet"
+    ),
+    "moments for cycles": Case(
+        parquet(cycle=pd.to_datetime(["2024-01-01"] * 6)), ("row 1, unit A, cycle", "a whole number"), name="o.parquet"
+    ),
+    "a zero byte between the cells": Case(rows("A,1,0.5,301,311,5"), ("separator: expected",), {"separator": "\0"}),
     "lists in parquet": Case(parquet(heat=[[1.0]] * 6), ("o.parquet", "expected"), name="o.parquet"),
     "missing reading": Case(rows("A,1,0.5,NA,311,5"), ("A", "heat"), validated=True),
     "reading out of range": Case(rows("A,1,0.5,9000,311,5"), ("A", "heat"), validated=True),

@@ -72,7 +72,7 @@ class Form:
             len(self.separator) != 1
             or not self.separator.isascii()
             or self.separator.isalnum()
-            or self.separator in "\"'\r\n.+-"
+            or self.separator in "\"'\0\r\n.+-"
         ):
             raise ValueError(f"separator: expected one character such as , ; | or a tab, got {self.separator[:20]!r}")
         if self.decimal not in _NUMBERS:

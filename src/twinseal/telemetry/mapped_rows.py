@@ -228,7 +228,7 @@ def readings(column: Any, words: Mapping[str, float] | None, form: Form) -> tupl
         values = cells.map(words).astype(np.float64)
         return values.to_numpy(), (values.isna() & ~empty).to_numpy()
     wrong = np.zeros(len(column), dtype=bool)
-    if pd.api.types.is_datetime64_any_dtype(column):
+    if _is_time(column):
         return np.full(len(column), np.nan), ~wrong
     if not pd.api.types.is_numeric_dtype(column):
         numbers = pd.to_numeric(column, errors="coerce")
@@ -270,8 +270,15 @@ def _units(frame: pd.DataFrame, where: str, mapping: ColumnMapping, path: str) -
     return pd.Series([name] * len(frame), index=frame.index, dtype=str), np.zeros(len(frame), dtype=bool)
 
 
+def _is_time(column: Any) -> bool:
+    """Whether a column has moments or durations, which pandas would count in units that nobody wrote."""
+    return bool(pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column))
+
+
 def _cycles(column: Any) -> tuple[Any, NDArray[np.bool_]]:
     """The cycles, float64; and where there is no whole number that a cycle can be."""
+    if _is_time(column):
+        return np.full(len(column), np.nan), np.ones(len(column), dtype=bool)
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     with np.errstate(invalid="ignore"):
         lost = ~(values == np.floor(values)) | (np.abs(values) > _LARGEST_CYCLE)

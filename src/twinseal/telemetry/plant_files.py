@@ -25,11 +25,17 @@ def files_below(root: Path, patterns: Sequence[str] = (), beside: Collection[str
         beside: Files that hold something else.
 
     Raises:
-        ConfigError: A pattern fits none, or there are too many.
+        ConfigError: A pattern is none, or fits none, or there are too many.
     """
     found: set[str] = set()
     for pattern in patterns or _ANY:
-        own = {path.relative_to(root).as_posix() for path in root.glob(pattern) if _is_telemetry(path, root)}
+        try:
+            own = {path.relative_to(root).as_posix() for path in root.glob(pattern) if _is_telemetry(path, root)}
+        except (ValueError, IndexError, NotImplementedError) as error:  # by what is wrong with it
+            raise ConfigError(
+                f"files: expected a pattern such as 2025/*.csv or **/*.csv, got {pattern[:60]!r} ({error})",
+                remedy="Correct `files` in the mapping.",
+            ) from error
         own -= set(beside)
         if not own:
             raise ConfigError(
