@@ -129,6 +129,17 @@ def test_events_of_a_cycle_are_counted_and_machines_have_settings(tmp_path: Path
     assert ("glow",) == mapping.sums, "the twin adds them up too"
 
 
+def test_an_error_right_before_the_failure_is_of_the_life_that_ended(tmp_path: Path, oven: Contract) -> None:
+    errors = "2024-01-01 09:10,1,e1\n2024-01-01 09:25,1,e1\n2024-01-01 09:40,1,e1\n2024-01-01 23:30,2,e1\n"
+    plant(tmp_path, failures="2024-01-01 09:30,1,comp1\n", errors=errors)
+    counts = {"path": "errors.csv", "unit": "machineID", "time": "datetime"}
+    events = {"failures": FAILURES, "counts": {"glow": counts}}
+    fleet = source(tmp_path, oven, events, sensors={"heat": "heat"}).read()
+    assert [0] * 9 + [2] == fleet.trajectory("1").frame["glow"].tolist()
+    assert [1] + [0] * 13 == fleet.trajectory("1#2").frame["glow"].tolist()
+    assert 0 == fleet.trajectory("2").frame["glow"].sum()
+
+
 def test_events_may_be_told_in_cycles(tmp_path: Path, oven: Contract) -> None:
     (tmp_path / "telemetry.csv").write_text(
         "machineID,n,load,heat,glow\n" + "".join(f"1,{cycle},0.5,300,310\n" for cycle in range(1, 11))

@@ -353,6 +353,16 @@ def test_a_gap_that_no_lost_row_explains_stays_a_gap(tmp_path: Path, oven: Contr
     assert [1, 2, 3, 6, 7, 8, 9, 10] == lenient(path, oven, 0.2).read().table["cycle"].tolist()
 
 
+def test_rows_that_one_machine_lost_fill_no_gap_of_another(tmp_path: Path, oven: Contract) -> None:
+    rows = [f"7,{cycle},0,1,1,{10 - cycle}\n" for cycle in (1, 2, 3, 6, 7, 8, 9, 10)]
+    rows += [f"8,{'x' if cycle in (4, 5) else cycle},0,1,1,{10 - cycle}\n" for cycle in range(1, 11)]
+    path = tmp_path / "ovens.csv"
+    path.write_text("Ofen,Charge,Last,Temp °C,Glut,Rest\n" + "".join(rows))
+    fleet = lenient(path, oven, 0.2).read()
+    assert [1, 2, 3, 6, 7, 8, 9, 10] == fleet.trajectory("7").frame["cycle"].tolist()
+    assert list(range(1, 11)) == fleet.trajectory("8").frame["cycle"].tolist()
+
+
 @pytest.mark.parametrize(
     ("rows", "advice"),
     [

@@ -119,10 +119,6 @@ def add_events(rows: Rows, events: EventTables, mapping: ColumnMapping, read: Re
     table, said = rows.table, list(rows.remarks)
     if events.machines:
         table = _with_machines(table, events.machines, mapping, read)
-    for channel, params in events.counts.items():
-        found, remarks = _events(params, channel, mapping, read, table)
-        table = table.assign(**{channel: _count(table, found, clock)})
-        said += (*remarks, *_before(table, found, clock, params.path))
     ends = []
     for kind, table_of in ((FAILURE, events.failures), (REPLACEMENT, events.replacements)):
         if table_of:
@@ -132,6 +128,12 @@ def add_events(rows: Rows, events: EventTables, mapping: ColumnMapping, read: Re
     if ends:
         table, remarks = _cut(table, pd.concat(ends, ignore_index=True), clock)
         said += remarks
+    by_machine = table.assign(unit=table["machine"]) if ends else table
+    for channel, params in events.counts.items():
+        found, remarks = _events(params, channel, mapping, read, by_machine)
+        table = table.assign(**{channel: _count(by_machine, found, clock)})
+        said += (*remarks, *_before(by_machine, found, clock, params.path))
+    table = table.drop(columns="machine", errors="ignore")
     return replace(rows, table=table, remarks=tuple(said))
 
 
@@ -234,13 +236,26 @@ def _events(
 def _count(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
     """How many events each row counts, (R,) float64: those since the row before, up to its own time.
 
-    Those before the first row of a machine count nowhere: how long that was, nobody knows.
+    Those before the first row of a machine count nowhere: how long that was, nobody knows. What comes after the last
+    row of a life, and not later than its end, is of this life, and counts in that row.
+
+    Args:
+        table: `unit` is the machine; with lives also `ends_at`.
+        events: `unit` and `at`.
+        clock: The column of moments or cycles.
     """
     events = events[~_is_before(table, events, clock)]
-    ordered = table[["unit", clock]].assign(place=np.arange(len(table))).sort_values(clock, kind="stable")
+    wanted = ["unit", clock, *(["ends_at"] if "ends_at" in table else [])]
+    ordered = table[wanted].assign(place=np.arange(len(table))).sort_values(clock, kind="stable")
     events = events.assign(at=events["at"].astype(ordered[clock].dtype)).sort_values("at", kind="stable")
     met = pd.merge_asof(events, ordered, left_on="at", right_on=clock, by="unit", direction="forward")
-    counts = np.bincount(met["place"].dropna().to_numpy(dtype=np.intp), minlength=len(table))
+    place = met["place"]
+    if "ends_at" in table:
+        before = pd.merge_asof(events, ordered, left_on="at", right_on=clock, by="unit")
+        place = place.where(
+            ~(before["ends_at"] >= before["at"]) | (met["ends_at"] == before["ends_at"]), before["place"]
+        )
+    counts = np.bincount(place.dropna().to_numpy(dtype=np.intp), minlength=len(table))
     return counts.astype(np.float64)
 
 
@@ -262,7 +277,7 @@ def _cut(table: pd.DataFrame, ends: pd.DataFrame, clock: str) -> tuple[pd.DataFr
     rows = pd.merge_asof(rows, ends, left_on=clock, right_on="ends_at", by="unit", direction="forward")
     rows["ends_by"] = rows["ends_by"].fillna("")
     life = rows.groupby("unit")["ends_at"].rank(method="dense", na_option="bottom").astype(np.int64)
-    machine = rows["unit"]
+    machine = rows["machine"] = rows["unit"]
     rows["unit"] = machine.where(life == 1, machine + "#" + life.astype(str))
     shared = sorted(set(rows["unit"][life > 1]) & set(machine))
     if shared:

@@ -7,6 +7,7 @@ in the cycles, the cycle is kept, with readings that are missing: validation dec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -142,14 +143,14 @@ def _advice(rows: Rows, params: ColumnMapping) -> str:
     return "Correct the file; or say how it is written: separator, decimal, encoding, missing, time beside the mapping."
 
 
-def build_fleet(table: pd.DataFrame, params: PlantParams, contract: Contract, *, lost: int) -> Fleet:
+def build_fleet(table: pd.DataFrame, params: PlantParams, contract: Contract, *, lost: Mapping[str, int]) -> Fleet:
     """The fleet in the long form.
 
     Args:
         table: `unit`, `cycle`, the channels, and `rul` if there are labels.
         params: How histories end.
         contract: What the columns are.
-        lost: How many rows were set aside.
+        lost: Machine → how many of its rows were set aside; "": of rows that name none.
 
     Raises:
         DataError: A column does not fit the long form.
@@ -162,13 +163,22 @@ def build_fleet(table: pd.DataFrame, params: PlantParams, contract: Contract, *,
     return Fleet(fleet.table.assign(censored=_censoring(fleet)))
 
 
-def _keep_cycles(table: pd.DataFrame, lost: int) -> pd.DataFrame:
-    """The table with a row of missing readings for each cycle that was lost with a row."""
+def _keep_cycles(table: pd.DataFrame, lost: Mapping[str, int]) -> pd.DataFrame:
+    """The table with a row of missing readings for each cycle that was lost with a row.
+
+    A gap that is longer than the rows that its own machine lost, and those that name no machine could have filled, is
+    one: validation finds it.
+    """
+    if not any(lost.values()) or table.duplicated(["unit", "cycle"]).any():
+        return table
     cycles = table.groupby("unit")["cycle"]
     first, last = cycles.min(), cycles.max()
     gaps = last - first + 1 - cycles.nunique()
     gaps = gaps[gaps > 0]
-    if not lost or not 0 < gaps.sum() <= lost or table.duplicated(["unit", "cycle"]).any():
+    own = pd.Series({unit: lost.get(unit, lost.get(unit.rpartition("#")[0] or unit, 0)) for unit in gaps.index})
+    beyond = (gaps - own).clip(lower=0) if len(gaps) else gaps
+    gaps = gaps if beyond.sum() <= lost.get("", 0) else gaps[beyond == 0]
+    if not len(gaps):
         return table
     torn = table["unit"].isin(set(gaps.index))
     whole = pd.MultiIndex.from_tuples(

@@ -120,7 +120,7 @@ class Sql:
             DataError: The database refuses, or a row cannot be read.
         """
         table, _ = self._rows.table, require_readable(self._rows, self.columns, self.contract)
-        return build_fleet(table, self.params, self.contract, lost=self._rows.total - len(table))
+        return build_fleet(table, self.params, self.contract, lost=self._rows.lost)
 
     def remarks(self) -> tuple[str, ...]:
         """What was set aside, and what a person should know."""

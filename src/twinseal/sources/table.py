@@ -150,16 +150,13 @@ class Table:
         params, labels = self.params, self.params.labels
         with suggest(WRITE_AGAIN):
             rows = join([read_file(load(name), name, self.columns, labels, path=name) for name in self.names])
-        lost = rows.total - len(rows.table)
         if params.events.paths:
             rows = add_events(rows, params.events, self.columns, load)
         if self.columns.time:
-            before = len(rows.table)
             rows = to_cycles(rows, self.names, self.columns.time, self.columns.sums)
-            lost += 0 if self.columns.time.gather else before - len(rows.table)
         said = require_readable(rows, self.columns, self.contract)
         table = label_lives(rows.table, self.columns) if params.events.cut_lives else rows.table
-        fleet = build_fleet(table, params, self.contract, lost=lost)
+        fleet = build_fleet(table, params, self.contract, lost=rows.lost)
         subjects = tuple(Subject(name, digest) for name, digest in sorted(digests.items()))
         return _Read(fleet, subjects, (*rows.remarks, *said, *_not_read(self.root, digests, self.names)))
 

@@ -51,6 +51,7 @@ class Rows:
         remarks: What a person should know, one sentence each.
         line: Where a row is in its file; see `Delimited.line`.
         inexact: Channel → how many whole numbers float32, in which readings are kept, does not have.
+        lost: Unit → how many of its rows were set aside as a whole; "": of rows that name none.
     """
 
     table: pd.DataFrame
@@ -60,6 +61,7 @@ class Rows:
     remarks: tuple[str, ...] = ()
     line: Callable[[int, int], int] = lambda _file, _row: 0
     inexact: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_file(
@@ -125,7 +127,8 @@ def as_rows(
     whole = pd.DataFrame(table).assign(file=np.int32(0), row=np.arange(len(frame), dtype=np.int32))
     total, at_fault = len(frame) + read.skipped, int((bad | lost).sum()) + read.skipped
     rows = whole if kept.all() else whole[kept]
-    return Rows(rows, tuple(faults), total, at_fault, line=lambda _file, row: read.line(row), inexact=inexact)
+    gone = Counter(map(str, named[~kept])) + Counter({"": read.skipped})
+    return Rows(rows, tuple(faults), total, at_fault, (), lambda _file, row: read.line(row), inexact, gone)
 
 
 def join(files: Sequence[Rows]) -> Rows:
@@ -139,9 +142,10 @@ def join(files: Sequence[Rows]) -> Rows:
     spelled = table.groupby("unit")["spelled"].nunique()
     said = [f"unit {name}: written in {n} ways, read as one" for name, n in spelled[spelled > 1].items()]
     said += [f"units {a} and {b}: alike, read as two" for a, b in alike(spelled.index)]
-    inexact = Counter[str]()
+    inexact, gone = Counter[str](), Counter[str]()
     for rows in files:
         inexact.update(rows.inexact)
+        gone.update(rows.lost)
     said += [
         f"{name}: {lost:,} whole numbers beyond {EXACT:,} lose their last digits: readings are float32"
         for name, lost in inexact.items()
@@ -154,6 +158,7 @@ def join(files: Sequence[Rows]) -> Rows:
         sum(rows.rows_at_fault for rows in files),
         tuple(said),
         lambda file, row: files[file].line(0, row),
+        lost=gone,
     )
 
 
