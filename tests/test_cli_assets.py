@@ -13,6 +13,8 @@ from tests.test_story import Run, copy_of_the_repository, runner
 from tests.warm import Warm
 from twinseal.sources.simulated import SimulatedParams, simulate
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,8 @@ from twinseal.assets.proposal import propose_table
 from twinseal.errors import RootError
 from twinseal.trust.root.home import Home
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 
 def no_home() -> Home:
     raise RootError("home: expected a trust anchor, got none", remedy="twinseal init --demo")

@@ -22,6 +22,8 @@ from tests.twin.deployment import MODEL
 from twinseal.errors import BusyError, DigestMismatchError, EvidenceError, RegistryError, SignatureError, TwinsealError
 from twinseal.twin.byte_sources import RestSource
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 ANSWER, STAMP, RELEASE, WEIGHTS = "registered-models/get", "timestamp.json", "release.json", "model.safetensors"
 ASKED = (ANSWER, STAMP, WEIGHTS)
 

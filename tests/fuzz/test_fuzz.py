@@ -65,6 +65,7 @@ def test_a_parser_that_leaks_or_breaks_its_law_is_found(parsers: dict[str, Parse
         outcome(Parser("lies", (b"{}",), lies), b"{}")
 
 
+@pytest.mark.proof
 def test_the_worst_documents_take_little_time_and_memory() -> None:
     """In a process whose memory is bounded: 512 KB of '[', millions of tiny objects, a header of many tensors."""
     done = subprocess.run(

@@ -27,6 +27,8 @@ from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 SHORT = Recipe(epochs=2, batch=64, hidden=(8,), epsilon_sigma=0.1)
 TRAINING = TrainParams(family="robust", folds=2, robust=RobustRecipes(plain=SHORT, commissioned=SHORT))
 

@@ -28,6 +28,8 @@ from twinseal.telemetry.validation import validate
 from twinseal.twin.baseline_rows import take_first_rows
 from twinseal.twin.runtime import Prediction, _Unit
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 POLICY = Path(__file__).parents[2] / "policy" / "contract.yaml"
 PARAMS = PrepareParams(window=50)
 SPLIT = Split(SplitPolicy(validation_share=0.1), "7")

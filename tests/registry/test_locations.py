@@ -19,6 +19,8 @@ from twinseal.registry.store import Store, connect
 from twinseal.registry.submit import has_same_files, submit
 from twinseal.trust.root.home import Home
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 SERVER = "https://user:secret@mlflow.example:5000/base"
 SERVED = "https://mlflow.example:5000/base/api/2.0/mlflow-artifacts/artifacts"
 SECRET = "the-token-of-the-user"

@@ -98,7 +98,7 @@ def test_before_the_first_release_there_is_none_and_then_there_is(
 
 
 def test_a_model_that_the_anchor_does_not_know_is_refused(released: Scene, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="expected one of pump-rul, turbofan-rul .* got 'root'"):
+    with pytest.raises(RegistryError, match="expected one of pump-rul, turbofan-rul.* got 'root'"):
         refresh(released.anchor, tmp_path, Disk.of(released.home), "root", NOW)
 
 

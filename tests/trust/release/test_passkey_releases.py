@@ -314,7 +314,10 @@ def test_who_built_it_is_not_counted_when_it_is_published(stage: Scene, release:
         ({"groups": {"mallory": "a"}}, "groups: expected holders of the role, got 'mallory'"),
         ({"models": {"mallory": ["pump-rul"]}}, "models: expected holders of the role, got 'mallory'"),
         ({"models": {"alice": []}}, "models: expected the models of alice"),
-        ({"models": {"alice": ["fan-rul"]}}, "models of alice: expected some of pump-rul, turbofan-rul, got 'fan-rul'"),
+        (
+            {"models": {"alice": ["fan-rul"]}},
+            "models of alice: expected some of pump-rul, turbofan-rul, .*got 'fan-rul'",
+        ),
         ({"models": {"alice": ["pump-rul"], "bruno": ["pump-rul"]}}, "expected 2 reviewers or more of turbofan-rul"),
         (
             {"models": {"chiara": ["pump-rul"]}, "min_groups": 2, "groups": {"bruno": "a", "chiara": "b"}},
