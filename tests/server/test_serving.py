@@ -330,6 +330,7 @@ def test_access_log_says_who_asked_and_no_secret(made: Deployment, server: Serve
     assert not any(PASSWORD in line or "Basic" in line or "guess" in line for line in lines)
 
 
+@pytest.mark.proof
 def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
     """A first start with TLS makes the account admin and says its password once; Ctrl-C and SIGTERM end it well."""
     made = deployment(tmp_path)
