@@ -62,7 +62,7 @@ def event_files(export: Export, choices: Choices, unit: str, moment: Moment) -> 
             "--replacements: expected --failures beside it, got none",
             remedy="A life that no failure ended has no label: name the table of failures as well.",
         )
-    return {kind: _told(export, kind, text, unit, moment) for kind, text in asked.items() if text}
+    return {kind: _file_that_was_named(export, kind, text, unit, moment) for kind, text in asked.items() if text}
 
 
 def likely_files(export: Export, unit: str, moment: Moment) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def likely_files(export: Export, unit: str, moment: Moment) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _told(export: Export, kind: str, text: str, unit: str, moment: Moment) -> EventFile:
+def _file_that_was_named(export: Export, kind: str, text: str, unit: str, moment: Moment) -> EventFile:
     path, given = _parts(export, kind, text)
     header = file_header(export.root / path, export.form or Form())
     for name in given:

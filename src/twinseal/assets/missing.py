@@ -159,7 +159,7 @@ def _reference(folder: Path, asset: str, _contract: Contract | None, _home: Any)
             "release",
             where,
             f"no fleet of {asset} to compare later ones with: drift is not seen",
-            f"dvc repro; then: twinseal asset reference {asset}",
+            f"dvc repro validate; then: twinseal asset reference {asset}",
         )
 
 

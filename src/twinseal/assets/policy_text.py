@@ -64,7 +64,7 @@ def with_item(text: str, section: str, item: str) -> str:
     Raises:
         ConfigError: The file is no YAML, or has no such list.
     """
-    node = _found(text, (section,))
+    node = _node_at(text, (section,))
     if not isinstance(node, SequenceNode) or not node.value:
         raise ConfigError(f"{section}: expected a list of names, got something else")
     if item in [part.value for part in node.value]:
@@ -120,13 +120,13 @@ def _block(indent: str, key: str, entry: str) -> str:
 
 
 def _mapping(text: str, place: tuple[str, ...]) -> MappingNode:
-    node = _found(text, place)
+    node = _node_at(text, place)
     if not isinstance(node, MappingNode):
         raise ConfigError(f"{'.'.join(place)}: expected keys and values, got something else")
     return node
 
 
-def _found(text: str, place: tuple[str, ...]) -> Node:
+def _node_at(text: str, place: tuple[str, ...]) -> Node:
     node = node_of(text)
     for depth, key in enumerate(place, 1):
         items = node.value if isinstance(node, MappingNode) else ()

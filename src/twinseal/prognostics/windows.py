@@ -1,9 +1,7 @@
 """Windows: what the network sees of a fleet, with the split and the normaliser that made them.
 
-Its duty is everything between accepted telemetry and tensors: cap the remaining useful life (RUL), split by unit, fit
-the normaliser on the training units only, pad, and keep it all in two files of deterministic bytes. Attacks and
-training read windows; only `prepare` makes them from telemetry.
-
+Between accepted telemetry and tensors: cap the remaining useful life (RUL), split by unit, fit the normaliser on the
+training units only, pad, and keep it all in two files of deterministic bytes. Only `prepare` makes windows.
 Rules: a unit is in one split only; a window never crosses units; rows are stored once, windows are views of them.
 
     >>> rows, one = np.float32([[0.0], [1.0], [2.0], [3.0]]), np.zeros(1, dtype=np.int64)
@@ -364,14 +362,13 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
         DataError: Too few units ran to failure for the split, or a label is missing.
     """
     told = Histories(fleet, contract.inputs)
-    last = fleet.starts + fleet.lengths - 1
-    censored = dict(zip(fleet.units, fleet.table["censored"].to_numpy()[fleet.starts], strict=True))
-    ends_known = dict(zip(fleet.units, np.isfinite(fleet.table["rul"].to_numpy()[last]), strict=True))
-    complete = [name for name in fleet.units if not censored[name]]
-    known = [name for name in fleet.units if censored[name] and ends_known[name]]
+    is_cut = fleet.table["censored"].to_numpy()[fleet.starts]
+    ends_known = np.isfinite(fleet.table["rul"].to_numpy()[fleet.starts + fleet.lengths - 1])
+    complete = [name for name, cut in zip(fleet.units, is_cut, strict=True) if not cut]
+    known = [name for name, cut in zip(fleet.units, is_cut & ends_known, strict=True) if cut]
     parts = split_units(complete, split, with_test=len(known) < split.policy.test_share * len(complete))
     rng = np.random.default_rng(seed(split.salt, "cuts"))
-    channels, cap = tuple(contract.channels), float(contract.rul_cap_cycles)
+    cap = float(contract.rul_cap_cycles)
     raw = told.rows(parts["train"])
     normaliser = Normaliser.fit(raw.rows, contract.regimes, raw.lengths)
     chosen = {
@@ -394,7 +391,7 @@ def prepare(fleet: Fleet, contract: Contract, params: PrepareParams, split: Spli
         **windows,
         raw=raw,
         normaliser=normaliser,
-        channels=channels,
+        channels=contract.channels,
         window=params.window,
         rul_cap_cycles=cap,
         salt=split.salt,

@@ -119,7 +119,7 @@ def require_readable(rows: Rows, params: ColumnMapping, contract: Contract) -> t
         return ()
     share = rows.rows_at_fault / max(rows.total, 1)
     shown = "; ".join(map(str, rows.faults[:SHOWN]))
-    more = f"; and {len(rows.faults) - SHOWN} more" if len(rows.faults) > SHOWN else ""
+    more = f"; {rows.rows_at_fault:,} rows in all" if len(rows.faults) > SHOWN else ""
     if share > contract.max_unreadable_share:
         raise DataError(
             f"{shown}{more}",

@@ -36,11 +36,10 @@ from twinseal.digests import sha256
 from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
 from twinseal.sources.plant import PlantParams, build_fleet, check_channels, require_readable
-from twinseal.telemetry.columns import list_names
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.delimited import Delimited
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.mapped_rows import Rows, as_rows, join, to_cycles
+from twinseal.telemetry.mapped_rows import Rows, as_rows, join, require_columns, to_cycles
 from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.tables import MAX_CELLS, MAX_COLUMNS
 
@@ -119,8 +118,8 @@ class Sql:
             ConfigError: There is no driver for the database.
             DataError: The database refuses, or a row cannot be read.
         """
-        table, _ = self._rows.table, require_readable(self._rows, self.columns, self.contract)
-        return build_fleet(table, self.params, self.contract, lost=self._rows.lost)
+        require_readable(self._rows, self.columns, self.contract)
+        return build_fleet(self._rows.table, self.params, self.contract, lost=self._rows.lost)
 
     def remarks(self) -> tuple[str, ...]:
         """What was set aside, and what a person should know."""
@@ -135,13 +134,7 @@ class Sql:
         mapping, labels = self.columns, self.params.labels
         frame = self._answer[0].to_pandas()
         wanted = list(dict.fromkeys((mapping.unit, mapping.moment, *mapping.channels, *labels, *mapping.running)))
-        missing = [name for name in wanted if list(frame.columns).count(name) != 1]
-        if missing:
-            raise DataError(
-                f"{WHERE}: expected the columns {wanted} once, missing or twice {missing}, "
-                f"got {list_names(frame.columns)}",
-                remedy="Name the columns of the query: SELECT … AS …, or correct data.sql in params.yaml.",
-            )
+        require_columns(WHERE, wanted, list(frame.columns))
         rows = join([as_rows(Delimited(frame[wanted]), WHERE, mapping, labels)])
         return to_cycles(rows, (WHERE,), mapping.time, mapping.sums) if mapping.time else rows
 

@@ -5,6 +5,8 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     contract      what telemetry must be: channels, bounds, missing values; also for the network and the twin's guard
     fleet         the telemetry of many machines as one table
     columns       the columns of a table that somebody brings, when they are not those that were expected
+    mapping       which column of a plant's files holds which channel; for training and for the twin
+    mapped_rows   those files read by their mapping; with plant_files, delimited, time_stamps, unit_names, tables
     regimes       at which operating point of the contract a row was taken
     over_units    statistics over units that a few bad units cannot move far, and how far they can
     unit_rows     where each unit begins in a table, and the row before in the same regime
@@ -18,6 +20,7 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     expectations  counts, judged by Great Expectations
     data_docs     Great Expectations' pages, made safe to open offline
     outcome       what is broken, and by which unit: all of the above, applied once
+    copies, stuck, resolution  histories that are another's, frozen sensors, steps of the recorded digits
     validation    which units are accepted, which go to quarantine, and when the whole fleet is refused
 
 Where telemetry comes from is `twinseal.sources`.

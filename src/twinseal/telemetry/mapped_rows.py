@@ -213,9 +213,9 @@ def read_columns(data: bytes, where: str, form: Form, wanted: list[str], texts: 
         DataError: It is no such file, or has not these columns once each.
     """
     if where.lower().endswith(".parquet"):
-        _require(where, wanted, parquet_names(io.BytesIO(data), where))
+        require_columns(where, wanted, parquet_names(io.BytesIO(data), where))
         return Delimited(read_parquet(io.BytesIO(data), where, wanted))
-    _require(where, wanted, read_header(data, where, form))
+    require_columns(where, wanted, read_header(data, where, form))
     return read_delimited(data, where, form, wanted, set(wanted) - set(texts))
 
 
@@ -242,7 +242,12 @@ def readings(column: Any, words: Mapping[str, float] | None, form: Form) -> tupl
     return column.to_numpy(dtype=np.float64, na_value=np.nan), wrong
 
 
-def _require(where: str, wanted: list[str], header: list[str]) -> None:
+def require_columns(where: str, wanted: list[str], header: list[str]) -> None:
+    """Refuse a table that has not each wanted column once.
+
+    Raises:
+        DataError: One is missing or there twice; says what the header has, and what probably is meant.
+    """
     missing, twice = [n for n in wanted if n not in header], [n for n in wanted if header.count(n) > 1]
     if missing or twice:
         raise DataError(

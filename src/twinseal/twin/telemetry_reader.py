@@ -78,7 +78,7 @@ def read(
     with suggest(_WRITE_AGAIN):
         if mapping:
             _refuse_unconverted(path, mapping)
-        return _table(path, channels, mapping)
+        return _table(path, _in_words(channels, mapping))
 
 
 def lines(stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None = None) -> Iterator[Mapping[str, Any]]:
@@ -182,7 +182,7 @@ def _file_lines(path: Path, set_aside: Callable[[str], None] | None) -> Iterator
         yield from lines(stream, str(path), set_aside)
 
 
-def _csv(path: Path, channels: Sequence[str], mapping: ColumnMapping | None) -> pd.DataFrame:
+def _csv(path: Path, beside: str) -> pd.DataFrame:
     """As numbers, cell by cell: one bad cell is one absent reading for the guard, not a column of text.
 
     Not pandas' own reader: it takes the first cells of a row that is too long for an index, which shifts all others,
@@ -193,7 +193,7 @@ def _csv(path: Path, channels: Sequence[str], mapping: ColumnMapping | None) -> 
         header = next(rows, [])
         if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
             raise DataError(f"{path}: expected at most {MAX_COLUMNS} columns, each name once, got {len(header)} names")
-        _require_keys(path, header, channels, mapping)
+        _require_keys(path, header, beside)
         batches = list(_batches(rows, header, path))
     return pd.concat(batches, ignore_index=True) if batches else pd.DataFrame(dict.fromkeys(header, ()))
 
@@ -236,8 +236,8 @@ def _parquet(path: Path) -> pd.DataFrame:
         return read_parquet(stream, str(path))
 
 
-def _table(path: Path, channels: Sequence[str], mapping: ColumnMapping | None = None) -> pd.DataFrame:
-    readers = {".csv": lambda: _csv(path, channels, mapping), ".parquet": lambda: _parquet(path)}
+def _table(path: Path, beside: str) -> pd.DataFrame:
+    readers = {".csv": lambda: _csv(path, beside), ".parquet": lambda: _parquet(path)}
     if path.suffix not in readers:
         lower = path.with_suffix(path.suffix.lower())
         raise DataError(
@@ -253,20 +253,23 @@ def _table(path: Path, channels: Sequence[str], mapping: ColumnMapping | None = 
         raise DataError(
             f"{path}: expected {path.suffix[1:]}, got something else ({' '.join(str(error).split())[:120]})"
         ) from error
-    _require_keys(path, [str(name) for name in table.columns], channels, mapping)
+    _require_keys(path, [str(name) for name in table.columns], beside)
     return table
 
 
-def _require_keys(
-    path: Path, names: Sequence[str], channels: Sequence[str], mapping: ColumnMapping | None = None
-) -> None:
+def _in_words(channels: Sequence[str], mapping: ColumnMapping | None) -> str:
+    """Which columns there must be beside the keys, or instead, for a message."""
+    words = f" beside the channels ({list_names(channels)})" if channels else ""
+    if mapping:
+        plants = [name for name in (mapping.unit, mapping.moment, *mapping.channels) if name]
+        words += f"; or those of the files that trained it ({list_names(plants)})"
+    return words
+
+
+def _require_keys(path: Path, names: Sequence[str], beside: str) -> None:
     missing = [name for name in KEYS if name not in names]
     if not missing:
         return
-    beside = f" beside the channels ({list_names(channels)})" if channels else ""
-    if mapping:
-        plants = [name for name in (mapping.unit, mapping.moment, *mapping.channels) if name]
-        beside += f"; or those of the files that trained it ({list_names(plants)})"
     raise DataError(
         f"{path}: expected the columns {' and '.join(KEYS)}{beside}, got {list_names(names)}",
         remedy=(path.suffix == ".csv" and how_to_separate(str(path), names)) or _how_to_rename(missing, names),
