@@ -68,6 +68,22 @@ def test_an_honest_table_is_read_as_pyarrow_reads_it(way: str, honest: pa.Table)
     assert parquet_names(stream, "t.parquet") == honest.column_names
 
 
+def test_a_table_is_not_in_memory_twice() -> None:
+    rows = 300_000
+    columns = {f"c{at}": np.random.default_rng(at).normal(size=rows).astype(np.float32) for at in range(20)}
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns), stream, row_group_size=rows // 3)
+    of_arrow = """
+import io, sys
+import pyarrow as pa
+from twinseal.telemetry.tables import read_parquet
+table = read_parquet(io.BytesIO(sys.stdin.buffer.read()), "a.parquet")
+print(pa.default_memory_pool().max_memory() / table.memory_usage(index=False).sum())
+"""
+    done = subprocess.run([sys.executable, "-c", of_arrow], input=stream.getvalue(), capture_output=True, check=True)
+    assert float(done.stdout) < 1.4  # the table, and one column more
+
+
 def test_text_that_is_stored_as_a_dictionary_is_text() -> None:
     table = pa.table({"unit": pa.array(["x", None, "x"]).dictionary_encode()})
     assert read_parquet(written(table), "t")["unit"].tolist()[::2] == ["x", "x"]

@@ -181,12 +181,14 @@ def _read_parquet(stream: BinaryIO, where: str, columns: Sequence[str] | None, b
     text = [name for name in names if _is_text(file.schema_arrow.field(name).type)]
     # As a dictionary, a text that is repeated in every row takes memory once.
     file = _open_parquet(stream, where, bounds, read_dictionary=text)
-    table = file.read(columns=names, use_threads=False, use_pandas_metadata=False)
-    for name in text:
-        _check_text(table.column(name), f"{where}: {name}", bounds.text)
-    plain = {name: _as_text(table.column(name)) if name in text else table.column(name) for name in names}
-    frame: pd.DataFrame = pa.table(plain).to_pandas(ignore_metadata=True)
-    return frame
+    found = {}
+    for name in names:  # one after the other: memory for the table, and for one column twice
+        column = file.read(columns=[name], use_threads=False, use_pandas_metadata=False).column(0)
+        if name in text:
+            _check_text(column, f"{where}: {name}", bounds.text)
+            column = column.cast(pa.string())
+        found[name] = column.to_pandas()
+    return pd.DataFrame(found, copy=False)
 
 
 def _open_parquet(stream: BinaryIO, where: str, bounds: Bounds = OUTSIDE, **options: Any) -> pq.ParquetFile:
@@ -252,10 +254,6 @@ def _check_text(column: Any, where: str, most: int) -> None:
         total += pc.sum(lengths.cast(pa.int64())).as_py() or 0
     if total > most:
         raise DataError(f"{where}: expected text of at most {most} bytes in all rows, got {total}")
-
-
-def _as_text(column: Any) -> Any:
-    return column.cast(pa.string())
 
 
 def _is_text(kind: Any) -> bool:
