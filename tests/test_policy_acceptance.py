@@ -60,7 +60,7 @@ def test_accepting_an_asset_changes_the_line_of_the_mark_and_nothing_that_is_mea
     assert parts == part_subjects(content(folder)), "DVC and the evidence see nothing of it"
     assert [
         '-     proposed: twinseal asset new  # from "pumps.csv"',
-        '+     accepted: "gerda, 2026-11-26" # from "pumps.csv"',
+        '+     accepted: "gerda, 2026-11-26"  # from "pumps.csv"',
     ] == changed_lines(before["contract.yaml"], (folder / "contract.yaml").read_text())
     lines = changed_lines(before["threats.yaml"], (folder / "threats.yaml").read_text())
     assert ["-     proposed: twinseal asset new", '+     accepted: "gerda, 2026-11-26"'] == lines

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from twinseal.errors import ConfigError, suggest
 from twinseal.reading import read_regular
 
-__all__ = ["MARKS", "Field", "PartialSettings", "PolicyEntry", "Settings", "load", "parse", "read_yaml"]
+__all__ = ["MARKS", "Field", "PartialSettings", "PolicyEntry", "Settings", "load", "parse", "parse_yaml", "read_yaml"]
 
 MAX_BYTES = 1 << 20
 
@@ -75,18 +75,28 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         data = read_regular(path, MAX_BYTES)
-        if len(data) > MAX_BYTES:
-            raise ConfigError(f"{path}: expected at most {MAX_BYTES} bytes, got more", remedy=_what_changed(path))
-        return yaml.load(data, _StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except OSError as error:
         raise ConfigError(
             f"{path}: expected a settings file, got none ({error.strerror})",
             remedy=f"Run it in the project's folder, which has this file; if it is lost there: git checkout {path}",
         ) from error
+    with suggest(_what_changed(path)):
+        return parse_yaml(data, str(path))
+
+
+def parse_yaml(data: bytes, where: str) -> Any:
+    """The value of YAML in memory; see `read_yaml`.
+
+    Raises:
+        ConfigError: It is too long, not UTF-8, or not YAML.
+    """
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{where}: expected at most {MAX_BYTES} bytes, got more")
+    try:
+        data.decode()  # YAML may be UTF-16 as well; who changes a file as text must have read the same
+        return yaml.load(data, _StrictLoader)  # noqa: S506 - a SafeLoader underneath
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: expected YAML, got something else ({_one_line(error)})", remedy=_what_changed(path)
-        ) from error
+        raise ConfigError(f"{where}: expected YAML, got something else ({_one_line(error)})") from error
 
 
 def parse(kind: type[S], value: Any, where: str) -> S:

@@ -1,12 +1,14 @@
-r"""YAML files that people wrote, changed by a program: comments, order and layout stay. Only here is ruamel.
+r"""YAML files that people wrote: where each part stands in the text, and the text of what is new. Only here is ruamel.
 
-Reading what a file says is `config.read_yaml`'s business, which is stricter; whoever changes a file has read it by that
-first.
+Nothing that was read is written again: ruamel would write 1.0_0 as 1.00, and lay lines out anew. `policy_text` puts
+pieces of text in the place of others. Reading what a file says is `config.read_yaml`'s business, which is stricter.
 
-    >>> tree = tree_of(b"pump: {at_most: 9}  # seen: 5.5\n", "gates.yaml")
-    >>> tree["pump"]["at_most"] = 8
-    >>> bytes_of(tree)
-    b'pump: {at_most: 8}  # seen: 5.5\n'
+    >>> text = "pump: {at_most: 1.0_0}  # seen: 5.5\n"
+    >>> mark = node_of(text).value[0][1].start_mark
+    >>> text[mark.index:mark.index + 8]
+    '{at_most'
+    >>> text_of({"fan": {"at_most": 9}}, {("fan",): "seen: 5"}, on_one_line_from=1)
+    'fan: {at_most: 9} # seen: 5\n'
 """
 
 from __future__ import annotations
@@ -23,53 +25,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from twinseal.errors import ConfigError
 
-__all__ = [
-    "MappingNode", "Node", "ScalarNode", "SequenceNode", "bytes_of", "node_of", "on_one_line", "quoted", "text_of",
-    "tree_of",
-]  # fmt: skip
-
-
-def tree_of(data: bytes, where: str) -> Any:
-    """The YAML in `data` as nested mappings and lists that can be changed, with the comments beside them.
-
-    Raises:
-        ConfigError: It is no YAML.
-    """
-    try:
-        return _yaml().load(data.decode())
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{where}: expected YAML, got something else ({' '.join(str(error).split())[:200]})"
-        ) from error
-
-
-def bytes_of(tree: Any) -> bytes:
-    """The file that `tree` stands for. Law: `bytes_of(tree_of(b, "")) == b` for the layout of the files in policy/."""
-    text = io.StringIO()
-    _yaml().dump(tree, text)
-    return text.getvalue().encode()
-
-
-def rename(entry: Any, old: str, new: str, value: Any) -> None:
-    """Put `new: value` in the place of the key `old`, with the comments beside it."""
-    place = list(entry).index(old)
-    comment = entry.ca.items.pop(old, None)
-    del entry[old]
-    entry.insert(place, new, value)
-    if comment is not None:
-        entry.ca.items[new] = comment
-
-
-def on_one_line(values: dict[str, Any]) -> Any:
-    """A mapping that is written as `{key: value, …}`."""
-    made = CommentedMap(values)
-    made.fa.set_flow_style()
-    return made
-
-
-def new_mapping() -> Any:
-    """An empty mapping, for one entry a line."""
-    return CommentedMap()
+__all__ = ["MappingNode", "Node", "ScalarNode", "SequenceNode", "node_of", "quoted", "text_of"]
 
 
 def quoted(text: str) -> Any:

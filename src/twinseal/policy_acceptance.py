@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from twinseal.config import read_yaml
-from twinseal.edited_yaml import bytes_of, quoted, rename, tree_of
+from twinseal.config import parse_yaml
 from twinseal.errors import ConfigError, PolicyError
 from twinseal.files import write_whole
 from twinseal.policy_entries import CONTRACT, GATES, THREATS, Mark, marks
+from twinseal.policy_text import require_value, with_key
 from twinseal.reading import read_regular
 
 MAX_BYTES, MAX_NAME = 1 << 20, 80
@@ -87,7 +87,7 @@ def accept(offered: Offered, person: str, today: date) -> None:
 
 def _offered(folder: Path, asset: str, names: tuple[str, ...]) -> Offered:
     files = {name: read_regular(folder / name, MAX_BYTES) for name in names}
-    content = {name: read_yaml(folder / name) for name in names}
+    content = {name: parse_yaml(data, str(folder / name)) for name, data in files.items()}
     found = tuple(mark for mark in marks(content) if mark.asset == asset and mark.proposed)
     if not found:
         others = sorted({mark.asset for mark in marks(content) if mark.proposed})
@@ -99,8 +99,16 @@ def _offered(folder: Path, asset: str, names: tuple[str, ...]) -> Offered:
 
 
 def _lifted(data: bytes, name: str, own: Collection[Mark], accepted: str) -> bytes:
-    tree = tree_of(data, name)
+    """The file with the marks lifted: every other byte stays."""
+    text, value = data.decode(), parse_yaml(data, name)
     for mark in own:
-        holder = next(gate for gate in tree["gates"] if gate["name"] == mark.gate) if mark.gate else tree
-        rename(holder["assets"][mark.asset], "proposed", "accepted", quoted(accepted))
-    return bytes_of(tree)
+        place: tuple[str | int, ...] = ("assets", mark.asset)
+        holder = value
+        if mark.gate:
+            at = next(i for i, gate in enumerate(value["gates"]) if gate["name"] == mark.gate)
+            place, holder = ("gates", at, *place), value["gates"][at]
+        text = with_key(text, place, "proposed", "accepted", accepted)
+        entry = holder["assets"][mark.asset]
+        holder["assets"][mark.asset] = {k: v for k, v in entry.items() if k != "proposed"} | {"accepted": accepted}
+    require_value(text, value, name)
+    return text.encode()

@@ -10,7 +10,6 @@
     threats.py    what an attacker of this asset is proposed to control
     proposal.py   all of it together
     page.py       the proposal as one HTML page
-    policy_text.py  entries written into the policy files, which keep their comments and layout
     entries.py    the four entries and the section of params.yaml
     missing.py    what an asset still lacks, each with the command that mends it
 

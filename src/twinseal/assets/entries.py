@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from twinseal.assets.bounds import MARGIN_CHANGE, MARGIN_RANGE, as_entry, regimes_basis
-from twinseal.assets.policy_text import with_entry, with_item, with_values
 from twinseal.assets.proposal import Proposal
 from twinseal.config import load, parse, read_yaml
 from twinseal.digests import parse_json
@@ -24,6 +23,7 @@ from twinseal.edited_yaml import text_of
 from twinseal.errors import ConfigError, EvidenceError
 from twinseal.escaping import visible
 from twinseal.files import write_whole
+from twinseal.policy_text import with_entry, with_item, with_values
 from twinseal.reading import read_regular
 from twinseal.robustness.threats import Threats
 from twinseal.sources.data_params import DataParams

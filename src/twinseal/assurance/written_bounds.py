@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from twinseal.assurance.proposed_bounds import ProposedBound
-from twinseal.edited_yaml import bytes_of, new_mapping, on_one_line, quoted, tree_of
+from twinseal.config import parse_yaml
+from twinseal.policy_text import require_value, with_line
+
+_GATES = "gates.yaml"
 
 
 def with_proposals(data: bytes, asset: str, proposals: Iterable[ProposedBound]) -> bytes:
-    """The file with a line under `assets` of each gate for which a bound is proposed; all else stays as it was.
+    """The file with a line under `assets` of each gate for which a bound is proposed; every other byte as it was.
 
     Args:
         data: gates.yaml.
         asset: Whose bounds.
         proposals: Those without a bound are left out.
+
+    Raises:
+        ConfigError: The file is laid out so that the line cannot be put in.
     """
-    tree = tree_of(data, "gates.yaml")
-    gates: dict[str, Any] = {gate["name"]: gate for gate in tree["gates"]}
+    text, value = data.decode(), parse_yaml(data, _GATES)
+    names = [gate["name"] for gate in value["gates"]]
     for item in proposals:
         if item.bound is None or item.seen is None:
             continue
-        gate = gates[item.gate]
-        if "assets" not in gate:
-            gate.insert(list(gate).index("unit"), "assets", new_mapping())
-        entry = {item.bound.relation: item.bound.number, "proposed": quoted(item.bound.proposed)}
-        gate["assets"][asset] = on_one_line(entry)
-        gate["assets"].yaml_add_eol_comment(f"seen: {item.seen:.4g}", asset)
-    return bytes_of(tree)
+        at = names.index(item.gate)
+        entry = {item.bound.relation: item.bound.number, "proposed": item.bound.proposed}
+        text = with_line(text, ("gates", at, "assets"), asset, entry, f"seen: {item.seen:.4g}", before="unit")
+        gate = value["gates"][at]
+        gate["assets"] = {**(gate.get("assets") or {}), asset: entry}
+    require_value(text, value, _GATES)
+    return text.encode()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from twinseal.assets.policy_text import with_entry, with_item, with_values
+from twinseal.policy_text import with_entry, with_item, with_values
 from twinseal.config import read_yaml
 from twinseal.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 POLICY = ROOT / "policy"
 
 
