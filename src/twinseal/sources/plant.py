@@ -79,36 +79,6 @@ class PlantParams(SourceParams, ColumnMapping):
         return ColumnMapping(**{**fields, "scale": scale})
 
 
-def check_channels(params: ColumnMapping, contract: Contract, section: str, beside: tuple[str, ...] = ()) -> None:
-    """Refuse a mapping that does not give each channel of the contract.
-
-    Args:
-        params: The mapping.
-        contract: What the telemetry must be.
-        section: Of the params, for messages.
-        beside: Channels that come from other tables.
-
-    Raises:
-        ConfigError: A channel is missing, or the contract has none of that name.
-    """
-    for kind in ("settings", "sensors"):
-        own = list(getattr(params, kind).values())
-        expected = set(getattr(contract, kind))
-        got = {*own, *(name for name in beside if name in expected)}
-        if expected != got or set(own) & set(beside):
-            raise ConfigError(
-                f"{section}.{kind}: expected the {kind} of the contract for '{contract.asset}', "
-                f"missing {sorted(expected - got)}, unknown {sorted(got - expected)}",
-                remedy=f"Map a column to each of them under {section}.{kind} in params.yaml; then: dvc repro",
-            )
-    odd = sorted(set(params.sums) - set(contract.all_channels))
-    if odd:
-        raise ConfigError(f"{section}.sums: expected channels of the contract, got {odd}")
-    unknown = sorted(set(beside) - set(contract.all_channels))
-    if unknown:
-        raise ConfigError(f"{section}.events: expected channels of the contract, got {unknown}")
-
-
 def require_readable(rows: Rows, params: ColumnMapping, contract: Contract) -> tuple[str, ...]:
     """What was set aside, in words.
 

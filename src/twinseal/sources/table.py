@@ -32,11 +32,11 @@ from twinseal.digests import sha256
 from twinseal.errors import ConfigError, suggest
 from twinseal.evidence import Subject
 from twinseal.sources.events import EventTables, add_events, label_lives
-from twinseal.sources.plant import PlantParams, build_fleet, check_channels, require_readable
+from twinseal.sources.plant import PlantParams, build_fleet, require_readable
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.mapped_rows import SUFFIXES, join, read_file, to_cycles
-from twinseal.telemetry.mapping import ColumnMapping, check_paths
+from twinseal.telemetry.mapping import ColumnMapping, check_channels, check_paths
 from twinseal.telemetry.plant_files import file_bytes, files_below
 
 SHOWN = 5

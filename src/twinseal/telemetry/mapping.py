@@ -28,6 +28,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from twinseal.config import Field, Settings
+from twinseal.errors import ConfigError
+from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.delimited import Form
 from twinseal.telemetry.time_stamps import TimeParams
 
@@ -151,6 +153,36 @@ class ColumnMapping(Settings):
         before, after = map(re.escape, self.unit_in_name.split(UNIT))
         found = re.fullmatch(f"{before}([^/]+){after}", "/".join(PurePosixPath(path).parts[-depth:]))
         return found[1] if found else None
+
+
+def check_channels(mapping: ColumnMapping, contract: Contract, section: str, beside: tuple[str, ...] = ()) -> None:
+    """Refuse a mapping that does not give each channel of the contract.
+
+    Args:
+        mapping: The mapping.
+        contract: What the telemetry must be.
+        section: Where the mapping is, for messages.
+        beside: Channels that come from other tables.
+
+    Raises:
+        ConfigError: A channel is missing, or the contract has none of that name.
+    """
+    for kind in KINDS:
+        own = list(getattr(mapping, kind).values())
+        expected = set(getattr(contract, kind))
+        got = {*own, *(name for name in beside if name in expected)}
+        if expected != got or set(own) & set(beside):
+            raise ConfigError(
+                f"{section}.{kind}: expected the {kind} of the contract for '{contract.asset}', "
+                f"missing {sorted(expected - got)}, unknown {sorted(got - expected)}",
+                remedy=f"Map a column to each of them under {section}.{kind} in params.yaml; then: dvc repro",
+            )
+    odd = sorted(set(mapping.sums) - set(contract.all_channels))
+    if odd:
+        raise ConfigError(f"{section}.sums: expected channels of the contract, got {odd}")
+    unknown = sorted(set(beside) - set(contract.all_channels))
+    if unknown:
+        raise ConfigError(f"{section}.events: expected channels of the contract, got {unknown}")
 
 
 def check_paths(paths: Iterable[str]) -> None:

@@ -5,7 +5,8 @@ Steps 4 to 6 of the twin's way (0 to 3 are `twinseal.twin.pull`'s):
 4. the builder's OMS signature covers exactly the model's files; strict, nothing ignored
 5. every statement that the anchor requires: right signer, right predicate, about this model, PASSED; and the reviewers
    counted once more, without those who built the candidate: only the verdict says who did
-6. only now parse: safetensors under a header cap, config with known keys only
+6. only now parse: safetensors under a header cap, config with known keys only; the mapping of the plant's files, which
+   must give each channel of the contract once
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from twinseal.config import parse
-from twinseal.errors import ConfigError, EvidenceError, SignatureError
-from twinseal.evidence import Statement, stage_params
+from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
 from twinseal.reading import read_regular
 from twinseal.trust.release.candidate import verify_release
@@ -89,12 +88,14 @@ def admit(
     count_approvals(role, (), anchor, release.model, built_by=verified.built_by).require_complete()
     # With it comes torch, which takes a second: what was refused before has not waited for it.
     from twinseal.prognostics.checkpoint import read_model  # noqa: PLC0415
+    from twinseal.twin.signed_mapping import signed_mapping  # noqa: PLC0415
 
     model = read_model(directory / "model")  # 6
     if model.contract.model != release.model:
         raise EvidenceError(f"contract.json: expected one for {release.model}, got one for {model.contract.model}")
+    mapping = signed_mapping(verified.statements.get("ingest"), model.contract)
     log.info("release.admitted", model=release.model, version=release.version, sha256=release.sha256[:12])
-    return VerifiedModel(release, model, anchor.demo, _mapping(verified.statements.get("ingest")), _SEAL)
+    return VerifiedModel(release, model, anchor.demo, mapping, _SEAL)
 
 
 def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
@@ -125,15 +126,3 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
             f"{folder}: expected the installed model whole, got {error.strerror}",
             remedy=f"Fetch it again: {pull_command(model, state.path)}",
         ) from error
-
-
-def _mapping(ingest: Statement | None) -> ColumnMapping | None:
-    from twinseal.telemetry.mapping import MAPPING, ColumnMapping  # noqa: PLC0415 - as torch: not before it is needed
-
-    given = stage_params(ingest).get(MAPPING) if ingest else None
-    if given is None:
-        return None
-    try:
-        return parse(ColumnMapping, given, "evidence: ingest: mapping")
-    except ConfigError as error:
-        raise EvidenceError(str(error)) from error
