@@ -55,6 +55,12 @@ def test_an_export_of_a_german_spreadsheet_is_read_as_it_is_written(pumps_table:
     assert {"Werk": "text: 1 different, such as 'Süd'"} == left_out(found)
 
 
+@pytest.mark.parametrize("encoding", ["bz2", "unicode_escape", "utf-7", "nonsense"])
+def test_what_is_no_encoding_of_a_file_is_refused(pumps_table: pd.DataFrame, tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(ConfigError, match="--encoding: expected one such as utf-8 or cp1252"):
+        proposed(written(pumps_table, tmp_path / "a.csv"), asked=Asked(encoding=encoding))
+
+
 def test_what_is_proposed_is_what_the_source_reads(pumps_table: pd.DataFrame, tmp_path: Path) -> None:
     found = proposed(written(pumps_table, tmp_path / "a.csv"))
     source = parse(TableParams, dict(found.mapping), "data.table").open(tmp_path / "a.csv", found.contract)

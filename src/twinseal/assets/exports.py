@@ -24,7 +24,7 @@ from twinseal.assets.export_files import export_files, name_pattern
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.reading import open_regular
-from twinseal.telemetry.delimited import MISSING, Form, read_delimited, read_header
+from twinseal.telemetry.delimited import MISSING, Form, is_encoding, read_delimited, read_header
 from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.plant_files import files_below
 from twinseal.telemetry.tables import MAX_COLUMNS, MAX_FILE_BYTES, MAX_LINE_BYTES, parquet_names, read_parquet
@@ -257,10 +257,9 @@ def _encoding(data: bytes, *, is_whole: bool) -> str:
 
 def _head(data: bytes, encoding: str, path: Path) -> list[str]:
     """The first lines that are not blank."""
-    try:
-        text = codecs.getincrementaldecoder(encoding)("replace").decode(data[: 4 * MAX_LINE_BYTES]).lstrip("\ufeff")
-    except LookupError as error:
-        raise ConfigError(f"{path}: --encoding: expected one such as utf-8 or cp1252, got {encoding[:40]!r}") from error
+    if not is_encoding(encoding):
+        raise ConfigError(f"{path}: --encoding: expected one such as utf-8 or cp1252, got {encoding[:40]!r}")
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(data[: 4 * MAX_LINE_BYTES]).lstrip("\ufeff")
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[: LINES + 1] if len(lines) > 1 else lines
 

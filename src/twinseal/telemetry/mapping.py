@@ -16,7 +16,9 @@ stage ingest, and with that record it is in every bundle: the twin reads the pla
     encoding: cp1252
     missing: [Bad, "I/O Timeout"]
 
-Rules: a column has one meaning and a channel one column. Columns that are not named are not read.
+Rules: a column has one meaning and a channel one column. Columns that are not named are not read. A mapping is bounded
+in all it has: whoever signed one that a twin reads may be hostile. Its patterns take no more time than the files below
+a folder are many: `**` once, and names of machines are what stands between two fixed texts.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ from twinseal.config import Field, Settings
 from twinseal.errors import ConfigError
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.delimited import Form
+from twinseal.telemetry.tables import MAX_COLUMNS
 from twinseal.telemetry.time_stamps import TimeParams
 
 MAPPING = "mapping"  # its name among the parameters in the record of ingest
 UNIT = "{unit}"
 KINDS = ("settings", "sensors")
 MAX_CATEGORIES = 1000
+MAX_PATTERNS, MAX_WILD, MAX_PATTERN = 10_000, 100, 300  # most may be names of files; each of the others is a walk
+MAX_NAME = 200  # letters of the name of a column, or of a word
+_RECURSIVE = "**"
 
 
 class ColumnMapping(Settings):
@@ -61,7 +67,8 @@ class ColumnMapping(Settings):
     Raises:
         ValueError: A column or a channel is mapped twice; both or none of `unit` and `unit_in_name`, or of `cycle` and
             `time`, are given; a category or a scale is of a column that holds no channel, or is no finite number; or
-            `Form` refuses how the file is written; or a pattern leads out of the folder.
+            `Form` refuses how the file is written; a pattern leads out of the folder, or has `**` more than once; or a
+            name is too long.
     """
 
     unit: str = ""
@@ -91,9 +98,31 @@ class ColumnMapping(Settings):
         columns = [name for name in (self.unit, self.moment, *self.settings, *self.sensors) if name]
         if len(set(channels)) != len(channels) or len(set(columns)) != len(columns):
             raise ValueError("expected each column and each channel mapped once")
+        self._check_sizes()
         check_paths(self.files)
         self._check_numbers()
         self.form  # noqa: B018 - it refuses
+
+    def _check_sizes(self) -> None:
+        words = [word for names in self.categories.values() for word in names]
+        long = [name for name in (self.unit, self.moment, *self.channels, *self.sums, *words) if len(name) > MAX_NAME]
+        if long:
+            raise ValueError(
+                f"expected names of at most {MAX_NAME} letters, got {len(long)} longer ones: {long[0][:40]!r}"
+            )
+        if len(self.channels) > MAX_COLUMNS or len(self.sums) > MAX_COLUMNS:
+            raise ValueError(f"expected at most {MAX_COLUMNS} columns, got {max(len(self.channels), len(self.sums))}")
+        if len(self.unit_in_name) > MAX_PATTERN:
+            raise ValueError(f"unit_in_name: expected at most {MAX_PATTERN} letters, got {len(self.unit_in_name)}")
+        if len(self.files) > MAX_PATTERNS:
+            raise ValueError(f"files: expected at most {MAX_PATTERNS:,} patterns, got {len(self.files):,}")
+        slow = [name for name in self.files if len(name) > MAX_PATTERN or name.count(_RECURSIVE) > 1]
+        if slow:
+            expected = f"patterns of at most {MAX_PATTERN} letters with {_RECURSIVE} once"
+            raise ValueError(f"files: expected {expected}, got {slow[0][:60]!r}")
+        wild = [name for name in self.files if set("*?") & set(name.replace("[*]", "").replace("[?]", ""))]
+        if len(wild) > MAX_WILD:
+            raise ValueError(f"files: expected at most {MAX_WILD} patterns with * or ?, got {len(wild)}")
 
     def _check_numbers(self) -> None:
         for kind in ("categories", "scale"):

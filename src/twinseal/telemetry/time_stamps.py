@@ -27,6 +27,10 @@ import pandas as pd
 from twinseal.config import Settings
 
 SAMPLE, START = "sample", "start"
+MAX_FORMAT, MAX_STAMP = 100, 200  # letters
+MAX_NAME = 200  # of a column
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+MAX_SECONDS = 36_525 * 86_400  # of a cycle: pandas counts nanoseconds in 64 bits
 _LENGTH = re.compile(r"([1-9][0-9]{0,5})(s|min|h|d)\Z")
 _OFFSET = r"(?:Z|[+-]\d\d:?\d\d|[T ]\d\d:?\d\d\S*\s?[+-]\d\d)\s*$"
 _PLAIN = r"^\d[^T ]*(?:[T ][^+-]*)?$"  # without an offset; no word either: to pandas `now` is a time
@@ -65,10 +69,15 @@ class TimeParams(Settings):
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f"zone: expected a name such as Europe/Berlin or UTC, got {self.zone[:60]!r}") from error
         _check_format(self.format)
+        if max(len(self.column), len(self.running)) > MAX_NAME:
+            raise ValueError(f"column, running: expected names of at most {MAX_NAME} letters, got longer ones")
         if self.cycle not in (SAMPLE, START) and not _LENGTH.match(self.cycle):
             raise ValueError(
                 f"cycle: expected 'sample', 'start' or a length such as 10min, 1h or 1d, got {self.cycle[:40]!r}"
             )
+        length = _LENGTH.match(self.cycle)
+        if length and int(length[1]) * _SECONDS[length[2]] > MAX_SECONDS:
+            raise ValueError(f"cycle: expected a length of at most a century, got {self.cycle}")
         if bool(self.running) != (self.cycle == START):
             raise ValueError("running: expected the column that tells whether the machine runs, for cycle: start alone")
         if self.cycle == SAMPLE and self.gather:
@@ -81,6 +90,8 @@ class TimeParams(Settings):
 
 
 def _check_format(form: str) -> None:
+    if form and ("%" not in form or len(form) > MAX_FORMAT):  # pandas has words of its own: with `mixed` it guesses
+        raise ValueError(f"format: expected one such as %d.%m.%Y of at most {MAX_FORMAT} letters, got {form[:60]!r}")
     if "%Z" in form:
         raise ValueError("format: expected %z for an offset such as +01:00, or `zone` for all stamps, got %Z")
     try:
@@ -94,6 +105,7 @@ def read_stamps(texts: Any, params: TimeParams) -> tuple[Any, str]:
     given = params.format if not pd.api.types.is_datetime64_any_dtype(texts) else ""  # Parquet has moments of its own
     form: Any = given or "ISO8601"
     text = texts.astype(str).str.strip()
+    text = text.where(text.str.len() <= MAX_STAMP, "")  # a long cell is no stamp, and would take long to find that out
     with_offset = text.str.contains(_OFFSET) if not given else text.notna() & ("%z" in given)
     expected = f"a time like {params.format or '2026-01-31T06:00:00'} that {params.zone} has once"
     own = pd.to_datetime(text.where(with_offset), format=form, errors="coerce", utc=True)
