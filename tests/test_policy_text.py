@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from twinseal.policy_text import with_entry, with_item, with_values
 from twinseal.config import read_yaml
 from twinseal.errors import ConfigError
+from twinseal.policy_text import with_entry, with_item, with_values
 
 ROOT = Path(__file__).parents[1]
 POLICY = ROOT / "policy"

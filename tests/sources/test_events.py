@@ -225,3 +225,74 @@ def test_a_failure_in_no_whole_cycle_is_refused(tmp_path: Path, oven: Contract, 
     events = {"failures": {"path": "failures.csv", "unit": "machineID", "time": "n"}}
     with pytest.raises(DataError, match=rf"failures.csv, line 2, n: expected a cycle, got '{cycle}'"):
         source(tmp_path, oven, events, time=None, cycle="n").read()
+
+
+STARTS = {"time": {"column": "datetime", "cycle": "start", "running": "load", "above": 0.1, "gather": "mean"}}
+
+
+def starting(folder: Path, runs: dict[int, str], **tables: str) -> Path:
+    """Machines by the hours of a day: `x` where one runs, `.` where it stands, a space where there is no row."""
+    plant(folder, **{"failures": "", **tables})
+    rows = [
+        f"{HOURS[hour]},{unit},{0.5 if sign == 'x' else 0.0},300,310"
+        for unit, signs in runs.items()
+        for hour, sign in enumerate(signs)
+        if sign != " "
+    ]
+    (folder / "telemetry.csv").write_text("datetime,machineID,load,heat,glow\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("runs", ["xx..xx..xx....x.xx..x...", "xx. xx. xx.   x.xx. x.  "])
+def test_an_event_while_a_machine_stands_counts_in_the_next_run_of_its_life_or_the_last(
+    tmp_path: Path, oven: Contract, runs: str
+) -> None:
+    at = "".join(f"2024-01-01 {hour},1,e\n" for hour in ("01:30", "02:30", "06:30", "11:30", "14:30", "20:30"))
+    starting(tmp_path, {1: runs, 2: "x" * 24}, failures="2024-01-01 12:30,1,c\n", errors=at)
+    counts = {"glow": {"path": "errors.csv", "unit": "machineID", "time": "datetime"}}
+    found = source(tmp_path, oven, {"failures": FAILURES, "counts": counts}, **STARTS, sensors={"heat": "heat"})
+    fleet = found.read()
+    assert [0, 2, 2] == fleet.trajectory("1").frame["glow"].tolist()
+    assert [0, 1, 1] == fleet.trajectory("1#2").frame["glow"].tolist()
+    assert not any("not counted" in said for said in found.remarks())
+
+
+@pytest.mark.parametrize("runs", ["x.x.x.........x.x.x.x.x.", "x.x.x         x.x.x.x.x."])
+def test_a_failure_while_a_machine_stands_ends_the_life_at_its_last_run(
+    tmp_path: Path, oven: Contract, runs: str
+) -> None:
+    starting(tmp_path, {1: runs, 2: "x" * 24}, failures="2024-01-01 12:30,1,c\n")
+    found = source(tmp_path, oven, {"failures": FAILURES}, **STARTS)
+    assert (3, 0, False) == lives(found)["1"]
+    assert [2, 1, 0] == found.read().trajectory("1").rul_cycles.tolist()
+    assert [1, 2, 3] == found.read().trajectory("1").frame["cycle"].tolist()
+
+
+def test_starts_after_the_telemetry_of_a_machine_stopped_are_the_usual_ones(tmp_path: Path, oven: Contract) -> None:
+    starting(tmp_path, {1: "x.x.x.", 2: "x." * 12}, failures="2024-01-01 13:00,1,c\n")
+    found = source(tmp_path, oven, {"failures": FAILURES}, **STARTS)
+    assert (3, 4, True) == lives(found)["1"]  # it was seen to stand until 05:00; two hours from run to run
+
+
+def test_what_ends_no_life_and_who_never_runs_is_said_with_numbers(tmp_path: Path, oven: Contract) -> None:
+    failures, replaced = "2024-01-01 06:20,1,c\n2024-01-01 06:30,1,c\n", "2023-12-01 06:00,1,c\n"
+    starting(tmp_path, {1: "..x.x.x...x.x.x", 2: "." * 24, 3: "x.x.x"}, failures=failures, maint=replaced)
+    found = source(tmp_path, oven, {"failures": FAILURES, "replacements": MAINTENANCE}, **STARTS)
+    assert {"1", "1#2", "3"} == set(lives(found))
+    said = " | ".join(found.remarks())
+    assert "1 events of failure end no life" in said and "1 events of replacement end no life" in said
+    assert "1 units run in no row, and were left out: 2" in said
+
+
+def test_events_after_the_last_row_of_a_life_that_runs_on_are_said(tmp_path: Path, oven: Contract) -> None:
+    plant(tmp_path, failures="", errors="2024-01-01 09:30,1,e\n2024-01-01 23:30,1,e\n2024-01-02 09:30,1,e\n")
+    counts = {"glow": {"path": "errors.csv", "unit": "machineID", "time": "datetime"}}
+    found = source(tmp_path, oven, {"counts": counts}, sensors={"heat": "heat"})
+    assert 1 == found.read().trajectory("1").frame["glow"].sum()
+    assert "errors.csv: 2 events after the last row of their machine are not counted" in found.remarks()
+
+
+def test_a_channel_that_adds_up_keeps_what_was_read_while_the_machine_stood(tmp_path: Path, oven: Contract) -> None:
+    starting(tmp_path, {1: ".x..x."})
+    found = source(tmp_path, oven, {}, **STARTS, sums=["heat"])
+    assert [600, 1200] == found.read().trajectory("1").frame["heat"].tolist()

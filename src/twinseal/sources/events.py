@@ -132,7 +132,7 @@ def add_events(rows: Rows, events: EventTables, mapping: ColumnMapping, read: Re
     for channel, params in events.counts.items():
         found, remarks = _events(params, channel, mapping, read, by_machine)
         table = table.assign(**{channel: _count(by_machine, found, clock)})
-        said += (*remarks, *_before(by_machine, found, clock, params.path))
+        said += (*remarks, *_not_counted(by_machine, found, clock, params.path))
     table = table.drop(columns="machine", errors="ignore")
     return replace(rows, table=table, remarks=tuple(said))
 
@@ -141,7 +141,7 @@ def label_lives(table: pd.DataFrame, mapping: ColumnMapping) -> pd.DataFrame:
     """The lives with their labels: `rul` in cycles, NaN where no failure was seen; cycles begin at 1 in each life.
 
     Args:
-        table: With `cycle`, and `ends_at` and `ends_by` of `add_events`.
+        table: With `cycle`, and `ends_at`, `ends_by` and `seen_until` of `add_events`.
         mapping: Of the telemetry.
     """
     lives = table.groupby("unit")
@@ -153,7 +153,8 @@ def label_lives(table: pd.DataFrame, mapping: ColumnMapping) -> pd.DataFrame:
         ends: Any = table["ends_at"]
         if step is None:  # each row or run is a cycle: after the last one, count usual steps
             usual = lives["moment"].diff().median()
-            later = (ends - lives["moment"].transform("max")) // usual if pd.notna(usual) else 0
+            last = table["seen_until"] if mapping.running else lives["moment"].transform("max")
+            later = (ends - last) // usual if pd.notna(usual) else 0
             left = lives["cycle"].transform("max") + later - cycle
         else:
             left = (ends - lives["moment"].transform("min")) // step + 1 - cycle
@@ -162,7 +163,7 @@ def label_lives(table: pd.DataFrame, mapping: ColumnMapping) -> pd.DataFrame:
     cycles = cycles - (pd.Series(cycles, table.index).groupby(table["unit"]).transform("min") == 1)
     seen = (table["ends_by"] == FAILURE).to_numpy()
     rul = np.where(seen, cycles, np.nan)
-    return table.assign(cycle=cycle, rul=rul).drop(columns=["ends_at", "ends_by"])
+    return table.assign(cycle=cycle, rul=rul).drop(columns=["ends_at", "ends_by", "seen_until"])
 
 
 def _with_machines(table: pd.DataFrame, params: MachineParams, mapping: ColumnMapping, read: Read) -> pd.DataFrame:
@@ -234,7 +235,13 @@ def _events(
 
 
 def _count(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
-    """How many events each row counts, (R,) float64: those since the row before, up to its own time.
+    """How many events each row counts, (R,) float64: those since the row before, up to its own time; see `_places`."""
+    places = _places(table, events, clock).dropna().to_numpy(dtype=np.intp)
+    return np.bincount(places, minlength=len(table)).astype(np.float64)
+
+
+def _places(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
+    """The row in which each event counts, NaN if in none.
 
     Those before the first row of a machine count nowhere: how long that was, nobody knows. What comes after the last
     row of a life, and not later than its end, is of this life, and counts in that row.
@@ -255,8 +262,7 @@ def _count(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
         place = place.where(
             ~(before["ends_at"] >= before["at"]) | (met["ends_at"] == before["ends_at"]), before["place"]
         )
-    counts = np.bincount(place.dropna().to_numpy(dtype=np.intp), minlength=len(table))
-    return counts.astype(np.float64)
+    return place
 
 
 def _is_before(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
@@ -264,18 +270,26 @@ def _is_before(table: pd.DataFrame, events: pd.DataFrame, clock: str) -> Any:
     return (events["at"].astype(table[clock].dtype) < events["unit"].map(first)).to_numpy()
 
 
-def _before(table: pd.DataFrame, events: pd.DataFrame, clock: str, path: str) -> list[str]:
-    early = int(_is_before(table, events, clock).sum())
-    return [f"{path}: {early:,} events before the first row of their machine are not counted"] if early else []
+def _not_counted(table: pd.DataFrame, events: pd.DataFrame, clock: str, path: str) -> list[str]:
+    early, late = int(_is_before(table, events, clock).sum()), int(_places(table, events, clock).isna().sum())
+    said = [f"{path}: {early:,} events before the first row of their machine are not counted"] if early else []
+    return said + ([f"{path}: {late:,} events after the last row of their machine are not counted"] if late else [])
 
 
 def _cut(table: pd.DataFrame, ends: pd.DataFrame, clock: str) -> tuple[pd.DataFrame, list[str]]:
-    """The rows by lives: `unit` is the life, `ends_at` and `ends_by` say how it ended; NaT or "" if it did not."""
+    """The rows by lives: `unit` is the life, `ends_at` and `ends_by` say how it ended; NaT or "" if it did not.
+
+    `seen_until` is up to when telemetry shows what the machine did: its end, if the machine has later rows.
+    """
     ends = ends.assign(ends_at=ends["at"].astype(table[clock].dtype)).drop(columns="at")
     ends = ends.sort_values(["ends_at", "ends_by"], kind="stable").drop_duplicates(["unit", "ends_at"])  # failure first
     rows = table.sort_values(clock, kind="stable")
     rows = pd.merge_asof(rows, ends, left_on=clock, right_on="ends_at", by="unit", direction="forward")
     rows["ends_by"] = rows["ends_by"].fillna("")
+    last, until = rows.groupby("unit")[clock].transform("max"), rows["ends_at"]
+    rows["seen_until"] = until.where(
+        last > until, rows.groupby(["unit", "ends_at"], dropna=False)[clock].transform("max")
+    )
     life = rows.groupby("unit")["ends_at"].rank(method="dense", na_option="bottom").astype(np.int64)
     machine = rows["machine"] = rows["unit"]
     rows["unit"] = machine.where(life == 1, machine + "#" + life.astype(str))
@@ -291,6 +305,9 @@ def _cut(table: pd.DataFrame, ends: pd.DataFrame, clock: str) -> tuple[pd.DataFr
         f"{rows['unit'].nunique()} lives of {machine.nunique()} machines: {failed} end in a failure, {replaced} in a "
         f"replacement, {int(kinds.get('', 0))} run on; was each machine new in its first row?"
     ]
+    pairs = [pd.MultiIndex.from_frame(frame) for frame in (ends[["unit", "ends_at"]], rows[["machine", "ends_at"]])]
+    for kind, lost in ends["ends_by"][~pairs[0].isin(pairs[1])].value_counts().items():
+        said.append(f"{lost:,} events of {kind} end no life: no row lies between them and the event before")
     return rows.sort_values(["unit", clock], kind="stable", ignore_index=True), said
 
 

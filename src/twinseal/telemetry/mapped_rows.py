@@ -176,7 +176,10 @@ def to_cycles(rows: Rows, names: Sequence[str], time: TimeParams, sums: Sequence
     said = list(time_remarks(units, moments))
     if time.running:
         still = table["cycle"] == 0
-        table = table[~still].drop(columns=RUNNING)
+        table = _carried(table, still, sums)[~still].drop(columns=RUNNING)
+        idle = sorted(set(units) - set(table["unit"]))
+        if idle:
+            said.append(f"{len(idle):,} units run in no row, and were left out: {list_names(idle)}")
         said += [f"{int(still.sum()):,} rows in which the machine does not run were left out"] if still.any() else []
     by_row = time.cycle == SAMPLE
     twice = table.duplicated(["unit", "moment" if by_row else "cycle"]).to_numpy()
@@ -197,6 +200,20 @@ def to_cycles(rows: Rows, names: Sequence[str], time: TimeParams, sums: Sequence
             table = table.assign(cycle=count_cycles(table["unit"], table["moment"], time))
     said = [*rows.remarks, *said]
     return replace(rows, table=table, faults=(*rows.faults, *faults), rows_at_fault=at_fault, remarks=tuple(said))
+
+
+def _carried(table: pd.DataFrame, dropped: Any, sums: Sequence[str]) -> pd.DataFrame:
+    """The table where what was counted in rows that are dropped is in the next row of the unit, or else in its last."""
+    ordered = table.sort_values(["unit", "moment"], kind="stable")
+    gone = dropped.reindex(ordered.index)
+    places = pd.Series(np.arange(len(ordered), dtype=np.float64), ordered.index).mask(gone).groupby(ordered["unit"])
+    places = places.bfill().fillna(places.ffill())
+    for name in sums if gone.any() else ():
+        moved = ordered[name].where(gone).groupby(places).sum()
+        own = ordered[name].to_numpy(dtype=np.float64, copy=True)
+        own[moved.index.to_numpy(dtype=np.intp)] += moved.to_numpy()
+        ordered[name] = own
+    return ordered.reindex(table.index)
 
 
 def read_columns(data: bytes, where: str, form: Form, wanted: list[str], texts: Collection[str]) -> Delimited:
