@@ -128,6 +128,36 @@ def test_the_plants_file_is_read_as_the_training_read_it(tmp_path: Path) -> None
         assert first["hydrogen"].isna().iloc[1]
 
 
+def test_where_cycles_begin_is_said_once_for_each_file_unless_a_column_counts_them(tmp_path: Path) -> None:
+    rows = [f"{day:02d}.0{month}.2024 06:00;50;32,0;7;ein\n" for month in (2, 3) for day in range(1, 29)]
+    for name, own in (("T 1.csv", rows), ("T 2.csv", rows[:28]), ("2025/T 2.csv", rows[28:])):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((HEAD + "".join(own)).encode("cp1252"))
+    said: list[str] = []
+    telemetry_reader.read(tmp_path, ("load",), mapping=PLANTS, note=said.append)
+    begins = "cycles are counted from the first row of each unit, as if it was new then: "
+    remedy = "If a unit was in use before, give its rows since it was new"
+    assert said == [
+        f"{name}.csv: {begins}{name} from 2024-02-01 05:00 UTC (56.0 days). {remedy}" for name in ("T 1", "T 2")
+    ]
+    said.clear()
+    mapping = ColumnMapping(unit="u", cycle="n", settings={}, sensors={"oil": "oil"})
+    telemetry_reader.read(put(tmp_path / "a.csv", "u,n,oil\n1,400,50\n"), ("oil",), mapping=mapping, note=said.append)
+    telemetry_reader.read(
+        put(tmp_path / "a.csv", "unit,cycle,oil\n1,4,50\n"), ("oil",), mapping=PLANTS, note=said.append
+    )
+    assert [] == said
+
+
+def test_of_many_units_in_a_file_some_are_named(tmp_path: Path) -> None:
+    mapping = ColumnMapping(unit="T", time=TimeParams(column="t"), settings={}, sensors={"oil": "oil"})
+    said: list[str] = []
+    rows = "".join(f"{unit},2024-01-0{day},50\n" for unit in range(8) for day in (1, 2))
+    telemetry_reader.read(put(tmp_path / "a.csv", "T,t,oil\n" + rows), ("oil",), mapping=mapping, note=said.append)
+    (text,) = said
+    assert "0 from 2024-01-01 00:00 UTC (1.0 days), 1 from" in text and " and 3 more units. If" in text
+
+
 def test_a_column_of_the_plant_that_is_called_as_a_channel_is_converted_all_the_same(tmp_path: Path) -> None:
     mapping = ColumnMapping(unit="unit", cycle="cycle", settings={}, sensors={"oil": "oil"}, scale={"oil": (0.1, 0.0)})
     path = put(tmp_path / "a.csv", "unit,cycle,oil\n1,1,50\n")

@@ -169,7 +169,7 @@ def run(
     unanswered: Counter[str] = Counter()
     aside: Counter[str] = Counter()
     inputs = verified.model.contract.inputs
-    rows = telemetry_reader.read(telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping)
+    rows = telemetry_reader.read(telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping, _note)
     answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
     if as_json:
         for item in answers:  # as they come: a stream is answered row by row
@@ -221,7 +221,7 @@ def commission(
     root = commissioning.newest_root(TwinState(state), pinned)
     root.roles[commissioning.ROLE].key_of(holder)  # names the commissioners before a key is looked for
     contract = verified.model.contract
-    rows_read = telemetry_reader.read(telemetry, contract.inputs, mapping=verified.mapping)
+    rows_read = telemetry_reader.read(telemetry, contract.inputs, mapping=verified.mapping, note=_note)
     found = baseline_rows.take_first_rows(rows_read, contract, units or ())
     memory = read_memory(TwinState(state))
     for unit, rows in found.items():
@@ -292,6 +292,10 @@ def _count_refused(answers: Iterable[Prediction], unanswered: Counter[str]) -> I
         if item.readings == "refused":
             unanswered[item.unit or "(no name)"] += 1
         yield item
+
+
+def _note(text: str) -> None:
+    err.print(f"[yellow]note[/]  {printable(text)}")
 
 
 def _set_line_aside(why: str, aside: Counter[str]) -> None:

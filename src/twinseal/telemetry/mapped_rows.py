@@ -206,8 +206,9 @@ def _carried(table: pd.DataFrame, dropped: Any, sums: Sequence[str]) -> pd.DataF
     """The table where what was counted in rows that are dropped is in the next row of the unit, or else in its last."""
     ordered = table.sort_values(["unit", "moment"], kind="stable")
     gone = dropped.reindex(ordered.index)
-    places = pd.Series(np.arange(len(ordered), dtype=np.float64), ordered.index).mask(gone).groupby(ordered["unit"])
-    places = places.bfill().fillna(places.ffill())
+    kept: Any = pd.Series(np.arange(len(ordered), dtype=np.float64), ordered.index).mask(gone)
+    by_unit = kept.groupby(ordered["unit"])
+    places = by_unit.bfill().fillna(by_unit.ffill())
     for name in sums if gone.any() else ():
         moved = ordered[name].where(gone).groupby(places).sum()
         own = ordered[name].to_numpy(dtype=np.float64, copy=True)

@@ -49,6 +49,7 @@ def read(
     channels: Sequence[str] = (),
     set_aside: Callable[[str], None] | None = None,
     mapping: ColumnMapping | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Rows:
     """The rows of the file at `path`; of the standard input when it is `-`.
 
@@ -59,6 +60,7 @@ def read(
         set_aside: As for `lines`; also told of each row of the plant's files that has no machine, no time, or other
             cells than the header.
         mapping: Of the plant's files that trained the model.
+        note: Told, once for each file, from where cycles are counted, where they come from time stamps.
 
     Raises:
         DataError: It is absent, of another format, broken, or has no columns `unit` and `cycle`.
@@ -66,7 +68,7 @@ def read(
     if str(path) == "-":
         return lines(sys.stdin.buffer, "standard input", set_aside)
     if mapping and _is_plants(path, mapping := mapping.only(channels), channels):
-        return _mapped(path, mapping, channels, set_aside)
+        return _mapped(path, mapping, channels, set_aside, note)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "none"
         raise DataError(
@@ -160,7 +162,11 @@ def _columns(mapping: ColumnMapping, channels: Sequence[str]) -> list[str]:
 
 
 def _mapped(
-    path: Path, mapping: ColumnMapping, channels: Sequence[str], set_aside: Callable[[str], None] | None
+    path: Path,
+    mapping: ColumnMapping,
+    channels: Sequence[str],
+    set_aside: Callable[[str], None] | None,
+    note: Callable[[str], None] | None,
 ) -> pd.DataFrame:
     root = path if path.is_dir() else path.parent
     names = files_below(path, mapping.files) if path.is_dir() else (path.name,)
@@ -168,6 +174,8 @@ def _mapped(
     paths = {name: (root / name).absolute().as_posix() for name in names}
     rows = join([read_file(file_bytes(root / name), name, mapping, more, path=paths[name]) for name in names])
     if mapping.time:
+        for text in _begins(rows.table, names) if note else ():
+            note(text)  # type: ignore[misc]  # there is one
         rows = to_cycles(rows, names, mapping.time, mapping.sums)
     lost = [fault for fault in rows.faults if fault.column not in (*mapping.channels, *more)]
     if lost and set_aside is None:
@@ -175,6 +183,23 @@ def _mapped(
     for fault in lost if set_aside else ():
         set_aside(str(fault))  # type: ignore[misc]  # there is one
     return rows.table.sort_values(["unit", "cycle"], kind="stable")[["unit", "cycle", *channels]]
+
+
+def _begins(table: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """For each file in which units begin, from where their cycles are counted: nobody knows how old they were then."""
+    first = table.loc[table.groupby("unit")["moment"].idxmin()].sort_values(["moment", "unit"], kind="stable")
+    last = table.groupby("unit")["moment"].max()
+    by_file: Any = first.groupby("file")
+    for file, units in by_file:
+        begun = [
+            f"{unit} from {moment:%Y-%m-%d %H:%M} UTC ({(last[unit] - moment).total_seconds() / 86_400:.1f} days)"
+            for unit, moment in zip(units["unit"][:SHOWN], units["moment"][:SHOWN], strict=True)
+        ]
+        more = f" and {len(units) - SHOWN} more units" if len(units) > SHOWN else ""
+        yield (
+            f"{names[file]}: cycles are counted from the first row of each unit, as if it was new then: "
+            f"{', '.join(begun)}{more}. If a unit was in use before, give its rows since it was new"
+        )
 
 
 def _file_lines(path: Path, set_aside: Callable[[str], None] | None) -> Iterator[Mapping[str, Any]]:
