@@ -12,6 +12,7 @@ from twinseal.telemetry.drift import MOST_ALLOWANCE, Compared, allow, compare, w
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.outcome import apply
 from twinseal.telemetry.reference import Reference
+from twinseal.telemetry.validation import validate
 
 
 def restless(units: int, seed: int, *, spread: float = 5.0, **shift: float) -> Fleet:
@@ -83,12 +84,18 @@ def test_a_fleet_is_compared_within_each_operating_point() -> None:
     low = np.arange(len(table)) % 2 == 0
     table = table.assign(load=np.where(low, 0.25, 0.75), heat=np.where(low, 300.0, 320.0) + table["cycle"] / 10)
     reference = Reference.of(Fleet.of(table), two)
-    assert () == apply(Fleet.of(table), two, reference).fleet_findings
+    same = apply(Fleet.of(table), two, reference)
+    assert ((), (180, 180), 2) == (same.fleet_findings, same.regime_rows, same.regimes_compared)
     swapped = pd.DataFrame(table).assign(load=np.where(low, 0.75, 0.25))
     found = apply(Fleet.of(swapped), two, reference).fleet_findings
     assert {("drift", "heat"), ("drift-mean", "heat")} <= {(f.rule, f.channel) for f in found}
     assert "at 0." in next(f.bound for f in found if (f.rule, f.channel) == ("drift-mean", "heat"))
     over_all = replace_regimes(reference)
+    assert 0 == apply(Fleet.of(table), two, over_all).regimes_compared
+    measures = validate(Fleet.of(table), two, None, reference).measures
+    assert ({"point-1": 180, "point-2": 180}, 2) == (measures.regime_rows, measures.drift_regimes)
+    alone = validate(Fleet.of(table), Contract.from_dict(plain), None, None).measures
+    assert (None, None) == (alone.regime_rows, alone.drift_regimes)
     assert ("drift", "heat") not in {
         (f.rule, f.channel) for f in apply(Fleet.of(swapped), two, over_all).fleet_findings
     }

@@ -19,6 +19,7 @@ from twinseal.prognostics.ensemble import EnsembleConfig
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.training import Against, TrainParams
+from twinseal.telemetry.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class CandidateConfig:
         channels: How many channels the networks read.
         window_cycles: How many cycles they look back.
         rul_cap_cycles: The longest remaining life that the model states.
+        operating_points: Those of its contract in words, such as `mach 0.84`; none where it names none.
         drift_limit_psi: How far the contract lets a fleet drift from its reference.
     """
 
@@ -69,6 +71,7 @@ class CandidateConfig:
     window_cycles: int
     rul_cap_cycles: float
     drift_limit_psi: float
+    operating_points: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, train: Statement | None) -> CandidateConfig:
@@ -84,6 +87,7 @@ class CandidateConfig:
             window_cycles=model.window,
             rul_cap_cycles=model.rul_cap_cycles,
             drift_limit_psi=model.contract.drift.max_psi,
+            operating_points=operating_points(model.contract),
         )
 
     @property
@@ -100,6 +104,17 @@ def _facts(mode: Mode, ensemble: EnsembleConfig, recipes: Mapping[Mode, Recipe])
         aggregation=ensemble.aggregation,
         epsilon_sigma=recipe.epsilon_sigma if recipe else None,
         epochs=recipe.epochs if recipe else None,
+    )
+
+
+def operating_points(contract: Contract) -> tuple[str, ...]:
+    """The operating points of a contract in words, in its order; none if it names none."""
+    if contract.regimes is None:
+        return ()
+    names = [(name, contract.settings[name].unit) for name in contract.regimes.settings]
+    return tuple(
+        ", ".join(f"{name} {value:g} {unit}".strip() for (name, unit), value in zip(names, point, strict=True))
+        for point in contract.regimes.points
     )
 
 

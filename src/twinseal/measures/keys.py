@@ -22,6 +22,7 @@ Rounding = Annotated[str, Field(pattern=rf"^rounding-{_NUMBER}$")]  # in cycles
 Size = Annotated[str, Field(pattern=rf"^(?:size|rate)-{_NUMBER}$")]  # σ; rate: share of the allowed change
 Share = Annotated[str, Field(pattern=rf"^share-{_NUMBER}$")]  # of the training units
 BadUnits = Annotated[str, Field(pattern=rf"^bad-{_COUNT}$")]  # training units that are bad
+Regime = Annotated[str, Field(pattern=r"^point-[1-9][0-9]*$")]  # of the contract's operating points, from 1
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$", max_length=80)]  # of a threat, a channel, …
 Aim = Literal["any", "healthy-washing"]
 Mode = Literal["plain", "commissioned"]
@@ -70,6 +71,11 @@ def share_key(share: float) -> str:
 def bad_units_key(units: int) -> str:
     """The key of a number of bad training units."""
     return f"bad-{units}"
+
+
+def regime_key(place: int) -> str:
+    """The key of an operating point, by its place in the contract, from 0."""
+    return f"point-{place + 1}"
 
 
 def number_of(key: str) -> float:

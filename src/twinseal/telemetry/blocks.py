@@ -57,6 +57,15 @@ def units_by_regime(fleet: Fleet, known: Known) -> npt.NDArray[np.int64]:
     return count
 
 
+def rows_by_regime(fleet: Fleet, known: Known) -> npt.NDArray[np.int64]:
+    """How many rows are in each of the contract's regimes, (K,) int64; those in none are not counted."""
+    count = np.zeros(len(known["points"]), dtype=np.int64)
+    for part in blocks(fleet):
+        regime = regimes_of(part.rows(fleet), known)
+        count += np.bincount(regime[regime >= 0], minlength=len(count))
+    return count
+
+
 def _first_units(fleet: Fleet) -> list[int]:
     """The number of the first unit of each block."""
     return [int(number) for number in np.cumsum([0, *(part.units for part in blocks(fleet))])[:-1]]

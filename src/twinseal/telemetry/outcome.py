@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinseal.errors import DataError
-from twinseal.telemetry.blocks import Block, blocks, units_by_regime
+from twinseal.telemetry.blocks import Block, blocks, rows_by_regime, units_by_regime
 from twinseal.telemetry.contract import Contract, Drift
 from twinseal.telemetry.drift import ChannelDrift, allow, compare, worst
 from twinseal.telemetry.expectations import Count, Judgement, judge
@@ -44,6 +44,8 @@ class Outcome:
         fleet_findings: Findings about the fleet as a whole.
         stability: The population stability index of each channel that was compared with a reference.
         pages: The Data Docs, file name → HTML.
+        regime_rows: Rows at each operating point of the contract; none where it names none.
+        regimes_compared: At how many of them channels were compared with the reference.
     """
 
     names: frozenset[str]
@@ -52,6 +54,8 @@ class Outcome:
     fleet_findings: tuple[Finding, ...]
     stability: dict[str, float]
     pages: dict[str, str]
+    regime_rows: tuple[int, ...] = ()
+    regimes_compared: int = 0
 
 
 def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outcome:
@@ -65,7 +69,8 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
     rules = row_rules(contract, units=len(fleet.units))
     usual = Usual.of(fleet.table, rules)
     broken = _count(fleet, contract, rules, usual)  # 1
-    drift = worst(allow(compare(fleet, contract, reference), contract.drift)) if reference else {}  # 2
+    compared = allow(compare(fleet, contract, reference), contract.drift) if reference else ()  # 2
+    drift, known = worst(compared), contract.regimes.model_dump(mode="json") if contract.regimes else None
     rows = dict(zip(map(_name, rules), broken.sum(axis=0).tolist(), strict=True))
     found = _row_findings(fleet, rules, broken, usual)  # 3
     units: dict[str, list[str]] = {}
@@ -85,6 +90,8 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
         fleet_findings=tuple(_fleet_findings(counts, verdict, by_row, drift)),
         stability={name: item.by_shape.index for name, item in drift.items()},
         pages=verdict.pages,
+        regime_rows=tuple(rows_by_regime(fleet, known).tolist()) if known else (),
+        regimes_compared=len({item.where for item in compared if item.where}),
     )
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from twinseal.errors import DataError
 from twinseal.files import write_whole
+from twinseal.measures.keys import regime_key
 from twinseal.measures.validation import ValidationMeasures
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
@@ -187,6 +188,8 @@ def _measures(
         drift_compared=int(bool(last.stability)),
         drift_psi={channel: round(index, 9) for channel, index in sorted(last.stability.items())},
         drift_max_psi=round(max(last.stability.values()), 9) if last.stability else None,
+        drift_regimes=last.regimes_compared if last.regime_rows else None,
+        regime_rows={regime_key(k): rows for k, rows in enumerate(last.regime_rows)} or None,
         values_filled=values_filled,
     )
 

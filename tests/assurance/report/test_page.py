@@ -394,7 +394,20 @@ def test_the_worst_that_nothing_bounds_stands_among_the_first_numbers(html: str)
     assert found["Failing windows hidden by one sensor under the attacker&#39;s control"] == ("open", "20.0 %")
     assert found["Failing machines hidden by an attacker who knows the guard"] == ("open", "42.0 %")
     assert found["Error added by poisoned telemetry that screening does not notice"] == ("open", "+0.4 cycles")
-    assert all("No bound." in note for holds, _, _, note in tiles if holds == "open")
+    assert all(note.endswith("; <b>nothing bounds it</b>") for holds, _, _, note in tiles if holds == "open")
+    assert not any("nothing bounds" in note for holds, _, _, note in tiles if holds != "open")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_sentence_of_the_page_begins_with_a_small_letter(case_of: CaseOf, kind: Kind) -> None:
+    """Two fragments joined by a full stop, such as "No bound. by changes of up to 0.5 σ", are no sentences."""
+    case = case_of(kind=kind)
+    drawn = page.render(case, undrawn(build_all(case)))
+    text = " ".join(re.sub(r"<style.*?</style>", "", drawn, flags=re.S).split())
+    text = re.sub(r"</(dd|dt|p|li|td|th|h\d|figcaption|caption|title|div|text)>", "\n", text)
+    plain_text = re.sub(r"<[^>]+>", "", text)
+    odd = re.findall(r"[^\n]{0,60}[a-zσ%)\d][.!?] +[a-z][^\n]{0,40}", plain_text)
+    assert [item for item in odd if not re.search(r"(e\.g|i\.e|vs|cf|al|sec|no|twinseal)\. ", item)] == []
 
 
 def test_one_n_of_failures_is_on_the_whole_page(case_of: CaseOf, html: str) -> None:

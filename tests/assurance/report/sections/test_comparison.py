@@ -40,7 +40,9 @@ def test_every_family_has_its_price_and_what_it_buys(case_of: CaseOf) -> None:
 
 
 def test_without_a_comparison_the_page_says_how_to_get_one(case_of: CaseOf) -> None:
-    assert only_text(case_of()).startswith("This model was not compared with the other families. `make compare`")
+    assert only_text(case_of()).startswith(
+        "This model was not compared with the other families. With `make compare`, every"
+    )
 
 
 def test_a_comparison_of_another_model_is_not_shown(case_of: CaseOf) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from tests.assurance import measured
 from tests.assurance.candidate import holder
+from twinseal.assurance.candidate_config import operating_points
 from twinseal.assurance.case import Case
-from twinseal.assurance.report.blocks import Bullets, Figure, Text
+from twinseal.assurance.report.blocks import Bullets, Figure, Table, Text, flat
 from twinseal.assurance.report.sections.data import SECTION, by_rule, drift
 from twinseal.evidence import Statement
+from twinseal.telemetry.contract import Contract
 
 CaseOf = Callable[..., Case]
 
@@ -85,3 +89,40 @@ def test_the_first_findings_are_listed_and_the_others_counted(case_of: CaseOf) -
     (listed,) = (block for block in blocks if isinstance(block, Bullets))
     assert listed.items == tuple(f"pump-{index}" for index in range(20))
     assert Text("3 more are in data/quarantine/findings.json.", muted=True) in blocks
+
+
+def test_the_operating_points_of_the_contract_stand_with_their_rows(
+    case_of: CaseOf, statements: dict[str, Statement]
+) -> None:
+    def said(case: Case) -> tuple[str, tuple[tuple[str, ...], ...]]:
+        blocks = flat(SECTION.build(case).blocks)
+        tables = [block for block in blocks if isinstance(block, Table) and "operating point" in block.headers]
+        texts = " ".join(block.text for block in blocks if isinstance(block, Text))
+        return texts, tables[0].rows if tables else ()
+
+    assert ((), False) == (said(case_of(statements))[1], "operating points" in said(case_of(statements))[0])
+    points = ("altitude 0 kft, mach 0.25", "altitude 35 kft, mach 0.84")
+    found = holder(statements["validate"])
+    found["regime_rows"], found["drift_regimes"] = {"point-1": 1200, "point-2": 34812}, 2
+    case = case_of(statements)
+    text, rows = said(replace(case, config=replace(case.config, operating_points=points)))
+    assert [(name, int("".join(filter(str.isdigit, count)))) for name, count in rows] == [
+        (points[0], 1200),
+        (points[1], 34812),
+    ]
+    assert "The contract names 2 operating points." in text and "Drift was measured within 2 of them" in text
+    found["drift_regimes"] = 0
+    case = case_of(statements)
+    assert (
+        "Drift was not measured within them."
+        in said(replace(case, config=replace(case.config, operating_points=points)))[0]
+    )
+
+
+def test_operating_points_are_told_in_the_words_of_the_contract() -> None:
+    contract = Contract.load(Path("policy/contract.yaml"), "turbofan_fd002")
+    assert contract.regimes is not None
+    told = operating_points(contract)
+    assert len(told) == len(contract.regimes.points) == 6
+    assert all(name in told[0] for name in contract.regimes.settings)
+    assert () == operating_points(Contract.load(Path("policy/contract.yaml"), "turbofan"))

@@ -94,7 +94,7 @@ def _members(key: str) -> str:
 
 
 def _missing(case: Case) -> str:
-    remedy = "`make compare` trains every family on the same windows; then `dvc repro --force assess` shows them here."
+    remedy = "With `make compare`, every family is trained; then `dvc repro --force assess` shows them here."
     if "compare" in case.measures.faults:
         return f"The record of the comparison cannot be read: {case.measures.faults['compare']}. {remedy}"
     if case.measures.compare is not None:

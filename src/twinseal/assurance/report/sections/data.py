@@ -9,6 +9,7 @@ from twinseal.assurance.report.blocks import Block, Bullets, Caveat, Content, Fi
 from twinseal.assurance.report.figures import DANGER, LONG_DASHED, SERIES, WIDE, canvas, drawing, figure, fits, plain
 from twinseal.assurance.report.section import Section
 from twinseal.assurance.report.tables import DASH, Column, listing, measure_of, natural, shown
+from twinseal.measures.keys import regime_key
 from twinseal.measures.validation import ValidationMeasures
 
 MOST_FINDINGS, MOST_WARNINGS, MOST_CHANNELS = 20, 6, 40
@@ -38,6 +39,7 @@ def build(case: Case) -> Content:
         blocks.append(Text("There are no measures of validation on record.", muted=True))
         return Content(tuple(blocks), caveats=caveats(case), tiles=(tile(None),))
     blocks.append(Pair(tuple(filter(None, (listing("What validation examined", found, COLUMNS), by_rule(found))))))
+    blocks += operating_points(found, case.config.operating_points)
     drawn = compared(found, case.config.drift_limit_psi)
     return Content(
         tuple(blocks) + findings(case),
@@ -61,6 +63,29 @@ def by_rule(found: ValidationMeasures) -> Table | None:
     )
     rows = tuple((rule, shown(count, "findings")) for rule, count in listed)
     return Table("Findings by rule of the contract", ("rule", "findings"), rows) if rows else None
+
+
+def operating_points(found: ValidationMeasures, points: tuple[str, ...]) -> tuple[Block, ...]:
+    """The operating points of the contract, with the rows at each, and what is compared within them."""
+    if not points:
+        return ()
+    within = found.drift_regimes or 0
+    drift = (
+        f"Drift was measured within {within} of them, each beside the reference at that point; of each channel the "
+        "largest is given."
+        if within
+        else "Drift was not measured within them."
+    )
+    counts = found.regime_rows or {}
+    rows = tuple((point, shown(counts.get(regime_key(k)), "rows")) for k, point in enumerate(points))
+    return (
+        Heading("Operating points"),
+        Text(
+            f"The contract names {len(points)} operating points. A row at none of them is refused. How fast a reading "
+            f"may change, and how far sensors may disagree, is bounded within each point. {drift}"
+        ),
+        Table("Accepted rows at each operating point", ("operating point", "rows"), rows),
+    )
 
 
 def findings(case: Case) -> tuple[Block, ...]:

@@ -78,7 +78,7 @@ def tile(found: RobustnessMeasures) -> Tile:
     worst = [counts[count_key(1)] for counts in found.owned_sensors.by_count.values() if count_key(1) in counts]
     shares = [group.missed_failure_share for group in worst if group.missed_failure_share is not None]
     label = "Failing windows hidden by one sensor under the attacker's control"
-    note = "Any value within the contract's range; network without the guard"
+    note = "any value within the contract's range; network without the guard"
     return Tile(label, shown(max(shares), "share") if shares else DASH, note, 40, "open")
 
 
