@@ -13,6 +13,7 @@ import pytest
 from markupsafe import escape
 
 from tests.assets.conftest import request_for
+from twinseal.assets import bounds
 from twinseal.assets.exports import Asked
 from twinseal.assets.moments import Choices
 from twinseal.assets.page import render
@@ -20,7 +21,7 @@ from twinseal.assets.proposal import Proposal, Request, propose_cmapss, propose_
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError, TwinsealError
 from twinseal.sources.table import TableParams
-from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.contract import Channel, Contract
 
 FAILS = Choices(ends_in_failure=True)
 
@@ -255,6 +256,53 @@ def test_what_cannot_be_an_export_is_refused_in_one_sentence(
     path.write_text(make(pumps_table))
     with pytest.raises(TwinsealError, match=message):
         proposed(path)
+
+
+def used(contract: Contract) -> dict[str, bool]:
+    return {name: channel.used for name, channel in contract.all_channels.items()}
+
+
+def with_used(contract: Contract, **chosen: bool) -> Contract:
+    def of(channels: dict[str, Channel]) -> dict[str, Channel]:
+        return {k: channel.model_copy(update={"used": chosen.get(k, channel.used)}) for k, channel in channels.items()}
+
+    return contract.model_copy(update={"settings": of(contract.settings), "sensors": of(contract.sensors)})
+
+
+def test_an_asset_like_another_uses_the_channels_that_the_other_uses(pumps_table: pd.DataFrame, tmp_path: Path) -> None:
+    path = written(pumps_table.assign(still=1.0), tmp_path / "a.csv")
+    first = proposed(path).contract
+    names = [name for name, is_used in used(first).items() if is_used]
+    assert len(names) >= 2 and not first.all_channels["still"].used
+    other = with_used(first, **{names[0]: False, "still": True})
+    found = proposed(path, like=other)
+    assert used(first) | {names[0]: False} == used(found.contract)
+    assert "it never moves" == found.proposed.reasons["still"]
+    assert bounds.AS_THERE == found.proposed.reasons[names[0]]
+    (said,) = [text for text in found.said if "as in" in text]
+    assert said == f"{len(used(first))} channels are used, or not, as in oven; but for still (it never moves)"
+
+
+def test_an_asset_like_another_says_which_channels_are_not_in_both(pumps_table: pd.DataFrame, tmp_path: Path) -> None:
+    path = written(pumps_table, tmp_path / "a.csv")
+    first = proposed(path).contract
+    gone, *rest = first.sensors
+    other = first.model_copy(
+        update={"sensors": {**{name: first.sensors[name] for name in rest}, "elsewhere": first.sensors[gone]}}
+    )
+    (said,) = [text for text in proposed(path, like=other).said if "as in" in text]
+    assert "; elsewhere of oven are not here; " in said
+    assert said.endswith(f"{gone} are not in oven, so that the data decide")
+
+
+def test_an_asset_like_one_that_uses_none_of_its_channels_uses_what_moves(
+    pumps_table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = written(pumps_table, tmp_path / "a.csv")
+    first = proposed(path).contract
+    found = proposed(path, like=with_used(first, **dict.fromkeys(first.all_channels, False)))
+    assert found.contract.channels
+    assert any("else none would be used" in text for text in found.said)
 
 
 @pytest.mark.parametrize("name", ["", "Oven", "1oven", "o" * 41, "oven; rm", "../x"])

@@ -12,7 +12,7 @@ from twinseal.telemetry.drift import MOST_ALLOWANCE, Compared, allow, compare, w
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.outcome import apply
 from twinseal.telemetry.reference import Reference
-from twinseal.telemetry.validation import validate
+from twinseal.telemetry.validation import examine
 
 
 def restless(units: int, seed: int, *, spread: float = 5.0, **shift: float) -> Fleet:
@@ -92,9 +92,9 @@ def test_a_fleet_is_compared_within_each_operating_point() -> None:
     assert "at 0." in next(f.bound for f in found if (f.rule, f.channel) == ("drift-mean", "heat"))
     over_all = replace_regimes(reference)
     assert 0 == apply(Fleet.of(table), two, over_all).regimes_compared
-    measures = validate(Fleet.of(table), two, None, reference).measures
+    measures = examine(Fleet.of(table), two, reference).measures
     assert ({"point-1": 180, "point-2": 180}, 2) == (measures.regime_rows, measures.drift_regimes)
-    alone = validate(Fleet.of(table), Contract.from_dict(plain), None, None).measures
+    alone = examine(Fleet.of(table), Contract.from_dict(plain), None).measures
     assert (None, None) == (alone.regime_rows, alone.drift_regimes)
     assert ("drift", "heat") not in {
         (f.rule, f.channel) for f in apply(Fleet.of(swapped), two, over_all).fleet_findings

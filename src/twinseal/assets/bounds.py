@@ -36,6 +36,7 @@ MARGIN_RANGE, MARGIN_CHANGE, MARGIN_SIGMA, MARGIN_LENGTH = 0.1, 1.25, 1.5, 0.9
 LEAST_WINDOW, LEAST_UNIT = 12.0, 10.0
 CAP_OF_LIFE = 0.63
 LEAST_TREND, LEAST_CORRELATION = 0.1, 0.1
+AS_THERE = "the asset that this one is like does not use it"
 UNBOUNDED = 1e30  # as good as no bound, and a float32 still
 
 
@@ -186,19 +187,16 @@ def _used(
         name, mine = plan.name, seen[plan.name]
         if regimes and name in regimes.settings:
             reasons[name] = "it defines the operating regime"
-        elif plan.used is not None:
-            if not plan.used:
-                reasons[name] = "so it was asked"
         elif mine.is_constant:
             reasons[name] = "it never moves"
+        elif plan.used is not None:
+            if not plan.used:
+                reasons[name] = AS_THERE
         elif name not in telling and not (plan.kind == "setting" and _is_followed(name, telling, levels)):
             reasons[name] = f"no trend over the life ({mine.trend:.2f}, below {LEAST_TREND})"
-    if all(plan.name in reasons for plan in plans):  # nothing would be left: what moves is read
-        reasons = {
-            name: why
-            for name, why in reasons.items()
-            if seen[name].is_constant or "regime" in why or why == "so it was asked"
-        }
+    for kept in (AS_THERE, ""):
+        if all(plan.name in reasons for plan in plans):  # nothing would be left: what moves is read
+            reasons = {k: why for k, why in reasons.items() if seen[k].is_constant or "regime" in why or why == kept}
     return {plan.name: plan.name not in reasons for plan in plans}, reasons
 
 

@@ -42,7 +42,7 @@ class Request:
         cycle: What one cycle is.
         rul_cap_cycles: None: from the lives.
         kept: Units that count as healthy.
-        like: The contract of an asset with the same channels, which gives units and descriptions.
+        like: The contract of an asset with the same channels, which gives units, descriptions, and which are used.
         asked: How the files are written.
         choices: What the columns are.
         averaged: Whether a cycle is the mean of several rows.
@@ -200,7 +200,7 @@ def _proposal(
         threats_basis=basis,
         columns=names,
         left_out=left_out,
-        said=said,
+        said=(*said, *_as_there(request.like, found)),
         findings=screen(fleet, found.contract),
     )
 
@@ -223,11 +223,26 @@ def _about(request: Request, fleet: Fleet | None) -> About:
     )
 
 
+def _as_there(like: Contract | None, found: Proposed) -> tuple[str, ...]:
+    """Which channels are used as in the asset that this one is like, and which are not, and why."""
+    if like is None:
+        return ()
+    here, there = found.contract.all_channels, like.all_channels
+    said = [f"{len(here.keys() & there.keys())} channels are used, or not, as in {like.asset}"]
+    differ = [name for name in here if name in there and there[name].used != here[name].used]
+    others = [f"{name} ({found.reasons.get(name, 'else none would be used')})" for name in differ]
+    said += [f"but for {', '.join(others)}"] if others else []
+    absent, new = [name for name in there if name not in here], [name for name in here if name not in there]
+    said += [f"{', '.join(absent)} of {like.asset} are not here"] if absent else []
+    said += [f"{', '.join(new)} are not in {like.asset}, so that the data decide"] if new else []
+    return ("; ".join(said),)
+
+
 def _plan(column: str, channel: str, kind: Any, request: Request) -> ChannelPlan:
     known: Channel | None = request.like.all_channels.get(channel) if request.like else None
     unit, words = measure(column)
     if known is not None:
-        return ChannelPlan(channel, kind, unit if unit != "1" else known.unit, known.description)
+        return ChannelPlan(channel, kind, unit if unit != "1" else known.unit, known.description, known.used)
     return ChannelPlan(channel, kind, unit, words)
 
 
