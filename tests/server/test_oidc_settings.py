@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -99,6 +102,41 @@ def test_provider_that_does_not_answer(tmp_path: Path) -> None:
         with pytest.raises(SignInError, match=message) as error:
             made.keys(None)
         assert 503 == error.value.status
+
+
+class ClosesWhenAskedAgain(BaseHTTPRequestHandler):
+    """Keeps each connection, and closes it when the next request has come: as one that was idle for too long."""
+
+    protocol_version = "HTTP/1.1"
+    answered = False
+
+    def do_GET(self) -> None:
+        if self.answered:
+            self.close_connection = True
+            return
+        self.answered = True
+        issuer = f"http://127.0.0.1:{self.connection.getsockname()[1]}"
+        key = RSAKey.generate_key(2048, {"kid": "good"}).as_dict(private=False)
+        places = dict.fromkeys(("authorization_endpoint", "token_endpoint", "jwks_uri"), f"{issuer}/keys")
+        body = json.dumps({"keys": [key]} if self.path == "/keys" else {"issuer": issuer} | places).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_provider_that_closes_a_connection_just_when_it_is_used_again(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "secret").chmod(0o600)
+    with ThreadingHTTPServer(("127.0.0.1", 0), ClosesWhenAskedAgain) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        issuer = f"http://127.0.0.1:{server.server_port}"
+        made = Provider(settings(issuer=issuer, client_secret_file=str(tmp_path / "secret")), "http://localhost/back")
+        assert ["good"] == [key.kid for key in made.keys(None)]
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

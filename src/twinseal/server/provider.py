@@ -46,8 +46,13 @@ class Provider:
     def __init__(self, settings: OidcSettings, redirect_uri: str) -> None:
         self._settings, self._redirect_uri, self._secret = settings, redirect_uri, settings.secret()
         near = urlsplit(settings.issuer).hostname in LOOPBACK
+        # Each request has a connection of its own: a provider closes one that is kept just when the next is sent on it.
         self._http = httpx.Client(
-            timeout=TIMEOUT_S, verify=ssl.create_default_context(), trust_env=not near, follow_redirects=False
+            timeout=TIMEOUT_S,
+            verify=ssl.create_default_context(),
+            trust_env=not near,
+            follow_redirects=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
         self._documents: dict[str, tuple[float, dict[str, Any]]] = {}
         self._tried: dict[str, float] = {}
