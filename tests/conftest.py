@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from tests.warm import Warm
+from tests.warm import Warm, end_shared, shared
 from twinseal.trust.root.home import Home
 
 # Of the laws that Hypothesis tests: `make fuzz` searches, `make check` repeats the same examples (pyproject.toml).
@@ -36,7 +36,8 @@ for variable in ("TWINSEAL_HOME", "DVC_SITE_CACHE_DIR"):
 
 
 def pytest_unconfigure() -> None:
-    """Remove the folders of the user that the tests were."""
+    """End the programs that tests share; remove the folders of the user that the tests were."""
+    end_shared()
     shutil.rmtree(USER, ignore_errors=True)
 
 
@@ -55,10 +56,9 @@ def _log_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[Warm]:
+def warm() -> Warm:
     """Starts programs of ours in milliseconds."""
-    with Warm() as started:
-        yield started
+    return shared()
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.warm import Program, shared
 from twinseal.registry.store import server_command
 
 PATIENCE_S = 90.0
@@ -25,12 +24,10 @@ def serving(home: Path) -> Iterator[str]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    words = [sys.executable, "-m", *server_command(home, port=port)]  # that of this environment, whatever PATH says
-    # In a group of its own: the command starts uvicorn, which must end with it.
+    words = server_command(home, port=port)
+    # In a group of its own: the command starts uvicorn, in a new interpreter, which must end with it.
     with (home / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            words, cwd=home, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
-        )
+        process = shared().start(*words, cwd=home, env=os.environ | settings, stdout=log, stderr=log)
     try:
         _wait(process, address, home / "server.log")
         yield address
@@ -39,7 +36,7 @@ def serving(home: Path) -> Iterator[str]:
         process.wait(timeout=20)
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def _wait(process: Program, address: str, log: Path) -> None:
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         if process.poll() is not None:

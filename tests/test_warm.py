@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,34 @@ def test_a_program_that_does_not_end_is_ended(warm: Warm, folder: Path) -> None:
     (folder / "endless.py").write_text("while True: pass")
     assert 0 > warm.run("endless", cwd=folder, timeout_s=1).returncode
     assert 0 == warm.run("twinseal", "--version").returncode
+
+
+def test_a_program_is_started_read_from_and_ended_by_a_signal(warm: Warm, folder: Path) -> None:
+    (folder / "server.py").write_text(
+        "import os, sys, time\nprint(os.getpid(), os.getsid(0), os.environ['A'], flush=True)\n"
+        "print('said', file=sys.stderr)\ntime.sleep(60)"
+    )
+    ends = ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 1))
+    with (folder / "log").open("w") as log:
+        programs = [warm.start("server", cwd=folder, env={"A": "b"}, stderr=log) for _ in ends]
+    for program, (sent, expected) in zip(programs, ends, strict=True):
+        assert program.stdout is not None
+        assert f"{program.pid} {program.pid} b\n" == program.stdout.readline()
+        assert program.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(timeout=0.01)
+        os.killpg(program.pid, sent)
+        assert expected == program.wait(timeout=20) == program.poll() == program.returncode
+        assert "" == program.stdout.read()
+        program.stdout.close()
+    said = (folder / "log").read_text()
+    assert (3, True) == (said.count("said\n"), "KeyboardInterrupt" in said)
+
+
+def test_modules_are_found_on_the_path_that_the_environment_names_and_as_they_are_now(warm: Warm, folder: Path) -> None:
+    (folder / "other").mkdir()
+    (folder / "asks.py").write_text("import found\nprint(found.TEXT)")
+    for text in ("one", "another"):
+        (folder / "other/found.py").write_text(f"TEXT = {text!r}")
+        assert f"{text}\n" == warm.run("asks", cwd=folder, env={"PYTHONPATH": str(folder / "other")}).stdout
+    assert [] == list(folder.rglob("__pycache__"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.databases import make_tables, sqlite_copy
+from tests.server.databases import ready_tables, sqlite_copy
 from tests.server.postgres import NoPostgresError, Postgres, postgres
 from twinseal.trust.root.home import Home
 
@@ -22,14 +22,6 @@ def postgres_server() -> Iterator[Postgres]:
         except NoPostgresError as missing:
             pytest.skip(str(missing))
         yield server
-
-
-@pytest.fixture(scope="session")
-def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with MLflow's tables, to be copied: MLflow's migrations take seconds."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    make_tables(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +39,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
     """Gives the address of a new database with MLflow's tables, each time it is called."""
     with ExitStack() as stack:
         if request.param == "sqlite":
-            tables = request.getfixturevalue("sqlite_tables")
-            yield lambda: stack.enter_context(sqlite_copy(tables, tmp_path))
+            yield lambda: stack.enter_context(sqlite_copy(ready_tables(), tmp_path))
         else:
             server: Postgres = request.getfixturevalue("postgres_server")
             yield lambda: stack.enter_context(server.fresh())

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.warm import shared
 from twinseal.server.offers import is_offered
 from twinseal.server.people import write_auth_config
 
@@ -27,8 +27,8 @@ def offered() -> list[str]:
 
 def routes() -> list[str]:
     """All of them; in a process of their own, for MLflow reads the environment when it is imported."""
-    words = [sys.executable, "-W", "ignore", "-m", "tests.server.mlflow_routes", "all"]
-    found = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    found = shared().run("tests.server.mlflow_routes", "all")
+    found.check_returncode()
     return found.stdout.splitlines()
 
 

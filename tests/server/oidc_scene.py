@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -26,7 +25,8 @@ import yaml
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.server.scene import PASSWORD, Answer, Server, deployment, serving
+from tests.server.receivers import until
+from tests.server.scene import Answer, Server, accounts_of, add_accounts, deployment, serving
 from tests.twin.deployment import Deployment
 
 HERE = Path(__file__).with_name("oidc")
@@ -96,7 +96,7 @@ class Provider:
     def control(self, **changes: Any) -> Any:
         """Change what it does from now on; what one who has broken in would know."""
         asked = urllib.request.Request(f"{self.issuer}/control", json.dumps(changes).encode(), method="POST")
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.load(answer)
 
     def key(self) -> RSAKey:
@@ -173,8 +173,8 @@ class Browser:
             answer = connection.getresponse()
             data = answer.read()
             for line in answer.headers.get_all("Set-Cookie") or []:
-                name, _, value = line.split(";")[0].partition("=")
-                if not value or "max-age=0" in line.lower() or "1970" in line:
+                (name, _, value), attributes = line.partition(";")[0].partition("="), line.partition(";")[2]
+                if not value or "max-age=0" in attributes.lower() or "1970" in attributes:
                     jar.pop(name, None)
                 else:
                     jar[name] = value
@@ -245,15 +245,21 @@ class OidcScene:
         headers = how.pop("headers", {}) | {"Cookie": f"{SESSION}={value}"}
         return self.server.ask(method, path, how.pop("body", None), who=None, headers=headers)
 
-    def log(self) -> list[dict[str, Any]]:
-        """The access log."""
-        return [json.loads(line) for line in (self.made.home.path / "mlflow/access.log").read_text().splitlines()]
+    def has_logged(self, who: str, way: str) -> bool:
+        """Whether the last request in the access log was this person's, in a while: it is written after the answer."""
+
+        def is_last() -> bool:
+            line = json.loads((self.made.home.path / "mlflow/access.log").read_text().splitlines()[-1])
+            return (line["who"], line["by"]) == (who, way)
+
+        return bool(until(is_last, 5.0))
 
 
 @contextmanager
 def oidc_scene(path: Path, provider: Provider, *options: str, **settings: Any) -> Iterator[OidcScene]:
     """The scene; its server is ended with it."""
-    made = deployment(path)
+    made = deployment(path, has_tables=False)  # this server makes its own
+    (made.home.path / "mlflow").mkdir()
     secret = path / "client-secret"
     secret.write_text(provider.secret + "\n")
     secret.chmod(0o600)
@@ -265,23 +271,10 @@ def oidc_scene(path: Path, provider: Provider, *options: str, **settings: Any) -
         "roles": GROUPS,
     }
     (made.home.path / "server.yaml").write_text(yaml.safe_dump({"oidc": section | settings}))
-    add_accounts(made.home.path, {"engineer": "engineer", "reader": "reader", "chiara": "reviewer"})
+    add_accounts(accounts_of(made.home.path), {"engineer": "engineer", "reader": "reader", "chiara": "reviewer"})
     with serving(made.home.path, *options, people=False) as server:
         provider.control(redirect=f"{server.url}/twinseal/callback")
         yield OidcScene(made, server, provider)
-
-
-def add_accounts(home: Path, roles: dict[str, str]) -> None:
-    """Accounts with a password beside those of the provider."""
-    code = (
-        "import sys; from pathlib import Path; from twinseal.server.people import Accounts\n"
-        "Path(sys.argv[1], 'mlflow').mkdir(exist_ok=True)\n"
-        "made = Accounts(f'sqlite:///{sys.argv[1]}/mlflow/accounts.db')\n"
-        "for name, role in zip(sys.argv[3::2], sys.argv[4::2]): made.add(name, (role,), sys.argv[2])"
-    )
-    given = [text for pair in roles.items() for text in pair]
-    words = [sys.executable, "-W", "ignore", "-c", code, str(home), PASSWORD, *given]
-    subprocess.run(words, check=True, capture_output=True)
 
 
 def state_of(address: str) -> str:

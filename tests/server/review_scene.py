@@ -114,10 +114,12 @@ def decoded(text: str) -> bytes:
 
 
 @contextmanager
-def review_scene(path: Path, *options: str, enrolled: tuple[str, ...] = ("alice", "bruno")) -> Iterator[ReviewScene]:
+def review_scene(
+    path: Path, *options: str, enrolled: tuple[str, ...] = ("alice", "bruno"), is_fork: bool = True
+) -> Iterator[ReviewScene]:
     """The scene; its server is ended with it."""
     made = deployment(path)
-    with serving(made.home.path, *options) as server:
+    with serving(made.home.path, *options, is_fork=is_fork) as server:
         scene = ReviewScene(made, server)
         for holder in enrolled:
             scene.enroll(holder)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.server.databases import ready_tables
 from tests.twin.deployment import MODEL, POLICY, Deployment
+from tests.warm import Program, shared
 from twinseal.registry.run import RunRecord
 from twinseal.registry.store import connect
 from twinseal.registry.submit import submit
@@ -34,6 +38,7 @@ from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 
 PATIENCE_S = 90.0
+PROGRAM = (sys.executable, "-c", "from twinseal.cli import main; main()")
 PASSWORD = "a password for tests"
 API = "/api/2.0/mlflow/"
 
@@ -43,10 +48,13 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def deployment(path: Path) -> Deployment:
-    """A deployment whose signatures are of today, in a private folder."""
+def deployment(path: Path, *, has_tables: bool = True) -> Deployment:
+    """A deployment whose signatures are of today, in a private folder; with MLflow's tables, or as it is at first."""
     made = Deployment(path, now=now())
     made.home.path.chmod(0o700)
+    if has_tables:
+        (made.home.path / "mlflow").mkdir()
+        shutil.copy(ready_tables(), made.home.path / "mlflow/mlflow.db")
     return made
 
 
@@ -112,7 +120,7 @@ class Server:
 
     url: str
     output: str
-    process: subprocess.Popen[str] = field(repr=False)
+    process: subprocess.Popen[str] | Program = field(repr=False)
     ca: Path | None = None
     database: str = ""
 
@@ -149,16 +157,25 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, *options: str, people: bool = True, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """`twinseal serve` over the home at `home`, with an account for each role; ended as Ctrl-C would."""
+def serving(
+    home: Path, *options: str, people: bool = True, env: dict[str, str] | None = None, is_fork: bool = True
+) -> Iterator[Server]:
+    """`twinseal serve` over the home at `home`, with an account for each role; ended as Ctrl-C would.
+
+    A fork of a warm process, unless several workers or `is_fork` want a new interpreter.
+    """
     environment = os.environ | {"TWINSEAL_HOME": str(home)} | (env or {})
     if people:
         make_accounts(home, options)
-    words = [sys.executable, "-c", "from twinseal.cli import main; main()", "serve", "--port", "0", *options]
+    words = ["serve", "--port", "0", *options]
     log = home.parent / "server.err"
+    process: subprocess.Popen[str] | Program
     with log.open("w") as errors:
-        process = subprocess.Popen(words, cwd=home.parent, env=environment, stdout=subprocess.PIPE, stderr=errors,
-                                   text=True, start_new_session=True)  # fmt: skip
+        if is_fork and "--workers" not in options:
+            process = shared().start("twinseal", *words, cwd=home.parent, env=environment, stderr=errors)
+        else:
+            process = subprocess.Popen([*PROGRAM, *words], cwd=home.parent, env=environment, stdout=subprocess.PIPE,
+                                       stderr=errors, text=True, start_new_session=True)  # fmt: skip
     try:
         started = _started(process, log)
         started.database = dict(itertools.pairwise(options)).get("--database", "")
@@ -178,25 +195,37 @@ PEOPLE = {
 
 def make_accounts(home: Path, options: tuple[str, ...]) -> None:
     """An account of each role, under its name; and the reviewers'."""
-    (home / "mlflow").mkdir(exist_ok=True)
     database = dict(zip(options[::2], options[1::2], strict=False)).get("--database", "")
-    made = Accounts(accounts_uri(Home(home), ServerSettings(database=database)))
-    for name, role in PEOPLE.items():
-        made.add(name, (role,), PASSWORD)
+    uri = accounts_uri(Home(home), ServerSettings(database=database))
+    if uri.startswith("sqlite") and not (home / "mlflow/accounts.db").exists():
+        (home / "mlflow").mkdir(exist_ok=True)
+        shutil.copy(_ready_accounts(), home / "mlflow/accounts.db")
+    else:
+        add_accounts(uri, PEOPLE)
+
+
+@functools.cache
+def _ready_accounts() -> Path:
+    """A database with these accounts, to be copied: migrations and slow hashes take seconds."""
+    path = ready_tables().with_name("accounts.db")
+    add_accounts(f"sqlite:///{path}", PEOPLE)
+    return path
+
+
+def add_accounts(uri: str, roles: Mapping[str, str | tuple[str, ...]]) -> None:
+    """Accounts with these roles in a database; a server that runs looks roles up every 5 seconds."""
+    made = Accounts(uri)
+    for name, role in roles.items():
+        made.add(name, (role,) if isinstance(role, str) else role, PASSWORD)
     made.close()
 
 
-def give_roles(home: Path, name: str, *roles: str) -> None:
-    """An account of the home's own database that has these roles; a server that runs looks them up every 5 seconds."""
-    code = (
-        "import sys; from twinseal.server.people import Accounts\n"
-        "Accounts(f'sqlite:///{sys.argv[1]}/mlflow/accounts.db').add(sys.argv[2], sys.argv[4:], sys.argv[3])"
-    )
-    words = [sys.executable, "-W", "ignore", "-c", code, str(home), name, PASSWORD, *roles]
-    subprocess.run(words, check=True, capture_output=True)
+def accounts_of(home: Path) -> str:
+    """The home's own database with accounts."""
+    return accounts_uri(Home(home), ServerSettings())
 
 
-def _started(process: subprocess.Popen[str], log: Path) -> Server:
+def _started(process: subprocess.Popen[str] | Program, log: Path) -> Server:
     end, lines = time.monotonic() + PATIENCE_S, []
     for line in process.stdout or ():
         lines.append(line)

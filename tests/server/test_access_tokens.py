@@ -18,8 +18,8 @@ from flask import Flask
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.server.oidc_scene import Browser, OidcScene, add_accounts
-from tests.server.scene import API, PASSWORD, deployment, serving
+from tests.server.oidc_scene import Browser, OidcScene
+from tests.server.scene import API, PASSWORD, accounts_of, add_accounts, deployment, serving
 from tests.server.test_sign_in import ME, TAG, hs256, unsigned
 from twinseal.server.mlflow_person import authenticate, opened, sealed, with_person, without_claims
 from twinseal.server.people import Person
@@ -45,7 +45,7 @@ def test_token_is_a_person_with_roles(oidc: OidcScene, monkeypatch: pytest.Monke
     user = oidc.bearer(token).json()["user"]
     assert ("erik", False) == (user["username"], user["is_admin"])
     assert 200 == oidc.bearer(token, SET_TAG, "POST", body=TAG).status
-    assert ("erik", "token") == (oidc.log()[-1]["who"], oidc.log()[-1]["by"])
+    assert oidc.has_logged("erik", "token")
     assert 403 == oidc.bearer(oidc.provider.token("rita"), SET_TAG, "POST", body=TAG).status
     assert oidc.bearer(oidc.provider.token("petra")).json()["user"]["is_admin"]
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
@@ -141,7 +141,7 @@ def test_token_while_the_provider_is_down_may_be_sent_again(tmp_path: Path) -> N
     section = {"issuer": "http://127.0.0.1:1", "client_id": "twinseal", "client_secret_file": str(secret)}
     section |= {"audience": "urn:twinseal:api", "roles": {"reader": ["plant"]}}
     (made.home.path / "server.yaml").write_text(yaml.safe_dump({"oidc": section, "requests_a_minute": 1}))
-    add_accounts(made.home.path, {"reader": "reader"})
+    add_accounts(accounts_of(made.home.path), {"reader": "reader"})
     token = jwt.encode({"alg": "RS256", "kid": "x"}, {"sub": "x"}, RSAKey.generate_key(2048))
     with serving(made.home.path, people=False) as server:
         for _ in range(3):  # none of them is a guess

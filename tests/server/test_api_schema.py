@@ -20,7 +20,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from tests.server.review_scene import CALLS, ReviewScene, review_scene
-from tests.server.scene import PASSWORD, give_roles
+from tests.server.scene import PASSWORD, accounts_of, add_accounts
 
 pytestmark = pytest.mark.proof  # it takes half a minute: `make proof`
 
@@ -70,7 +70,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     limits = path / "limits.yaml"
     limits.write_text("requests_a_minute: 1000000\nfailed_logins_a_minute: 1000000\n")
     with review_scene(path, "--config", str(limits), enrolled=("alice",)) as scene:
-        give_roles(scene.made.home.path, "alice", "reviewer", "engineer")
+        add_accounts(accounts_of(scene.made.home.path), {"alice": ("reviewer", "engineer")})
         waits = [scene.submit(1), scene.submit(2)]
         assert 200 == scene.decide("alice", waits[0], "comment", "read").status
         document = scene.call("reader", "/openapi.json").json()

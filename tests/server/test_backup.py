@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 import stat
 import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from tests.server.postgres import NoPostgresError, Postgres, postgres
 from tests.server.review_scene import CALLS, ReviewScene, review_scene
 from tests.server.scene import API, PASSWORD, deployment, now, serving, submitted
 from tests.twin.deployment import MODEL, OTHER, Deployment
+from tests.warm import shared
 from twinseal.digests import MAX_NODES, canonical_json
 from twinseal.errors import BackupError, ConfigError, TwinsealError
 from twinseal.server.archive import MANIFEST, Item, Manifest, open_archive
@@ -34,6 +34,7 @@ from twinseal.server.backup import back_up
 from twinseal.server.restore import restore
 from twinseal.server.settings import ServerSettings
 from twinseal.trust.audit import log_of, verify
+from twinseal.trust.root import home_lock
 from twinseal.trust.root.home import Home
 from twinseal.twin.byte_sources import RestSource
 from twinseal.twin.pull import pull
@@ -42,11 +43,7 @@ UPLOAD = "/api/2.0/mlflow-artifacts/artifacts/0/upload"
 
 
 def program(*words: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from twinseal.cli import main; main()", *words],
-        env=os.environ | {"TWINSEAL_HOME": str(home)}, cwd=cwd, capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+    return shared().run("twinseal", *words, env=os.environ | {"TWINSEAL_HOME": str(home)}, cwd=cwd, timeout_s=120)
 
 
 class Uploads(threading.Thread):
@@ -154,7 +151,7 @@ def test_postgresql_goes_and_comes_back(tmp_path: Path, postgres_server: Postgre
 
 
 def test_postgresql_without_its_programs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = deployment(tmp_path)
+    made = deployment(tmp_path, has_tables=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = ServerSettings(database="postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(ConfigError, match="expected PostgreSQL's program pg_dump, got none"):
@@ -165,7 +162,7 @@ def test_postgresql_without_its_programs_is_refused(tmp_path: Path, monkeypatch:
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     """A deployment with two releases whose candidates lie where MLflow would have them, and a small database."""
-    made = deployment(tmp_path_factory.mktemp("published"))
+    made = deployment(tmp_path_factory.mktemp("published"), has_tables=False)
     for version in (1, 2):
         bundle = made.bundle(version)
         release = made.release(bundle, version, now=now())
@@ -284,7 +281,10 @@ def test_what_could_not_be_restored_is_no_backup(
     assert [] == list(tmp_path.iterdir())
 
 
-def test_nothing_is_decided_while_the_state_is_copied(published: Deployment, tmp_path: Path) -> None:
+def test_nothing_is_decided_while_the_state_is_copied(
+    published: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home_lock, "LOCK_SECONDS", 0.5)
     with published.home.locked(), pytest.raises(TwinsealError, match="expected nobody else to be changing this home"):
         back_up(published.home, ServerSettings(), tmp_path / "b", now())
     assert [] == list(tmp_path.iterdir())

@@ -95,7 +95,7 @@ def test_server_is_killed_and_the_next_one_publishes(tmp_path: Path, monkeypatch
     armed = tmp_path / "armed"
     monkeypatch.setenv("FAULT_ARMED", str(armed))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
-    with review_scene(tmp_path, enrolled=()) as scene:
+    with review_scene(tmp_path, enrolled=(), is_fork=False) as scene:
         for holder in ("alice", "bruno"):
             scene.enroll(holder)
         candidate = scene.submit(1)

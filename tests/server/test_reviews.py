@@ -7,17 +7,17 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.passkeys import UP, UV, Authenticator
+from tests.server.receivers import until
 from tests.server.review_scene import CALLS, ReviewScene, challenge_of, decoded, review_scene, signed_in
-from tests.server.scene import PASSWORD, give_roles, now, submitted
+from tests.server.scene import PASSWORD, accounts_of, add_accounts, now, submitted
 from tests.twin.deployment import MODEL, OTHER, POLICY
+from tests.warm import shared
 from twinseal.errors import RegistryError
 from twinseal.registry.registration import register, request
 from twinseal.registry.run import RunRecord
@@ -47,15 +47,7 @@ def terminal(
     account = {"MLFLOW_TRACKING_USERNAME": who, "MLFLOW_TRACKING_PASSWORD": password}
     place = ["--from", scene.server.url, "--anchor", str(scene.made.home.anchor_dir), "--yes"]
     place += ["--key", f"file:{scene.made.home.keys / who}.pem"] if key else []
-    return subprocess.run(
-        [sys.executable, "-c", "from twinseal.cli import main; main()", *words, "--as", who, *place],
-        env=os.environ | account,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return shared().run("twinseal", *words, "--as", who, *place, env=os.environ | account, cwd=cwd, timeout_s=60)
 
 
 def test_two_passkeys_approve_and_a_twin_admits(scene: ReviewScene, tmp_path: Path) -> None:
@@ -210,11 +202,10 @@ def test_bytes_change_after_the_page_was_opened(scene: ReviewScene) -> None:
 @pytest.mark.attack("S")
 def test_engineer_approves_what_they_submitted(scene: ReviewScene) -> None:
     """A reviewer's account that is an engineer's too submits a candidate, and approves it."""
-    give_roles(scene.made.home.path, "alice", "reviewer", "engineer")
+    add_accounts(accounts_of(scene.made.home.path), {"alice": ("reviewer", "engineer")})
     with signed_in("engineer"):
         model_id, _ = submitted(scene.made, 52, OTHER, scene.server.url)
-    time.sleep(5.5)  # roles are looked up every 5 seconds
-    assert 201 == scene.call("alice", "/reviews", {"candidate": model_id}).status
+    assert until(lambda: scene.call("alice", "/reviews", {"candidate": model_id}).status == 201)  # roles last 5 seconds
     refused = scene.decide("alice", model_id)
     assert (403, True) == (refused.status, "expected a reviewer who did not submit the candidate" in refused.message)
     page = scene.server.ask("GET", f"/twinseal/review/{model_id}", who="alice").body.decode()

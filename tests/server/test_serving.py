@@ -12,7 +12,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from importlib.resources import files
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.server.receivers import until
-from tests.server.scene import API, PASSWORD, Server, approved, deployment, now, serving, submitted
+from tests.server.scene import API, PASSWORD, PROGRAM, Server, approved, deployment, now, serving, submitted
 from tests.twin.deployment import MODEL, Deployment
 from twinseal.errors import ConfigError
 from twinseal.files import inventory
@@ -46,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 @pytest.fixture(scope="module")
 def server(made: Deployment) -> Iterator[Server]:
-    with serving(made.home.path) as started:
+    with serving(made.home.path, is_fork=False) as started:
         yield started
 
 
@@ -333,7 +332,7 @@ def test_access_log_says_who_asked_and_no_secret(made: Deployment, server: Serve
 @pytest.mark.proof
 def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
     """A first start with TLS makes the account admin and says its password once; Ctrl-C and SIGTERM end it well."""
-    made = deployment(tmp_path)
+    made = deployment(tmp_path, has_tables=False)
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
@@ -341,7 +340,7 @@ def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
         check=True, capture_output=True,
     )  # fmt: skip
     tls = ("--tls-certificate", str(certificate), "--tls-key", str(key))
-    with serving(made.home.path, *tls, people=False) as first:
+    with serving(made.home.path, *tls, people=False, is_fork=False) as first:
         first.ca = certificate
         password = first.output.split("admin, password ")[1].split()[0]
         answer = first.ask("GET", f"{API}users/list", who="admin", password=password)
@@ -355,11 +354,11 @@ def test_server_starts_stops_and_starts_again(tmp_path: Path) -> None:
             http.client.HTTPSConnection(parts.hostname or "", parts.port, context=old, timeout=10).request("GET", "/")
         os.killpg(first.process.pid, signal.SIGTERM)
         assert 0 == first.process.wait(timeout=30)
-    with serving(made.home.path, people=False) as second:
+    with serving(made.home.path, people=False, is_fork=False) as second:
         assert "password" not in second.output
         assert "no TLS" in (tmp_path / "server.err").read_text()
         assert 200 == second.ask("GET", "/", who="admin", password=password).status
-        words = [sys.executable, "-c", "from twinseal.cli import main; main()", "serve", "--port", "0"]
+        words = [*PROGRAM, "serve", "--port", "0"]
         home = {"TWINSEAL_HOME": str(made.home.path)}
         third = subprocess.run(words, env=os.environ | home, capture_output=True, text=True, timeout=60, check=False)
         assert (1, True) == (third.returncode, "expected no server over this home, got one that runs" in third.stderr)

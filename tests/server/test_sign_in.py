@@ -56,7 +56,7 @@ def test_groups_give_roles_and_mlflow_sees_who_it_is(oidc: OidcScene, name: str,
         headers={"Origin": oidc.server.url},
     )  # fmt: skip
     assert (200 if name == "erik" else 403) == change.status, change
-    assert (name, "session") == (oidc.log()[-1]["who"], oidc.log()[-1]["by"])
+    assert oidc.has_logged(name, "session")
 
 
 def test_page_leads_to_sign_in_and_back_and_a_program_gets_401(oidc: OidcScene) -> None:
@@ -89,7 +89,7 @@ def test_browser_at_another_name_of_this_machine_is_sent_to_the_one_that_cookies
 def test_accounts_with_a_password_work_beside_it(oidc: OidcScene) -> None:
     assert "engineer" == oidc.server.ask("GET", ME).json()["user"]["username"]
     assert 200 == oidc.server.post("experiments/set-experiment-tag", TAG).status
-    assert ("engineer", "password") == (oidc.log()[-1]["who"], oidc.log()[-1]["by"])
+    assert oidc.has_logged("engineer", "password")
     assert 401 == oidc.server.ask("GET", ME, password="wrong").status
 
 
