@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twinseal.assets.bounds import About, ChannelPlan, Proposed, outward, propose_contract
+from twinseal.assets.bounds import Proposed, propose_contract
+from twinseal.assets.channel_bounds import outward
+from twinseal.assets.plans import About, ChannelPlan
 from twinseal.errors import DataError
 from twinseal.sources.simulated import DEMAND, SETTINGS, SimulatedParams, simulate
 from twinseal.telemetry.fleet import Fleet
@@ -101,6 +103,56 @@ def test_six_speeds_are_found_and_changes_are_measured_within_each() -> None:
     assert found.contract.sensors["high_pressure"].max_change_per_cycle < 100  # 1,400 from speed to speed
 
 
+def two_points(rows: int = 60, units: int = 24) -> Fleet:
+    """A fleet that runs at 10 or at 1,000, where a temperature moves by ± 2 about 100 or about 500."""
+    rng = np.random.default_rng(7)
+    cycles = np.tile(np.arange(1, rows + 1), units)
+    high = rng.random(rows * units) < 0.5
+    heat = np.where(high, 500.0, 100.0) + rng.uniform(-2, 2, size=rows * units) + cycles / rows
+    return Fleet.of({
+        "unit": np.repeat([f"u{u:02d}" for u in range(units)], rows), "cycle": cycles, "censored": False,
+        "rul": rows - cycles, "ambient_temperature": np.where(high, 1000.0, 10.0), "heat": heat.round(3),
+        "steps": (heat * 8).round() / 8,
+    })  # fmt: skip
+
+
+def test_the_margin_is_a_share_of_the_range_at_one_operating_point() -> None:
+    found = proposed(two_points())
+    heat = found.contract.sensors["heat"]
+    assert found.contract.regimes is not None
+    assert 97 < heat.minimum < 98 and 503 < heat.maximum < 504  # a tenth of all would be 40 on each side
+    assert "at one operating point over 4.87" in found.basis["heat"]
+    assert validate(two_points(), found.contract, None, None).findings == ()
+
+
+@pytest.mark.attack("P")
+def test_a_unit_that_is_odd_at_one_operating_point_alone_sets_no_margin() -> None:
+    """Between the points there is room for poison that the range over all of them does not show."""
+    fleet = Fleet(two_points().table.drop(columns="steps"))  # which agrees with it, and would tell
+    table = fleet.table.copy()
+    mine = (table["unit"] == "u03") & (table["ambient_temperature"] == 10)
+    table.loc[mine, "heat"] += np.float32(200)
+    worse = proposed(Fleet(table))
+    heat = proposed(fleet).contract.sensors["heat"]
+    assert ["u03"] == [odd.unit for odd in worse.odd if odd.is_left_out]
+    assert "at an operating point up to" in str(worse.odd[0])
+    assert (heat.minimum, heat.maximum) == pytest.approx(
+        (worse.contract.sensors["heat"].minimum, worse.contract.sensors["heat"].maximum), abs=0.05
+    )
+
+
+def test_steps_are_proposed_where_all_readings_show_them_and_not_for_means() -> None:
+    found = proposed(two_points())
+    assert (0.125, 0.001) == tuple(found.contract.sensors[name].resolution for name in ("steps", "heat"))
+    assert 0 == found.contract.settings["ambient_temperature"].resolution  # two values show nothing
+    assert "all in steps of 0.125" in found.basis["steps"]
+    assert 0 == proposed(two_points(), averaged=True).contract.sensors["steps"].resolution
+    finer = two_points().table
+    finer.loc[finer["unit"] == "u01", "steps"] += np.float32(0.01)
+    said = {f.rule for f in validate(Fleet(finer), found.contract, None, None).findings if f.channel == "steps"}
+    assert "resolution" in said
+
+
 def test_no_bound_is_finer_than_the_digits_that_were_recorded() -> None:
     rng = np.random.default_rng(3)
     units, cycles = np.repeat([f"u{u}" for u in range(12)], 59), np.tile(np.arange(1, 60), 12)
@@ -119,7 +171,7 @@ def test_no_bound_is_finer_than_the_digits_that_were_recorded() -> None:
 
 
 def test_what_each_number_rests_on_is_said(found: Proposed) -> None:
-    assert "recorded to 0.1" in found.basis["high_pressure"]
+    assert "all in steps of 0.1" in found.basis["high_pressure"]
     assert "0.63 of the median life" in found.basis["rul_cap_cycles"]
     assert "σ, × 1.5" in found.basis["consistency"]
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinseal.assets.names import channel_name, channel_names, description, unit_of_measure
+from twinseal.assets.names import channel_name, channel_names, description
+from twinseal.assets.units_of_measure import measure_of
 from twinseal.telemetry.contract import KEYS
 
 
@@ -17,7 +18,7 @@ from twinseal.telemetry.contract import KEYS
         ("Druck (kPa)", "druck", "kPa"),
         ("Ölstand in %", "oelstand", "%"),
         ("OilTemp", "oil_temp", "1"),
-        ("T1 (new)", "t1", "new"),  # a word could be a unit: a person looks
+        ("T1 (new)", "t1_new", "1"),
         ("T1 (the new one, 2024)", "t1_the_new_one_2024", "1"),
         ("2nd stage", "channel_2nd_stage", "1"),
         ("=cmd()", "cmd", "1"),
@@ -29,7 +30,7 @@ from twinseal.telemetry.contract import KEYS
     ],
 )
 def test_a_header_gives_a_plain_name_and_its_unit_of_measure(header: str, name: str, unit: str) -> None:
-    assert (name, unit) == (channel_name(header), unit_of_measure(header))
+    assert (name, unit) == (channel_name(header), measure_of(header).unit)
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), unique=True, max_size=20))

@@ -133,7 +133,7 @@ def test_a_label_is_found_by_its_arithmetic_and_is_no_channel(pumps_table: pd.Da
         (lambda t: 8.0 * t["Mission"], "it counts with the cycles"),
         (lambda t: (t.groupby("Pump")["Mission"].transform("max") == t["Mission"]).astype(int), "it marks the end"),
         (lambda t: t.groupby("Pump").ngroup() + 1000, "it says which unit it is"),
-        (lambda t: ["on", "off"] * (len(t) // 2) + ["on"] * (len(t) % 2), "text: 2 different"),
+        (lambda t: "serial " + t["Mission"].astype(str), "text: "),
         (lambda t: "", "no value in any row"),
         (lambda t: t["high_flow"].where(t["Mission"] % 3 == 1), "% of the rows"),
     ],

@@ -1,11 +1,14 @@
 """The contract that is proposed for a fleet: its bounds, the margins, and what each number rests on.
 
     minimum, maximum        the range that the units showed over whole lives, widened on each side by MARGIN_RANGE of
-                            itself, and by a step of the recorded digits at least; a channel that never moved: by a
-                            thousandth of its value. Not below 0 where no reading was, but for °C and °F: a share or
-                            a concentration has none
+                            the largest range at one operating point, and by a step of the recorded digits at least; a
+                            channel that never moved there: by a thousandth of its value. Not below 0 where no reading
+                            was, but for °C and °F: a share or a concentration has none. A setting that defines
+                            operating points: as far as these reach, at least. Words: their numbers, and no more
     max_change_per_cycle    the largest change from one cycle to the next, within one regime, × MARGIN_CHANGE; never
                             finer than a step of the recorded digits
+    resolution              the greatest step of which all readings are multiples, if they show one; there is no margin
+                            but that of the rule, a hundredth of a step. Means of rows have none
     missing_share           0 where nothing was missing; else the largest share of a unit × MARGIN_CHANGE
     consistency             the statistic of `telemetry.rules`, × MARGIN_SIGMA; not below LEAST_WINDOW and LEAST_UNIT,
                             which good fleets of pumps and engines have needed
@@ -18,73 +21,26 @@ All are rounded outward. The units that are far from the others (`measured`) set
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from twinseal.assets.channel_bounds import Counted, channel_basis, channel_bounds
 from twinseal.assets.measured import Array, Extremes, Known, Odd, extremes, level, odd_units, regime_of
+from twinseal.assets.plans import UNBOUNDED, About, ChannelPlan
 from twinseal.telemetry.contract import Channel, Consistency, Contract, Regimes
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.regimes import find_points
 from twinseal.telemetry.screening import row_rules
 
-MARGIN_RANGE, MARGIN_CHANGE, MARGIN_SIGMA, MARGIN_LENGTH = 0.1, 1.25, 1.5, 0.9
+MARGIN_SIGMA, MARGIN_LENGTH = 1.5, 0.9
 LEAST_WINDOW, LEAST_UNIT = 12.0, 10.0
 CAP_OF_LIFE = 0.63
 LEAST_TREND, LEAST_CORRELATION = 0.1, 0.1
 AS_THERE = "the asset that this one is like does not use it"
-UNBOUNDED = 1e30  # as good as no bound, and a float32 still
-
-
-Kind = Literal["setting", "sensor"]
-
-
-@dataclass(frozen=True)
-class ChannelPlan:
-    """One channel before it has bounds.
-
-    Attributes:
-        name: In the contract.
-        kind: Setting or sensor.
-        unit: Of measure.
-        description: What it measures.
-        used: Whether a model reads it; None: the data decide.
-    """
-
-    name: str
-    kind: Kind
-    unit: str = "1"
-    description: str = ""
-    used: bool | None = None
-
-
-@dataclass(frozen=True)
-class About:
-    """What no data say of an asset.
-
-    Attributes:
-        asset: Its name.
-        model: Of the model.
-        description: What it is.
-        cycle: What one cycle is.
-        rul_cap_cycles: None: from the lives.
-        kept: Units that count as healthy, however far they are from the others.
-        proposed: Who proposes, and from what.
-        averaged: Whether readings are means of several rows: then the digits of a row say nothing.
-    """
-
-    asset: str
-    model: str
-    description: str
-    cycle: str
-    rul_cap_cycles: float | None = None
-    kept: frozenset[str] = frozenset()
-    proposed: str = ""
-    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,36 +60,6 @@ class Proposed:
     basis: Mapping[str, str]
     reasons: Mapping[str, str]
     odd: tuple[Odd, ...]
-
-
-def wide_contract(about: About, plans: Sequence[ChannelPlan]) -> Contract:
-    """A contract that admits every reading: with it a source reads a fleet that has no bounds yet."""
-    channels = {
-        kind: {
-            plan.name: Channel(
-                unit=plan.unit,
-                minimum=-UNBOUNDED,
-                maximum=UNBOUNDED,
-                max_change_per_cycle=UNBOUNDED,
-                missing_share=0.99,
-                description=plan.description,
-            )
-            for plan in plans
-            if plan.kind == kind
-        }
-        for kind in ("setting", "sensor")
-    }
-    return Contract(
-        asset=about.asset,
-        model=about.model,
-        description=about.description,
-        cycle=about.cycle,
-        rul_cap_cycles=1.0,
-        min_cycles=2,
-        max_quarantined_share=0.05,
-        settings=channels["setting"],
-        sensors=channels["sensor"],
-    )
 
 
 def propose_contract(fleet: Fleet, plans: Sequence[ChannelPlan], about: About) -> Proposed:
@@ -157,7 +83,7 @@ def propose_contract(fleet: Fleet, plans: Sequence[ChannelPlan], about: About) -
     counted = _counted(fleet, found, about)
     contract = _contract(fleet, plans, about, regimes, seen, used, counted)
     contract, said = _with_consistency(contract, window, unit, counted)
-    basis = _basis(fleet, contract, seen, counted, averaged=about.averaged) | said
+    basis = _basis(fleet, plans, contract, seen, counted, averaged=about.averaged) | said
     return Proposed(contract, seen, basis, reasons, found)
 
 
@@ -231,9 +157,8 @@ def _contract(
 ) -> Contract:
     channels: dict[str, dict[str, Channel]] = {"setting": {}, "sensor": {}}
     for plan in plans:
-        in_regime = regimes is not None and plan.name in regimes.settings
-        channel = _channel(plan, seen[plan.name], counted, is_used=used[plan.name])
-        channels[plan.kind][plan.name] = channel.model_copy(update={"missing_share": 0.0}) if in_regime else channel
+        mine = _what_counts(fleet, plan.name, regimes, counted, averaged=about.averaged)
+        channels[plan.kind][plan.name] = channel_bounds(plan, seen[plan.name], mine, is_used=used[plan.name])
     return Contract(
         proposed=about.proposed,
         asset=about.asset,
@@ -249,59 +174,17 @@ def _contract(
     )
 
 
-def _channel(plan: ChannelPlan, seen: Extremes, counted: npt.NDArray[np.bool_], *, is_used: bool) -> Channel:
-    low, high = as_recorded(np.nanmin(seen.low[counted])), as_recorded(np.nanmax(seen.high[counted]))
-    change, missing = float(seen.change[counted].max()), float(seen.missing[counted].max())
-    if low == high:
-        wider = max(abs(high) / 1000, seen.step)
-        grain = _grain(wider, 1)
-    else:
-        wider = max(MARGIN_RANGE * (high - low), seen.step)
-        grain = _grain(high - low, 2)
-    smallest = max(MARGIN_CHANGE * change, seen.step if change or low != high else wider)
-    minimum = outward(low - wider, grain, -1)
-    return Channel(
-        unit=plan.unit,
-        minimum=0.0 if minimum < 0 <= low and low != high and has_zero(plan.unit) else minimum,
-        maximum=outward(high + wider, grain, 1),
-        max_change_per_cycle=outward(smallest, _grain(smallest, 1), 1),
-        missing_share=min(0.9, outward(MARGIN_CHANGE * missing, 0.01, 1)) if missing else 0.0,
-        used=is_used,
-        description=plan.description,
-    )
-
-
-def has_zero(unit: str) -> bool:
-    """Whether 0 is the least that a unit of measure has: a share, a concentration, a pressure, a speed.
-
-    No scale of temperature, and no unit that nobody named: its numbers may be of anything.
-    """
-    return (
-        unit != "1" and re.fullmatch(r"(?:°|º|deg\.?\s*)?[CF]|℃|℉|(degree\s?)?(celsius|fahrenheit)", unit, re.I) is None
-    )
-
-
-def as_recorded(value: float) -> float:
-    """The shortest decimal number that is the same float32: 21.61, not 21.610001."""
-    return float(np.format_float_positional(np.float32(value), unique=True))
-
-
-def outward(value: float, grain: float, way: Literal[-1, 1]) -> float:
-    """The value rounded up (1) or down (-1) to a multiple of `grain`, a power of ten.
-
-    >>> outward(1.234, 0.01, 1), outward(-1.234, 0.01, -1)
-    (1.24, -1.24)
-    """
-    decimals = -round(math.log10(grain))
-    scaled = value / grain
-    near = round(scaled)
-    whole = near if math.isclose(scaled, near, rel_tol=1e-12, abs_tol=1e-9) else math.ceil(scaled * way) * way
-    return round(whole * grain, max(0, decimals)) + 0.0
-
-
-def _grain(size: float, digits: int) -> float:
-    """The power of ten that is `digits` places below the first digit of `size`."""
-    return float(10.0 ** (math.floor(math.log10(size)) - digits)) if size > 0 else 1e-6
+def _what_counts(
+    fleet: Fleet, name: str, regimes: Regimes | None, counted: npt.NDArray[np.bool_], *, averaged: bool
+) -> Counted:
+    """What sets the bounds of a channel."""
+    rows = np.repeat(counted & (not averaged), fleet.lengths)
+    reach = None
+    if regimes is not None and name in regimes.settings:
+        at = regimes.settings.index(name)
+        places = [point[at] for point in regimes.points]
+        reach = (min(places) - regimes.within[at], max(places) + regimes.within[at])
+    return Counted(counted, fleet.table[name].to_numpy()[rows], reach)
 
 
 def _lives(fleet: Fleet, counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
@@ -348,7 +231,13 @@ def _with_consistency(
 
 
 def _basis(
-    fleet: Fleet, contract: Contract, seen: Mapping[str, Extremes], counted: npt.NDArray[np.bool_], *, averaged: bool
+    fleet: Fleet,
+    plans: Sequence[ChannelPlan],
+    contract: Contract,
+    seen: Mapping[str, Extremes],
+    counted: npt.NDArray[np.bool_],
+    *,
+    averaged: bool,
 ) -> dict[str, str]:
     shortest, median = int(fleet.lengths[counted].min()), float(np.median(_lives(fleet, counted)))
     found = {
@@ -357,14 +246,9 @@ def _basis(
         "max_quarantined_share": "as for every asset: more bad units mean a bad source, or an attack",
         "drift": "as for every asset; compared once policy/reference.yaml has a reference",
     }
-    for name, channel in contract.all_channels.items():
-        mine = seen[name]
-        low, high = np.nanmin(mine.low[counted]), np.nanmax(mine.high[counted])
-        words = f"seen {low:.6g} to {high:.6g}, change {mine.change[counted].max():.3g}"
-        words += "" if averaged else f", recorded to {mine.step:.3g}"
-        words += f", never below 0 {channel.unit}" if channel.minimum == 0 <= low and low != high else ""
-        missing = float(mine.missing[counted].max())
-        found[name] = words + (f", missing up to {missing:.1%} of a unit" if missing else "")
+    for plan in plans:
+        mine = _what_counts(fleet, plan.name, contract.regimes, counted, averaged=averaged)
+        found[plan.name] = channel_basis(plan, contract.all_channels[plan.name], seen[plan.name], mine)
     return found
 
 

@@ -10,18 +10,19 @@ that count with the cycles, and columns that change in the last row only, are le
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from twinseal.assets.bounds import Kind
+from twinseal.assets.categories import MOST_ASKED, is_text, words_of
 from twinseal.assets.event_files import EventFile, event_files, likely_files
 from twinseal.assets.exports import FILE, Export
 from twinseal.assets.moments import Choices, Moment, is_called, ordered_rows, unit_and_moment
-from twinseal.assets.names import channel_names, description, unit_of_measure
+from twinseal.assets.names import channel_names
+from twinseal.assets.plans import Kind
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.telemetry.columns import list_names, nearest
@@ -29,6 +30,7 @@ from twinseal.telemetry.delimited import MISSING
 from twinseal.telemetry.time_stamps import TimeParams
 
 MAX_CHANNELS = 512
+Words = tuple[tuple[str, ...], str]  # of a column of text, and why they are no state
 MOST_MISSING = 0.5
 
 
@@ -52,6 +54,7 @@ class Columns:
         ends_in_failure: Whether every history ends with the failure.
         events: Tables of failures and replacements, by kind.
         channels: Column → channel, of all that is read.
+        words: Column → its words in the order of their numbers, of those that are words.
         settings: The columns among them that were called settings, or are by their name.
         asked: The columns whose kind a person said.
         left_out: The others.
@@ -65,6 +68,7 @@ class Columns:
     ends_in_failure: bool
     events: dict[str, EventFile]
     channels: dict[str, str]
+    words: dict[str, tuple[str, ...]]
     settings: frozenset[str]
     asked: frozenset[str]
     left_out: tuple[LeftOut, ...]
@@ -80,7 +84,8 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
         DataError: There is no unit, no cycle and no time; one unit only; no channel; or too many.
     """
     named = [choices.unit, choices.cycle, choices.time, choices.rul, *choices.ignored]
-    given = [*filter(None, named), *(column for column, _ in (*choices.settings, *choices.sensors))]
+    pairs = (*choices.settings, *choices.sensors, *choices.measured, *choices.scaled)
+    given = [*filter(None, named), *(str(pair[0]) for pair in pairs)]
     _require_columns(export, given)
     unit, moment = unit_and_moment(export, choices)
     said = list(moment.said)
@@ -92,9 +97,11 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
     rul, ends = _end(export, choices, order, unit, moment)
     if rul and rul != choices.rul:
         said.append(f"{visible(rul)!r} falls by one with each cycle: it counts the remaining cycles")
-    channels, left_out = _channels(export, choices, order, {unit, moment.column, rul})
     asked_settings = {column for column, _ in choices.settings}
     asked = frozenset((*asked_settings, *(column for column, _ in choices.sensors)))
+    kept = [name for name in export.texts.columns if name not in (unit, moment.column, rul, FILE, *choices.ignored)]
+    texts = {name: words_of(export, name, order, is_asked=name in asked) for name in kept if is_text(export, name)}
+    channels, left_out = _channels(export, choices, order, kept, texts)
     settings = {column for column in channels if column not in asked and is_called(column, "setting")}
     return Columns(
         unit=unit,
@@ -104,16 +111,12 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
         ends_in_failure=ends,
         events=events,
         channels=channels,
+        words={column: words for column, (words, _) in texts.items() if words},
         settings=frozenset(asked_settings | settings),
         asked=asked,
         left_out=tuple(left_out),
         said=tuple(said),
     )
-
-
-def measure(column: str) -> tuple[str, str]:
-    """The unit of measure of a column, and what it says beside it."""
-    return unit_of_measure(column), description(column)
 
 
 def _require_columns(export: Export, given: Iterable[str]) -> None:
@@ -179,15 +182,21 @@ def _falls_by_one(export: Export, column: str, order: pd.DataFrame) -> bool:
 
 
 def _channels(
-    export: Export, choices: Choices, order: pd.DataFrame, taken: set[str | None]
+    export: Export, choices: Choices, order: pd.DataFrame, kept: Sequence[str], texts: Mapping[str, Words]
 ) -> tuple[dict[str, str], list[LeftOut]]:
     asked = dict((*choices.settings, *choices.sensors))
     found, left_out = [], [LeftOut(name, why) for name, why in _unusable(export)]
-    for column in export.texts.columns:
-        if column in taken or column == FILE:
-            continue
-        why = "so it was asked" if column in choices.ignored else ""
-        why = why or ("" if column in asked else _why_no_channel(export, column, order))
+    left_out += [LeftOut(name, "so it was asked") for name in choices.ignored]
+    for column in kept:
+        words, text = texts.get(column, ((), ""))
+        why = "" if words else text
+        if why and column in asked:
+            raise ConfigError(
+                f"{export.path}: {visible(column)}: expected numbers or up to {MOST_ASKED} words, got {why}",
+                remedy=f'Leave it out: --ignore "{visible(column)}"',
+            )
+        if column not in asked and not why:
+            why = _why_no_channel(export, column, order, is_text=bool(words))
         if why:
             left_out.append(LeftOut(column, why))
         else:
@@ -220,17 +229,16 @@ def _unusable(export: Export) -> list[tuple[str, str]]:
     ]
 
 
-def _why_no_channel(export: Export, column: str, order: pd.DataFrame) -> str:
+def _why_no_channel(export: Export, column: str, order: pd.DataFrame, *, is_text: bool) -> str:
     """Why a column is no channel; "" if it may be one."""
     if not column.isprintable():
         return "its name has characters that cannot be seen"
-    cells, number = export.texts[column], export.numbers[column]
+    if is_text:
+        return ""
+    cells = export.texts[column]
     missing = cells.isin((*MISSING, *(export.form.missing if export.form else ())))
     if missing.all():
         return "no value in any row"
-    if number.notna().sum() < 0.5 * (~missing).sum():
-        kinds = cells[~missing].nunique()
-        return f"text: {kinds:,} different, such as {cells[~missing].iloc[0][:30]!r}"
     if missing.mean() > MOST_MISSING:
         return f"no value in {missing.mean():.0%} of the rows"
     return _why_no_reading(export, column, order)
@@ -273,6 +281,11 @@ def _marks_the_end(values: Any, order: pd.DataFrame) -> bool:
 
 
 def kinds_of(columns: Columns, levelled: Sequence[str]) -> dict[str, Kind]:
-    """Column → setting or sensor. Where no name says setting, the columns with levels that follow no life are some."""
+    """Column → setting or sensor. Where no name says setting, the columns with levels that follow no life are some.
+
+    Words are what somebody sets, or what the machine is at: settings, if a column of numbers is left to be measured.
+    """
     settings = columns.settings or frozenset(column for column in levelled if column not in columns.asked)
+    words = frozenset(columns.words) - columns.asked
+    settings |= words if set(columns.channels) - settings - words else frozenset()
     return {column: "setting" if column in settings else "sensor" for column in columns.channels}

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twinseal.assets.bounds import MARGIN_CHANGE, MARGIN_RANGE, as_entry, regimes_basis
+from twinseal.assets.bounds import as_entry, regimes_basis
+from twinseal.assets.channel_bounds import MARGIN_CHANGE, MARGIN_RANGE
 from twinseal.assets.proposal import Proposal
 from twinseal.config import load, parse, read_yaml
 from twinseal.digests import parse_json
@@ -142,9 +143,10 @@ def threats_text(proposal: Proposal) -> str:
 def _with_data(text: str, proposal: Proposal) -> str:
     """params.yaml with the section `data` of a proposal."""
     asset = proposal.contract.asset
-    text = with_values(text, ("data",), {"source": proposal.source, "asset": asset, "path": str(proposal.path)})
-    if proposal.source == "table":  # anew: columns of another mapping are none of this one
-        return with_values(text, ("data",), {"table": dict(proposal.mapping)})
+    places = {} if proposal.source == "sql" else {"path": str(proposal.path)}
+    text = with_values(text, ("data",), {"source": proposal.source, "asset": asset, **places})
+    if proposal.source in ("table", "sql"):  # anew: columns of another mapping are none of this one
+        return with_values(text, ("data",), {proposal.source: dict(proposal.mapping)})
     return with_values(text, ("data", proposal.source), dict(proposal.mapping))
 
 
@@ -152,9 +154,10 @@ def _head(proposal: Proposal) -> list[str]:
     """What a reader of the entry must know, as lines of comments."""
     left_out = [odd for odd in proposal.proposed.odd if odd.is_left_out]
     sentences = [
-        f"Ranges are what the units showed over whole lives, widened by {MARGIN_RANGE:.0%} of themselves on both "
-        f"sides; changes are the largest one, within a regime, × {MARGIN_CHANGE}; both rounded outward, and never "
-        "finer than the recorded digits.",
+        f"Ranges are what the units showed over whole lives, widened on both sides by {MARGIN_RANGE:.0%} of "
+        f"{'the largest range at one operating point' if proposal.contract.regimes else 'themselves'}; changes are "
+        f"the largest one, within a regime, × {MARGIN_CHANGE}; both rounded outward, and never finer than the recorded "
+        "digits. A resolution is the step of which every reading is a multiple; it has no margin.",
     ]
     if left_out:
         names = "; ".join(visible(str(odd)) for odd in left_out)
@@ -181,7 +184,9 @@ def _shortened(value: dict[str, Any]) -> dict[str, Any]:
                 key: item
                 for key, item in channel.items()
                 if not (
-                    (key in ("missing_share", "outlier_share") and not item) or (key == "used" and item) or item == ""
+                    (key in ("missing_share", "outlier_share", "resolution") and not item)
+                    or (key == "used" and item)
+                    or item == ""
                 )
             }
             for name, channel in value[kind].items()

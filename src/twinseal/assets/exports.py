@@ -179,9 +179,13 @@ def _parquet(path: Path, data: bytes) -> _Look:
             said.append(str(error))
     frame = pd.DataFrame(columns)
     _require_rows(path, len(frame))
+    return _Look(None, header, *cells_of(frame), True, tuple(said))
+
+
+def cells_of(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells of a table that has types, as text and as numbers: as `Export` has them."""
     texts = frame.astype("string").fillna("").astype(str)
-    numbers = pd.DataFrame({name: _as_numbers(frame[name]) for name in frame})
-    return _Look(None, header, texts, numbers, True, tuple(said))
+    return texts, pd.DataFrame({name: _as_numbers(frame[name]) for name in frame})
 
 
 def _as_numbers(column: pd.Series[Any]) -> pd.Series[float]:

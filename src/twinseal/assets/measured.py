@@ -18,7 +18,7 @@ import pandas as pd
 
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.over_units import largest, tolerated, winsorised_mean
-from twinseal.telemetry.regimes import regimes
+from twinseal.telemetry.regimes import NOWHERE, regimes
 from twinseal.telemetry.resolution import recorded_step
 from twinseal.telemetry.rules import CHECKS
 
@@ -32,10 +32,12 @@ MIN_ROWS_OF_TREND = 10
 
 @dataclass(frozen=True)
 class Extremes:
-    """What each of the U units showed of one channel; NaN where it showed nothing.
+    """What each of the U units showed of one channel at each of K operating points; NaN where it showed nothing.
+
+    Rows at no operating point are not among them: validation refuses them.
 
     Attributes:
-        low, high: Its smallest and largest value, (U,).
+        lows, highs: Its smallest and largest value at each point, (K, U).
         change: Its largest change per cycle, within one regime, (U,).
         missing: The share of its rows without a value, (U,).
         starts_missing: Whether its first row has none, (U,) bool.
@@ -43,13 +45,30 @@ class Extremes:
         trend: How well the value follows the life, 0 to 1; chance taken off.
     """
 
-    low: Array
-    high: Array
+    lows: Array
+    highs: Array
     change: Array
     missing: Array
     starts_missing: npt.NDArray[np.bool_]
     step: float
     trend: float
+
+    @property
+    def low(self) -> Array:
+        """The smallest value of each unit, (U,)."""
+        return np.asarray(np.fmin.reduce(self.lows, axis=0))
+
+    @property
+    def high(self) -> Array:
+        """The largest value of each unit, (U,)."""
+        return np.asarray(np.fmax.reduce(self.highs, axis=0))
+
+    def span(self, counted: npt.NDArray[np.bool_]) -> float:
+        """The largest range that the `counted` units, (U,) bool, showed at one operating point."""
+        lows, highs = np.fmin.reduce(self.lows[:, counted], axis=1), np.fmax.reduce(self.highs[:, counted], axis=1)
+        return max(
+            as_recorded(high) - as_recorded(low) for low, high in zip(lows, highs, strict=True) if np.isfinite(high)
+        )
 
     @property
     def is_constant(self) -> bool:
@@ -81,15 +100,22 @@ class Odd:
         return f"{place}: {self.what}"
 
 
+def as_recorded(value: float) -> float:
+    """The shortest decimal number that is the same float32: 21.61, not 21.610001."""
+    return float(np.format_float_positional(np.float32(value), unique=True))
+
+
 def extremes(fleet: Fleet, channel: str, known: Known | None) -> Extremes:
     """What each unit of the fleet showed of a channel."""
     values = fleet.table[channel].to_numpy()
     wide, starts = values.astype(np.float64), fleet.starts
     absent = np.isnan(wide)
+    where = np.zeros(len(wide), dtype=np.int64) if known is None else regime_of(fleet.table, known)
+    at_points = [np.where(where == k, wide, np.nan) for k in np.unique(where[where != NOWHERE])]
     change = CHECKS["change"](fleet.table, channel=channel, most=np.inf, rounding=0.0, known=known).observed
     return Extremes(
-        low=np.fmin.reduceat(wide, starts),
-        high=np.fmax.reduceat(wide, starts),
+        lows=np.array([np.fmin.reduceat(part, starts) for part in at_points]),
+        highs=np.array([np.fmax.reduceat(part, starts) for part in at_points]),
         change=np.nan_to_num(np.fmax.reduceat(change, starts)),
         missing=np.add.reduceat(absent, starts) / fleet.lengths,
         starts_missing=absent[starts],
@@ -169,16 +195,18 @@ def _comparisons(lengths: Array, channels: Mapping[str, Extremes], sigma: Mappin
     shortest = -float(largest(-lengths, watched))
     yield "", shortest / (FAR_LENGTH * lengths), lambda at: f"{lengths[at]:.0f} rows, others {shortest:.0f} or more"
     for name, seen in channels.items():
-        high, low = float(_largest(seen.high, watched)), -float(_largest(-seen.low, watched))
-        if not np.isfinite(high - low):
-            continue
-        reach = FAR_RANGE * max(high - low, 8 * seen.step)
         change = max(float(_largest(seen.change, watched)), 2 * seen.step)
         missing = float(_largest(seen.missing, watched))
-        yield name, (seen.high - high) / reach, _words("up to", seen.high, high)
-        yield name, (low - seen.low) / reach, _words("down to", seen.low, low)
         yield name, seen.change / (FAR_CHANGE * change), _words("a change per cycle of", seen.change, change)
         yield name, (seen.missing - missing) / FAR_SHARE, _words("a missing share of", seen.missing, missing)
+        place = "" if len(seen.lows) == 1 else "at an operating point "
+        for lows, highs in zip(seen.lows, seen.highs, strict=True):
+            if np.isfinite(highs).sum() < MIN_WATCHED:
+                continue
+            high, low = float(_largest(highs, watched)), -float(_largest(-lows, watched))
+            reach = FAR_RANGE * max(high - low, 8 * seen.step)
+            yield name, np.nan_to_num((highs - high) / reach), _words(f"{place}up to", highs, high)
+            yield name, np.nan_to_num((low - lows) / reach), _words(f"{place}down to", lows, low)
     for name, values in sigma.items():
         most = max(float(_largest(values, watched)), 8.0)
         yield name, values / (FAR_SIGMA * most), _words("against the other sensors, σ:", values, most)

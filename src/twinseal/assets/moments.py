@@ -57,6 +57,8 @@ class Choices:
         end_unknown: Nobody knows: bounds can be measured, and nothing can be trained.
         settings, sensors: Column → channel; "" for a name from the header.
         ignored: Columns that are left out.
+        measured: Column, the unit in which it is written, and the one that the contract shall have; "" for the same.
+        scaled: Column, factor and offset.
         failures, replacements: Tables of events, as FILE or FILE:UNIT:TIME; see `event_files`.
     """
 
@@ -74,6 +76,8 @@ class Choices:
     settings: tuple[tuple[str, str], ...] = ()
     sensors: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    measured: tuple[tuple[str, str, str], ...] = ()
+    scaled: tuple[tuple[str, float, float], ...] = ()
     failures: str | None = None
     replacements: str | None = None
 

@@ -1,9 +1,7 @@
-"""Channel names and units of measure, from what stands in a header.
+"""Channel names and descriptions, from what stands in a header beside its unit of measure.
 
->>> channel_name("Öl-Temp. [°C]"), unit_of_measure("Öl-Temp. [°C]")
-('oel_temp', '°C')
->>> channel_name("P2 (kPa)"), unit_of_measure("P2 (kPa)"), unit_of_measure("H2")
-('p2', 'kPa', '1')
+>>> channel_name("Öl-Temp. [°C]"), channel_name("P2 (kPa)"), description("P2 (kPa)")
+('oel_temp', 'p2', '')
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from twinseal.assets.units_of_measure import in_brackets
 from twinseal.escaping import visible
 from twinseal.telemetry.contract import KEYS
 
@@ -22,15 +21,11 @@ _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "Δ": "delta", "η": "eta", "θ": "theta", "ϑ": "theta",
     "λ": "lambda", "μ": "mu", "µ": "mu", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Ω": "omega",
 }  # fmt: skip
-# A unit of measure at the end of a header: in brackets, or after a slash.
-_MEASURE = re.compile(r"\s*(?:\[(?P<a>[^\[\]]{1,20})\]|\((?P<b>[^()]{1,20})\)|\bin\s+(?P<c>\S{1,12}))\s*$")
-# What stands in round brackets may be a remark instead: it is a unit only if it looks like one.
-_LOOKS_LIKE_UNIT = re.compile(r"[°%‰µμΩ]|^[A-Za-zµμΩ]{1,5}([²³23]|\^-?\d)?([/·*.\- ][A-Za-z]{1,5}([²³23]|\^-?\d)?)*$")
 
 
 def channel_name(header: str) -> str:
     """A plain name for a channel: ASCII, words joined by underscores; "channel" if nothing is left."""
-    text = _MEASURE.sub("", header) if unit_of_measure(header) != "1" else header
+    text = _without_unit(header)
     text = unicodedata.normalize("NFC", text).translate(_GERMAN).translate(_LETTERS)
     text = "".join(f" {_GREEK[letter]} " if letter in _GREEK else letter for letter in text)
     text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -54,19 +49,13 @@ def channel_names(headers: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def unit_of_measure(header: str) -> str:
-    """The unit of measure that a header names; "1" if it names none."""
-    match = _MEASURE.search(header)
-    if not match:
-        return "1"
-    text = next(part for part in match.groups() if part is not None).strip()
-    if not text or (match["a"] is None and not _LOOKS_LIKE_UNIT.search(text)):
-        return "1"
-    return visible(text) if text not in ("-", "–") else "1"
-
-
 def description(header: str) -> str:
     """What a header says beside its unit, on one line, of what can be seen; "" where the channel's name says it."""
-    text = _MEASURE.sub("", header) if unit_of_measure(header) != "1" else header
+    text = _without_unit(header)
     words = " ".join(visible(text).split())[:120]
     return "" if words.lower().replace(" ", "_") == channel_name(header) else words
+
+
+def _without_unit(header: str) -> str:
+    text, _ = in_brackets(header)
+    return header.rstrip().removesuffix(text) if text else header

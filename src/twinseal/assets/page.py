@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from twinseal.assets.bounds import MARGIN_CHANGE, MARGIN_RANGE
+from twinseal.assets.channel_bounds import MARGIN_CHANGE, MARGIN_RANGE
 from twinseal.assets.measured import regime_of
 from twinseal.assets.proposal import Proposal
 from twinseal.assurance.report.blocks import Block, Bullets, Figure, Pair, Table, Text, Tile
@@ -24,7 +24,19 @@ BINS = 40  # of the lives, in a figure
 MOST_FIGURES = 60
 MOST_REGIMES = len(SERIES)
 HEADINGS = (
-    *("channel", "column", "kind", "unit", "a model", "seen", "bounds", "change: seen, bound", "missing", "trend"),
+    *(
+        "channel",
+        "column",
+        "kind",
+        "unit",
+        "a model",
+        "seen",
+        "bounds",
+        "steps of",
+        "change: seen, bound",
+        "missing",
+        "trend",
+    ),
 )
 MOST_ROWS = 20
 
@@ -72,6 +84,7 @@ def channel_rows(proposal: Proposal) -> tuple[Row, tuple[Row, ...]]:
             "a model": proposal.proposed.reasons.get(name, "reads it"),
             "seen": f"{float(np.nanmin(seen.low)):.5g} … {float(np.nanmax(seen.high)):.5g}",
             "bounds": f"{channel.minimum:g} … {channel.maximum:g}",
+            "steps of": f"{channel.resolution:g}" if channel.resolution else "–",
             "change: seen, bound": f"{seen.change.max():.3g}, {channel.max_change_per_cycle:g}",
             "missing": f"up to {missing:.1%}" if missing else "never",
             "trend": f"{seen.trend:.2f}",
@@ -83,13 +96,18 @@ def channel_rows(proposal: Proposal) -> tuple[Row, tuple[Row, ...]]:
 def _parts(proposal: Proposal) -> tuple[Part, ...]:
     headings, rows = channel_rows(proposal)
     found: list[Block] = [Bullets(proposal.said)]
+    if proposal.readings:
+        read = tuple((item.column, item.becomes, item.because) for item in proposal.readings)
+        found.append(Table("How cells are read, and why", ("column", "its readings", "because"), read, prose=True))
     if proposal.left_out:
         left = tuple((item.column, item.why) for item in proposal.left_out)
         found.append(Table("Columns that are left out, and why", ("column", "why"), left, prose=True))
+    at_point = "the largest range at one operating point" if proposal.contract.regimes else "the range"
     explained = Text(
-        f"Bounds are what was seen over whole lives, widened by {MARGIN_RANGE:.0%} of the range on both sides; a "
-        f"change per cycle is the largest that was seen within a regime, × {MARGIN_CHANGE}. The trend is how well "
-        "a channel follows the life: 1 is a straight line in every unit, 0 is chance.",
+        f"Bounds are what was seen over whole lives, widened by {MARGIN_RANGE:.0%} of {at_point} on both sides; a "
+        f"change per cycle is the largest that was seen within a regime, × {MARGIN_CHANGE}. Steps of: every reading is "
+        "a multiple of it, and readings to come must be; without a margin: that instrument shows no finer one. "
+        "The trend is how well a channel follows the life: 1 is a straight line in every unit, 0 is chance.",
         muted=True,
     )
     contract: tuple[Block, ...] = (Table("Every channel, as seen and as proposed", headings, rows), explained)

@@ -10,15 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from twinseal.assets.bounds import About, ChannelPlan, Proposed, propose_contract, wide_contract
-from twinseal.assets.columns import Columns, LeftOut, kinds_of, measure, tell_columns
+from twinseal.assets.bounds import Proposed, propose_contract
+from twinseal.assets.columns import Columns, LeftOut, kinds_of, tell_columns
 from twinseal.assets.exports import FILE, Asked, Export, look_at
 from twinseal.assets.measured import trend
 from twinseal.assets.moments import Choices, cycle_in_words
+from twinseal.assets.names import description
+from twinseal.assets.plans import About, ChannelPlan, wide_contract
+from twinseal.assets.queries import look_at_query
+from twinseal.assets.readings import Reading, fields_of, reading_of
 from twinseal.assets.threats import propose_threats
+from twinseal.assets.units_of_measure import NONE
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError, suggest
 from twinseal.sources.cmapss import SENSORS, SETTINGS, CmapssParams
+from twinseal.sources.plant import PlantParams
+from twinseal.sources.sql import SqlParams
 from twinseal.sources.table import TableParams
 from twinseal.telemetry.contract import Channel, Contract
 from twinseal.telemetry.fleet import Fleet
@@ -80,7 +87,7 @@ class Proposal:
     """What is proposed.
 
     Attributes:
-        source: The source in params.yaml: table or cmapss.
+        source: The source in params.yaml: table, sql or cmapss.
         path: What `data.path` is.
         mapping: The section of the source in params.yaml.
         fleet: The telemetry, read with it.
@@ -88,9 +95,10 @@ class Proposal:
         threats: The entry of policy/threats.yaml.
         threats_basis: What that rests on.
         columns: Channel → its column in the files.
+        findings: What the contract says of this fleet itself.
+        readings: How cells become readings, where that is not as they stand there.
         left_out: The columns that no model reads.
         said: What was found out or assumed, one sentence each.
-        findings: What the contract says of this fleet itself.
     """
 
     source: str
@@ -101,9 +109,10 @@ class Proposal:
     threats: Mapping[str, Any]
     threats_basis: str
     columns: Mapping[str, str]
-    left_out: tuple[LeftOut, ...]
-    said: tuple[str, ...]
     findings: tuple[Finding, ...]
+    readings: tuple[Reading, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    said: tuple[str, ...] = ()
 
     @property
     def contract(self) -> Contract:
@@ -126,20 +135,52 @@ def propose_table(request: Request) -> Proposal:
     """
     beside = request.choices.event_paths
     export = look_at(request.paths, request.patterns, request.choices.unit_in_name, request.asked, beside)
+    return _of_export(request, export, "table", TableParams, {})
+
+
+def propose_sql(request: Request, connection: str, query: str) -> Proposal:
+    """What is proposed for a query to a database.
+
+    Args:
+        request: What a person asks for; it names no files.
+        connection: The environment variable that has the address.
+        query: One SELECT.
+
+    Raises:
+        ConfigError: The variable is not set, or what was asked for does not fit; or as `propose_table`.
+        DataError: The database refuses; or its answer is no table of histories.
+    """
+    export = look_at_query(connection, query)
+    return _of_export(request, export, "sql", SqlParams, {"connection": connection, "query": query})
+
+
+def _of_export(
+    request: Request, export: Export, source: str, params: type[PlantParams], fixed: Mapping[str, Any]
+) -> Proposal:
+    """What is proposed for an export that was looked at: read by its source with what is proposed for it."""
     columns = tell_columns(export, request.choices)
     cycle = request.cycle or (request.like.cycle if request.like else cycle_in_words(columns.time))
     averaged = columns.time is not None and columns.time.gather == "mean"
     request = replace(request, cycle=cycle, averaged=averaged)
-    plans = {column: _plan(column, channel, "sensor", request) for column, channel in columns.channels.items()}
-    mapping = _mapping(export, columns, plans)
-    fleet, remarks = _read(mapping, export.path, request, tuple(plans.values()))
+    readings = {column: _reading(column, channel, columns, request) for column, channel in columns.channels.items()}
+    plans = {column: _plan(reading, columns.channels[column], request) for column, reading in readings.items()}
+
+    def mapping() -> dict[str, Any]:
+        return {**fixed, **_mapping(export, columns, plans), **fields_of(readings.values())}
+
+    read = parse(params, mapping(), f"data.{source}")
+    fleet, remarks = _read(read, export.path, request, tuple(plans.values()))
     kinds = kinds_of(columns, _levelled(fleet, plans))
     plans = {column: replace(plan, kind=kinds[column]) for column, plan in plans.items()}
-    mapping = _mapping(export, columns, plans)
     ordered = sorted(plans.values(), key=lambda plan: plan.kind == "sensor")
-    said = (*export.said, *columns.said, *remarks)
-    names = {plan.name: column for column, plan in plans.items()}
-    return _proposal(request, "table", export.path, mapping, fleet, ordered, names, columns.left_out, said)
+    found = _proposal(request, source, export.path, mapping(), fleet, ordered)
+    return replace(
+        found,
+        columns={plan.name: column for column, plan in plans.items()},
+        readings=tuple(reading for reading in readings.values() if reading.becomes),
+        left_out=columns.left_out,
+        said=(*export.said, *columns.said, *remarks, *found.said),
+    )
 
 
 def propose_cmapss(request: Request, subset: str) -> Proposal:
@@ -148,14 +189,14 @@ def propose_cmapss(request: Request, subset: str) -> Proposal:
     Raises:
         ConfigError, DataError, OSError: As the source `cmapss`.
     """
-    plans = [_plan(name, name, "setting", request) for name in SETTINGS]
-    plans += [_plan(name, name, "sensor", request) for name in SENSORS]
+    plans = [replace(_plan(Reading(name), name, request), kind="setting") for name in SETTINGS]
+    plans += [_plan(Reading(name), name, request) for name in SENSORS]
     params = parse(CmapssParams, {"subset": subset}, "--subset")
     (path,) = request.paths
     fleet = params.open(path, wide_contract(_about(request, None), plans)).read()
     mapping = {"subset": subset, "max_units": None}
-    names = {plan.name: plan.name for plan in plans}
-    return _proposal(request, "cmapss", path, mapping, fleet, plans, names, (), (f"C-MAPSS, {subset}",))
+    found = _proposal(request, "cmapss", path, mapping, fleet, plans)
+    return replace(found, said=(f"C-MAPSS, {subset}", *found.said))
 
 
 def propose(request: Request, fleet: Fleet, plans: list[ChannelPlan]) -> Proposed:
@@ -174,9 +215,6 @@ def _proposal(
     mapping: Mapping[str, Any],
     fleet: Fleet,
     plans: list[ChannelPlan],
-    names: Mapping[str, str],
-    left_out: tuple[LeftOut, ...],
-    said: tuple[str, ...],
 ) -> Proposal:
     fleet = Fleet(fleet.table[[*fleet.table.columns[:4], *(plan.name for plan in plans)]])
     empty = [plan.name for plan in plans if fleet.table[plan.name].isna().all()]
@@ -198,9 +236,8 @@ def _proposal(
         proposed=found,
         threats=threats,
         threats_basis=basis,
-        columns=names,
-        left_out=left_out,
-        said=(*said, *_as_there(request.like, found)),
+        columns={plan.name: plan.name for plan in plans},
+        said=_as_there(request.like, found),
         findings=screen(fleet, found.contract),
     )
 
@@ -209,6 +246,7 @@ def _about(request: Request, fleet: Fleet | None) -> About:
     like, mark = request.like, ""
     if fleet is not None:
         files = request.paths[0].name if len(request.paths) == 1 else f"{len(request.paths)} files"
+        files = files if request.paths else "a query to a database"
         what = f"{len(fleet.units):,} units, {len(fleet):,} rows"
         mark = f"twinseal asset new on {request.date} from {files}, {what}"
     return About(
@@ -238,12 +276,22 @@ def _as_there(like: Contract | None, found: Proposed) -> tuple[str, ...]:
     return ("; ".join(said),)
 
 
-def _plan(column: str, channel: str, kind: Any, request: Request) -> ChannelPlan:
+def _reading(column: str, channel: str, columns: Columns, request: Request) -> Reading:
+    known = request.like.all_channels.get(channel) if request.like else None
+    return reading_of(
+        column,
+        request.choices,
+        known_unit=known.unit if known else NONE,
+        words=columns.words.get(column, ()),
+        beside=columns.channels,
+    )
+
+
+def _plan(reading: Reading, channel: str, request: Request) -> ChannelPlan:
     known: Channel | None = request.like.all_channels.get(channel) if request.like else None
-    unit, words = measure(column)
-    if known is not None:
-        return ChannelPlan(channel, kind, unit if unit != "1" else known.unit, known.description, known.used)
-    return ChannelPlan(channel, kind, unit, words)
+    unit = known.unit if known and reading.unit == NONE else reading.unit
+    about = known.description if known else description(reading.column)
+    return ChannelPlan(channel, "sensor", unit, about, known.used if known else None, reading.words)
 
 
 def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan]) -> dict[str, Any]:
@@ -274,10 +322,9 @@ def _mapping(export: Export, columns: Columns, plans: Mapping[str, ChannelPlan])
 
 
 def _read(
-    mapping: Mapping[str, Any], path: Path, request: Request, plans: tuple[ChannelPlan, ...]
+    params: PlantParams, path: Path, request: Request, plans: tuple[ChannelPlan, ...]
 ) -> tuple[Fleet, tuple[str, ...]]:
     """The fleet, by the real source, and its remarks."""
-    params = parse(TableParams, dict(mapping), "data.table")
     options = "--separator, --decimal, --encoding, --missing WORD, --time-format, --zone, --cycle-length and --gather"
     with suggest(f"Correct the file; or say how it is written: {options}"):
         try:

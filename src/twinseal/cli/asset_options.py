@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-FILES, COLUMNS, MEANING = "The files", "The columns", "What no data say"
+FILES, DATABASE, COLUMNS, MEANING = "The files", "Or a database", "The columns", "What no data say"
 COLUMN, NAMED = "COLUMN", "COLUMN[=name]"
 
 
@@ -16,7 +16,8 @@ def _option(panel: str, words: str, metavar: str | None = None) -> Any:
 
 
 From = Annotated[
-    list[Path], typer.Option("--from", metavar="FILE", help="CSV or Parquet, or a folder. Again for more files.")
+    list[Path] | None,
+    typer.Option("--from", metavar="FILE", help="CSV or Parquet, or a folder. Again for more files."),
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Propose the entries of this name anew.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the proposal; write no entry.")]
@@ -24,6 +25,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the proposal; writ
 Files = Annotated[list[str] | None, _option(FILES, 'Which of a folder: "2025/*.csv".', "PATTERN")]
 UnitInName = Annotated[str, _option(FILES, 'As "trafo-{unit}.csv".', "PATTERN")]
 Source = Annotated[str, _option(FILES, "table, or cmapss for NASA's files.")]
+Connection = Annotated[str, _option(DATABASE, "Environment variable with its address.", "NAME")]
+Query = Annotated[str, _option(DATABASE, "One SELECT.", "SQL")]
 Subset = Annotated[str, _option(FILES, "Of C-MAPSS.")]
 Separator = Annotated[str | None, _option(FILES, "Between two cells.")]
 Decimal = Annotated[str | None, _option(FILES, "In numbers: . or ,")]
@@ -49,6 +52,8 @@ Replacements = Annotated[str | None, _option(COLUMNS, "Table of parts replaced."
 Setting = Annotated[list[str] | None, _option(COLUMNS, "Is set by people. Again for more.", NAMED)]
 Sensor = Annotated[list[str] | None, _option(COLUMNS, "Is measured. Again for more.", NAMED)]
 Ignore = Annotated[list[str] | None, _option(COLUMNS, "Is left out. Again for more.", COLUMN)]
+Measured = Annotated[list[str] | None, _option(COLUMNS, "Is in this unit; and what it becomes.", "COLUMN=UNIT[:UNIT]")]
+Scale = Annotated[list[str] | None, _option(COLUMNS, "Is multiplied, and added to.", "COLUMN=FACTOR[,OFFSET]")]
 
 Model = Annotated[str, _option(MEANING, "Name of the model. Default: NAME-rul.")]
 Description = Annotated[str, _option(MEANING, "What the machine is.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,16 +42,19 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the kind of machin
         "twinseal asset new trafo --from export.csv --ends-in-failure",
         "twinseal asset new trafo --from export.csv --rul Rest --setting Last=load --ignore Werk",
         "twinseal asset new trafo --from export --failures failures.csv --zone Europe/Berlin --cycle-length 1d",
+        'twinseal asset new trafo --connection PLANT --query "SELECT * FROM readings" --ends-in-failure',
         "twinseal asset new engine --from CMAPSSData --source cmapss --subset FD002 --like turbofan",
     ),
 )
 def new(
     name: Name,
-    sources: options.From,
+    sources: options.From = None,
     files: options.Files = None,
     unit_in_name: options.UnitInName = "",
     source: options.Source = "table",
     subset: options.Subset = "FD001",
+    connection: options.Connection = "",
+    query: options.Query = "",
     separator: options.Separator = None,
     decimal: options.Decimal = None,
     encoding: options.Encoding = None,
@@ -70,6 +74,8 @@ def new(
     setting: options.Setting = None,
     sensor: options.Sensor = None,
     ignore: options.Ignore = None,
+    measured: options.Measured = None,
+    scale: options.Scale = None,
     model: options.Model = "",
     description: options.Description = "",
     cycle_is: options.CycleIs = "",
@@ -87,7 +93,7 @@ def new(
 
     request = Request(
         asset=name,
-        paths=tuple(map(_inside, sources)),
+        paths=tuple(map(_inside, sources or ())),
         patterns=tuple(files or ()),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         model=model,
@@ -114,19 +120,35 @@ def new(
             settings=tuple(map(_named, setting or ())),
             sensors=tuple(map(_named, sensor or ())),
             ignored=tuple(ignore or ()),
+            measured=tuple(map(_measured, measured or ())),
+            scaled=tuple(map(_scaled, scale or ())),
         ),
     )
-    _propose(request, source, subset, replace=replace, dry_run=dry_run)
+    origin = _Origin("sql" if connection or query else source, subset, connection, query)
+    _propose(request, origin, replace=replace, dry_run=dry_run)
 
 
-def _propose(request: Request, source: str, subset: str, *, replace: bool, dry_run: bool) -> None:
+@dataclass(frozen=True)
+class _Origin:
+    """Where the telemetry comes from: the source, and what it needs beside files."""
+
+    source: str
+    subset: str
+    connection: str
+    query: str
+
+    def __str__(self) -> str:
+        return f"${self.connection}" if self.source == "sql" else "the export"
+
+
+def _propose(request: Request, origin: _Origin, *, replace: bool, dry_run: bool) -> None:
     """Show what is proposed, and write it."""
     from twinseal.assets.entries import edits, write
     from twinseal.assets.page import render
     from twinseal.files import write_whole
 
-    with out.status(f"reading {printable(request.paths[0])}"):
-        proposal = _proposal(request, source, subset)
+    with out.status(f"reading {printable(origin)}"):
+        proposal = _proposal(request, origin)
         changes = edits(Path(), proposal, replace=replace)
     _print_proposal(proposal)
     page = PAGES / f"{request.asset}.html"
@@ -182,14 +204,58 @@ def _named(text: str) -> tuple[str, str]:
     return (column, channel) if column and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", channel) else (text, "")
 
 
-def _proposal(request: Request, source: str, subset: str) -> Proposal:
-    from twinseal.assets.proposal import propose_cmapss, propose_table
+def _measured(text: str) -> tuple[str, str, str]:
+    """Column, unit and wanted unit of COLUMN=UNIT or COLUMN=UNIT:UNIT."""
+    column, _, units = text.rpartition("=")
+    unit, _, wanted = units.partition(":")
+    if not column or not unit:
+        raise ConfigError(
+            f"--measured: expected COLUMN=UNIT, got {visible(text[:60])!r}",
+            remedy='For example: --measured "Oil=degF", or --measured "Oil=degF:degC" where it shall become degC',
+        )
+    return column, unit, wanted
 
-    if source == "table":
+
+def _scaled(text: str) -> tuple[str, float, float]:
+    """Column, factor and offset of COLUMN=FACTOR or COLUMN=FACTOR,OFFSET."""
+    column, _, numbers = text.rpartition("=")
+    try:
+        factor, offset = map(float, (numbers if "," in numbers else f"{numbers},0").split(","))
+    except ValueError:
+        column = ""
+    if not column:
+        raise ConfigError(
+            f"--scale: expected COLUMN=FACTOR or COLUMN=FACTOR,OFFSET, got {visible(text[:60])!r}",
+            remedy='For example: --scale "Temp x10=0.1"',
+        )
+    return column, factor, offset
+
+
+def _proposal(request: Request, origin: _Origin) -> Proposal:
+    from twinseal.assets.proposal import propose_cmapss, propose_sql, propose_table
+
+    if origin.source == "sql":
+        return propose_sql(request, origin.connection, origin.query)
+    _require_files(request)
+    if origin.source == "table":
         return propose_table(request)
-    if source == "cmapss":
-        return propose_cmapss(request, subset)
-    raise ConfigError(f"--source: expected table or cmapss, got {source[:40]!r}")
+    if origin.source == "cmapss":
+        return propose_cmapss(request, origin.subset)
+    raise ConfigError(f"--source: expected table or cmapss, got {origin.source[:40]!r}")
+
+
+def _require_files(request: Request) -> None:
+    if not request.paths:
+        raise ConfigError(
+            "expected files or a database, got neither",
+            remedy="Name the export: --from FILE; or a query: --connection NAME --query SQL",
+        )
+    if any(re.match(r"[A-Za-z][\w+.-]*:/", str(path)) for path in request.paths):
+        raise ConfigError(
+            "--from: expected files, got the address of something else",
+            remedy="Of a database, say the environment variable that has its address, so that no password is in a file "
+            "or in the history of your shell: --connection NAME --query SQL",
+        )
 
 
 def _print_proposal(proposal: Proposal) -> None:
@@ -200,8 +266,10 @@ def _print_proposal(proposal: Proposal) -> None:
     out.print(f"{len(fleet.units):,} units, {len(fleet):,} rows, histories of {shortest:,} to {longest:,} cycles")
     for sentence in proposal.said:
         out.print(f"  {printable(sentence)}")
+    for reading in proposal.readings:
+        out.print(f"[yellow]read[/]  {printable(reading)}")
     headings, rows = channel_rows(proposal)
-    places = [headings.index(heading) for heading in ("channel", "kind", "unit", "bounds", "a model")]
+    places = [headings.index(heading) for heading in ("channel", "kind", "unit", "bounds", "steps of", "a model")]
     table = new_table(*(headings[at] for at in places), title=f"proposed for {printable(contract.asset)}")
     for row in rows[:MAX_SHOWN]:
         table.add_row(*(printable(row[at]) for at in places))

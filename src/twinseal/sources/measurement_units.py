@@ -20,8 +20,9 @@ import pint
 
 PLAIN = {
     **{"°C": "degC", "°F": "degF", "°R": "degR", "°": "degree", "Ω": "ohm"},
-    **{"psia": "psi", "lbm": "lb", "%": "percent", "1": "dimensionless"},
+    **{"psia": "psi", "lbm": "lb", "%": "percent", "1": "dimensionless", "Nm": "newton*meter"},
 }
+_RAISED = str.maketrans({"²": "2", "³": "3"})
 _WORD = re.compile(r"[°%]?[A-Za-zµμΩ]+|[°%]|\A1\Z")
 _POWER = re.compile(r"(?<=[A-Za-z])([23])(?![0-9])")  # m3
 _WRITTEN = re.compile(r"[A-Za-zµμΩ°%·*/^() .0-9-]{1,40}\Z")
@@ -52,6 +53,7 @@ def conversion(measured_in: str, wanted: str) -> tuple[float, float]:
 
 
 def _parse(name: str) -> Any:
+    name = name.translate(_RAISED)
     if not _WRITTEN.match(name) or _HUGE.search(name):
         raise ValueError("no unit of measurement")
     words = _WORD.sub(lambda word: PLAIN.get(word[0], word[0]), name.strip())

@@ -98,14 +98,7 @@ class Sql:
             ConfigError: The variable is not set, or the mapping does not fit the contract.
         """
         check_channels(params, contract, "data.sql")
-        address = os.environ.get(params.connection, "")
-        if not urlsplit(address).scheme:
-            raise ConfigError(
-                f"data.sql.connection: expected the address of a database in ${params.connection}, got "
-                f"{'something else' if address else 'nothing'}",
-                remedy=f"export {params.connection}=postgresql://USER@HOST/DATABASE; then: dvc repro",
-            )
-        return cls(params, contract, params.mapping(contract), address)
+        return cls(params, contract, params.mapping(contract), address_in(params.connection))
 
     def origin(self) -> tuple[Subject, ...]:
         """The query, and the rows that came."""
@@ -140,7 +133,7 @@ class Sql:
 
     @cached_property
     def _answer(self) -> tuple[pa.Table, tuple[Subject, ...]]:
-        table = _ask(self.address, self.params.query)
+        table = ask(self.address, self.params.query)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -148,7 +141,29 @@ class Sql:
         return table, (Subject(WHERE, sha256(self.params.query.encode())), rows)
 
 
-def _ask(address: str, query: str) -> pa.Table:
+def address_in(connection: str) -> str:
+    """The address of a database in an environment variable.
+
+    Raises:
+        ConfigError: It is not set, or holds no address.
+    """
+    address = os.environ.get(connection, "")
+    if not urlsplit(address).scheme:
+        raise ConfigError(
+            f"data.sql.connection: expected the address of a database in ${connection}, got "
+            f"{'something else' if address else 'nothing'}",
+            remedy=f"export {connection}=postgresql://USER@HOST/DATABASE; then: dvc repro",
+        )
+    return address
+
+
+def ask(address: str, query: str) -> pa.Table:
+    """What a query gives; PostgreSQL in a transaction that only reads.
+
+    Raises:
+        ConfigError: There is no driver for the database.
+        DataError: The database refuses, or gives more than can be read. The message has no password.
+    """
     scheme = urlsplit(address).scheme
     driver = SCHEMES.get(scheme, scheme)
     try:
