@@ -125,6 +125,17 @@ def test_the_margin_is_a_share_of_the_range_at_one_operating_point() -> None:
     assert validate(two_points(), found.contract, None, None).findings == ()
 
 
+@pytest.mark.parametrize(("shift", "points"), [(0.0, 2), (4.0, 4)])
+def test_a_setting_that_no_sensor_depends_on_divides_no_operating_point(shift: float, points: int) -> None:
+    table = two_points().table
+    shut = np.random.default_rng(4).integers(2, size=len(table)).astype(np.float32)
+    heat = table["heat"] + np.float32(shift) * shut
+    found = proposed(Fleet(table.assign(supply_voltage=shut, heat=heat)))
+    assert found.contract.regimes is not None
+    assert points == len(found.contract.regimes.points)
+    assert ("supply_voltage" in found.contract.regimes.settings) == (points == 4)
+
+
 @pytest.mark.attack("P")
 def test_a_unit_that_is_odd_at_one_operating_point_alone_sets_no_margin() -> None:
     """Between the points there is room for poison that the range over all of them does not show."""

@@ -89,7 +89,7 @@ def test_a_unit_that_does_not_become_that_of_the_contract_is_asked_for() -> None
 
 def test_a_person_stands_above_the_name() -> None:
     found = read("oil_temp_C", measured=(("oil_temp_C", "degF", "K"),))
-    assert ("K", "degF", "so it was asked") == (found.unit, found.measured_in, found.because)
+    assert ("K", "degF", "a person said so") == (found.unit, found.measured_in, found.because)
     assert "in V" == read("I_A", measured=(("I_A", "V", ""),)).becomes
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinseal.assets.channel_bounds import Counted, channel_basis, channel_bounds
-from twinseal.assets.measured import Array, Extremes, Known, Odd, extremes, level, odd_units, regime_of
+from twinseal.assets.measured import Array, Extremes, Known, Odd, extremes, level, odd_units, regime_of, sigma_within
 from twinseal.assets.plans import UNBOUNDED, About, ChannelPlan
 from twinseal.telemetry.contract import Channel, Consistency, Contract, Regimes
 from twinseal.telemetry.fleet import Fleet
@@ -41,6 +41,7 @@ LEAST_WINDOW, LEAST_UNIT = 12.0, 10.0
 CAP_OF_LIFE = 0.63
 LEAST_TREND, LEAST_CORRELATION = 0.1, 0.1
 AS_THERE = "the asset that this one is like does not use it"
+LEAST_TOLD = 0.05  # of the variance of some sensor at a point, by a setting that divides the point
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,41 @@ def _regimes(fleet: Fleet, plans: Sequence[ChannelPlan]) -> Regimes | None:
     complete = [name for name in settings if not fleet.table[name].isna().any()]
     if not complete:
         return None
-    found = find_points(fleet.table[complete].to_numpy(), fleet.table[sensors].to_numpy())
+    found = _points(fleet, complete, sensors)
     if found is None:
         return None
-    return Regimes(settings=tuple(complete[at] for at in found.columns), within=found.within, points=found.points)
+    for name in tuple(name for name in found.settings if _splits(found, name)):
+        less = _points(fleet, [other for other in complete if other != name], sensors)
+        if less is not None and not _tells_more(fleet, found, less, sensors):
+            complete = [other for other in complete if other != name]
+            found = less
+    return found
+
+
+def _points(fleet: Fleet, settings: Sequence[str], sensors: Sequence[str]) -> Regimes | None:
+    if not settings:
+        return None
+    found = find_points(fleet.table[[*settings]].to_numpy(), fleet.table[[*sensors]].to_numpy())
+    if found is None:
+        return None
+    return Regimes(settings=tuple(settings[at] for at in found.columns), within=found.within, points=found.points)
+
+
+def _splits(regimes: Regimes, name: str) -> bool:
+    """Whether there are fewer points without this setting."""
+    at = regimes.settings.index(name)
+    return len({point[:at] + point[at + 1 :] for point in regimes.points}) < len(regimes.points)
+
+
+def _tells_more(fleet: Fleet, regimes: Regimes, less: Regimes, sensors: Sequence[str]) -> bool:
+    """Whether some sensor varies less at these points than at fewer of them: by LEAST_TOLD, and more than by chance."""
+    chance = 3 * (len(regimes.points) - len(less.points)) / len(fleet)
+    for name in sensors:
+        values = fleet.table[name].to_numpy(np.float64)
+        here, before = (sigma_within(fleet.table, values, known.model_dump()) for known in (regimes, less))
+        if before > 0 and 1 - (here / before) ** 2 > max(LEAST_TOLD, chance):
+            return True
+    return False
 
 
 def _used(

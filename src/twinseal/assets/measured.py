@@ -140,6 +140,14 @@ def level(table: pd.DataFrame, values: Array, known: Known | None) -> Array:
     return np.asarray(np.where(np.isnan(values), np.nan, found))
 
 
+def sigma_within(table: pd.DataFrame, values: Array, known: Known | None) -> float:
+    """The standard deviation of values (R,) about the mean of their regime; 0 if there are none."""
+    where = np.zeros(len(table), dtype=np.int64) if known is None else regime_of(table, known)
+    finite = np.isfinite(values)
+    parts = [values[finite & (where == k)] for k in np.unique(where[finite])]
+    return float(np.sqrt(sum(len(part) * float(part.var()) for part in parts) / max(1, int(finite.sum()))))
+
+
 def regime_of(table: pd.DataFrame, known: Known) -> npt.NDArray[np.int64]:
     """The regime of each row, (R,) int64."""
     settings = table[list(known["settings"])].to_numpy(dtype=np.float64)

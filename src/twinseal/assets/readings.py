@@ -17,7 +17,7 @@ from twinseal.errors import ConfigError
 from twinseal.escaping import visible
 from twinseal.sources.measurement_units import conversion
 
-ASKED = "so it was asked"
+ASKED = "a person said so"
 
 
 @dataclass(frozen=True)

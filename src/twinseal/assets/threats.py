@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from twinseal.assets.bounds import Proposed
-from twinseal.assets.measured import Array, Known, regime_of
+from twinseal.assets.measured import sigma_within
 from twinseal.config import parse
 from twinseal.errors import DataError
 from twinseal.robustness.threats import AssetThreats
@@ -36,7 +36,7 @@ def propose_threats(fleet: Fleet, proposed: Proposed) -> tuple[dict[str, Any], s
     ordered = sorted(used, key=lambda name: (-proposed.seen[name].trend, name))
     values = {name: fleet.table[name].to_numpy(np.float64) for name in ordered}
     known = contract.regimes.model_dump() if contract.regimes else None
-    sigma = {name: _sigma(fleet, value, known) for name, value in values.items()}
+    sigma = {name: sigma_within(fleet.table, value, known) for name, value in values.items()}
     mean = {name: abs(float(np.nanmean(value))) for name, value in values.items()}
     scalable = [name for name in ordered if mean[name] > LEAST_MEAN * sigma[name] > 0] or ordered
     sensors = scalable[:INJECTED]
@@ -62,13 +62,6 @@ def propose_threats(fleet: Fleet, proposed: Proposed) -> tuple[dict[str, Any], s
         del entry["proposed"]
     parse(AssetThreats, entry, "threats")
     return entry, f"the sensors that follow the life best; {percent:g} % is about a third of a σ of them"
-
-
-def _sigma(fleet: Fleet, values: Array, known: Known | None) -> float:
-    """The standard deviation of values (R,), within regimes."""
-    where = np.zeros(len(values), dtype=np.int64) if known is None else regime_of(fleet.table, known)
-    parts = [values[where == k] for k in np.unique(where)]
-    return float(np.sqrt(sum(len(part) * float(np.nan_to_num(np.nanvar(part))) for part in parts) / len(values)))
 
 
 def _rounded(value: float) -> float:
