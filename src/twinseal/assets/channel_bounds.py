@@ -91,7 +91,7 @@ def channel_basis(plan: ChannelPlan, channel: Channel, seen: Extremes, counted: 
         return ", ".join(f"{at} {word}" for at, word in enumerate(plan.words)) + often
     words = f"seen {low:.6g} to {high:.6g}"
     if len(seen.lows) > 1:
-        words += f", at one operating point over {seen.span(counted.units):.3g}"
+        words += f", at one operating point over {seen.span(counted.units):.3g} at most"
     words += f", change {seen.change[counted.units].max():.3g}"
     if channel.resolution:
         count = len(np.unique(counted.values[np.isfinite(counted.values)]))

@@ -89,7 +89,7 @@ def channel_rows(proposal: Proposal) -> tuple[Row, tuple[Row, ...]]:
             "missing": f"up to {missing:.1%}" if missing else "never",
             "trend": f"{seen.trend:.2f}",
         }
-        rows.append(tuple(row.values()))
+        rows.append(tuple(row[heading] for heading in HEADINGS))
     return HEADINGS, tuple(rows)
 
 

@@ -325,13 +325,15 @@ def _read(
     params: PlantParams, path: Path, request: Request, plans: tuple[ChannelPlan, ...]
 ) -> tuple[Fleet, tuple[str, ...]]:
     """The fleet, by the real source, and its remarks."""
-    options = "--separator, --decimal, --encoding, --missing WORD, --time-format, --zone, --cycle-length and --gather"
-    with suggest(f"Correct the file; or say how it is written: {options}"):
+    options = "--missing WORD, --time-format, --zone, --cycle-length and --gather; or --ignore COLUMN"
+    first = "Correct the file; or say how it is written: --separator, --decimal, --encoding, "
+    remedy = f"{first if params.reads_files else 'Correct the query; or say how to read the answer: '}{options}"
+    with suggest(remedy):
         try:
             table = params.open(path, wide_contract(_about(request, None), plans))
             return table.read(), table.remarks()
         except DataError as error:
-            error.remedy = f"Correct the file; or say how it is written: {options}"
+            error.remedy = remedy
             raise
 
 
