@@ -239,6 +239,10 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], str], str]] = {
         "expected",
     ),
     "a longer row": (lambda t: t.to_csv(index=False) + "x,1,2,3,4,5,6\n", "expected 6 cells, as in the header"),
+    "nothing moves": (
+        rows("Pump,Mission,a,b\n" + "".join(f"{u},{n},1,2\n" for u in "ABC" for n in range(1, 30))),
+        "expected a channel that a model can read, got none: a: it never moves; b: it never moves",
+    ),
     "binary": (rows("\x00\x01\x02" * 50), "expected"),
 }
 

@@ -31,11 +31,13 @@ import numpy.typing as npt
 from twinseal.assets.channel_bounds import Counted, channel_basis, channel_bounds
 from twinseal.assets.measured import Array, Extremes, Known, Odd, extremes, level, odd_units, regime_of, sigma_within
 from twinseal.assets.plans import UNBOUNDED, About, ChannelPlan
+from twinseal.errors import DataError
 from twinseal.telemetry.contract import Channel, Consistency, Contract, Regimes
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.regimes import find_points
 from twinseal.telemetry.screening import row_rules
 
+MOST_SHOWN = 5  # channels, in a message
 MARGIN_SIGMA, MARGIN_LENGTH = 1.5, 0.9
 LEAST_WINDOW, LEAST_UNIT = 12.0, 10.0
 CAP_OF_LIFE = 0.63
@@ -70,6 +72,9 @@ def propose_contract(fleet: Fleet, plans: Sequence[ChannelPlan], about: About) -
         fleet: Its telemetry, read.
         plans: Its channels, each with a value somewhere.
         about: What the data do not say.
+
+    Raises:
+        DataError: No channel is left that a model can read.
     """
     regimes = _regimes(fleet, plans)
     known = regimes.model_dump() if regimes else None
@@ -155,6 +160,12 @@ def _used(
     for kept in (AS_THERE, ""):
         if all(plan.name in reasons for plan in plans):  # nothing would be left: what moves is read
             reasons = {k: why for k, why in reasons.items() if seen[k].is_constant or "regime" in why or why == kept}
+    if all(plan.name in reasons for plan in plans):
+        shown = "; ".join(f"{name}: {why}" for name, why in list(reasons.items())[:MOST_SHOWN])
+        raise DataError(
+            f"expected a channel that a model can read, got none: {shown}",
+            remedy="Bring channels that move while the machine wears, or whole histories of more machines.",
+        )
     return {plan.name: plan.name not in reasons for plan in plans}, reasons
 
 

@@ -66,9 +66,8 @@ class Extremes:
     def span(self, counted: npt.NDArray[np.bool_]) -> float:
         """The largest range that the `counted` units, (U,) bool, showed at one operating point."""
         lows, highs = np.fmin.reduce(self.lows[:, counted], axis=1), np.fmax.reduce(self.highs[:, counted], axis=1)
-        return max(
-            as_recorded(high) - as_recorded(low) for low, high in zip(lows, highs, strict=True) if np.isfinite(high)
-        )
+        known = [pair for pair in zip(lows, highs, strict=True) if np.isfinite(pair).all()]
+        return max((as_recorded(high) - as_recorded(low) for low, high in known), default=0.0)
 
     @property
     def is_constant(self) -> bool:
