@@ -171,6 +171,32 @@ def test_options_stand_above_what_is_found(pumps_table: pd.DataFrame, tmp_path: 
     assert ["gone"] == found.mapping["missing"]
 
 
+def test_readings_are_converted_to_the_unit_of_the_contract_that_it_is_like(
+    pumps_table: pd.DataFrame, tmp_path: Path
+) -> None:
+    celsius = pumps_table["high_oil_temperature"] - 273.15
+    asked = replace(FAILS, measured=(("high_oil_temperature", "K", "°C"),))
+    first = proposed(written(pumps_table, tmp_path / "a.csv"), asked)
+    assert {"high_oil_temperature": "K"} == first.mapping["measured_in"]
+    assert "°C" == first.contract.sensors["high_oil_temperature"].unit
+    table = pumps_table.assign(high_oil_temperature=celsius * 1.8 + 32)
+    path = written(table.rename(columns={"high_oil_temperature": "high oil temperature [°F]"}), tmp_path / "b.csv")
+    found = proposed(path, like=first.contract)
+    assert {"high oil temperature [°F]": "°F"} == found.mapping["measured_in"]
+    np.testing.assert_allclose(celsius, found.fleet.table["high_oil_temperature"], atol=1e-4)
+    np.testing.assert_allclose(celsius, first.fleet.table["high_oil_temperature"], atol=1e-4)
+
+
+@pytest.mark.parametrize("column", ["Pump", "Mode", "high_flow"])
+def test_a_unit_for_a_column_that_is_no_number_or_not_read_is_refused(
+    column: str, pumps_table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table = pumps_table.assign(Mode=np.where(np.random.default_rng(1).random(len(pumps_table)) < 0.5, "a", "b"))
+    choices = replace(FAILS, ignored=("high_flow",), measured=((column, "bar", ""),))
+    with pytest.raises(ConfigError, match=f"expected columns of numbers that are read, got {column}"):
+        proposed(written(table, tmp_path / "a.csv"), choices)
+
+
 HOSTILE = [
     "=cmd()",
     "a: {b} # [c",

@@ -102,6 +102,13 @@ def tell_columns(export: Export, choices: Choices) -> Columns:
     kept = [name for name in export.texts.columns if name not in (unit, moment.column, rul, FILE, *choices.ignored)]
     texts = {name: words_of(export, name, order, is_asked=name in asked) for name in kept if is_text(export, name)}
     channels, left_out = _channels(export, choices, order, kept, texts)
+    numbers = [column for column in channels if column not in texts]
+    odd = [str(pair[0]) for pair in (*choices.measured, *choices.scaled) if pair[0] not in numbers]
+    if odd:
+        raise ConfigError(
+            f"--measured, --scale: expected columns of numbers that are read, got {visible(', '.join(odd))}",
+            remedy=f"Columns of numbers that are read: {visible(', '.join(numbers))}",
+        )
     settings = {column for column in channels if column not in asked and is_called(column, "setting")}
     return Columns(
         unit=unit,
