@@ -14,7 +14,6 @@ has one core, joblib runs the tasks here, in a thread of this process: so two ar
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import pickle
 import platform
@@ -24,15 +23,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 import joblib  # comes with scikit-learn
 import torch
 
-from twinseal.digests import sha256_file
 from twinseal.errors import ConfigError, DataError, TwinsealError
+from twinseal.other_machines import Machine
 from twinseal.prognostics.processes import Mapped, WorkersParams, alone, quiet
 
 CONNECT_S = 10  # until a scheduler answers, and has two cores
@@ -64,29 +61,10 @@ class Backend(Protocol):
         """What is wrong with it at this moment; "" while it works."""
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What the numbers of a worker depend on.
-
-    Attributes:
-        python, packages, processor, code: Versions; the instructions that torch computes with; the digest of the code.
-    """
-
-    python: str
-    packages: tuple[str, ...]
-    processor: str
-    code: str
-
-
 @functools.cache
 def this_machine() -> Machine:
-    """That of this process."""
-    root, found = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        found.update(f"{path.relative_to(root).as_posix()}\n{sha256_file(path)}\n".encode())
-    packages = tuple(f"{name} {version(name)}" for name in _PACKAGES)
-    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return Machine(platform.python_version(), packages, processor, found.hexdigest())
+    """That of this process, with the instructions that torch computes with."""
+    return Machine.this(_PACKAGES, torch.backends.cpu.get_cpu_capability())
 
 
 @contextmanager
@@ -168,15 +146,7 @@ def _call(expected: Machine, caller: tuple[str, int], packed: bytes) -> Any:
     """One task, in a worker."""
     if caller == _here():
         raise _died("its last cores were lost before the work began")
-    here = this_machine()
-    if here != expected:
-        names = [name for name in Machine.__dataclass_fields__ if getattr(here, name) != getattr(expected, name)]
-        told = ", ".join(f"{name} {str(getattr(here, name))[:80]}" for name in names)
-        wanted = ", ".join(f"{name} {str(getattr(expected, name))[:80]}" for name in names)
-        raise ConfigError(
-            f"workers: expected workers with {wanted}, as this machine has, got one on {platform.node()} with {told}",
-            remedy="Install the same lock files and the same commit on every worker, on the same kind of processor.",
-        )
+    this_machine().require(expected)
     quiet()
     with _ONE_AT_A_TIME:
         return alone(*pickle.loads(packed))  # noqa: S301 - from the stage itself; a cluster runs what it is sent

@@ -9,7 +9,6 @@ changes no result. A cluster is joblib's: `clusters`.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import sys
@@ -28,6 +27,7 @@ import structlog
 
 from twinseal.config import Settings, load, read_yaml
 from twinseal.errors import DataError
+from twinseal.other_machines import is_loopback, port_of
 from twinseal.prognostics.fitting import reproducible
 
 # Packages that a fork server imports once for all processes, if this one has them; alone they take seconds to import.
@@ -56,10 +56,10 @@ class WorkersParams(Settings):
                 raise ValueError(f"address: expected none for processes on this machine, got {self.address!r}")
             return
         parts, schemes = urlsplit(self.address), _SCHEMES[self.engine]
-        if parts.scheme not in schemes or not parts.hostname or not _port(self.address):
+        if parts.scheme not in schemes or not parts.hostname or not port_of(self.address):
             expected = " or ".join(f"{scheme}://host:port" for scheme in schemes)
             raise ValueError(f"address: expected {expected}, got {self.address!r}")
-        if not (self.encrypted or _is_loopback(parts.hostname)):
+        if not (self.encrypted or is_loopback(parts.hostname)):
             how = "tls://…" if self.engine == "dask" else "RAY_USE_TLS=1 in the environment"
             raise ValueError(f"address: expected {how} for a cluster on other machines, got {self.address!r}")
 
@@ -148,17 +148,3 @@ def quiet() -> None:
 def _cores() -> int:
     """The cores that this process may use, which may be fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _port(address: str) -> int | None:
-    try:
-        return urlsplit(address).port
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
 import ssl
 from pathlib import Path
@@ -30,6 +29,7 @@ from urllib.parse import urlsplit
 from twinseal.config import Field, Settings
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError
+from twinseal.other_machines import is_loopback
 from twinseal.reading import read_regular
 
 Event = Literal["waits", "approved", "rejected", "withdrawn", "commented", "published", "expires_soon"]
@@ -200,20 +200,6 @@ class NoticeSettings(Settings):
                 f"notices: ca_file: expected certificates in PEM, got something else ({error})",
                 remedy="Look at notices.ca_file in server.yaml.",
             ) from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine.
-
-    >>> is_loopback("localhost"), is_loopback("127.1.2.3"), is_loopback("127.evil.test"), is_loopback("::1")
-    (True, True, False, True)
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _read_line(path: str, what: str) -> str:
