@@ -71,7 +71,8 @@ test:
 pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. Minutes, and 3 GB each
 	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
 
-proof: install ## Tests that start servers by the dozen: races, kill -9 at every step, restores; the tutorial. 15 min
+proof: ## Tests that start servers by the dozen: races, kill -9 at every step, restores; Spark; the tutorial. 20 min
+	@bash requirements/install.sh --with-spark
 	@python -m pytest $(PARALLEL) -m proof
 
 fuzz: install ## Search for inputs that no test has tried: every parser, every law. FUZZ_SECONDS=10 (for each parser)

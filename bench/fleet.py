@@ -147,16 +147,26 @@ def peak(stage: str, folder: Path) -> tuple[float, float]:
 
 def held_mib(pid: int) -> float:
     """What a process and all below it hold: resident pages, those that several of them map counted once."""
+    rollups = (line for member in family(pid) for line in _lines(Path(f"/proc/{member}/smaps_rollup")))
+    return sum(int(line.split()[1]) for line in rollups if line.startswith("Pss:")) / 1024
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            above = _lines(folder / "stat")
-            parents.setdefault(int(above[0].rpartition(")")[2].split()[1]) if above else 0, []).append(int(folder.name))
-    family = [pid]
-    for member in family:
-        family += parents.get(member, [])
-    rollups = (line for member in family for line in _lines(Path(f"/proc/{member}/smaps_rollup")))
-    return sum(int(line.split()[1]) for line in rollups if line.startswith("Pss:")) / 1024
+            parents.setdefault(int(stat(int(folder.name))[1]), []).append(int(folder.name))
+    found = [pid]
+    for member in found:
+        found += parents.get(member, [])
+    return found
+
+
+def stat(pid: int) -> list[str]:
+    """What /proc says of a process, from its state on; zeros if it has just ended."""
+    lines = _lines(Path(f"/proc/{pid}/stat"))
+    return lines[0].rpartition(")")[2].split() if lines else ["0"] * 50
 
 
 def _lines(path: Path) -> list[str]:

@@ -7,24 +7,29 @@ Each way runs in a process of its own, on a fleet of `bench.fleet`. Great Expect
 PANDAS_UNITS units: processor seconds are stated for a million rows. It has its own expectations for ranges, missing
 values and unique cycles, and calls our numpy rules for the others. `ours` is the same rules, counted by DuckDB and
 judged by Great Expectations; `all rules` includes those that compare units with others (consistency, stuck, copy). The
-stage is the whole of what validate does: read, examine, write what is accepted.
+stage is the whole of what validate does: read, examine, write what is accepted. `spark`, where it is installed, does
+what `all rules` does, on two threads of this machine; processor seconds (without its start) and memory are those of all
+its processes.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from os import environ
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import duckdb
 import pandas as pd
 
-from bench.fleet import contract, write_fleet
+from bench.fleet import contract, family, held_mib, stat, write_fleet
 from bench.table import Row, ratio
 from twinseal.telemetry.expectations import Count, judge
 from twinseal.telemetry.fleet import Fleet
@@ -61,6 +66,25 @@ def all_rules(path: Path) -> float:
     if apply(fleet, contract(), None).broken:
         raise SystemExit("expected a fleet that keeps its contract, got another")
     return time.process_time() - begun
+
+
+def spark(path: Path) -> float:
+    """The same rules, counted on Spark by two threads of this machine."""
+    from twinseal.telemetry.spark_scan import spark as start
+
+    fleet = Fleet.read(path, contract())
+    with start("local[2]", path.parent) as engine:
+        begun, clock = used_s(), time.perf_counter()
+        if apply(fleet, contract(), None, engine).broken:
+            raise SystemExit("expected a fleet that keeps its contract, got another")
+        print(f"spark: {len(fleet) / (time.perf_counter() - clock):,.0f} rows a second", file=sys.stderr)
+        return used_s() - begun
+
+
+def used_s() -> float:
+    """Processor seconds of this process and of all below it that run."""
+    ticks = [int(field) for pid in family(os.getpid()) for field in stat(pid)[11:13]]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def stage(path: Path) -> float:
@@ -137,6 +161,8 @@ WAYS: dict[str, Callable[[Path], float]] = {
     "scan": scan,
     "pandas": pandas,
 }
+if find_spec("pyspark") and which("java"):
+    WAYS["spark"] = spark
 
 
 def measure(folder: Path, repeats: int) -> list[Row]:
@@ -144,25 +170,38 @@ def measure(folder: Path, repeats: int) -> list[Row]:
     units = int(environ.get("UNITS") or 2_000)
     rows = write_fleet(folder / "fleet.parquet", units)
     few = write_fleet(folder / "few.parquet", min(units, PANDAS_UNITS))
-    memory: list[float] = []
+    if "spark" not in WAYS:
+        print("validation: Spark is not measured: bash requirements/install.sh --with-spark, and Java 17")
+    memory: dict[str, list[float]] = {"stage": [], "spark": []}
     samples: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(repeats):
         for way in WAYS:
             seconds, peak = _run(way, folder / ("few.parquet" if way == "pandas" else "fleet.parquet"))
             samples[way].append(seconds / (few if way == "pandas" else rows) * 1e6)
-            memory += [peak] if way == "stage" else []
+            memory.get(way, []).append(peak)
     found = {way: Row("validation", f"{way}, for a million rows", tuple(samples[way]), "s") for way in WAYS}
-    most = Row("validation", f"stage, {rows:,} rows: memory", tuple(memory), "MiB", REACH_MIB if rows < 11e6 else None)
+    most = [
+        Row("validation", f"{way}, {rows:,} rows: memory", tuple(peaks), "MiB", reach if rows < 11e6 else None)
+        for (way, peaks), reach in zip(memory.items(), (REACH_MIB, None), strict=True)
+        if peaks
+    ]
     beside = "ours beside Great Expectations on pandas"
-    return [*found.values(), most, ratio("validation", beside, found["ours"], [found["pandas"]], REACH)]
+    return [*found.values(), *most, ratio("validation", beside, found["ours"], [found["pandas"]], REACH)]
 
 
 def _run(way: str, path: Path) -> tuple[float, float]:
-    """Processor seconds, and MiB at the peak of the process."""
+    """Processor seconds, and MiB at the peak of the process; of Spark, of all its processes together."""
     command = [sys.executable, "-m", "bench.validation", way, str(path)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak = map(float, done.stdout.split()[-2:])
-    return seconds, peak
+    together = 0.0
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        while way == "spark" and running.poll() is None:
+            together = max(together, held_mib(running.pid))
+            time.sleep(0.2)
+        said = running.communicate()[0]
+    if running.returncode:
+        raise SystemExit(f"{way} ended with {running.returncode}")
+    seconds, peak = map(float, said.split()[-2:])
+    return seconds, together or peak
 
 
 if __name__ == "__main__":

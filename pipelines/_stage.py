@@ -36,7 +36,7 @@ from twinseal.trust.signing.split_salt import read_salt
 PARAMS = Path("params.yaml")
 POLICY = Path("policy")
 EVIDENCE = Path("reports/evidence")
-SECTIONS = ("data", "prepare", "train", "workers")
+SECTIONS = ("data", "validation", "prepare", "train", "workers")
 CANDIDATE = Path("models/candidate")
 ACCEPTED = Path("data/accepted/telemetry.parquet")
 WINDOWS = (Path("data/windows/windows.safetensors"), Path("data/windows/preparation.json"))

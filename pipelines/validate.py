@@ -15,6 +15,7 @@ from pipelines import _stage
 from twinseal.console import out, run_stage
 from twinseal.evidence import test_result
 from twinseal.files import write_json, write_whole
+from twinseal.telemetry.engines import engine_of
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
 from twinseal.telemetry.validation import Validation, examine
@@ -37,8 +38,8 @@ def main() -> None:
     known = Reference.load(KNOWN, contract)
     for stale in (_stage.ACCEPTED, REFERENCE, REFUSED):
         stale.unlink(missing_ok=True)  # a refusal below must not leave an older fleet looking accepted
-    with out.status("applying the contract's expectations"):
-        validation = examine(Fleet.read(RAW, contract), contract, known)
+    with engine_of(_stage.PARAMS, _stage.ACCEPTED.parents[1]) as engine, out.status("applying the contract"):
+        validation = examine(Fleet.read(RAW, contract), contract, known, engine)
     report(validation)
     if validation.refusal:
         write_json(REFUSED, Reference.of(Fleet.read(RAW, contract), contract, refused=True).to_dict())

@@ -2,6 +2,7 @@
 # Installs twinseal with all it needs into .venv, hash-checked from the lock files. Run from the repository's root:
 #
 #   bash requirements/install.sh             install, or do nothing when the locks have not changed since
+#   bash requirements/install.sh --with-spark   with Spark too (460 MB), for validation.engine: spark; it then stays
 #   bash requirements/install.sh --dry-run   say what either build of torch would bring; install neither
 #
 # torch's CPU build (0.2 GB) is taken when pip or uv knows a folder or an index that has it; PyPI's own (with CUDA,
@@ -61,10 +62,15 @@ if [ -z "$build" ]; then
     say "no CPU build of torch is to be had here: taking PyPI's own, which brings CUDA (about 3 GB to download)"
   fi
 fi
-want=$(printf '%s\n' "$build"; cat $locks/core.lock "$locks/torch-$build.lock" pyproject.toml | sha256sum)
+spark=
+if [ "${1:-}" = --with-spark ] || grep -qsx spark "$stamp"; then spark=$locks/spark.lock; fi
+want=$(printf '%s\n' "$build"; cat $locks/core.lock "$locks/torch-$build.lock" $spark pyproject.toml | sha256sum
+  ${spark:+echo spark})
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then guard_dvc; exit 0; fi
 say "installing the locked packages (torch: $build build)"
 "$uv" pip sync --quiet --compile-bytecode --require-hashes $locks/uv.lock $locks/core.lock "$locks/torch-$build.lock"
+# Spark is built here, from source with its jars in it: by the locked setuptools, which is there now.
+if [ "$spark" ]; then "$uv" pip install --quiet --no-deps --no-build-isolation --require-hashes -r $spark; fi
 "$uv" pip install --quiet --no-deps --no-build-isolation --offline --editable .
 guard_dvc
 printf '%s\n' "$want" >"$stamp"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes the lock files anew. Run from the repository's root, with uv on the PATH:  bash requirements/lock.sh
 #
-# One lock for CPU and CUDA builds of torch cannot carry hashes for both, so there are three:
+# One lock for CPU and CUDA builds of torch cannot carry hashes for both, so there are three, and one for Spark:
 #   core.lock        everything but torch (pipeline, twin, and the developers' tools)
 #   torch-cpu.lock   torch's CPU build; needs a folder or index that has it (UV_FIND_LINKS, or pip's find-links)
 #   torch-cuda.lock  PyPI's own build of torch and the CUDA packages that it pulls
+#   spark.lock       Spark for validation, which few want and which is 460 MB: install.sh --with-spark
 # and uv.lock, for the installer itself.
 set -euo pipefail
 torch=2.13.0
@@ -27,5 +28,7 @@ printf 'torch==%s+cpu \\\n    --hash=sha256:%s\n' "$torch" "$(sha256sum "$wheel"
 mapfile -t skip < <(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package=\1/p' "$tmp/core.lock")
 UV_FIND_LINKS= "${compile[@]}" "$tmp/cuda.in" --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") \
   "${skip[@]}" --output-file "$tmp/torch-cuda.lock"
+"${compile[@]}" pyproject.toml --extra spark --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") \
+  "${skip[@]}" --no-emit-package torch --output-file "$tmp/spark.lock"
 echo "uv" | "${compile[@]}" - --output-file "$tmp/uv.lock"
 mv "$tmp"/*.lock "$here/"

@@ -55,6 +55,7 @@ DOORS = {
     "joblib": "twinseal.prognostics.clusters",
     "distributed": "twinseal.prognostics.clusters",
     "ray": "twinseal.prognostics.clusters",
+    "pyspark": "twinseal.telemetry.spark_scan",
     "sklearn": "twinseal.prognostics.gradient_boosting",
     "safetensors": "twinseal.prognostics.checkpoint",
     "typer": "twinseal.cli",

@@ -230,7 +230,7 @@ def test_without_a_project_or_a_home_the_next_step_leads_to_one(run: Run, place:
             "train:",
             "trian:",
             "prepare",
-            "trian: unknown section; expected data, prepare, train, workers",
+            "trian: unknown section; expected data, validation, prepare, train, workers",
         ),
         ("params.yaml", "data:", "data: [", "ingest", "params.yaml: expected YAML"),
         ("policy/contract.yaml", "assets:", "assests:", "ingest", "policy/contract.yaml: expected one key 'assets'"),

@@ -16,6 +16,7 @@ from twinseal.prognostics.processes import WorkersParams
 from twinseal.prognostics.training import TrainParams
 from twinseal.prognostics.windows import PrepareParams
 from twinseal.sources.data_params import DataParams
+from twinseal.telemetry.engines import ValidationParams
 
 ROOT = Path(__file__).parents[1]
 METHOD = (ROOT / "docs/robustness/method.md").read_text()
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataParams,
     "prepare": PrepareParams,
     "train": TrainParams,
+    "validation": ValidationParams,
     "workers": WorkersParams,
 }
 

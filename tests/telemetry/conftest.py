@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pandas as pd
@@ -64,6 +67,21 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def oven() -> Contract:
     """A kind of asset that nobody has heard of: one setting, two sensors, of which one may be absent."""
     return Contract.from_dict(oven_contract())
+
+
+@pytest.fixture(scope="module")
+def spark_is_here() -> Iterator[None]:
+    """Skip where Spark or Java is not installed; its workers import the tests from the root of the repository."""
+    wanted = {
+        "pyspark (bash requirements/install.sh --with-spark)": find_spec("pyspark"),
+        "Java (apt-get install openjdk-17-jre-headless)": which("java"),
+    }
+    missing = [name for name, there in wanted.items() if not there]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        yield
 
 
 def oven_contract() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.telemetry.conftest import oven_table
 from twinseal.errors import DataError
-from twinseal.telemetry import expectations, outcome
+from twinseal.telemetry import expectations, scan
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.expectations import Count, build_suite, judge
 from twinseal.telemetry.fleet import Fleet
@@ -150,8 +150,8 @@ def test_a_scan_and_a_screening_that_differ_are_refused(oven: Contract, monkeypa
     def more(fleet: Fleet, *_: Any) -> Any:
         return count(fleet, *_) + 1
 
-    count = outcome.count_broken
-    monkeypatch.setattr(outcome, "count_broken", more)
+    count = scan.count_broken
+    monkeypatch.setattr(scan, "count_broken", more)
     with pytest.raises(
         DataError, match="the scan and the screening to find as many rows in the same units, got 1 and 0"
     ):

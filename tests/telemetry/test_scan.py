@@ -16,6 +16,7 @@ from twinseal.errors import DataError
 from twinseal.guard.contract_limits import ContractLimits
 from twinseal.telemetry import scan
 from twinseal.telemetry.blocks import MAX_BLOCKS, blocks, units_by_regime
+from twinseal.telemetry.conditions import batch
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import bin_shares
@@ -152,7 +153,7 @@ def test_a_rule_that_sql_does_not_know_is_refused() -> None:
 def test_the_scan_reads_nothing_but_the_fleet(query: str) -> None:
     """A table makes the engine that scans it read a file, the network, or a variable of the program."""
     fleet = Fleet.of(oven_table({"a": 3}))
-    batch = next(scan._batch({"block": np.zeros(3, np.int32)}) for _ in fleet.units)
-    assert [[3.0]] == scan._by_block(iter([batch]), ["count(*)"]).tolist()
+    some = next(batch({"block": np.zeros(3, np.int32)}) for _ in fleet.units)
+    assert [[3.0]] == scan._by_block(iter([some]), ["count(*)"]).tolist()
     with pytest.raises(DataError, match="expected DuckDB to answer, got"):
-        scan._by_block(iter([batch]), [f"any_value({query})"])
+        scan._by_block(iter([some]), [f"any_value({query})"])

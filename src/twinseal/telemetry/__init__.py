@@ -14,7 +14,9 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     consistency   whether the sensors of a unit agree, as they do in the rest of the fleet
     rules         how each rule of the contract is checked, in numpy
     screening     the rules of a contract, applied to a fleet; gives findings
-    scan          how many rows break each rule, counted by DuckDB; the same rules in SQL
+    conditions    the same rules in SQL, and the rows that they are about
+    scan          how many rows break each rule, counted by DuckDB
+    engines       what counts: DuckDB, or Spark (spark_scan, whose workers read parts)
     reference     what an accepted fleet looked like
     drift         how far a fleet lies from the reference, and how far chance takes one of so few units
     expectations  counts, judged by Great Expectations

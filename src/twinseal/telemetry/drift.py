@@ -15,13 +15,14 @@ contract's. A regime in which the fleet has no row is not compared here; the rul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from twinseal.telemetry.blocks import units_by_regime
+from twinseal.telemetry.conditions import Distribution
 from twinseal.telemetry.contract import Contract, Drift
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import (
@@ -31,7 +32,7 @@ from twinseal.telemetry.reference import (
     smallest_share,
     stability_index,
 )
-from twinseal.telemetry.scan import Distribution, distributions
+from twinseal.telemetry.scan import distributions
 
 DRAWS = 1_999
 MOST_ALLOWANCE = 4.0
@@ -87,10 +88,22 @@ class Compared:
         return f"{self.where}{largest_difference(self.known.edges, self.known.shares, self.shares)}"
 
 
-def compare(fleet: Fleet, contract: Contract, reference: Reference) -> tuple[Compared, ...]:
-    """Every channel of a fleet beside the reference, in each regime of the reference in which the fleet has rows."""
+def compare(
+    fleet: Fleet,
+    contract: Contract,
+    reference: Reference,
+    count: Callable[..., dict[str, Distribution]] = distributions,
+) -> tuple[Compared, ...]:
+    """Every channel of a fleet beside the reference, in each regime of the reference in which the fleet has rows.
+
+    Args:
+        fleet: The telemetry.
+        contract: Its contract.
+        reference: What it is compared with.
+        count: `scan.distributions`, or another engine's.
+    """
     if not reference.regimes or not contract.regimes:
-        got = distributions(fleet, contract, {name: known.edges for name, known in reference.channels.items()})
+        got = count(fleet, contract, {name: known.edges for name, known in reference.channels.items()})
         units = (reference.units, len(fleet.units))
         return tuple(_beside(name, known, got[name], units) for name, known in reference.channels.items())
     points, visits = contract.regimes.points, units_by_regime(fleet, contract.regimes.model_dump(mode="json"))
@@ -98,7 +111,7 @@ def compare(fleet: Fleet, contract: Contract, reference: Reference) -> tuple[Com
     for regime in reference.regimes:
         k = points.index(regime.point)
         if visits[k]:
-            got = distributions(fleet, contract, {name: known.edges for name, known in regime.channels.items()}, k)
+            got = count(fleet, contract, {name: known.edges for name, known in regime.channels.items()}, k)
             where, units = f"at {', '.join(f'{value:g}' for value in regime.point)}: ", (regime.units, int(visits[k]))
             found += [_beside(name, known, got[name], units, where) for name, known in regime.channels.items()]
     return tuple(found)

@@ -8,6 +8,7 @@ Rules: a count that is None or NaN is never met. Exceptions of Great Expectation
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when it is import
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports sre_constants, and marshmallow's old names
+    warnings.simplefilter("ignore", FutureWarning)  # and PySpark, where that is: see spark_scan
     import great_expectations as gx
     import great_expectations.expectations as gxe
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -93,8 +95,14 @@ def build_suite(asset: str, counts: Sequence[Count]) -> gx.ExpectationSuite:
     return gx.ExpectationSuite(name=f"{asset} telemetry", expectations=expectations)
 
 
-def judge(asset: str, counts: Sequence[Count]) -> Judgement:
+def judge(asset: str, counts: Sequence[Count], frame: Any = None) -> Judgement:
     """Let Great Expectations judge the counts.
+
+    Args:
+        asset: What the suite is called after.
+        counts: What there is, and what must be.
+        frame: Where its Spark engine finds the same numbers: a Spark DataFrame of one row, with a column of the name of
+            each count; None for its pandas engine.
 
     Raises:
         DataError: Great Expectations raised an exception.
@@ -102,14 +110,20 @@ def judge(asset: str, counts: Sequence[Count]) -> Judgement:
     suite = build_suite(asset, counts)
     expected = frozenset(count.name for count in counts)
     try:
-        result = _great_expectations_batch(counts).validate(suite, result_format="COMPLETE")
+        batch = _great_expectations_batch(counts) if frame is None else _spark_batch(frame)
+        result = batch.validate(suite, result_format="COMPLETE")
         results = {item.expectation_config.meta["name"]: item for item in result.results}
+        seen = {name: item.result.get("observed_value") for name, item in results.items()}
         raised = frozenset(name for name, item in results.items() if _has_error(item.exception_info))
         pages = _data_docs(suite, result)
     except Exception as error:  # no exception of Great Expectations leaves this module
         raise DataError(
             f"validation: expected Great Expectations to answer, got {type(error).__name__}: {error}"
         ) from error
+    other = [count for count in counts if count.name in seen and not _same(count.observed, seen[count.name])]
+    if other:
+        told = f"{other[0].observed:g} and {seen[other[0].name]}"
+        raise DataError(f"validation: {other[0].name}: expected Great Expectations to see the same count, got {told}")
     return Judgement(
         broken=frozenset(name for name in expected if name not in results or results[name].success is not True),
         unanswered=expected - frozenset(results),
@@ -147,6 +161,18 @@ def _great_expectations_batch(counts: Sequence[Count]) -> Any:
     return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table})
 
 
+def _spark_batch(frame: Any) -> Any:
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_spark("telemetry").add_dataframe_asset("counts")
+    return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+
+
+def _same(observed: float | None, seen: Any) -> bool:
+    """Whether two counts are one; of what is no number there is nothing to compare."""
+    return observed is None or seen is None or not math.isfinite(observed) or float(seen) == observed
+
+
 def _has_error(info: Any) -> bool:
     """Whether an expectation could not be evaluated; Great Expectations reports this in one of two forms."""
     if not isinstance(info, dict):
@@ -157,7 +183,8 @@ def _has_error(info: Any) -> bool:
 def _data_docs(suite: Any, result: Any) -> dict[str, str]:
     """The Data Docs: results and suite. The same findings give the same bytes: no times, no random ids."""
     result.meta.update({"run_id": {"run_name": "validate", "run_time": ""}, "validation_time": ""})
-    result.meta.pop("batch_markers", None)
+    for name in ("batch_markers", "batch_spec"):  # times, and which engine it was
+        result.meta.pop(name, None)
     for item in result.results:
         # Great Expectations writes values into its pages as they are.
         item.result, item.exception_info = html_everywhere(item.result), html_everywhere(item.exception_info)

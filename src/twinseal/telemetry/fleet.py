@@ -88,7 +88,7 @@ class Fleet:
 
     table: pd.DataFrame
     _starts: npt.NDArray[np.intp] = field(init=False, repr=False)
-    _file: _File | None = field(init=False, repr=False, default=None)
+    _file: FleetFile | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         _check_columns(self.table)
@@ -133,12 +133,12 @@ class Fleet:
                 remedy="The contract has changed, or the file belongs to another asset: run `dvc repro ingest`.",
             )
         fleet = cls(table)
-        object.__setattr__(fleet, "_file", _File(path.resolve(), digest, contract))
+        object.__setattr__(fleet, "_file", FleetFile(path.resolve(), digest, contract))
         return fleet
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """To another process as the file that it was read from, and its digest; by value if it never was."""
-        return super().__reduce_ex__(protocol) if self._file is None else (_read_again, (self._file,))
+        return super().__reduce_ex__(protocol) if self._file is None else (FleetFile.read, (self._file,))
 
     def write(self, path: Path) -> None:
         """Write the fleet as Parquet: the same table, the same bytes.
@@ -210,22 +210,27 @@ class Fleet:
 
 
 @dataclass(frozen=True)
-class _File:
-    """Where a fleet was read from: the file, its digest, and the contract that it was read with."""
+class FleetFile:
+    """A fleet as its file: the path, its SHA-256, and the contract that it is read with."""
 
     path: Path
     digest: str
     contract: Contract
 
+    def read(self) -> Fleet:
+        """The fleet, also in another process.
 
-def _read_again(file: _File) -> Fleet:
-    fleet = Fleet.read(file.path, file.contract)
-    if fleet._file != file:
-        raise DataError(
-            f"{file.path}: expected the fleet that the stage began with, got another",
-            remedy="Nothing may write there while a stage runs; a worker on another machine needs the same folder.",
-        )
-    return fleet
+        Raises:
+            DataError: The file holds other bytes, or no fleet of the contract.
+            OSError: It cannot be read.
+        """
+        fleet = Fleet.read(self.path, self.contract)
+        if fleet._file != self:
+            raise DataError(
+                f"{self.path}: expected the fleet that the stage began with, got another",
+                remedy="Nothing may write there while a stage runs; a worker on another machine needs the same folder.",
+            )
+        return fleet
 
 
 def _changes(table: pd.DataFrame) -> npt.NDArray[np.bool_] | None:

@@ -1,7 +1,7 @@
 """The outcome of one application of the contract to a fleet: what is broken, and by which unit.
 
-1. For each rule, the rows that break it are counted: in SQL (`scan`), and in numpy, block by block, for the rules that
-   compare units.
+1. For each rule, the rows that break it are counted (`engines`): in SQL, and in numpy, block by block, for the rules
+   that compare units.
 2. The fleet is compared with the reference (`drift`).
 3. In the blocks where a rule is broken, `screening` applies the rule again and names units, cycles and values. Both
    must find the same rows.
@@ -10,23 +10,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from twinseal.errors import DataError
-from twinseal.telemetry.blocks import Block, blocks, rows_by_regime, units_by_regime
+from twinseal.telemetry.blocks import blocks, rows_by_regime, units_by_regime
 from twinseal.telemetry.contract import Contract, Drift
 from twinseal.telemetry.drift import ChannelDrift, allow, compare, worst
-from twinseal.telemetry.expectations import Count, Judgement, judge
+from twinseal.telemetry.engines import DUCKDB, Engine
+from twinseal.telemetry.expectations import Count, Judgement
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.reference import Reference
-from twinseal.telemetry.scan import count_broken
-from twinseal.telemetry.screening import BESIDE_OTHERS, Finding, Rule, Usual, findings, results, row_rules
+from twinseal.telemetry.screening import Finding, Rule, Usual, findings, results, row_rules
 
 _TYPES = {"unit": "str", "cycle": "int32", "censored": "bool", "rul": "float32"}
 SHOWN = 5  # units of a broken rule, on the page
@@ -58,18 +56,20 @@ class Outcome:
     regimes_compared: int = 0
 
 
-def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outcome:
+def apply(fleet: Fleet, contract: Contract, reference: Reference | None, engine: Engine = DUCKDB) -> Outcome:
     """Apply the contract to `fleet`. The steps are numbered in the module's docstring.
 
     An expectation that gave no result, or could not be evaluated, counts as broken by the fleet as a whole.
 
     Raises:
-        DataError: DuckDB or Great Expectations did not answer, or two ways of counting differ.
+        DataError: The engine or Great Expectations did not answer, or two ways of counting differ.
     """
     rules = row_rules(contract, units=len(fleet.units))
     usual = Usual.of(fleet.table, rules)
-    broken = _count(fleet, contract, rules, usual)  # 1
-    compared = allow(compare(fleet, contract, reference), contract.drift) if reference else ()  # 2
+    broken = engine.count(fleet, contract, rules, usual)  # 1
+    compared = (
+        allow(compare(fleet, contract, reference, engine.distributions), contract.drift) if reference else ()
+    )  # 2
     drift, known = worst(compared), contract.regimes.model_dump(mode="json") if contract.regimes else None
     rows = dict(zip(map(_name, rules), broken.sum(axis=0).tolist(), strict=True))
     found = _row_findings(fleet, rules, broken, usual)  # 3
@@ -81,7 +81,7 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
         *(_row_count(rule, rows[_name(rule)], len(fleet), units.get(_name(rule), [])) for rule in rules),
         *_drift_counts(drift, contract.drift),
     ]
-    verdict = judge(contract.asset, counts)  # 4
+    verdict = engine.judge(contract.asset, counts)  # 4
     by_row = frozenset(name for name in verdict.broken - verdict.raised if rows.get(name))
     return Outcome(
         names=frozenset(count.name for count in counts),
@@ -97,23 +97,6 @@ def apply(fleet: Fleet, contract: Contract, reference: Reference | None) -> Outc
 
 def _name(rule: Rule) -> str:
     return f"{rule.name} {rule.channel}"
-
-
-def _count(fleet: Fleet, contract: Contract, rules: Sequence[Rule], usual: Usual) -> Counts:
-    """How many rows of each block break each rule, (blocks, rules)."""
-    beside = [at for at, rule in enumerate(rules) if rule.name in BESIDE_OTHERS]
-    alone = [at for at in range(len(rules)) if at not in beside]
-    broken = np.zeros((len(blocks(fleet)), len(rules)), dtype=np.int64)
-    broken[:, alone] = count_broken(fleet, contract, [rules[at] for at in alone])
-    if beside:
-
-        def count(part: Block) -> list[int]:
-            found = results(part.rows(fleet), [rules[at] for at in beside], usual)
-            return [int(result.broken.sum()) for _, result in found]
-
-        with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
-            broken[:, beside] = np.array(list(pool.map(count, blocks(fleet)))).reshape(-1, len(beside))
-    return broken
 
 
 def _row_findings(fleet: Fleet, rules: Sequence[Rule], broken: Counts, usual: Usual) -> list[Finding]:

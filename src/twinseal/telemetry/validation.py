@@ -26,6 +26,7 @@ from twinseal.files import write_whole
 from twinseal.measures.keys import regime_key
 from twinseal.measures.validation import ValidationMeasures
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.engines import DUCKDB, Engine
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.outcome import Outcome, apply
 from twinseal.telemetry.reference import FEW_UNITS, Reference
@@ -99,21 +100,23 @@ def validate(fleet: Fleet, contract: Contract, reference: Reference | None, docs
     return validation.require()
 
 
-def examine(fleet: Fleet, contract: Contract, reference: Reference | None = None) -> Validation:
+def examine(
+    fleet: Fleet, contract: Contract, reference: Reference | None = None, engine: Engine = DUCKDB
+) -> Validation:
     """Apply the suite to `fleet`. Findings are returned, not raised. The steps are numbered in the module's docstring.
 
     Raises:
-        DataError: DuckDB or Great Expectations did not do its work.
+        DataError: The engine or Great Expectations did not do its work.
     """
     kept, outliers = without_outliers(fleet, contract)  # 1
-    first = last = apply(kept, contract, reference)
+    first = last = apply(kept, contract, reference, engine)
     accepted, found = kept, list(first.row_findings)
     for _ in range(MAX_ROUNDS):  # 2
         bad = {finding.unit for finding in last.row_findings}
         if not bad or bad == set(accepted.units):
             break
         accepted = accepted.without(bad)
-        last = apply(accepted, contract, reference)
+        last = apply(accepted, contract, reference, engine)
         found += last.row_findings
     accepted = accepted.without({finding.unit for finding in last.row_findings})
     quarantined = fleet.without(accepted.units)
