@@ -108,7 +108,11 @@ def _lifted(data: bytes, name: str, own: Collection[Mark], accepted: str) -> byt
             at = next(i for i, gate in enumerate(value["gates"]) if gate["name"] == mark.gate)
             place, holder = ("gates", at, *place), value["gates"][at]
         text = with_key(text, place, "proposed", "accepted", accepted)
-        entry = holder["assets"][mark.asset]
-        holder["assets"][mark.asset] = {k: v for k, v in entry.items() if k != "proposed"} | {"accepted": accepted}
+        entry = dict(holder["assets"][mark.asset])
+        if "accepted" in entry:  # as an empty key, beside which the mark is emptied too
+            entry["proposed"] = ""
+        else:
+            del entry["proposed"]
+        holder["assets"][mark.asset] = entry | {"accepted": accepted}
     require_value(text, value, name)
     return text.encode()

@@ -17,6 +17,8 @@ be laid out in any way, as long as its entries stand on lines of their own.
       path: b c.csv # where
     >>> print(with_key("pump: {at_most: 1_0, proposed: x} # y\n", ("pump",), "proposed", "accepted", "gerda"), end="")
     pump: {at_most: 1_0, accepted: "gerda"} # y
+    >>> print(with_key('pump: {accepted: "", proposed: x}\n', ("pump",), "proposed", "accepted", "gerda"), end="")
+    pump: {accepted: "gerda", proposed: ''}
 """
 
 from __future__ import annotations
@@ -93,9 +95,14 @@ def with_values(text: str, place: Place, values: Mapping[str, Any]) -> str:
 def with_key(text: str, place: Place, old: str, new: str, value: str) -> str:
     """The text with `new: "value"` where the key `old` of the mapping at `place` was, with its value.
 
+    Where the mapping has both keys, each keeps its place, and `old` becomes empty.
+
     Raises:
         ConfigError: The file is no YAML, or has no such mapping or key.
     """
+    known = [name.value for name, _ in _mapping(text, place).value]
+    if old in known and new in known:
+        return with_values(text, place, {old: "", new: quoted(value)})
     for name, item in _mapping(text, place).value:
         if name.value == old:
             entry = text_of({new: quoted(value)}, {}).strip()

@@ -57,7 +57,7 @@ def test_each_number_has_a_comment_that_says_what_it_rests_on(proposal: Proposal
 def test_no_line_of_the_example_stands_below_the_mapping(proposal: Proposal, project: Path) -> None:
     write(project, edits(project, proposal, replace=False))
     below = (project / "params.yaml").read_text().partition("\n  table:\n")[2]
-    assert "#" not in below.partition("\nworkers:")[0]
+    assert "#" not in below.partition("\n\n")[0]
 
 
 def test_nothing_else_changes_and_the_diff_has_only_new_lines_in_policy(proposal: Proposal, project: Path) -> None:
