@@ -12,8 +12,9 @@ import torch
 from bench.table import Row, ratio
 from tests.twin.deployment import CHANNELS, contract, guard_without_calibration
 from twinseal.guard.guard import Guard
+from twinseal.prognostics.architecture import NetworkConfig
 from twinseal.prognostics.ensemble import Ensemble
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.network import RulNetwork
 from twinseal.robustness.methods.art import PGD_STEP, UNREACHABLE, ArtTarget
 from twinseal.robustness.methods.gradient import ascend
 from twinseal.robustness.target import Floats, NetworkTarget

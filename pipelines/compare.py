@@ -13,6 +13,7 @@ from twinseal.console import out, run_stage
 from twinseal.files import write_json
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.prognostics.comparison import compare
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.fitting import reproducible
 from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.training import TrainParams
@@ -26,7 +27,7 @@ def main() -> None:
     """Check, train the other families, measure, write, sign."""
     params, files = _stage.params(TrainParams, "train"), _stage.candidate()
     _stage.upstream("prepare", *_stage.WINDOWS)
-    prepared, networks = Prepared.read(_stage.WINDOWS[0].parent), read_model(_stage.CANDIDATE).networks
+    prepared, networks = Prepared.read(_stage.WINDOWS[0].parent), networks_of(read_model(_stage.CANDIDATE).inference)
     measures = compare(prepared, params, networks, workers=Workers.of(_stage.PARAMS, 4).count)
     path = REPORT / "measures.json"
     write_json(path, measures.to_dict())

@@ -25,12 +25,12 @@ from twinseal.evidence import Statement, Subject, materials, outcome, reports
 from twinseal.evidence_chain import REQUIRED
 from twinseal.files import inventory, write_whole
 from twinseal.policy_files import Policy
+from twinseal.prognostics.architecture import Architecture, EnsembleConfig, NetworkConfig
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
-from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import predictions
 from twinseal.prognostics.fitting import Epoch
-from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.robustness.example_life import LifeRow
@@ -128,7 +128,12 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_model(
             _stage.CANDIDATE,
             Model(
-                networks, contract(), prepared.normaliser, "robust", guard_without_calibration(2), {"plain": INTERVALS}
+                networks.to_inference(),
+                contract(),
+                prepared.normaliser,
+                "robust",
+                guard_without_calibration(2),
+                {"plain": INTERVALS},
             ),
         )
         _stage.write_table(case.LIVES, [asdict(row) for row in LIVES])

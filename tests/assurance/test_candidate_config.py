@@ -9,10 +9,10 @@ from tests.assurance.candidate import KINDS, Kind, build, config, family_of, par
 from tests.twin.deployment import guard_without_calibration
 from twinseal.assurance.candidate_config import CandidateConfig
 from twinseal.evidence import Statement
+from twinseal.prognostics.architecture import Architecture, EnsembleConfig, NetworkConfig
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
-from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
-from twinseal.prognostics.network import NetworkConfig
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 
@@ -44,7 +44,9 @@ def model(kind: Kind) -> Model:
     networks = Networks(Architecture(plain=plain, commissioned=signed)).eval()
     intervals = dict.fromkeys(networks.modes(), INTERVALS)
     normaliser = Normaliser.fit(np.random.default_rng(1).normal(size=(200, CHANNELS)))
-    return Model(networks, contract(), normaliser, family_of(kind), guard_without_calibration(CHANNELS), intervals)
+    return Model(
+        networks.to_inference(), contract(), normaliser, family_of(kind), guard_without_calibration(CHANNELS), intervals
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -129,7 +129,7 @@ def complete(networks: Networks, contract: Contract, prepared: Prepared) -> Mode
     histories, unseen = prepared.train.histories(), prepared.validation.histories()
     guard = fit_guard(histories, unseen, contract, prepared.normaliser.restore)
     intervals = dict.fromkeys(networks.modes(), INTERVALS)
-    return Model(networks, contract, prepared.normaliser, "robust", guard, intervals)
+    return Model(networks.to_inference(), contract, prepared.normaliser, "robust", guard, intervals)
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,9 @@ import pytest
 from tests.prognostics.conftest import PARAMS, SPLIT, wearing_fleet
 from twinseal.guard.calibration import calibrate
 from twinseal.prognostics import conformal
+from twinseal.prognostics.architecture import EnsembleConfig, NetworkConfig
 from twinseal.prognostics.bad_units import units_bounds
 from twinseal.prognostics.conformal import fit
-from twinseal.prognostics.ensemble import EnsembleConfig
-from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.normaliser import Normaliser, sigma_bounds
 from twinseal.prognostics.training import OutOfFold, oldest_age
 from twinseal.prognostics.windows import prepare

@@ -69,7 +69,6 @@ def test_what_is_read_says_what_it_is(toy_model: Path, toy_contract: Contract) -
     assert toy_contract == model.contract
     assert list(toy_contract.all_channels) == list(model.contract.all_channels)
     assert (("load", "heat", "drone"), 20, 40.0) == (model.channels, model.window, model.rul_cap_cycles)
-    assert not model.networks.training
     assert "robust" == model.family
 
 
@@ -400,8 +399,7 @@ def test_what_does_not_belong_together_is_no_model(toy_model: Path, toy_contract
 
 def test_what_could_not_be_read_is_not_written(toy_model: Path, tmp_path: Path) -> None:
     model = read_model(toy_model)
-    network = model.networks.plain.members[0]
-    network.feature_mean[0] = float("nan")  # type: ignore[operator, index]
+    model.inference.arrays["plain.members.0.feature_mean"][0] = np.nan
     with pytest.raises(EvidenceError, match="feature_mean: expected finite weights"):
         write_model(tmp_path / "model", model)
     assert not (tmp_path / "model").exists()

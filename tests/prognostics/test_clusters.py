@@ -20,6 +20,7 @@ from twinseal.digests import canonical_json
 from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.prognostics import clusters
 from twinseal.prognostics.candidate import build_candidate
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.processes import ONE, Workers, WorkersParams, processes
 from twinseal.prognostics.training import RobustRecipes, TrainParams
@@ -95,8 +96,8 @@ def test_a_candidate_is_the_same_whatever_trains_it(
     here, there = (build_candidate(prepared, TRAINING, toy_contract, workers=some) for some in (ONE, workers))
     assert canonical_json(here.measures.to_dict()) == canonical_json(there.measures.to_dict())
     assert here.predictions == there.predictions
-    for mode, ensemble in here.model.networks.modes().items():
-        other = there.model.networks.modes()[mode].state_dict()
+    for mode, ensemble in networks_of(here.model.inference).modes().items():
+        other = networks_of(there.model.inference).modes()[mode].state_dict()
         for name, values in ensemble.state_dict().items():
             np.testing.assert_array_equal(values.numpy(), other[name].numpy())
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.twin.deployment import CHANNELS, MODEL, WINDOW, contract, guard_without_calibration, write_untrained
 from twinseal.errors import EvidenceError
+from twinseal.prognostics.architecture import Architecture, EnsembleConfig, NetworkConfig
 from twinseal.prognostics.checkpoint import (
     CONFIG,
     GUARD,
@@ -30,9 +31,8 @@ from twinseal.prognostics.checkpoint import (
     write_model,
 )
 from twinseal.prognostics.conformal import Intervals
-from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.finite_answers import require_finite_answers
-from twinseal.prognostics.network import NetworkConfig
 from twinseal.prognostics.normaliser import BASELINE_CYCLES, Normaliser
 from twinseal.telemetry.contract import Contract
 
@@ -58,7 +58,9 @@ def build_model() -> Model:
     normaliser = Normaliser(np.full(width, 5.0), np.full(width, 2.0), np.zeros((1, 0)), np.zeros(0))
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
     modes = {"plain": intervals, "commissioned": intervals}
-    return Model(networks, contract(MODEL), normaliser, "robust", guard_without_calibration(len(CHANNELS)), modes)
+    return Model(
+        networks.to_inference(), contract(MODEL), normaliser, "robust", guard_without_calibration(len(CHANNELS)), modes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_a_model_of_very_large_windows_takes_bounded_memory() -> None:
     config = NetworkConfig.for_window(channels=400, window=10_000, hidden=(1,), rul_cap_cycles=100.0)
     ones = np.ones((100, 400))
     model = Model(
-        Networks(Architecture(plain=EnsembleConfig(members=(config,)))),
+        Networks(Architecture(plain=EnsembleConfig(members=(config,)))).to_inference(),
         Contract.from_dict(limits),
         Normaliser(5 * ones, 2 * ones, np.array(points), np.array([0.1])),
         "robust",
@@ -226,8 +228,7 @@ def test_a_model_of_very_large_windows_takes_bounded_memory() -> None:
 def test_a_builder_does_not_write_such_a_model(tmp_path: Path) -> None:
     """The builder trains a model whose weights are finite and so large that it would refuse every row."""
     model = build_model()
-    with torch.no_grad():
-        model.networks.plain.networks[0].layers[0].weight.fill_(3e38)  # type: ignore[operator, union-attr]
+    model.inference.arrays["plain.members.0.layers.0.weight"].fill(3e38)
     with pytest.raises(EvidenceError, match="expected finite numbers as answers"):
         write_model(tmp_path / "model", model)
     assert not (tmp_path / "model").exists()

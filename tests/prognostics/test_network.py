@@ -11,7 +11,8 @@ from torch import Tensor
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.architecture import NetworkConfig
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
 
 CONTEXT = torch.tensor([50.0, 0.5, -0.5, 1.0])  # an age, and a baseline of three channels

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.architecture import NetworkConfig
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.piecewise import PiecewiseLinear
 
 

@@ -99,7 +99,7 @@ def model(six: tuple[Fleet, Contract, Networks, Prepared, float], tmp_path_facto
     guard = fit_guard(prepared.train.histories(), prepared.test.histories(), contract, prepared.normaliser.restore)
     intervals = {"plain": Intervals(coverage=0.9, edges=(), below=(9.0,), above=(9.0,), cap_cycles=125.0)}
     place = tmp_path_factory.mktemp("six") / "model"
-    write_model(place, Model(networks, contract, prepared.normaliser, "accurate", guard, intervals))
+    write_model(place, Model(networks.to_inference(), contract, prepared.normaliser, "accurate", guard, intervals))
     return read_model(place)
 
 
@@ -186,4 +186,4 @@ def test_a_model_of_other_points_cannot_be_built(model: Model) -> None:
         contract | {"regimes": contract["regimes"] | {"points": [[0.86, 1.0, 1.0], *points[1:]]}}
     )
     with pytest.raises(ValueError, match="expected a normaliser of the contract's regimes"):
-        Model(model.networks, moved, model.normaliser, model.family, model.guard, model.intervals)
+        Model(model.inference, moved, model.normaliser, model.family, model.guard, model.intervals)

@@ -7,8 +7,9 @@ from itertools import product
 import pytest
 import torch
 
+from twinseal.prognostics.architecture import NetworkConfig
 from twinseal.prognostics.course import loss
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.stacked import AdamW, Batch, Stack, one_cycle
 
 CONFIGS = {

@@ -17,7 +17,7 @@ from twinseal.guard.calibration import fit as fit_guard
 from twinseal.measures.robustness import EvasionMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
-from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import RobustRecipes, TrainParams, train
@@ -171,7 +171,9 @@ def model(networks: Networks, prepared: Prepared, contract: Contract) -> Model:
     unseen = prepared.validation.histories() + prepared.test.histories()
     guard = fit_guard(prepared.train.histories(), unseen, contract, prepared.normaliser.restore)
     wide = Intervals(coverage=0.9, edges=(), below=(90.0,), above=(90.0,), cap_cycles=90.0)
-    return Model(networks, contract, prepared.normaliser, "robust", guard, dict.fromkeys(networks.modes(), wide))
+    return Model(
+        networks.to_inference(), contract, prepared.normaliser, "robust", guard, dict.fromkeys(networks.modes(), wide)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +192,7 @@ def testbed(model: Model, prepared: Prepared, threats: Threats) -> Testbed:
 def runs(testbed: Testbed) -> AttackRuns:
     """Every attack of the policy on the network that answers for any unit."""
     torch.set_num_threads(1)
-    return attack_all(testbed.model.networks.plain, testbed)
+    return attack_all(networks_of(testbed.model.inference).plain, testbed)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from twinseal.measures.quantity import NOT_WRITTEN, Leaf, leaves, read
 from twinseal.measures.robustness import FlagMeasures, RobustnessMeasures
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.comparison import compare
-from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.processes import Workers
 from twinseal.prognostics.splitting import Split
@@ -282,15 +282,15 @@ def test_more_owned_sensors_do_no_less_and_are_counted(bed: Testbed) -> None:
 def test_a_false_age_does_no_less_than_the_true_one(bed: Testbed) -> None:
     model, evaluation_set = bed.model, bed.evaluation_set
     found = false_age.run(bed)
-    said = np.clip(estimates(model.networks.plain, evaluation_set.windows), 0, model.rul_cap_cycles)
+    said = np.clip(estimates(networks_of(model.inference).plain, evaluation_set.windows), 0, model.rul_cap_cycles)
     assert found.rmse_cycles > evaluation_set.rmse_cycles(said)
     assert found.rise_cycles > 0
 
 
 def of_three(model: Model, aggregation: Literal["mean", "median"]) -> Model:
     """The model with its network three times, in place of once."""
-    plain = Networks.of(Ensemble.of(model.networks.plain.networks * 3, aggregation))
-    return replace(model, networks=plain, intervals={"plain": model.intervals["plain"]})
+    plain = Networks.of(Ensemble.of(networks_of(model.inference).plain.networks * 3, aggregation))
+    return replace(model, inference=plain.to_inference(), intervals={"plain": model.intervals["plain"]})
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "median"])

@@ -7,6 +7,7 @@ import pytest
 
 from twinseal.measures.words import name_words
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attack import Testbed
@@ -51,7 +52,7 @@ def test_without_an_attack_it_is_what_the_network_says_of_the_windows(
     honest = [row for row in rows if row.attack == "no attack"]
     windows = prepared.validation
     of_unit = windows.take(windows.units == windows.unit_names.index(honest[0].unit))
-    expected = np.clip(estimates(model.networks.plain, of_unit), 0, model.rul_cap_cycles)
+    expected = np.clip(estimates(networks_of(model.inference).plain, of_unit), 0, model.rul_cap_cycles)
     np.testing.assert_allclose(expected, [row.network for row in honest], atol=1e-3)
     assert of_unit.rul.tolist() == [row.true_rul for row in honest]
 

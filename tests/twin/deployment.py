@@ -21,10 +21,10 @@ from twinseal.digests import sha256, sha256_file
 from twinseal.evidence import Statement, Subject, provenance, test_result, verification_summary
 from twinseal.files import inventory
 from twinseal.guard.parameters import GuardParams
+from twinseal.prognostics.architecture import Architecture, EnsembleConfig, NetworkConfig
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
-from twinseal.prognostics.ensemble import Architecture, EnsembleConfig, Networks
-from twinseal.prognostics.network import NetworkConfig
+from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 from twinseal.trust.ceremonies.ceremony import init_demo
@@ -190,7 +190,7 @@ def write_untrained(folder: Path, seed: int, model: str, hidden: tuple[int, ...]
     write_model(
         folder,
         Model(
-            networks,
+            networks.to_inference(),
             contract(model),
             normaliser,
             "robust",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.twin.deployment import CHANNELS, MODEL, NOW, WINDOW, Deployment
 from twinseal.prognostics.checkpoint import read_model
-from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
@@ -143,11 +143,11 @@ def test_old_rows_are_played_again(verified: VerifiedModel) -> None:
 
 def aged(verified: VerifiedModel, oldest: int) -> Runtime:
     """A twin whose network knows no machine older than that."""
-    plain = verified.model.networks.plain
+    plain = networks_of(verified.model.inference).plain
     plain = copy.deepcopy(plain)
     for network in plain.networks:
         network.config = network.config.model_copy(update={"oldest_cycles": oldest})
-    model = replace(verified.model, networks=Networks.of(Ensemble.of(plain.networks)))
+    model = replace(verified.model, inference=Networks.of(Ensemble.of(plain.networks)).to_inference())
     runtime = Runtime(verified)
     runtime._model = model
     return runtime

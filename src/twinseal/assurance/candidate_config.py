@@ -14,8 +14,8 @@ from twinseal.config import parse
 from twinseal.errors import ConfigError
 from twinseal.evidence import Statement
 from twinseal.measures.keys import Mode
+from twinseal.prognostics.architecture import EnsembleConfig
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.ensemble import EnsembleConfig
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.fitting import Recipe
 from twinseal.prognostics.training import Against, TrainParams
@@ -76,7 +76,7 @@ class CandidateConfig:
     @classmethod
     def of(cls, model: Model, train: Statement | None) -> CandidateConfig:
         """From the signed model, and the record of its training where that is sound."""
-        architecture, recipes = model.networks.config, _recipes(model, train)
+        architecture, recipes = model.inference.config, _recipes(model, train)
         signed = architecture.commissioned
         return cls(
             family=model.family,
@@ -134,7 +134,7 @@ def _recipes(model: Model, train: Statement | None) -> Mapping[Mode, Recipe]:
         return {"plain": params.accurate}
     if params.family == "robust":
         return {"plain": params.robust.plain, "commissioned": params.robust.commissioned}
-    against = _against(model.networks.config.plain)
+    against = _against(model.inference.config.plain)
     return {"plain": params.certified.units.recipe if against == "units" else params.certified.sensors.recipe}
 
 

@@ -17,7 +17,7 @@ from twinseal.measures.training import GuardMeasures, IntervalMeasures, Training
 from twinseal.prognostics import conformal
 from twinseal.prognostics.bad_units import units_bounds
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.ensemble import Networks, networks_of
 from twinseal.prognostics.evaluation import CERTIFIED_SIGMA, estimates, evaluate, predictions
 from twinseal.prognostics.families import WITH_BASELINE, Family
 from twinseal.prognostics.fitting import Epoch, reproducible
@@ -79,7 +79,7 @@ def build_candidate(
         progress(epoch)  # type: ignore[misc]  # there is one
     folds = {mode: unseen[mode] for mode in MODES if mode in unseen}
     model = Model(
-        networks,
+        networks.to_inference(),
         contract,
         prepared.normaliser,
         params.family,
@@ -164,7 +164,7 @@ def fit_intervals(unseen: OutOfFold, cap_cycles: float) -> conformal.Intervals:
 def measure_intervals(model: Model, prepared: Prepared, mode: Mode, unseen: OutOfFold) -> IntervalMeasures:
     """How often the intervals of one ensemble hold: by cross-validation, and on the test windows."""
     test, cap = prepared.test, prepared.rul_cap_cycles
-    within = model.intervals[mode].hold(estimates(model.networks.modes()[mode], test), test.rul)
+    within = model.intervals[mode].hold(estimates(networks_of(model.inference).modes()[mode], test), test.rul)
     return IntervalMeasures(
         test_coverage_share=float(np.mean(within)),
         test_windows=len(test),

@@ -23,9 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from twinseal.config import Settings, parse
 from twinseal.digests import parse_json
@@ -33,10 +31,11 @@ from twinseal.errors import ConfigError, DataError, EvidenceError
 from twinseal.files import write_whole
 from twinseal.guard.guard import Guard
 from twinseal.guard.parameters import GuardParams
+from twinseal.prognostics.architecture import Architecture
 from twinseal.prognostics.conformal import Intervals
-from twinseal.prognostics.ensemble import Architecture, Networks
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.finite_answers import require_finite_answers
+from twinseal.prognostics.inference import Inference
 from twinseal.prognostics.normaliser import F32, F64, Normaliser, baseline_of, in_float32, pad
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
 from twinseal.reading import read_regular, require_folder
@@ -75,7 +74,7 @@ class Model:
     """Networks with all that they need to read raw telemetry.
 
     Attributes:
-        networks: In evaluation mode.
+        inference: The networks.
         contract: What telemetry must be before a network sees it.
         normaliser: Raw units → σ of the training units.
         family: What kind of networks these are.
@@ -86,7 +85,7 @@ class Model:
         ValueError: They disagree about the channels, the cap or the modes.
     """
 
-    networks: Networks
+    inference: Inference
     contract: Contract
     normaliser: Normaliser
     family: Family
@@ -94,7 +93,7 @@ class Model:
     intervals: dict[str, Intervals]
 
     def __post_init__(self) -> None:
-        counts = {len(self.channels), self.networks.config.plain.channels, self.normaliser.mean.shape[1]}
+        counts = {len(self.channels), self.inference.config.plain.channels, self.normaliser.mean.shape[1]}
         if len(counts | {len(self.guard.stuck_cycles)}) != 1:
             raise ValueError(
                 f"model: expected as many channels in contract, network, normaliser and guard, got {sorted(counts)}"
@@ -103,7 +102,7 @@ class Model:
         known = (regimes.points, regimes.within) if regimes else (((),), ())
         if (tuple(map(tuple, self.normaliser.points.tolist())), tuple(self.normaliser.within.tolist())) != known:
             raise ValueError("model: expected a normaliser of the contract's regimes, got one of others")
-        if set(self.intervals) != set(self.networks.modes()):
+        if set(self.intervals) != set(self.inference.modes()):
             raise ValueError(f"model: expected intervals of each network, got {sorted(self.intervals)}"[:200])
         if any(found.cap_cycles != self.rul_cap_cycles for found in self.intervals.values()):
             raise ValueError("model: expected intervals up to the cap, got others")
@@ -121,12 +120,12 @@ class Model:
     @property
     def window(self) -> int:
         """L, the rows that the networks look back; more are ignored."""
-        return self.networks.config.plain.window
+        return self.inference.config.plain.window
 
     @property
     def oldest_cycles(self) -> int:
         """The oldest age of which the networks know anything."""
-        return min(ensemble.config.oldest_cycles for ensemble in self.networks.modes().values())
+        return min(ensemble.config.oldest_cycles for ensemble in self.inference.modes().values())
 
     def guard_of(self, units: int = 1, *, window: int = 0) -> Guard:
         """The guard before these networks."""
@@ -139,16 +138,16 @@ class Model:
         A median resists an attacker who controls few of its members. A channel rebuilt from the channels of other
         members would carry false readings over to them. So here the guard flags and abstains, and does not repair.
         """
-        return self.networks.config.plain.aggregation == "mean"
+        return self.inference.config.plain.aggregation == "mean"
 
     @property
     def rul_cap_cycles(self) -> float:
         """The longest remaining life that is ever stated."""
-        return self.networks.config.plain.rul_cap_cycles
+        return self.inference.config.plain.rul_cap_cycles
 
-    def inputs(self, known: F32) -> Tensor:
+    def inputs(self, known: F32) -> F32:
         """The window (1, L, C) float32 that the networks see of normalised rows `known` (R, C), as in training."""
-        return torch.from_numpy(np.ascontiguousarray(pad(known, self.window)[-self.window :]))[None]
+        return pad(known, self.window)[None, -self.window :]
 
     def predict(
         self, rows: npt.NDArray[np.floating], cycle: int, baseline: npt.NDArray[np.floating] | None = None
@@ -175,11 +174,10 @@ class Model:
 
     def answer(self, known: F32, cycle: int, baseline: F32 | None = None) -> float:
         """As `predict`, from normalised rows (R, C) float32 in σ and a normalised baseline (C,)."""
-        network = self.networks.plain if baseline is None else self.networks.commissioned or self.networks.plain
+        ensemble = self.inference.plain if baseline is None else self.inference.commissioned or self.inference.plain
         base = np.zeros(len(self.channels), dtype=np.float32) if baseline is None else baseline
-        context = torch.from_numpy(np.concatenate([[np.float32(cycle)], base]).astype(np.float32))[None]
-        with torch.inference_mode():
-            estimate = float(network(self.inputs(known), context)[0])
+        context = np.concatenate([[np.float32(cycle)], base], dtype=np.float32)[None]
+        estimate = float(ensemble.estimates(self.inputs(known), context)[0])
         if not np.isfinite(estimate):
             raise DataError("rows: expected readings that an estimate can be made from, got values too large")
         return min(max(estimate, 0.0), self.rul_cap_cycles)
@@ -209,11 +207,11 @@ def write_model(directory: Path, model: Model) -> None:
         family=model.family,
         channels=model.channels,
         normaliser=model.normaliser.to_dict(),
-        architecture=model.networks.config,
+        architecture=model.inference.config,
         intervals=model.intervals,
     )
     # No metadata: safetensors writes it in the order of a randomly seeded hash.
-    weights = save({name: tensor.contiguous() for name, tensor in model.networks.state_dict().items()})
+    weights = save({name: np.ascontiguousarray(array) for name, array in model.inference.arrays.items()})
     files = {
         WEIGHTS: weights,
         CONFIG: _json(config.model_dump(mode="json")),
@@ -265,7 +263,7 @@ def parse_model(files: Mapping[str, bytes]) -> Model:
     return _parse(files, lambda architecture: parse_weights(files[WEIGHTS], architecture))
 
 
-def _parse(texts: Mapping[str, bytes], weights: Callable[[Architecture], dict[str, Tensor]]) -> Model:
+def _parse(texts: Mapping[str, bytes], weights: Callable[[Architecture], dict[str, F32]]) -> Model:
     try:
         values = {name: parse_json(texts[name], name, limit=MAX_BYTES[name]) for name in (CONFIG, CONTRACT, GUARD)}
         config = parse(ModelConfig, values[CONFIG], CONFIG)  # 1
@@ -274,14 +272,10 @@ def _parse(texts: Mapping[str, bytes], weights: Callable[[Architecture], dict[st
             if getattr(config, name) != getattr(contract, name):
                 got, expected = str(getattr(config, name))[:80], str(getattr(contract, name))[:80]
                 raise EvidenceError(f"{CONFIG}: {name}: expected the contract's {expected}, got {got}", remedy=REMEDY)
-        tensors = weights(config.architecture)  # 3, 4
-        with torch.device("meta"):  # takes the tensors as they are: no memory for values that would be replaced
-            networks = Networks(config.architecture)
-        networks.load_state_dict(tensors, assign=True)
+        inference = Inference(config.architecture, weights(config.architecture))  # 3, 4
         normaliser = Normaliser.from_dict(config.normaliser)
         guard = parse(GuardParams, values[GUARD], GUARD)  # 5
-        networks = networks.eval().requires_grad_(False)
-        model = Model(networks, contract, normaliser, config.family, guard, config.intervals)
+        model = Model(inference, contract, normaliser, config.family, guard, config.intervals)
         require_finite_answers(model)  # 6
         return model
     except EvidenceError as error:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from twinseal.errors import DataError
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.architecture import NetworkConfig
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.stacked import AdamW, Batch, Stack, one_cycle
 
 if TYPE_CHECKING:

@@ -13,65 +13,15 @@ The median of an even number of members is the mean of the two in the middle.
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from twinseal.config import Settings
-from twinseal.prognostics.network import MAX_AGE_CYCLES, NetworkConfig, RulNetwork
+from twinseal.prognostics.architecture import Architecture, EnsembleConfig
+from twinseal.prognostics.inference import Inference
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.rounding import gamma, outward
-
-MAX_MEMBERS = 32
-
-
-class EnsembleConfig(Settings):
-    """The architecture of an ensemble.
-
-    Attributes:
-        members: Of each member; all of the same channels, window and cap.
-        aggregation: What is made of their estimates.
-    """
-
-    members: tuple[NetworkConfig, ...]
-    aggregation: Literal["mean", "median"] = "mean"
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Refuse members that do not see the same windows."""
-        if not 1 <= len(self.members) <= MAX_MEMBERS:
-            raise ValueError(f"ensemble: expected 1-{MAX_MEMBERS} members, got {len(self.members)}")
-        if len({(m.channels, m.window, m.rul_cap_cycles) for m in self.members}) != 1:
-            raise ValueError("ensemble: expected members of the same channels, window and cap")
-
-    @property
-    def channels(self) -> int:
-        """C, the channels of a row."""
-        return self.members[0].channels
-
-    @property
-    def window(self) -> int:
-        """L, the rows of a window."""
-        return self.members[0].window
-
-    @property
-    def rul_cap_cycles(self) -> float:
-        """The longest remaining life that the members were trained on."""
-        return self.members[0].rul_cap_cycles
-
-    @property
-    def oldest_cycles(self) -> int:
-        """The oldest age that the members that read ages have seen: any of them, or of a median the middle one.
-
-        A member of a median may have been made by an attacker: it must not choose the age up to which there are
-        answers, no more than it chooses the answer.
-        """
-        seen = sorted(m.oldest_cycles for m in self.members if m.age) or [MAX_AGE_CYCLES]
-        return seen[len(seen) // 2] if self.aggregation == "median" else seen[-1]
-
-    @property
-    def baseline(self) -> bool:
-        """Whether any member reads the trusted baseline."""
-        return any(member.baseline for member in self.members)
 
 
 class Ensemble(nn.Module):
@@ -149,27 +99,6 @@ class Ensemble(nn.Module):
         return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
 
 
-class Architecture(Settings):
-    """Of all networks of a model.
-
-    Attributes:
-        plain: Answers for any unit.
-        commissioned: Answers for units whose first cycles were signed; None: the plain one does.
-    """
-
-    plain: EnsembleConfig
-    commissioned: EnsembleConfig | None = None
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Refuse two that do not see the same windows, or that read a baseline where there may be none."""
-        if self.plain.baseline:
-            raise ValueError("plain: expected members that do without a baseline, got one that reads it")
-        if self.commissioned is not None:
-            seen = [(e.channels, e.window, e.rul_cap_cycles) for e in (self.plain, self.commissioned)]
-            if seen[0] != seen[1]:
-                raise ValueError(f"networks: expected the same channels, window and cap in both, got {seen}")
-
-
 class Networks(nn.Module):
     """All networks of a model: one ensemble for any unit, and one for units with a trusted baseline."""
 
@@ -193,7 +122,20 @@ class Networks(nn.Module):
         networks.plain, networks.commissioned = plain, commissioned
         return networks
 
+    def to_inference(self) -> Inference:
+        """The same networks for NumPy: the weights are shared, not copied."""
+        return Inference(self.config, {name: tensor.detach().numpy() for name, tensor in self.state_dict().items()})
+
     def modes(self) -> dict[str, Ensemble]:
         """The ensembles by name: `plain`, and `commissioned` where there is one."""
         both = {"plain": self.plain, "commissioned": self.commissioned}
         return {name: ensemble for name, ensemble in both.items() if ensemble is not None}
+
+
+def networks_of(inference: Inference) -> Networks:
+    """The networks of a model for torch, in evaluation mode: the weights are shared, not copied."""
+    with torch.device("meta"):  # takes the tensors as they are: no memory for values that would be replaced
+        networks = Networks(inference.config)
+    tensors = {name: torch.from_numpy(array) for name, array in inference.arrays.items()}
+    networks.load_state_dict(tensors, assign=True)
+    return networks.eval().requires_grad_(False)

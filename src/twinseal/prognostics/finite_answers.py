@@ -19,15 +19,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from twinseal.errors import EvidenceError
-from twinseal.prognostics.network import AGE_CYCLES, RulNetwork
-from twinseal.prognostics.normaliser import F64
+from twinseal.prognostics.architecture import AGE_CYCLES
+from twinseal.prognostics.inference import Network
+from twinseal.prognostics.normaliser import F32, F64
 
 if TYPE_CHECKING:
     from twinseal.prognostics.checkpoint import Model
@@ -47,14 +46,14 @@ def require_finite_answers(model: Model) -> None:
     Raises:
         EvidenceError: It may; the message says where.
     """
-    with np.errstate(all="ignore"), torch.inference_mode():
+    with np.errstate(all="ignore"):
         sizes = _sizes(model)  # 1
         _check(sizes, "the normaliser")
-        for mode, ensemble in model.networks.modes().items():  # 2
-            total = torch.zeros(1, dtype=torch.float64)
-            for at, member in enumerate(ensemble.networks):
-                total = total + _largest_answer(member, torch.from_numpy(sizes), f"network {at + 1} of {mode}")
-            _check(total.numpy(), f"the ensemble {mode}")
+        for mode, ensemble in model.inference.modes().items():  # 2
+            total = np.zeros(1)
+            for at, member in enumerate(ensemble.members):
+                total = total + _largest_answer(member, sizes, f"network {at + 1} of {mode}")
+            _check(total, f"the ensemble {mode}")
         _check_guard(model, sizes)  # 3
         _ask(model)  # 4
 
@@ -66,32 +65,32 @@ def _sizes(model: Model) -> F64:
     return np.asarray(np.abs((ends[:, None] - normaliser.mean) / normaliser.std).max(axis=(0, 1)))
 
 
-def _largest_answer(network: RulNetwork, sizes: Tensor, where: str) -> Tensor:
+def _largest_answer(network: Network, sizes: F64, where: str) -> F64:
     """No less than the largest size of its answer, (1,) float64 in cycles; every sum on the way is checked."""
-    config = network.config
+    config, arrays = network.config, network.arrays
     tracks = sizes[list(config.inputs)]
     if config.components:
-        tracks = _through(network.projection, tracks, f"{where}, projection")
-    scales = network.front_end.double().abs().sum(dim=1)  # (F,)
-    parts = [(scales[:, None] * tracks).flatten()]
-    parts += [torch.tensor([config.oldest_cycles / AGE_CYCLES], dtype=torch.float64)] if config.age else []
-    parts += [tracks] if config.baseline else []
-    hidden = torch.cat(parts) + network.feature_mean.double().abs()
-    hidden = hidden / network.feature_std.double()
-    _check(hidden.numpy(), f"{where}, features")
-    for number, layer in enumerate(cast("list[torch.nn.Linear]", list(network.layers)), start=1):
-        hidden = _through(layer.weight, hidden, f"{where}, layer {number}") + layer.bias.double().abs()
-        _check(hidden.numpy(), f"{where}, layer {number}")
-    return hidden * config.rul_cap_cycles
+        tracks = _through(arrays["projection"], tracks, f"{where}, projection")
+    scales = np.abs(network.front.astype(np.float64)).sum(axis=1)  # (F,)
+    parts = [(scales[:, None] * tracks).ravel()]
+    parts += [np.array([config.oldest_cycles / AGE_CYCLES])] * config.age
+    parts += [tracks] * config.baseline
+    hidden = np.concatenate(parts) + np.abs(arrays["feature_mean"].astype(np.float64))
+    hidden = hidden / arrays["feature_std"].astype(np.float64)
+    _check(hidden, f"{where}, features")
+    for number, (weight, bias) in enumerate(network.layers, start=1):
+        hidden = _through(weight, hidden, f"{where}, layer {number}") + np.abs(bias.astype(np.float64))
+        _check(hidden, f"{where}, layer {number}")
+    return np.asarray(hidden * config.rul_cap_cycles)
 
 
-def _through(weight: Tensor, sizes: Tensor, where: str) -> Tensor:
+def _through(weight: F32, sizes: F64, where: str) -> F64:
     """|W| |h|, (H,) float64, a piece of the rows at a time."""
-    rows = max(1, _PIECE // weight.shape[1])
+    rows, large = max(1, _PIECE // weight.shape[1]), sizes.astype(np.float32)
     pieces = (weight[start : start + rows] for start in range(0, len(weight), rows))
     # In float32, as fast as the weights can be read: what overflows is refused, and LARGEST leaves room for rounding.
-    found = torch.cat([piece.abs() @ sizes.float() for piece in pieces]).double()
-    _check(found.numpy(), where)
+    found = np.concatenate([np.abs(piece) @ large for piece in pieces]).astype(np.float64)
+    _check(found, where)
     return found
 
 
@@ -103,9 +102,10 @@ def _check_guard(model: Model, sizes: F64) -> None:
 
 def _ask(model: Model) -> None:
     for windows in _windows(model):
-        for mode, ensemble in model.networks.modes().items():
-            ages = torch.full((len(windows), 1), float(ensemble.config.oldest_cycles))
-            answers = ensemble(windows, torch.cat([ages, windows[:, -1]], dim=1)).double().numpy()
+        for mode, ensemble in model.inference.modes().items():
+            ages = np.full((len(windows), 1), ensemble.config.oldest_cycles, dtype=np.float32)
+            context = np.concatenate([ages, windows[:, -1]], axis=1)
+            answers = ensemble.estimates(windows, context).astype(np.float64)
             _check(answers, f"the answer of {mode}")
             try:
                 with np.errstate(all="raise"):
@@ -115,7 +115,7 @@ def _ask(model: Model) -> None:
             _check(np.concatenate(ends), f"the intervals of {mode}")
 
 
-def _windows(model: Model) -> Iterator[Tensor]:
+def _windows(model: Model) -> Iterator[F32]:
     """What the networks are asked about, (N, L, C) float32 at a time: few windows where they are large."""
     normaliser, limits = model.normaliser, [model.contract.all_channels[name] for name in model.channels]
     low, high = (np.array([getattr(limit, end) for limit in limits]) for end in ("minimum", "maximum"))
@@ -129,7 +129,7 @@ def _windows(model: Model) -> Iterator[Tensor]:
         for window, (regime, rows) in zip(windows, batch, strict=True):
             for turn, row in enumerate(rows):
                 window[turn::2] = (row - normaliser.mean[regime]) / normaliser.std[regime]
-        yield torch.from_numpy(windows)
+        yield windows
 
 
 def _check(values: F64, where: str) -> None:

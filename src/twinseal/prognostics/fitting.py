@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from twinseal.config import Settings
+from twinseal.prognostics.architecture import NetworkConfig
 from twinseal.prognostics.course import Course, Together
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.stacked import Stack
 from twinseal.prognostics.windows import Windows
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from twinseal.prognostics.network import NetworkConfig, RulNetwork
+from twinseal.prognostics.architecture import NetworkConfig
+from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.normaliser import F32, F64
 from twinseal.prognostics.windows import Prepared, Windows
 

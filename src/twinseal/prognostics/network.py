@@ -18,90 +18,17 @@ commissioned. Ages beyond the oldest that training saw are taken for that one: n
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from twinseal.config import Settings
+from twinseal.prognostics.architecture import AGE_CYCLES, NetworkConfig, front_end
 from twinseal.prognostics.crown import Reach, crown_within
 from twinseal.prognostics.piecewise import PiecewiseLinear
 from twinseal.prognostics.rounding import EXTRA, gamma, outward, through_layers, through_sums
 
-MEANS, SLOPES = (3, 10, 30, 100), (10, 30, 100)
-AGE_CYCLES = 200.0  # scale of the age: a typical life
-MAX_AGE_CYCLES = 1_000_000
 ROUNDING_CYCLES = 1e-3  # outward widening of every bound, besides what `rounding` finds
-MAX_UNITS = 16_384  # of a hidden layer: a matrix is 1 GiB at most, a network of four little over 4 GiB
-
-
-class NetworkConfig(Settings):
-    """The architecture. What cannot be, or would be absurdly large, cannot be constructed: it is read from outside.
-
-    Attributes:
-        channels: C, the channels of a row.
-        window: L, the rows of a window.
-        inputs: Indices of the channels that are read, rising.
-        components: Principal components that the inputs are projected on; 0 reads them as they are.
-        means: Over how many of the newest rows means are taken.
-        slopes: Over how many of the newest rows least-squares slopes are taken.
-        age: Whether the unit's age is read.
-        oldest_cycles: The oldest age that training saw.
-        baseline: Whether the unit's trusted baseline is read.
-        hidden: Units of each hidden layer.
-        leak: Slope of the hidden units below zero: a unit that is off still tells where the window lies.
-        rul_cap_cycles: Scale of the output, cycles.
-    """
-
-    channels: int
-    window: int
-    inputs: tuple[int, ...]
-    components: int = 0
-    means: tuple[int, ...]
-    slopes: tuple[int, ...]
-    age: bool = True
-    oldest_cycles: int = MAX_AGE_CYCLES
-    baseline: bool = False
-    hidden: tuple[int, ...] = (64, 64)
-    leak: float = 0.02
-    rul_cap_cycles: float = 125.0
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Refuse sizes out of range."""
-        scales_fit = all(2 <= scale <= self.window for scale in self.means + self.slopes)
-        if not (1 <= self.channels <= 512 and 2 <= self.window <= 10_000 and scales_fit):
-            raise ValueError("network: expected 1-512 channels, a window of 2-10000 rows, and scales within the window")
-        rising = list(self.inputs) == sorted(set(self.inputs)) and set(self.inputs) <= set(range(self.channels))
-        if not self.inputs or not rising:
-            raise ValueError(f"network: expected inputs of 0 to {self.channels - 1}, rising, got {self.inputs}"[:200])
-        if not 0 <= self.components <= len(self.inputs):
-            raise ValueError(f"network: expected 0-{len(self.inputs)} components, got {self.components}")
-        if not (1 <= len(self.means + self.slopes) <= 32 and 1 <= len(self.hidden) <= 4):
-            raise ValueError("network: expected 1-32 scales and 1-4 hidden layers")
-        if not (all(1 <= units <= MAX_UNITS for units in self.hidden) and 0 < self.rul_cap_cycles <= 1e6):
-            raise ValueError(f"network: expected 1-{MAX_UNITS} units a layer and a cap of up to 1e6 cycles")
-        if not 1 <= self.oldest_cycles <= MAX_AGE_CYCLES:
-            raise ValueError(f"network: expected an oldest age of 1 to {MAX_AGE_CYCLES}, got {self.oldest_cycles}")
-        if not 0 <= self.leak < 1:
-            raise ValueError(f"network: expected a leak of 0 to 1, got {self.leak}")
-
-    @classmethod
-    def for_window(cls, channels: int, window: int, **others: Any) -> NetworkConfig:
-        """Of every channel, at the default scales unless told otherwise; none is longer than the window."""
-        for name, scales in (("means", MEANS), ("slopes", SLOPES)):
-            others[name] = tuple(dict.fromkeys(min(scale, window) for scale in others.get(name, scales)))
-        return cls(channels=channels, window=window, **({"inputs": tuple(range(channels))} | others))
-
-    @property
-    def tracks(self) -> int:
-        """K, the series that the front end sees: the components, or the inputs themselves."""
-        return self.components or len(self.inputs)
-
-    @property
-    def width(self) -> int:
-        """W, the features: scales x tracks, then the age, then the baseline's tracks."""
-        scales = len(self.means + self.slopes)
-        return scales * self.tracks + self.age + (self.tracks if self.baseline else 0)
 
 
 class RulNetwork(nn.Module):
@@ -123,7 +50,8 @@ class RulNetwork(nn.Module):
         super().__init__()
         self.config = config
         self._inputs = list(config.inputs)
-        self.register_buffer("front_end", _front_end(config), persistent=False)  # (F, L), follows from the config
+        # (F, L). On the CPU also where a network is made without memory ("meta"): it follows from the config.
+        self.register_buffer("front_end", torch.from_numpy(front_end(config)), persistent=False)
         identity = torch.eye(config.tracks, len(config.inputs), device=None if config.components else "cpu")
         self.register_buffer("projection", identity, persistent=config.components > 0)
         self.register_buffer("feature_mean", torch.zeros(config.width))
@@ -255,18 +183,3 @@ class RulNetwork(nn.Module):
             return raised
 
         return reach
-
-
-def _front_end(config: NetworkConfig) -> Tensor:
-    """(F, L) float32: a row of weights over the window for each mean and each slope.
-
-    A slope is the least-squares one times its length: the change over that stretch, in σ. On the CPU also where a
-    network is being made without memory ("meta", see `checkpoint`): it follows from the config and is not loaded.
-    """
-    weights = torch.zeros(len(config.means) + len(config.slopes), config.window, dtype=torch.float64, device="cpu")
-    for row, scale in enumerate(config.means):
-        weights[row, -scale:] = 1 / scale
-    for row, scale in enumerate(config.slopes, start=len(config.means)):
-        time = torch.arange(scale, dtype=torch.float64, device="cpu") - (scale - 1) / 2
-        weights[row, -scale:] = scale * time / time.square().sum()
-    return weights.float()

@@ -30,14 +30,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError
-from twinseal.prognostics.ensemble import Architecture
-from twinseal.prognostics.network import NetworkConfig
+from twinseal.prognostics.architecture import Architecture, NetworkConfig
 from twinseal.reading import open_regular
+
+F32 = npt.NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 MAX_WEIGHTS_BYTES = 5 << 30  # somewhat more than the largest architecture takes
@@ -47,7 +46,7 @@ _PIECE_BYTES = 1 << 18  # stays in a core's own cache: checking costs one pass o
 REMEDY = "The model is not what twinseal writes: ask whoever signed it, or train again."
 
 
-def parse_weights(data: bytes, config: Architecture) -> dict[str, Tensor]:
+def parse_weights(data: bytes, config: Architecture) -> dict[str, F32]:
     """The tensors of a safetensors file that has exactly those of the architecture, finite, scales above 0.
 
     Args:
@@ -55,7 +54,7 @@ def parse_weights(data: bytes, config: Architecture) -> dict[str, Tensor]:
         config: The architecture.
 
     Returns:
-        Float32 tensors by name, in memory of their own.
+        Float32 arrays by name, in memory of their own.
 
     Raises:
         EvidenceError: Another header, a tensor more or less, a gap, an overlap, a tail; a value that is not finite.
@@ -63,12 +62,12 @@ def parse_weights(data: bytes, config: Architecture) -> dict[str, Tensor]:
     start, offsets = _layout(data, len(data), shapes(config))
     body = bytearray(memoryview(data)[start:])  # from 0, so that every tensor is aligned
     tensors = _tensors(body, 0, offsets, config)
-    for name, tensor in tensors.items():
-        _check_values(name, [tensor.numpy()])
+    for name, array in tensors.items():
+        _check_values(name, [array])
     return tensors
 
 
-def read_weights(path: Path, config: Architecture) -> dict[str, Tensor]:
+def read_weights(path: Path, config: Architecture) -> dict[str, F32]:
     """As `parse_weights`, from a file; a large one is mapped, see the module's text.
 
     Raises:
@@ -146,17 +145,15 @@ def _start(entry: Any) -> tuple[int, int]:
 
 def _tensors(
     buffer: bytearray | mmap.mmap, start: int, offsets: dict[str, int], config: Architecture
-) -> dict[str, Tensor]:
+) -> dict[str, F32]:
     """Views into `buffer`, which lives as long as they do."""
     return {
-        name: torch.frombuffer(
-            buffer, dtype=torch.float32, count=math.prod(shape), offset=start + offsets[name]
-        ).reshape(shape)
+        name: np.frombuffer(buffer, dtype="<f4", count=math.prod(shape), offset=start + offsets[name]).reshape(shape)
         for name, shape in shapes(config).items()
     }
 
 
-def _pieces(descriptor: int, start: int, length: int) -> Iterator[npt.NDArray[np.float32]]:
+def _pieces(descriptor: int, start: int, length: int) -> Iterator[F32]:
     """The values in `length` bytes of a file from `start`, in small pieces, each in place of the last one."""
     buffer = memoryview(bytearray(_PIECE_BYTES))
     while length:
@@ -167,7 +164,7 @@ def _pieces(descriptor: int, start: int, length: int) -> Iterator[npt.NDArray[np
         start, length = start + len(want), length - len(want)
 
 
-def _check_values(name: str, pieces: Iterable[npt.NDArray[np.float32]]) -> None:
+def _check_values(name: str, pieces: Iterable[F32]) -> None:
     """Refuse NaN, infinities, and a scale that is not above 0. Least and greatest value tell: NaN spreads to both."""
     for piece in pieces:
         with np.errstate(invalid="ignore"):  # a signalling NaN is refused like any other, without a warning

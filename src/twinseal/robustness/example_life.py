@@ -21,6 +21,7 @@ from torch import Tensor
 from twinseal.measures.keys import epsilon_key
 from twinseal.measures.words import name_words, sized, words
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Testbed
@@ -57,7 +58,7 @@ class LifeRow:
 def example_lives(testbed: Testbed) -> Iterator[LifeRow]:
     """The estimates over the life of one validation unit, without an attack and under each, at a middle size."""
     model, windows = testbed.model, testbed.prepared.validation
-    squares = np.square(estimates(model.networks.plain, windows) - windows.rul)
+    squares = np.square(estimates(networks_of(model.inference).plain, windows) - windows.rul)
     chosen = windows.take(windows.units == median_unit(windows.units, squares))
     history, name = Histories.of(chosen), chosen.unit_names[int(chosen.units[0])]
     truth = dict(zip(chosen.cycles.tolist(), chosen.rul.tolist(), strict=True))
@@ -94,7 +95,7 @@ def _histories_under_attack(testbed: Testbed, history: Histories) -> Iterator[tu
         false = falsify_histories(model, history, threat, size, testbed.channels[threat.sensors])
         yield sized(threat.name, key_of(threat, size)), false
     replay = GuardReplay(model, history, threats.adaptive.rows)
-    rows = falsify(model, model.networks.plain, history, threats.adaptive, replay)[-1]
+    rows = falsify(model, networks_of(model.inference).plain, history, threats.adaptive, replay)[-1]
     yield words(f"{threats.adaptive.name}/{epsilon_key(threats.adaptive.epsilon_sigma[-1])}"), rows
 
 
@@ -102,7 +103,7 @@ def raise_estimates(model: Model, rows: Doubles, epsilon: float) -> Doubles:
     """One history (R, C) in which every reading is off by at most ε, and the estimates are high over all its life."""
     length, ages = model.window, torch.arange(1, len(rows) + 1, dtype=torch.float32)
     context = torch.cat([ages[:, None], torch.zeros(len(rows), rows.shape[1])], dim=1)
-    network = NetworkTarget(model.networks.plain.eval(), context)
+    network = NetworkTarget(networks_of(model.inference).plain.eval(), context)
 
     def whole(x: Tensor, at: Tensor) -> Tensor:
         padded = torch.cat([x[0, :PADDING_ROWS].mean(0).expand(length - 1, -1), x[0]])

@@ -231,7 +231,7 @@ class _Unit:
         except DataError as error:
             return self._refused_prediction(str(error))
         caveats, fewest = [*self._caveats(), *([self._note] if self._note else [])], self._model.contract.min_cycles
-        mode = "plain" if self._baseline is None or self._model.networks.commissioned is None else "commissioned"
+        mode = "plain" if self._baseline is None or self._model.inference.commissioned is None else "commissioned"
         widen = self._model.guard.widen if any(self._repaired) else 1.0
         low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
         advice = "; ".join([_maintenance_advice(rul, self._model.rul_cap_cycles), *caveats])

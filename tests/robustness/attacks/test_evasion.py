@@ -12,7 +12,7 @@ from twinseal.digests import canonical_json
 from twinseal.measures.quantity import read
 from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, RobustnessMeasures
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.ensemble import Ensemble, Networks
+from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.windows import Prepared
@@ -146,8 +146,10 @@ def test_the_same_attack_twice_gives_the_same_numbers_for_both_networks(
 
 
 def test_a_model_without_a_network_that_reads_baselines_has_nothing_commissioned(testbed: Testbed) -> None:
-    plain = Networks.of(testbed.model.networks.plain)
-    model = replace(testbed.model, networks=plain, intervals={"plain": testbed.model.intervals["plain"]})
+    plain = Networks.of(networks_of(testbed.model.inference).plain)
+    model = replace(
+        testbed.model, inference=plain.to_inference(), intervals={"plain": testbed.model.intervals["plain"]}
+    )
     assert run_commissioned(replace(testbed, model=model)) is None
 
 
@@ -174,7 +176,11 @@ class Attacked:
 
 def attacked(network: RulNetwork, model: Model, prepared: Prepared, threats: Threats) -> Attacked:
     """The battery against one network, in place of the model's own."""
-    alone = replace(model, networks=Networks.of(Ensemble.of([network])), intervals={"plain": model.intervals["plain"]})
+    alone = replace(
+        model,
+        inference=Networks.of(Ensemble.of([network])).to_inference(),
+        intervals={"plain": model.intervals["plain"]},
+    )
     testbed = Testbed(alone, prepared, threats)
     runs = attack_all(alone.networks.plain, testbed)
     found = flags(runs, threats.sanity)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.ensemble import Networks, networks_of
 from twinseal.prognostics.windows import Prepared
 from twinseal.robustness.attack import Testbed
 from twinseal.robustness.attacks.guard_aware import GuardReplay, falsify, measure_guard_aware, run
@@ -40,7 +40,7 @@ def replay(model: Model, histories: Histories) -> GuardReplay:
 
 @pytest.fixture(scope="session")
 def told(model: Model, histories: Histories, threat: AdaptiveThreat, replay: GuardReplay) -> list[list[np.ndarray]]:
-    return falsify(model, model.networks.plain, histories, threat, replay)
+    return falsify(model, networks_of(model.inference).plain, histories, threat, replay)
 
 
 def alarms(model: Model, histories: Histories, rows: list[np.ndarray]) -> list[np.ndarray]:
@@ -103,8 +103,8 @@ def test_the_battery_runs_it_at_every_budget_of_the_policy(
 def test_a_model_without_commissioned_network_has_no_rise_of_one(
     model: Model, histories: Histories, threat: AdaptiveThreat
 ) -> None:
-    plain = Networks.of(model.networks.plain)
-    alone = replace(model, networks=plain, intervals={"plain": model.intervals["plain"]})
+    plain = Networks.of(networks_of(model.inference).plain)
+    alone = replace(model, inference=plain.to_inference(), intervals={"plain": model.intervals["plain"]})
     short = threat.model_copy(update={"epsilon_sigma": (0.1,), "rounds": 1, "steps": 5})
     (found,) = measure_guard_aware(alone, histories, short).values()
     assert found.commissioned is None

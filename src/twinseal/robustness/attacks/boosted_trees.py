@@ -17,6 +17,7 @@ from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Epsilon, epsilon_key
 from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import BoostedTrees
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.gradient_boosting import fit_boosting
 from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.methods.gradient import Box, attack
@@ -59,7 +60,7 @@ def run(testbed: Testbed) -> BoostedTrees:
     evaluation_set = testbed.evaluation_set
     x, y = evaluation_set.windows.batch(), evaluation_set.truth
     trees = PredictorTarget(fit_boosting(prepared, seed=seed, rounds=threat.rounds), evaluation_set.windows.context())
-    follow = NetworkTarget.of(testbed.model.networks.plain, evaluation_set.windows)
+    follow = NetworkTarget.of(networks_of(testbed.model.inference).plain, evaluation_set.windows)
     with threadpool_limits(1):
         clean = estimates(trees, x)
         worst: dict[Epsilon, WorstCase] = {}

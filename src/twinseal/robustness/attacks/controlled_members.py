@@ -8,7 +8,8 @@ from __future__ import annotations
 from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Liars, liars_key
 from twinseal.measures.quantity import NOT_WRITTEN, Keys
-from twinseal.prognostics.ensemble import MAX_MEMBERS
+from twinseal.prognostics.architecture import MAX_MEMBERS
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.families import MEDIANS
 from twinseal.prognostics.median_certificates import certificates
 from twinseal.robustness.attack import Attack, Plan, Testbed
@@ -16,7 +17,7 @@ from twinseal.robustness.attack import Attack, Plan, Testbed
 
 def run(testbed: Testbed) -> dict[Liars, WorstCase]:
     """The certificate against each number of members; empty for a mean, which has none."""
-    return certificates(testbed.model.networks.plain, testbed.evaluation_set)
+    return certificates(networks_of(testbed.model.inference).plain, testbed.evaluation_set)
 
 
 def keys(plan: Plan) -> Keys:

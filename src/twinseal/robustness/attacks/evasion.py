@@ -24,7 +24,7 @@ from twinseal.measures.keys import Epsilon, Name, epsilon_key, number_of
 from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.robustness import AttackMeasures, CheckName, EvasionMeasures, FlagMeasures, RobustnessMeasures
 from twinseal.measures.robustness import AttackName as MeasuredAttack
-from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.ensemble import Ensemble, networks_of
 from twinseal.prognostics.evaluation import bounds
 from twinseal.prognostics.families import WITH_BASELINE
 from twinseal.prognostics.fitting import Recipe, fit
@@ -48,12 +48,12 @@ Ascents = dict[AttackName, tuple[torch.Tensor, torch.Tensor]]
 
 def run_plain(testbed: Testbed) -> EvasionMeasures:
     """The battery of small changes against the network that answers for any unit."""
-    return evade(testbed.model.networks.plain, testbed)
+    return evade(networks_of(testbed.model.inference).plain, testbed)
 
 
 def run_commissioned(testbed: Testbed) -> EvasionMeasures | None:
     """The same against the network that reads the signed baseline; None where there is none."""
-    network = testbed.model.networks.commissioned
+    network = networks_of(testbed.model.inference).commissioned
     return None if network is None else evade(network, testbed)
 
 

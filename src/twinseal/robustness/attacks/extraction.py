@@ -20,7 +20,7 @@ import torch
 from twinseal.measures.keys import Queries, Rounding, queries_key, rounding_key
 from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.robustness import Extraction, ExtractionMeasures
-from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.ensemble import Ensemble, networks_of
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.fitting import Recipe, fit
 from twinseal.prognostics.metrics import rmse_cycles
@@ -38,7 +38,7 @@ STEPS = 20
 
 def run(testbed: Testbed) -> Extraction:
     """What students learn, by questions; and, with the most questions, by the rounding of the answers."""
-    target, prepared, threat = testbed.model.networks.plain, testbed.prepared, testbed.threats.extraction
+    target, prepared, threat = networks_of(testbed.model.inference).plain, testbed.prepared, testbed.threats.extraction
     seed, most = testbed.threats.seed, max(testbed.threats.extraction.queries)
     order = np.random.default_rng([seed, 80]).permutation(len(prepared.train))[:most]
     pool = prepared.train.take(order)  # the very units that the model knows: more than a thief would have

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from twinseal.measures.robustness import Rise
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.robustness.attack import Attack, Testbed
 from twinseal.robustness.target import NetworkTarget, estimates
 
@@ -16,7 +17,7 @@ TRIED = 40
 
 def run(testbed: Testbed) -> Rise:
     """The worst that a false age does to each window by itself, the readings as they are."""
-    network, evaluation_set = testbed.model.networks.plain, testbed.evaluation_set
+    network, evaluation_set = networks_of(testbed.model.inference).plain, testbed.evaluation_set
     x, config = evaluation_set.windows.batch(), network.config
     target, tried = NetworkTarget.of(network, evaluation_set.windows), []
     for age in np.unique(np.linspace(1, config.oldest_cycles, TRIED).round()):

@@ -28,7 +28,7 @@ from twinseal.measures.keys import Epsilon, epsilon_key
 from twinseal.measures.quantity import NOT_WRITTEN, Keys
 from twinseal.measures.robustness import GuardAwareMeasures, Rise
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.ensemble import Ensemble, networks_of
 from twinseal.prognostics.families import WITH_BASELINE
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Attack, Plan, Testbed
@@ -61,7 +61,7 @@ def measure_guard_aware(
     model: Model, histories: Histories, threat: AdaptiveThreat
 ) -> dict[Epsilon, GuardAwareMeasures]:
     """As `run`, of any model and histories."""
-    replay, networks = GuardReplay(model, histories, threat.rows), model.networks
+    replay, networks = GuardReplay(model, histories, threat.rows), networks_of(model.inference)
     plain = falsify(model, networks.plain, histories, threat, replay)
     true = answers(model, histories, histories.rows)
     rises: list[Rise | None] = [None] * len(plain)
@@ -109,7 +109,7 @@ def falsify(
     """
     held = min(threat.rows, model.window)
     constraints = StealthConstraints.of(model, histories, held)
-    x = torch.cat([model.inputs(in_float32(rows)) for rows in histories.rows])  # (N, L, C)
+    x = torch.from_numpy(np.concatenate([model.inputs(in_float32(rows)) for rows in histories.rows]))  # (N, L, C)
     lengths = np.array([len(rows) for rows in histories.rows])
     context = torch.from_numpy(np.column_stack([lengths, histories.baselines]).astype(np.float32))
     target = NetworkTarget(network.eval(), context)

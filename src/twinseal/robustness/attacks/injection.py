@@ -32,7 +32,7 @@ from twinseal.measures.common import WorstCase
 from twinseal.measures.keys import Name
 from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import InjectionGroup, InjectionMeasures
-from twinseal.prognostics.ensemble import Ensemble
+from twinseal.prognostics.ensemble import Ensemble, networks_of
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.prognostics.windows import Prepared, Windows
@@ -69,7 +69,7 @@ def run(testbed: Testbed) -> InjectionGroup:
     model, threats = testbed.model, testbed.threats
     injection = threats.asset(model.contract.asset).injection
     signatures = inject(
-        model.networks.plain,
+        networks_of(model.inference).plain,
         testbed.prepared,
         model.contract,
         injection,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from twinseal.measures.keys import Rounding, rounding_key
 from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import MembershipMeasures
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.windows import join
 from twinseal.robustness.attack import Attack, Plan, Testbed
@@ -34,7 +35,7 @@ FALSE_SHARE = 0.01
 
 def run(testbed: Testbed) -> MembershipMeasures:
     """How well somebody with a unit's telemetry and its fate can tell that the model was trained on it."""
-    network, prepared = testbed.model.networks.plain, testbed.prepared
+    network, prepared = networks_of(testbed.model.inference).plain, testbed.prepared
     rounding_cycles, seed = testbed.threats.extraction.rounding_cycles, testbed.threats.seed
     rng = np.random.default_rng([seed, 90])
     others = join(prepared.validation, prepared.test)

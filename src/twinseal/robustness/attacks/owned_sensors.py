@@ -18,6 +18,7 @@ from twinseal.measures.keys import Count, count_key
 from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import OneSensor, OwnedSensorCount, OwnedSensors
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.evaluation_set import EvaluationSet
 from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.methods.gradient import AttackResult, Box, climb, further
@@ -70,7 +71,7 @@ def measure_owned(model: Model, evaluation_set: EvaluationSet, threat: SensorThr
         )
         for end in ("minimum", "maximum")
     )
-    target, read = NetworkTarget.of(model.networks.plain, windows), torch.from_numpy(x)
+    target, read = NetworkTarget.of(networks_of(model.inference).plain, windows), torch.from_numpy(x)
     box = Box(torch.minimum(low, read), torch.maximum(high, read))
     clean = estimates(target, x)
     by_count: dict[Aim, dict[Count, OwnedSensorCount]] = {}
@@ -108,7 +109,7 @@ def _pairs(
         return {}
     most = np.sort(np.argsort(-rises, kind="stable")[:PAIRED_SENSORS])
     windows = evaluation_set.windows.take(failing)
-    target, at = NetworkTarget.of(model.networks.plain, windows), torch.from_numpy(failing)
+    target, at = NetworkTarget.of(networks_of(model.inference).plain, windows), torch.from_numpy(failing)
     reached = pairs(target, windows.batch(), Box(box.low[at], box.high[at]), most, steps=steps)
     means = np.clip(reached, 0, model.rul_cap_cycles).mean(axis=2)  # (K, K)
     names = [model.channels[channel] for channel in most]

@@ -14,6 +14,7 @@ import torch
 
 from twinseal.measures.robustness import RepairAbuseMeasures
 from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.normaliser import PADDING_ROWS, in_float32
 from twinseal.robustness.attack import Attack, Testbed
 from twinseal.robustness.histories import Doubles, Histories, answers, guard_outcomes, guarded_answers, worst_answers
@@ -29,7 +30,8 @@ def run(testbed: Testbed) -> RepairAbuseMeasures:
 
 def abuse_repair(model: Model, histories: Histories, epsilon_sigma: float) -> RepairAbuseMeasures:
     """As `run`, of any model, histories (U units) and ε."""
-    network, x = model.networks.plain.eval(), torch.cat([model.inputs(in_float32(r)) for r in histories.rows])
+    network = networks_of(model.inference).plain
+    x = torch.from_numpy(np.concatenate([model.inputs(in_float32(rows)) for rows in histories.rows]))
     ages = [len(rows) for rows in histories.rows]
     context = torch.from_numpy(np.column_stack([ages, histories.baselines]).astype(np.float32))
     reading = x.clone().requires_grad_()
