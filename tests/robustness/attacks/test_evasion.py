@@ -176,13 +176,13 @@ class Attacked:
 
 def attacked(network: RulNetwork, model: Model, prepared: Prepared, threats: Threats) -> Attacked:
     """The battery against one network, in place of the model's own."""
+    ensemble = Ensemble.of([network])
     alone = replace(
         model,
-        inference=Networks.of(Ensemble.of([network])).to_inference(),
+        inference=Networks.of(ensemble).to_inference(),
         intervals={"plain": model.intervals["plain"]},
     )
-    testbed = Testbed(alone, prepared, threats)
-    runs = attack_all(alone.networks.plain, testbed)
+    runs = attack_all(ensemble, Testbed(alone, prepared, threats))
     found = flags(runs, threats.sanity)
     return Attacked(runs, found, measure_runs(runs, found))
 
