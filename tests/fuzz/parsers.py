@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -321,8 +322,7 @@ def _of_feeds(deployment: Deployment, folder: Path) -> list[Parser]:
         def rows(data: bytes) -> None:
             path = folder / f"feed{suffix}"
             path.write_bytes(data)
-            found = telemetry_reader.read(path)
-            judged(found.head(50).to_dict("records") if isinstance(found, pd.DataFrame) else found)
+            judged(islice(telemetry_reader.read(path), 50))
 
         return rows
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinseal.errors import DataError
-from twinseal.telemetry.delimited import MISSING, Delimited, Form, read_delimited, read_header
+from twinseal.telemetry.delimited import Delimited, read_delimited, read_header
+from twinseal.telemetry.forms import MISSING, Form
 
 COMMAS = Form()
 

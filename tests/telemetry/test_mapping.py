@@ -11,10 +11,11 @@ import pytest
 
 from twinseal.config import parse
 from twinseal.errors import ConfigError
-from twinseal.telemetry.delimited import Form
+from twinseal.telemetry.forms import Form
 from twinseal.telemetry.mapping import MAX_NAME, MAX_PATTERN, MAX_PATTERNS, MAX_WILD, ColumnMapping
 from twinseal.telemetry.plant_files import files_below
-from twinseal.telemetry.time_stamps import TimeParams, read_stamps
+from twinseal.telemetry.time_params import TimeParams
+from twinseal.telemetry.time_stamps import read_stamps
 
 PLAIN: dict[str, Any] = {"unit": "T", "cycle": "n", "settings": {}, "sensors": {"a": "oil"}}
 TIME = {"unit": "T", "settings": {}, "sensors": {"a": "oil"}}
@@ -98,7 +99,7 @@ def test_a_format_that_would_guess_is_refused(form: str) -> None:
 def test_a_cycle_that_no_clock_can_count_is_refused(cycle: str) -> None:
     with pytest.raises(ConfigError, match="cycle: expected a length of at most a century"):
         parse(ColumnMapping, TIME | {"time": {"column": "t", "cycle": cycle}}, "record")
-    assert TimeParams(column="t", cycle="36525d").length == pd.Timedelta(days=36_525)
+    assert TimeParams(column="t", cycle="36525d").seconds == 36_525 * 86_400
 
 
 def test_a_long_cell_is_no_time_and_that_is_found_out_at_once() -> None:

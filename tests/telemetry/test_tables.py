@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from twinseal.errors import DataError
-from twinseal.telemetry import parquet_pages, tables
-from twinseal.telemetry.tables import check_csv, parquet_names, read_parquet
+from twinseal.telemetry import csv_lines, parquet_pages
+from twinseal.telemetry.csv_lines import check_csv
+from twinseal.telemetry.tables import parquet_names, read_parquet
 
 ROWS = 40_000
 MEMORY = 1536 << 20  # for Python, pandas, pyarrow and the table together
@@ -301,11 +302,11 @@ def test_a_csv_that_no_telemetry_is_like(data: bytes, complaint: str) -> None:
 
 
 def test_cells_and_bytes_are_counted_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_CELLS", 10)
+    monkeypatch.setattr(csv_lines, "MAX_CELLS", 10)
     check_csv(io.BytesIO(b"a,b\n" * 5), "t.csv")
     with pytest.raises(DataError, match="10 in all"):
         check_csv(io.BytesIO(b"a,b\n" * 6), "t.csv")
-    monkeypatch.setattr(tables, "MAX_FILE_BYTES", 8)
+    monkeypatch.setattr(csv_lines, "MAX_FILE_BYTES", 8)
     with pytest.raises(DataError, match="expected at most 8 bytes"):
         check_csv(io.BytesIO(b"a,b\n" * 3), "t.csv")
 

@@ -12,7 +12,7 @@ import pytest
 
 from twinseal.errors import DataError
 from twinseal.telemetry.mapping import ColumnMapping
-from twinseal.telemetry.time_stamps import TimeParams
+from twinseal.telemetry.time_params import TimeParams
 from twinseal.twin import telemetry_reader
 
 
@@ -21,6 +21,11 @@ def refused(path: Path, channels: tuple[str, ...] = ()) -> tuple[str, str]:
     with pytest.raises(DataError) as refusal:
         telemetry_reader.read(path, channels)
     return str(refusal.value), refusal.value.remedy
+
+
+def frame(rows: Any) -> pd.DataFrame:
+    """The rows that were read, as a table."""
+    return pd.DataFrame(rows.columns)
 
 
 def put(path: Path, text: str) -> Path:
@@ -117,7 +122,7 @@ def test_the_plants_file_is_read_as_the_training_read_it(tmp_path: Path) -> None
     (tmp_path / "readme.md").write_text("no telemetry")
     channels = ("load", "oil", "hydrogen")
     for path, units in ((tmp_path / "T 1.csv", ["T 1"]), (tmp_path, ["T 1", "T 2"])):
-        table: Any = telemetry_reader.read(path, channels, mapping=PLANTS)
+        table: Any = frame(telemetry_reader.read(path, channels, mapping=PLANTS))
         assert ["unit", "cycle", *channels] == list(table.columns)
         assert units == sorted(set(table["unit"]))
         first = table[table["unit"] == "T 1"]
@@ -161,12 +166,14 @@ def test_of_many_units_in_a_file_some_are_named(tmp_path: Path) -> None:
 def test_a_column_of_the_plant_that_is_called_as_a_channel_is_converted_all_the_same(tmp_path: Path) -> None:
     mapping = ColumnMapping(unit="unit", cycle="cycle", settings={}, sensors={"oil": "oil"}, scale={"oil": (0.1, 0.0)})
     path = put(tmp_path / "a.csv", "unit,cycle,oil\n1,1,50\n")
-    table: Any = telemetry_reader.read(path, ("oil",), mapping=mapping)
+    table: Any = frame(telemetry_reader.read(path, ("oil",), mapping=mapping))
     assert [5] == table["oil"].tolist()
 
 
 def test_a_file_in_the_long_form_is_still_read_and_another_is_told_both(tmp_path: Path) -> None:
-    table: Any = telemetry_reader.read(put(tmp_path / "a.csv", "unit,cycle,oil\n1,1,50\n"), ("oil",), mapping=PLANTS)
+    table: Any = frame(
+        telemetry_reader.read(put(tmp_path / "a.csv", "unit,cycle,oil\n1,1,50\n"), ("oil",), mapping=PLANTS)
+    )
     assert [50] == table["oil"].tolist()
     with pytest.raises(DataError, match="expected the columns unit and cycle beside .* trained it .Zeit, Öl"):
         telemetry_reader.read(put(tmp_path / "b.csv", "when,oil\n1,50\n"), ("oil",), mapping=PLANTS)
@@ -177,7 +184,7 @@ def test_a_bad_row_of_the_plants_file_is_that_rows_trouble(tmp_path: Path) -> No
     path = tmp_path / "T 1.csv"
     path.write_bytes((HEAD + rows).encode("cp1252"))
     said: list[str] = []
-    table: Any = telemetry_reader.read(path, ("load", "hydrogen"), said.append, PLANTS)
+    table: Any = frame(telemetry_reader.read(path, ("load", "hydrogen"), said.append, PLANTS))
     assert [1, 2] == table["cycle"].tolist()
     assert [7.0, None] == [None if value != value else value for value in table["hydrogen"]]
     assert 2 == len(said)
@@ -204,5 +211,5 @@ def test_counts_add_up_in_a_cycle_as_in_the_training(tmp_path: Path) -> None:
         sums=("errors",),
     )  # fmt: skip
     path = put(tmp_path / "a.csv", "T,t,oil,errors\n1,2024-01-01 00:00,50,1\n1,2024-01-01 00:30,60,2\n")
-    table: Any = telemetry_reader.read(path, ("oil", "errors"), mapping=mapping)
+    table: Any = frame(telemetry_reader.read(path, ("oil", "errors"), mapping=mapping))
     assert [[55, 3]] == table[["oil", "errors"]].to_numpy().tolist()

@@ -26,8 +26,8 @@ from twinseal.assets.plans import Kind
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.telemetry.columns import list_names, nearest
-from twinseal.telemetry.delimited import MISSING
-from twinseal.telemetry.time_stamps import TimeParams
+from twinseal.telemetry.forms import MISSING
+from twinseal.telemetry.time_params import TimeParams
 
 MAX_CHANNELS = 512
 Words = tuple[tuple[str, ...], str]  # of a column of text, and why they are no state

@@ -20,7 +20,7 @@ from twinseal.assets.moments import Choices, Moment, is_called
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.telemetry.columns import list_names
-from twinseal.telemetry.delimited import MISSING, Form
+from twinseal.telemetry.forms import MISSING, Form
 from twinseal.telemetry.mapped_rows import read_columns
 from twinseal.telemetry.mapping import check_paths
 from twinseal.telemetry.plant_files import file_bytes, file_header

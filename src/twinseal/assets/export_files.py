@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.reading import open_regular
+from twinseal.telemetry.csv_lines import MAX_LINE_BYTES
 from twinseal.telemetry.mapped_rows import SUFFIXES
 from twinseal.telemetry.plant_files import files_below
-from twinseal.telemetry.tables import MAX_LINE_BYTES, parquet_names
+from twinseal.telemetry.tables import parquet_names
 
 SHOWN = 5
 SEPARATORS = "-_ ."  # between words in the name of a file

@@ -24,10 +24,12 @@ from twinseal.assets.export_files import export_files, name_pattern
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.reading import open_regular
-from twinseal.telemetry.delimited import MISSING, Form, is_encoding, read_delimited, read_header
+from twinseal.telemetry.csv_lines import MAX_COLUMNS, MAX_FILE_BYTES, MAX_LINE_BYTES
+from twinseal.telemetry.delimited import read_delimited, read_header
+from twinseal.telemetry.forms import MISSING, Form, is_encoding
 from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.plant_files import files_below
-from twinseal.telemetry.tables import MAX_COLUMNS, MAX_FILE_BYTES, MAX_LINE_BYTES, parquet_names, read_parquet
+from twinseal.telemetry.tables import parquet_names, read_parquet
 from twinseal.telemetry.unit_names import unit_name
 
 MAX_LOOK = 64 << 20

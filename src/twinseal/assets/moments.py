@@ -22,8 +22,9 @@ from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.escaping import visible
 from twinseal.telemetry.columns import list_names
-from twinseal.telemetry.delimited import MISSING
-from twinseal.telemetry.time_stamps import TimeParams, read_stamps
+from twinseal.telemetry.forms import MISSING
+from twinseal.telemetry.time_params import TimeParams
+from twinseal.telemetry.time_stamps import read_stamps
 from twinseal.telemetry.unit_names import unit_name
 
 LOOKED_AT = 2_000  # cells for the form of a time stamp
@@ -204,7 +205,7 @@ def _time(export: Export, column: str, choices: Choices) -> Moment | None:
             how = f"in the form {form}" if form else "in ISO 8601"
             offset = "%z" in form or (not form and looked_at.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$").all())
             assumed = "" if offset else f", in {zone}" + ("" if choices.zone else " (assumed: --zone if it is another)")
-            each = "each row is a cycle" if params.length is None else f"cycles of {params.cycle}"
+            each = "each row is a cycle" if params.seconds is None else f"cycles of {params.cycle}"
             return Moment(column, params, (f"time stamps in {visible(column)!r} {how}{assumed}; {each}",))
     return None
 

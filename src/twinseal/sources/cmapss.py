@@ -29,8 +29,8 @@ from twinseal.evidence import Subject
 from twinseal.reading import read_regular
 from twinseal.sources.source import SourceParams
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.csv_lines import check_csv
 from twinseal.telemetry.fleet import Fleet
-from twinseal.telemetry.tables import check_csv
 
 SETTINGS = tuple(f"setting{number}" for number in range(1, 4))
 SENSORS = tuple(f"s{number}" for number in range(1, 22))

@@ -149,15 +149,15 @@ def label_lives(table: pd.DataFrame, mapping: ColumnMapping) -> pd.DataFrame:
         first = lives["cycle"].transform("min")
         left, cycle = table["ends_at"] - table["cycle"], table["cycle"] - first + 1
     else:
-        step, cycle = mapping.time.length, table["cycle"]
+        seconds, cycle = mapping.time.seconds, table["cycle"]
         ends: Any = table["ends_at"]
-        if step is None:  # each row or run is a cycle: after the last one, count usual steps
+        if seconds is None:  # each row or run is a cycle: after the last one, count usual steps
             usual = lives["moment"].diff().median()
             last = table["seen_until"] if mapping.running else lives["moment"].transform("max")
             later = (ends - last) // usual if pd.notna(usual) else 0
             left = lives["cycle"].transform("max") + later - cycle
         else:
-            left = (ends - lives["moment"].transform("min")) // step + 1 - cycle
+            left = (ends - lives["moment"].transform("min")) // pd.Timedelta(seconds=seconds) + 1 - cycle
     cycles = np.asarray(left, dtype=np.float64)
     # A failure in the cycle after the last row, of which nothing was recorded, is the end of that row's cycle.
     cycles = cycles - (pd.Series(cycles, table.index).groupby(table["unit"]).transform("min") == 1)

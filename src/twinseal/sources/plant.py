@@ -49,7 +49,7 @@ class PlantParams(SourceParams, ColumnMapping):
             raise ValueError("expected rul or ends_in_failure, got both")
         if self.rul and self.rul in (self.unit, self.moment, *self.channels):
             raise ValueError("expected each column and each channel mapped once")
-        if self.rul and self.time and self.time.length is not None:
+        if self.rul and self.time and self.time.seconds is not None:
             raise ValueError("rul: expected cycles that are in the table, got time stamps that become cycles")
         odd = [name for name in self.measured_in if name not in self.channels or name in self.scale]
         if odd:

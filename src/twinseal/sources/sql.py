@@ -37,11 +37,11 @@ from twinseal.errors import ConfigError, DataError
 from twinseal.evidence import Subject
 from twinseal.sources.plant import PlantParams, build_fleet, require_readable
 from twinseal.telemetry.contract import Contract
+from twinseal.telemetry.csv_lines import MAX_CELLS, MAX_COLUMNS
 from twinseal.telemetry.delimited import Delimited
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.mapped_rows import Rows, as_rows, join, require_columns, to_cycles
 from twinseal.telemetry.mapping import ColumnMapping, check_channels
-from twinseal.telemetry.tables import MAX_CELLS, MAX_COLUMNS
 
 SCHEMES = {"postgres": "postgresql"}
 WHERE = "query"

@@ -6,7 +6,9 @@ In reading order; open `contract` (with policy/contract.yaml beside it) and `fle
     fleet         the telemetry of many machines as one table
     columns       the columns of a table that somebody brings, when they are not those that were expected
     mapping       which column of a plant's files holds which channel; for training and for the twin
+    forms, time_params   how a plant writes text and time stamps; parts of a mapping
     mapped_rows   those files read by their mapping; with plant_files, delimited, time_stamps, unit_names, tables
+    csv_lines     CSV line by line, within bounds
     regimes       at which operating point of the contract a row was taken
     over_units    statistics over units that a few bad units cannot move far, and how far they can
     unit_rows     where each unit begins in a table, and the row before in the same regime

@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 
 from twinseal.errors import DataError
 from twinseal.telemetry.columns import list_names, nearest, separator_in
-from twinseal.telemetry.delimited import MISSING, Delimited, Fault, Form, read_delimited, read_header
+from twinseal.telemetry.delimited import Delimited, Fault, read_delimited, read_header
+from twinseal.telemetry.forms import MISSING, Form
 from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.telemetry.tables import parquet_names, read_parquet
-from twinseal.telemetry.time_stamps import SAMPLE, TimeParams, count_cycles, gather, read_stamps
+from twinseal.telemetry.time_params import SAMPLE, TimeParams
+from twinseal.telemetry.time_stamps import count_cycles, gather, read_stamps
 from twinseal.telemetry.time_stamps import remarks as time_remarks
 from twinseal.telemetry.unit_names import alike, unit_name
 

@@ -32,9 +32,9 @@ from typing import Any
 from twinseal.config import Field, Settings
 from twinseal.errors import ConfigError
 from twinseal.telemetry.contract import Contract
-from twinseal.telemetry.delimited import Form
-from twinseal.telemetry.tables import MAX_COLUMNS
-from twinseal.telemetry.time_stamps import TimeParams
+from twinseal.telemetry.csv_lines import MAX_COLUMNS
+from twinseal.telemetry.forms import Form
+from twinseal.telemetry.time_params import TimeParams
 
 MAPPING = "mapping"  # its name among the parameters in the record of ingest
 UNIT = "{unit}"

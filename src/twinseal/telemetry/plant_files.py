@@ -7,9 +7,11 @@ from pathlib import Path
 
 from twinseal.errors import ConfigError, DataError
 from twinseal.reading import open_regular, read_regular
-from twinseal.telemetry.delimited import Form, read_header
+from twinseal.telemetry.csv_lines import MAX_FILE_BYTES
+from twinseal.telemetry.delimited import read_header
+from twinseal.telemetry.forms import Form
 from twinseal.telemetry.mapped_rows import SUFFIXES
-from twinseal.telemetry.tables import MAX_FILE_BYTES, parquet_names
+from twinseal.telemetry.tables import parquet_names
 
 MAX_FILES = 100_000
 HEAD_BYTES = 1 << 20

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError, EvidenceError
@@ -31,7 +30,7 @@ MAX_COMPARED = 1000  # names of units, to find the one that was meant
 
 
 def take_first_rows(
-    telemetry: Iterable[Mapping[str, Any]] | pd.DataFrame, contract: Contract, units: Collection[str] = ()
+    telemetry: Iterable[Mapping[str, Any]], contract: Contract, units: Collection[str] = ()
 ) -> dict[str, Rows]:
     """The first cycles of each unit: (CYCLES, I) float64, the contract's inputs in raw units, cycle 1 first.
 

@@ -7,22 +7,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 MAX_CYCLE = 2**31 - 1
+_AT_ONCE = 4096  # rows
 
 
-def records(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> Iterable[Mapping[str, Any]]:
-    """The rows of a table, or rows."""
-    if not isinstance(rows, pd.DataFrame):
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows as columns of equal length.
+
+    Attributes:
+        columns: Name → values.
+    """
+
+    columns: Mapping[str, list[Any] | NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        for start in range(0, len(self), _AT_ONCE):
+            parts: Iterator[Any] = (values[start : start + _AT_ONCE] for values in self.columns.values())
+            for row in zip(*(part if isinstance(part, list) else part.tolist() for part in parts), strict=True):
+                yield dict(zip(self.columns, row, strict=True))
+
+
+def records(rows: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """The rows; also of a pandas DataFrame, which by itself gives the names of its columns."""
+    frame: Any = rows
+    if not hasattr(frame, "itertuples"):
         return rows
-    names = [str(name) for name in rows.columns]
-    return (dict(zip(names, values, strict=True)) for values in rows.itertuples(index=False, name=None))
+    names = [str(name) for name in frame.columns]
+    return (dict(zip(names, values, strict=True)) for values in frame.itertuples(index=False, name=None))
 
 
 def cycle_of(value: Any) -> int:

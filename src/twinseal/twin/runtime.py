@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from twinseal.errors import DataError, suggest
@@ -79,7 +78,7 @@ def current_model(state_dir: Path, anchor: Anchor, model: str) -> VerifiedModel:
 
 def run(
     verified: VerifiedModel,
-    rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+    rows: Iterable[Mapping[str, Any]],
     *,
     baselines: Mapping[str, NDArray[np.float64]] | None = None,
     last_only: bool = False,

@@ -4,36 +4,37 @@
 .parquet              the same as columns
 .jsonl, .ndjson, -    one JSON object a line; `-` is the standard input, read as it comes
 
-A file, or a folder of files, with the columns of the plant's files that trained the model is read by their mapping, as
-the training read it: units of measurement, words and time stamps become those of the contract. That goes first: a
-column of the plant may have the name of a channel, in another unit.
+A file, or a folder of files, with the columns of the plant's files that trained the model is read by their mapping
+(`plant_reader`). That goes first: a column of the plant may have the name of a channel, in another unit.
+
+Parquet and the plant's files need pandas and pyarrow, which a twin may do without: twinseal[files].
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from twinseal.digests import parse_json
-from twinseal.errors import DataError, EvidenceError, suggest
+from twinseal.errors import ConfigError, DataError, EvidenceError, suggest
 from twinseal.reading import open_regular
 from twinseal.telemetry.columns import how_to_separate, list_names, nearest
-from twinseal.telemetry.delimited import Form
-from twinseal.telemetry.mapped_rows import SUFFIXES, join, read_file, to_cycles
+from twinseal.telemetry.csv_lines import MAX_CELLS, MAX_COLUMNS, csv_lines, csv_records
 from twinseal.telemetry.mapping import ColumnMapping
-from twinseal.telemetry.plant_files import file_bytes, file_header, files_below
-from twinseal.telemetry.tables import MAX_CELLS, MAX_COLUMNS, csv_lines, csv_records, read_parquet
+from twinseal.twin.rows import Table
 
 KEYS = {"unit": "which names the machine", "cycle": "which counts 1, 2, 3 and so on"}
-LINES = (".jsonl", ".ndjson")
+LINES, TABLES = (".jsonl", ".ndjson"), (".csv", ".tsv", ".txt", ".parquet")
 MAX_LINE_BYTES = 64 << 10
-SHOWN = 5  # faults in a message
 _BATCH_CELLS = 2_000_000  # of text at a time; a number takes an eighth of its text
 FORMATS = ".csv, .parquet, .jsonl, .ndjson, or - for the standard input"
 _WRITE_AGAIN = (
@@ -41,7 +42,9 @@ _WRITE_AGAIN = (
 )
 _ONE_OBJECT = 'Send one JSON object a line, such as {"unit": "pump-1", "cycle": 1, "CHANNEL": 0.5}'
 
-Rows = Iterable[Mapping[str, Any]] | pd.DataFrame
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+
+Rows = Iterable[Mapping[str, Any]]
 
 
 def read(
@@ -67,8 +70,14 @@ def read(
     """
     if str(path) == "-":
         return lines(sys.stdin.buffer, "standard input", set_aside)
-    if mapping and _is_plants(path, mapping := mapping.only(channels), channels):
-        return _mapped(path, mapping, channels, set_aside, note)
+    if mapping and _may_be_plants(path):
+        _require_files_extra(path)
+        from twinseal.twin import plant_reader  # noqa: PLC0415  # with pandas
+
+        if plant_reader.is_plants(path, mapping := mapping.only(channels), channels):
+            return plant_reader.read(path, mapping, channels, set_aside, note)
+        with suggest(_WRITE_AGAIN):
+            plant_reader.refuse_unconverted(path, mapping)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "none"
         raise DataError(
@@ -78,8 +87,6 @@ def read(
     if path.suffix in LINES:
         return _file_lines(path, set_aside)
     with suggest(_WRITE_AGAIN):
-        if mapping:
-            _refuse_unconverted(path, mapping)
         return _table(path, _in_words(channels, mapping))
 
 
@@ -115,112 +122,25 @@ def lines(stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None 
         yield row
 
 
-def _is_plants(path: Path, mapping: ColumnMapping, channels: Sequence[str]) -> bool:
-    """Whether a file has the columns of the mapping, or a folder is there to look for such files in."""
-    if path.is_dir():
-        return True
-    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        return False
-    try:
-        names = file_header(path, mapping.form)
-    except DataError:
-        return False  # then it is no table, and refused as one
-    wanted = [mapping.unit, mapping.moment, *_columns(mapping, channels)]
-    return all(name in names for name in wanted if name)
-
-
-def _refuse_unconverted(path: Path, mapping: ColumnMapping) -> None:
-    """Refuse a file that is the plant's by its keys, but not read as one: its columns may mean something else.
-
-    Raises:
-        DataError: A column has the name of a channel, and the mapping makes another channel or other numbers of it.
-    """
-    names: list[str] = []
-    for form in (mapping.form, Form()):
-        try:
-            names += file_header(path, form)
-        except (DataError, OSError):
-            continue  # then it is no table in that form
-    converted = {
-        column
-        for column, channel in mapping.channels.items()
-        if column != channel or column in mapping.scale or column in mapping.categories
-    }
-    odd = sorted(converted & set(mapping.channels.values()) & set(names))
-    if odd and mapping.unit in names and mapping.moment in names:
-        wanted = [mapping.unit, mapping.moment, *mapping.channels]
-        raise DataError(
-            f"{path}: expected a file like those that trained the model ({list_names(wanted)}, between them "
-            f"{mapping.separator!r}), got one whose column {odd[0]} may be theirs or the channel of that name",
-            remedy="Write it as they are; or send the channels as JSON lines, in the contract's units.",
-        )
-
-
-def _columns(mapping: ColumnMapping, channels: Sequence[str]) -> list[str]:
-    """The plant's columns; a channel that no column of the telemetry gave in training is one of its own name."""
-    return [*mapping.channels, *(set(channels) - set(mapping.channels.values()))]
-
-
-def _mapped(
-    path: Path,
-    mapping: ColumnMapping,
-    channels: Sequence[str],
-    set_aside: Callable[[str], None] | None,
-    note: Callable[[str], None] | None,
-) -> pd.DataFrame:
-    root = path if path.is_dir() else path.parent
-    names = files_below(path, mapping.files) if path.is_dir() else (path.name,)
-    more = {name: name for name in _columns(mapping, channels) if name not in mapping.channels}
-    paths = {name: (root / name).absolute().as_posix() for name in names}
-    rows = join([read_file(file_bytes(root / name), name, mapping, more, path=paths[name]) for name in names])
-    if mapping.time:
-        for text in _begins(rows.table, names) if note else ():
-            note(text)  # type: ignore[misc]  # there is one
-        rows = to_cycles(rows, names, mapping.time, mapping.sums)
-    lost = [fault for fault in rows.faults if fault.column not in (*mapping.channels, *more)]
-    if lost and set_aside is None:
-        raise DataError("; ".join(map(str, lost[:SHOWN])), remedy=_WRITE_AGAIN)
-    for fault in lost if set_aside else ():
-        set_aside(str(fault))  # type: ignore[misc]  # there is one
-    return rows.table.sort_values(["unit", "cycle"], kind="stable")[["unit", "cycle", *channels]]
-
-
-def _begins(table: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
-    """For each file in which units begin, from where their cycles are counted: nobody knows how old they were then."""
-    first = table.loc[table.groupby("unit")["moment"].idxmin()].sort_values(["moment", "unit"], kind="stable")
-    last = table.groupby("unit")["moment"].max()
-    by_file: Any = first.groupby("file")
-    for file, units in by_file:
-        begun = [
-            f"{unit} from {moment:%Y-%m-%d %H:%M} UTC ({(last[unit] - moment).total_seconds() / 86_400:.1f} days)"
-            for unit, moment in zip(units["unit"][:SHOWN], units["moment"][:SHOWN], strict=True)
-        ]
-        more = f" and {len(units) - SHOWN} more units" if len(units) > SHOWN else ""
-        yield (
-            f"{names[file]}: cycles are counted from the first row of each unit, as if it was new then: "
-            f"{', '.join(begun)}{more}. If a unit was in use before, give its rows since it was new"
-        )
-
-
 def _file_lines(path: Path, set_aside: Callable[[str], None] | None) -> Iterator[Mapping[str, Any]]:
     with open_regular(path, follow=True) as stream:
         yield from lines(stream, str(path), set_aside)
 
 
-def _csv(path: Path, beside: str) -> pd.DataFrame:
-    """As numbers, cell by cell: one bad cell is one absent reading for the guard, not a column of text.
-
-    Not pandas' own reader: it takes the first cells of a row that is too long for an index, which shifts all others,
-    and a row of 800 kB holds it up for minutes.
-    """
+def _csv(path: Path, beside: str) -> Table:
+    """As numbers, cell by cell: one bad cell is one absent reading for the guard, not a column of text."""
     with open_regular(path, follow=True) as stream:
         rows = (row for row in csv_records(_texts(csv_lines(stream, str(path))), str(path)) if row)
         header = next(rows, [])
         if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
             raise DataError(f"{path}: expected at most {MAX_COLUMNS} columns, each name once, got {len(header)} names")
         _require_keys(path, header, beside)
-        batches = list(_batches(rows, header, path))
-    return pd.concat(batches, ignore_index=True) if batches else pd.DataFrame(dict.fromkeys(header, ()))
+        units, numbers = [], []
+        for names, part in _batches(rows, header, path):
+            units += names
+            numbers.append(part)
+    values = np.concatenate(numbers) if numbers else np.zeros((0, len(header)))
+    return Table({name: units if name == "unit" else values[:, at] for at, name in enumerate(header)})
 
 
 def _texts(lines: Iterator[bytes]) -> Iterator[str]:
@@ -233,15 +153,18 @@ def _texts(lines: Iterator[bytes]) -> Iterator[str]:
             yield text
 
 
-def _batches(rows: Iterator[list[str]], header: list[str], path: Path) -> Iterator[pd.DataFrame]:
-    """The rows as numbers, some at a time: text takes eight times the memory of the numbers that it stands for."""
-    size, total = max(1, _BATCH_CELLS // max(1, len(header))), 0
+def _batches(
+    rows: Iterator[list[str]], header: list[str], path: Path
+) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
+    """Units and numbers (rows, columns), some rows at a time: text takes eight times the memory of its numbers."""
+    size, total, unit = max(1, _BATCH_CELLS // max(1, len(header))), 0, header.index("unit")
     while cells := [_cells(row, len(header), path) for row in islice(rows, size)]:
         total += len(cells) * len(header)
         if total > MAX_CELLS:
             raise DataError(f"{path}: expected at most {MAX_CELLS} readings, got more")
-        columns = zip(header, zip(*cells, strict=True), strict=True)
-        yield pd.DataFrame({name: _column(name, values) for name, values in columns})
+        columns = list(zip(*cells, strict=True))
+        numbers = [_numbers(column) if at != unit else np.full(len(cells), np.nan) for at, column in enumerate(columns)]
+        yield list(columns[unit]), np.column_stack(numbers)
 
 
 def _cells(row: list[str], width: int, path: Path) -> list[str]:
@@ -250,18 +173,41 @@ def _cells(row: list[str], width: int, path: Path) -> list[str]:
     return row + [""] * (width - len(row))
 
 
-def _column(name: str, values: Iterable[str]) -> pd.Series:
-    column = pd.Series(values, dtype=str)
-    return column if name == "unit" else pd.to_numeric(column, errors="coerce")
+def _numbers(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Each text as a number; NaN where it is none."""
+    together = "".join(texts)
+    if not together:
+        return np.full(len(texts), np.nan)
+    if together.isascii() and "_" not in together:  # Python takes 1_0 for a number, and digits of other scripts
+        try:
+            return np.array([text or "nan" for text in texts], dtype=np.float64)
+        except ValueError:
+            pass
+    return np.array([float(text) if _NUMBER.fullmatch(text) else np.nan for text in texts])
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def _may_be_plants(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)
+
+
+def _require_files_extra(path: Path) -> None:
+    if missing := [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]:
+        raise ConfigError(
+            f"{path}: expected {' and '.join(missing)}, with which this file is read, got none",
+            remedy="Install them: python -m pip install 'twinseal[files]'. "
+            "Or send JSON lines, in the contract's names and units: they need neither.",
+        )
+
+
+def _parquet(path: Path) -> Table:
     """A Parquet file is compressed: a few hundred bytes can stand for gigabytes of one repeated value."""
-    with open_regular(path, follow=True) as stream:
-        return read_parquet(stream, str(path))
+    _require_files_extra(path)
+    from twinseal.twin import plant_reader  # noqa: PLC0415  # with pandas
+
+    return plant_reader.read_parquet_file(path)
 
 
-def _table(path: Path, beside: str) -> pd.DataFrame:
+def _table(path: Path, beside: str) -> Table:
     readers = {".csv": lambda: _csv(path, beside), ".parquet": lambda: _parquet(path)}
     if path.suffix not in readers:
         lower = path.with_suffix(path.suffix.lower())
@@ -271,14 +217,14 @@ def _table(path: Path, beside: str) -> pd.DataFrame:
         )
     try:
         table = readers[path.suffix]()
-    except (DataError, PermissionError):
+    except (DataError, ConfigError, PermissionError):
         raise
     except Exception as error:
         # Of broken bytes pandas and pyarrow make OSError, KeyError, TypeError and more, by the byte that is broken.
         raise DataError(
             f"{path}: expected {path.suffix[1:]}, got something else ({' '.join(str(error).split())[:120]})"
         ) from error
-    _require_keys(path, [str(name) for name in table.columns], beside)
+    _require_keys(path, list(table.columns), beside)
     return table
 
 
