@@ -13,7 +13,7 @@ import pandas as pd
 
 from twinseal.assets.exports import Export
 from twinseal.escaping import visible
-from twinseal.telemetry.delimited import MISSING
+from twinseal.telemetry.forms import MISSING
 
 MOST_WORDS, MOST_ASKED = 20, 1000  # found out; and where a person says that it is a channel
 LEAST_ROWS = 10  # for each word, on average
