@@ -27,7 +27,8 @@ from tests.trust import scenes
 from tests.twin import deployment as deployments
 from tests.twin.deployment import CHANNELS, MODEL, OTHER, Deployment
 from twinseal import console
-from twinseal.console import UNANSWERED, refusal_of
+from twinseal.cli import operator
+from twinseal.console import NO_TELEMETRY, NONE_ANSWERED, UNANSWERED, refusal_of
 from twinseal.digests import sha256_file
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
 from twinseal.evidence import Subject
@@ -585,7 +586,68 @@ def test_a_run_with_refused_units_ends_with_3_and_names_them(twin: Cli, words: t
     assert "no estimate for 2 rows of pump-2, pump-[3]: the telemetry was refused" in errors
     assert "pump-1" not in errors
     if words == ("--json",):
-        assert 7 == len([json.loads(line) for line in printed.splitlines()])
+        found = [json.loads(line) for line in printed.splitlines()]
+        assert [True, False] == [found[at]["rul_cycles"] is not None for at in (2, 6)]
+        assert [("pump-[3]", None, None, "refused")] == [
+            (item["unit"], item["cycle"], item["low_cycles"], item["readings"]) for item in found[6:]
+        ]
+        assert {(MODEL, 1, "ends soon")} == {(item["model"], item["release"], item["trust"]) for item in found}
+        assert all(datetime.fromisoformat(item["time"]) <= datetime.now(UTC) for item in found)
+
+
+def test_a_run_of_which_nothing_is_answered_ends_with_4_and_one_without_telemetry_with_5(twin: Cli, cli: Cli) -> None:
+    code, printed, errors = twin(rows("pump-1", 0), "--json")
+    assert (NONE_ANSWERED, None) == (code, json.loads(printed)["rul_cycles"])
+    Path("none.jsonl").write_text("")
+    code, printed, errors = cli("run", "none.jsonl", "--model", MODEL, "--anchor", "anchor", "--json")
+    assert (NO_TELEMETRY, "") == (code, printed)
+    assert "no telemetry none.jsonl: expected rows, got none" in " ".join(errors.split())
+
+
+def test_answers_as_csv_have_the_fields_of_the_json(twin: Cli) -> None:
+    telemetry = rows("pump-1", 1, 2) + rows("7", 0)
+    _, lines, _ = twin(telemetry, "--json")
+    code, printed, _ = twin(telemetry, "--csv")
+    table = pd.read_csv(io.StringIO(printed), dtype=str, keep_default_na=False)
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert (UNANSWERED, list(found[0])) == (code, list(table.columns))
+    assert ["pump-1", "pump-1", "7"] == table["unit"].tolist()
+    assert ["", "", ""] == table.loc[2, ["cycle", "rul_cycles", "more"]].tolist()
+    assert [str(item["rul_cycles"]) for item in found[:2]] == table["rul_cycles"].tolist()[:2]
+    assert "expected one of them, got both" in twin(telemetry, "--csv", "--json")[2]
+
+
+@pytest.mark.parametrize(
+    ("days", "trust", "said"),
+    [
+        (-60, "valid", ""),
+        (0, "ends soon", "trust: pump-rul: until"),
+        (25, "ended", "dvc repro --force --single-item submit; then here: twinseal pull --from"),
+        (400, "ended", "custodians: twinseal trust renew; then here: twinseal pull --from"),
+    ],
+)
+def test_a_run_says_that_trust_ends_and_who_must_act(
+    twin: Cli, monkeypatch: pytest.MonkeyPatch, days: int, trust: str, said: str
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=days)
+
+    monkeypatch.setattr(operator, "datetime", Later)
+    code, printed, errors = twin(rows("pump-1", 1, 2), "--json")
+    assert (0, {trust}) == (code, {json.loads(line)["trust"] for line in printed.splitlines()})
+    text = " ".join(errors.split())
+    assert said in text
+    assert said or not text
+    assert ("expired" in text) == (trust == "ended")
+
+
+def test_a_run_whose_metadata_is_gone_says_that_its_end_is_not_known(twin: Cli) -> None:
+    shutil.rmtree("twin/tuf")
+    code, printed, errors = twin(rows("pump-1", 1), "--json")
+    assert (0, "unknown") == (code, json.loads(printed)["trust"])
+    assert "until when the trust in this model lasts is not known" in " ".join(errors.split())
 
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("--last",)])

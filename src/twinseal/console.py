@@ -1,7 +1,7 @@
 """What people see at the terminal: refusals, progress, tables. The door to rich; everything else logs events.
 
-Exit codes: 0 done; 1 refused, with expected, got, where and what to do; 2 misuse; 3 some telemetry got no answer
-(`twinseal run`); 130 interrupted.
+Exit codes: 0 done; 1 refused, with expected, got, where and what to do; 2 misuse; 130 interrupted. Of `twinseal run`: 3
+some telemetry got no estimate; 4 none of it got one; 5 there was no telemetry.
 
 With `--json`, standard output carries JSON and nothing else, also when the command is refused.
 """
@@ -25,7 +25,7 @@ from rich.table import Table
 from twinseal.errors import ConfigError, DataError, TwinsealError
 from twinseal.escaping import visible
 
-DONE, REFUSED, MISUSE, UNANSWERED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, REFUSED, MISUSE, UNANSWERED, NONE_ANSWERED, NO_TELEMETRY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 MAX_FINDINGS = 20
 MAX_SHOWN = 4000  # characters of one text from outside; no comment of a reviewer is longer
 

@@ -75,8 +75,10 @@ def test_too_many_flagged_channels_mean_inspect_now(verified: VerifiedModel) -> 
     answer = runtime.predict(row(2, heat=99.0, flow=99.0, noise=None))
     assert answer == Prediction(
         "pump-1",
+        "pump-1",
         2,
         0.0,
+        False,
         0.0,
         0.0,
         "refused",

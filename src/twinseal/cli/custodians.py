@@ -26,7 +26,7 @@ from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
     from twinseal.trust.ceremonies.ceremony import Outcome
-    from twinseal.trust.ceremonies.overview import Expiry
+    from twinseal.trust.expiry import Expiry
     from twinseal.trust.root.anchor import Anchor
 
 trust = typer.Typer(

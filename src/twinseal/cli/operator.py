@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,8 +26,18 @@ from twinseal.cli.options import (
     read_anchor,
     warn_of_demo,
 )
-from twinseal.console import UNANSWERED, err, new_table, out, print_json, printable, refusals_as_json
-from twinseal.errors import ConfigError, DataError
+from twinseal.console import (
+    NO_TELEMETRY,
+    NONE_ANSWERED,
+    UNANSWERED,
+    err,
+    new_table,
+    out,
+    print_json,
+    printable,
+    refusals_as_json,
+)
+from twinseal.errors import ConfigError
 from twinseal.trust.root.home import Home
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
     from twinseal.twin.commissioner import CommissioningResult
     from twinseal.twin.pull import PullResult
     from twinseal.twin.runtime import Prediction
+    from twinseal.twin.trust_ends import TrustEnds
 
 PULL_EXAMPLES = examples(
     "twinseal pull --from http://mlflow.example:5000 --model pump-rul --anchor anchor",
@@ -147,15 +156,20 @@ def run(
     limit: Annotated[
         int, typer.Option(min=0, help="Show at most so many lines, the most urgent first. 0: all, in order.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table, one at once a row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The same as CSV, with a header.")] = False,
 ) -> None:
     """Estimate remaining life with the admitted model; its guard checks every reading first.
 
-    Exit code 3: some telemetry was refused and got no estimate; the units, or the lines, are named.
+    Exit code 3: some telemetry was refused and got no estimate; the units, or the lines, are named. 4: all of it was.
+    5: there was none.
     """
     from twinseal.twin import commissioning, memory, runtime, telemetry_reader
     from twinseal.twin.state import State as TwinState
+    from twinseal.twin.trust_ends import trust_ends
 
+    if as_json and as_csv:
+        raise ConfigError("--json --csv: expected one of them, got both", remedy="Leave one out.")
     pinned = read_anchor(anchor)
     verified = runtime.current_model(state, pinned, model)
     if warning := memory.describe_installed(TwinState(state), verified.release):
@@ -166,27 +180,30 @@ def run(
             f"[yellow]{printable(refusal.unit)}: its baseline record is not used[/], its life is estimated "
             f"without it: {printable(refusal.reason)}"
         )
+    ends = trust_ends(TwinState(state), pinned, model)
+    _warn_of_trust(ends)
     unanswered: Counter[str] = Counter()
     aside: Counter[str] = Counter()
+    rows_seen: Counter[str] = Counter()
     inputs = verified.model.contract.inputs
     rows = telemetry_reader.read(telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping, _note)
-    answers = _count_refused(runtime.run(verified, rows, baselines=baselines, last_only=last), unanswered)
-    if as_json:
-        for item in answers:  # as they come: a stream is answered row by row
-            sys.stdout.write(json.dumps(asdict(item)) + "\n")
-            sys.stdout.flush()
+    answers = _counted(runtime.run(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered)
+    if as_json or as_csv:
+        _write_answers(answers, verified, ends, as_csv=as_csv)
     else:
         shown = sorted(answers, key=lambda item: item.rul_cycles) if limit else list(answers)
-        if not shown and not aside:
-            raise DataError(f"{telemetry}: expected rows of telemetry, got none", remedy="Ask why nothing was sent.")
-        _print_predictions(shown[:limit] if limit else shown, model, verified.release.version)
+        if shown:
+            _print_predictions(shown[:limit] if limit else shown, verified)
     if aside:
         lines = "1 line was" if aside.total() == 1 else f"{aside.total()} lines were"
         err.print(f"[yellow]{lines} no row of telemetry, and set aside[/]: look at what sends them")
     if unanswered:
         _print_unanswered(unanswered)
+    if not rows_seen and not aside:
+        err.print(f"[red]no telemetry[/]  {printable(telemetry)}: expected rows, got none. Ask why nothing was sent.")
+        raise typer.Exit(NO_TELEMETRY)
     if unanswered or aside:
-        raise typer.Exit(UNANSWERED)
+        raise typer.Exit(UNANSWERED if rows_seen.total() > unanswered.total() else NONE_ANSWERED)
 
 
 def commission(
@@ -286,9 +303,34 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
 
 
-def _count_refused(answers: Iterable[Prediction], unanswered: Counter[str]) -> Iterator[Prediction]:
-    """The answers as they come; those that were refused are counted in `unanswered`, by unit."""
+def _write_answers(answers: Iterable[Prediction], verified: VerifiedModel, ends: TrustEnds, *, as_csv: bool) -> None:
+    """One line for each answer, as they come: a stream is answered row by row."""
+    from twinseal.twin.answers import Answer, csv_header
+
+    if as_csv:
+        sys.stdout.write(csv_header())
+    said = ends.state(datetime.now(UTC))
     for item in answers:
+        now = datetime.now(UTC)
+        if (trust := ends.state(now)) != said:  # it has ended while this ran
+            said = trust
+            _warn_of_trust(ends)
+        answer = Answer.of(item, verified.release.model, verified.release.version, trust, now)
+        sys.stdout.write(answer.to_csv() if as_csv else answer.to_json())
+        sys.stdout.flush()
+
+
+def _warn_of_trust(ends: TrustEnds) -> None:
+    now = datetime.now(UTC)
+    colour = "red" if ends.state(now) in ("ended", "unknown") else "yellow"
+    for text in ends.warnings(now):
+        err.print(f"[{colour}]{printable(text)}[/]")
+
+
+def _counted(answers: Iterable[Prediction], seen: Counter[str], unanswered: Counter[str]) -> Iterator[Prediction]:
+    """The answers as they come, counted by unit; those that were refused also in `unanswered`."""
+    for item in answers:
+        seen[item.unit or "(no name)"] += 1
         if item.readings == "refused":
             unanswered[item.unit or "(no name)"] += 1
         yield item
@@ -353,15 +395,17 @@ def _print_commissioned(signed: Iterable[CommissioningResult], holders: str) -> 
     out.print("they count from the next start of [cyan]twinseal run[/]")
 
 
-def _print_predictions(predictions: list[Prediction], model: str, version: int) -> None:
+def _print_predictions(predictions: list[Prediction], verified: VerifiedModel) -> None:
     """The answers as a table. `ok` is about the telemetry that came in, so its column says so."""
+    release, cap = verified.release, verified.model.rul_cap_cycles
     columns = ("unit", "cycle", "RUL, cycles", "90 % interval", "telemetry", "advice")
-    table = new_table(*columns, numbers=columns[1:4], title=f"{printable(model)} release {version}")
+    table = new_table(*columns, numbers=columns[1:4], title=f"{printable(release.model)} release {release.version}")
     colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
     for item in predictions:
         telemetry = f"[{colours[item.readings]}]{item.readings}[/]"
         interval = "–" if item.readings == "refused" else f"{item.low_cycles:.0f} to {item.high_cycles:.0f}"
-        life = f"{item.rul_cycles:.1f}{'*' if item.commissioned else ''}"
+        life = "–" if item.readings == "refused" else f"more than {cap:.0f}" if item.more else f"{item.rul_cycles:.1f}"
+        life += "*" if item.commissioned else ""
         table.add_row(printable(item.unit), str(item.cycle), life, interval, telemetry, printable(item.advice))
     notes = ["telemetry: whether the readings can be used; it does not say that the machine is healthy"]
     notes += ["* with the unit's baseline record"] if any(item.commissioned for item in predictions) else []

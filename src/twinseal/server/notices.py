@@ -31,7 +31,7 @@ from twinseal.server.reviews import Desk
 from twinseal.server.rounds import locked
 from twinseal.trust.audit import Entry, Log, log_of
 from twinseal.trust.ceremonies import overview
-from twinseal.trust.ceremonies.overview import Expiry
+from twinseal.trust.expiry import REGISTER, Expiry
 from twinseal.trust.release import repository
 from twinseal.trust.release.release import Release
 from twinseal.trust.release.request import Request
@@ -268,7 +268,7 @@ def _published_candidate(desk: Desk, entry: Entry) -> str:
 
 def _within(item: Expiry, now: datetime) -> int | None:
     """The smallest of the thresholds that its end is within; None for none, and for what is renewed by itself."""
-    if item.remedy == overview.REGISTER and not item.is_urgent(now):
+    if item.remedy == REGISTER and not item.is_urgent(now):
         return None
     left = [days for days in WITHIN_DAYS if item.expires - now <= timedelta(days=days)]
     return min(left) if left else None

@@ -18,7 +18,7 @@ from twinseal.server.cases import Case, Listing, State
 from twinseal.server.comparison import Comparison, compare
 from twinseal.server.reviews import Desk
 from twinseal.trust.ceremonies import overview
-from twinseal.trust.ceremonies.overview import Expiry
+from twinseal.trust.expiry import REGISTER, Expiry
 from twinseal.trust.keys.key import short_fingerprint
 from twinseal.trust.keys.passkeys import Passkey
 from twinseal.trust.release import repository
@@ -190,7 +190,7 @@ def ends_soon(desk: Desk, now: datetime) -> tuple[Expiry, ...]:
     found = [
         item
         for item in overview.expiries(desk.home)
-        if item.is_urgent(now) or (item.remedy != overview.REGISTER and item.expires - now < SOON)
+        if item.is_urgent(now) or (item.remedy != REGISTER and item.expires - now < SOON)
     ]
     return tuple(sorted(found, key=lambda item: item.expires))
 

@@ -11,6 +11,7 @@ answer, a remaining life of 0: a threshold on it leads to an inspection.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from twinseal.errors import DataError, suggest
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
-from twinseal.telemetry.unit_names import unit_name
+from twinseal.telemetry.unit_names import MAX_EXACT, MAX_NAME, unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.rows import cycle_of, number_of, records
@@ -32,6 +33,7 @@ from twinseal.twin.state import State, pull_command
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
 MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sends a few
+CAPPED_SHARE = 0.95  # from this share of the cap on, an estimate does not tell how much longer a life is
 MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
 
@@ -40,9 +42,11 @@ class Prediction:
     """One answer.
 
     Attributes:
-        unit: The unit.
+        unit: The unit, by `unit_name`.
+        sent_unit: The unit as the row had it; None for what is neither a text nor a number.
         cycle: After which cycle; 0 when the row named none.
         rul_cycles: Remaining useful life in cycles, from 0 to the contract's cap; 0 when refused.
+        more: Whether the estimate is at the cap: then the life may be longer than any that the model tells.
         low_cycles: Lower end of the 90 % interval; the interval is wider where readings were repaired.
         high_cycles: Upper end of the 90 % interval.
         readings: State of the rows that it is made from: `ok`, `degraded`, or `refused`; not the state of the machine.
@@ -52,8 +56,10 @@ class Prediction:
     """
 
     unit: str
+    sent_unit: str | int | float | None
     cycle: int
     rul_cycles: float
+    more: bool
     low_cycles: float
     high_cycles: float
     readings: Literal["ok", "degraded", "refused"]
@@ -156,11 +162,13 @@ class _Unit:
         self._flagged: tuple[str, ...] = ()
         self._rules: tuple[str, ...] = ()
         self._refusal = "expected a row, got none yet"
+        self._sent: str | int | float | None = None
         self._shown = 0
         self._last: NDArray[np.float64] | None = None  # the readings of the last row that was taken
         self._unused, self._note = 0, ""  # rows since then that came again or late
 
     def add_row(self, row: Mapping[str, Any]) -> None:
+        self._sent = _as_sent(row.get("unit"))
         cycle = cycle_of(row.get("cycle"))
         raw = np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]])
         if self._is_unneeded(cycle, raw):
@@ -233,11 +241,14 @@ class _Unit:
         mode = "plain" if self._baseline is None or self._model.inference.commissioned is None else "commissioned"
         widen = self._model.guard.widen if any(self._repaired) else 1.0
         low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
-        advice = "; ".join([_maintenance_advice(rul, self._model.rul_cap_cycles), *caveats])
+        more = rul >= CAPPED_SHARE * self._model.rul_cap_cycles
+        life = _more_advice(low, self._model.rul_cap_cycles) if more else _maintenance_advice(low)
+        advice = "; ".join([life, *caveats])
         weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
         readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
+        known = mode == "commissioned"
         return Prediction(
-            self._name, self._shown, rul, low, high, readings, self._flagged, mode == "commissioned", advice
+            self._name, self._sent, self._shown, rul, more, low, high, readings, self._flagged, known, advice
         )
 
     def _caveats(self) -> list[str]:
@@ -255,7 +266,9 @@ class _Unit:
 
     def _refused_prediction(self, reason: str) -> Prediction:
         advice = f"inspect now: {reason}"
-        return Prediction(self._name, self._shown, 0.0, 0.0, 0.0, "refused", self._flagged, False, advice)
+        return Prediction(
+            self._name, self._sent, self._shown, 0.0, False, 0.0, 0.0, "refused", self._flagged, False, advice
+        )
 
 
 def _how_to_install(model: str, state_dir: Path, anchor: Anchor) -> str:
@@ -264,7 +277,20 @@ def _how_to_install(model: str, state_dir: Path, anchor: Anchor) -> str:
     return f"Fetch it: {pull_command(model, state_dir)}"
 
 
-def _maintenance_advice(rul: float, cap: float) -> str:
-    if rul >= cap:
-        return f"no maintenance due within {cap:.0f} cycles"
-    return f"maintain within {int(rul)} cycles"
+def _maintenance_advice(low: float) -> str:
+    """Planned by the lower end of the interval: by the estimate itself, half of the machines would fail before."""
+    if low < 1:
+        return "maintain now"
+    return f"maintain within {int(low)} {'cycle' if low < 2 else 'cycles'}"
+
+
+def _more_advice(low: float, cap: float) -> str:
+    return f"more than {cap:.0f} cycles expected; no maintenance due within {int(low)}"
+
+
+def _as_sent(value: Any) -> str | int | float | None:
+    """What a row had as its unit: text cut where no name is so long."""
+    if isinstance(value, str):
+        return value[: 4 * MAX_NAME]
+    plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if plain and abs(value) < MAX_EXACT else None

@@ -1,0 +1,97 @@
+"""What a twin answers to programs: one record for each row of telemetry, as a line of JSON or of CSV.
+
+    unit             as it came in the row; null if the row named none
+    cycle            after which cycle; null if the row named none
+    rul_cycles       remaining useful life; null where there is no estimate: inspect the machine now
+    low_cycles, high_cycles  the ends of the 90 % interval; null likewise
+    more             true: the estimate is at the model's cap, and the life may be longer
+    readings         ok, degraded, or refused
+    flagged          channels of this row that the guard replaced
+    commissioned     whether the answer rests on the unit's signed baseline
+    advice           for people
+    model, release   what answers
+    trust            valid, ends soon, ended, or unknown (see `trust_ends`)
+    time             of the answer, UTC
+
+A field is never left out, and a new one is added at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from twinseal.twin.runtime import Prediction
+from twinseal.twin.trust_ends import Trust
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One record; the attributes are explained in the module's text."""
+
+    unit: str | int | float | None
+    cycle: int | None
+    rul_cycles: float | None
+    low_cycles: float | None
+    high_cycles: float | None
+    more: bool | None
+    readings: str
+    flagged: tuple[str, ...]
+    commissioned: bool
+    advice: str
+    model: str
+    release: int
+    trust: Trust
+    time: str
+
+    @classmethod
+    def of(cls, item: Prediction, model: str, release: int, trust: Trust, now: datetime) -> Answer:
+        """The record of a prediction by `release` of `model`."""
+        none = item.readings == "refused"
+        return cls(
+            unit=item.sent_unit,
+            cycle=item.cycle or None,
+            rul_cycles=None if none else item.rul_cycles,
+            low_cycles=None if none else item.low_cycles,
+            high_cycles=None if none else item.high_cycles,
+            more=None if none else item.more,
+            readings=item.readings,
+            flagged=item.flagged,
+            commissioned=item.commissioned,
+            advice=item.advice,
+            model=model,
+            release=release,
+            trust=trust,
+            time=now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+
+    def to_json(self) -> str:
+        """One line of JSON, with its end."""
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+    def to_csv(self) -> str:
+        """One line of CSV, with its end; null is an empty cell."""
+        return _csv_line([_cell(getattr(self, field.name)) for field in fields(self)])
+
+
+def csv_header() -> str:
+    """The names of the fields, as a line of CSV."""
+    return _csv_line([field.name for field in fields(Answer)])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _csv_line(cells: list[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
