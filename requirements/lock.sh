@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Makes the lock files anew. Run from the repository's root, with uv on the PATH:  bash requirements/lock.sh
 #
-# One lock for CPU and CUDA builds of torch cannot carry hashes for both, so there are three, and one for Spark:
+# One lock for CPU and CUDA builds of torch cannot carry hashes for both, so there are several:
 #   core.lock        everything but torch (pipeline, twin, and the developers' tools)
 #   torch-cpu.lock   torch's CPU build; needs a folder or index that has it (UV_FIND_LINKS, or pip's find-links)
 #   torch-cuda.lock  PyPI's own build of torch and the CUDA packages that it pulls
 #   spark.lock       Spark for validation, which few want and which is 460 MB: install.sh --with-spark
+#   twin.lock        twinseal[twin] alone: Linux, x86-64 and aarch64, Python 3.11 to 3.13; the versions of core.lock
 # and uv.lock, for the installer itself.
 set -euo pipefail
 torch=2.13.0
@@ -30,5 +31,7 @@ UV_FIND_LINKS= "${compile[@]}" "$tmp/cuda.in" --constraint <(grep -oE '^[a-z0-9.
   "${skip[@]}" --output-file "$tmp/torch-cuda.lock"
 "${compile[@]}" pyproject.toml --extra spark --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") \
   "${skip[@]}" --no-emit-package torch --output-file "$tmp/spark.lock"
+"${compile[@]}" pyproject.toml --extra twin --universal --no-emit-package colorama \
+  --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") --output-file "$tmp/twin.lock"
 echo "uv" | "${compile[@]}" - --output-file "$tmp/uv.lock"
 mv "$tmp"/*.lock "$here/"
