@@ -10,10 +10,13 @@ In reading order:
     state.py              the twin's folder: what it has seen, what it has installed
     locks.py              what may happen at the same time in that folder
     journal.py            what the twin writes into its audit log
+    trust_ends.py         until when the trust lasts, and who must act
     memory.py             what the twin has seen, from its folder and its audit log together
     clock.py              a person says that a clock that was ahead is right now
     runtime.py            predictions, row by row
+    answers.py            what programs get of a prediction
     telemetry_reader.py   telemetry from files and streams
+    plant_reader.py       Parquet, and files as the plant exports them; needs pandas
     rows.py               what a unit, a cycle and a reading are
     commissioner.py       signs the baseline record of a new machine
     commissioning.py      decides which baseline records count

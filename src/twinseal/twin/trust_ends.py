@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
-
-from tuf.api.metadata import Snapshot, Targets, Timestamp  # type: ignore[attr-defined]  # tuf re-exports these
+from typing import Literal
 
 from twinseal.errors import TwinsealError
-from twinseal.reading import read_regular
-from twinseal.trust.expiry import APPROVE, DAYS, MONTH, REGISTER, RENEW, Expiry
-from twinseal.trust.release.client import known_anchors
+from twinseal.trust.expiry import Expiry
+from twinseal.trust.release.cached_expiries import cached_expiries
 from twinseal.trust.root.anchor import Anchor
-from twinseal.trust.root.metadata import MAX_METADATA_BYTES, parse
 from twinseal.twin.state import State, pull_command
 
 Trust = Literal["valid", "ends soon", "ended", "unknown"]
@@ -61,22 +57,6 @@ def trust_ends(state: State, anchor: Anchor, model: str) -> TrustEnds:
     """Of the twin at `state`, from the metadata that its last pull verified."""
     pull = pull_command(model, state.path)
     try:
-        newest = known_anchors(anchor, state.metadata)[-1]
-        kinds: dict[str, Any] = {"timestamp": Timestamp, "snapshot": Snapshot, "targets": Targets, model: Targets}
-        ends = {
-            name: parse(kind, read_regular(state.metadata / f"{name}.json", MAX_METADATA_BYTES), name).signed.expires
-            for name, kind in kinds.items()
-        }
+        return TrustEnds(cached_expiries(anchor, state.metadata, model), pull)
     except (TwinsealError, OSError) as error:
         return TrustEnds((), pull, str(error) or type(error).__name__)
-    pins = [(name, role.expires) for name, role in newest.roles.items() if role.expires is not None]
-    return TrustEnds(
-        (
-            Expiry("root", newest.expires, MONTH, RENEW),
-            *(Expiry(name, expires, MONTH, RENEW) for name, expires in pins),
-            Expiry("targets", ends["targets"], MONTH, RENEW),
-            Expiry(model, ends[model], MONTH, APPROVE),
-            Expiry("registrar", min(ends["timestamp"], ends["snapshot"]), DAYS, REGISTER),
-        ),
-        pull,
-    )

@@ -15,6 +15,7 @@ In reading order, as a model goes:
     counters.py      the counters of authenticators, which only grow
     repository.py    the TUF repository to which the registrar adds approved releases
     client.py        the TUF client of a twin: from the anchor to the current release
+    cached_expiries.py   until when what a twin has verified counts
 
 A newcomer opens `candidate.py` first.
 """
