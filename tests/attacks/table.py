@@ -18,7 +18,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "trust.md"
 BEGIN, END = "<!-- attacks: made by `python -m tests.attacks` -->", "<!-- end of attacks -->"
-STEPS = tuple("012345678PS")
+STEPS = tuple("012345678TPS")
 MAX_DESCRIPTION = 110  # characters, so that an attack is understood at first sight
 
 
@@ -27,7 +27,8 @@ class Attack:
     """One test of an attack.
 
     Attributes:
-        steps: The steps of docs/trust.md that stop it; P is the pipeline's side, S the review server.
+        steps: The steps of docs/trust.md that stop it; T is telemetry in signed frames, P the pipeline's side, S
+            the review server.
         description: What the attacker does: the first line of the test's docstring.
         test: File below tests/, and the test's name.
     """

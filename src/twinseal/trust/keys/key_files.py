@@ -22,6 +22,7 @@ from pathlib import Path
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from twinseal import files
 from twinseal.errors import KeyAccessError
@@ -95,7 +96,7 @@ def read(path: Path, what: str = "private key") -> bytes:
     return data
 
 
-def write_new(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | None) -> None:
+def write_new(path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, passphrase: bytes | None) -> None:
     """Write a new key file, whole and 0600.
 
     Side effects: makes the folder (0700) if missing.

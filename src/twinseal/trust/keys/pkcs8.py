@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
@@ -71,7 +72,7 @@ class KeyDerivation:
         return f"PBKDF2 {self.costs[0]} rounds"
 
 
-def encrypt_key(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
+def encrypt_key(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, passphrase: bytes) -> bytes:
     """The PEM of `key` under `passphrase`.
 
     Law: `load_pem_private_key(encrypted(key, passphrase), passphrase)` is `key`.
