@@ -12,6 +12,7 @@
     decisions.py    approve, reject, withdraw, comment
     registrar.py    register
     operator.py     pull, verify, run, commission
+    devices.py      device key|enroll|revoke|show
     server.py       serve, account add|remove|list
     backups.py      backup, restore
     audit.py        audit show|verify|prove
@@ -37,6 +38,7 @@ from twinseal.cli import (
     backups,
     custodians,
     decisions,
+    devices,
     enrolment,
     gates,
     key_holders,
@@ -117,6 +119,7 @@ app.command(rich_help_panel=OPERATOR, epilog=operator.PULL_EXAMPLES)(operator.pu
 app.command(rich_help_panel=OPERATOR, epilog=operator.VERIFY_EXAMPLES)(operator.verify)
 app.command(rich_help_panel=OPERATOR, epilog=operator.RUN_EXAMPLES)(operator.run)
 app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(operator.commission)
+app.add_typer(devices.device, name="device", rich_help_panel=COMMISSIONER)
 
 
 def main() -> None:

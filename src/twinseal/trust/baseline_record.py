@@ -102,7 +102,7 @@ class BaselineRecord:
             "version": self.version,
             "columns": [list(column) for column in self.columns],
             "rows": [list(row) for row in self.rows],
-            "time": _write_time(self.time),
+            "time": write_time(self.time),
         }
         return Statement((_subject(predicate["rows"]),), BASELINE_RECORD, predicate).to_bytes()
 
@@ -122,7 +122,7 @@ class BaselineRecord:
         columns, rows = _table(predicate["columns"], where), _table(predicate["rows"], where)
         if not all(len(column) == 2 and all(isinstance(text, str) for text in column) for column in columns):
             raise EvidenceError(f"{where}: expected columns of name and unit, got {str(columns)[:80]}")
-        record = cls(**{**predicate, "columns": columns, "rows": rows, "time": _read_time(predicate["time"], where)})
+        record = cls(**{**predicate, "columns": columns, "rows": rows, "time": read_time(predicate["time"], where)})
         if record.to_bytes() != data:  # also: the subject is the digest of the rows
             raise EvidenceError(f"{where}: expected a baseline record in its canonical form, got another")
         return record
@@ -169,11 +169,17 @@ def _table(value: Any, where: str) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, value))
 
 
-def _write_time(time: datetime) -> str:
+def write_time(time: datetime) -> str:
+    """A time in UTC and whole seconds, as signed records have it."""
     return f"{time.year:04d}{time.strftime('-%m-%dT%H:%M:%SZ')}"
 
 
-def _read_time(text: object, where: str) -> datetime:
+def read_time(text: object, where: str) -> datetime:
+    """The time that `write_time` wrote.
+
+    Raises:
+        EvidenceError: It is none.
+    """
     try:
         if not isinstance(text, str):
             raise TypeError("not text")

@@ -116,6 +116,43 @@ def newest_root(state: State, anchor: Anchor) -> Anchor:
     return found[-1]
 
 
+def commissioners_root(state: State, anchor: Anchor, model: str, now: datetime) -> tuple[Anchor, datetime]:
+    """The root that says who the commissioners are, and the time: `now`, or the last time seen if that is later.
+
+    Raises:
+        RootError: A root that the twin has seen does not follow from `anchor`.
+        RollbackError: A root that its log knows is gone.
+        EvidenceError: What it remembers is malformed, or of another model.
+        AuditError: Its log is not the one that its key signed.
+    """
+    memory, root = recall(state, model), newest_root(state, anchor)
+    if root.version < memory.versions.root:
+        raise RollbackError(
+            f"root: expected version >= {memory.versions.root}, as this twin's log has it, got {root.version}",
+            remedy="Files of the twin's state were removed: the next twinseal pull brings them back.",
+        )
+    return root, now if memory.seen is None else max(now, memory.seen.time)
+
+
+def check_commissioner(root: Anchor, commissioner: NamedSigner, now: datetime) -> None:
+    """Refuse a holder or a key that may not sign for the commissioners now.
+
+    Raises:
+        SignatureError: The holder is no commissioner.
+        KeyAccessError: The key is another than the root has.
+        ExpiredError: The commissioners' keys are pinned no longer.
+    """
+    holder, signer = commissioner.holder, commissioner.signer
+    key = root.roles[ROLE].key_of(holder)
+    if signer.public_key.keyid != key.keyid:
+        raise KeyAccessError(
+            f"{holder}: expected the key {short_fingerprint(key)}… that the root has, "
+            f"got {short_fingerprint(signer.public_key)}…",
+            remedy=f"Sign with the key of {holder}: --key URI. All keys: twinseal trust show",
+        )
+    root.check_role(ROLE, now)
+
+
 def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: datetime) -> Baselines:
     """The baseline records that the twin at `state_dir` may use, and those that it refuses.
 
@@ -172,13 +209,7 @@ class BaselineVerifier:
             EvidenceError: What it remembers is malformed, or of another model.
             AuditError: Its log is not the one that its key signed.
         """
-        memory, root = recall(state, verified.release.model), newest_root(state, anchor)
-        if root.version < memory.versions.root:
-            raise RollbackError(
-                f"root: expected version >= {memory.versions.root}, as this twin's log has it, got {root.version}",
-                remedy="Files of the twin's state were removed: the next twinseal pull brings them back.",
-            )
-        time = now if memory.seen is None else max(now, memory.seen.time)
+        root, time = commissioners_root(state, anchor, verified.release.model, now)
         return cls(root, verified.model.contract, read_memory(state), time)
 
     @property
@@ -187,22 +218,8 @@ class BaselineVerifier:
         return self.root.roles[ROLE]
 
     def check_signer(self, commissioner: NamedSigner) -> None:
-        """Refuse a holder or a key that may not sign baseline records now.
-
-        Raises:
-            SignatureError: The holder is no commissioner.
-            KeyAccessError: The key is another than the root has.
-            ExpiredError: The commissioners' keys are pinned no longer.
-        """
-        holder, signer = commissioner.holder, commissioner.signer
-        key = self.role.key_of(holder)
-        if signer.public_key.keyid != key.keyid:
-            raise KeyAccessError(
-                f"{holder}: expected the key {short_fingerprint(key)}… that the root has, "
-                f"got {short_fingerprint(signer.public_key)}…",
-                remedy=f"Sign with the key of {holder}: --key URI. All keys: twinseal trust show",
-            )
-        self.root.check_role(ROLE, self.now)
+        """Refuse a holder or a key that may not sign now; raises as `check_commissioner`."""
+        check_commissioner(self.root, commissioner, self.now)
 
     def verify_folder(self, path: Path) -> tuple[dict[str, tuple[BaselineRecord, Rows]], list[RefusedRecord]]:
         """The records in the folder at `path` that count, by unit; and those that do not, also those that are gone.

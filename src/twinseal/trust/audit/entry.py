@@ -31,6 +31,7 @@ Event = Literal[
     "renewed",
     "admitted",
     "commissioned",
+    "enrolled",
     "corrected",
     "refused",
     "rotated",
