@@ -73,7 +73,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         texts = (self.device, self.model, *self.channels)
-        if not all(isinstance(text, str) and 0 < len(text) <= MAX_TEXT and text.isprintable() for text in texts):
+        if not all(map(is_name, texts)):
             raise EvidenceError("frame: expected printable names of device, model and channels, got something else")
         if not _within(self.sequence, 1, MAX_SEQUENCE) or not _within(self.time_ms, 0, MAX_TIME_MS):
             raise EvidenceError("frame: expected a sequence from 1 and a time since 1970, got something else")
@@ -166,6 +166,11 @@ class Frame:
             cycles=_numbers(value["cycles"], _CYCLE, 1, where)[:, 0],
             readings=_numbers(value["readings"], _READING[size], len(channels), where),
         )
+
+
+def is_name(text: object) -> bool:
+    """Whether `text` can name a device, a model or a channel: 1 to MAX_TEXT printable characters."""
+    return isinstance(text, str) and 0 < len(text) <= MAX_TEXT and text.isprintable()
 
 
 def sign(frame: Frame, signer: DeviceSigner) -> bytes:

@@ -1,0 +1,130 @@
+"""What a twin remembers of frames: how far each device's sequence has come, and each machine's operating count.
+
+One file in the twin's state, `frames.json`, whole or not at all. It is written before the rows of a frame are used, so
+that no frame is taken twice, whenever the twin is killed: rows may be lost then, and their cycles are missing.
+
+A sequence belongs to a key: a device that gets a new key begins anew. Beside the last number, the numbers that were
+passed over are remembered, as the window of RFC 4303 section 3.4.3 does: so that a frame that is late and one that is
+played again have different names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twinseal.digests import canonical_json, is_sha256, parse_json
+from twinseal.errors import EvidenceError
+from twinseal.files import sync_folder, write_whole
+from twinseal.reading import read_regular
+from twinseal.trust.baseline_record import check_unit
+from twinseal.twin.frames import MAX_SEQUENCE
+from twinseal.twin.rows import MAX_CYCLE
+from twinseal.twin.state import State
+
+FILE = "frames.json"
+MAX_MEMORY_BYTES = 16 << 20
+MAX_MISSING = 256  # of a device, the newest
+_FIELDS = frozenset(("devices", "units", "counts"))
+_REMEDY = (
+    f"Somebody changed the twin's state, or a disk failed. Find out who; then remove {FILE}: the first frame of each "
+    "device is then taken as it comes."
+)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """How far the frames under one key have come.
+
+    Attributes:
+        last: The greatest number; from 1.
+        missing: Numbers below it that have not come, the newest MAX_MISSING.
+    """
+
+    last: int
+    missing: tuple[int, ...] = ()
+
+    def after(self, number: int) -> Sequence:
+        """Once frame `number`, which is greater than the last, has come."""
+        passed = range(max(self.last + 1, number - MAX_MISSING), number)
+        return Sequence(number, (*self.missing, *passed)[-MAX_MISSING:])
+
+
+@dataclass
+class FrameMemory:
+    """All that is remembered; the gate changes it.
+
+    Law: `FrameMemory.from_bytes(memory.to_bytes()) == memory`.
+
+    Attributes:
+        devices: By the fingerprint of the key.
+        units: The operating count of each machine, in cycles.
+        counts: How many frames and rows were taken, lost, and refused for which reason, by name.
+    """
+
+    devices: dict[str, Sequence] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        devices = {name: [item.last, list(item.missing)] for name, item in self.devices.items()}
+        return canonical_json({"devices": devices, "units": self.units, "counts": dict(self.counts)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FrameMemory:
+        """The value that `to_bytes` gave.
+
+        Raises:
+            EvidenceError: It is not such a value.
+        """
+        value = parse_json(data, FILE, limit=MAX_MEMORY_BYTES)
+        if not isinstance(value, dict) or set(value) != _FIELDS or not all(isinstance(v, dict) for v in value.values()):
+            raise EvidenceError(f"{FILE}: expected what was seen of frames, got {str(value)[:80]}", remedy=_REMEDY)
+        devices = {name: _sequence(name, item) for name, item in value["devices"].items()}
+        for unit in value["units"]:
+            check_unit(unit)
+        _check_numbers(value["units"], MAX_CYCLE)
+        _check_numbers(value["counts"], MAX_SEQUENCE)
+        return cls(devices, value["units"], Counter(value["counts"]))
+
+    def store(self, state: State) -> None:
+        """Keep it, whole or not at all, also through a loss of power.
+
+        Raises:
+            OSError: It cannot be written; what was kept before stands.
+        """
+        with state.write_lock():
+            write_whole(state.path / FILE, self.to_bytes(), mode=0o600)
+            sync_folder(state.path)
+
+
+def read_frame_memory(state: State) -> FrameMemory:
+    """What the twin remembers of frames; nothing before the first.
+
+    Raises:
+        EvidenceError: The file is malformed.
+        OSError: It is no regular file.
+    """
+    try:
+        return FrameMemory.from_bytes(read_regular(state.path / FILE, MAX_MEMORY_BYTES))
+    except FileNotFoundError:
+        return FrameMemory()
+
+
+def _sequence(name: str, value: object) -> Sequence:
+    if not is_sha256(name) or not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], list):
+        raise EvidenceError(f"{FILE}: expected a sequence of each key, got {str(value)[:80]}", remedy=_REMEDY)
+    last, missing = value
+    numbers = [*missing, last]
+    rising = all(type(number) is int for number in numbers) and numbers == sorted(set(numbers))
+    if not rising or not 1 <= numbers[0] <= last <= MAX_SEQUENCE or len(missing) > MAX_MISSING:
+        raise EvidenceError(f"{FILE}: expected numbers of frames that rise, got {str(value)[:80]}", remedy=_REMEDY)
+    return Sequence(last, tuple(missing))
+
+
+def _check_numbers(values: Mapping[str, object], most: int) -> None:
+    for name, value in values.items():
+        if type(value) is not int or not 0 <= value <= most:
+            raise EvidenceError(f"{FILE}: expected a number for {name!a:.80}, got {value!r:.40}", remedy=_REMEDY)

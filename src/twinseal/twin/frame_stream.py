@@ -1,0 +1,82 @@
+"""Frames in a stream: each after its length, 4 bytes, the greatest first; through a pipe, or in a file.
+
+A length is not signed. One that is too great is refused, and so many bytes are passed over; what then follows is read
+as a frame again, and fails if it is none. A stream that ends inside a frame is said to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, Protocol
+
+from twinseal.trust.signing.cose import MAX_MESSAGE_BYTES
+from twinseal.twin.frame_gate import FrameGate, Refused, Taken
+
+_LENGTH = 4
+_CHUNK = 256 << 10
+
+
+class Readable(Protocol):
+    """What gives the bytes that are there: the standard input, an open file."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most `size` bytes, as soon as there are any; none at the end."""
+        ...
+
+
+def with_length(frame: bytes) -> bytes:
+    """A frame as it stands in a stream."""
+    return len(frame).to_bytes(_LENGTH) + frame
+
+
+def batches(stream: Readable) -> Iterator[list[bytes | Refused]]:
+    """The frames in `stream`, those together that came together; never an empty list."""
+    buffer, passed_over = bytearray(), 0
+    while data := stream.read1(_CHUNK):
+        buffer += data
+        found: list[bytes | Refused] = []
+        while True:
+            drop = min(passed_over, len(buffer))
+            del buffer[:drop]
+            passed_over -= drop
+            length = int.from_bytes(buffer[:_LENGTH])
+            if passed_over or len(buffer) < _LENGTH:
+                break
+            if length > MAX_MESSAGE_BYTES:
+                message = f"stream: expected frames of at most {MAX_MESSAGE_BYTES} bytes, got one of {length}"
+                found.append(Refused("too long", message))
+                passed_over = _LENGTH + length
+            elif len(buffer) < _LENGTH + length:
+                break
+            else:
+                found.append(bytes(buffer[_LENGTH : _LENGTH + length]))
+                del buffer[: _LENGTH + length]
+        if found:
+            yield found
+    if buffer or passed_over:
+        yield [Refused("cut off", "stream: expected the rest of a frame, got its end")]
+
+
+def signed_rows(
+    gate: FrameGate, stream: Readable, now: Callable[[], datetime], tell: Callable[[Taken | Refused], None]
+) -> Iterator[dict[str, Any]]:
+    """The rows of the frames that `gate` takes from `stream`, as they come.
+
+    Args:
+        gate: Verifies them; closed at the end.
+        stream: As `batches`.
+        now: The clock.
+        tell: Told of each frame, before its rows.
+
+    Raises:
+        OSError: The gate cannot remember; or the stream fails.
+    """
+    try:
+        for batch in batches(stream):
+            for item in gate.take(batch, now()):
+                tell(item)
+                if isinstance(item, Taken):
+                    yield from item.frame.rows()
+    finally:
+        gate.close()
