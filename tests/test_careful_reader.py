@@ -48,6 +48,7 @@ ALLOWED = {
     ("twinseal/server/archive.py", "open"): "a new file of its own, for writing",
     ("twinseal/server/backup.py", "fdopen"): "files that it made, for writing",
     ("twinseal/server/backup.py", "open"): "a new file of its own, for writing",
+    ("twinseal/cli/gateway.py", "open"): "a new file of its own, for writing",
     ("twinseal/twin/locks.py", "open"): "the locks, in the twin's own folder",
     ("twinseal/twin/fetch.py", "open"): "a source of bytes; and a file for writing that must not exist",
     ("twinseal/twin/byte_sources.py", "fdopen"): "a descriptor of the careful reader",

@@ -52,6 +52,7 @@ COMMANDS = (
     "pull",
     "verify",
     "run",
+    "gateway",
     "commission",
     "device",
     "device key",

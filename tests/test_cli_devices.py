@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,3 +113,117 @@ def test_a_file_that_is_no_devices_key_is_refused(cli: Cli) -> None:
     Path("gate-1.pub").write_text("x")
     code, _, errors = enroll(cli)
     assert (1, True) == (code, "expected a public key in PEM" in errors)
+
+
+def rows(unit: str, *cycles: int, **more: float) -> str:
+    return "".join(
+        json.dumps({"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more) + "\n" for cycle in cycles
+    )
+
+
+def sign(cli: Cli, text: str, out: str = "rows.frames", *words: str) -> tuple[int, str, str]:
+    Path("rows.jsonl").write_text(text)
+    Path(out).unlink(missing_ok=True)
+    return cli("gateway", "rows.jsonl", *GATEWAY, "--out", out, *words)
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+GATEWAY = ("--device", "gate-1", "--model", MODEL, "--key", "gate-1.pem")
+FRAMES = ("run", "rows.frames", "--frames", *AT, "--json")
+
+
+def test_signed_rows_are_answered_as_unsigned_ones_are_and_say_so(cli: Cli) -> None:
+    text = rows("pump-1", *range(1, 8), flow=1 / 3)
+    Path("rows.jsonl").write_text(text)
+    _, printed, errors = cli("run", "rows.jsonl", *AT, "--json")
+    plain = answers(printed)
+    assert {None} == {item.pop("signed") for item in plain}
+    assert "not signed" not in errors
+    enroll(cli)
+    _, printed, errors = cli("run", "rows.jsonl", *AT, "--json")
+    assert {False} == {item["signed"] for item in answers(printed)}
+    assert "devices are enrolled here, and this telemetry is not signed" in errors
+    assert (0, "", "") == sign(cli, text, "rows.frames", "--rows", "3")
+    code, printed, errors = cli(*FRAMES)
+    found = answers(printed)
+    assert (0, {True}) == (code, {item.pop("signed") for item in found})
+    for item in (*plain, *found):
+        item.pop("time")
+    assert plain == found
+    assert "frames, since the first at this twin: taken 3, rows 7" in errors
+    code, printed, errors = cli(*FRAMES)  # the same file again
+    assert (4, "") == (code, printed)
+    assert "3 frames were refused: look at what sends them" in errors
+    assert "played again  frame 1 of gate-1: expected a number after 3, got one again" in errors
+    cli("device", "revoke", "gate-1", *AT, "--as", "emil", "--yes")
+    sign(cli, rows("pump-1", 8))
+    code, _, errors = cli(*FRAMES)
+    assert (4, True) == (code, "revoked device  frame: expected a key that counts" in errors)
+    assert "taken 3, rows 7, played again 3, revoked device 1" in errors
+
+
+def test_a_run_says_what_was_lost_and_answers_the_rest(cli: Cli) -> None:
+    enroll(cli, units=("pump-1", "pump-2"))
+    sign(cli, rows("pump-1", 1, 2), "first.frames", "--rows", "1")
+    sign(cli, rows("pump-1", 3, 4, 9) + rows("pump-2", 1), "second.frames", "--rows", "1")
+    first, second = Path("first.frames").read_bytes(), Path("second.frames").read_bytes()
+    length = len(first) // 2
+    Path("rows.frames").write_bytes(first[:length] + second[:-20])
+    code, printed, errors = cli(*FRAMES)
+    assert 3 == code
+    assert [1, 3, 4, 9] == [item["cycle"] for item in answers(printed)]
+    assert "lost  gate-1, frame 3: 1 frames before it did not come" in errors
+    assert "lost  gate-1, frame 5: 4 cycles of pump-1 did not come" in errors
+    assert "cut off  stream: expected the rest of a frame, got its end" in errors
+
+
+def test_without_a_device_or_a_stream_the_refusal_leads_on(cli: Cli) -> None:
+    cli("device", "key", "gate-1", "--out", "gate-1.pem", "--no-passphrase")
+    sign(cli, rows("pump-1", 1))
+    code, _, errors = cli(*FRAMES)
+    assert (2, True) == (code, "--frames: expected an enrolled device in twin, got none" in errors)
+    assert "twinseal device enroll NAME FILE.pub" in errors
+    enroll(cli)
+    code, _, errors = cli("run", "rows.jsonl", "--frames", *AT)
+    assert (4, True) == (code, "cut off" in errors or "too long" in errors)
+    code, _, errors = cli("run", "nowhere.frames", "--frames", *AT)
+    assert (1, True) == (code, "nowhere.frames" in errors)
+    code, _, errors = cli("gateway", "rows.jsonl", *GATEWAY, "--out", "rows.frames")
+    assert (1, True) == (code, "rows.frames" in errors)  # never overwritten
+    code, _, errors = sign(cli, rows("pump-1", 1), "x.frames", "--rate", "0")
+    assert (2, True) == (code, "--wait --rate: expected" in errors)
+    code, _, errors = sign(cli, "{}\nno json\n" + rows("pump-1", 2), "x.frames")
+    assert (3, True) == (code, "rows that were not signed: 2" in errors)
+
+
+def test_through_a_pipe_each_row_is_answered_soon(cli: Cli) -> None:
+    """`twinseal gateway - … | twinseal run - --frames …`, fed line by line, as a sensor does."""
+    enroll(cli)
+    program = str(Path(sys.executable).parent / "twinseal")
+    with (
+        subprocess.Popen(
+            [program, "gateway", "-", *GATEWAY, "--wait", "0.05"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as signing,
+        subprocess.Popen(
+            [program, "run", "-", "--frames", *AT, "--json"],
+            stdin=signing.stdout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as running,
+    ):
+        assert signing.stdin is not None
+        assert signing.stdout is not None
+        assert running.stdout is not None
+        assert running.stderr is not None
+        signing.stdout.close()
+        for cycle in (1, 2, 3):
+            signing.stdin.write(rows("pump-1", cycle).encode())
+            signing.stdin.flush()
+            said = json.loads(running.stdout.readline())  # before the next line is there
+            assert (cycle, True) == (said["cycle"], said["signed"])
+        signing.stdin.close()
+        assert b"taken 3, rows 3" in running.stderr.read()
+    assert (0, 0) == (signing.returncode, running.returncode)

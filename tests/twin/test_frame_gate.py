@@ -103,7 +103,7 @@ def test_rows_of_an_honest_device_come_out_as_they_went_in(bench: Bench) -> None
     assert isinstance(found, Taken)
     assert [{"unit": "pump-1", "cycle": 7, "flow": 5.0, "heat": 5.0}] == list(found.frame.rows())[:1]
     assert {"taken": 4, "rows": 8} == {name: n for name, n in bench.gate.counts.items() if n}
-    assert ["4 frames taken", "8 rows"] == list(counted_words(bench.gate.counts))
+    assert ["taken 4", "rows 8"] == list(counted_words(bench.gate.counts))
 
 
 Attack = tuple[Callable[[], bytes], str]

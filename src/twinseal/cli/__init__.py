@@ -12,6 +12,7 @@
     decisions.py    approve, reject, withdraw, comment
     registrar.py    register
     operator.py     pull, verify, run, commission
+    gateway.py      gateway
     devices.py      device key|enroll|revoke|show
     server.py       serve, account add|remove|list
     backups.py      backup, restore
@@ -41,6 +42,7 @@ from twinseal.cli import (
     devices,
     enrolment,
     gates,
+    gateway,
     key_holders,
     operator,
     policy_owners,
@@ -118,6 +120,7 @@ app.add_typer(server.account, name="account", rich_help_panel=ADMINISTRATOR)
 app.command(rich_help_panel=OPERATOR, epilog=operator.PULL_EXAMPLES)(operator.pull)
 app.command(rich_help_panel=OPERATOR, epilog=operator.VERIFY_EXAMPLES)(operator.verify)
 app.command(rich_help_panel=OPERATOR, epilog=operator.RUN_EXAMPLES)(operator.run)
+app.command(rich_help_panel=OPERATOR, epilog=gateway.GATEWAY_EXAMPLES)(gateway.gateway)
 app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(operator.commission)
 app.add_typer(devices.device, name="device", rich_help_panel=COMMISSIONER)
 

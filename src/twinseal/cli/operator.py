@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinseal.cli import gateway
 from twinseal.cli.options import (
     AnchorDir,
     As,
@@ -158,6 +159,9 @@ def run(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table, one at once a row.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The same as CSV, with a header.")] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="TELEMETRY is signed frames, as twinseal gateway makes them.")
+    ] = False,
 ) -> None:
     """Estimate remaining life with the admitted model; its guard checks every reading first.
 
@@ -186,17 +190,23 @@ def run(
     aside: Counter[str] = Counter()
     rows_seen: Counter[str] = Counter()
     inputs = verified.model.contract.inputs
-    rows = telemetry_reader.read(telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping, _note)
+    if frames:
+        signed: bool | None = True
+        rows = gateway.signed_telemetry(telemetry, state, pinned, model, aside)
+    else:
+        signed = gateway.unsigned(state, pinned, model)
+        rows = telemetry_reader.read(
+            telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping, _note
+        )
     answers = _counted(runtime.run(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered)
     if as_json or as_csv:
-        _write_answers(answers, verified, ends, as_csv=as_csv)
+        _write_answers(answers, verified, ends, signed, as_csv=as_csv)
     else:
         shown = sorted(answers, key=lambda item: item.rul_cycles) if limit else list(answers)
         if shown:
             _print_predictions(shown[:limit] if limit else shown, verified)
     if aside:
-        lines = "1 line was" if aside.total() == 1 else f"{aside.total()} lines were"
-        err.print(f"[yellow]{lines} no row of telemetry, and set aside[/]: look at what sends them")
+        _print_aside(aside)
     if unanswered:
         _print_unanswered(unanswered)
     if not rows_seen and not aside:
@@ -303,7 +313,9 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
 
 
-def _write_answers(answers: Iterable[Prediction], verified: VerifiedModel, ends: TrustEnds, *, as_csv: bool) -> None:
+def _write_answers(
+    answers: Iterable[Prediction], verified: VerifiedModel, ends: TrustEnds, signed: bool | None, *, as_csv: bool
+) -> None:
     """One line for each answer, as they come: a stream is answered row by row."""
     from twinseal.twin.answers import Answer, csv_header
 
@@ -315,7 +327,7 @@ def _write_answers(answers: Iterable[Prediction], verified: VerifiedModel, ends:
         if (trust := ends.state(now)) != said:  # it has ended while this ran
             said = trust
             _warn_of_trust(ends)
-        answer = Answer.of(item, verified.release.model, verified.release.version, trust, now)
+        answer = Answer.of(item, verified.release.model, verified.release.version, trust, now, signed)
         sys.stdout.write(answer.to_csv() if as_csv else answer.to_json())
         sys.stdout.flush()
 
@@ -345,6 +357,13 @@ def _set_line_aside(why: str, aside: Counter[str]) -> None:
     aside["line"] += 1
     if aside["line"] <= MAX_NAMED:
         err.print(f"[yellow]set aside[/]  {printable(why)}")
+
+
+def _print_aside(aside: Counter[str]) -> None:
+    for what, reason in (("line", "no row of telemetry, and set aside"), ("frame", "refused")):
+        if number := aside[what]:
+            were = f"1 {what} was" if number == 1 else f"{number} {what}s were"
+            err.print(f"[yellow]{were} {reason}[/]: look at what sends them")
 
 
 def _print_unanswered(unanswered: Counter[str]) -> None:

@@ -12,6 +12,8 @@
     model, release   what answers
     trust            valid, ends soon, ended, or unknown (see `trust_ends`)
     time             of the answer, UTC
+    signed           true: the row came in a frame that an enrolled device signed; false: devices are enrolled at this
+                     twin, and the row came without; null: none are enrolled
 
 A field is never left out, and a new one is added at the end.
 """
@@ -47,10 +49,13 @@ class Answer:
     release: int
     trust: Trust
     time: str
+    signed: bool | None
 
     @classmethod
-    def of(cls, item: Prediction, model: str, release: int, trust: Trust, now: datetime) -> Answer:
-        """The record of a prediction by `release` of `model`."""
+    def of(
+        cls, item: Prediction, model: str, release: int, trust: Trust, now: datetime, signed: bool | None = None
+    ) -> Answer:
+        """The record of a prediction by `release` of `model`, from a row that was `signed`."""
         none = item.readings == "refused"
         return cls(
             unit=item.sent_unit,
@@ -67,6 +72,7 @@ class Answer:
             release=release,
             trust=trust,
             time=now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            signed=signed,
         )
 
     def to_json(self) -> str:

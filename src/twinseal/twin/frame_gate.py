@@ -50,6 +50,7 @@ Reason = Literal[
     "a count that fell",
     "too many",
 ]
+_TAKEN = ("taken", "rows", "lost frames", "lost rows")
 BURST_S = 10  # a device may send what it may in so many seconds at once, after a pause
 
 
@@ -275,7 +276,7 @@ class _Rate:
 
 
 def counted_words(counts: Mapping[str, int]) -> Iterator[str]:
-    """Counts for people, one phrase each, none of zero: `12 frames taken`."""
-    for name, number in counts.items():
-        if number:
-            yield f"{number} {name}" if name in ("rows", "lost frames", "lost rows") else f"{number} frames {name}"
+    """Counts for people, one phrase each, none of zero: `taken 12`; refusals after the others."""
+    for name in (*_TAKEN, *sorted(set(counts) - set(_TAKEN))):
+        if counts.get(name):
+            yield f"{name} {counts[name]}"

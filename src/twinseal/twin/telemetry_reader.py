@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,15 @@ def read(
         return _table(path, _in_words(channels, mapping))
 
 
-def lines(stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None = None) -> Iterator[Mapping[str, Any]]:
+class Lines(Protocol):
+    """What gives lines: an open file, the standard input."""
+
+    def readline(self, size: int, /) -> bytes:
+        """The next line with its end, or its first `size` bytes; empty at the end."""
+        ...
+
+
+def lines(stream: Lines, where: str, set_aside: Callable[[str], None] | None = None) -> Iterator[Mapping[str, Any]]:
     """One row for each line of JSON in `stream`, as it comes; blank lines are skipped.
 
     Args:

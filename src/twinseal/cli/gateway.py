@@ -1,0 +1,228 @@
+"""Telemetry in signed frames: the gateway that signs them, and what `twinseal run` says of those that come."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinseal.cli.options import examples
+from twinseal.console import UNANSWERED, err, printable
+from twinseal.errors import ConfigError, TwinsealError
+
+if TYPE_CHECKING:
+    from twinseal.trust.root.anchor import Anchor
+    from twinseal.twin.frame_gate import Refused, Taken
+
+GATEWAY_EXAMPLES = examples(
+    "twinseal gateway rows.jsonl --device gate-1 --model pump-rul --key gate-1.pem --out rows.frames",
+    "tail -f rows.jsonl | twinseal gateway - --device gate-1 --model pump-rul --key gate-1.pem "
+    "| twinseal run - --frames --model pump-rul --json",
+)
+MAX_NAMED = 10  # of each kind of refusal
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def gateway(
+    telemetry: Annotated[Path, typer.Argument(help="JSON lines ('-': from stdin), CSV or Parquet: unit, cycle, …")],
+    device: Annotated[str, typer.Option(metavar="NAME", help="This device, as it is enrolled.")],
+    model: Annotated[str, typer.Option(help="Which model the rows are for, e.g. pump-rul.")],
+    key: Annotated[Path, typer.Option(metavar="FILE.pem", help="Its key: twinseal device key.")],
+    memory: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="What was signed last. Default: beside the key.")
+    ] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="A new file for the frames. Default: stdout.")
+    ] = None,
+    rows: Annotated[int, typer.Option(metavar="N", help="Rows in a frame, at most.")] = 100,
+    wait: Annotated[float, typer.Option(metavar="S", help="Seconds until a row is signed, at most.")] = 1.0,
+    rate: Annotated[
+        float, typer.Option(metavar="N", help="Frames a second, at most, as the device is enrolled.")
+    ] = 100,
+    single: Annotated[bool, typer.Option("--single", help="Readings in 4 bytes in place of 8.")] = False,
+) -> None:
+    """Sign telemetry where the sensors are: many rows a frame, each frame after its length.
+
+    Exit code 3: some rows were set aside: they had no unit, or no cycle after the unit's last.
+    """
+    from twinseal.trust.keys.device_keys import open_device_key
+    from twinseal.twin.frame_stream import with_length
+    from twinseal.twin.gateway import Gateway
+
+    if not 0 <= wait <= 3600 or not 0 < rate <= 10_000:
+        raise ConfigError(f"--wait --rate: expected 0 to 3600 s, and up to 10000 frames a second, got {wait}, {rate}")
+    aside: Counter[str] = Counter()
+
+    def set_aside(why: str) -> None:
+        aside["row"] += 1
+        if aside["row"] <= MAX_NAMED:
+            err.print(f"[yellow]set aside[/]  {printable(why)}")
+
+    place = memory or key.with_suffix(".signed.json")
+    signer = open_device_key(key)
+    made = Gateway(device, model, signer, place, rows=rows, wait_s=wait, single=single, set_aside=set_aside)
+    with ExitStack() as stack:
+        stream = stack.enter_context(out_file.open("xb")) if out_file else sys.stdout.buffer
+        pace = _Pace(1 / rate)
+
+        def send(found: Iterable[bytes]) -> None:
+            for frame in found:
+                pace.wait()
+                stream.write(with_length(frame))
+                stream.flush()
+
+        def flush() -> None:
+            send(made.flush(datetime.now(UTC)))
+
+        for row in _rows(telemetry, set_aside, lambda: made.due_in(datetime.now(UTC)), flush):
+            send(made.add(row, datetime.now(UTC)))
+            if made.due_in(datetime.now(UTC)) == 0:  # rows that come steadily must not wait for ever
+                flush()
+        flush()
+    if aside:
+        err.print(f"[yellow]rows that were not signed: {aside.total()}[/]")
+        raise typer.Exit(UNANSWERED)
+
+
+def _rows(
+    telemetry: Path, set_aside: Callable[[str], None], due_in: Callable[[], float | None], flush: Callable[[], None]
+) -> Rows:
+    from twinseal.twin import telemetry_reader
+
+    if str(telemetry) == "-":
+        return telemetry_reader.lines(_Input(sys.stdin.fileno(), due_in, flush), "standard input", set_aside)
+    return telemetry_reader.read(telemetry, set_aside=set_aside)
+
+
+class _Pace:
+    """Keeps frames apart."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._next = seconds, 0.0
+
+    def wait(self) -> None:
+        now = time.monotonic()
+        time.sleep(max(0.0, self._next - now))
+        self._next = max(now, self._next) + self._seconds
+
+
+class _Input:
+    """Lines of the standard input, where a row that waits is signed also while no line comes."""
+
+    def __init__(self, descriptor: int, due_in: Callable[[], float | None], flush: Callable[[], None]) -> None:
+        self._descriptor, self._due_in, self._flush = descriptor, due_in, flush
+        self._buffer = bytearray()
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line, or its first `limit` bytes; empty at the end."""
+        while b"\n" not in self._buffer and len(self._buffer) < limit and self._fill():
+            pass
+        end = self._buffer.find(b"\n", 0, limit) + 1 or limit
+        line = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        return line
+
+    def _fill(self) -> bool:
+        while not select.select([self._descriptor], [], [], self._due_in())[0]:
+            self._flush()
+        data = os.read(self._descriptor, 64 << 10)
+        self._buffer += data
+        return bool(data)
+
+
+def signed_telemetry(telemetry: Path, state: Path, anchor: Anchor, model: str, aside: Counter[str]) -> Rows:
+    """The rows of the signed frames in a file or on the standard input; says what is refused and lost.
+
+    Args:
+        telemetry: The file, or `-`.
+        state: The twin's own directory.
+        anchor: The root that it was installed with.
+        model: Which model reads the rows.
+        aside: Counts frames that are refused, as `frame`.
+
+    Raises:
+        ConfigError: No device is enrolled here.
+        TwinsealError: As `devices.enrolled_devices`.
+        OSError: There is no such file.
+    """
+    from twinseal.reading import open_regular
+    from twinseal.twin.devices import enrolled_devices
+    from twinseal.twin.frame_gate import FrameGate
+    from twinseal.twin.frame_stream import signed_rows
+
+    record = enrolled_devices(state, anchor, model, datetime.now(UTC))
+    if record is None:
+        raise ConfigError(
+            f"--frames: expected an enrolled device in {state}, got none",
+            remedy="A commissioner enrolls the gateway's key: twinseal device enroll NAME FILE.pub "
+            f"--model {model} --as HOLDER --unit UNIT",
+        )
+    gate, tell = FrameGate(state, record), _Teller(aside)
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        with ExitStack() as stack:
+            stream: Any = sys.stdin.buffer
+            if str(telemetry) != "-":
+                stream = stack.enter_context(open_regular(telemetry, follow=True))
+            yield from signed_rows(gate, stream, lambda: datetime.now(UTC), tell)
+        tell.summary(gate.counts)
+
+    return rows()
+
+
+def unsigned(state: Path, anchor: Anchor, model: str) -> bool | None:
+    """Whether rows that come without frames are signed: False, and a warning, where devices are enrolled; else None."""
+    from twinseal.twin.devices import enrolled_devices
+
+    try:
+        if enrolled_devices(state, anchor, model, datetime.now(UTC)) is None:
+            return None
+    except TwinsealError as error:
+        err.print(f"[yellow]the devices that are enrolled here do not count[/]: {printable(error)}")
+    err.print("[yellow]devices are enrolled here, and this telemetry is not signed[/]: signed frames come by --frames")
+    return False
+
+
+class _Teller:
+    """Says what becomes of frames: of each kind of refusal the first few, and every gap."""
+
+    def __init__(self, aside: Counter[str]) -> None:
+        self._aside, self._told = aside, Counter[str]()
+        self._first: set[str] = set()
+
+    def __call__(self, item: Taken | Refused) -> None:
+        from twinseal.twin.frame_gate import Refused
+
+        if isinstance(item, Refused):
+            self._aside["frame"] += 1
+            self._say(item.reason, f"[red]{item.reason}[/]  {printable(item.message)}")
+            return
+        frame = item.frame
+        where = f"{printable(frame.device)}, frame {frame.sequence}"
+        if item.lost_frames:
+            self._say("lost", f"[red]lost[/]  {where}: {item.lost_frames} frames before it did not come")
+        for unit, cycles in item.lost_rows.items():
+            self._say("lost rows", f"[red]lost[/]  {where}: {cycles} cycles of {printable(unit)} did not come")
+        if item.first:
+            self._say("first", f"{where}: the first that this twin sees of its key; what came before is not known")
+
+    def _say(self, kind: str, text: str) -> None:
+        self._told[kind] += 1
+        if self._told[kind] <= MAX_NAMED:
+            err.print(text)
+
+    def summary(self, counts: Mapping[str, int]) -> None:
+        """What this twin has counted since its first frame."""
+        from twinseal.twin.frame_gate import counted_words
+
+        err.print(f"frames, since the first at this twin: {', '.join(counted_words(counts)) or 'none'}")
