@@ -31,6 +31,7 @@ from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
+from tests.fuzz.frame_parsers import frame_parsers
 from tests.fuzz.harness import Parser, holds
 from tests.trust.passkey_scenes import new_person
 from tests.twin.deployment import CHANNELS, MODEL, Deployment
@@ -72,6 +73,7 @@ def all_parsers(folder: Path) -> dict[str, Parser]:
         *_of_anchors(deployment, folder),
         *_of_approvals(deployment, folder),
         *_of_feeds(deployment, folder),
+        *frame_parsers(folder),
         *_of_answers(),
         *_of_logs(folder),
     ]
