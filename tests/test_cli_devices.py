@@ -199,8 +199,12 @@ def test_without_a_device_or_a_stream_the_refusal_leads_on(cli: Cli) -> None:
     assert (3, True) == (code, "rows that were not signed: 2" in errors)
 
 
-def test_through_a_pipe_each_row_is_answered_soon(cli: Cli) -> None:
-    """`twinseal gateway - … | twinseal run - --frames …`, fed line by line, as a sensor does."""
+@pytest.mark.attack("T")
+def test_a_running_twin_answers_through_a_pipe_until_the_key_is_revoked(cli: Cli) -> None:
+    """A thief of a device's key goes on signing to a twin that runs, when the key is revoked.
+
+    Before: `twinseal gateway - … | twinseal run - --frames …`, fed line by line, as a sensor does.
+    """
     enroll(cli)
     program = str(Path(sys.executable).parent / "twinseal")
     with (
@@ -224,6 +228,14 @@ def test_through_a_pipe_each_row_is_answered_soon(cli: Cli) -> None:
             signing.stdin.flush()
             said = json.loads(running.stdout.readline())  # before the next line is there
             assert (cycle, True) == (said["cycle"], said["signed"])
+        for second, what in ((("gateway", "rows.jsonl", *GATEWAY), "gateway"), (FRAMES, "run --frames")):
+            Path("rows.jsonl").write_text(rows("pump-1", 9))
+            Path("rows.frames").touch()
+            code, _, errors = cli(*second)
+            assert (1, True) == (code, f"expected no other twinseal {what}" in errors), errors
+        cli("device", "revoke", "gate-1", *AT, "--as", "emil", "--yes")
+        signing.stdin.write(rows("pump-1", 4).encode())
         signing.stdin.close()
-        assert b"taken 3, rows 3" in running.stderr.read()
-    assert (0, 0) == (signing.returncode, running.returncode)
+        assert "" == running.stdout.read().decode()  # a key that is revoked counts no longer, without a restart
+        assert b"taken 3, rows 3, revoked device 1" in running.stderr.read()
+    assert (0, 3) == (signing.returncode, running.returncode)

@@ -188,7 +188,7 @@ def _sign(
         names = ", ".join(item.name for item in role.holders)
         err.print(f"[yellow]{done.missing} more of {names} must sign it[/]: the same command, as them")
     else:
-        out.print("it counts from the next start of [cyan]twinseal run[/]")
+        out.print("it counts from now on, also for a [cyan]twinseal run --frames[/] that is running")
     warn_of_demo(pinned)
 
 

@@ -20,6 +20,7 @@ from twinseal.console import UNANSWERED, err, printable
 from twinseal.errors import ConfigError, TwinsealError
 
 if TYPE_CHECKING:
+    from twinseal.trust.device_record import DeviceRecord
     from twinseal.trust.root.anchor import Anchor
     from twinseal.twin.frame_gate import Refused, Taken
 
@@ -56,6 +57,7 @@ def gateway(
     Exit code 3: some rows were set aside: they had no unit, or no cycle after the unit's last.
     """
     from twinseal.trust.keys.device_keys import open_device_key
+    from twinseal.twin import locks
     from twinseal.twin.frame_stream import with_length
     from twinseal.twin.gateway import Gateway
 
@@ -70,8 +72,10 @@ def gateway(
 
     place = memory or key.with_suffix(".signed.json")
     signer = open_device_key(key)
-    made = Gateway(device, model, signer, place, rows=rows, wait_s=wait, single=single, set_aside=set_aside)
     with ExitStack() as stack:
+        lock = place.with_suffix(".lock")
+        stack.enter_context(locks.only_one(lock, f"twinseal gateway with {place.name}", datetime.now(UTC)))
+        made = Gateway(device, model, signer, place, rows=rows, wait_s=wait, single=single, set_aside=set_aside)
         stream = stack.enter_context(out_file.open("xb")) if out_file else sys.stdout.buffer
         pace = _Pace(1 / rate)
 
@@ -155,29 +159,41 @@ def signed_telemetry(telemetry: Path, state: Path, anchor: Anchor, model: str, a
         TwinsealError: As `devices.enrolled_devices`.
         OSError: There is no such file.
     """
+    from twinseal.twin.devices import CurrentDevices
+
+    devices = CurrentDevices(state, anchor, model)
+
+    def enrolled(now: datetime) -> DeviceRecord:
+        record = devices.record(now)
+        if record is None:
+            raise ConfigError(
+                f"--frames: expected an enrolled device in {state}, got none",
+                remedy="A commissioner enrolls the gateway's key: twinseal device enroll NAME FILE.pub "
+                f"--model {model} --as HOLDER --unit UNIT",
+            )
+        return record
+
+    enrolled(datetime.now(UTC))
+    return _signed_rows(telemetry, state, enrolled, _Teller(aside))
+
+
+def _signed_rows(
+    telemetry: Path, state: Path, enrolled: Callable[[datetime], DeviceRecord], tell: _Teller
+) -> Iterator[Mapping[str, Any]]:
     from twinseal.reading import open_regular
-    from twinseal.twin.devices import enrolled_devices
+    from twinseal.twin import locks
     from twinseal.twin.frame_gate import FrameGate
     from twinseal.twin.frame_stream import signed_rows
 
-    record = enrolled_devices(state, anchor, model, datetime.now(UTC))
-    if record is None:
-        raise ConfigError(
-            f"--frames: expected an enrolled device in {state}, got none",
-            remedy="A commissioner enrolls the gateway's key: twinseal device enroll NAME FILE.pub "
-            f"--model {model} --as HOLDER --unit UNIT",
-        )
-    gate, tell = FrameGate(state, record), _Teller(aside)
-
-    def rows() -> Iterator[Mapping[str, Any]]:
-        with ExitStack() as stack:
-            stream: Any = sys.stdin.buffer
-            if str(telemetry) != "-":
-                stream = stack.enter_context(open_regular(telemetry, follow=True))
-            yield from signed_rows(gate, stream, lambda: datetime.now(UTC), tell)
-        tell.summary(gate.counts)
-
-    return rows()
+    now = datetime.now(UTC)
+    with ExitStack() as stack:
+        stack.enter_context(locks.only_one(state / "frames.lock", "twinseal run --frames", now))
+        gate = FrameGate(state, enrolled(now))
+        stream: Any = sys.stdin.buffer
+        if str(telemetry) != "-":
+            stream = stack.enter_context(open_regular(telemetry, follow=True))
+        yield from signed_rows(gate, stream, lambda: datetime.now(UTC), tell, enrolled)
+    tell.summary(gate.counts)
 
 
 def unsigned(state: Path, anchor: Anchor, model: str) -> bool | None:

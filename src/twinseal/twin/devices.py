@@ -92,6 +92,34 @@ def enrolled_devices(state_dir: Path, anchor: Anchor, model: str, now: datetime)
     return record
 
 
+class CurrentDevices:
+    """The device record that counts, while a twin runs: read again when its file was changed.
+
+    Args:
+        state_dir, anchor, model: As `enrolled_devices`.
+    """
+
+    def __init__(self, state_dir: Path, anchor: Anchor, model: str) -> None:
+        self._state_dir, self._anchor, self._model = state_dir, anchor, model
+        self._file: tuple[int, ...] | None = None
+        self._record: DeviceRecord | None = None
+
+    def record(self, now: datetime) -> DeviceRecord | None:
+        """As `enrolled_devices`; raises what it raises."""
+        file = self._stat()
+        if self._file is None or file != self._file:
+            self._record = enrolled_devices(self._state_dir, self._anchor, self._model, now)
+            self._file = file
+        return self._record
+
+    def _stat(self) -> tuple[int, ...]:
+        try:
+            found = (self._state_dir / FILE).lstat()
+        except OSError:
+            return ()
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
 def record_that_counts(state: State, role: RoleKeys, model: str, seen: SeenDevices) -> DeviceRecord | None:
     """The record in the state, not older than `seen`; None if there is none and none was seen.
 

@@ -20,6 +20,7 @@ The memory is written before rows are given out: `frame_memory` says why.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,9 +105,14 @@ class FrameGate:
     """
 
     def __init__(self, state_dir: Path, record: DeviceRecord) -> None:
-        self._state, self._record, self._devices = State(state_dir), record, record.by_key
+        self._state = State(state_dir)
+        self.use(record)
         self._memory: FrameMemory = read_frame_memory(self._state)
         self._rates: dict[str, _Rate] = {}
+
+    def use(self, record: DeviceRecord) -> None:
+        """Take frames by this record from now on."""
+        self._record, self._devices = record, record.by_key
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -169,9 +175,8 @@ class FrameGate:
         self._check_time(frame, device, now)  # 6
         self._check_rights(frame, device)  # 7
         self._check_counts(frame, device)  # 8
-        rate = self._rates.setdefault(message.fingerprint, _Rate(device.frames_per_second))  # 9
-        if not rate.allows(now.timestamp()):
-            most = device.frames_per_second
+        most = device.frames_per_second
+        if not self._rates.setdefault(message.fingerprint, _Rate()).allows(now.timestamp(), most):  # 9
             raise _NotTakenError(
                 "too many", f"frame of {device.name}: expected at most {most} a second, got more", device.name
             )
@@ -262,13 +267,13 @@ class FrameGate:
 class _Rate:
     """So many frames a second in the long run, and BURST_S seconds' worth at once."""
 
-    def __init__(self, per_second: int) -> None:
-        self._per_second, self._left, self._at = per_second, float(BURST_S * per_second), -1.0
+    def __init__(self) -> None:
+        self._left, self._at = math.inf, math.inf  # the first time, all that may be saved up
 
-    def allows(self, seconds: float) -> bool:
-        passed = max(0.0, seconds - self._at) if self._at >= 0 else 0.0  # a clock that is set back gives nothing
+    def allows(self, seconds: float, per_second: int) -> bool:
+        passed = max(0.0, seconds - self._at)  # a clock that is set back gives nothing
         self._at = seconds
-        self._left = min(BURST_S * self._per_second, self._left + passed * self._per_second)
+        self._left = min(BURST_S * per_second, self._left + passed * per_second)
         if self._left < 1:
             return False
         self._left -= 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
+from twinseal.trust.device_record import DeviceRecord
 from twinseal.trust.signing.cose import MAX_MESSAGE_BYTES
 from twinseal.twin.frame_gate import FrameGate, Refused, Taken
 
@@ -59,7 +60,11 @@ def batches(stream: Readable) -> Iterator[list[bytes | Refused]]:
 
 
 def signed_rows(
-    gate: FrameGate, stream: Readable, now: Callable[[], datetime], tell: Callable[[Taken | Refused], None]
+    gate: FrameGate,
+    stream: Readable,
+    now: Callable[[], datetime],
+    tell: Callable[[Taken | Refused], None],
+    devices: Callable[[datetime], DeviceRecord] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of the frames that `gate` takes from `stream`, as they come.
 
@@ -68,13 +73,19 @@ def signed_rows(
         stream: As `batches`.
         now: The clock.
         tell: Told of each frame, before its rows.
+        devices: Gives the record that counts at a time, so that who is revoked delivers nothing from then on; without
+            it, that of the gate stays.
 
     Raises:
+        What `devices` raises: no frame is taken after that.
         OSError: The gate cannot remember; or the stream fails.
     """
     try:
         for batch in batches(stream):
-            for item in gate.take(batch, now()):
+            time = now()
+            if devices is not None:
+                gate.use(devices(time))
+            for item in gate.take(batch, time):
                 tell(item)
                 if isinstance(item, Taken):
                     yield from item.frame.rows()

@@ -2,6 +2,7 @@
 
     pull.lock         one pull at a time; held while it asks a registry
     commission.lock   one commissioner at a time; held while a key signs, which may be on a token
+    frames.lock       one reader of signed frames at a time: two would not know each other's numbers
     lock              writers alone, a start of the twin shares it
 
 Rule: who holds `lock` alone waits for this machine's disk and for nothing else. So a registry that answers slowly, or

@@ -5,6 +5,8 @@
     models/<sha256>.<any>/   an installed release: release.json, role.json (the reviewers' signatures), roots/ (those
                              that lead from the anchor to the one it was admitted under), bundle/
     incoming/                what is being fetched; removed after the pull, or by the next
+    devices.dsse.json        which gateways may deliver what: `twinseal.twin.devices`
+    frames.json              how far their sequences have come: `twinseal.twin.frame_memory`
     current                  the name of the folder below models/ that is current
     lock, pull.lock          `twinseal.twin.locks`
 
