@@ -185,7 +185,7 @@ def test_what_is_not_known_is_refused(
     with pytest.raises(SystemExit):
         bench.main()
     assert (
-        "expected of accuracy, attack, fleet, pull, serve, start, validation, and one repeat at least"
+        "expected of accuracy, attack, fleet, frames, pull, serve, start, validation, and one repeat at least"
         in capsys.readouterr().err
     )
 
