@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twinseal.config import parse
 from twinseal.errors import ConfigError, DataError
 from twinseal.guard import calibration
-from twinseal.guard.guard import CYCLES_TO_REGAIN_TRUST, MAX_ESTIMATED_CYCLES, Guard, GuardDecision
+from twinseal.guard.guard import MAX_ESTIMATED_CYCLES, Guard, GuardDecision
+from twinseal.guard.judge import CYCLES_TO_REGAIN_TRUST
 from twinseal.guard.parameters import GuardParams
 from twinseal.telemetry.contract import Contract
 
@@ -221,12 +222,12 @@ def test_many_units_are_watched_as_each_would_be_alone(params: GuardParams) -> N
     told[2][40:60, 2] += 3.0
     together = Guard(params, contract(), 3, window=120)
     for cycle in range(120):
-        here = np.array([cycle < len(rows) for rows in told])
-        known = np.stack([rows[min(cycle, len(rows) - 1)] for rows in told])
-        together.decide(np.full(3, cycle + 1), restore(known), known, here)
+        here = np.flatnonzero([cycle < len(rows) for rows in told])
+        known = np.stack([told[unit][cycle] for unit in here])
+        together.decide(np.full(len(here), cycle + 1), restore(known), known, here)
     for unit, rows in enumerate(told):
         alone, _ = watch(params, rows)
-        np.testing.assert_allclose(alone.window(len(rows))[0], together.window(120)[unit, 120 - len(rows) :], atol=1e-9)
+        np.testing.assert_array_equal(alone.window(len(rows))[0], together.window(120)[unit, 120 - len(rows) :])
 
 
 @settings(max_examples=30, deadline=None)

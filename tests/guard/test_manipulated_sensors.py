@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinseal.guard.calibration import fit
-from twinseal.guard.guard import CYCLES_TO_REGAIN_TRUST, MAX_ESTIMATED_CYCLES, MAX_REPLACED_CHANNELS, Guard
+from twinseal.guard.guard import MAX_ESTIMATED_CYCLES, MAX_REPLACED_CHANNELS, Guard
+from twinseal.guard.judge import CYCLES_TO_REGAIN_TRUST
 from twinseal.guard.parameters import GuardParams
 
 STRUCK = 100  # the row from which on the attacker lies
@@ -183,16 +184,15 @@ def test_lies_of_one_machine_do_not_touch_another(params: GuardParams, factors: 
     guard, length = Guard(each if len(own) > 1 else each[0], contract_of(), 3, window=250), max(map(len, all_rows))
     flagged, silent = np.zeros((3, length, len(NAMES)), dtype=bool), np.zeros((3, length), dtype=bool)
     for at in range(length):
-        here = np.array([at < len(rows) for rows in all_rows])
-        row = np.stack([rows[min(at, len(rows) - 1)] for rows in all_rows])
-        decision = guard.decide(np.full(3, at + 1), row, row, here)
-        flagged[:, at], silent[:, at] = decision.flagged, [refusal != "" for refusal in decision.refusals]
+        here = np.flatnonzero([at < len(rows) for rows in all_rows])
+        row = np.stack([all_rows[unit][at] for unit in here])
+        decision = guard.decide(np.full(len(here), at + 1), row, row, here)
+        flagged[here, at], silent[here, at] = decision.flagged, [refusal != "" for refusal in decision.refusals]
     for unit, rows in enumerate(all_rows):
         alone = watch(each[unit], rows)
         assert flagged[unit, : len(rows)].tolist() == alone.flagged.tolist()
         assert silent[unit, : len(rows)].tolist() == alone.silent.tolist()
-        np.testing.assert_allclose(guard.window(len(rows))[unit], alone.known, atol=1e-12)
-        assert not flagged[unit, len(rows) :].any()
+        assert guard.window(len(rows))[unit].tolist() == alone.known.tolist()
 
 
 def test_copies_of_units_keep_the_parameters_of_each(params: GuardParams) -> None:

@@ -22,7 +22,7 @@ def fallen(wear: np.ndarray) -> np.ndarray:
         newest = np.stack([rows[max(0, at - span) : at].mean(axis=0) for span in SPANS])
         old = max(1, at - SPANS[-1])
         before = np.stack([rows[max(0, old - span) : old].mean(axis=0) for span in SPANS])
-        found.append(watch.longest_open_fall(newest[None], before[None], np.array([at]), np.array([True]))[0])
+        found.append(watch.longest_open_fall(newest[None], before[None], np.array([at]), np.array([0]))[0])
     return np.array(found)
 
 
@@ -75,9 +75,10 @@ def test_fall_that_was_chance_is_forgotten() -> None:
 
 def test_unit_without_a_row_is_not_judged() -> None:
     watch = WearMonitor(params(), 2)
-    both, high, low = np.array([True, True]), np.full((2, 2, 2), 5.0), np.zeros((2, 2, 2))
+    both, high, low = np.array([0, 1]), np.full((2, 2, 2), 5.0), np.zeros((2, 2, 2))
     assert watch.longest_open_fall(high, high, np.array([20, 20]), both).tolist() == [0, 0]
-    assert watch.longest_open_fall(low, high, np.array([21, 20]), np.array([True, False])).tolist() == [5, 0]
+    assert watch.longest_open_fall(low[:1], high[:1], np.array([21]), both[:1]).tolist() == [5]
+    assert watch.longest_open_fall(high[:1], high[:1], np.array([21]), both[1:]).tolist() == [0]
 
 
 def test_gap_of_more_wear_than_machines_lose_is_said() -> None:

@@ -2,7 +2,9 @@
 
 It repairs what it can, and says so; where it cannot, it abstains. In reading order; open `guard` first:
 
-    guard            the guard at work: judges every row, replaces channels, abstains; a GuardDecision for each row
+    guard            the guard at work: rows of many units at once, each as if alone; a GuardDecision of them
+    judge            a unit in which something disagrees: which channels are wrong, by what they are replaced
+    memory           the newest rows of each unit, and what is thought of its channels
     contract_limits  the rules of the contract for one reading: missing, out of range, too fast
     cross_channel    how far a channel disagrees with the others, and what the others predict for it
     wear             no machine becomes less worn: finds a manipulation of all channels together

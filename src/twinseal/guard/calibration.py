@@ -252,9 +252,10 @@ class Replay:
             return False
         told, end = self._histories, min(self._shown + cycles, len(self.alarmed))
         for at in range(self._shown, end):
-            here, cycle = at < told.lengths, np.full(len(told.lengths), at + 1)
-            decision = self._guard.decide(cycle, told.readings[at], told.scaled[at], here, told.regimes[at])
-            self.alarmed[at] = here & (decision.flagged.any(axis=1) | (np.array(decision.refusals) != ""))
+            units = np.flatnonzero(at < told.lengths)
+            given = (told.readings[at, units], told.scaled[at, units])
+            decision = self._guard.decide(np.full(len(units), at + 1), *given, units, told.regimes[at, units])
+            self.alarmed[at, units] = decision.flagged.any(axis=1) | (np.array(decision.refusals) != "")
         self._shown = end
         if end == len(self.alarmed):
             self._guard = None  # many replays are kept, for what was alarmed

@@ -32,6 +32,11 @@ class WearMonitor:
         self._highest = np.full((units, len(self._spans)), -np.inf)
         self._depth = np.zeros((units, len(self._spans)))  # of open falls; 0 where none is open
 
+    def grow(self, units: int) -> None:
+        """Watch so many more units, of the same parameters."""
+        self._highest = np.pad(self._highest, ((0, units), (0, 0)), constant_values=-np.inf)
+        self._depth = np.pad(self._depth, ((0, units), (0, 0)))
+
     def repeated(self, times: int) -> WearMonitor:
         """The wear of `times` copies of these units, as `Guard.repeated`."""
         copied = copy.copy(self)
@@ -41,27 +46,29 @@ class WearMonitor:
         return copied
 
     def longest_open_fall(
-        self, newest: Doubles, before: Doubles, row_count: NDArray[np.int64], here: NDArray[np.bool_]
+        self, newest: Doubles, before: Doubles, row_count: NDArray[np.int64], units: NDArray[np.int64]
     ) -> Doubles:
-        """The span, in rows, of the longest open fall of each unit, (B,); 0 where none is open.
+        """The span, in rows, of the longest open fall of each of `units`, (B',); 0 where none is open.
 
         Args:
-            newest: (B, S, C), rows averaged over each span.
-            before: (B, S, C), the same averages before the rows of the longest span.
-            row_count: (B,), how many rows there have been.
-            here: (B,), which units have a new row.
+            newest: (B', S, C), rows averaged over each span.
+            before: (B', S, C), the same averages before the rows of the longest span.
+            row_count: (B',), how many rows there have been.
+            units: (B',), which units have a new row.
         """
-        now, then = (newest @ self._weights)[:, :, 0], (before @ self._weights)[:, :, 0]  # (B, S)
-        known = here[:, None] & (row_count[:, None] >= self._spans)
-        old = here[:, None] & (row_count[:, None] >= self._spans + self._spans[-1])
+        weights, falls = (each if len(each) == 1 else each[units] for each in (self._weights, self._falls))
+        now, then = (newest @ weights)[:, :, 0], (before @ weights)[:, :, 0]  # (B', S)
+        old = row_count[:, None] >= self._spans + self._spans[-1]
         # Also while a fall is open: only then do the rows just before it, the highest ones, count as old.
-        self._highest = np.where(old, np.maximum(self._highest, then), self._highest)
-        fall = self._highest - now
-        too_deep = known & (fall > self._falls)
-        self._depth = np.where(too_deep, np.maximum(self._depth, fall), self._depth)
-        undone = old & ~too_deep & (now - then >= self._depth - self._falls)
-        self._depth = np.where(undone, 0.0, self._depth)
-        return np.asarray(((self._depth > 0) * self._spans).max(axis=1))
+        highest, depth = self._highest[units], self._depth[units]
+        highest = np.where(old, np.maximum(highest, then), highest)
+        fall = highest - now
+        too_deep = (row_count[:, None] >= self._spans) & (fall > falls)
+        depth = np.where(too_deep, np.maximum(depth, fall), depth)
+        undone = old & ~too_deep & (now - then >= depth - falls)
+        depth = np.where(undone, 0.0, depth)
+        self._highest[units], self._depth[units] = highest, depth
+        return np.asarray(((depth > 0) * self._spans).max(axis=1))
 
     def is_implausible_recovery(self, unit: int, difference: Doubles) -> bool:
         """Whether a difference of the averages (S, C) of a unit is a larger loss of wear than its thresholds allow."""

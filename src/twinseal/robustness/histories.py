@@ -163,8 +163,9 @@ def guard_decisions(
     )
     readings = model.normaliser.restore(known, regimes)  # (T, U, C)
     for at, step in enumerate(chosen):
-        cycles = np.maximum(step - waits, 0) + 1
-        yield guard.decide(cycles, readings[at], known[at], step >= waits, regimes[at])
+        units = np.flatnonzero(step >= waits)
+        given = (readings[at, units], known[at, units])
+        yield guard.decide(step - waits[units] + 1, *given, units, regimes[at, units]).among(units, len(waits))
 
 
 def answers(
