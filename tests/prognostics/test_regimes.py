@@ -26,7 +26,7 @@ from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.fleet import Fleet
 from twinseal.telemetry.validation import validate
 from twinseal.twin.baseline_rows import take_first_rows
-from twinseal.twin.runtime import Prediction, _Unit
+from twinseal.twin.runtime import Prediction, UnverifiedRuntime
 
 pytestmark = pytest.mark.proof  # make check stays below 12 minutes
 
@@ -115,11 +115,8 @@ def rows_of(fleet: Fleet, contract: Contract, unit: str) -> list[dict[str, Any]]
 
 
 def told(model: Model, rows: list[dict[str, Any]]) -> list[Prediction]:
-    unit, answers = _Unit("engine", model, None), []
-    for row in rows:
-        unit.add_row(row)
-        answers.append(unit.predict())
-    return answers
+    runtime = UnverifiedRuntime(model)
+    return [runtime.predict(row | {"unit": "engine"}) for row in rows]
 
 
 def test_the_twin_reads_raw_rows_as_training_did(six: tuple[Any, ...], model: Model) -> None:

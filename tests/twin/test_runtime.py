@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.twin.deployment import CHANNELS, MODEL, NOW, WINDOW, Deployment
+from tests.twin.one_by_one import alike
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
-from twinseal.twin.runtime import Prediction, Runtime, run
+from twinseal.twin.runtime import Prediction, Runtime, UnverifiedRuntime, run, run_batches
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_frame_and_rows_give_the_same(verified: VerifiedModel) -> None:
 
 def test_last_only_gives_each_unit_once(verified: VerifiedModel) -> None:
     rows = [row(cycle, unit, flow=5.0 + cycle / 10) for cycle in range(1, 8) for unit in ("a", "b")]
-    assert list(run(verified, rows, last_only=True)) == list(run(verified, rows))[-2:]
+    alike(list(run(verified, rows))[-2:], list(run(verified, rows, last_only=True)))
 
 
 def test_units_do_not_see_each_other(verified: VerifiedModel) -> None:
@@ -143,16 +144,13 @@ def test_old_rows_are_played_again(verified: VerifiedModel) -> None:
     assert runtime.predict(row(4)).readings != "refused"
 
 
-def aged(verified: VerifiedModel, oldest: int) -> Runtime:
+def aged(verified: VerifiedModel, oldest: int) -> UnverifiedRuntime:
     """A twin whose network knows no machine older than that."""
     plain = networks_of(verified.model.inference).plain
     plain = copy.deepcopy(plain)
     for network in plain.networks:
         network.config = network.config.model_copy(update={"oldest_cycles": oldest})
-    model = replace(verified.model, inference=Networks.of(Ensemble.of(plain.networks)).to_inference())
-    runtime = Runtime(verified)
-    runtime._model = model
-    return runtime
+    return UnverifiedRuntime(replace(verified.model, inference=Networks.of(Ensemble.of(plain.networks)).to_inference()))
 
 
 def test_attack_of_an_age_that_no_machine_had_in_training_is_refused_and_shuts_nobody_out(
@@ -227,6 +225,13 @@ def test_whatever_comes_there_is_one_honest_answer_a_row(rows: list[dict[str, An
         assert 0.0 <= answer.rul_cycles <= verified.model.rul_cap_cycles
         assert (answer.readings == "refused") == answer.advice.startswith("inspect now: ")
         assert answer.readings != "refused" or answer.rul_cycles == 0.0
+
+
+def test_rows_that_come_some_at_a_time_are_answered_in_their_order(verified: VerifiedModel) -> None:
+    rows = [row(cycle, unit, flow=5.0 + cycle / 10) for unit in ("a", "b") for cycle in range(1, 8)]
+    alike(list(run(verified, rows)), list(run_batches(verified, [rows[:9], [], rows[9:]])))
+    last = list(run_batches(verified, [rows[:9], rows[9:]], last_only=True))
+    alike(list(run(verified, rows, last_only=True)), last)
 
 
 def test_rows_are_taken_one_at_a_time(verified: VerifiedModel) -> None:

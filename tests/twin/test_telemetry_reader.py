@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,65 @@ def test_a_line_that_is_no_object_shows_what_one_is(line: bytes) -> None:
     with pytest.raises(DataError, match="feed, line 2: expected") as refusal:
         list(telemetry_reader.lines(io.BytesIO(b"\n" + line + b"\n"), "feed"))
     assert 'Send one JSON object a line, such as {"unit": "pump-1", "cycle": 1,' in refusal.value.remedy
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[io.BufferedReader, int]]:
+    """A stream, and where what it gives is written."""
+    come, go = os.pipe()
+    with os.fdopen(come, "rb") as stream:
+        yield stream, go
+
+
+def test_a_row_of_a_stream_waits_for_no_other_and_those_that_have_come_go_together(
+    pipe: tuple[io.BufferedReader, int],
+) -> None:
+    """Each `next` would block for ever if a row were kept waiting: neither an open line nor a bad one may do that."""
+    stream, go = pipe
+    aside: list[str] = []
+    batches = telemetry_reader.lines_at_once(stream, "feed", aside.append)
+    os.write(go, b'{"unit": 1}\n')
+    assert [{"unit": 1}] == next(batches)
+    os.write(go, b'\n{"unit": 2}\n\n{"unit": 3}\n{"unit"')
+    assert [{"unit": 2}, {"unit": 3}] == next(batches)
+    os.write(go, b": 4}\nno row\n\n")
+    assert [{"unit": 4}] == next(batches)
+    assert ["feed, line 7: expected JSON, got"] == [why[:32] for why in aside]
+    os.write(go, b'{"unit": 5}\n{"unit": 6}')
+    os.close(go)
+    assert [5, 6] == [row["unit"] for batch in batches for row in batch]
+
+
+def test_a_long_burst_comes_in_batches_in_order(pipe: tuple[io.BufferedReader, int]) -> None:
+    stream, go = pipe
+    os.write(go, b"".join(b'{"unit": %d}\n' % number for number in range(3_000)))
+    os.close(go)
+    batches = list(telemetry_reader.lines_at_once(stream, "feed"))
+    assert list(range(3_000)) == [row["unit"] for batch in batches for row in batch]
+    assert 1 < len(batches) < 300
+
+
+def test_a_stream_that_is_no_file_of_the_systems_is_read_too() -> None:
+    text = b'{"unit": 1}\n' + b"x" * 70_000 + b'{"unit": 2}\n{"unit": 3}'
+    aside: list[str] = []
+    batches = list(telemetry_reader.lines_at_once(io.BytesIO(text), "feed", aside.append))
+    assert [1, 3] == [row["unit"] for batch in batches for row in batch]
+    assert 1 == len(aside), "a line longer than any row"
+
+
+def test_rows_before_a_line_that_ends_all_come_first(tmp_path: Path, pipe: tuple[io.BufferedReader, int]) -> None:
+    stream, go = pipe
+    text = b'{"unit": 1}\n{"unit": 2}\n[]\n'
+    os.write(go, text)
+    (tmp_path / "feed.jsonl").write_bytes(text)
+    os.close(go)
+    of_file = telemetry_reader.read_batches(tmp_path / "feed.jsonl", (), None, None, print)
+    for batches in (of_file, telemetry_reader.lines_at_once(stream, "feed")):
+        seen: list[Any] = []
+        with pytest.raises(DataError, match="line 3: expected a JSON object, got list"):
+            for batch in batches:
+                seen += batch
+        assert [{"unit": 1}, {"unit": 2}] == seen
 
 
 def test_line_that_is_none_is_that_lines_trouble(tmp_path: Path) -> None:

@@ -192,13 +192,13 @@ def run(
     inputs = verified.model.contract.inputs
     if frames:
         signed: bool | None = True
-        rows = gateway.signed_telemetry(telemetry, state, pinned, model, aside)
+        rows = iter([row] for row in gateway.signed_telemetry(telemetry, state, pinned, model, aside))
     else:
         signed = gateway.unsigned(state, pinned, model)
-        rows = telemetry_reader.read(
+        rows = telemetry_reader.read_batches(
             telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping, _note
         )
-    answers = _counted(runtime.run(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered)
+    answers = _counted(runtime.run_batches(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered)
     if as_json or as_csv:
         _write_answers(answers, verified, ends, signed, as_csv=as_csv)
     else:

@@ -36,7 +36,7 @@ from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.finite_answers import require_finite_answers
 from twinseal.prognostics.inference import Inference
-from twinseal.prognostics.normaliser import F32, F64, Normaliser, baseline_of, in_float32, pad
+from twinseal.prognostics.normaliser import F32, F64, I64, Normaliser, baseline_of, in_float32, pad, padded
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
 from twinseal.reading import read_regular, require_folder
 from twinseal.telemetry.contract import Contract
@@ -181,6 +181,23 @@ class Model:
         if not np.isfinite(estimate):
             raise DataError("rows: expected readings that an estimate can be made from, got values too large")
         return min(max(estimate, 0.0), self.rul_cap_cycles)
+
+    def answers(self, rows: F64, counts: I64, cycles: I64, baselines: F32 | None = None) -> F64:
+        """As `answer`, of many units at once: (B,) cycles; NaN where no estimate comes out.
+
+        Args:
+            rows: (B, L, C) in σ, the newest of each unit.
+            counts: (B,), how many of them there have been, at least 1.
+            cycles: (B,), its age at the last.
+            baselines: (B, C) in σ; None where there are none.
+        """
+        windows = padded(rows, counts)
+        ensemble = self.inference.plain if baselines is None else self.inference.commissioned or self.inference.plain
+        base = np.zeros((len(rows), len(self.channels)), dtype=np.float32) if baselines is None else baselines
+        context = np.concatenate([cycles[:, None], base], axis=1, dtype=np.float32)
+        found = ensemble.estimates(windows, context).astype(np.float64)
+        known = np.isfinite(found) & np.isfinite(windows).all(axis=(1, 2))
+        return np.where(known, np.clip(found, 0.0, self.rul_cap_cycles), np.nan)
 
     def guarded_answer(self, repaired: F64, given: F64, cycle: int, baseline: F32 | None = None) -> float:
         """As `answer`, from rows (R, C) in σ as the guard repaired them, and as they were given.

@@ -68,12 +68,12 @@ class Intervals(Settings):
         if not 0 < self.coverage < 1 or min((*self.below, *self.above)) < 0 or not 0 < self.cap_cycles <= 1e6:
             raise ValueError("intervals: expected a coverage in (0, 1), widths of 0 or more, and a cap")
 
-    def of(self, estimate: npt.ArrayLike, widen: float = 1.0) -> tuple[F64, F64]:
+    def of(self, estimate: npt.ArrayLike, widen: npt.ArrayLike = 1.0) -> tuple[F64, F64]:
         """Low and high end around estimates (N,), cycles, within 0 and the cap; `widen` times as far."""
         values = np.clip(np.asarray(estimate, dtype=np.float64), 0.0, self.cap_cycles)
         at = np.searchsorted(np.array(self.edges), values, side="right")
-        low = values - widen * np.array(self.below)[at]
-        high = values + widen * np.array(self.above)[at]
+        low = values - np.asarray(widen) * np.array(self.below)[at]
+        high = values + np.asarray(widen) * np.array(self.above)[at]
         return np.clip(low, 0.0, self.cap_cycles), np.clip(high, 0.0, self.cap_cycles)
 
     def hold(self, estimate: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.bool_]:

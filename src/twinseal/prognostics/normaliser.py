@@ -119,6 +119,10 @@ class Normaliser:
         """
         return _known_regimes(np.asarray(rows)[:, : self.settings].astype(np.float64), self.points, self.within)
 
+    def found_regimes(self, rows: npt.NDArray[np.floating]) -> I64:
+        """As `regimes`, but NOWHERE for a row that was taken at no operating point."""
+        return _find_regimes(np.asarray(rows)[:, : self.settings].astype(np.float64), self.points, self.within)
+
     def scaled(self, rows: npt.NDArray[np.floating]) -> F64:
         """Raw rows (L, S + C) in σ, (L, C) float64; NaN stays NaN.
 
@@ -131,9 +135,12 @@ class Normaliser:
             raise ValueError(f"rows: expected (L, {self.settings + self.mean.shape[1]}), got {values.shape}")
         if np.isinf(values).any():
             raise DataError("rows: expected finite readings, got an infinity")
-        regime = self.regimes(values)
+        return self.scaled_in(values, self.regimes(values))
+
+    def scaled_in(self, rows: F64, regimes: I64) -> F64:
+        """Raw rows (L, S + C), none infinite, in σ of their regimes (L,), (L, C) float64; NaN stays NaN."""
         with np.errstate(over="ignore"):  # what overflows is refused by whoever makes float32 of it
-            return np.asarray((values[:, self.settings :] - self.mean[regime]) / self.std[regime])
+            return np.asarray((rows[:, self.settings :] - self.mean[regimes]) / self.std[regimes])
 
     def apply(self, rows: npt.NDArray[np.floating]) -> F32:
         """Raw rows as the network wants them: normalised, gaps filled.
@@ -204,6 +211,28 @@ def pad(rows: F32, window: int) -> F32:
     """`rows` (L, C) with `window - 1` rows before them, so that every row ends a window: the mean of the first ones."""
     first = rows[:PADDING_ROWS].mean(axis=0, dtype=np.float64).astype(np.float32)
     return np.concatenate([np.repeat(first[None], window - 1, axis=0), rows])
+
+
+def padded(rows: F64, counts: I64) -> F32:
+    """Windows (B, L, C) float32 of the newest rows (B, L, C) float64 of each of B units, as `pad` makes them.
+
+    Args:
+        rows: In σ.
+        counts: (B,), how many of the rows there have been, 1 to L; those before are ignored.
+    """
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused by whoever reads the estimate
+        windows = rows.astype(np.float32)
+    length = rows.shape[1]
+    short = np.flatnonzero(counts < length)
+    if len(short):
+        firsts = np.minimum(counts[short], PADDING_ROWS)
+        at = (length - counts[short])[:, None] + np.arange(PADDING_ROWS)  # (S, PADDING_ROWS)
+        used = np.arange(PADDING_ROWS) < firsts[:, None]
+        values = windows[short[:, None], np.where(used, at, 0)].astype(np.float64)
+        mean = np.where(used[..., None], values, 0.0).sum(axis=1) / firsts[:, None]
+        before = np.arange(length) < (length - counts[short])[:, None]
+        windows[short] = np.where(before[..., None], mean.astype(np.float32)[:, None], windows[short])
+    return windows
 
 
 def baseline_of(known: F32) -> F32:
@@ -309,10 +338,14 @@ def _still(mean: F64, std: F64) -> NDArray[np.bool_]:
     return np.asarray(std < 1e-9 * np.maximum(1.0, np.abs(mean)))
 
 
-def _known_regimes(settings: F64, points: F64, within: F64) -> I64:
+def _find_regimes(settings: F64, points: F64, within: F64) -> I64:
     if not len(settings) or not len(within):
         return np.zeros(len(settings), dtype=np.int64)
-    found = np.concatenate([regimes(piece, points, within) for piece in pieces(settings)])
+    return np.concatenate([regimes(piece, points, within) for piece in pieces(settings)])
+
+
+def _known_regimes(settings: F64, points: F64, within: F64) -> I64:
+    found = _find_regimes(settings, points, within)
     if (found == NOWHERE).any():
         at = int(np.flatnonzero(found == NOWHERE)[0])
         raise DataError(

@@ -13,7 +13,8 @@ In reading order:
     trust_ends.py         until when the trust lasts, and who must act
     memory.py             what the twin has seen, from its folder and its audit log together
     clock.py              a person says that a clock that was ahead is right now
-    runtime.py            predictions, row by row
+    runtime.py            predictions, of one row or of many at once
+    units.py              what is known of each unit, in arrays: its rows behind the guard, and what is said of it
     answers.py            what programs get of a prediction
     telemetry_reader.py   telemetry from files and streams
     plant_reader.py       Parquet, and files as the plant exports them; needs pandas

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -48,8 +48,41 @@ def records(rows: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     return (dict(zip(names, values, strict=True)) for values in frame.itertuples(index=False, name=None))
 
 
+def in_batches(rows: Iterable[Mapping[str, Any]], most: int) -> Iterator[list[Mapping[str, Any]]]:
+    """So many rows at a time. Where the rows end in an exception, it is raised after the last of them.
+
+    >>> list(in_batches([{"unit": 1}, {"unit": 2}, {"unit": 3}], 2))
+    [[{'unit': 1}, {'unit': 2}], [{'unit': 3}]]
+    """
+    batch: list[Mapping[str, Any]] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == most:
+                yield batch
+                batch = []
+    except Exception:
+        yield batch
+        raise
+    yield batch
+
+
+def readings_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> NDArray[np.float64]:
+    """The cells of some columns of rows, each by `number_of`, (R, I)."""
+    cells = [row.get(name) for row in rows for name in names]
+    try:
+        plain = set(map(type, cells)) <= {float, int}
+        values = np.array(cells if plain else [number_of(cell) for cell in cells], dtype=np.float64)
+    except OverflowError:  # a whole number that no float holds
+        values = np.array([number_of(cell) for cell in cells], dtype=np.float64)
+    values[np.isinf(values)] = math.nan
+    return values.reshape(len(rows), len(names))
+
+
 def cycle_of(value: Any) -> int:
     """The cycle, from 1; 0 for a value that is no cycle. A whole number may be a float, as from CSV with gaps."""
+    if type(value) is int:
+        return value if 1 <= value <= MAX_CYCLE else 0
     number = number_of(value)
     return int(number) if 1 <= number <= MAX_CYCLE and number.is_integer() else 0
 

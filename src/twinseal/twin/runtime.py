@@ -1,4 +1,4 @@
-"""The runtime: an admitted model, behind its guard, fed row by row.
+"""The runtime: an admitted model, behind its guard, fed row by row or many rows at once, with the same answers.
 
 It keeps the newest rows of each unit, behind its guard (`twinseal.guard`), and gives a Prediction for each row: never
 an exception for bad telemetry, and never no answer. A prediction whose readings are `refused` has the conservative
@@ -12,8 +12,7 @@ answer, a remaining life of 0: a threshold on it leads to an inspection.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,18 +20,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.errors import DataError, suggest
+from twinseal.errors import suggest
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.normaliser import F32, baseline_of
+from twinseal.prognostics.normaliser import F64, I64, baseline_of
 from twinseal.telemetry.unit_names import MAX_EXACT, MAX_NAME, unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
-from twinseal.twin.rows import cycle_of, number_of, records
+from twinseal.twin.rows import cycle_of, readings_of, records
 from twinseal.twin.state import State, pull_command
+from twinseal.twin.units import Batch, Units
 
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
-MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sends a few
 CAPPED_SHARE = 0.95  # from this share of the cap on, an estimate does not tell how much longer a life is
 MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
@@ -93,24 +92,137 @@ def run(
 
     Args:
         verified: From `pull` or `current`.
-        rows: Each with `unit`, `cycle` and the contract's channels in their units; other columns are ignored.
+        rows: Each with `unit`, `cycle` and the contract's channels in their units; other columns are ignored. Each is
+            answered before the next one is taken.
         baselines: By unit, the rows (20, I) of its first cycles, signed when it was commissioned.
         last_only: One prediction for each unit, after its last row, instead of one for each row.
 
     Raises:
         TypeError: `verified` is not a VerifiedModel.
     """
+    yield from run_batches(verified, ([row] for row in records(rows)), baselines=baselines, last_only=last_only)
+
+
+def run_batches(
+    verified: VerifiedModel,
+    batches: Iterable[Sequence[Mapping[str, Any]]],
+    *,
+    baselines: Mapping[str, NDArray[np.float64]] | None = None,
+    last_only: bool = False,
+) -> Iterator[Prediction]:
+    """As `run`, of rows that come some at a time: the answers are the same, and faster; arguments likewise."""
     runtime = Runtime(verified, baselines)
-    if not last_only:
-        yield from map(runtime.predict, records(rows))
-        return
-    for row in records(rows):
-        runtime.add_row(row)
-    yield from runtime.predictions()
+    for rows in batches:
+        if last_only:
+            runtime.add_rows(rows)
+        else:
+            yield from runtime.predict_rows(rows)
+    if last_only:
+        yield from runtime.predictions()
 
 
-class Runtime:
-    """A twin that runs: the model, and a window and a guard for each unit.
+class UnverifiedRuntime:
+    """A twin that runs, of a model that nobody has verified: for assessments and tests. A twin makes a Runtime.
+
+    Args:
+        model: The model.
+        baselines: As in `run`.
+
+    Raises:
+        DataError: A baseline has a reading that no network could take.
+    """
+
+    def __init__(self, model: Model, baselines: Mapping[str, NDArray[np.float64]] | None = None) -> None:
+        known = {unit: baseline_of(model.normaliser.apply(rows)) for unit, rows in (baselines or {}).items()}
+        self._model, self._units = model, Units(model, known)
+
+    def predict(self, row: Mapping[str, Any]) -> Prediction:
+        """The prediction after one more row."""
+        return self.predict_rows([row])[0]
+
+    def predict_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """The prediction after each of some more rows, in their order: those that `predict` gives one by one."""
+        found: dict[int, Prediction] = {}
+        for places, slots in self._hear(rows):
+            found.update(zip(places, self._predictions(slots), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store some more rows, without a prediction."""
+        for _ in self._hear(rows):
+            pass
+
+    def predictions(self) -> Iterator[Prediction]:
+        """The prediction of each unit after its last row."""
+        yield from self._predictions(np.arange(len(self._units)))
+
+    def _hear(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[list[int], I64]]:
+        """Store rows, in rounds with one of each unit at most; after each, which rows they were, and whose (slots)."""
+        some = [row if isinstance(row, Mapping) else {} for row in rows]  # a line of JSON may be anything
+        units, said = [row.get("unit") for row in some], [row.get("cycle") for row in some]
+        slots = np.array([self._units.find(unit_name(unit), MAX_UNITS) for unit in units], dtype=np.int64)
+        cycles = np.array([cycle_of(cycle) for cycle in said], dtype=np.int64)
+        readings = readings_of(some, self._model.contract.inputs)
+        for places in _rounds(slots.tolist()):
+            at = np.array(places)
+            sent, words = [_as_sent(units[place]) for place in places], [said[place] for place in places]
+            self._units.hear(Batch(slots[at], cycles[at], readings[at], sent, words))
+            yield places, slots[at]
+
+    def _predictions(self, slots: I64) -> list[Prediction]:
+        """What is said of units now, by slot."""
+        units, model = self._units, self._model
+        lives, reasons = units.estimates(slots)
+        repaired = units.repaired[slots].sum(axis=1)
+        ends = self._ends(slots, lives, repaired)
+        more = (lives >= CAPPED_SHARE * model.rul_cap_cycles).tolist()
+        known = (slots, lives, *ends, repaired, units.counts[slots], units.shown[slots], units.commissioned[slots])
+        found = []
+        for place, (slot, life, low, high, rows, count, cycle, commissioned) in enumerate(
+            zip(*(part.tolist() for part in known), strict=True)
+        ):
+            name, sent = units.names[slot], units.sent[slot]
+            flagged, rules = units.flagged.get(slot, ((), ()))
+            if place in reasons:
+                advice = f"inspect now: {reasons[place]}"
+                found.append(Prediction(name, sent, cycle, 0.0, False, 0.0, 0.0, "refused", flagged, False, advice))
+                continue
+            length = min(count, model.window)
+            cap = model.rul_cap_cycles
+            advice = _more_advice(low, cap) if more[place] else _maintenance_advice(low)
+            if rows or count < model.contract.min_cycles or slot in units.notes:
+                caveats = [self._repairs(rows, length, flagged, rules), self._history(count), units.notes.get(slot, "")]
+                advice = "; ".join(filter(None, (advice, *caveats)))
+            weak = flagged or rows > SOUND_SHARE * length or count < model.contract.min_cycles
+            state: Literal["ok", "degraded"] = "degraded" if weak else "ok"
+            found.append(
+                Prediction(name, sent, cycle, life, more[place], low, high, state, flagged, commissioned, advice)
+            )
+        return found
+
+    def _ends(self, slots: I64, lives: F64, repaired: NDArray[np.intp]) -> tuple[F64, F64]:
+        """The ends of the intervals about estimates (B,), in cycles; wider where rows of a window were repaired."""
+        low, high = np.zeros(len(lives)), np.zeros(len(lives))
+        widen = np.where(repaired > 0, self._model.guard.widen, 1.0)
+        for mode, intervals in self._model.intervals.items():
+            mine = (self._units.commissioned[slots] == (mode == "commissioned")) & ~np.isnan(lives)
+            low[mine], high[mine] = intervals.of(lives[mine], widen[mine])
+        return low, high
+
+    def _repairs(self, repaired: int, length: int, flagged: tuple[str, ...], rules: tuple[str, ...]) -> str:
+        if not repaired:
+            return ""
+        names = ", ".join(f"{name} ({rule})" for name, rule in zip(flagged, rules, strict=True))
+        now = f", now {names}: check the sensor" if names else ""
+        return f"{repaired} of the last {length} cycles were {'repaired' if self._model.repairs else 'doubted'}{now}"
+
+    def _history(self, count: int) -> str:
+        fewest = self._model.contract.min_cycles
+        return f"a history of {count} cycles, fewer than {fewest}" if count < fewest else ""
+
+
+class Runtime(UnverifiedRuntime):
+    """A twin that runs: the model, and a window of each unit behind one guard.
 
     Args:
         verified: From `pull` or `current`; nothing else will do.
@@ -124,151 +236,23 @@ class Runtime:
     def __init__(self, verified: VerifiedModel, baselines: Mapping[str, NDArray[np.float64]] | None = None) -> None:
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
-        self._model = verified.model
-        self._units: dict[str, _Unit] = {}
-        apply = self._model.normaliser.apply
-        self._baselines = {unit: baseline_of(apply(rows)) for unit, rows in (baselines or {}).items()}
-
-    def predict(self, row: Mapping[str, Any]) -> Prediction:
-        """The prediction after one more row."""
-        return self.add_row(row).predict()
-
-    def add_row(self, row: Mapping[str, Any]) -> _Unit:
-        """Store one more row, without a prediction."""
-        if not isinstance(row, Mapping):  # a line of JSON may be anything
-            row = {}
-        unit = unit_name(row.get("unit"))
-        if unit not in self._units:
-            if len(self._units) >= MAX_UNITS:
-                unit = ""  # more names than any fleet has: new ones get no window of their own
-            self._units.setdefault(unit, _Unit(unit, self._model, self._baselines.get(unit)))
-        self._units[unit].add_row(row)
-        return self._units[unit]
-
-    def predictions(self) -> Iterator[Prediction]:
-        """The prediction of each unit after its last row."""
-        return (unit.predict() for unit in self._units.values())
+        super().__init__(verified.model, baselines)
 
 
-class _Unit:
-    """One unit's state: its newest rows behind its guard, which of them were repaired, and its baseline."""
+def _rounds(slots: list[int]) -> list[list[int]]:
+    """The places of rows, in rounds: in each round a unit's next row, and each unit once.
 
-    def __init__(self, name: str, model: Model, baseline: F32 | None) -> None:
-        self._name, self._model, self._baseline = name, model, baseline
-        self._guard = model.guard_of(window=model.window)
-        self._repaired: deque[bool] = deque(maxlen=model.window)
-        self._cycle = 0  # of the last row seen
-        self._count = 0  # rows in the history, also those that have left the window
-        self._flagged: tuple[str, ...] = ()
-        self._rules: tuple[str, ...] = ()
-        self._refusal = "expected a row, got none yet"
-        self._sent: str | int | float | None = None
-        self._shown = 0
-        self._last: NDArray[np.float64] | None = None  # the readings of the last row that was taken
-        self._unused, self._note = 0, ""  # rows since then that came again or late
-
-    def add_row(self, row: Mapping[str, Any]) -> None:
-        self._sent = _as_sent(row.get("unit"))
-        cycle = cycle_of(row.get("cycle"))
-        raw = np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]])
-        if self._is_unneeded(cycle, raw):
-            self._unused += 1
-            came = "again" if cycle == self._cycle else f"after that of cycle {self._cycle}"
-            self._note = f"the row of cycle {cycle} came {came}, and was not used"
-            return
-        self._shown, self._flagged, self._rules, self._note = cycle, (), (), ""
-        if not self._name:
-            self._refusal = "expected the name of a unit, got none"
-        elif cycle <= self._cycle:
-            self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
-        elif (
-            cycle > self._model.oldest_cycles
-        ):  # not stored: one false cycle number must not exclude the rows that follow
-            self._refusal = (
-                f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
-            )
-        else:
-            self._guard_row(cycle, raw)
-            if self._cycle == cycle:
-                self._last, self._unused = raw, 0
-
-    def _is_unneeded(self, cycle: int, raw: NDArray[np.float64]) -> bool:
-        """Whether a row says nothing new: the newest once more, as a broker sends it, or one that was overtaken.
-
-        The estimate stays as it is. More than a few in a row are none of these, and refused: a counter that began anew,
-        or somebody who plays old rows. So is a second row of the newest cycle with other readings.
-        """
-        if not self._name or self._last is None or not 0 < cycle <= self._cycle or self._unused >= MAX_UNUSED:
-            return False
-        return cycle < self._cycle or bool(np.array_equal(raw, self._last, equal_nan=True))
-
-    def _guard_row(self, cycle: int, raw: NDArray[np.float64]) -> None:
-        model, settings = self._model, self._model.normaliser.settings
-        try:
-            known = model.normaliser.scaled(raw)  # (1, C) σ
-        except DataError as error:  # not a row: the next row finds a gap, which is filled and reported
-            self._refusal = str(error)
-            return
-        gap = cycle - self._cycle - 1 if self._cycle else 0
-        if gap >= model.window:  # nothing of the window would be left
-            self._guard.reset_window()
-            self._repaired.clear()
-            self._count = gap = 0
-        for _ in range(gap):  # the network counts cycles by rows: a cycle that is missing is held, and said to be
-            self._guard.fill_missing_cycle()
-            self._repaired.append(True)
-        decision = self._guard.decide(
-            np.array([cycle]), raw[:, settings:], known, regimes=model.normaliser.regimes(raw)
-        )
-        self._repaired.append(bool(decision.flagged.any()))
-        for back in range(1, min(int(decision.rewritten_rows.max()), len(self._repaired) - 1) + 1):
-            self._repaired[-1 - back] = True
-        flagged = np.flatnonzero(decision.flagged[0])
-        self._flagged = tuple(model.channels[at] for at in flagged)
-        self._rules = tuple(str(decision.rules[0, at]) for at in flagged)
-        self._refusal, self._cycle, self._count = decision.refusals[0], cycle, self._count + gap + 1
-
-    def predict(self) -> Prediction:
-        if self._refusal:
-            return self._refused_prediction(self._refusal)
-        count = min(self._count, self._model.window)
-        repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
-        try:
-            rul = self._model.guarded_answer(repaired, given, self._cycle, self._baseline)
-        except DataError as error:
-            return self._refused_prediction(str(error))
-        caveats, fewest = [*self._caveats(), *([self._note] if self._note else [])], self._model.contract.min_cycles
-        mode = "plain" if self._baseline is None or self._model.inference.commissioned is None else "commissioned"
-        widen = self._model.guard.widen if any(self._repaired) else 1.0
-        low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
-        more = rul >= CAPPED_SHARE * self._model.rul_cap_cycles
-        life = _more_advice(low, self._model.rul_cap_cycles) if more else _maintenance_advice(low)
-        advice = "; ".join([life, *caveats])
-        weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
-        readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
-        known = mode == "commissioned"
-        return Prediction(
-            self._name, self._sent, self._shown, rul, more, low, high, readings, self._flagged, known, advice
-        )
-
-    def _caveats(self) -> list[str]:
-        caveats = []
-        repaired, fewest = sum(self._repaired), self._model.contract.min_cycles
-        if repaired:
-            because = zip(self._flagged, self._rules, strict=True)
-            names = ", ".join(f"{name} ({rule})" for name, rule in because)
-            now = f", now {names}: check the sensor" if names else ""
-            done = "repaired" if self._model.repairs else "doubted"
-            caveats.append(f"{repaired} of the last {len(self._repaired)} cycles were {done}{now}")
-        if self._count < fewest:
-            caveats.append(f"a history of {self._count} cycles, fewer than {fewest}")
-        return caveats
-
-    def _refused_prediction(self, reason: str) -> Prediction:
-        advice = f"inspect now: {reason}"
-        return Prediction(
-            self._name, self._sent, self._shown, 0.0, False, 0.0, 0.0, "refused", self._flagged, False, advice
-        )
+    >>> _rounds([7, 7, 8, 7])
+    [[0, 2], [1], [3]]
+    """
+    rounds: list[list[int]] = []
+    seen: dict[int, int] = {}
+    for place, slot in enumerate(slots):
+        number = seen[slot] = seen.get(slot, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    return rounds
 
 
 def _how_to_install(model: str, state_dir: Path, anchor: Anchor) -> str:

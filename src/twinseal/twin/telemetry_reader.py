@@ -15,11 +15,12 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,14 @@ from twinseal.reading import open_regular
 from twinseal.telemetry.columns import how_to_separate, list_names, nearest
 from twinseal.telemetry.csv_lines import MAX_CELLS, MAX_COLUMNS, csv_lines, csv_records
 from twinseal.telemetry.mapping import ColumnMapping
-from twinseal.twin.rows import Table
+from twinseal.twin.rows import Table, in_batches
 
 KEYS = {"unit": "which names the machine", "cycle": "which counts 1, 2, 3 and so on"}
 LINES, TABLES = (".jsonl", ".ndjson"), (".csv", ".tsv", ".txt", ".parquet")
 MAX_LINE_BYTES = 64 << 10
+_READ_BYTES = 64 << 10  # of a stream, at once
 _BATCH_CELLS = 2_000_000  # of text at a time; a number takes an eighth of its text
+_FILE_ROWS, _STREAM_ROWS = 8_192, 1_024  # at once: as many as make rounds of many units, and take little memory
 FORMATS = ".csv, .parquet, .jsonl, .ndjson, or - for the standard input"
 _WRITE_AGAIN = (
     "Write it again as CSV with commas, one header line and as many cells in each row, or as Parquet or JSON lines."
@@ -90,6 +93,70 @@ def read(
         return _table(path, _in_words(channels, mapping))
 
 
+def read_batches(
+    path: Path,
+    channels: Sequence[str],
+    set_aside: Callable[[str], None] | None,
+    mapping: ColumnMapping | None,
+    note: Callable[[str], None],
+) -> Iterator[list[Mapping[str, Any]]]:
+    """As `read`, some rows at a time: of a file many, of a stream those that have come. Arguments as there."""
+    if str(path) == "-":
+        return lines_at_once(sys.stdin.buffer, "standard input", set_aside)
+    return in_batches(read(path, channels, set_aside, mapping, note), _FILE_ROWS)
+
+
+def lines_at_once(
+    stream: BinaryIO, where: str, set_aside: Callable[[str], None] | None = None
+) -> Iterator[list[Mapping[str, Any]]]:
+    """As `lines`, the rows that have come: the first is never kept waiting for another one. Arguments as there."""
+    come, batch = _Lines(stream), list[Mapping[str, Any]]()
+    try:
+        for row in _rows(come.readline, where, set_aside):
+            if row is not None:
+                batch.append(row)
+            if batch and (len(batch) == _STREAM_ROWS or not come.has_line()):
+                yield batch
+                batch = []
+    except DataError:
+        yield batch
+        raise
+    yield batch
+
+
+class _Lines:
+    """The lines of a stream, as `readline` gives them, and whether one has come."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._kept, self._at = cast(io.BufferedReader, stream), b"", 0
+
+    def readline(self, limit: int) -> bytes:
+        """The next line, or `limit` bytes of it."""
+        while self._kept.find(b"\n", self._at, self._at + limit) < 0 and len(self._kept) - self._at < limit:
+            if not self._read():
+                break
+        end = self._kept.find(b"\n", self._at, self._at + limit) + 1
+        line = self._kept[self._at : end or self._at + limit]
+        self._at += len(line)
+        return line
+
+    def has_line(self) -> bool:
+        """Whether a whole line can be read without waiting; where that cannot be told, no."""
+        while self._kept.find(b"\n", self._at) < 0:
+            try:
+                come, _, _ = select.select([self._stream], [], [], 0)
+            except (OSError, ValueError):  # of what is no file of the system's
+                return False
+            if not come or len(self._kept) - self._at > MAX_LINE_BYTES or not self._read():
+                return False
+        return True
+
+    def _read(self) -> bool:
+        come = self._stream.read1(_READ_BYTES)
+        self._kept, self._at = self._kept[self._at :] + come, 0
+        return bool(come)
+
+
 class Lines(Protocol):
     """What gives lines: an open file, the standard input."""
 
@@ -110,13 +177,21 @@ def lines(stream: Lines, where: str, set_aside: Callable[[str], None] | None = N
     Raises:
         DataError: A line is longer than MAX_LINE_BYTES, or no JSON object; names the line.
     """
+    return (row for row in _rows(stream.readline, where, set_aside) if row is not None)
+
+
+def _rows(
+    readline: Callable[[int], bytes], where: str, set_aside: Callable[[str], None] | None
+) -> Iterator[Mapping[str, Any] | None]:
+    """As `lines`, and None for each line that is skipped or set aside."""
     number = 0
-    while line := stream.readline(MAX_LINE_BYTES + 1):
+    while line := readline(MAX_LINE_BYTES + 1):
         number += 1
         rest = line
         while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):  # the rest of a line that is too long
-            rest = stream.readline(MAX_LINE_BYTES + 1)
+            rest = readline(MAX_LINE_BYTES + 1)
         if not line.strip():
+            yield None
             continue
         try:
             row = parse_json(line, f"{where}, line {number}", limit=MAX_LINE_BYTES)
@@ -126,6 +201,7 @@ def lines(stream: Lines, where: str, set_aside: Callable[[str], None] | None = N
             if set_aside is None:
                 raise DataError(str(error), remedy=_ONE_OBJECT) from error
             set_aside(str(error))
+            yield None
             continue
         yield row
 

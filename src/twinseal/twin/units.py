@@ -1,0 +1,277 @@
+"""The units that a twin watches: their newest rows behind one guard, in arrays with an entry for each unit.
+
+A batch has at most one row of each unit. What it costs does not depend on the units without one, and little on how many
+have one: all is done for the whole batch, and only what is rare (a row that is refused, a gap, a repair) unit by unit.
+
+A row is not used when it says nothing new: the newest once more, as a broker sends it, or one that was overtaken. The
+estimate stays as it is. More than MAX_UNUSED in a row are none of these, and refused: a counter that began anew, or
+somebody who plays old rows. So is a second row of the newest cycle with other readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinseal.errors import DataError
+from twinseal.guard.guard import Guard, GuardDecision
+from twinseal.prognostics.checkpoint import Model
+from twinseal.prognostics.normaliser import F32, F64, I64
+from twinseal.telemetry.regimes import NOWHERE
+
+Flags = NDArray[np.bool_]
+
+MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sends a few
+FIRST_UNITS = 8  # for so many there is room at first; then for twice as many, and so on
+_CELLS = 1 << 18  # of windows that are estimated from together: more do not fit a processor's cache
+# The arrays with an entry for each unit, and what it is at first.
+_STATE: dict[str, Any] = {
+    "cycles": 0,
+    "counts": 0,
+    "shown": 0,
+    "repaired": False,
+    "_unused": 0,
+    "_last": np.nan,
+    "_baselines": 0.0,
+    "commissioned": False,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of units, at most one of each.
+
+    Attributes:
+        slots: (B,), whose each is.
+        cycles: (B,), 0 where a row names none.
+        readings: (B, I), each input of the contract in its unit; NaN where it is missing.
+        sent: B units as the rows had them.
+        said: B cycles as the rows had them.
+    """
+
+    slots: I64
+    cycles: I64
+    readings: F64
+    sent: Sequence[str | int | float | None]
+    said: Sequence[Any]
+
+
+class Units:
+    """The units, each with a slot: its place in the arrays.
+
+    Args:
+        model: Whose guard is before the rows.
+        baselines: By unit, its normalised baseline (C,) float32 in σ.
+
+    Attributes:
+        names: The name of each unit; "" for rows that name none.
+        sent: Its name as its last row had it.
+        cycles: (N,), of the last row that was taken; 0 before the first.
+        counts: (N,), rows in its history, also those that have left the window.
+        shown: (N,), the cycle that its answer is shown for.
+        repaired: (N, L), which of its newest rows a reading was repaired in, the newest last; no more than `counts`.
+        commissioned: (N,), whether it has a signed baseline and the model has networks that read it.
+        flagged: By slot, the channels of its last row that were replaced, and by which rule each.
+        refusals: By slot, why there is no estimate.
+        notes: By slot, why its last row was not used.
+    """
+
+    def __init__(self, model: Model, baselines: Mapping[str, F32]) -> None:
+        self._model, self._known_baselines = model, baselines
+        inputs, channels = len(model.contract.inputs), len(model.channels)
+        self._guard: Guard = model.guard_of(FIRST_UNITS, window=model.window)
+        self.names: list[str] = []
+        self.sent: list[str | int | float | None] = []
+        self._slots: dict[str, int] = {}
+        self.cycles, self.counts, self.shown, self._unused = (np.zeros(FIRST_UNITS, dtype=np.int64) for _ in range(4))
+        self.repaired = np.zeros((FIRST_UNITS, model.window), dtype=bool)
+        self._last = np.full((FIRST_UNITS, inputs), np.nan)
+        self._baselines = np.zeros((FIRST_UNITS, channels), dtype=np.float32)
+        self.commissioned = np.zeros(FIRST_UNITS, dtype=bool)
+        self.flagged: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self.refusals: dict[int, str] = {}
+        self.notes: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Memory of one unit, bytes, without its name and what is said of it in words."""
+        arrays: list[NDArray[Any]] = [getattr(self, name) for name in _STATE]
+        return self._guard.unit_bytes + sum(array.nbytes for array in arrays) // self._guard.units
+
+    def find(self, name: str, most: int) -> int:
+        """The slot of a unit; a new one gets one of its own, unless there are `most`: then it is that of no name."""
+        slot = self._slots.get(name)
+        if slot is None and len(self.names) >= most:
+            name = ""
+            slot = self._slots.get(name)
+        return self._add(name) if slot is None else slot
+
+    def _add(self, name: str) -> int:
+        slot = self._slots[name] = len(self.names)
+        if slot == self._guard.units:
+            for array, first in _STATE.items():
+                old = getattr(self, array)
+                setattr(self, array, np.concatenate([old, np.full_like(old, first)]))
+            self._guard.grow(self._guard.units)
+        self.names.append(name)
+        self.sent.append(None)
+        baseline = self._known_baselines.get(name)
+        if baseline is not None and self._model.inference.commissioned is not None:
+            self._baselines[slot], self.commissioned[slot] = baseline, True
+        return slot
+
+    def hear(self, batch: Batch) -> None:
+        """Take a batch: afterwards the attributes tell of its units what is known after these rows."""
+        slots, cycles, newest = batch.slots, batch.cycles, self.cycles[batch.slots]
+        for slot, sent in zip(slots.tolist(), batch.sent, strict=True):
+            self.sent[slot] = sent
+        named = slots != self._slots.get("", -1)
+        unneeded = named & self._are_unneeded(batch, newest)
+        for place in np.flatnonzero(unneeded).tolist():
+            cycle, before = int(cycles[place]), int(newest[place])
+            came = "again" if cycle == before else f"after that of cycle {before}"
+            self.notes[int(slots[place])] = f"the row of cycle {cycle} came {came}, and was not used"
+        self._unused[slots] += unneeded
+        used = slots[~unneeded]
+        self.shown[used] = cycles[~unneeded]
+        for known in (self.flagged, self.refusals, self.notes):
+            if known:
+                for slot in used.tolist():
+                    known.pop(slot, None)
+        ages = cycles <= self._model.oldest_cycles
+        sound = named & ~unneeded & (cycles > newest) & ages
+        for place in np.flatnonzero(~unneeded & ~sound).tolist():
+            self.refusals[int(slots[place])] = self._refusal(batch, place)
+        if sound.any():
+            self._guard_rows(slots[sound], cycles[sound], batch.readings[sound])
+
+    def _are_unneeded(self, batch: Batch, newest: I64) -> Flags:
+        """Which rows say nothing new, see the module's text."""
+        not_after = (batch.cycles > 0) & (batch.cycles <= newest) & (self._unused[batch.slots] < MAX_UNUSED)
+        if not not_after.any():
+            return not_after
+        readings, last = batch.readings, self._last[batch.slots]
+        same = ((readings == last) | (np.isnan(readings) & np.isnan(last))).all(axis=1)
+        return np.asarray(not_after & ((batch.cycles < newest) | same))
+
+    def _refusal(self, batch: Batch, place: int) -> str:
+        slot, cycle = int(batch.slots[place]), int(batch.cycles[place])
+        if not self.names[slot]:
+            return "expected the name of a unit, got none"
+        if cycle <= self.cycles[slot]:
+            return f"expected a cycle after {self.cycles[slot]}, got {batch.said[place]!r:.40}"
+        # Not stored: one false cycle number must not exclude the rows that follow.
+        return f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
+
+    def _guard_rows(self, slots: I64, cycles: I64, readings: F64) -> None:
+        """Show the guard rows that come after those before."""
+        normaliser = self._model.normaliser
+        regimes = normaliser.found_regimes(readings)
+        for place in np.flatnonzero(regimes == NOWHERE).tolist():
+            # Not a row: the next row finds a gap, which is filled and reported.
+            self.refusals[int(slots[place])] = _fault(lambda at=place: normaliser.scaled(readings[at : at + 1]))
+        here = regimes != NOWHERE
+        if not here.all():
+            slots, cycles, readings, regimes = slots[here], cycles[here], readings[here], regimes[here]
+        if not len(slots):
+            return
+        self._fill_gaps(slots, cycles)
+        scaled = normaliser.scaled_in(readings, regimes)
+        decision = self._guard.decide(cycles, readings[:, normaliser.settings :], scaled, slots, regimes)
+        self._note_repairs(slots, decision)
+        self.cycles[slots], self._last[slots], self._unused[slots] = cycles, readings, 0
+
+    def _fill_gaps(self, slots: I64, cycles: I64) -> None:
+        """The network counts cycles by rows: a cycle that is missing is held, and said to be."""
+        before = self.cycles[slots]
+        gaps = np.where(before > 0, cycles - before - 1, 0)
+        if gaps.any():
+            gone = slots[gaps >= self._model.window]  # nothing of the window would be left
+            if len(gone):
+                self._guard.reset_window(gone)
+                self.repaired[gone], self.counts[gone] = False, 0
+                gaps = np.where(gaps >= self._model.window, 0, gaps)
+            for done in range(int(gaps.max())):
+                held = slots[gaps > done]
+                self._guard.fill_missing_cycle(held)
+                self._append_repaired(held, True)
+        self.counts[slots] += gaps + 1
+
+    def _append_repaired(self, slots: I64, repaired: Flags | bool) -> None:
+        newest = np.roll(self.repaired[slots], -1, axis=1)
+        newest[:, -1] = repaired
+        self.repaired[slots] = newest
+
+    def _note_repairs(self, slots: I64, decision: GuardDecision) -> None:
+        """Remember which rows were repaired, now and after the fact, and what is said of the newest."""
+        flagged = decision.flagged
+        any_flagged = np.asarray(flagged.any(axis=1))
+        self._append_repaired(slots, any_flagged)
+        rewritten, channels = decision.rewritten_rows.max(axis=1), self._model.channels
+        for place in np.flatnonzero(rewritten).tolist():
+            slot = int(slots[place])
+            before = min(int(rewritten[place]), int(self.counts[slot]) - 1, self._model.window - 1)
+            self.repaired[slot, -1 - before : -1] = True
+        for place in np.flatnonzero(any_flagged).tolist():
+            at = np.flatnonzero(flagged[place]).tolist()
+            rules = tuple(str(decision.rules[place, channel]) for channel in at)
+            self.flagged[int(slots[place])] = tuple(channels[channel] for channel in at), rules
+        for slot, refusal in zip(slots.tolist(), decision.refusals, strict=True):
+            if refusal:
+                self.refusals[slot] = refusal
+
+    def estimates(self, slots: I64) -> tuple[F64, dict[int, str]]:
+        """Of units the remaining lives (B,) in cycles, NaN where there is none, and by place why there is none.
+
+        An answer is the lower of those from the rows as the guard repaired them and as they were given: see
+        `Model.guarded_answer`, of which this is the same for many units.
+        """
+        found, refusals = np.full(len(slots), np.nan), self.refusals
+        reasons = {place: refusals[slot] for place, slot in enumerate(slots.tolist()) if slot in refusals}
+        asked = np.array([place for place in range(len(slots)) if place not in reasons], dtype=np.int64)
+        size = max(1, _CELLS // (self._model.window * len(self._model.channels)))
+        for trusted in (False, True):
+            places = asked[self.commissioned[slots[asked]] == trusted]
+            for start in range(0, len(places), size):
+                part = places[start : start + size]
+                found[part] = self._lives(slots[part], trusted=trusted)
+        for place in asked[np.isnan(found[asked])].tolist():
+            reasons[place] = self._why_none(int(slots[place]))
+        return found, reasons
+
+    def _lives(self, slots: I64, *, trusted: bool) -> F64:
+        """The remaining lives (B,) of units of one mode; NaN where there is none."""
+        model, baselines = self._model, self._baselines[slots] if trusted else None
+        counts, cycles = np.minimum(self.counts[slots], model.window), self.cycles[slots]
+        told = model.answers(self._guard.window(model.window, slots, repaired=False), counts, cycles, baselines)
+        if not model.repairs:
+            return told
+        inside = np.arange(model.window, 0, -1) <= counts[:, None]
+        differ = np.flatnonzero((self._guard.repaired_rows(slots)[:, -model.window :] & inside).any(axis=1))
+        if len(differ):
+            own = None if baselines is None else baselines[differ]
+            rows = self._guard.window(model.window, slots[differ])
+            told[differ] = np.minimum(told[differ], model.answers(rows, counts[differ], cycles[differ], own))
+        return told
+
+    def _why_none(self, slot: int) -> str:
+        model, count = self._model, min(int(self.counts[slot]), self._model.window)
+        baseline = self._baselines[slot] if self.commissioned[slot] else None
+        repaired, given = (self._guard.window(count, np.array([slot]), repaired=which)[0] for which in (True, False))
+        return _fault(lambda: model.guarded_answer(repaired, given, int(self.cycles[slot]), baseline))
+
+
+def _fault(work: Any) -> str:
+    """What is wrong with telemetry of which it is known that it cannot be worked on."""
+    try:
+        work()
+    except DataError as error:
+        return str(error)
+    return "rows: expected readings that an estimate can be made from, got values too large"
