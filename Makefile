@@ -79,7 +79,7 @@ fuzz: install ## Search for inputs that no test has tried: every parser, every l
 	@python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
 	@python -m pytest $(PARALLEL) -m hypothesis --hypothesis-profile=search
 
-bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, fleet, frames, pull, serve, start, validation), DATA=<folder or zip> SUBSET=FD001, UNITS=<fleet>
+bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, fleet, frames, pull, serve, start, twin_rates, validation), DATA=<folder or zip> SUBSET=FD001, UNITS=<fleet>
 	@DATA="$(if $(DATA),$(abspath $(DATA)))" SUBSET="$(SUBSET)" UNITS="$(UNITS)" python -m bench $(PART)
 
 bench-accept: install ## Take the last results of make bench as the accepted figures (bench/accepted.json): PART=pull

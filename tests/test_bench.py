@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import __main__ as bench
-from bench import accepted, attack
+from bench import accepted, attack, twin_rates
 from bench.accepted import TOLERANCES, Accepted, compare
 from bench.calibration import calibrate
 from bench.table import Row, machine, ratio, show
 from twinseal.digests import parse_json
+from twinseal.twin.runtime import UnverifiedRuntime
 
 
 def row(*samples: float, unit: str = "s", reach: float | None = None) -> Row:
@@ -185,7 +187,7 @@ def test_what_is_not_known_is_refused(
     with pytest.raises(SystemExit):
         bench.main()
     assert (
-        "expected of accuracy, attack, fleet, frames, pull, serve, start, validation, and one repeat at least"
+        "expected of accuracy, attack, fleet, frames, pull, serve, start, twin_rates, validation, and one repeat at least"
         in capsys.readouterr().err
     )
 
@@ -198,3 +200,23 @@ def test_the_benchmark_of_attacks_runs_and_its_two_attacks_agree(
     rows = {found.what: found for found in attack.measure(tmp_path, 1)}
     assert 7 == len(rows)
     assert rows["and how far apart they end, of the target"].reached
+
+
+def test_the_benchmark_of_the_twin_answers_what_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likewise; and the machines of its scene are mostly sound: of a guard that abstains the rate would say nothing."""
+    monkeypatch.setattr(twin_rates, "UNITS", 20)
+    monkeypatch.setattr(twin_rates, "MANY_UNITS", 20)
+    rates = twin_rates.rates(1)
+    assert all(value > 0 for what in rates for value in rates[what] if "memory" not in what)
+    packages, size = twin_rates.installed()
+    assert packages > 10
+    assert size > 10
+
+
+def test_the_machines_of_the_benchmark_are_answered_as_sound_ones() -> None:
+    model = twin_rates.engine()
+    known = twin_rates.life(100, len(model.channels))
+    readings = model.normaliser.restore(known, np.zeros(len(known), dtype=np.int64))
+    runtime, names = UnverifiedRuntime(model), model.contract.inputs
+    rows = [{"unit": "a", "cycle": at} | dict(zip(names, row, strict=True)) for at, row in enumerate(readings, 1)]
+    assert np.mean([answer.readings == "refused" for answer in runtime.predict_rows(rows)]) < 0.05

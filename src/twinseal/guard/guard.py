@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from twinseal.guard.contract_limits import ContractLimits
 from twinseal.guard.cross_channel import CrossChannel
 from twinseal.guard.judge import Judge
-from twinseal.guard.memory import OWN, RECEIVED, REPAIRED, Counts, Flags, Names, RowMemory, UnitState
+from twinseal.guard.memory import OWN, RECEIVED, REPAIRED, VERSIONS, Counts, Flags, Names, RowMemory, UnitState
 from twinseal.guard.parameters import Doubles, GuardParams
 from twinseal.guard.wear import WearMonitor
 from twinseal.telemetry.contract import Contract
@@ -186,10 +186,12 @@ class Guard:
         rules, rows = self._broken_rules(cycles, readings, at), np.nan_to_num(scaled)
         broken = rules != ""
         suspicious = (broken | self._state.distrusted[chosen]).any(axis=1) | (self._state.rows_abstained[chosen] >= 0)
-        before = self._memory.newest(chosen)
-        repaired, own = (np.where(broken, before[version], rows) for version in (REPAIRED, OWN))
-        versions = np.stack([repaired, repaired, own])
-        self._append(chosen, versions, broken.any(axis=1))
+        any_broken, repaired, own = broken.any(axis=1), rows, rows
+        if any_broken.any():
+            repaired, own = (
+                np.where(broken, self._memory.newest(version, chosen), rows) for version in (REPAIRED, OWN)
+            )
+        self._append(chosen, (repaired, repaired, own), any_broken)
         averages = self._newest_averages(chosen)
         rewritten_rows, refusals = np.zeros(scaled.shape, dtype=np.int64), [""] * len(scaled)
         judged = np.flatnonzero(suspicious | self._are_above_threshold(chosen, averages[0]))
@@ -207,7 +209,7 @@ class Guard:
         good = rules == ""
         self._state.last_good[at] = np.where(good, readings, self._state.last_good[at])
         self._state.last_good_cycle[at] = np.where(good, cycles[:, None], self._state.last_good_cycle[at])
-        return GuardDecision(self._memory.newest(chosen)[REPAIRED], rules, tuple(refusals), rewritten_rows)
+        return GuardDecision(self._memory.newest(REPAIRED, chosen), rules, tuple(refusals), rewritten_rows)
 
     def window(self, rows: int, units: Counts | None = None, *, repaired: bool = True) -> Doubles:
         """The newest rows of each unit in σ, (B', rows, C); zeros before the first.
@@ -228,7 +230,8 @@ class Guard:
     def fill_missing_cycle(self, units: Counts | None = None) -> None:
         """Repeat the newest row of each unit, or of each of `units` (B',), for a cycle that has none."""
         chosen = np.arange(self.units) if units is None else units
-        self._append(chosen, self._memory.newest(chosen), self._memory.differs(chosen)[:, -1])
+        newest = [self._memory.newest(version, chosen) for version in VERSIONS]
+        self._append(chosen, newest, self._memory.differs(chosen)[:, -1])
         replaced = self._state.cycles_replaced[chosen]
         self._state.cycles_replaced[chosen] = np.where(replaced > 0, replaced + 1, 0)
 
@@ -240,7 +243,7 @@ class Guard:
             kept[chosen] = 0
         self._memory.clear(chosen)
 
-    def _append(self, units: Counts, versions: Doubles, differs: Flags) -> None:
+    def _append(self, units: Counts, versions: Sequence[Doubles], differs: Flags) -> None:
         self._memory.append(units, versions, differs)
         self._state.row_count[units] += 1
         abstained = self._state.rows_abstained[units]

@@ -171,33 +171,27 @@ class UnverifiedRuntime:
 
     def _predictions(self, slots: I64) -> list[Prediction]:
         """What is said of units now, by slot."""
-        units, model = self._units, self._model
+        units, model, fewest = self._units, self._model, self._model.contract.min_cycles
+        window, cap = model.window, model.rul_cap_cycles
         lives, reasons = units.estimates(slots)
         repaired = units.repaired[slots].sum(axis=1)
-        ends = self._ends(slots, lives, repaired)
-        more = (lives >= CAPPED_SHARE * model.rul_cap_cycles).tolist()
-        known = (slots, lives, *ends, repaired, units.counts[slots], units.shown[slots], units.commissioned[slots])
-        found = []
-        for place, (slot, life, low, high, rows, count, cycle, commissioned) in enumerate(
-            zip(*(part.tolist() for part in known), strict=True)
-        ):
-            name, sent = units.names[slot], units.sent[slot]
+        known = (slots, lives, *self._ends(slots, lives, repaired), repaired, units.counts[slots], units.shown[slots])
+        found: list[Prediction] = []
+        for place, (slot, life, low, high, rows, count, cycle) in enumerate(zip(*map(_listed, known), strict=True)):
+            name, sent, commissioned = units.names[slot], units.sent[slot], bool(units.commissioned[slot])
             flagged, rules = units.flagged.get(slot, ((), ()))
             if place in reasons:
                 advice = f"inspect now: {reasons[place]}"
                 found.append(Prediction(name, sent, cycle, 0.0, False, 0.0, 0.0, "refused", flagged, False, advice))
                 continue
-            length = min(count, model.window)
-            cap = model.rul_cap_cycles
-            advice = _more_advice(low, cap) if more[place] else _maintenance_advice(low)
-            if rows or count < model.contract.min_cycles or slot in units.notes:
+            more, length = life >= CAPPED_SHARE * cap, min(count, window)
+            advice = _more_advice(low, cap) if more else _maintenance_advice(low)
+            if rows or count < fewest or slot in units.notes:
                 caveats = [self._repairs(rows, length, flagged, rules), self._history(count), units.notes.get(slot, "")]
                 advice = "; ".join(filter(None, (advice, *caveats)))
-            weak = flagged or rows > SOUND_SHARE * length or count < model.contract.min_cycles
+            weak = flagged or rows > SOUND_SHARE * length or count < fewest
             state: Literal["ok", "degraded"] = "degraded" if weak else "ok"
-            found.append(
-                Prediction(name, sent, cycle, life, more[place], low, high, state, flagged, commissioned, advice)
-            )
+            found.append(Prediction(name, sent, cycle, life, more, low, high, state, flagged, commissioned, advice))
         return found
 
     def _ends(self, slots: I64, lives: F64, repaired: NDArray[np.intp]) -> tuple[F64, F64]:
@@ -237,6 +231,10 @@ class Runtime(UnverifiedRuntime):
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
         super().__init__(verified.model, baselines)
+
+
+def _listed(array: NDArray[Any]) -> list[Any]:
+    return list(array.tolist())
 
 
 def _rounds(slots: list[int]) -> list[list[int]]:
