@@ -96,19 +96,20 @@ def engine() -> Model:
     return Model(networks.to_inference(), contract, normaliser, "robust", params, {"plain": intervals})
 
 
-def life(seed: int, channels: int) -> np.ndarray:
-    """A machine that wears, (LIFE, C) σ: every channel follows the wear, and has noise of its own."""
+def life(seed: int, channels: int, length: int = LIFE) -> np.ndarray:
+    """A machine that wears, (R, C) σ: every channel follows the wear, and has noise of its own."""
     rng = np.random.default_rng(seed)
-    wear = 3.0 * np.linspace(0.0, 1.0, LIFE) ** 2 - 1.0
+    wear = 3.0 * np.linspace(0.0, 1.0, length) ** 2 - 1.0
     loads = np.where(np.arange(channels) % 2, -1.0, 1.0) * np.linspace(0.6, 1.1, channels)
-    return np.asarray(wear[:, None] * loads + rng.normal(0.0, 0.3, (LIFE, channels)))
+    return np.asarray(wear[:, None] * loads + rng.normal(0.0, 0.3, (length, channels)))
 
 
 def rates(repeats: int) -> dict[str, list[float]]:
     """What `measure` shows, by its words."""
-    model, cycles = engine(), iter(range(1, LIFE + 1))
-    lives = np.stack([life(100 + unit, len(model.channels)) for unit in range(50)])
-    readings = model.normaliser.restore(lives, np.zeros(lives.shape[:2], dtype=np.int64))  # (50, LIFE, C)
+    model, length = engine(), WINDOW + 40 + repeats * (2 * ROUNDS + 2)
+    cycles = iter(range(1, length + 1))
+    lives = np.stack([life(100 + unit, len(model.channels), max(LIFE, length)) for unit in range(50)])
+    readings = model.normaliser.restore(lives, np.zeros(lives.shape[:2], dtype=np.int64))  # (50, R, C)
 
     def told() -> Told:
         cycle = next(cycles)

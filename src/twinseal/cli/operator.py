@@ -316,7 +316,7 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
 def _write_answers(
     answers: Iterable[Prediction], verified: VerifiedModel, ends: TrustEnds, signed: bool | None, *, as_csv: bool
 ) -> None:
-    """One line for each answer, as they come: a stream is answered row by row."""
+    """One line for each answer, as they come: a row of a stream waits for no other."""
     from twinseal.twin.answers import Answer, csv_header
 
     if as_csv:
