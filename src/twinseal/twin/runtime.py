@@ -121,6 +121,16 @@ def run_batches(
         yield from runtime.predictions()
 
 
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """The lives (B,) of units in cycles, NaN where there is none; the ends of their intervals; by place why none."""
+
+    lives: F64
+    low: F64
+    high: F64
+    reasons: Mapping[int, str]
+
+
 class UnverifiedRuntime:
     """A twin that runs, of a model that nobody has verified: for assessments and tests. A twin makes a Runtime.
 
@@ -173,15 +183,15 @@ class UnverifiedRuntime:
         """What is said of units now, by slot."""
         units, model, fewest = self._units, self._model, self._model.contract.min_cycles
         window, cap = model.window, model.rul_cap_cycles
-        lives, reasons = units.estimates(slots)
         repaired = units.repaired[slots].sum(axis=1)
-        known = (slots, lives, *self._ends(slots, lives, repaired), repaired, units.counts[slots], units.shown[slots])
+        told = self._told(slots, repaired)
+        known = (slots, told.lives, told.low, told.high, repaired, units.counts[slots], units.shown[slots])
         found: list[Prediction] = []
         for place, (slot, life, low, high, rows, count, cycle) in enumerate(zip(*map(_listed, known), strict=True)):
             name, sent, commissioned = units.names[slot], units.sent[slot], bool(units.commissioned[slot])
             flagged, rules = units.flagged.get(slot, ((), ()))
-            if place in reasons:
-                advice = f"inspect now: {reasons[place]}"
+            if place in told.reasons:
+                advice = f"inspect now: {told.reasons[place]}"
                 found.append(Prediction(name, sent, cycle, 0.0, False, 0.0, 0.0, "refused", flagged, False, advice))
                 continue
             more, length = life >= CAPPED_SHARE * cap, min(count, window)
@@ -194,14 +204,20 @@ class UnverifiedRuntime:
             found.append(Prediction(name, sent, cycle, life, more, low, high, state, flagged, commissioned, advice))
         return found
 
-    def _ends(self, slots: I64, lives: F64, repaired: NDArray[np.intp]) -> tuple[F64, F64]:
-        """The ends of the intervals about estimates (B,), in cycles; wider where rows of a window were repaired."""
+    def _told(self, slots: I64, repaired: NDArray[np.intp]) -> _Told:
+        """What is told of the lives of units: from what the networks estimate, the ages, and the rows that are missing.
+
+        Args:
+            slots: (B,), the units.
+            repaired: (B,), how many rows of each window were repaired, or held where there was none.
+        """
+        lives, reasons = self._units.estimates(slots)
         low, high = np.zeros(len(lives)), np.zeros(len(lives))
         widen = np.where(repaired > 0, self._model.guard.widen, 1.0)
         for mode, intervals in self._model.intervals.items():
             mine = (self._units.commissioned[slots] == (mode == "commissioned")) & ~np.isnan(lives)
             low[mine], high[mine] = intervals.of(lives[mine], widen[mine])
-        return low, high
+        return _Told(lives, low, high, reasons)
 
     def _repairs(self, repaired: int, length: int, flagged: tuple[str, ...], rules: tuple[str, ...]) -> str:
         if not repaired:
