@@ -169,6 +169,7 @@ def run(
     5: there was none.
     """
     from twinseal.twin import commissioning, memory, runtime, telemetry_reader
+    from twinseal.twin.rows import in_batches
     from twinseal.twin.state import State as TwinState
     from twinseal.twin.trust_ends import trust_ends
 
@@ -192,7 +193,7 @@ def run(
     inputs = verified.model.contract.inputs
     if frames:
         signed: bool | None = True
-        rows = iter([row] for row in gateway.signed_telemetry(telemetry, state, pinned, model, aside))
+        rows = in_batches(gateway.signed_telemetry(telemetry, state, pinned, model, aside), 1)
     else:
         signed = gateway.unsigned(state, pinned, model)
         rows = telemetry_reader.read_batches(
