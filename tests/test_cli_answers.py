@@ -27,7 +27,7 @@ from tests.trust import scenes
 from tests.twin import deployment as deployments
 from tests.twin.deployment import CHANNELS, MODEL, OTHER, Deployment
 from twinseal import console
-from twinseal.cli import operator
+from twinseal.cli import answers
 from twinseal.console import NO_TELEMETRY, NONE_ANSWERED, UNANSWERED, refusal_of
 from twinseal.digests import sha256_file
 from twinseal.errors import DataError, DigestMismatchError, TwinsealError
@@ -634,7 +634,7 @@ def test_a_run_says_that_trust_ends_and_who_must_act(
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + timedelta(days=days)
 
-    monkeypatch.setattr(operator, "datetime", Later)
+    monkeypatch.setattr(answers, "datetime", Later)
     code, printed, errors = twin(rows("pump-1", 1, 2), "--json")
     assert (0, {trust}) == (code, {json.loads(line)["trust"] for line in printed.splitlines()})
     text = " ".join(errors.split())

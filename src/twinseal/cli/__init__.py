@@ -11,7 +11,7 @@
     reviewers.py    review list|show
     decisions.py    approve, reject, withdraw, comment
     registrar.py    register
-    operator.py     pull, verify, run, commission
+    operator.py     pull, verify, run, commission; answers.py says what run found
     gateway.py      gateway
     devices.py      device key|enroll|revoke|show
     server.py       serve, account add|remove|list

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinseal.cli import answers as said
 from twinseal.cli import gateway
 from twinseal.cli.options import (
     AnchorDir,
@@ -28,9 +28,6 @@ from twinseal.cli.options import (
     warn_of_demo,
 )
 from twinseal.console import (
-    NO_TELEMETRY,
-    NONE_ANSWERED,
-    UNANSWERED,
     err,
     new_table,
     out,
@@ -49,8 +46,6 @@ if TYPE_CHECKING:
     from twinseal.twin.admit import VerifiedModel
     from twinseal.twin.commissioner import CommissioningResult
     from twinseal.twin.pull import PullResult
-    from twinseal.twin.runtime import Prediction
-    from twinseal.twin.trust_ends import TrustEnds
 
 PULL_EXAMPLES = examples(
     "twinseal pull --from http://mlflow.example:5000 --model pump-rul --anchor anchor",
@@ -70,7 +65,6 @@ COMMISSION_EXAMPLES = examples(
 )
 
 NOT_IN_A_BUNDLE = (1, 2, 3, 6, 7)  # steps of docs/trust.md that only a pull can check
-MAX_NAMED = 10  # units in one line
 LONG = timedelta(days=7)  # between two pulls
 
 
@@ -186,7 +180,7 @@ def run(
             f"without it: {printable(refusal.reason)}"
         )
     ends = trust_ends(TwinState(state), pinned, model)
-    _warn_of_trust(ends)
+    said.warn_of_trust(ends)
     unanswered: Counter[str] = Counter()
     aside: Counter[str] = Counter()
     rows_seen: Counter[str] = Counter()
@@ -197,24 +191,19 @@ def run(
     else:
         signed = gateway.unsigned(state, pinned, model)
         rows = telemetry_reader.read_batches(
-            telemetry, inputs, lambda why: _set_line_aside(why, aside), verified.mapping, _note
+            telemetry, inputs, lambda why: said.set_line_aside(why, aside), verified.mapping, _note
         )
-    answers = _counted(runtime.run_batches(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered)
+    answers = said.counted(
+        runtime.run_batches(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered
+    )
     if as_json or as_csv:
-        _write_answers(answers, verified, ends, signed, as_csv=as_csv)
+        said.write_answers(answers, verified, ends, signed, as_csv=as_csv)
     else:
         shown = sorted(answers, key=lambda item: item.rul_cycles) if limit else list(answers)
         if shown:
-            _print_predictions(shown[:limit] if limit else shown, verified)
-    if aside:
-        _print_aside(aside)
-    if unanswered:
-        _print_unanswered(unanswered)
-    if not rows_seen and not aside:
-        err.print(f"[red]no telemetry[/]  {printable(telemetry)}: expected rows, got none. Ask why nothing was sent.")
-        raise typer.Exit(NO_TELEMETRY)
-    if unanswered or aside:
-        raise typer.Exit(UNANSWERED if rows_seen.total() > unanswered.total() else NONE_ANSWERED)
+            said.print_predictions(shown[:limit] if limit else shown, verified)
+    if code := said.exit_code(telemetry, rows_seen, unanswered, aside):
+        raise typer.Exit(code)
 
 
 def commission(
@@ -314,66 +303,6 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
 
 
-def _write_answers(
-    answers: Iterable[Prediction], verified: VerifiedModel, ends: TrustEnds, signed: bool | None, *, as_csv: bool
-) -> None:
-    """One line for each answer, as they come: a row of a stream waits for no other."""
-    from twinseal.twin.answers import Answer, csv_header
-
-    if as_csv:
-        sys.stdout.write(csv_header())
-    said = ends.state(datetime.now(UTC))
-    for item in answers:
-        now = datetime.now(UTC)
-        if (trust := ends.state(now)) != said:  # it has ended while this ran
-            said = trust
-            _warn_of_trust(ends)
-        answer = Answer.of(item, verified.release.model, verified.release.version, trust, now, signed)
-        sys.stdout.write(answer.to_csv() if as_csv else answer.to_json())
-        sys.stdout.flush()
-
-
-def _warn_of_trust(ends: TrustEnds) -> None:
-    now = datetime.now(UTC)
-    colour = "red" if ends.state(now) in ("ended", "unknown") else "yellow"
-    for text in ends.warnings(now):
-        err.print(f"[{colour}]{printable(text)}[/]")
-
-
-def _counted(answers: Iterable[Prediction], seen: Counter[str], unanswered: Counter[str]) -> Iterator[Prediction]:
-    """The answers as they come, counted by unit; those that were refused also in `unanswered`."""
-    for item in answers:
-        seen[item.unit or "(no name)"] += 1
-        if item.readings == "refused":
-            unanswered[item.unit or "(no name)"] += 1
-        yield item
-
-
-def _note(text: str) -> None:
-    err.print(f"[yellow]note[/]  {printable(text)}")
-
-
-def _set_line_aside(why: str, aside: Counter[str]) -> None:
-    """Count a line that is no row, and say why; of many, only of the first."""
-    aside["line"] += 1
-    if aside["line"] <= MAX_NAMED:
-        err.print(f"[yellow]set aside[/]  {printable(why)}")
-
-
-def _print_aside(aside: Counter[str]) -> None:
-    for what, reason in (("line", "no row of telemetry, and set aside"), ("frame", "refused")):
-        if number := aside[what]:
-            were = f"1 {what} was" if number == 1 else f"{number} {what}s were"
-            err.print(f"[yellow]{were} {reason}[/]: look at what sends them")
-
-
-def _print_unanswered(unanswered: Counter[str]) -> None:
-    units = [printable(unit) for unit in unanswered]
-    names = ", ".join(units[:MAX_NAMED]) + (f" and {len(units) - MAX_NAMED} more" if len(units) > MAX_NAMED else "")
-    rows = "1 row" if unanswered.total() == 1 else f"{unanswered.total()} rows"
-    err.print(f"[red]no estimate[/] for {rows} of {names}: the telemetry was refused; inspect these machines now")
-
-
 def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: VerifiedModel) -> None:
     """What is about to be signed: each channel's mean beside the contract's range and the mean of the fleet."""
     from twinseal.twin import runtime
@@ -415,19 +344,5 @@ def _print_commissioned(signed: Iterable[CommissioningResult], holders: str) -> 
     out.print("they count from the next start of [cyan]twinseal run[/]")
 
 
-def _print_predictions(predictions: list[Prediction], verified: VerifiedModel) -> None:
-    """The answers as a table. `ok` is about the telemetry that came in, so its column says so."""
-    release, cap = verified.release, verified.model.rul_cap_cycles
-    columns = ("unit", "cycle", "RUL, cycles", "90 % interval", "telemetry", "advice")
-    table = new_table(*columns, numbers=columns[1:4], title=f"{printable(release.model)} release {release.version}")
-    colours = {"ok": "green", "degraded": "yellow", "refused": "red"}
-    for item in predictions:
-        telemetry = f"[{colours[item.readings]}]{item.readings}[/]"
-        interval = "–" if item.readings == "refused" else f"{item.low_cycles:.0f} to {item.high_cycles:.0f}"
-        life = "–" if item.readings == "refused" else f"more than {cap:.0f}" if item.more else f"{item.rul_cycles:.1f}"
-        life += "*" if item.commissioned else ""
-        table.add_row(printable(item.unit), str(item.cycle), life, interval, telemetry, printable(item.advice))
-    notes = ["telemetry: whether the readings can be used; it does not say that the machine is healthy"]
-    notes += ["* with the unit's baseline record"] if any(item.commissioned for item in predictions) else []
-    table.caption, table.caption_justify = "\n".join(notes), "left"
-    out.print(table)
+def _note(text: str) -> None:
+    err.print(f"[yellow]note[/]  {printable(text)}")
