@@ -15,6 +15,8 @@ from tests.server.review_scene import ReviewScene, review_scene
 from tests.twin.deployment import OTHER
 from twinseal.trust.release.reviews import EVENTS
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

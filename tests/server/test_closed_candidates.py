@@ -22,6 +22,8 @@ from twinseal.server.closed import Closed
 from twinseal.trust.release.request import Request
 from twinseal.trust.root.home import Home
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 NOTE, STATE = "mlflow.note.content", "twinseal.state"
 FORGED = "release 9, approved by all"

@@ -15,6 +15,8 @@ from tests.twin.deployment import MODEL
 from twinseal.errors import RegistryError
 from twinseal.review_client import ReviewServer
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 CALLS_THAT_DECIDE = (
     ("/reviews/{candidate}/drafts", {"decision": "approve"}),
     ("/reviews/{candidate}/decisions", {"review": {}}),

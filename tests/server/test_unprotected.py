@@ -20,6 +20,8 @@ from tests.server.alike import Both, alike
 from tests.server.databases import our_store
 from twinseal.trust.root.home import Home
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 NAME = "bearing-rul"
 NEAR = ("pump-rul-2", "pump.rul", "a pump-rul", "pumps", "турбина", "насос-1", "泵", "rul", "pump-rul'", "%")
 CREATED = WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)

@@ -4,7 +4,7 @@ It is read from outside, so what cannot be, or would be absurdly large, cannot b
 build torch's networks from it (`network`, `ensemble`), the twin NumPy's (`inference`).
 
     >>> NetworkConfig.for_window(channels=2, window=30).width
-    15
+    11
 """
 
 from __future__ import annotations

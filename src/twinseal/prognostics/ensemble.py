@@ -6,6 +6,7 @@ disjoint units, an attacker who holds few of those holds few members (`prognosti
 
 The median of an even number of members is the mean of the two in the middle.
 
+    >>> from twinseal.prognostics.architecture import NetworkConfig
     >>> ensemble = Ensemble(EnsembleConfig(members=(NetworkConfig.for_window(channels=1, window=10),) * 3))
     >>> ensemble.each(torch.zeros(2, 10, 1), torch.zeros(2, 2)).shape
     torch.Size([3, 2])

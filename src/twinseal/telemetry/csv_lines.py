@@ -4,7 +4,8 @@ file      at most MAX_FILE_BYTES
 cells     rows × columns, at most MAX_CELLS; at most MAX_COLUMNS columns
 lines     a line has at most MAX_LINE_BYTES, a record goes over at most MAX_LINES lines
 
->>> check_csv(io.BytesIO(b"unit,cycle" + b"0" * 70000), "a.csv")
+>>> from io import BytesIO
+>>> check_csv(BytesIO(b"unit,cycle" + b"0" * 70000), "a.csv")
 Traceback (most recent call last):
 twinseal.errors.DataError: a.csv, line 1: expected at most 65536 bytes in a line, got more
 """
