@@ -71,7 +71,7 @@ test:
 pythons: install ## The wheel on each Python from 3.11 to 3.13 that is here: verify, pull, predict. 150 MB each
 	@TWINSEAL_PYTHONS=1 python -m pytest tests/test_pythons.py
 
-proof: ## Tests that start servers by the dozen: races, kill -9 at every step, restores; Spark; the tutorial. 20 min
+proof: ## Tests that start servers by the dozen: races, kill -9 at every step, restores; Spark; the tutorial. Half an hour or more
 	@bash requirements/install.sh --with-spark
 	@python -m pytest $(PARALLEL) -m proof
 

@@ -21,7 +21,7 @@ _SAMPLE_S = 0.01
 def main(url: str, model: str, home: str, state: str, now: str) -> None:
     """Import, pull, start again from what is installed; print the figures."""
     imports = {
-        name: _import(name) for name in ("torch", "tuf.ngclient", "httpcore", "model_signing._signing.sign_ec_key")
+        name: _import(name) for name in ("numpy", "tuf.ngclient", "httpcore", "model_signing._signing.sign_ec_key")
     }
     imports["twinseal.twin.runtime"] = _import("twinseal.twin.runtime")
     from twinseal.trust.root.home import Home

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from twinseal.errors import DataError
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
-from twinseal.telemetry.unit_names import MAX_EXACT, MAX_NAME, unit_name
+from twinseal.telemetry.unit_names import unit_name
 from twinseal.twin.rows import MAX_CYCLE, number_of
-from twinseal.twin.runtime import Prediction
+from twinseal.twin.runtime import Prediction, _as_sent, _maintenance_advice, _more_advice
 
 SOUND_SHARE, MAX_UNUSED, CAPPED_SHARE = 0.1, 10, 0.95
 
@@ -182,22 +182,3 @@ class _Unit:
         return Prediction(
             self._name, self._sent, self._shown, 0.0, False, 0.0, 0.0, "refused", self._flagged, False, advice
         )
-
-
-def _maintenance_advice(low: float) -> str:
-    """Planned by the lower end of the interval: by the estimate itself, half of the machines would fail before."""
-    if low < 1:
-        return "maintain now"
-    return f"maintain within {int(low)} {'cycle' if low < 2 else 'cycles'}"
-
-
-def _more_advice(low: float, cap: float) -> str:
-    return f"more than {cap:.0f} cycles expected; no maintenance due within {int(low)}"
-
-
-def _as_sent(value: Any) -> str | int | float | None:
-    """What a row had as its unit: text cut where no name is so long."""
-    if isinstance(value, str):
-        return value[: 4 * MAX_NAME]
-    plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if plain and abs(value) < MAX_EXACT else None

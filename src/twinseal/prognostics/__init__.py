@@ -1,7 +1,9 @@
 """Prognostics: from a fleet to windows, to networks that estimate the remaining useful life, to their checkpoint.
 
     splitting, normaliser, raw_rows, windows    from telemetry to windows; each unit in one split by its name
-    network, ensemble, families                 one network; a mean or a median of several; what a model is built for
+    architecture, families                      what networks there are; what a model is built for
+    network, ensemble                           one network; a mean or a median of several; in torch
+    inference                                   the same in NumPy: what a model answers with
     fitting, training, processes, candidate     one network fitted; a family trained; the whole candidate
     crown, rounding, median_certificates        the proofs: bounds that no attack within ε can leave
     conformal                                   prediction intervals
@@ -11,8 +13,8 @@
     weights, checkpoint                         the model as files, read as if an enemy had written them
     finite_answers                              a model that would refuse every row is not read
 
-Open `network` first: the model fits on one page. Importing this package imports nothing else: the twin takes `network`
-and `checkpoint` and never sees scikit-learn.
+Open `network` first: the model fits on one page. Importing this package imports nothing else: the twin takes
+`inference` and `checkpoint`, and sees neither torch nor scikit-learn.
 """
 
 import os

@@ -14,23 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.files import FileRecord
+from twinseal.prognostics.checkpoint import Model, read_model
 from twinseal.reading import read_regular
+from twinseal.telemetry.mapping import ColumnMapping
 from twinseal.trust.release.candidate import verify_release
 from twinseal.trust.release.model_role import check_release, count_approvals, parse_role
 from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor, anchor_chain
 from twinseal.trust.root.metadata import MAX_METADATA_BYTES
+from twinseal.twin.signed_mapping import signed_mapping
 from twinseal.twin.state import BUNDLE, ROLE, ROOTS, State, pull_command
-
-if TYPE_CHECKING:
-    from twinseal.prognostics.checkpoint import Model
-    from twinseal.telemetry.mapping import ColumnMapping
 
 log = structlog.get_logger()
 
@@ -86,10 +84,6 @@ def admit(
     verified = verify_release(directory, release, anchor, records)  # 4, 5
     check_release(parse_role(role, release.model), release.to_bytes(), release.model)
     count_approvals(role, (), anchor, release.model, built_by=verified.built_by).require_complete()
-    # With it comes torch, which takes a second: what was refused before has not waited for it.
-    from twinseal.prognostics.checkpoint import read_model  # noqa: PLC0415
-    from twinseal.twin.signed_mapping import signed_mapping  # noqa: PLC0415
-
     model = read_model(directory / "model")  # 6
     if model.contract.model != release.model:
         raise EvidenceError(f"contract.json: expected one for {release.model}, got one for {model.contract.model}")
