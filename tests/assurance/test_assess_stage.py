@@ -31,6 +31,7 @@ from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import predictions
 from twinseal.prognostics.fitting import Epoch
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.windows import PrepareParams, prepare
 from twinseal.robustness.example_life import LifeRow
@@ -46,6 +47,7 @@ WINDOWS = Path("data/windows")
 LIVES = (LifeRow("unit-1", "no attack", 1, 30.0, 28.0, 28.0), LifeRow("unit-1", "replay", 1, 30.0, 29.0, None))
 EVIDENCE = Path("reports/evidence")
 INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=30.0)
+LIFE_BOUND = LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
 
 
 def fleet() -> Fleet:
@@ -134,6 +136,7 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "robust",
                 guard_without_calibration(2),
                 {"plain": INTERVALS},
+                {"plain": LIFE_BOUND},
             ),
         )
         _stage.write_table(case.LIVES, [asdict(row) for row in LIVES])

@@ -13,11 +13,13 @@ from twinseal.prognostics.architecture import Architecture, EnsembleConfig, Netw
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 
 CHANNELS, WINDOW = 14, 100
 INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=125.0)
+LIFE_BOUND = LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
 
 
 def contract() -> Contract:
@@ -45,7 +47,13 @@ def model(kind: Kind) -> Model:
     intervals = dict.fromkeys(networks.modes(), INTERVALS)
     normaliser = Normaliser.fit(np.random.default_rng(1).normal(size=(200, CHANNELS)))
     return Model(
-        networks.to_inference(), contract(), normaliser, family_of(kind), guard_without_calibration(CHANNELS), intervals
+        networks.to_inference(),
+        contract(),
+        normaliser,
+        family_of(kind),
+        guard_without_calibration(CHANNELS),
+        intervals,
+        dict.fromkeys(intervals, LIFE_BOUND),
     )
 
 

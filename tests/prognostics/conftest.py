@@ -15,6 +15,7 @@ from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.fitting import Epoch, Recipe
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.network import RulNetwork
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import CertifiedRecipes, Partition, RobustRecipes, TrainParams, train
@@ -25,6 +26,7 @@ from twinseal.telemetry.fleet import Fleet
 PARAMS = PrepareParams(window=20)
 SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "274")
 INTERVALS = Intervals(coverage=0.9, edges=(20.0,), below=(4.0, 9.0), above=(4.0, 9.0), cap_cycles=40.0)
+LIFE_BOUND = LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
 RECIPE = Recipe(epochs=20, batch=32, hidden=(16, 16), epsilon_sigma=0.1)
 TRAINING = TrainParams(
     family="robust",
@@ -129,7 +131,15 @@ def complete(networks: Networks, contract: Contract, prepared: Prepared) -> Mode
     histories, unseen = prepared.train.histories(), prepared.validation.histories()
     guard = fit_guard(histories, unseen, contract, prepared.normaliser.restore)
     intervals = dict.fromkeys(networks.modes(), INTERVALS)
-    return Model(networks.to_inference(), contract, prepared.normaliser, "robust", guard, intervals)
+    return Model(
+        networks.to_inference(),
+        contract,
+        prepared.normaliser,
+        "robust",
+        guard,
+        intervals,
+        dict.fromkeys(intervals, LIFE_BOUND),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_a_candidate_of_enough_units_has_bounds_and_one_of_few_has_none(toy_cont
         )
         rng, windows = np.random.default_rng(1), prepared.train
         said = windows.rul + rng.normal(0, 5, len(windows)).astype(np.float32)
-        unseen = OutOfFold(said, windows.rul, windows.units)
+        unseen = OutOfFold(said, windows.rul, windows.units, windows.cycles)
         intervals = fit(said, windows.rul, windows.units, cap_cycles=40.0)
         found = units_bounds(prepared, guard, unseen, intervals)
         assert expected == list(found)

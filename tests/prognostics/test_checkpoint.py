@@ -246,7 +246,7 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         "code: unknown key",
     ),
     "config-key-missing": (CONFIG, _json(lambda value: value.pop("normaliser") and None), "normaliser: field required"),
-    "config-other-format": (CONFIG, _json(_set("format", to="twinseal-model/1")), "format: input should be"),
+    "config-other-format": (CONFIG, _json(_set("format", to="twinseal-model/2")), "format: input should be"),
     "config-other-asset": (CONFIG, _json(_set("asset", to="pump")), "asset: expected the contract's toy"),
     "config-other-model": (CONFIG, _json(_set("model", to="pump-rul")), "model: expected the contract's toy-rul"),
     "config-channels-swapped": (CONFIG, _json(_set("channels", to=["heat", "load", "drone"])), "channels: expected"),
@@ -296,6 +296,18 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         "same channels, window and cap",
     ),
     "config-intervals-of-no-network": (CONFIG, _json(_set("intervals", "other", to={})), "intervals"),
+    "config-life-bounds-absent": (CONFIG, _json(_set("life_bounds", to={})), "expected life bounds of each network"),
+    "config-life-bounds-none": (CONFIG, _json(_set("life_bounds", to=None)), "life_bounds"),
+    "config-life-bound-of-no-life": (
+        CONFIG,
+        _json(_set("life_bounds", "plain", "lives", to=0)),
+        "expected a factor of 0 to 1000 and at least one life",
+    ),
+    "config-life-bound-of-any-length": (
+        CONFIG,
+        _json(_set("life_bounds", "plain", "factor", to=1e9)),
+        "expected a factor of 0 to 1000",
+    ),
     "config-intervals-negative": (
         CONFIG,
         _json(_set("intervals", "plain", "below", to=[-1.0, 9.0])),
@@ -393,6 +405,8 @@ def test_what_does_not_belong_together_is_no_model(toy_model: Path, toy_contract
     capped = toy_contract.model_copy(update={"rul_cap_cycles": 50.0})
     with pytest.raises(ValueError, match="expected intervals of each network"):
         replace(honest, intervals={})
+    with pytest.raises(ValueError, match="expected life bounds of each network"):
+        replace(honest, life_bounds={})
     with pytest.raises(ValueError, match="expected the contract's cap of 50 cycles, got 40"):
         replace(honest, contract=capped)
 

@@ -33,6 +33,7 @@ from twinseal.prognostics.checkpoint import (
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.finite_answers import require_finite_answers
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import BASELINE_CYCLES, Normaliser
 from twinseal.telemetry.contract import Contract
 
@@ -57,9 +58,18 @@ def build_model() -> Model:
     width = (1, len(CHANNELS))
     normaliser = Normaliser(np.full(width, 5.0), np.full(width, 2.0), np.zeros((1, 0)), np.zeros(0))
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
-    modes = {"plain": intervals, "commissioned": intervals}
+    modes, life = (
+        {"plain": intervals, "commissioned": intervals},
+        LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0),
+    )
     return Model(
-        networks.to_inference(), contract(MODEL), normaliser, "robust", guard_without_calibration(len(CHANNELS)), modes
+        networks.to_inference(),
+        contract(MODEL),
+        normaliser,
+        "robust",
+        guard_without_calibration(len(CHANNELS)),
+        modes,
+        dict.fromkeys(modes, life),
     )
 
 
@@ -213,6 +223,7 @@ def test_a_model_of_very_large_windows_takes_bounded_memory() -> None:
         "robust",
         guard_without_calibration(400),
         {"plain": build_model().intervals["plain"]},
+        {"plain": build_model().life_bounds["plain"]},
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()

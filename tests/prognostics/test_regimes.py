@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.fitting import Recipe
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.metrics import rmse_cycles
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import TrainParams, train
@@ -98,8 +100,10 @@ def model(six: tuple[Fleet, Contract, Networks, Prepared, float], tmp_path_facto
     _, contract, networks, prepared, _ = six
     guard = fit_guard(prepared.train.histories(), prepared.test.histories(), contract, prepared.normaliser.restore)
     intervals = {"plain": Intervals(coverage=0.9, edges=(), below=(9.0,), above=(9.0,), cap_cycles=125.0)}
+    lives = {"plain": LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)}
+    model = Model(networks.to_inference(), contract, prepared.normaliser, "accurate", guard, intervals, lives)
     place = tmp_path_factory.mktemp("six") / "model"
-    write_model(place, Model(networks.to_inference(), contract, prepared.normaliser, "accurate", guard, intervals))
+    write_model(place, model)
     return read_model(place)
 
 
@@ -183,4 +187,4 @@ def test_a_model_of_other_points_cannot_be_built(model: Model) -> None:
         contract | {"regimes": contract["regimes"] | {"points": [[0.86, 1.0, 1.0], *points[1:]]}}
     )
     with pytest.raises(ValueError, match="expected a normaliser of the contract's regimes"):
-        Model(model.inference, moved, model.normaliser, model.family, model.guard, model.intervals)
+        replace(model, contract=moved)

@@ -19,6 +19,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
 from twinseal.prognostics.fitting import Recipe
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.splitting import Split, SplitPolicy
 from twinseal.prognostics.training import RobustRecipes, TrainParams, train
 from twinseal.prognostics.windows import Prepared, PrepareParams, prepare
@@ -171,8 +172,15 @@ def model(networks: Networks, prepared: Prepared, contract: Contract) -> Model:
     unseen = prepared.validation.histories() + prepared.test.histories()
     guard = fit_guard(prepared.train.histories(), unseen, contract, prepared.normaliser.restore)
     wide = Intervals(coverage=0.9, edges=(), below=(90.0,), above=(90.0,), cap_cycles=90.0)
+    life = LifeBound(factor=0.2, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
     return Model(
-        networks.to_inference(), contract, prepared.normaliser, "robust", guard, dict.fromkeys(networks.modes(), wide)
+        networks.to_inference(),
+        contract,
+        prepared.normaliser,
+        "robust",
+        guard,
+        dict.fromkeys(networks.modes(), wide),
+        dict.fromkeys(networks.modes(), life),
     )
 
 

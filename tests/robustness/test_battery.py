@@ -290,7 +290,12 @@ def test_a_false_age_does_no_less_than_the_true_one(bed: Testbed) -> None:
 def of_three(model: Model, aggregation: Literal["mean", "median"]) -> Model:
     """The model with its network three times, in place of once."""
     plain = Networks.of(Ensemble.of(networks_of(model.inference).plain.networks * 3, aggregation))
-    return replace(model, inference=plain.to_inference(), intervals={"plain": model.intervals["plain"]})
+    return replace(
+        model,
+        inference=plain.to_inference(),
+        intervals={"plain": model.intervals["plain"]},
+        life_bounds={"plain": model.life_bounds["plain"]},
+    )
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "median"])

@@ -25,6 +25,7 @@ from twinseal.prognostics.architecture import Architecture, EnsembleConfig, Netw
 from twinseal.prognostics.checkpoint import Model, write_model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 from twinseal.trust.ceremonies.ceremony import init_demo
@@ -196,6 +197,7 @@ def write_untrained(folder: Path, seed: int, model: str, hidden: tuple[int, ...]
             "robust",
             guard_without_calibration(len(CHANNELS)),
             {"plain": intervals},
+            {"plain": LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)},
         ),
     )
 

@@ -154,6 +154,44 @@ class GuardAwareMeasures(FalsifiedHistory):
     commissioned: Rise | None = None
 
 
+class SpentLife(Group):
+    """Telemetry without a false reading, of which rows are lost, repeated or renamed: without the ledger, and with it.
+
+    Attributes:
+        units: How many.
+        failing_units: How many of them are failing.
+        bare_missed_failure_share: Without the ledger; absent where no unit is failing.
+        missed_failure_share: With it; a refusal misses no failure.
+        refused_share: Units for which there is no answer with the ledger: inspect now.
+        locked_early_share: Units whose life the ledger calls over more than 20 cycles before it is.
+    """
+
+    units: int = quantity("units", "units", "larger")
+    failing_units: int = quantity("units", "failing units", "larger")
+    bare_missed_failure_share: float | None = quantity("share", "missed failures, no ledger", "smaller", optional=True)
+    missed_failure_share: float | None = quantity("share", "missed failures with the ledger", "smaller", optional=True)
+    refused_share: float = quantity("share", "inspect now", "smaller")
+    locked_early_share: float = quantity("share", "locked too early", "smaller")
+
+
+class SpentLives(Group):
+    """What the ledger of lives is worth.
+
+    Attributes:
+        clean: Honest telemetry.
+        rmse_cycles: Of it, with the ledger, where there are answers.
+        rise_cycles: By how much the ledger raises this error.
+        attacks: By what is done; see `robustness.attacks.spent_life`.
+        worst_missed_failure_share: The highest with the ledger; absent where no unit is failing.
+    """
+
+    clean: SpentLife
+    rmse_cycles: float = quantity("cycles", "RMSE with the ledger", "smaller")
+    rise_cycles: float = quantity("cycles", "rise of the RMSE by the ledger", "smaller")
+    attacks: dict[Name, SpentLife]
+    worst_missed_failure_share: float | None = quantity("share", "missed failures, at worst", "smaller", optional=True)
+
+
 class RepairAbuseMeasures(Group):
     """Whether an attacker within ε makes the guard repair honest readings so that an estimate leaves its certificate.
 
@@ -286,6 +324,7 @@ class RobustnessMeasures(Group):
     falsified_histories: FalsifiedHistories
     guard_aware: dict[Epsilon, GuardAwareMeasures]
     repair_abuse: RepairAbuseMeasures
+    spent_life: SpentLives
     owned_sensors: OwnedSensors
     false_age: Rise
     boosted_trees: BoostedTrees

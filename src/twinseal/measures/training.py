@@ -33,6 +33,34 @@ class IntervalMeasures(Group):
     test_windows: int = quantity("windows", "test windows", "larger")
 
 
+class LifeMeasures(Group):
+    """What the ledger of lives does where telemetry is honest. A false lock: a life called over 20 cycles too early.
+
+    Attributes:
+        lives: How many set the bound.
+        false_lock_most_share: The most that a bound of so many lives has among new ones, in the mean.
+        failing_margin_cycles: What an estimate of 30 cycles states beyond itself.
+        unknown_cycles: The highest answer for a unit that nobody vouches for.
+        out_of_fold_false_lock_share: Of training lives, by bounds that the others set and networks that knew neither.
+        unseen_lives: Lives of validation and test units. A test life ends in censoring: what is left, is so at least.
+        false_lock_share: Of those, with the network as it is shipped.
+        rmse_cycles: On the test windows with the ledger.
+        bare_rmse_cycles: Without it.
+        rise_cycles: By how much the ledger raises the error.
+    """
+
+    lives: int = quantity("lives", "lives that set the bound", "larger")
+    false_lock_most_share: float = quantity("share", "false locks, at most", "smaller")
+    failing_margin_cycles: float = quantity("cycles", "margin at 30 cycles", "smaller")
+    unknown_cycles: float = quantity("cycles", "most for an unknown unit", "smaller")
+    out_of_fold_false_lock_share: float = quantity("share", "false locks, out of fold", "smaller")
+    unseen_lives: int = quantity("lives", "unseen lives", "larger")
+    false_lock_share: float = quantity("share", "false locks, unseen lives", "smaller")
+    rmse_cycles: float = quantity("cycles", "RMSE with the ledger", "smaller")
+    bare_rmse_cycles: float = quantity("cycles", "RMSE without it", "smaller")
+    rise_cycles: float = quantity("cycles", "rise of the RMSE", "smaller")
+
+
 class GuardMeasures(Group):
     """How often the guard disturbs: the share of rows of sound units that it flags or refuses."""
 
@@ -78,6 +106,7 @@ class TrainingMeasures(Group):
         boosting: Gradient boosting on the same test windows, for comparison.
         cross_validation: Out of fold, over the training units.
         intervals: By ensemble.
+        lives: By ensemble.
         guard: On units that did not set it.
         units_bound: By number of bad training units; none where so few units tolerate none.
     """
@@ -87,5 +116,6 @@ class TrainingMeasures(Group):
     boosting: Accuracy
     cross_validation: dict[Mode, Accuracy]
     intervals: dict[Mode, IntervalMeasures]
+    lives: dict[Mode, LifeMeasures]
     guard: GuardMeasures
     units_bound: dict[BadUnits, UnitsBound]

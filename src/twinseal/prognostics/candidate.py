@@ -22,11 +22,13 @@ from twinseal.prognostics.evaluation import CERTIFIED_SIGMA, estimates, evaluate
 from twinseal.prognostics.families import WITH_BASELINE, Family
 from twinseal.prognostics.fitting import Epoch, reproducible
 from twinseal.prognostics.gradient_boosting import boosting_estimates
+from twinseal.prognostics.life_bounds import fit_life_bound
 from twinseal.prognostics.metrics import measure
 from twinseal.prognostics.normaliser import F64
 from twinseal.prognostics.processes import ONE, Workers, processes
 from twinseal.prognostics.splitting import seed
 from twinseal.prognostics.training import OutOfFold, TrainParams, cross_validate, train
+from twinseal.prognostics.whole_lives import measure_lives, whole_lives
 from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 from twinseal.telemetry.over_units import MOST_BAD
@@ -77,14 +79,16 @@ def build_candidate(
         unseen, (networks, history), calibrated, boosting = mapped(_compute, tasks)
     for epoch in history if progress else ():
         progress(epoch)  # type: ignore[misc]  # there is one
-    folds = {mode: unseen[mode] for mode in MODES if mode in unseen}
+    folds, cap = {mode: unseen[mode] for mode in MODES if mode in unseen}, prepared.rul_cap_cycles
+    intervals = {str(mode): fit_intervals(fold, cap) for mode, fold in folds.items()}
     model = Model(
         networks.to_inference(),
         contract,
         prepared.normaliser,
         params.family,
         calibrated.params,
-        {str(mode): fit_intervals(fold, prepared.rul_cap_cycles) for mode, fold in folds.items()},
+        intervals,
+        {mode: fit_life_bound(intervals[mode], *whole_lives(unseen[mode], cap)) for mode in intervals},
     )
     test = prepared.test
     measures = TrainingMeasures(
@@ -93,6 +97,7 @@ def build_candidate(
         boosting=measure(boosting, test.rul, test.units),
         cross_validation={mode: measure(fold.estimates, fold.truth, fold.units) for mode, fold in folds.items()},
         intervals={mode: measure_intervals(model, prepared, mode, fold) for mode, fold in folds.items()},
+        lives={m: measure_lives(model, prepared, m, fold, seed(prepared.salt, "lives")) for m, fold in folds.items()},
         guard=GuardMeasures(false_alarm_share=model.guard.measured_false_alarm_share),
         units_bound=units_bounds(prepared.learnt(params.windows), calibrated, folds["plain"], model.intervals["plain"]),
     )
@@ -105,7 +110,7 @@ def keys(family: Family) -> Keys:
     modes = frozenset(MODES if family in WITH_BASELINE else MODES[:1])
     own = {"commissioned/certified": certified} if family in WITH_BASELINE else {"commissioned": NOT_WRITTEN}
     bad = frozenset(bad_units_key(count) for count in range(1, MOST_BAD + 1))
-    always = {"units_bound": bad, "cross_validation": modes, "intervals": modes}
+    always = {"units_bound": bad, "cross_validation": modes, "intervals": modes, "lives": modes}
     return {"plain/certified": certified, **always} | own
 
 

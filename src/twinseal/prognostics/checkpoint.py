@@ -36,6 +36,8 @@ from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.finite_answers import require_finite_answers
 from twinseal.prognostics.inference import Inference
+from twinseal.prognostics.ledger import Ledger
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import F32, F64, I64, Normaliser, baseline_of, in_float32, pad, padded
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
 from twinseal.reading import read_regular, require_folder
@@ -57,9 +59,10 @@ class ModelConfig(Settings):
         normaliser: As `Normaliser.to_dict`.
         architecture: Of the networks.
         intervals: How far the truth lies from what each of them says, by mode.
+        life_bounds: What each of them states of whole lives, by mode.
     """
 
-    format: Literal["twinseal-model/2"] = "twinseal-model/2"
+    format: Literal["twinseal-model/3"] = "twinseal-model/3"
     asset: str
     model: str
     family: Family
@@ -67,6 +70,7 @@ class ModelConfig(Settings):
     normaliser: dict[str, Any]
     architecture: Architecture
     intervals: dict[str, Intervals]
+    life_bounds: dict[str, LifeBound]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,7 @@ class Model:
         family: What kind of networks these are.
         guard: What the guard before them knows of the machines.
         intervals: How far the truth lies from what each network says, by mode.
+        life_bounds: What it states of whole lives, by mode.
 
     Raises:
         ValueError: They disagree about the channels, the cap or the modes.
@@ -91,6 +96,7 @@ class Model:
     family: Family
     guard: GuardParams
     intervals: dict[str, Intervals]
+    life_bounds: dict[str, LifeBound]
 
     def __post_init__(self) -> None:
         counts = {len(self.channels), self.inference.config.plain.channels, self.normaliser.mean.shape[1]}
@@ -104,6 +110,8 @@ class Model:
             raise ValueError("model: expected a normaliser of the contract's regimes, got one of others")
         if set(self.intervals) != set(self.inference.modes()):
             raise ValueError(f"model: expected intervals of each network, got {sorted(self.intervals)}"[:200])
+        if set(self.life_bounds) != set(self.intervals):
+            raise ValueError(f"model: expected life bounds of each network, got {sorted(self.life_bounds)}"[:200])
         if any(found.cap_cycles != self.rul_cap_cycles for found in self.intervals.values()):
             raise ValueError("model: expected intervals up to the cap, got others")
         if self.rul_cap_cycles != self.contract.rul_cap_cycles:
@@ -130,6 +138,21 @@ class Model:
     def guard_of(self, units: int = 1, *, window: int = 0) -> Guard:
         """The guard before these networks."""
         return Guard(self.guard, self.contract, units, window=window)
+
+    def ledger_of(self, units: int = 1) -> Ledger:
+        """New ledgers of units' lives, for answers of these networks."""
+        return Ledger(units, self.window, self.contract.max_lost_share)
+
+    def at_most(self, mode: str, estimate: npt.ArrayLike, repaired: npt.ArrayLike = False) -> F64:
+        """What estimates (N,) of one ensemble state: the cycles left at the latest; ∞ for nothing.
+
+        Args:
+            mode: `plain` or `commissioned`.
+            estimate: Cycles.
+            repaired: (N,) or one; whether readings of the window were repaired.
+        """
+        widen = np.where(repaired, self.guard.widen, 1.0)
+        return self.life_bounds[mode].at_most(self.intervals[mode], estimate, widen)
 
     @property
     def repairs(self) -> bool:
@@ -226,6 +249,7 @@ def write_model(directory: Path, model: Model) -> None:
         normaliser=model.normaliser.to_dict(),
         architecture=model.inference.config,
         intervals=model.intervals,
+        life_bounds=model.life_bounds,
     )
     # No metadata: safetensors writes it in the order of a randomly seeded hash.
     weights = save({name: np.ascontiguousarray(array) for name, array in model.inference.arrays.items()})
@@ -292,7 +316,7 @@ def _parse(texts: Mapping[str, bytes], weights: Callable[[Architecture], dict[st
         inference = Inference(config.architecture, weights(config.architecture))  # 3, 4
         normaliser = Normaliser.from_dict(config.normaliser)
         guard = parse(GuardParams, values[GUARD], GUARD)  # 5
-        model = Model(inference, contract, normaliser, config.family, guard, config.intervals)
+        model = Model(inference, contract, normaliser, config.family, guard, config.intervals, config.life_bounds)
         require_finite_answers(model)  # 6
         return model
     except EvidenceError as error:

@@ -27,7 +27,7 @@ from twinseal.errors import DataError
 LEAST_OF_SHARE = 2 / 3
 
 Purpose = Literal[
-    "split", "cuts", "parts", "folds", "weights", "guard", "intervals", "boosting", "windows", "histories"
+    "split", "cuts", "parts", "folds", "weights", "guard", "intervals", "boosting", "windows", "histories", "lives"
 ]
 
 

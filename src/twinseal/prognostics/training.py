@@ -144,11 +144,13 @@ class OutOfFold:
         estimates: (N,) float32, cycles.
         truth: (N,) float32, cycles, capped.
         units: (N,) int64, index of the unit.
+        cycles: (N,) int64, the unit's age.
     """
 
     estimates: F32
     truth: F32
     units: I64
+    cycles: I64
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +261,7 @@ def cross_validate(
         for mode in plan:
             each = np.stack([next(said) for _ in plan[mode]])  # (M, B)
             found[mode][folds == k] = np.median(each, axis=0) if params.family == "certified" else each.mean(axis=0)
-    return {mode: OutOfFold(values, windows.rul, windows.units) for mode, values in found.items()}
+    return {mode: OutOfFold(values, windows.rul, windows.units, windows.cycles) for mode, values in found.items()}
 
 
 def sensor_groups(windows: Windows, parts: int) -> tuple[tuple[int, ...], ...]:

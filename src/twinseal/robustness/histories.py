@@ -197,6 +197,13 @@ def worst_answers(answers: Doubles, truth: NDArray[np.float32]) -> WorstCase:
     return WorstCase(rmse_cycles=rmse_cycles(answers, truth), missed_failure_share=missed)
 
 
+def towards_health(histories: Histories) -> Doubles:
+    """For each channel (C,) ±1: the way it moves from late in life back to early."""
+    early = np.mean([rows[: max(1, len(rows) // 3)].mean(axis=0) for rows in histories.rows], axis=0)
+    late = np.mean([rows[-max(1, len(rows) // 5) :].mean(axis=0) for rows in histories.rows], axis=0)
+    return np.asarray(np.where(early >= late, 1.0, -1.0))
+
+
 def informative_channels(windows: Windows) -> list[int]:
     """Channels that tell of wear, those that tell most first: correlated with the remaining life by 0.3 and more."""
     newest, rul = windows.rows[windows.ends - 1].astype(np.float64), windows.rul.astype(np.float64)

@@ -192,6 +192,8 @@ class Contract(PolicyEntry):
         max_quarantined_share: Largest share of units that may be quarantined before validation fails.
         max_unreadable_share: Largest share of rows with a cell that is no number: it is a missing reading then. By
             default none: the file is refused.
+        max_lost_share: Largest share of a window's cycles without a row, or with one that was set aside, at which the
+            twin still gives an estimate.
         proposed: What proposed this contract, and from what. While this is not empty, stages run, and the verdict is
             FAILED. A person lifts the mark: `twinseal asset accept`.
         accepted: Who accepted it, and when.
@@ -223,6 +225,7 @@ class Contract(PolicyEntry):
     consistency: Consistency = Consistency()
     regimes: Regimes | None = None
     max_unreadable_share: float = 0.0
+    max_lost_share: float = 0.2
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a contract that no telemetry can meet."""
@@ -241,6 +244,8 @@ class Contract(PolicyEntry):
             raise ValueError("expected rul_cap_cycles > 0, min_cycles >= 2 and 0 <= max_quarantined_share < 1")
         if not 0 <= self.max_unreadable_share < 1:
             raise ValueError(f"max_unreadable_share: expected 0 <= share < 1, got {self.max_unreadable_share}")
+        if not 0 < self.max_lost_share <= 0.5:
+            raise ValueError(f"max_lost_share: expected 0 < share <= 0.5, got {self.max_lost_share}")
         if self.regimes:
             self._check_regimes(self.regimes)
 

@@ -148,7 +148,10 @@ def test_the_same_attack_twice_gives_the_same_numbers_for_both_networks(
 def test_a_model_without_a_network_that_reads_baselines_has_nothing_commissioned(testbed: Testbed) -> None:
     plain = Networks.of(networks_of(testbed.model.inference).plain)
     model = replace(
-        testbed.model, inference=plain.to_inference(), intervals={"plain": testbed.model.intervals["plain"]}
+        testbed.model,
+        inference=plain.to_inference(),
+        intervals={"plain": testbed.model.intervals["plain"]},
+        life_bounds={"plain": testbed.model.life_bounds["plain"]},
     )
     assert run_commissioned(replace(testbed, model=model)) is None
 
@@ -181,6 +184,7 @@ def attacked(network: RulNetwork, model: Model, prepared: Prepared, threats: Thr
         model,
         inference=Networks.of(ensemble).to_inference(),
         intervals={"plain": model.intervals["plain"]},
+        life_bounds={"plain": model.life_bounds["plain"]},
     )
     runs = attack_all(ensemble, Testbed(alone, prepared, threats))
     found = flags(runs, threats.sanity)

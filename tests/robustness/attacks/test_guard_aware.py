@@ -104,7 +104,12 @@ def test_a_model_without_commissioned_network_has_no_rise_of_one(
     model: Model, histories: Histories, threat: AdaptiveThreat
 ) -> None:
     plain = Networks.of(networks_of(model.inference).plain)
-    alone = replace(model, inference=plain.to_inference(), intervals={"plain": model.intervals["plain"]})
+    alone = replace(
+        model,
+        inference=plain.to_inference(),
+        intervals={"plain": model.intervals["plain"]},
+        life_bounds={"plain": model.life_bounds["plain"]},
+    )
     short = threat.model_copy(update={"epsilon_sigma": (0.1,), "rounds": 1, "steps": 5})
     (found,) = measure_guard_aware(alone, histories, short).values()
     assert found.commissioned is None

@@ -28,6 +28,7 @@ from twinseal.robustness.histories import (
     guard_outcome,
     guard_outcomes,
     guarded_answers,
+    towards_health,
     true_alarms,
     worst_answers,
 )
@@ -147,13 +148,6 @@ def falsify_histories(
         _falsify_rows(rows, threat, size, sensors, towards, change / model.normaliser.std[regimes])
         for rows, regimes in each
     ]
-
-
-def towards_health(histories: Histories) -> Doubles:
-    """For each channel (C,) ±1: the way it moves from late in life back to early."""
-    early = np.mean([rows[: max(1, len(rows) // 3)].mean(axis=0) for rows in histories.rows], axis=0)
-    late = np.mean([rows[-max(1, len(rows) // 5) :].mean(axis=0) for rows in histories.rows], axis=0)
-    return np.asarray(np.where(early >= late, 1.0, -1.0))
 
 
 def measure_falsified(

@@ -29,7 +29,7 @@ from twinseal.assurance.report.section import Section
 from twinseal.assurance.report.tables import DASH, Column, cycles, named, shown, table
 from twinseal.measures.common import Accuracy
 from twinseal.measures.keys import Mode
-from twinseal.measures.training import IntervalMeasures, TrainingMeasures
+from twinseal.measures.training import IntervalMeasures, LifeMeasures, TrainingMeasures
 from twinseal.prognostics.evaluation import BAND_SIGMA
 from twinseal.prognostics.fitting import Epoch
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES
@@ -57,6 +57,16 @@ INTERVALS = (
     Column[IntervalMeasures](lambda m: m.test_coverage_share),
     Column[IntervalMeasures](lambda m: m.test_windows),
 )
+LIVES = (
+    Column[LifeMeasures](lambda m: m.lives),
+    Column[LifeMeasures](lambda m: m.false_lock_most_share),
+    Column[LifeMeasures](lambda m: m.out_of_fold_false_lock_share),
+    Column[LifeMeasures](lambda m: m.unseen_lives),
+    Column[LifeMeasures](lambda m: m.false_lock_share),
+    Column[LifeMeasures](lambda m: m.failing_margin_cycles),
+    Column[LifeMeasures](lambda m: m.bare_rmse_cycles),
+    Column[LifeMeasures](lambda m: m.rmse_cycles),
+)
 
 
 def build(case: Case) -> Content:
@@ -68,6 +78,7 @@ def build(case: Case) -> Content:
         assessed or Text("There are no measures of accuracy on record.", muted=True),
         failures(case),
         intervals(built) if built else None,
+        lives(built) if built else None,
         Folded("As the builder measured it", theirs) if theirs else None,
         Pair(tuple(filter(None, (errors, history(case.history))))),
         others,
@@ -128,6 +139,13 @@ def intervals(found: TrainingMeasures) -> Table | None:
     rows = [(f"network {name}", held[mode]) for mode, name in MODES.items() if mode in held]
     caption = "The 90 % intervals, on training units that a network did not see, and on the test windows"
     return table(caption, IntervalMeasures, rows, INTERVALS, first="intervals of the")
+
+
+def lives(found: TrainingMeasures) -> Table | None:
+    """What the ledger does to honest lives."""
+    rows = [(f"network {name}", found.lives[mode]) for mode, name in MODES.items() if mode in found.lives]
+    caption = "The ledger on honest lives: a false lock calls a life over more than 20 cycles before it is"
+    return table(caption, LifeMeasures, rows, LIVES, first="statements of the")
 
 
 @dataclass(frozen=True)
