@@ -47,7 +47,7 @@ WINDOWS = Path("data/windows")
 LIVES = (LifeRow("unit-1", "no attack", 1, 30.0, 28.0, 28.0), LifeRow("unit-1", "replay", 1, 30.0, 29.0, None))
 EVIDENCE = Path("reports/evidence")
 INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=30.0)
-LIFE_BOUND = LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
+LIFE_BOUND = LifeBound(edges=(20.0,), margins=(10.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0)
 
 
 def fleet() -> Fleet:

@@ -19,7 +19,7 @@ from twinseal.telemetry.contract import Contract
 
 CHANNELS, WINDOW = 14, 100
 INTERVALS = Intervals(coverage=0.9, edges=(), below=(5.0,), above=(5.0,), cap_cycles=125.0)
-LIFE_BOUND = LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
+LIFE_BOUND = LifeBound(edges=(20.0,), margins=(10.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0)
 
 
 def contract() -> Contract:

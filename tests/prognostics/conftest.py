@@ -26,7 +26,7 @@ from twinseal.telemetry.fleet import Fleet
 PARAMS = PrepareParams(window=20)
 SPLIT = Split(SplitPolicy(validation_share=0.2, cuts_per_unit=6), "274")
 INTERVALS = Intervals(coverage=0.9, edges=(20.0,), below=(4.0, 9.0), above=(4.0, 9.0), cap_cycles=40.0)
-LIFE_BOUND = LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
+LIFE_BOUND = LifeBound(edges=(20.0,), margins=(10.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0)
 RECIPE = Recipe(epochs=20, batch=32, hidden=(16, 16), epsilon_sigma=0.1)
 TRAINING = TrainParams(
     family="robust",

@@ -60,7 +60,7 @@ def build_model() -> Model:
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
     modes, life = (
         {"plain": intervals, "commissioned": intervals},
-        LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0),
+        LifeBound(edges=(20.0,), margins=(10.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0),
     )
     return Model(
         networks.to_inference(),

@@ -100,7 +100,7 @@ def model(six: tuple[Fleet, Contract, Networks, Prepared, float], tmp_path_facto
     _, contract, networks, prepared, _ = six
     guard = fit_guard(prepared.train.histories(), prepared.test.histories(), contract, prepared.normaliser.restore)
     intervals = {"plain": Intervals(coverage=0.9, edges=(), below=(9.0,), above=(9.0,), cap_cycles=125.0)}
-    lives = {"plain": LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)}
+    lives = {"plain": LifeBound(edges=(20.0,), margins=(10.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0)}
     model = Model(networks.to_inference(), contract, prepared.normaliser, "accurate", guard, intervals, lives)
     place = tmp_path_factory.mktemp("six") / "model"
     write_model(place, model)

@@ -172,7 +172,7 @@ def model(networks: Networks, prepared: Prepared, contract: Contract) -> Model:
     unseen = prepared.validation.histories() + prepared.test.histories()
     guard = fit_guard(prepared.train.histories(), unseen, contract, prepared.normaliser.restore)
     wide = Intervals(coverage=0.9, edges=(), below=(90.0,), above=(90.0,), cap_cycles=90.0)
-    life = LifeBound(factor=0.2, lives=20, false_lock_share=0.05, unknown_cycles=10.0)
+    life = LifeBound(edges=(60.0,), margins=(30.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0)
     return Model(
         networks.to_inference(),
         contract,

@@ -197,7 +197,7 @@ def write_untrained(folder: Path, seed: int, model: str, hidden: tuple[int, ...]
             "robust",
             guard_without_calibration(len(CHANNELS)),
             {"plain": intervals},
-            {"plain": LifeBound(factor=2.0, lives=20, false_lock_share=0.05, unknown_cycles=10.0)},
+            {"plain": LifeBound(edges=(20.0,), margins=(10.0,), lives=20, false_lock_share=0.05, unknown_cycles=10.0)},
         ),
     )
 

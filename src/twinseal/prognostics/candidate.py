@@ -88,7 +88,7 @@ def build_candidate(
         params.family,
         calibrated.params,
         intervals,
-        {mode: fit_life_bound(intervals[mode], *whole_lives(unseen[mode], cap)) for mode in intervals},
+        {mode: fit_life_bound(*whole_lives(unseen[mode], cap), cap_cycles=cap) for mode in intervals},
     )
     test = prepared.test
     measures = TrainingMeasures(

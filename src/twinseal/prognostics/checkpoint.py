@@ -112,6 +112,8 @@ class Model:
             raise ValueError(f"model: expected intervals of each network, got {sorted(self.intervals)}"[:200])
         if set(self.life_bounds) != set(self.intervals):
             raise ValueError(f"model: expected life bounds of each network, got {sorted(self.life_bounds)}"[:200])
+        if any(found.edges[-1] > self.rul_cap_cycles for found in self.life_bounds.values()):
+            raise ValueError("model: expected life bounds of estimates up to the cap, got others")
         if any(found.cap_cycles != self.rul_cap_cycles for found in self.intervals.values()):
             raise ValueError("model: expected intervals up to the cap, got others")
         if self.rul_cap_cycles != self.contract.rul_cap_cycles:
@@ -152,7 +154,7 @@ class Model:
             repaired: (N,) or one; whether readings of the window were repaired.
         """
         widen = np.where(repaired, self.guard.widen, 1.0)
-        return self.life_bounds[mode].at_most(self.intervals[mode], estimate, widen)
+        return self.life_bounds[mode].at_most(estimate, widen)
 
     @property
     def repairs(self) -> bool:

@@ -76,11 +76,6 @@ class Intervals(Settings):
         high = values + np.asarray(widen) * np.array(self.above)[at]
         return np.clip(low, 0.0, self.cap_cycles), np.clip(high, 0.0, self.cap_cycles)
 
-    def width_above(self, estimate: npt.ArrayLike) -> F64:
-        """How far the high end lies above estimates (N,), cycles, before it is cut off at the cap."""
-        at = np.searchsorted(np.array(self.edges), np.asarray(estimate, dtype=np.float64), side="right")
-        return np.asarray(np.array(self.above)[at])
-
     def hold(self, estimate: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each truth is within its interval, (N,)."""
         low, high = self.of(estimate)

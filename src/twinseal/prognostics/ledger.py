@@ -11,7 +11,8 @@ For each unit, with ages in cycles:
 A row at age t > a with the estimate r, which states that the life is over by t + h at the latest (`life_bounds`):
 
     1.  The cycles between a and t are lost; t itself is, if its row was set aside.
-    2.  If cycles were lost: g ← min(g, b), so the machine wore in the gap; g ← ∞ once few of the window are lost.
+    2.  If cycles between were lost: g ← min(g, b), so the machine wore in the gap; g ← ∞ once few of the window are
+        lost. A row that was set aside is no gap: the guard puts later rows, which are more worn, in its place.
     3.  e ← min(e, t + h), if the row counts.
     4.  If more of the window is lost than the policy's share, or the row was set aside: refused, and the answer is 0.
     5.  Else the answer is max(0, min(r, e - t, g - t)), and b ← t + the answer.
@@ -126,7 +127,7 @@ class Ledger:
         lost = self._count[at]
         seen = np.minimum(ages, self._window)
         few = lost <= np.floor(FEW * self._share * seen)
-        gap_over_at = np.where(gaps | ~good, np.minimum(self._gap_over_at[at], self._said_over_at[at]), np.inf)
+        gap_over_at = np.where(gaps, np.minimum(self._gap_over_at[at], self._said_over_at[at]), np.inf)
         gap_over_at = np.where(few, np.inf, np.minimum(gap_over_at, self._gap_over_at[at]))  # 2
         self._gap_over_at[at] = np.where(later, gap_over_at, self._gap_over_at[at])
         self.over_at[at] = np.where(good, np.minimum(self.over_at[at], ages + stated), self.over_at[at])  # 3
@@ -143,6 +144,14 @@ class Ledger:
         for kept in (self.over_at, self._gap_over_at, self._said_over_at):
             kept[at] = np.inf
         self.ages[at], self._lost[at], self._count[at] = np.asarray(ages, dtype=np.int64), False, 0
+
+    def lose_window(self, units: npt.ArrayLike) -> None:
+        """All rows of units (N,) in the window count as lost: what was heard is lost, but the ledger is not."""
+        at = np.asarray(units, dtype=np.int64)
+        back = self.ages[at][:, None] - np.arange(self._window)  # (N, L)
+        self._lost[at[:, None], back % self._window] = back >= 1
+        self._count[at] = self._lost[at].sum(axis=1)
+        self._gap_over_at[at] = np.minimum(self._gap_over_at[at], self._said_over_at[at])
 
     def _mark(self, at: I64, ages: I64, lost: Flags) -> None:
         """Mark which cycles up to ages (N,) of the units `at`, later than any before, are lost; the last as given."""

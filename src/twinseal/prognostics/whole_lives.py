@@ -11,10 +11,10 @@ import numpy as np
 
 from twinseal.measures.training import LifeMeasures
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.conformal import F64, FOLDS, I64, Intervals
+from twinseal.prognostics.conformal import F64, FOLDS, I64
 from twinseal.prognostics.ensemble import networks_of
 from twinseal.prognostics.evaluation import estimates
-from twinseal.prognostics.life_bounds import fit_life_bound, lock_scores, uncapped
+from twinseal.prognostics.life_bounds import fit_life_bound, locked_early, uncapped
 from twinseal.prognostics.metrics import FAILING_CYCLES, rmse_cycles
 from twinseal.prognostics.normaliser import F32
 from twinseal.prognostics.training import OutOfFold
@@ -63,35 +63,35 @@ def spent(model: Model, mode: str, lives: Lives) -> F64:
     return answers
 
 
-def false_locks(unseen: OutOfFold, intervals: Intervals, cap_cycles: float, seed: int) -> float:
+def false_locks(unseen: OutOfFold, cap_cycles: float, seed: int) -> float:
     """The share of lives that are locked too early by a factor that others set: four folds set it for the fifth."""
     estimate, left, units = whole_lives(unseen, cap_cycles)
     names, locked = np.random.default_rng(seed).permutation(np.unique(units)), 0
     for fold in range(FOLDS):
         mine = np.isin(units, names[fold::FOLDS])
-        bound = fit_life_bound(intervals, estimate[~mine], left[~mine], units[~mine])
-        locked += int((lock_scores(intervals, estimate[mine], left[mine], units[mine]) > bound.factor).sum())
+        bound = fit_life_bound(estimate[~mine], left[~mine], units[~mine], cap_cycles=cap_cycles)
+        locked += int(locked_early(bound, estimate[mine], left[mine], units[mine]).sum())
     return locked / len(names)
 
 
 def measure_lives(model: Model, prepared: Prepared, mode: str, unseen: OutOfFold, seed: int) -> LifeMeasures:
     """What a ledger does to lives that are told honestly: out of fold, and of validation and test units."""
-    bound, intervals, test = model.life_bounds[mode], model.intervals[mode], prepared.test
+    bound, test = model.life_bounds[mode], prepared.test
     parts = [lives_of(model, mode, windows) for windows in (prepared.validation, test)]
-    scores = [lock_scores(intervals, lives.estimates, lives.left, lives.units) for lives in parts if len(lives.units)]
+    locked = [locked_early(bound, lives.estimates, lives.left, lives.units) for lives in parts]
     told = parts[-1]
     at = {(unit, cycle): place for place, (unit, cycle) in enumerate(zip(told.units, told.cycles, strict=True))}
     asked = np.array([at[key] for key in zip(test.units, test.cycles, strict=True)], dtype=np.int64)
     bare, held = told.estimates[asked], spent(model, mode, told)[asked]
-    found = np.concatenate(scores)
+    found, failing = np.concatenate(locked), min(FAILING_CYCLES, bound.edges[-1] / 2)
     return LifeMeasures(
         lives=bound.lives,
         false_lock_most_share=bound.false_lock_share,
-        failing_margin_cycles=bound.factor * float(intervals.width_above(FAILING_CYCLES)),
+        failing_margin_cycles=float(bound.at_most(failing)) - failing,
         unknown_cycles=bound.unknown_cycles,
-        out_of_fold_false_lock_share=false_locks(unseen, intervals, model.rul_cap_cycles, seed),
+        out_of_fold_false_lock_share=false_locks(unseen, model.rul_cap_cycles, seed),
         unseen_lives=len(found),
-        false_lock_share=float(np.mean(found > bound.factor)),
+        false_lock_share=float(np.mean(found)),
         rmse_cycles=rmse_cycles(held, test.rul),
         bare_rmse_cycles=rmse_cycles(bare, test.rul),
         rise_cycles=rmse_cycles(held, test.rul) - rmse_cycles(bare, test.rul),

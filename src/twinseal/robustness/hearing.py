@@ -44,7 +44,8 @@ class Hearing:
         self.forget()
 
     def forget(self) -> None:
-        """Lose all that was heard, but not the ledger."""
+        """Lose all that was heard, but not the ledger: what it says of the window is lost as well."""
+        self._ledger.lose_window([0])
         self._guard = self._model.guard_of(window=self._model.window)
         self._repaired: deque[bool] = deque(maxlen=self._model.window)
         self._age = self._count = 0

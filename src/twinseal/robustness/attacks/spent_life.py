@@ -7,8 +7,10 @@ Each is told to the twin's own guard, network and ledger (`hearing`), once witho
     lost-all-along    likewise over its whole life, a tenth of a window after the other
     withheld          none of the last rows arrives but the newest
     withheld-few      likewise, within the contract's share
+    renumbered        the first rows are told again, numbered as if they were the newest
     reset             the twin lost all that it heard, but its ledger, and is told the unit's first rows again
-    renumbered        likewise, and the first rows are numbered as if they were the newest
+    reset-renumbered  likewise, numbered as if they were the newest
+    forgotten         the twin lost its ledger as well, so it vouches for no unit; as many rows as it looks back
     renamed           the first rows again, under a name that nobody vouches for
     lost-worn         of a unit that is not failing only the most worn rows arrive: it is to be locked too early
     lost-few-worn     likewise, within the contract's share
@@ -24,16 +26,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinseal.errors import EvidenceError
+from twinseal.measures.quantity import Keys
 from twinseal.measures.robustness import SpentLife, SpentLives
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.life_bounds import SLACK_CYCLES
 from twinseal.prognostics.metrics import FAILING_CYCLES, HEALTHY_CYCLES, rmse_cycles
-from twinseal.robustness.attack import Attack, Testbed
+from twinseal.robustness.attack import Attack, Plan, Testbed
 from twinseal.robustness.hearing import Heard, Hearing
 from twinseal.robustness.histories import Doubles, Histories, Ints, towards_health
 from twinseal.robustness.threats import Attacker, require
 
 FIELD, CUT_CYCLES, MOST_UNITS = "spent_life", 20, 150
+FAILING = (
+    *("lost", "lost-few", "lost-all-along", "withheld", "withheld-few"),
+    *("renumbered", "reset", "reset-renumbered", "forgotten", "renamed"),
+)
+WORN = ("lost-worn", "lost-few-worn")
 BLOCK = 10  # parts of a window that lost-all-along goes through
 
 
@@ -90,7 +99,11 @@ _Said = list[tuple[_Unit, Heard]]
 
 
 def run(testbed: Testbed) -> SpentLives:
-    """Every attack, on test and validation units."""
+    """Every attack, on test and validation units.
+
+    Raises:
+        EvidenceError: The twin answers for no honest unit.
+    """
     model, threat = testbed.model, testbed.threats.own(FIELD, SpentLifeThreat)
     units, clean, told = _units(testbed)[:MOST_UNITS], _Said(), dict[str, _Said]()
     for unit in units:
@@ -107,6 +120,8 @@ def run(testbed: Testbed) -> SpentLives:
             told.setdefault(name, []).append((unit, said))
     attacks = {name: _measure(pairs) for name, pairs in told.items()}
     both = [(unit.left, h.bare, h.answer) for unit, h in clean if h.bare is not None and h.answer is not None]
+    if not both:
+        raise EvidenceError(f"{FIELD}: expected an answer for an honest unit, got none of {len(units)}")
     truth, bare, held = (np.array(values) for values in zip(*both, strict=True))
     missed = [one.missed_failure_share for one in attacks.values() if one.missed_failure_share is not None]
     cap = model.rul_cap_cycles
@@ -117,6 +132,11 @@ def run(testbed: Testbed) -> SpentLives:
         attacks=attacks,
         worst_missed_failure_share=max(missed) if missed else None,
     )
+
+
+def keys(_plan: Plan) -> Keys:
+    """Which attacks its measures have."""
+    return {"attacks": frozenset((*FAILING, *WORN))}
 
 
 def _units(testbed: Testbed) -> list[_Unit]:
@@ -135,7 +155,7 @@ def _units(testbed: Testbed) -> list[_Unit]:
 
 def _few(model: Model) -> int:
     """How many rows of a window the contract lets be lost."""
-    return int(model.contract.max_lost_share * model.window)
+    return max(1, int(model.contract.max_lost_share * model.window))
 
 
 def _attacked(
@@ -162,13 +182,14 @@ def _attacked(
         _, hearing = past(held)
         yield name, unit.tell(hearing, [count - 1])
     first = list(range(min(threat.repeated, count)))
-    for name, ages in (
-        ("reset", [at + 1 for at in first]),
-        ("renumbered", [count - len(first) + at + 1 for at in first]),
-    ):
+    newest = count - len(first) + 1
+    for name, youngest in (("renumbered", newest), ("reset", 1), ("reset-renumbered", newest)):
         _, hearing = past(threat.repeated)
-        hearing.forget()
-        yield name, unit.tell(hearing, first, ages)
+        if name != "renumbered":
+            hearing.forget()
+        yield name, unit.tell(hearing, first, [youngest + at for at in first])
+    whole = range(min(model.window, count))
+    yield "forgotten", unit.tell(Hearing(model, known=False), whole, [count - len(whole) + 1 + at for at in whole])
     yield "renamed", unit.tell(Hearing(model, known=False), first)
 
 
@@ -201,4 +222,4 @@ def _missed(answers: list[float | None]) -> float | None:
     return float(np.mean([said is not None and said > HEALTHY_CYCLES for said in answers])) if answers else None
 
 
-ATTACKS = (Attack(FIELD, run, threat=SpentLifeThreat, seconds=25),)
+ATTACKS = (Attack(FIELD, run, keys, tests="attacks", threat=SpentLifeThreat, seconds=25),)
