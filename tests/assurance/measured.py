@@ -52,6 +52,8 @@ from twinseal.measures.robustness import (
     RepairAbuseMeasures,
     Rise,
     RobustnessMeasures,
+    SpentLife,
+    SpentLives,
 )
 from twinseal.measures.training import (
     GuardMeasures,
@@ -244,11 +246,34 @@ def robustness(*, commissioned: bool = True, liars: int = 0) -> RobustnessMeasur
             beyond_share=0.0,
             largest_excess_cycles=0.0,
         ),
+        spent_life=spent_life(),
         owned_sensors=owned_sensors(),
         false_age=Rise(rise_cycles=5.0, rmse_cycles=20.0, missed_failure_share=0.1),
         boosted_trees=BoostedTrees(clean=accuracy(7.2), worst=by_epsilon(2.0)),
         extraction=extraction(),
         membership=membership(),
+    )
+
+
+def spent_life() -> SpentLives:
+    """Nearly nothing is hidden with the ledger."""
+
+    def one(failing: int, bare: float | None, held: float | None, refused: float) -> SpentLife:
+        return SpentLife(
+            units=60,
+            failing_units=failing,
+            bare_missed_failure_share=bare,
+            missed_failure_share=held,
+            refused_share=refused,
+            locked_early_share=0.0,
+        )
+
+    return SpentLives(
+        clean=one(30, 0.0, 0.0, 0.0),
+        rmse_cycles=8.4,
+        rise_cycles=0.1,
+        attacks={"lost-worn": one(0, None, None, 0.5), "reset": one(60, 0.9, 0.01, 0.9)},
+        worst_missed_failure_share=0.01,
     )
 
 

@@ -172,3 +172,15 @@ def test_what_is_no_estimate_is_no_entry(estimate: float, at_most: float) -> Non
         book.enter([0], [1], [estimate], [at_most])
     assert book.ages[0] == 0
     assert book.enter([0], [1], [estimate], [at_most], [False]).refused[0]
+
+
+@pytest.mark.attack
+def test_a_twin_that_lost_its_window_waits_until_it_is_full_again() -> None:
+    """The twin is made to start again, and is told the unit's first rows as if they were the newest."""
+    book = ledger()
+    told(book, list(range(1, 41)), 125.0)
+    book.lose_window([0])
+    answers = told(book, list(range(41, 41 + WINDOW)), 125.0)
+    most = int(SHARE * WINDOW)
+    assert answers[: WINDOW - most - 1] == [0.0] * (WINDOW - most - 1)
+    assert answers[WINDOW - most - 1] == 125.0 - (WINDOW - most)  # worn since, and not as new

@@ -37,11 +37,27 @@ TESTS: dict[str, str] = {  # the fields of RobustnessMeasures in which attacks a
     "falsified_histories": "falsified histories",
     "guard_aware": "an attacker who knows the guard",
     "repair_abuse": "repair abuse",
+    "spent_life": "lost, repeated and renamed rows",
     "owned_sensors": "controlled sensors",
     "false_age": "a false age",
     "boosted_trees": "attacks on gradient boosting",
     "extraction": "extraction",
     "membership": "membership inference",
+}
+SPENT_LIFE: dict[str, str] = {  # what `robustness.attacks.spent_life` does, in the order of the report
+    "clean": "honest",
+    "lost": "of the last rows only the healthiest arrive",
+    "lost-few": "the same, within the contract's share",
+    "lost-all-along": "the same over the whole life",
+    "withheld": "of the last rows only the newest arrives",
+    "withheld-few": "the same, within the contract's share of a window",
+    "renumbered": "first rows again, numbered as the newest",
+    "reset": "first rows again, the twin lost its window",
+    "reset-renumbered": "the same, numbered as the newest",
+    "forgotten": "first rows as the newest, the twin lost its ledger",
+    "renamed": "first rows again, under an unknown name",
+    "lost-worn": "of the last rows only the most worn arrive",
+    "lost-few-worn": "the same within the contract's share, most worn",
 }
 SIGNATURES = {"biased": "constant bias", "random": "random bias", "down": "too low", "up": "too high"}
 HYPHENATED = ("healthy-washing", "clean-label")  # terms of the glossary
