@@ -41,11 +41,15 @@ class Hearing:
 
     def __init__(self, model: Model, *, known: bool = True) -> None:
         self._model, self._known, self._ledger = model, known, model.ledger_of()
-        self.forget()
+        self._clear()
 
     def forget(self) -> None:
-        """Lose all that was heard, but not the ledger: what it says of the window is lost as well."""
+        """Lose all that was heard, but not the ledger: the window is lost, and nobody vouches for the unit any more."""
         self._ledger.lose_window([0])
+        self._known = False
+        self._clear()
+
+    def _clear(self) -> None:
         self._guard = self._model.guard_of(window=self._model.window)
         self._repaired: deque[bool] = deque(maxlen=self._model.window)
         self._age = self._count = 0

@@ -8,9 +8,10 @@ Each is told to the twin's own guard, network and ledger (`hearing`), once witho
     withheld          none of the last rows arrives but the newest
     withheld-few      likewise, within the contract's share
     renumbered        the first rows are told again, numbered as if they were the newest
-    reset             the twin lost all that it heard, but its ledger, and is told the unit's first rows again
-    reset-renumbered  likewise, numbered as if they were the newest
-    forgotten         the twin lost its ledger as well, so it vouches for no unit; as many rows as it looks back
+    reset             the twin lost all that it heard, but its ledger, and is told the unit's first rows again; so it
+                      starts from the cautious end: nobody vouches for the unit
+    reset-renumbered  likewise, as many rows as it looks back, numbered as if they were the newest
+    forgotten         likewise, and it lost its ledger as well
     renamed           the first rows again, under a name that nobody vouches for
     lost-worn         of a unit that is not failing only the most worn rows arrive: it is to be locked too early
     lost-few-worn     likewise, within the contract's share
@@ -108,9 +109,8 @@ def run(testbed: Testbed) -> SpentLives:
     units, clean, told = _units(testbed)[:MOST_UNITS], _Said(), dict[str, _Said]()
     for unit in units:
         before, hearing = {}, Hearing(model)
-        starts = {
-            max(0, len(unit.rows) - held) for held in (threat.rows, threat.withheld, _few(model), threat.repeated)
-        }
+        tried = (threat.rows, threat.withheld, _few(model), threat.repeated, model.window)
+        starts = {max(0, len(unit.rows) - rows) for rows in tried}
         for at in range(len(unit.rows)):
             if at in starts:
                 before[at] = hearing.copy()
@@ -182,14 +182,17 @@ def _attacked(
         _, hearing = past(held)
         yield name, unit.tell(hearing, [count - 1])
     first = list(range(min(threat.repeated, count)))
-    newest = count - len(first) + 1
-    for name, youngest in (("renumbered", newest), ("reset", 1), ("reset-renumbered", newest)):
-        _, hearing = past(threat.repeated)
-        if name != "renumbered":
-            hearing.forget()
-        yield name, unit.tell(hearing, first, [youngest + at for at in first])
-    whole = range(min(model.window, count))
-    yield "forgotten", unit.tell(Hearing(model, known=False), whole, [count - len(whole) + 1 + at for at in whole])
+    whole = list(range(min(model.window, count)))
+
+    def newest(rows: list[int]) -> list[int]:
+        return [count - len(rows) + 1 + at for at in rows]
+
+    yield "renumbered", unit.tell(past(len(first))[1], first, newest(first))
+    for name, rows, ages in (("reset", first, [at + 1 for at in first]), ("reset-renumbered", whole, newest(whole))):
+        _, hearing = past(len(rows))
+        hearing.forget()
+        yield name, unit.tell(hearing, rows, ages)
+    yield "forgotten", unit.tell(Hearing(model, known=False), whole, newest(whole))
     yield "renamed", unit.tell(Hearing(model, known=False), first)
 
 
