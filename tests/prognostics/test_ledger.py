@@ -102,7 +102,7 @@ def test_an_estimate_at_the_cap_states_nothing_and_a_later_one_is_held_to() -> N
     assert told(book, [4, 5], 125.0) == [59.0, 58.0]
 
 
-@pytest.mark.attack
+@pytest.mark.attack("P")
 def test_rows_that_are_withheld_are_spent() -> None:
     """The newest rows of a failing machine are withheld, and then one row reads as new."""
     book = ledger()
@@ -125,7 +125,7 @@ def test_after_a_gap_the_machine_has_worn_until_the_window_is_full_again() -> No
     assert 44 + held == 43 - few + WINDOW  # only so many of the three are still in the window
 
 
-@pytest.mark.attack
+@pytest.mark.attack("P")
 @pytest.mark.parametrize("age", [-5, 0, 3, 40])
 def test_a_row_of_an_earlier_age_is_refused_and_changes_nothing(age: int) -> None:
     """Old rows come again: replayed, or numbered from the beginning after a reset."""
@@ -137,7 +137,7 @@ def test_a_row_of_an_earlier_age_is_refused_and_changes_nothing(age: int) -> Non
     assert told(book, [41], 125.0) == [34.0]
 
 
-@pytest.mark.attack
+@pytest.mark.attack("P")
 def test_a_unit_that_is_first_heard_of_late_in_life_is_inspected() -> None:
     """A twin that lost its memory, or a unit under a new name: what it did not hear of is lost, not new."""
     book = ledger()
@@ -174,7 +174,7 @@ def test_what_is_no_estimate_is_no_entry(estimate: float, at_most: float) -> Non
     assert book.enter([0], [1], [estimate], [at_most], [False]).refused[0]
 
 
-@pytest.mark.attack
+@pytest.mark.attack("P")
 def test_a_twin_that_lost_its_window_waits_until_it_is_full_again() -> None:
     """The twin is made to start again, and is told the unit's first rows as if they were the newest."""
     book = ledger()

@@ -25,10 +25,10 @@ def found(bed: Testbed) -> SpentLives:
     return run(bed)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("P")
 @pytest.mark.parametrize("attack", FAILING)
 def test_rows_that_are_lost_repeated_or_renamed_hide_no_failing_machine(found: SpentLives, attack: str) -> None:
-    """Which rows of a failing machine arrive, under which number and name, is the attacker's choice; no reading is."""
+    """Rows of a failing machine are lost, withheld, repeated, renumbered or renamed; no reading is falsified."""
     assert found.attacks[attack].failing_units == found.attacks[attack].units > 0
     assert found.attacks[attack].missed_failure_share == 0.0
 
