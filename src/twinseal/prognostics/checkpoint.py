@@ -36,7 +36,7 @@ from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.families import Family
 from twinseal.prognostics.finite_answers import require_finite_answers
 from twinseal.prognostics.inference import Inference
-from twinseal.prognostics.ledger import Ledger
+from twinseal.prognostics.ledger import CAPPED_SHARE, Ledger
 from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import F32, F64, I64, Normaliser, baseline_of, in_float32, pad, padded
 from twinseal.prognostics.weights import MAX_WEIGHTS_BYTES, REMEDY, WEIGHTS, parse_weights, read_weights
@@ -143,7 +143,7 @@ class Model:
 
     def ledger_of(self, units: int = 1) -> Ledger:
         """New ledgers of units' lives, for answers of these networks."""
-        return Ledger(units, self.window, self.contract.max_lost_share)
+        return Ledger(units, self.window, self.contract.max_lost_share, CAPPED_SHARE * self.rul_cap_cycles)
 
     def at_most(self, mode: str, estimate: npt.ArrayLike, repaired: npt.ArrayLike = False) -> F64:
         """What estimates (N,) of one ensemble state: the cycles left at the latest; ∞ for nothing.

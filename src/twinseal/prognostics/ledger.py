@@ -3,16 +3,17 @@
 For each unit, with ages in cycles:
 
     e   the age at which its life is over at the latest, by all that was stated of it; ∞ at first
-    g   the age at which its life is over by the answer before the last gap; ∞ while the window is full
+    g   the age at which its life is over by the answers before long gaps; ∞ while none of them is in the window
     a   the age at the newest row; 0 at first
-    b   the age at which its life is over by the newest answer; ∞ at first
+    b   the age at which its life is over by the newest answer; ∞ at first, and if that was "more than the cap"
     lost   which of the newest L cycles have no row that counts: it never came, or it was set aside
 
 A row at age t > a with the estimate r, which states that the life is over by t + h at the latest (`life_bounds`):
 
     1.  The cycles between a and t are lost; t itself is, if its row was set aside.
-    2.  If cycles between were lost: g ← min(g, b), so the machine wore in the gap; g ← ∞ once few of the window are
-        lost. A row that was set aside is no gap: the guard puts later rows, which are more worn, in its place.
+    2.  If more than few cycles between were lost: g ← min(g, b), so the machine wore in the gap. g ← ∞ once the window
+        is past the last such gap. Single rows that are lost, as telemetry loses them, are no gap: each would lower g to
+        the least of all answers. Nor is a row that was set aside: the guard puts later, more worn rows in its place.
     3.  e ← min(e, t + h), if the row counts.
     4.  If more of the window is lost than the policy's share, or the row was set aside: refused, and the answer is 0.
     5.  Else the answer is max(0, min(r, e - t, g - t)), and b ← t + the answer.
@@ -23,8 +24,8 @@ Law: whatever sequence of rows, gaps, losses and refusals comes, with any estima
 max(0, s + h - t) for every statement h that was made at any age s ≤ t. Proof: e is only ever lowered (3), and after age
 s it is at most s + h; by 5 the answer is at most max(0, e - t). ∎  Nothing else than a new ledger raises e.
 
-Law: while more than few rows of the window are lost, an answer at age t is at most max(0, b - t) of the last answer
-before the gap: a machine of which nothing is heard has worn by one cycle each cycle. Proof: 2 and 5. ∎
+Law: while a gap of more than few cycles is in the window, an answer at age t is at most max(0, b - t) of the last
+answer before it: a machine of which nothing is heard has worn by one cycle each cycle. Proof: 2 and 5. ∎
 
 Law: an answer is finite and within 0 and the cap. Proof: by 5 it is 0, or at most r, which is within both. ∎
 
@@ -52,7 +53,8 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-FEW = 0.25  # of the share that may be lost: with fewer lost rows a window shows the wear by itself
+CAPPED_SHARE = 0.95  # from this share of the cap on, an estimate does not tell how much longer a life is
+FEW = 0.25  # of the rows that may be lost: a gap of no more is stale by as few cycles
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +89,14 @@ class Ledger:
         units: U.
         window: L, the rows that an estimate looks back.
         max_lost_share: The contract's: if more of a window's cycles are lost, there is no answer.
+        capped_cycles: An answer from here on does not tell how much longer a life is.
     """
 
-    def __init__(self, units: int, window: int, max_lost_share: float) -> None:
-        self._window, self._share = window, max_lost_share
+    def __init__(self, units: int, window: int, max_lost_share: float, capped_cycles: float = np.inf) -> None:
+        self._window, self._share, self._capped = window, max_lost_share, capped_cycles
+        self._few = int(FEW * max_lost_share * window)
         self.over_at, self._gap_over_at, self._said_over_at = (np.full(units, np.inf) for _ in range(3))  # e, g, b
-        self.ages = np.zeros(units, dtype=np.int64)
+        self.ages, self._gap_until = np.zeros((2, units), dtype=np.int64)
         self._lost = np.zeros((units, window), dtype=bool)  # by age modulo L
         self._count = np.zeros(units, dtype=np.int64)  # of them
 
@@ -122,20 +126,20 @@ class Ledger:
         said, stated = (np.where(good, np.asarray(each, dtype=np.float64), 0.0) for each in (estimates, at_most))
         if not (np.isfinite(said).all() and (said >= 0).all() and (stated >= 0).all()):
             raise ValueError("ledger: expected estimates and statements of 0 or more cycles, got others")
-        gaps = ages - self.ages[at] > 1
+        gaps = later & (ages - self.ages[at] - 1 > self._few)
         self._mark(at[later], ages[later], ~good[later])  # 1
         lost = self._count[at]
         seen = np.minimum(ages, self._window)
-        few = lost <= np.floor(FEW * self._share * seen)
-        gap_over_at = np.where(gaps, np.minimum(self._gap_over_at[at], self._said_over_at[at]), np.inf)
-        gap_over_at = np.where(few, np.inf, np.minimum(gap_over_at, self._gap_over_at[at]))  # 2
-        self._gap_over_at[at] = np.where(later, gap_over_at, self._gap_over_at[at])
+        self._gap_until[at] = np.where(gaps, ages + self._window, self._gap_until[at])
+        gap_over_at = np.where(gaps, np.minimum(self._gap_over_at[at], self._said_over_at[at]), self._gap_over_at[at])
+        self._gap_over_at[at] = np.where(ages < self._gap_until[at], gap_over_at, np.inf)  # 2
         self.over_at[at] = np.where(good, np.minimum(self.over_at[at], ages + stated), self.over_at[at])  # 3
         too_many = lost > np.maximum(1, np.floor(self._share * seen))
         refused = too_many | ~good  # 4
         least = np.minimum(said, np.minimum(self.over_at[at], self._gap_over_at[at]) - ages)
         answers = np.where(refused, 0.0, np.maximum(0.0, least))  # 5
-        self._said_over_at[at] = np.where(refused, self._said_over_at[at], ages + answers)
+        said_over_at = np.where(answers >= self._capped, np.inf, ages + answers)
+        self._said_over_at[at] = np.where(refused, self._said_over_at[at], said_over_at)
         return Entry(answers, np.maximum(0.0, self.over_at[at] - ages), lost, too_many, refused)
 
     def begin(self, units: npt.ArrayLike, ages: npt.ArrayLike) -> None:
@@ -144,6 +148,7 @@ class Ledger:
         for kept in (self.over_at, self._gap_over_at, self._said_over_at):
             kept[at] = np.inf
         self.ages[at], self._lost[at], self._count[at] = np.asarray(ages, dtype=np.int64), False, 0
+        self._gap_until[at] = 0
 
     def lose_window(self, units: npt.ArrayLike) -> None:
         """All rows of units (N,) in the window count as lost: what was heard is lost, but the ledger is not."""
@@ -152,6 +157,7 @@ class Ledger:
         self._lost[at[:, None], back % self._window] = back >= 1
         self._count[at] = self._lost[at].sum(axis=1)
         self._gap_over_at[at] = np.minimum(self._gap_over_at[at], self._said_over_at[at])
+        self._gap_until[at] = self.ages[at] + self._window + 1
 
     def _mark(self, at: I64, ages: I64, lost: Flags) -> None:
         """Mark which cycles up to ages (N,) of the units `at`, later than any before, are lost; the last as given."""

@@ -44,7 +44,6 @@ SLACK_CYCLES = 20.0  # a life that is called over more cycles before it is, is l
 SET_SLACK_CYCLES = 10.0  # and margins are set so that it is not by more than these
 FALSE_LOCKS = 0.01  # share of lives that may be locked earlier
 STATED_BINS = 4  # of as many as intervals have: two thirds of the cap
-CAPPED_SHARE = 0.95  # from this share of the cap on, an estimate does not tell how much longer a life is
 USUAL_LEVEL = 0.9  # of the lives: far enough from 1 that few of them hardly move it
 UNKNOWN_LEVEL = 0.1  # share of the fleet's rows with fewer cycles left than an unknown unit is given
 
@@ -90,11 +89,6 @@ class LifeBound(Settings):
         said = np.maximum(np.asarray(estimate, dtype=np.float64), 0.0)
         at = np.searchsorted(np.array(self.edges), said, side="right")
         return np.asarray(said + np.asarray(widen) * np.array([*self.margins, np.inf])[at])
-
-
-def is_capped(estimate: npt.ArrayLike, cap_cycles: float) -> npt.NDArray[np.bool_]:
-    """Whether estimates (N,) are so near the cap that they do not tell how much longer a life is."""
-    return np.asarray(np.asarray(estimate) >= CAPPED_SHARE * cap_cycles)
 
 
 def fit_life_bound(estimate: npt.ArrayLike, left: npt.ArrayLike, units: I64, *, cap_cycles: float) -> LifeBound:
