@@ -11,7 +11,7 @@ from twinseal.prognostics.evaluation import estimates
 from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import PADDING_ROWS
 from twinseal.prognostics.training import OutOfFold
-from twinseal.prognostics.whole_lives import lives_of, measure_lives, spent
+from twinseal.prognostics.whole_lives import every_cycle, lives_of, measure_lives, spent
 from twinseal.prognostics.windows import Prepared
 from twinseal.telemetry.contract import Contract
 
@@ -29,7 +29,7 @@ def bound(margin: float) -> LifeBound:
 
 def test_every_cycle_of_each_unit_is_seen_once_and_ends_where_its_newest_window_does(toy_prepared: Prepared) -> None:
     test = toy_prepared.test
-    every = test.every_cycle()
+    every = every_cycle(test)
     assert set(every.units.tolist()) == set(test.units.tolist())
     for unit in np.unique(test.units):
         mine, newest = every.take(every.units == unit), test.cycles[test.units == unit].max()
@@ -37,12 +37,12 @@ def test_every_cycle_of_each_unit_is_seen_once_and_ends_where_its_newest_window_
         last = test.take((test.units == unit) & (test.cycles == newest))
         assert np.array_equal(last.batch(), mine.batch([-1]))
         assert mine.rul[-1] == last.rul[0] and np.array_equal(-np.ones(len(mine) - 1), np.diff(mine.rul))
-    assert len(test.take(np.zeros(len(test), dtype=bool)).every_cycle()) == 0
+    assert len(every_cycle(test.take(np.zeros(len(test), dtype=bool)))) == 0
 
 
 def test_windows_that_are_there_are_among_those_of_every_cycle(toy_prepared: Prepared) -> None:
     validation = toy_prepared.validation
-    every = validation.every_cycle()
+    every = every_cycle(validation)
     every = every.take(every.cycles >= PADDING_ROWS)  # there are none before
     assert np.array_equal(validation.batch(), every.batch())
     assert np.array_equal(validation.rul, np.minimum(every.rul, toy_prepared.rul_cap_cycles))

@@ -5,7 +5,7 @@ Without a guard and without an attack, so it is fast: `robustness.attacks.spent_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,9 +46,29 @@ def whole_lives(unseen: OutOfFold, cap_cycles: float) -> tuple[F32, F64, I64]:
 
 def lives_of(model: Model, mode: str, windows: Windows) -> Lives:
     """What an ensemble says at each cycle of the units of windows, up to the newest window of each."""
-    every = windows.every_cycle()
+    every = every_cycle(windows)
     said = np.clip(estimates(networks_of(model.inference).modes()[mode], every), 0.0, model.rul_cap_cycles)
     return Lives(said.astype(np.float64), every.rul.astype(np.float64), every.cycles, every.units)
+
+
+def every_cycle(windows: Windows) -> Windows:
+    """One window a cycle of each unit that has windows, from its first cycle up to its newest window.
+
+    Labels count down to that of the newest window, and are not capped but for it: where it is at the cap, they are what
+    is left at least.
+    """
+    order = np.lexsort((windows.ends, windows.units))
+    last = order[np.append(np.diff(windows.units[order]) > 0, True)] if len(order) else order  # by unit
+    counts = windows.cycles[last]
+    back = np.repeat(np.cumsum(counts), counts) - np.arange(counts.sum()) - 1
+    newest = np.repeat(last, counts)
+    return replace(
+        windows,
+        ends=windows.ends[newest] - back,
+        rul=(windows.rul[newest] + back).astype(np.float32),
+        cycles=windows.cycles[newest] - back,
+        units=windows.units[newest],
+    )
 
 
 def spent(model: Model, mode: str, lives: Lives) -> F64:

@@ -159,25 +159,6 @@ class Windows:
         spans = [slice(self.ends[at] - self.cycles[at], self.ends[at]) for at in last]
         return [(self.rows[span].astype(np.float64), self.regimes[span]) for span in spans]
 
-    def every_cycle(self) -> Windows:
-        """One window a cycle of each unit that has windows, from its first cycle up to its newest window.
-
-        Labels count down to that of the newest window, and are not capped but for it: where it is at the cap, they are
-        what is left at least.
-        """
-        order = np.lexsort((self.ends, self.units))
-        last = order[np.append(np.diff(self.units[order]) > 0, True)] if len(order) else order  # by unit
-        counts = self.cycles[last]
-        back = np.repeat(np.cumsum(counts), counts) - np.arange(counts.sum()) - 1
-        newest = np.repeat(last, counts)
-        return replace(
-            self,
-            ends=self.ends[newest] - back,
-            rul=(self.rul[newest] + back).astype(np.float32),
-            cycles=self.cycles[newest] - back,
-            units=self.units[newest],
-        )
-
     def drawn(self, most: int, seed: int) -> Windows:
         """These windows; where there are more than `most`, so many of them drawn at random, in order."""
         return self if len(self) <= most else self.take(_draw(len(self), most, seed))
