@@ -29,6 +29,7 @@ from twinseal.prognostics.architecture import Architecture, EnsembleConfig, Netw
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 from twinseal.twin.runtime import UnverifiedRuntime
@@ -93,7 +94,9 @@ def engine() -> Model:
     member = NetworkConfig.for_window(channels=len(bounds), window=WINDOW, rul_cap_cycles=cap)
     networks = Networks(Architecture(plain=EnsembleConfig(members=(member,) * MEMBERS)))
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=cap)
-    return Model(networks.to_inference(), contract, normaliser, "robust", params, {"plain": intervals})
+    bound = LifeBound(edges=(40.0, 80.0), margins=(10.0, 30.0), lives=99, false_lock_share=0.01, unknown_cycles=20.0)
+    inference = networks.to_inference()
+    return Model(inference, contract, normaliser, "robust", params, {"plain": intervals}, {"plain": bound})
 
 
 def life(seed: int, channels: int, length: int = LIFE) -> np.ndarray:

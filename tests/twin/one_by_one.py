@@ -21,7 +21,7 @@ from twinseal.telemetry.unit_names import unit_name
 from twinseal.twin.rows import MAX_CYCLE, number_of
 from twinseal.twin.runtime import Prediction, _as_sent, _maintenance_advice, _more_advice
 
-SOUND_SHARE, MAX_UNUSED, CAPPED_SHARE = 0.1, 10, 0.95
+SOUND_SHARE, MAX_UNUSED, CAPPED_SHARE, SAID_ABOVE = 0.1, 10, 0.95, 10.0
 
 
 class OneByOne:
@@ -79,6 +79,8 @@ class _Unit:
         self._shown = 0
         self._last: NDArray[np.float64] | None = None  # the readings of the last row that was taken
         self._unused, self._note = 0, ""  # rows since then that came again or late
+        self._ledger, self._told = model.ledger_of(), (math.nan,) * 4  # estimate, answer, the ends of its interval
+        self._lost = 0
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         self._sent = _as_sent(row.get("unit"))
@@ -139,33 +141,61 @@ class _Unit:
         flagged = np.flatnonzero(decision.flagged[0])
         self._flagged = tuple(model.channels[at] for at in flagged)
         self._rules = tuple(str(decision.rules[0, at]) for at in flagged)
+        first = not self._cycle
         self._refusal, self._cycle, self._count = decision.refusals[0], cycle, self._count + gap + 1
+        if first:
+            self._ledger.begin([0], [cycle - 1])
+        self._enter()
+
+    def _enter(self) -> None:
+        """Enter the row in the ledger, and keep what it says."""
+        model, estimate = self._model, None
+        count = min(self._count, model.window)
+        repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
+        if not self._refusal:
+            try:
+                estimate = model.guarded_answer(repaired, given, self._cycle, self._baseline)
+            except DataError as error:
+                self._refusal = str(error)
+        said, some = 0.0 if estimate is None else estimate, any(self._repaired)
+        at_most = model.at_most(self._mode, said, some)
+        entry = self._ledger.enter([0], [self._cycle], [said], at_most, [estimate is not None])
+        self._lost = int(entry.lost[0])
+        ends = model.intervals[self._mode].of(said, model.guard.widen if some else 1.0)
+        low, high = (float(end[0]) for end in entry.interval(*ends))
+        self._told = said, float(entry.answers[0]), low, high
+        if estimate is not None and entry.too_many_lost[0]:
+            window = min(self._cycle, model.window)
+            most = max(1, math.floor(model.contract.max_lost_share * window))
+            self._refusal = (
+                f"expected at most {most} of the last {window} cycles without a usable row, got {self._lost}"
+            )
+
+    @property
+    def _mode(self) -> str:
+        return "plain" if self._baseline is None or self._model.inference.commissioned is None else "commissioned"
 
     def predict(self) -> Prediction:
         if self._refusal:
             return self._refused_prediction(self._refusal)
-        count = min(self._count, self._model.window)
-        repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))  # (R, C) σ
-        try:
-            rul = self._model.guarded_answer(repaired, given, self._cycle, self._baseline)
-        except DataError as error:
-            return self._refused_prediction(str(error))
+        _, rul, low, high = self._told
         caveats, fewest = [*self._caveats(), *([self._note] if self._note else [])], self._model.contract.min_cycles
-        mode = "plain" if self._baseline is None or self._model.inference.commissioned is None else "commissioned"
-        widen = self._model.guard.widen if any(self._repaired) else 1.0
-        low, high = (float(end) for end in self._model.intervals[mode].of(rul, widen))
         more = rul >= CAPPED_SHARE * self._model.rul_cap_cycles
         life = _more_advice(low, self._model.rul_cap_cycles) if more else _maintenance_advice(low)
         advice = "; ".join([life, *caveats])
         weak = self._flagged or sum(self._repaired) > SOUND_SHARE * len(self._repaired) or self._count < fewest
         readings: Literal["ok", "degraded"] = "degraded" if weak else "ok"
-        known = mode == "commissioned"
+        known = self._mode == "commissioned"
         return Prediction(
             self._name, self._sent, self._shown, rul, more, low, high, readings, self._flagged, known, advice
         )
 
     def _caveats(self) -> list[str]:
-        caveats = []
+        caveats, (estimate, answer, _, _) = [], self._told
+        if estimate > answer + SAID_ABOVE:
+            caveats.append(f"the readings alone would give {estimate:.0f}, but less was left by earlier readings")
+        if self._lost:
+            caveats.append(f"{self._lost} of the last cycles have no usable row")
         repaired, fewest = sum(self._repaired), self._model.contract.min_cycles
         if repaired:
             because = zip(self._flagged, self._rules, strict=True)

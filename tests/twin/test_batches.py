@@ -21,6 +21,7 @@ from twinseal.prognostics.architecture import Architecture, EnsembleConfig, Netw
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.conformal import Intervals
 from twinseal.prognostics.ensemble import Networks
+from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
 from twinseal.twin import runtime
@@ -59,7 +60,9 @@ def build_model(params: GuardParams, aggregation: str, *, regimes: bool, commiss
     intervals = Intervals(coverage=0.9, edges=(50.0,), below=(5.0, 10.0), above=(5.0, 10.0), cap_cycles=100.0)
     modes = {"plain": intervals} | ({"commissioned": intervals} if commissioned else {})
     normaliser = Normaliser(*spread, points, np.full(int(regimes), 0.5))
-    return Model(networks.to_inference(), Contract.from_dict(told), normaliser, "robust", params, modes)
+    bound = LifeBound(edges=(20.0, 60.0), margins=(5.0, 20.0), lives=99, false_lock_share=0.01, unknown_cycles=15.0)
+    bounds = dict.fromkeys(modes, bound)
+    return Model(networks.to_inference(), Contract.from_dict(told), normaliser, "robust", params, modes, bounds)
 
 
 @pytest.fixture(scope="module", params=["mean", "median", "one regime", "plain"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.twin.deployment import CHANNELS, MODEL, NOW, WINDOW, Deployment
 from tests.twin.one_by_one import alike
 from twinseal.prognostics.checkpoint import read_model
 from twinseal.prognostics.ensemble import Ensemble, Networks, networks_of
+from twinseal.trust.life_acts import Act
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
@@ -179,22 +180,71 @@ def test_numbers_as_a_csv_brings_them_are_understood(verified: VerifiedModel) ->
     assert Runtime(verified).predict(row(np.int64(3), np.int64(7))).cycle == 3
 
 
-def test_missing_cycles_are_held_and_said(verified: VerifiedModel) -> None:
+def test_a_missing_cycle_is_held_said_and_spent(verified: VerifiedModel) -> None:
     runtime = Runtime(verified)
-    rows = [row(cycle, speed=5.0 + cycle / 10) for cycle in (1, 2, 3, 6)]
-    answer = [runtime.predict(r) for r in rows][-1]
-    held = np.array([[r[name] for name in CHANNELS] for r in (*rows[:3], rows[2], rows[2], rows[3])])
-    assert answer.rul_cycles == verified.model.predict(held, 6)
-    assert answer.advice.endswith("2 of the last 6 cycles were repaired")
+    rows = [row(cycle, speed=5.0 + cycle / 10) for cycle in (1, 2, 3, 5)]
+    *_, before, answer = [runtime.predict(r) for r in rows]
+    held = np.array([[r[name] for name in CHANNELS] for r in (*rows[:3], rows[2], rows[3])])
+    assert answer.rul_cycles == min(verified.model.predict(held, 5), before.rul_cycles - 2)
+    assert "1 of the last cycles have no usable row; 1 of the last 5 cycles were repaired" in answer.advice
 
 
-def test_after_a_long_silence_the_history_starts_again(verified: VerifiedModel) -> None:
+def test_after_a_long_silence_nothing_is_said_until_the_window_is_full_again(verified: VerifiedModel) -> None:
+    """The machine wore while nothing was heard of it: a few rows after the silence do not tell how much."""
     runtime = Runtime(verified)
     for cycle in (1, 2, 3, 4):
         runtime.predict(row(cycle))
-    answer = runtime.predict(row(4 + WINDOW + 1))
-    assert answer.advice.endswith("a history of 1 cycles, fewer than 3")
-    assert answer.rul_cycles == Runtime(verified).predict(row(4 + WINDOW + 1)).rul_cycles
+    answers = [runtime.predict(row(4 + WINDOW + cycle)) for cycle in range(1, WINDOW + 2)]
+    assert ["refused"] * (WINDOW - 2) == [answer.readings for answer in answers[: WINDOW - 2]]
+    said = f"inspect now: expected at most 1 of the last {WINDOW} cycles without a usable row, got {WINDOW - 1}"
+    assert (said, "ok") == (answers[0].advice, answers[-1].readings)
+
+
+ACT_NEW = Act("new machine", 0, 0)
+
+
+def told(runtime: Runtime, cycles: Iterable[int], **changes: float) -> list[Prediction]:
+    return [runtime.predict(row(cycle, **changes)) for cycle in cycles]
+
+
+def test_an_overhaul_that_a_commissioner_signed_begins_a_life(verified: VerifiedModel) -> None:
+    """Its rows go on with the operating count; what is said is what is said of a new machine."""
+    acts = {"pump-1": [ACT_NEW]}
+    runtime, fresh = Runtime(verified, acts=acts), Runtime(verified, acts=acts)
+    told(runtime, range(1, 9), speed=9.0)
+    runtime.use({"pump-1": [ACT_NEW, Act("overhaul", 8, 0)]})
+    assert "inspect now: expected a row after the overhaul, got none yet" == next(iter(runtime.predictions())).advice
+    after = told(runtime, range(9, 15))
+    assert [replace(item, cycle=item.cycle - 8) for item in after] == told(fresh, range(1, 7))
+    runtime.use({"pump-1": [ACT_NEW, Act("overhaul", 8, 0)]})  # once more: it is done already
+    assert told(runtime, [15])[0].rul_cycles == told(fresh, [7])[0].rul_cycles
+
+
+def test_a_counter_that_was_replaced_opens_no_ledger(verified: VerifiedModel) -> None:
+    runtime, other = (Runtime(verified, acts={"pump-1": [ACT_NEW]}) for _ in range(2))
+    assert told(runtime, range(1, 9)) == told(other, range(1, 9))
+    runtime.use({"pump-1": [ACT_NEW, Act("counter replaced", 0, 8)]})
+    after = told(runtime, [1, 2, 3])
+    assert [replace(item, cycle=item.cycle + 8) for item in after] == told(other, [9, 10, 11])
+
+
+def test_an_unknown_machine_is_never_told_to_be_young(verified: VerifiedModel) -> None:
+    runtime, known = Runtime(verified, acts={"pump-2": [ACT_NEW]}), Runtime(verified)
+    most = verified.model.life_bounds["plain"].unknown_cycles
+    answers, as_known = told(runtime, range(1, 12)), told(known, range(1, 12))
+    assert max(item.rul_cycles for item in answers) <= most < min(item.rul_cycles for item in as_known)
+    assert not any(item.more for item in answers)
+    assert all("an unknown machine: no commissioner has enrolled it" in item.advice for item in answers)
+    runtime.use({"pump-1": [ACT_NEW], "pump-2": [ACT_NEW]})  # it goes on, and is vouched for
+    assert told(runtime, [12]) == told(known, [12])
+
+
+def test_acts_that_came_while_the_twin_was_off_are_done_in_order(verified: VerifiedModel) -> None:
+    acts = {"pump-1": [ACT_NEW, Act("overhaul", 100, 0), Act("counter replaced", 0, 40)]}
+    runtime, other = Runtime(verified, acts=acts), Runtime(verified)
+    said = told(runtime, range(1, 8))
+    expected = told(other, range(41, 48))
+    assert [item.rul_cycles for item in said] == [item.rul_cycles for item in expected]
 
 
 def test_only_a_verified_model_runs(verified: VerifiedModel, first: Path) -> None:

@@ -243,6 +243,12 @@ class Guard:
             kept[chosen] = 0
         self._memory.clear(chosen)
 
+    def forget(self, units: Counts) -> None:
+        """Know nothing of `units` any more: other machines, or the same ones with other sensors, have their places."""
+        self._state.forget(units)
+        self._wear.forget(units)
+        self._memory.clear(units)
+
     def _append(self, units: Counts, versions: Sequence[Doubles], differs: Flags) -> None:
         self._memory.append(units, versions, differs)
         self._state.row_count[units] += 1

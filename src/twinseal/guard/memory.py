@@ -177,6 +177,12 @@ class UnitState:
         for field in fields(self):
             setattr(self, field.name, np.concatenate([getattr(self, field.name), getattr(fresh, field.name)]))
 
+    def forget(self, units: Counts) -> None:
+        """Nothing was heard yet of `units`."""
+        fresh = UnitState.fresh(1, *self.last_good.shape[1:])
+        for field in fields(self):
+            getattr(self, field.name)[units] = getattr(fresh, field.name)
+
     def repeated(self, times: int) -> UnitState:
         """Of `times` copies of these units: unit u of copy k is k · B + u."""
         return UnitState(*(np.concatenate([getattr(self, field.name)] * times) for field in fields(self)))

@@ -37,6 +37,10 @@ class WearMonitor:
         self._highest = np.pad(self._highest, ((0, units), (0, 0)), constant_values=-np.inf)
         self._depth = np.pad(self._depth, ((0, units), (0, 0)))
 
+    def forget(self, units: NDArray[np.int64]) -> None:
+        """Nothing was heard yet of `units`."""
+        self._highest[units], self._depth[units] = -np.inf, 0.0
+
     def repeated(self, times: int) -> WearMonitor:
         """The wear of `times` copies of these units, as `Guard.repeated`."""
         copied = copy.copy(self)

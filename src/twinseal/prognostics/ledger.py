@@ -134,13 +134,33 @@ class Ledger:
         gap_over_at = np.where(gaps, np.minimum(self._gap_over_at[at], self._said_over_at[at]), self._gap_over_at[at])
         self._gap_over_at[at] = np.where(ages < self._gap_until[at], gap_over_at, np.inf)  # 2
         self.over_at[at] = np.where(good, np.minimum(self.over_at[at], ages + stated), self.over_at[at])  # 3
-        too_many = lost > np.maximum(1, np.floor(self._share * seen))
+        too_many = lost > self.most_lost(seen)
         refused = too_many | ~good  # 4
         least = np.minimum(said, np.minimum(self.over_at[at], self._gap_over_at[at]) - ages)
         answers = np.where(refused, 0.0, np.maximum(0.0, least))  # 5
         said_over_at = np.where(answers >= self._capped, np.inf, ages + answers)
         self._said_over_at[at] = np.where(refused, self._said_over_at[at], said_over_at)
         return Entry(answers, np.maximum(0.0, self.over_at[at] - ages), lost, too_many, refused)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Memory of one ledger, bytes."""
+        return 6 * 8 + self._window
+
+    def most_lost(self, cycles: npt.ArrayLike) -> I64:
+        """How many of so many cycles (N,), L at most, may be lost: at least one."""
+        return np.asarray(np.maximum(1, np.floor(self._share * np.asarray(cycles))), dtype=np.int64)
+
+    def grow(self, units: int) -> None:
+        """Keep so many more ledgers, new ones."""
+        self.over_at, self._gap_over_at, self._said_over_at = (
+            np.pad(kept, (0, units), constant_values=np.inf)
+            for kept in (self.over_at, self._gap_over_at, self._said_over_at)
+        )
+        self.ages, self._gap_until, self._count = (
+            np.pad(kept, (0, units)) for kept in (self.ages, self._gap_until, self._count)
+        )
+        self._lost = np.pad(self._lost, ((0, units), (0, 0)))
 
     def begin(self, units: npt.ArrayLike, ages: npt.ArrayLike) -> None:
         """Begin the lives of units (N,) anew, at ages (N,): a signed act. Cycles up to them do not count as lost."""

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 
 from twinseal.errors import suggest
 from twinseal.prognostics.checkpoint import Model
-from twinseal.prognostics.normaliser import F64, I64, baseline_of
+from twinseal.prognostics.ledger import CAPPED_SHARE
+from twinseal.prognostics.normaliser import I64, baseline_of
 from twinseal.telemetry.unit_names import MAX_EXACT, MAX_NAME, unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.rows import cycle_of, readings_of, records
 from twinseal.twin.state import State, pull_command
-from twinseal.twin.units import Batch, Units
+from twinseal.twin.units import Acts, Batch, Units
 
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
-CAPPED_SHARE = 0.95  # from this share of the cap on, an estimate does not tell how much longer a life is
 MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
 
@@ -86,6 +86,7 @@ def run(
     rows: Iterable[Mapping[str, Any]],
     *,
     baselines: Mapping[str, NDArray[np.float64]] | None = None,
+    acts: Acts | None = None,
     last_only: bool = False,
 ) -> Iterator[Prediction]:
     """Predictions for telemetry of any number of units, each unit's rows in order of its cycles.
@@ -95,12 +96,16 @@ def run(
         rows: Each with `unit`, `cycle` and the contract's channels in their units; other columns are ignored. Each is
             answered before the next one is taken.
         baselines: By unit, the rows (20, I) of its first cycles, signed when it was commissioned.
+        acts: By unit, what commissioners have signed of its life, in order; a unit without any is an unknown machine.
+            None: no machine is enrolled at all, and each is what it says that it is.
         last_only: One prediction for each unit, after its last row, instead of one for each row.
 
     Raises:
         TypeError: `verified` is not a VerifiedModel.
     """
-    yield from run_batches(verified, ([row] for row in records(rows)), baselines=baselines, last_only=last_only)
+    yield from run_batches(
+        verified, ([row] for row in records(rows)), baselines=baselines, acts=acts, last_only=last_only
+    )
 
 
 def run_batches(
@@ -108,10 +113,11 @@ def run_batches(
     batches: Iterable[Sequence[Mapping[str, Any]]],
     *,
     baselines: Mapping[str, NDArray[np.float64]] | None = None,
+    acts: Acts | None = None,
     last_only: bool = False,
 ) -> Iterator[Prediction]:
     """As `run`, of rows that come some at a time: the answers are the same, and faster; arguments likewise."""
-    runtime = Runtime(verified, baselines)
+    runtime = Runtime(verified, baselines, acts)
     for rows in batches:
         if last_only:
             runtime.add_rows(rows)
@@ -121,30 +127,29 @@ def run_batches(
         yield from runtime.predictions()
 
 
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """The lives (B,) of units in cycles, NaN where there is none; the ends of their intervals; by place why none."""
-
-    lives: F64
-    low: F64
-    high: F64
-    reasons: Mapping[int, str]
-
-
 class UnverifiedRuntime:
     """A twin that runs, of a model that nobody has verified: for assessments and tests. A twin makes a Runtime.
 
     Args:
         model: The model.
-        baselines: As in `run`.
+        baselines, acts: As in `run`.
 
     Raises:
         DataError: A baseline has a reading that no network could take.
     """
 
-    def __init__(self, model: Model, baselines: Mapping[str, NDArray[np.float64]] | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        baselines: Mapping[str, NDArray[np.float64]] | None = None,
+        acts: Acts | None = None,
+    ) -> None:
         known = {unit: baseline_of(model.normaliser.apply(rows)) for unit, rows in (baselines or {}).items()}
-        self._model, self._units = model, Units(model, known)
+        self._model, self._units = model, Units(model, known, acts)
+
+    def use(self, acts: Acts | None) -> None:
+        """From the next row on, know these acts of commissioners; those that are done already are not done again."""
+        self._units.use(acts)
 
     def predict(self, row: Mapping[str, Any]) -> Prediction:
         """The prediction after one more row."""
@@ -183,41 +188,28 @@ class UnverifiedRuntime:
         """What is said of units now, by slot."""
         units, model, fewest = self._units, self._model, self._model.contract.min_cycles
         window, cap = model.window, model.rul_cap_cycles
-        repaired = units.repaired[slots].sum(axis=1)
-        told = self._told(slots, repaired)
-        known = (slots, told.lives, told.low, told.high, repaired, units.counts[slots], units.shown[slots])
+        lives, repaired = units.lives, units.repaired[slots].sum(axis=1)
+        told = lives.answers[slots], lives.low[slots], lives.high[slots]
+        known = (slots, *told, repaired, units.counts[slots], units.shown[slots])
         found: list[Prediction] = []
-        for place, (slot, life, low, high, rows, count, cycle) in enumerate(zip(*map(_listed, known), strict=True)):
+        for slot, life, low, high, rows, count, cycle in zip(*map(_listed, known), strict=True):
             name, sent, commissioned = units.names[slot], units.sent[slot], bool(units.commissioned[slot])
             flagged, rules = units.flagged.get(slot, ((), ()))
-            if place in told.reasons:
-                advice = f"inspect now: {told.reasons[place]}"
+            if slot in units.refusals:
+                advice = f"inspect now: {units.refusals[slot]}"
                 found.append(Prediction(name, sent, cycle, 0.0, False, 0.0, 0.0, "refused", flagged, False, advice))
                 continue
             more, length = life >= CAPPED_SHARE * cap, min(count, window)
             advice = _more_advice(low, cap) if more else _maintenance_advice(low)
+            caveats = [lives.caveat(slot)]
             if rows or count < fewest or slot in units.notes:
-                caveats = [self._repairs(rows, length, flagged, rules), self._history(count), units.notes.get(slot, "")]
-                advice = "; ".join(filter(None, (advice, *caveats)))
+                caveats += [self._repairs(rows, length, flagged, rules), self._history(count)]
+                caveats.append(units.notes.get(slot, ""))
+            advice = "; ".join(filter(None, (advice, *caveats)))
             weak = flagged or rows > SOUND_SHARE * length or count < fewest
             state: Literal["ok", "degraded"] = "degraded" if weak else "ok"
             found.append(Prediction(name, sent, cycle, life, more, low, high, state, flagged, commissioned, advice))
         return found
-
-    def _told(self, slots: I64, repaired: NDArray[np.intp]) -> _Told:
-        """What is told of the lives of units: from what the networks estimate, the ages, and the rows that are missing.
-
-        Args:
-            slots: (B,), the units.
-            repaired: (B,), how many rows of each window were repaired, or held where there was none.
-        """
-        lives, reasons = self._units.estimates(slots)
-        low, high = np.zeros(len(lives)), np.zeros(len(lives))
-        widen = np.where(repaired > 0, self._model.guard.widen, 1.0)
-        for mode, intervals in self._model.intervals.items():
-            mine = (self._units.commissioned[slots] == (mode == "commissioned")) & ~np.isnan(lives)
-            low[mine], high[mine] = intervals.of(lives[mine], widen[mine])
-        return _Told(lives, low, high, reasons)
 
     def _repairs(self, repaired: int, length: int, flagged: tuple[str, ...], rules: tuple[str, ...]) -> str:
         if not repaired:
@@ -236,17 +228,22 @@ class Runtime(UnverifiedRuntime):
 
     Args:
         verified: From `pull` or `current`; nothing else will do.
-        baselines: As in `run`.
+        baselines, acts: As in `run`.
 
     Raises:
         TypeError: It is something else.
         DataError: A baseline has a reading that no network could take.
     """
 
-    def __init__(self, verified: VerifiedModel, baselines: Mapping[str, NDArray[np.float64]] | None = None) -> None:
+    def __init__(
+        self,
+        verified: VerifiedModel,
+        baselines: Mapping[str, NDArray[np.float64]] | None = None,
+        acts: Acts | None = None,
+    ) -> None:
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
-        super().__init__(verified.model, baselines)
+        super().__init__(verified.model, baselines, acts)
 
 
 def _listed(array: NDArray[Any]) -> list[Any]:

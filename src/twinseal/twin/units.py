@@ -22,15 +22,19 @@ from twinseal.guard.guard import Guard, GuardDecision
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, F64, I64
 from twinseal.telemetry.regimes import NOWHERE
+from twinseal.trust.life_acts import Act
+from twinseal.twin.lives import FIRST_UNITS, Lives
 
 Flags = NDArray[np.bool_]
+Acts = Mapping[str, Sequence[Act]]
 
 MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sends a few
-FIRST_UNITS = 8  # for so many there is room at first; then for twice as many, and so on
 _CELLS = 1 << 18  # of windows that are estimated from together: more do not fit a processor's cache
 # The arrays with an entry for each unit, and what it is at first.
 _STATE: dict[str, Any] = {
     "cycles": 0,
+    "ages": 0,
+    "_offsets": 0,
     "counts": 0,
     "shown": 0,
     "repaired": False,
@@ -66,11 +70,14 @@ class Units:
     Args:
         model: Whose guard is before the rows.
         baselines: By unit, its normalised baseline (C,) float32 in σ.
+        acts: By unit, what commissioners said of its life, in order; None where no machine is enrolled at all.
 
     Attributes:
+        lives: What is told of their lives.
         names: The name of each unit; "" for rows that name none.
         sent: Its name as its last row had it.
-        cycles: (N,), of the last row that was taken; 0 before the first.
+        cycles: (N,), the operating count of the last row that was taken; 0 before the first.
+        ages: (N,), the age that the unit had then, cycles; the operating count, unless an act says otherwise.
         counts: (N,), rows in its history, also those that have left the window.
         shown: (N,), the cycle that its answer is shown for.
         repaired: (N, L), which of its newest rows a reading was repaired in, the newest last; no more than `counts`.
@@ -80,14 +87,17 @@ class Units:
         notes: By slot, why its last row was not used.
     """
 
-    def __init__(self, model: Model, baselines: Mapping[str, F32]) -> None:
-        self._model, self._known_baselines = model, baselines
+    def __init__(self, model: Model, baselines: Mapping[str, F32], acts: Acts | None = None) -> None:
+        self._model, self._known_baselines, self._acts = model, baselines, acts
+        self.lives = Lives(model)
         inputs, channels = len(model.contract.inputs), len(model.channels)
         self._guard: Guard = model.guard_of(FIRST_UNITS, window=model.window)
         self.names: list[str] = []
         self.sent: list[str | int | float | None] = []
         self._slots: dict[str, int] = {}
-        self.cycles, self.counts, self.shown, self._unused = (np.zeros(FIRST_UNITS, dtype=np.int64) for _ in range(4))
+        self._done_acts: list[tuple[Act, ...]] = []
+        self.cycles, self.ages, self.counts = (np.zeros(FIRST_UNITS, dtype=np.int64) for _ in range(3))
+        self.shown, self._unused, self._offsets = (np.zeros(FIRST_UNITS, dtype=np.int64) for _ in range(3))
         self.repaired = np.zeros((FIRST_UNITS, model.window), dtype=bool)
         self._last = np.full((FIRST_UNITS, inputs), np.nan)
         self._baselines = np.zeros((FIRST_UNITS, channels), dtype=np.float32)
@@ -103,7 +113,8 @@ class Units:
     def unit_bytes(self) -> int:
         """Memory of one unit, bytes, without its name and what is said of it in words."""
         arrays: list[NDArray[Any]] = [getattr(self, name) for name in _STATE]
-        return self._guard.unit_bytes + sum(array.nbytes for array in arrays) // self._guard.units
+        own = sum(array.nbytes for array in arrays) // self._guard.units
+        return self._guard.unit_bytes + self.lives.unit_bytes + own
 
     def find(self, name: str, most: int) -> int:
         """The slot of a unit; a new one gets one of its own, unless there are `most`: then it is that of no name."""
@@ -119,13 +130,47 @@ class Units:
             for array, first in _STATE.items():
                 old = getattr(self, array)
                 setattr(self, array, np.concatenate([old, np.full_like(old, first)]))
+            self.lives.grow(self._guard.units)
             self._guard.grow(self._guard.units)
         self.names.append(name)
         self.sent.append(None)
+        self._done_acts.append(())
         baseline = self._known_baselines.get(name)
         if baseline is not None and self._model.inference.commissioned is not None:
             self._baselines[slot], self.commissioned[slot] = baseline, True
+        self._do_acts(slot)
         return slot
+
+    def use(self, acts: Acts | None) -> None:
+        """From the next row on, know these acts."""
+        self._acts = acts
+        for slot in range(len(self.names)):
+            self._do_acts(slot)
+
+    def _do_acts(self, slot: int) -> None:
+        """Do what commissioners said of a unit since it was last asked."""
+        acts = () if self._acts is None else tuple(self._acts.get(self.names[slot], ()))
+        self.lives.known[slot] = self._acts is None or bool(acts)
+        done = self._done_acts[slot]
+        news = acts[len(done) :] if acts[: len(done)] == done else acts
+        self._done_acts[slot] = acts
+        for act in news:
+            self._do_act(slot, act)
+
+    def _do_act(self, slot: int, act: Act) -> None:
+        offset, heard = act.cycle - act.age, self.ages[slot] > 0
+        if act.kind == "new machine" and (not heard or offset == self._offsets[slot]):
+            self._offsets[slot] = offset  # its life begins, or goes on, at the first row that comes
+            self.cycles[slot] = max(self.cycles[slot], act.cycle)
+            return
+        self._offsets[slot], self.cycles[slot], self._last[slot], self._unused[slot] = offset, act.cycle, np.nan, 0
+        if act.opens:
+            self._guard.forget(np.array([slot]))
+            self.repaired[slot], self.counts[slot] = False, 0
+            self.lives.ledger.begin([slot], [act.age])
+            self.ages[slot] = act.age
+            self.flagged.pop(slot, None)
+            self.refusals[slot] = f"expected a row after the {act.kind}, got none yet"
 
     def hear(self, batch: Batch) -> None:
         """Take a batch: afterwards the attributes tell of its units what is known after these rows."""
@@ -145,12 +190,12 @@ class Units:
             if known:
                 for slot in used.tolist():
                     known.pop(slot, None)
-        ages = cycles <= self._model.oldest_cycles
-        sound = named & ~unneeded & (cycles > newest) & ages
+        ages = cycles - self._offsets[slots]
+        sound = named & ~unneeded & (cycles > newest) & (ages <= self._model.oldest_cycles)
         for place in np.flatnonzero(~unneeded & ~sound).tolist():
             self.refusals[int(slots[place])] = self._refusal(batch, place)
         if sound.any():
-            self._guard_rows(slots[sound], cycles[sound], batch.readings[sound])
+            self._guard_rows(slots[sound], ages[sound], batch.readings[sound])
 
     def _are_unneeded(self, batch: Batch, newest: I64) -> Flags:
         """Which rows say nothing new, see the module's text."""
@@ -168,10 +213,11 @@ class Units:
         if cycle <= self.cycles[slot]:
             return f"expected a cycle after {self.cycles[slot]}, got {batch.said[place]!r:.40}"
         # Not stored: one false cycle number must not exclude the rows that follow.
-        return f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {cycle}"
+        age = cycle - int(self._offsets[slot])
+        return f"expected an age of at most {self._model.oldest_cycles} cycles, as in training, got {age}"
 
-    def _guard_rows(self, slots: I64, cycles: I64, readings: F64) -> None:
-        """Show the guard rows that come after those before."""
+    def _guard_rows(self, slots: I64, ages: I64, readings: F64) -> None:
+        """Show the guard rows that come after those before, and enter them in the ledger."""
         normaliser = self._model.normaliser
         regimes = normaliser.found_regimes(readings)
         for place in np.flatnonzero(regimes == NOWHERE).tolist():
@@ -179,19 +225,33 @@ class Units:
             self.refusals[int(slots[place])] = _fault(lambda at=place: normaliser.scaled(readings[at : at + 1]))
         here = regimes != NOWHERE
         if not here.all():
-            slots, cycles, readings, regimes = slots[here], cycles[here], readings[here], regimes[here]
+            slots, ages, readings, regimes = slots[here], ages[here], readings[here], regimes[here]
         if not len(slots):
             return
-        self._fill_gaps(slots, cycles)
+        first = slots[self.ages[slots] == 0]
+        self.lives.ledger.begin(first, ages[self.ages[slots] == 0] - 1)  # what was before it is not known, not lost
+        self._fill_gaps(slots, ages)
         scaled = normaliser.scaled_in(readings, regimes)
-        decision = self._guard.decide(cycles, readings[:, normaliser.settings :], scaled, slots, regimes)
+        decision = self._guard.decide(ages, readings[:, normaliser.settings :], scaled, slots, regimes)
         self._note_repairs(slots, decision)
-        self.cycles[slots], self._last[slots], self._unused[slots] = cycles, readings, 0
+        self.cycles[slots], self.ages[slots] = ages + self._offsets[slots], ages
+        self._last[slots], self._unused[slots] = readings, 0
+        self._enter(slots)
 
-    def _fill_gaps(self, slots: I64, cycles: I64) -> None:
+    def _enter(self, slots: I64) -> None:
+        """Enter the newest rows of units in their ledgers."""
+        estimates, ages = self._estimates(slots), self.ages[slots]
+        repaired = self.repaired[slots].sum(axis=1)
+        self.lives.enter(slots, ages, estimates, repaired, commissioned=self.commissioned[slots])
+        for place in np.flatnonzero(np.isnan(self.lives.answers[slots])).tolist():
+            slot = int(slots[place])
+            if slot not in self.refusals:
+                self.refusals[slot] = self.lives.refusal(slot, int(ages[place])) or self._why_none(slot)
+
+    def _fill_gaps(self, slots: I64, ages: I64) -> None:
         """The network counts cycles by rows: a cycle that is missing is held, and said to be."""
-        before = self.cycles[slots]
-        gaps = np.where(before > 0, cycles - before - 1, 0)
+        before = self.ages[slots]
+        gaps = np.where(self.counts[slots] > 0, ages - before - 1, 0)
         if gaps.any():
             gone = slots[gaps >= self._model.window]  # nothing of the window would be left
             if len(gone):
@@ -227,30 +287,27 @@ class Units:
             if refusal:
                 self.refusals[slot] = refusal
 
-    def estimates(self, slots: I64) -> tuple[F64, dict[int, str]]:
-        """Of units the remaining lives (B,) in cycles, NaN where there is none, and by place why there is none.
+    def _estimates(self, slots: I64) -> F64:
+        """Of units the remaining lives (B,) in cycles by their readings, NaN where there is none.
 
         An answer is the lower of those from the rows as the guard repaired them and as they were given: see
         `Model.guarded_answer`, of which this is the same for many units.
         """
         found, refusals = np.full(len(slots), np.nan), self.refusals
-        reasons = {place: refusals[slot] for place, slot in enumerate(slots.tolist()) if slot in refusals}
-        asked = np.array([place for place in range(len(slots)) if place not in reasons], dtype=np.int64)
+        asked = np.array([at for at, slot in enumerate(slots.tolist()) if slot not in refusals], dtype=np.int64)
         size = max(1, _CELLS // (self._model.window * len(self._model.channels)))
         for trusted in (False, True):
             places = asked[self.commissioned[slots[asked]] == trusted]
             for start in range(0, len(places), size):
                 part = places[start : start + size]
                 found[part] = self._lives(slots[part], trusted=trusted)
-        for place in asked[np.isnan(found[asked])].tolist():
-            reasons[place] = self._why_none(int(slots[place]))
-        return found, reasons
+        return found
 
     def _lives(self, slots: I64, *, trusted: bool) -> F64:
         """The remaining lives (B,) of units of one mode; NaN where there is none."""
         model, baselines = self._model, self._baselines[slots] if trusted else None
-        counts, cycles = np.minimum(self.counts[slots], model.window), self.cycles[slots]
-        told = model.answers(self._guard.window(model.window, slots, repaired=False), counts, cycles, baselines)
+        counts, ages = np.minimum(self.counts[slots], model.window), self.ages[slots]
+        told = model.answers(self._guard.window(model.window, slots, repaired=False), counts, ages, baselines)
         if not model.repairs:
             return told
         inside = np.arange(model.window, 0, -1) <= counts[:, None]
@@ -258,14 +315,14 @@ class Units:
         if len(differ):
             own = None if baselines is None else baselines[differ]
             rows = self._guard.window(model.window, slots[differ])
-            told[differ] = np.minimum(told[differ], model.answers(rows, counts[differ], cycles[differ], own))
+            told[differ] = np.minimum(told[differ], model.answers(rows, counts[differ], ages[differ], own))
         return told
 
     def _why_none(self, slot: int) -> str:
         model, count = self._model, min(int(self.counts[slot]), self._model.window)
         baseline = self._baselines[slot] if self.commissioned[slot] else None
         repaired, given = (self._guard.window(count, np.array([slot]), repaired=which)[0] for which in (True, False))
-        return _fault(lambda: model.guarded_answer(repaired, given, int(self.cycles[slot]), baseline))
+        return _fault(lambda: model.guarded_answer(repaired, given, int(self.ages[slot]), baseline))
 
 
 def _fault(work: Any) -> str:
