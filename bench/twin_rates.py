@@ -32,8 +32,9 @@ from twinseal.prognostics.ensemble import Networks
 from twinseal.prognostics.life_bounds import LifeBound
 from twinseal.prognostics.normaliser import Normaliser
 from twinseal.telemetry.contract import Contract
+from twinseal.twin.batch import Batch
 from twinseal.twin.runtime import UnverifiedRuntime
-from twinseal.twin.units import Batch, Units
+from twinseal.twin.units import Units
 
 ROOT = Path(__file__).parents[1]
 UNITS, MANY_UNITS = 1_000, 10_000

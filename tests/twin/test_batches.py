@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.guard.conftest import NAMES, as_given, contract_of, histories, life
 from tests.twin.one_by_one import OneByOne, alike
+from twinseal.errors import EvidenceError
 from twinseal.guard import calibration
 from twinseal.guard.parameters import GuardParams
 from twinseal.prognostics.architecture import Architecture, EnsembleConfig, NetworkConfig
@@ -27,6 +28,7 @@ from twinseal.telemetry.contract import Contract
 from twinseal.twin import runtime
 from twinseal.twin.rows import number_of, readings_of
 from twinseal.twin.runtime import UnverifiedRuntime
+from twinseal.twin.units_image import UnitsImage
 
 Row = Any
 MEANS, SPREADS, LOADS = np.array([0.0, 5.0]), np.array([1.0, 2.0]), (1.0, 9.0)
@@ -154,6 +156,59 @@ def test_one_row_is_answered_to_the_last_bit_as_before(model: Model) -> None:
     rows = stream(11, 600, len(model.normaliser.mean))
     before, now = OneByOne(model, baselines_of(model), 100), UnverifiedRuntime(model, baselines_of(model))
     assert [before.predict(row) for row in rows] == [now.predict(row) for row in rows]
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_twin_goes_on_from_the_image_of_another_to_the_last_bit(model: Model, seed: int) -> None:
+    rows = stream(seed, 900, len(model.normaliser.mean))
+    before, after = (UnverifiedRuntime(model, baselines_of(model), keep_rows=True) for _ in range(2))
+    before.predict_rows(rows[:500])
+    after.restore(UnitsImage.from_bytes(before.image().to_bytes()))
+    assert list(before.predictions()) == list(after.predictions())
+    for part in parts(seed, rows[500:]):
+        assert before.predict_rows(part) == after.predict_rows(part)
+    assert before.image().to_bytes() == after.image().to_bytes()
+
+
+def test_another_model_goes_on_from_the_newest_rows_and_what_was_said(model: Model) -> None:
+    """The same networks in its place: sound units are answered as before; whoever was said to be spent stays so."""
+    rows = [
+        {"unit": f"unit {place}", "cycle": cycle}
+        | dict(zip(NAMES, (life(place)[cycle] * SPREADS[0] + MEANS[0]).tolist(), strict=True))
+        | {"load": LOADS[0]}
+        for cycle in range(1, 80)
+        for place in range(6)
+    ]
+    before, after = UnverifiedRuntime(model, keep_rows=True), UnverifiedRuntime(model)
+    before.predict_rows(rows[:-60])
+    after.take_over(before)
+    assert [item.cycle for item in before.predictions()] == [item.cycle for item in after.predictions()]
+    for part in parts(3, rows[-60:]):
+        old, new = before.predict_rows(part), after.predict_rows(part)
+        assert [(item.unit, item.cycle, item.readings) for item in old] == [(i.unit, i.cycle, i.readings) for i in new]
+        for one, other in zip(old, new, strict=True):
+            assert other.rul_cycles <= one.rul_cycles + 1e-4
+
+
+def test_an_image_of_another_model_or_a_damaged_one_is_refused(model: Model, params: GuardParams) -> None:
+    before = UnverifiedRuntime(model)
+    before.predict_rows(stream(5, 100, len(model.normaliser.mean)))
+    image = before.image()
+    for name in image.arrays:
+        for change in (lambda array: array[:-1], lambda array: array.astype(np.float32), lambda array: None):
+            arrays = {key: change(array) if key == name else array for key, array in image.arrays.items()}
+            with pytest.raises(EvidenceError, match="expected"):
+                UnverifiedRuntime(model).restore(
+                    replace(image, arrays={k: v for k, v in arrays.items() if v is not None})
+                )
+    data = image.to_bytes()
+    for damaged in (b"", data[:-1], data[:100], b"\x00" * 64):
+        with pytest.raises(EvidenceError):
+            UnverifiedRuntime(model).restore(UnitsImage.from_bytes(damaged))
+    names = (image.texts.names[0], *image.texts.names[:-1])
+    with pytest.raises(EvidenceError, match="each name once"):
+        UnverifiedRuntime(model).restore(replace(image, texts=replace(image.texts, names=names)))
 
 
 def test_rows_without_answers_leave_the_same_behind(model: Model) -> None:

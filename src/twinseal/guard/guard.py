@@ -35,6 +35,7 @@ from twinseal.guard.judge import Judge
 from twinseal.guard.memory import OWN, RECEIVED, REPAIRED, VERSIONS, Counts, Flags, Names, RowMemory, UnitState
 from twinseal.guard.parameters import Doubles, GuardParams
 from twinseal.guard.wear import WearMonitor
+from twinseal.saved_arrays import Arrays, give_back, named, parts, taken
 from twinseal.telemetry.contract import Contract
 
 # Three implicated channels are no longer a broken sensor: repairing three informative ones made estimates worse when
@@ -248,6 +249,24 @@ class Guard:
         self._state.forget(units)
         self._wear.forget(units)
         self._memory.clear(units)
+
+    def saved(self, units: int) -> Arrays:
+        """All that it knows of the first `units` units."""
+        return {
+            **named("state.", taken(self._state, UnitState.names(), units=units)),
+            **named("wear.", taken(self._wear, WearMonitor.SAVED, units=units)),
+            **named("rows.", self._memory.saved(units)),
+        }
+
+    def restore(self, arrays: Arrays, units: int) -> None:
+        """Go on from what `saved` gave, in a guard of the same parameters and of as many units or more.
+
+        Raises:
+            EvidenceError: It is of another guard. This one is then of no use.
+        """
+        give_back(self._state, UnitState.names(), parts("state.", arrays), units=units)
+        give_back(self._wear, WearMonitor.SAVED, parts("wear.", arrays), units=units)
+        self._memory.restore(parts("rows.", arrays), units)
 
     def _append(self, units: Counts, versions: Sequence[Doubles], differs: Flags) -> None:
         self._memory.append(units, versions, differs)

@@ -24,12 +24,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from twinseal.errors import EvidenceError
+from twinseal.saved_arrays import Arrays, check, give_back, taken
+
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 Names = NDArray[np.str_]
 
 REPAIRED, RECEIVED, OWN = VERSIONS = (0, 1, 2)
+_OWN = ("_differs", "_ends")
 _LEAST_ROOM = 32  # rows that are appended before the kept ones move
 
 
@@ -112,6 +116,27 @@ class RowMemory:
         self._differs = np.concatenate([self._differs, np.zeros((units, self._room), dtype=bool)])
         self._ends = np.concatenate([self._ends, np.full(units, self.rows)])
 
+    def saved(self, units: int) -> Arrays:
+        """What is kept of the first `units` units."""
+        versions = {f"version{number}": array[:units] for number, array in enumerate(self._versions)}
+        return versions | taken(self, _OWN, units=units)
+
+    def restore(self, arrays: Arrays, units: int) -> None:
+        """Go on from what `saved` gave.
+
+        Raises:
+            EvidenceError: It is of another guard.
+        """
+        check(self, _OWN, arrays, units=units)
+        for number, array in enumerate(self._versions):
+            found = arrays.get(f"version{number}")
+            if found is None or found.dtype != array.dtype or found.shape != (units, *array.shape[1:]):
+                raise EvidenceError(f"rows of the guard: expected {units} units of {array.shape[1:]}, got others")
+            array[:units] = found
+        if not ((self.rows <= arrays["_ends"]) & (arrays["_ends"] <= self._room)).all():
+            raise EvidenceError("rows of the guard: expected an end within the memory, got another")
+        give_back(self, _OWN, arrays, units=units)
+
     def repeated(self, times: int) -> RowMemory:
         """The rows of `times` copies of these units: unit u of copy k is k · B + u."""
         copied = copy.copy(self)
@@ -182,6 +207,11 @@ class UnitState:
         fresh = UnitState.fresh(1, *self.last_good.shape[1:])
         for field in fields(self):
             getattr(self, field.name)[units] = getattr(fresh, field.name)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Of its arrays."""
+        return tuple(field.name for field in fields(cls))
 
     def repeated(self, times: int) -> UnitState:
         """Of `times` copies of these units: unit u of copy k is k · B + u."""

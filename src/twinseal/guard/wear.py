@@ -25,6 +25,8 @@ class WearMonitor:
         units: B.
     """
 
+    SAVED = ("_highest", "_depth")
+
     def __init__(self, params: GuardParams | Sequence[GuardParams], units: int) -> None:
         each = (params,) if isinstance(params, GuardParams) else params
         self._weights = np.array([one.wear for one in each])[:, :, None]  # (1 or B, C, 1)

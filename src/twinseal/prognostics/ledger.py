@@ -49,11 +49,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from twinseal.saved_arrays import Arrays, give_back, taken
+
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 CAPPED_SHARE = 0.95  # from this share of the cap on, an estimate does not tell how much longer a life is
+_SAVED = ("over_at", "_gap_over_at", "_said_over_at", "ages", "_gap_until", "_lost", "_count")
 FEW = 0.25  # of the rows that may be lost: a gap of no more is stale by as few cycles
 
 
@@ -161,6 +164,31 @@ class Ledger:
             np.pad(kept, (0, units)) for kept in (self.ages, self._gap_until, self._count)
         )
         self._lost = np.pad(self._lost, ((0, units), (0, 0)))
+
+    def saved(self, units: int) -> Arrays:
+        """All that is known of the first `units` units."""
+        return taken(self, _SAVED, units=units)
+
+    def restore(self, arrays: Arrays, units: int) -> None:
+        """Go on from what `saved` gave, of the same window.
+
+        Raises:
+            EvidenceError: It is none of these.
+        """
+        give_back(self, _SAVED, arrays, units=units)
+
+    def take_over(self, other: Ledger, units: int) -> None:
+        """Go on from the first `units` ledgers of another model: what was said by it holds, and what was lost is lost.
+
+        Its window may be another; of cycles that it does not reach back to, none counts as lost.
+        """
+        for name in set(_SAVED) - {"_lost", "_count"}:
+            getattr(self, name)[:units] = getattr(other, name)[:units]
+        rows, self._lost[:units] = np.arange(units), False
+        for back in range(min(self._window, other._window)):
+            at = other.ages[:units] - back
+            self._lost[rows, at % self._window] |= other._lost[rows, at % other._window] & (at >= 1)
+        self._count[:units] = self._lost[:units].sum(axis=1)
 
     def begin(self, units: npt.ArrayLike, ages: npt.ArrayLike) -> None:
         """Begin the lives of units (N,) anew, at ages (N,): a signed act. Cycles up to them do not count as lost."""

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F64, I64
+from twinseal.saved_arrays import Arrays, give_back, named, parts, taken
 
 FIRST_UNITS = 8  # for so many there is room at first; then for twice as many, and so on
 SAID_ABOVE_CYCLES = 10.0  # an answer that is lower than its estimate by more is explained
+_SAVED = ("estimates", "answers", "low", "high", "lost")
 _AT_FIRST = {"estimates": math.nan, "answers": math.nan, "low": math.nan, "high": math.nan, "lost": 0, "known": True}
 
 
@@ -79,6 +81,27 @@ class Lives:
         self.estimates[slots], self.lost[slots] = estimates, entry.lost
         for kept, found in ((self.answers, entry.answers), (self.low, low), (self.high, high)):
             kept[slots] = np.where(told, found, np.nan)
+
+    def take_over(self, other: Lives, units: int) -> None:
+        """Go on from what another model told of the first `units` units: nobody has more left than was said before."""
+        self.ledger.take_over(other.ledger, units)
+        left = np.maximum(0.0, self.ledger.over_at - self.ledger.ages)[:units]
+        self.answers[:units] = np.minimum(self.answers[:units], left)
+        self.low[:units] = np.minimum(self.low[:units], left)
+        self.high[:units] = np.minimum(self.high[:units], left)
+
+    def saved(self, units: int) -> Arrays:
+        """All that was told of the first `units` units."""
+        return taken(self, _SAVED, units=units) | named("ledger.", self.ledger.saved(units))
+
+    def restore(self, arrays: Arrays, units: int) -> None:
+        """Go on from what `saved` gave, by the same model.
+
+        Raises:
+            EvidenceError: It is of another model.
+        """
+        give_back(self, _SAVED, arrays, units=units)
+        self.ledger.restore(parts("ledger.", arrays), units)
 
     def refusal(self, slot: int, age: int) -> str:
         """Why a unit with an estimate has no answer at this age; empty if it has one."""

@@ -12,6 +12,7 @@ answer, a remaining life of 0: a threshold on it leads to an inspection.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,15 @@ from twinseal.prognostics.normaliser import I64, baseline_of
 from twinseal.telemetry.unit_names import MAX_EXACT, MAX_NAME, unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
+from twinseal.twin.batch import Batch
 from twinseal.twin.rows import cycle_of, readings_of, records
 from twinseal.twin.state import State, pull_command
-from twinseal.twin.units import Acts, Batch, Units
+from twinseal.twin.units import Acts, Units
+from twinseal.twin.units_image import UnitsImage
 
 # Above this share of repaired rows in a window the answer is degraded; about 1 % of rows are repaired by mistake.
 SOUND_SHARE = 0.1
+_SURROGATES = re.compile("[\ud800-\udfff]")
 MAX_UNITS = 10_000  # more than a fleet has; a limit on how often the model can be queried
 
 
@@ -133,6 +137,7 @@ class UnverifiedRuntime:
     Args:
         model: The model.
         baselines, acts: As in `run`.
+        keep_rows: Keep each unit's newest rows as they came, so that a runtime of another model can take over.
 
     Raises:
         DataError: A baseline has a reading that no network could take.
@@ -143,13 +148,34 @@ class UnverifiedRuntime:
         model: Model,
         baselines: Mapping[str, NDArray[np.float64]] | None = None,
         acts: Acts | None = None,
+        *,
+        keep_rows: bool = False,
     ) -> None:
         known = {unit: baseline_of(model.normaliser.apply(rows)) for unit, rows in (baselines or {}).items()}
-        self._model, self._units = model, Units(model, known, acts)
+        self._model, self._units = model, Units(model, known, acts, keep_rows=keep_rows)
 
     def use(self, acts: Acts | None) -> None:
         """From the next row on, know these acts of commissioners; those that are done already are not done again."""
         self._units.use(acts)
+
+    def image(self) -> UnitsImage:
+        """All that it knows of its units."""
+        return self._units.image()
+
+    def restore(self, image: UnitsImage) -> None:
+        """Go on from what another runtime of the same model knew, before the first row: every answer is as by that one.
+
+        Raises:
+            EvidenceError: It is of another model. This runtime is then of no use.
+        """
+        self._units.restore(image)
+
+    def take_over(self, other: UnverifiedRuntime) -> None:
+        """Go on from the runtime of another model, before the first row; it must have kept its rows.
+
+        What it said of a life holds; its newest rows are read again. See `Units.take_over`.
+        """
+        self._units.take_over(other._units)
 
     def predict(self, row: Mapping[str, Any]) -> Prediction:
         """The prediction after one more row."""
@@ -228,7 +254,7 @@ class Runtime(UnverifiedRuntime):
 
     Args:
         verified: From `pull` or `current`; nothing else will do.
-        baselines, acts: As in `run`.
+        baselines, acts, keep_rows: As in UnverifiedRuntime.
 
     Raises:
         TypeError: It is something else.
@@ -240,10 +266,12 @@ class Runtime(UnverifiedRuntime):
         verified: VerifiedModel,
         baselines: Mapping[str, NDArray[np.float64]] | None = None,
         acts: Acts | None = None,
+        *,
+        keep_rows: bool = False,
     ) -> None:
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
-        super().__init__(verified.model, baselines, acts)
+        super().__init__(verified.model, baselines, acts, keep_rows=keep_rows)
 
 
 def _listed(array: NDArray[Any]) -> list[Any]:
@@ -284,8 +312,8 @@ def _more_advice(low: float, cap: float) -> str:
 
 
 def _as_sent(value: Any) -> str | int | float | None:
-    """What a row had as its unit: text cut where no name is so long."""
+    """What a row had as its unit: text cut where no name is so long; None for what no file and no page can show."""
     if isinstance(value, str):
-        return value[: 4 * MAX_NAME]
+        return value[: 4 * MAX_NAME] if value.isascii() or not _SURROGATES.search(value) else None
     plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if plain and abs(value) < MAX_EXACT else None

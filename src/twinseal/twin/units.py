@@ -11,19 +11,21 @@ somebody who plays old rows. So is a second row of the newest cycle with other r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.errors import DataError
+from twinseal.errors import DataError, EvidenceError
 from twinseal.guard.guard import Guard, GuardDecision
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, F64, I64
+from twinseal.saved_arrays import give_back, named, parts, taken
 from twinseal.telemetry.regimes import NOWHERE
 from twinseal.trust.life_acts import Act
+from twinseal.twin.batch import Batch
 from twinseal.twin.lives import FIRST_UNITS, Lives
+from twinseal.twin.units_image import UnitsImage, UnitsTexts
 
 Flags = NDArray[np.bool_]
 Acts = Mapping[str, Sequence[Act]]
@@ -40,28 +42,25 @@ _STATE: dict[str, Any] = {
     "repaired": False,
     "_unused": 0,
     "_last": np.nan,
+    "_recent": np.nan,
+    "_recent_ages": 0,
+    "_recent_count": 0,
     "_baselines": 0.0,
     "commissioned": False,
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Rows of units, at most one of each.
-
-    Attributes:
-        slots: (B,), whose each is.
-        cycles: (B,), 0 where a row names none.
-        readings: (B, I), each input of the contract in its unit; NaN where it is missing.
-        sent: B units as the rows had them.
-        said: B cycles as the rows had them.
-    """
-
-    slots: I64
-    cycles: I64
-    readings: F64
-    sent: Sequence[str | int | float | None]
-    said: Sequence[Any]
+_SAVED = (
+    "cycles",
+    "ages",
+    "_offsets",
+    "counts",
+    "shown",
+    "repaired",
+    "_unused",
+    "_last",
+    "_recent",
+    "_recent_ages",
+    "_recent_count",
+)
 
 
 class Units:
@@ -71,6 +70,7 @@ class Units:
         model: Whose guard is before the rows.
         baselines: By unit, its normalised baseline (C,) float32 in σ.
         acts: By unit, what commissioners said of its life, in order; None where no machine is enrolled at all.
+        keep_rows: Keep the newest rows as they came, so that another model can go on from them: see `take_over`.
 
     Attributes:
         lives: What is told of their lives.
@@ -87,7 +87,9 @@ class Units:
         notes: By slot, why its last row was not used.
     """
 
-    def __init__(self, model: Model, baselines: Mapping[str, F32], acts: Acts | None = None) -> None:
+    def __init__(
+        self, model: Model, baselines: Mapping[str, F32], acts: Acts | None = None, *, keep_rows: bool = False
+    ) -> None:
         self._model, self._known_baselines, self._acts = model, baselines, acts
         self.lives = Lives(model)
         inputs, channels = len(model.contract.inputs), len(model.channels)
@@ -96,6 +98,10 @@ class Units:
         self.sent: list[str | int | float | None] = []
         self._slots: dict[str, int] = {}
         self._done_acts: list[tuple[Act, ...]] = []
+        rows = model.window if keep_rows else 0  # a ring: row n of a unit, of all that were taken, is at n modulo L
+        self._recent = np.full((FIRST_UNITS, rows, inputs), np.nan)
+        self._recent_ages = np.zeros((FIRST_UNITS, rows), dtype=np.int64)
+        self._recent_count = np.zeros(FIRST_UNITS, dtype=np.int64)
         self.cycles, self.ages, self.counts = (np.zeros(FIRST_UNITS, dtype=np.int64) for _ in range(3))
         self.shown, self._unused, self._offsets = (np.zeros(FIRST_UNITS, dtype=np.int64) for _ in range(3))
         self.repaired = np.zeros((FIRST_UNITS, model.window), dtype=bool)
@@ -166,7 +172,7 @@ class Units:
         self._offsets[slot], self.cycles[slot], self._last[slot], self._unused[slot] = offset, act.cycle, np.nan, 0
         if act.opens:
             self._guard.forget(np.array([slot]))
-            self.repaired[slot], self.counts[slot] = False, 0
+            self.repaired[slot], self.counts[slot], self._recent_count[slot] = False, 0, 0
             self.lives.ledger.begin([slot], [act.age])
             self.ages[slot] = act.age
             self.flagged.pop(slot, None)
@@ -236,7 +242,35 @@ class Units:
         self._note_repairs(slots, decision)
         self.cycles[slots], self.ages[slots] = ages + self._offsets[slots], ages
         self._last[slots], self._unused[slots] = readings, 0
+        if rows := self._recent.shape[1]:
+            at = self._recent_count[slots] % rows
+            self._recent[slots, at], self._recent_ages[slots, at] = readings, ages
+            self._recent_count[slots] += 1
         self._enter(slots)
+
+    def take_over(self, other: Units) -> None:
+        """Go on from the units of another model, before the first row: its ledgers hold, its newest rows are read.
+
+        The other must have kept its rows. A channel that it did not read is missing in them. What this model would
+        have stated of a life from the first of these rows does not count: it would rest on a short history.
+        """
+        acts, self._acts, count = self._acts, None, len(other.names)
+        for name in other.names:
+            self.find(name, count)
+        self.sent, slots, kept = list(other.sent), np.arange(count), other._recent.shape[1]
+        inputs = other._model.contract.inputs
+        columns = np.array([inputs.index(name) if name in inputs else -1 for name in self._model.contract.inputs])
+        for back in range(kept, 0, -1):
+            some = slots[other._recent_count[:count] >= back]
+            at = (other._recent_count[some] - back) % kept
+            readings = np.where(columns >= 0, other._recent[some, at][:, columns], np.nan)
+            nobody: list[Any] = [None] * len(some)
+            self.hear(Batch(some, other._recent_ages[some, at], readings, [self.sent[slot] for slot in some], nobody))
+        for name in ("cycles", "ages", "shown", "_offsets"):
+            getattr(self, name)[:count] = getattr(other, name)[:count]
+        self._done_acts = list(other._done_acts)
+        self.lives.take_over(other.lives, count)
+        self.use(acts)
 
     def _enter(self, slots: I64) -> None:
         """Enter the newest rows of units in their ledgers."""
@@ -286,6 +320,36 @@ class Units:
         for slot, refusal in zip(slots.tolist(), decision.refusals, strict=True):
             if refusal:
                 self.refusals[slot] = refusal
+
+    def image(self) -> UnitsImage:
+        """All that is known of the units: what another of the same model goes on from, and answers the same."""
+        count = len(self.names)
+        arrays = {
+            **taken(self, _SAVED, units=count),
+            **named("guard.", self._guard.saved(count)),
+            **named("lives.", self.lives.saved(count)),
+        }
+        acts, flagged = tuple(self._done_acts), dict(self.flagged)
+        texts = UnitsTexts(tuple(self.names), tuple(self.sent), acts, flagged, dict(self.refusals), dict(self.notes))
+        return UnitsImage(arrays, texts)
+
+    def restore(self, image: UnitsImage) -> None:
+        """Go on from an image, before the first row.
+
+        Raises:
+            EvidenceError: It is of another model. These units are then of no use.
+        """
+        acts, self._acts, count, texts = self._acts, None, len(image.texts.names), image.texts
+        for name in texts.names:
+            self.find(name, count)
+        if self.names != list(texts.names):
+            raise EvidenceError("memory of units: expected each name once, got one again")
+        give_back(self, _SAVED, image.arrays, units=count)
+        self._guard.restore(parts("guard.", image.arrays), count)
+        self.lives.restore(parts("lives.", image.arrays), count)
+        self.sent, self._done_acts = list(texts.sent), list(texts.acts)
+        self.flagged, self.refusals, self.notes = dict(texts.flagged), dict(texts.refusals), dict(texts.notes)
+        self.use(acts)
 
     def _estimates(self, slots: I64) -> F64:
         """Of units the remaining lives (B,) in cycles by their readings, NaN where there is none.
