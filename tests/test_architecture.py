@@ -57,7 +57,7 @@ DOORS = {
     "ray": "twinseal.prognostics.clusters",
     "pyspark": "twinseal.telemetry.spark_scan",
     "sklearn": "twinseal.prognostics.gradient_boosting",
-    "safetensors": "twinseal.prognostics.checkpoint",
+    "safetensors": ("twinseal.prognostics.checkpoint", "twinseal.twin.units_image"),
     "typer": "twinseal.cli",
     "rich": ("twinseal.console", "twinseal.cli"),
 }

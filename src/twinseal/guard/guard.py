@@ -34,8 +34,8 @@ from twinseal.guard.cross_channel import CrossChannel
 from twinseal.guard.judge import Judge
 from twinseal.guard.memory import OWN, RECEIVED, REPAIRED, VERSIONS, Counts, Flags, Names, RowMemory, UnitState
 from twinseal.guard.parameters import Doubles, GuardParams
+from twinseal.guard.saved_arrays import Arrays, give_back, named, parts, taken
 from twinseal.guard.wear import WearMonitor
-from twinseal.saved_arrays import Arrays, give_back, named, parts, taken
 from twinseal.telemetry.contract import Contract
 
 # Three implicated channels are no longer a broken sensor: repairing three informative ones made estimates worse when

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinseal.errors import EvidenceError
-from twinseal.saved_arrays import Arrays, check, give_back, taken
+from twinseal.guard.saved_arrays import Arrays, check, give_back, taken
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]

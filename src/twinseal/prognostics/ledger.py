@@ -49,7 +49,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twinseal.saved_arrays import Arrays, give_back, taken
+from twinseal.guard.saved_arrays import Arrays, give_back, taken
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinseal.guard.saved_arrays import Arrays, give_back, named, parts, taken
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F64, I64
-from twinseal.saved_arrays import Arrays, give_back, named, parts, taken
 
 FIRST_UNITS = 8  # for so many there is room at first; then for twice as many, and so on
 SAID_ABOVE_CYCLES = 10.0  # an answer that is lower than its estimate by more is explained

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from twinseal.errors import DataError, EvidenceError
 from twinseal.guard.guard import Guard, GuardDecision
+from twinseal.guard.saved_arrays import give_back, named, parts, taken
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, F64, I64
-from twinseal.saved_arrays import give_back, named, parts, taken
 from twinseal.telemetry.regimes import NOWHERE
 from twinseal.trust.life_acts import Act
 from twinseal.twin.batch import Batch

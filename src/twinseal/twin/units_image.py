@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from twinseal.digests import parse_json
 from twinseal.errors import EvidenceError
-from twinseal.saved_arrays import Arrays
+from twinseal.guard.saved_arrays import Arrays
 from twinseal.trust.life_acts import Act
 
 _TEXTS = "texts"
