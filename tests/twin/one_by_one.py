@@ -19,7 +19,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, baseline_of
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.twin.rows import MAX_CYCLE, number_of
-from twinseal.twin.runtime import Prediction, _as_sent, _maintenance_advice, _more_advice
+from twinseal.twin.runtime import Prediction, _maintenance_advice, _more_advice, as_sent
 
 SOUND_SHARE, MAX_UNUSED, CAPPED_SHARE, SAID_ABOVE = 0.1, 10, 0.95, 10.0
 
@@ -83,7 +83,7 @@ class _Unit:
         self._lost = 0
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        self._sent = _as_sent(row.get("unit"))
+        self._sent = as_sent(row.get("unit"))
         cycle = cycle_of(row.get("cycle"))
         raw = np.array([[number_of(row.get(name)) for name in self._model.contract.inputs]])
         if self._is_unneeded(cycle, raw):

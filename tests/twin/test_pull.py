@@ -23,6 +23,7 @@ from twinseal.errors import (
     RootError,
     SignatureError,
     ThresholdError,
+    TrustError,
     TwinsealError,
 )
 from twinseal.evidence import Subject
@@ -36,6 +37,7 @@ from twinseal.trust.signing.dsse import sign_envelope
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import PullResult, pull
 from twinseal.twin.runtime import current_model
+from twinseal.twin.state import State
 
 LATER = NOW + timedelta(hours=1)
 
@@ -46,7 +48,7 @@ class Twin:
     def __init__(self, deployment: Deployment, path: Path) -> None:
         self.deployment, self.path = deployment, path
 
-    def pull(self, now: object = LATER, **options: bool) -> PullResult:
+    def pull(self, now: object = LATER, **options: object) -> PullResult:
         source = DirectorySource(self.deployment.mirror)
         return pull(source, self.deployment.anchor, MODEL, self.path, now, **options)  # type: ignore[arg-type]
 
@@ -64,13 +66,29 @@ def twin(deployment: Deployment, tmp_path: Path) -> Twin:
     return twin
 
 
-def test_next_release_replaces_the_first_and_nothing_is_left_of_it(twin: Twin) -> None:
+def test_next_release_replaces_the_first_and_that_one_is_kept_until_the_one_after(twin: Twin) -> None:
+    for version in (2, 3):
+        release = twin.deployment.publish(version)
+        admitted = twin.pull()
+        assert (admitted.changed, admitted.model.release, twin.version) == (True, release, version)
+        kept = ["current", "last_seen.json", "lock", "log", "models", "previous", "pull.lock", "tuf"]
+        assert kept == sorted(path.name for path in twin.path.iterdir())
+        assert len(list((twin.path / "models").iterdir())) == 2
+
+
+def test_a_twin_falls_back_once_and_does_not_adopt_that_release_again(twin: Twin) -> None:
+    state, first = State(twin.path), twin.pull().model.release
+    with pytest.raises(TrustError, match="expected an installed model, got none"):
+        state.fall_back(first.sha256)
     release = twin.deployment.publish(2)
-    admitted = twin.pull()
-    assert (admitted.changed, admitted.model.release, twin.version) == (True, release, 2)
-    kept = ["current", "last_seen.json", "lock", "log", "models", "pull.lock", "tuf"]
-    assert kept == sorted(path.name for path in twin.path.iterdir())
-    assert len(list((twin.path / "models").iterdir())) == 1
+    twin.pull()
+    with pytest.raises(EvidenceError, match="to be current and another before it"):
+        state.fall_back(first.sha256)
+    state.fall_back(release.sha256)
+    assert (twin.version, state.held()) == (1, {release.sha256})
+    skipped = twin.pull(skip=state.held())
+    assert (skipped.changed, skipped.model.release, twin.version) == (False, first, 1)
+    assert twin.pull().model.release == release  # a person may still take it
 
 
 def test_pulling_again_fetches_nothing(twin: Twin) -> None:

@@ -174,7 +174,7 @@ def _is_worse(observed: float | None, before: float | None, bound: float | None,
 
 
 def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     return float(value) if is_number else None  # type: ignore[arg-type]
 
 

@@ -37,7 +37,7 @@ def unit_name(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, Real):
         return ""
     if isinstance(value, Integral):
-        return _plain(str(int(value)))
+        return _plain(str(int(value))) if abs(value) < 10**MAX_NAME else ""  # longer is no name, and slow to write
     number = float(value)
     return str(int(number)) if math.isfinite(number) and number.is_integer() and abs(number) < MAX_EXACT else ""
 

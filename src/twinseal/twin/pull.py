@@ -22,6 +22,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -66,7 +67,14 @@ class PullResult:
 
 
 def pull(
-    source: Source, anchor: Anchor, model: str, state_dir: Path, now: datetime, *, fetch_again: bool = False
+    source: Source,
+    anchor: Anchor,
+    model: str,
+    state_dir: Path,
+    now: datetime,
+    *,
+    fetch_again: bool = False,
+    skip: Container[str] = (),
 ) -> PullResult:
     """Fetch the current release of `model`, admit it, and make it the twin's.
 
@@ -79,6 +87,7 @@ def pull(
         state_dir: The twin's own directory, one for each model.
         now: Aware, UTC.
         fetch_again: Fetch the files also when this release is installed and whole.
+        skip: Digests of releases that are seen, and not installed: the model that is current stays.
 
     Raises:
         TrustError, EvidenceError, GateRefusedError: What is offered is refused; the model that was current stays.
@@ -89,7 +98,7 @@ def pull(
     state, journal = State(state_dir), Journal(state_dir, model, now)
     try:
         with suggest(_REMEDY), state.pull_lock(now):
-            return _pull(source, anchor, model, state, now, fetch_again, journal)
+            return _pull(source, anchor, model, state, now, fetch_again, journal, skip)
     except (TwinsealError, OSError) as error:
         log.warning("pull.refused", model=model, kind=type(error).__name__, reason=str(error))
         journal.log_refusal(error)
@@ -97,7 +106,14 @@ def pull(
 
 
 def _pull(
-    source: Source, anchor: Anchor, model: str, state: State, now: datetime, fetch_again: bool, journal: Journal
+    source: Source,
+    anchor: Anchor,
+    model: str,
+    state: State,
+    now: datetime,
+    fetch_again: bool,
+    journal: Journal,
+    skip: Container[str],
 ) -> PullResult:
     memory = recall(state, model)
     seen = memory.seen
@@ -120,6 +136,8 @@ def _pull(
     journal.remember_versions(versions)
     state.remember(LastSeen(model, now, release.version, release.sha256))
     since = None if seen is None else now - seen.time
+    if release.sha256 in skip:
+        return PullResult(admit_installed(state, anchor, model), False, since)
     if not fetch_again:
         installed = _installed_model(state, release, anchor)
         if installed is not None:

@@ -11,7 +11,6 @@ answer, a remaining life of 0: a threshold on it leads to an inspection.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,6 +136,7 @@ class UnverifiedRuntime:
     Args:
         model: The model.
         baselines, acts: As in `run`.
+        forgotten: By unit, how many of its first acts do not vouch for it, since a memory was lost; None: none was.
         keep_rows: Keep each unit's newest rows as they came, so that a runtime of another model can take over.
 
     Raises:
@@ -149,10 +149,11 @@ class UnverifiedRuntime:
         baselines: Mapping[str, NDArray[np.float64]] | None = None,
         acts: Acts | None = None,
         *,
+        forgotten: Mapping[str, int] | None = None,
         keep_rows: bool = False,
     ) -> None:
         known = {unit: baseline_of(model.normaliser.apply(rows)) for unit, rows in (baselines or {}).items()}
-        self._model, self._units = model, Units(model, known, acts, keep_rows=keep_rows)
+        self._model, self._units = model, Units(model, known, acts, forgotten=forgotten, keep_rows=keep_rows)
 
     def use(self, acts: Acts | None) -> None:
         """From the next row on, know these acts of commissioners; those that are done already are not done again."""
@@ -206,7 +207,7 @@ class UnverifiedRuntime:
         readings = readings_of(some, self._model.contract.inputs)
         for places in _rounds(slots.tolist()):
             at = np.array(places)
-            sent, words = [_as_sent(units[place]) for place in places], [said[place] for place in places]
+            sent, words = [as_sent(units[place]) for place in places], [said[place] for place in places]
             self._units.hear(Batch(slots[at], cycles[at], readings[at], sent, words))
             yield places, slots[at]
 
@@ -254,7 +255,7 @@ class Runtime(UnverifiedRuntime):
 
     Args:
         verified: From `pull` or `current`; nothing else will do.
-        baselines, acts, keep_rows: As in UnverifiedRuntime.
+        baselines, acts, forgotten, keep_rows: As in UnverifiedRuntime.
 
     Raises:
         TypeError: It is something else.
@@ -267,11 +268,12 @@ class Runtime(UnverifiedRuntime):
         baselines: Mapping[str, NDArray[np.float64]] | None = None,
         acts: Acts | None = None,
         *,
+        forgotten: Mapping[str, int] | None = None,
         keep_rows: bool = False,
     ) -> None:
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
-        super().__init__(verified.model, baselines, acts, keep_rows=keep_rows)
+        super().__init__(verified.model, baselines, acts, forgotten=forgotten, keep_rows=keep_rows)
 
 
 def _listed(array: NDArray[Any]) -> list[Any]:
@@ -311,9 +313,9 @@ def _more_advice(low: float, cap: float) -> str:
     return f"more than {cap:.0f} cycles expected; no maintenance due within {int(low)}"
 
 
-def _as_sent(value: Any) -> str | int | float | None:
+def as_sent(value: Any) -> str | int | float | None:
     """What a row had as its unit: text cut where no name is so long; None for what no file and no page can show."""
     if isinstance(value, str):
         return value[: 4 * MAX_NAME] if value.isascii() or not _SURROGATES.search(value) else None
-    plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
     return value if plain and abs(value) < MAX_EXACT else None

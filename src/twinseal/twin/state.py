@@ -8,6 +8,9 @@
     devices.dsse.json        which gateways may deliver what: `twinseal.twin.devices`
     frames.json              how far their sequences have come: `twinseal.twin.frame_memory`
     current                  the name of the folder below models/ that is current
+    previous                 that of the one before it, to which a twin that runs can fall back
+    held.json                releases that a twin that ran fell back from; it does not adopt them again by itself
+    units/                   what a twin that runs knows of its machines: `twinseal.twin.unit_memory`
     lock, pull.lock          `twinseal.twin.locks`
 
 Rules: an installed folder is never changed. `current` is replaced in one step, last, after everything that it points
@@ -24,18 +27,19 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from twinseal.digests import canonical_json, is_sha256, parse_json
-from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError
+from twinseal.errors import EvidenceError, ExpiredError, RollbackError, TrustError, TwinsealError
 from twinseal.files import sync_folder, write_whole
 from twinseal.reading import read_regular, require_folder
 from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release
 from twinseal.twin import locks
 
+MAX_HELD = 100
 RELEASE, ROLE, ROOTS, BUNDLE = "release.json", "role.json", "roots", "bundle"
 _FOLDER = re.compile(r"[0-9a-f]{64}\.[a-z0-9_]{1,40}\Z")  # the digest, and mkdtemp's letters
 _REMEDY = "Somebody changed the twin's state. Find out who; then empty the folder, restore the anchor, and pull again."
@@ -158,7 +162,7 @@ class State:
     def pull_lock(self, now: datetime) -> Iterator[None]:
         """Lock against a second pull, for as long as this one takes; it delays no start of the twin.
 
-        Side effects: makes the directory; before and after, removes all but the current model.
+        Side effects: makes the directory; before and after, removes models that are not needed any more.
 
         Raises:
             BusyError: Another pull is running.
@@ -242,15 +246,18 @@ class State:
             TrustError: None is.
             EvidenceError: The pointer is malformed.
         """
+        name = self._pointer("current")
+        return name[:64], self.path / "models" / name
+
+    def _pointer(self, which: str) -> str:
+        """The name of the folder that is current, or was before it."""
         try:
-            name = read_regular(self.path / "current", 200).decode("ascii", "replace")
+            name = read_regular(self.path / which, 200).decode("ascii", "replace")
         except FileNotFoundError:
             raise _no_model_error(self.path) from None
         if not _FOLDER.match(name):
-            raise EvidenceError(
-                f"{self.path / 'current'}: expected an installed release, got {name!r:.80}", remedy=_REMEDY
-            )
-        return name[:64], self.path / "models" / name
+            raise EvidenceError(f"{self.path / which}: expected an installed release, got {name!r:.80}", remedy=_REMEDY)
+        return name
 
     def release(self, folder: Path, digest: str) -> Release:
         """The release that is installed in `folder`.
@@ -286,21 +293,69 @@ class State:
             place.parent.mkdir(mode=0o700, exist_ok=True)
             folder.replace(place)
             sync_folder(place.parent)
+            if self.has_current():
+                _write(self.path / "previous", read_regular(self.path / "current", 200))
             _write(self.path / "current", place.name.encode())  # the switch
 
+    def fall_back(self, digest: str) -> None:
+        """Make the release before the current one current again, and hold the current one: it is not adopted again.
+
+        Args:
+            digest: Of the current release.
+
+        Raises:
+            TrustError: There is none before it.
+            EvidenceError: A pointer is malformed, or the current release is another.
+            OSError: The current one stands.
+        """
+        with self.write_lock():
+            now, before = self._pointer("current"), self._pointer("previous")
+            if now[:64] != digest or before[:64] == digest:
+                raise EvidenceError(
+                    f"{self.path}: expected release {digest[:12]}… to be current and another before it, "
+                    f"got {now[:12]}… and {before[:12]}…"
+                )
+            _write(self.path / "held.json", canonical_json(sorted({*self.held(), digest})[-MAX_HELD:]))
+            _write(self.path / "current", before.encode())
+            _write(self.path / "previous", now.encode())
+
+    def held(self) -> frozenset[str]:
+        """Digests of the releases that this twin fell back from.
+
+        Raises:
+            EvidenceError: The list is malformed.
+        """
+        try:
+            found = parse_json(read_regular(self.path / "held.json", 64 << 10), "held.json")
+        except FileNotFoundError:
+            return frozenset()
+        if not isinstance(found, list) or not all(map(is_sha256, found)):
+            raise EvidenceError(f"held.json: expected digests of releases, got {str(found)[:80]}", remedy=_REMEDY)
+        return frozenset(found)
+
+    def installed(self, digest: str) -> Path | None:
+        """The folder of the release of this digest, current or not; None if it is not here."""
+        return next((self.path / "models").glob(f"{digest}.*"), None)
+
     def _tidy(self) -> None:
-        """Remove what is not current; no model, if it cannot be read which one is current."""
+        """Remove what is not needed any more; no model, if it cannot be read which one is current."""
         shutil.rmtree(self.path / "incoming", ignore_errors=True)
         with self.write_lock():  # a start that still verifies the model before ends first
             self._remove_old_models()
 
     def _remove_old_models(self) -> None:
+        """Remove all but the current model, the one before it, and the one that the memory of units is of."""
         try:
-            keep = self.current()[1].name if self.has_current() else ""
+            keep = {self._pointer("current")} if self.has_current() else set()
         except EvidenceError:
             return
+        remembered = ""
+        with suppress(OSError):
+            remembered = read_regular(self.path / "units" / "current", 64 << 20).decode("ascii", "replace")
+        with suppress(TwinsealError, OSError):
+            keep.add(self._pointer("previous"))
         for folder in (self.path / "models").glob("*"):
-            if folder.name != keep:
+            if folder.name not in keep and folder.name[:64] not in remembered:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

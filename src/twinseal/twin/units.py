@@ -70,6 +70,8 @@ class Units:
         model: Whose guard is before the rows.
         baselines: By unit, its normalised baseline (C,) float32 in σ.
         acts: By unit, what commissioners said of its life, in order; None where no machine is enrolled at all.
+        forgotten: By unit, how many of its first acts do not vouch for it, since what was heard after them is lost;
+            None if nothing is.
         keep_rows: Keep the newest rows as they came, so that another model can go on from them: see `take_over`.
 
     Attributes:
@@ -88,9 +90,15 @@ class Units:
     """
 
     def __init__(
-        self, model: Model, baselines: Mapping[str, F32], acts: Acts | None = None, *, keep_rows: bool = False
+        self,
+        model: Model,
+        baselines: Mapping[str, F32],
+        acts: Acts | None = None,
+        *,
+        forgotten: Mapping[str, int] | None = None,
+        keep_rows: bool = False,
     ) -> None:
-        self._model, self._known_baselines, self._acts = model, baselines, acts
+        self._model, self._known_baselines, self._acts, self._forgotten = model, baselines, acts, forgotten
         self.lives = Lives(model)
         inputs, channels = len(model.contract.inputs), len(model.channels)
         self._guard: Guard = model.guard_of(FIRST_UNITS, window=model.window)
@@ -156,7 +164,8 @@ class Units:
     def _do_acts(self, slot: int) -> None:
         """Do what commissioners said of a unit since it was last asked."""
         acts = () if self._acts is None else tuple(self._acts.get(self.names[slot], ()))
-        self.lives.known[slot] = self._acts is None or bool(acts)
+        lost = 0 if self._forgotten is None else self._forgotten.get(self.names[slot], 0)
+        self.lives.known[slot] = (self._acts is None and self._forgotten is None) or len(acts) > lost
         done = self._done_acts[slot]
         news = acts[len(done) :] if acts[: len(done)] == done else acts
         self._done_acts[slot] = acts

@@ -37,6 +37,8 @@ Event = Literal[
     "rotated",
     "revoked",
     "policy",
+    "remembered",
+    "held",
     "replaced",
 ]
 EVENTS = get_args(Event)
