@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.twin import deployment as deployments
-from tests.twin.deployment import CHANNELS, MODEL, Deployment
-from twinseal import console
+from tests.twin.deployment import CHANNELS, MODEL
+from tests.twin_cli import AT, Cli, cli_of_a_twin
 from twinseal.trust.keys.device_keys import DeviceKey
-from twinseal.twin.byte_sources import DirectorySource
-from twinseal.twin.pull import pull
-
-Cli = Callable[..., tuple[int, str, str]]
-AT = ("--model", MODEL, "--anchor", "anchor")
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command where a twin has pulled release 1 today: its exit code, standard output, standard error."""
-    from twinseal.cli import main
-
-    for name in [name for name in os.environ if name.startswith("TWINSEAL_")]:
-        monkeypatch.delenv(name)
-    now = datetime.now(UTC).replace(microsecond=0)
-    monkeypatch.setattr(deployments, "NOW", now)
-    monkeypatch.setattr(console.out, "width", 200)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TWINSEAL_HOME", str(tmp_path / "deployment/home"))
-    made = Deployment(tmp_path / "deployment")
-    made.publish(1, now=now)
-    made.anchor.write(tmp_path / "anchor")
-    pull(DirectorySource(made.mirror), made.anchor, MODEL, Path("twin"), now)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["twinseal", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
+    return cli_of_a_twin(tmp_path, monkeypatch, capsys)
 
 
 def enroll(cli: Cli, *words: str, name: str = "gate-1", units: tuple[str, ...] = ("pump-1",)) -> tuple[int, str, str]:

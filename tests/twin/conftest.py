@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.twin.deployment import Deployment
+from tests.twin.site import Site
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,3 +30,12 @@ def deployment(first: Path, tmp_path: Path) -> Deployment:
     """A deployment of one's own, release 1 published."""
     shutil.copytree(first, tmp_path / "deployment")
     return Deployment(tmp_path / "deployment")
+
+
+@pytest.fixture(scope="session")
+def pulled(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site that has pulled release 1: copy it."""
+    path = tmp_path_factory.mktemp("site")
+    shutil.copytree(first, path / "deployment")
+    Site(path)
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER, Deployment
-from twinseal.digests import canonical_json
+from tests.twin.deployment import CHANNELS, MODEL, NOW, OTHER
+from tests.twin.site import LATER, Site, killed_before_it_moves, killed_before_it_writes
+from twinseal.digests import canonical_json, sha256
 from twinseal.errors import (
     BusyError,
     EvidenceError,
@@ -27,19 +29,15 @@ from twinseal.errors import (
     TrustError,
 )
 from twinseal.evidence import DEVICE_RECORD, REVIEW, Statement, Subject
-from twinseal.trust import device_record
 from twinseal.trust.audit import log_of
-from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.device_record import Device, DeviceRecord
 from twinseal.trust.keys.device_keys import DeviceKey, DeviceSigner
-from twinseal.trust.keys.key import KeySigner, NamedSigner
-from twinseal.twin import device_enroller, devices, locks
-from twinseal.twin.byte_sources import DirectorySource
-from twinseal.twin.device_enroller import Change, Enrolment
-from twinseal.twin.devices import FILE, PROPOSED, enrolled_devices
-from twinseal.twin.pull import pull
+from twinseal.trust.signing.dsse import sign_envelope
+from twinseal.twin import locks, record_enroller
+from twinseal.twin.devices import DEVICES, enrolled_devices
+from twinseal.twin.record_enroller import Enrolment
 
-LATER = NOW + timedelta(hours=1)
+Change = Callable[[DeviceRecord], DeviceRecord]
 
 
 def signer_of(number: int) -> DeviceSigner:
@@ -53,34 +51,19 @@ def device(name: str = "gate-1", key: DeviceKey = KEYS[1], units: tuple[str, ...
     return Device(name, key, units, tuple(sorted(CHANNELS)), **more)
 
 
-class Site:
-    """A twin that runs release 1, and the commissioners' keys."""
+class DeviceSite(Site):
+    """A site whose commissioners enroll devices."""
 
-    def __init__(self, path: Path) -> None:
-        self.deployment = Deployment(path / "deployment")
-        self.anchor, self.twin = self.deployment.anchor, path / "twin"
-        self.file = self.twin / FILE
-        self.pull(NOW)
-
-    def pull(self, now: datetime = LATER) -> None:
-        pull(DirectorySource(self.deployment.mirror), self.anchor, MODEL, self.twin, now)
-
-    def key(self, holder: str) -> KeySigner:
-        return self.deployment.home.signer(holder)
-
-    def enroll(self, change: Change | Device, holder: str = "emil", **options: Any) -> Enrolment:
+    def enroll(self, change: Change | Device, holder: str = "emil", **options: Any) -> Enrolment[DeviceRecord]:
         if isinstance(change, Device):
             added = change
 
             def change(record: DeviceRecord) -> DeviceRecord:
                 return record.with_device(added)
 
-        who = NamedSigner(holder, options.pop("signer", None) or self.key(holder))
-        return device_enroller.enroll(
-            self.twin, self.anchor, options.pop("model", MODEL), change, who, **{"now": LATER, **options}
-        )
+        return self.sign(DEVICES, change, holder, **options)
 
-    def revoke(self, name: str, **options: Any) -> Enrolment:
+    def revoke(self, name: str, **options: Any) -> Enrolment[DeviceRecord]:
         return self.enroll(lambda record: record.without(name), **options)
 
     def enrolled(self, now: datetime = LATER) -> DeviceRecord | None:
@@ -90,22 +73,15 @@ class Site:
         record = self.enrolled()
         return [] if record is None else [item.name for item in record.devices]
 
-    def log(self) -> list[tuple[str, dict[str, str]]]:
-        return [(item.event, dict(item.details)) for _, item in log_of(self.twin).read()]
-
-
-@pytest.fixture(scope="module")
-def pulled(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("site")
-    shutil.copytree(first, path / "deployment")
-    Site(path)
-    return path
+    @property
+    def file(self) -> Path:
+        return self.twin / DEVICES.file
 
 
 @pytest.fixture
-def site(pulled: Path, tmp_path: Path) -> Site:
+def site(pulled: Path, tmp_path: Path) -> DeviceSite:
     shutil.copytree(pulled, tmp_path / "site")
-    return Site(tmp_path / "site")
+    return DeviceSite(tmp_path / "site")
 
 
 RECORD = DeviceRecord(MODEL, 3, 60, (device(), device("gate-2", KEYS[2], ("pump-2", "pump-3"))), ("0" * 64,), NOW)
@@ -130,7 +106,7 @@ def test_a_record_reads_back_as_itself(data: st.DataObject) -> None:
 def said(**changes: Any) -> bytes:
     value = json.loads(RECORD.to_bytes())
     value["predicate"] |= changes
-    digest = device_record.sha256(canonical_json(value["predicate"]["devices"]))
+    digest = sha256(canonical_json(value["predicate"]["devices"]))
     return Statement((Subject("devices", digest),), DEVICE_RECORD, value["predicate"]).to_bytes()
 
 
@@ -183,7 +159,7 @@ def test_another_statement_is_no_device_record() -> None:
         DeviceRecord.from_bytes(canonical_json(value))
 
 
-def test_a_device_is_enrolled_and_revoked(site: Site) -> None:
+def test_a_device_is_enrolled_and_revoked(site: DeviceSite) -> None:
     assert site.enrolled() is None
     assert 0 == site.enroll(device()).missing
     site.enroll(device("gate-2", KEYS[2], ("pump-2",)))
@@ -200,7 +176,7 @@ def test_a_device_is_enrolled_and_revoked(site: Site) -> None:
 
 
 @pytest.mark.attack("T")
-def test_a_revoked_key_is_not_enrolled_again(site: Site) -> None:
+def test_a_revoked_key_is_not_enrolled_again(site: DeviceSite) -> None:
     """A thief of a device's key asks to enroll it again, under another name, after it was revoked."""
     site.enroll(device())
     site.revoke("gate-1")
@@ -209,7 +185,7 @@ def test_a_revoked_key_is_not_enrolled_again(site: Site) -> None:
     assert [] == site.names()
 
 
-def test_a_new_key_revokes_the_old_one(site: Site) -> None:
+def test_a_new_key_revokes_the_old_one(site: DeviceSite) -> None:
     site.enroll(device())
     site.enroll(device(key=KEYS[3], units=("pump-1", "pump-7")))
     record = site.enrolled()
@@ -219,7 +195,7 @@ def test_a_new_key_revokes_the_old_one(site: Site) -> None:
 
 
 @pytest.mark.attack("T")
-def test_an_older_record_does_not_come_back(site: Site) -> None:
+def test_an_older_record_does_not_come_back(site: DeviceSite) -> None:
     """Somebody puts back the device record from before a key was revoked."""
     site.enroll(device())
     before = site.file.read_bytes()
@@ -234,7 +210,7 @@ def test_an_older_record_does_not_come_back(site: Site) -> None:
 
 
 @pytest.mark.attack("T")
-def test_a_record_that_is_removed_is_missed(site: Site) -> None:
+def test_a_record_that_is_removed_is_missed(site: DeviceSite) -> None:
     """Somebody removes the device record, so that unsigned telemetry would look like all that there ever was."""
     site.enroll(device())
     site.file.unlink()
@@ -242,12 +218,12 @@ def test_a_record_that_is_removed_is_missed(site: Site) -> None:
         site.enrolled()
 
 
-def put(site: Site, record: DeviceRecord, holder: str = "emil") -> None:
-    site.file.write_bytes(device_record.sign(record, site.key(holder)))
+def put(site: DeviceSite, record: DeviceRecord, holder: str = "emil") -> None:
+    site.file.write_bytes(sign_envelope(record.to_bytes(), site.key(holder)))
 
 
 @pytest.mark.attack("T")
-def test_only_commissioners_enroll(site: Site) -> None:
+def test_only_commissioners_enroll(site: DeviceSite) -> None:
     """A reviewer, or an attacker with a key of their own, signs a device record."""
     site.enroll(device())
     with pytest.raises(SignatureError, match="expected one of emil, flora, got 'alice'"):
@@ -262,7 +238,7 @@ def test_only_commissioners_enroll(site: Site) -> None:
 
 
 @pytest.mark.attack("T")
-def test_a_record_of_another_model_or_far_ahead_does_not_count(site: Site) -> None:
+def test_a_record_of_another_model_or_far_ahead_does_not_count(site: DeviceSite) -> None:
     """A thief of a commissioner's key signs a record of another model, far ahead, or a second version 1."""
     site.enroll(device())
     for record, message in (
@@ -275,7 +251,7 @@ def test_a_record_of_another_model_or_far_ahead_does_not_count(site: Site) -> No
             site.enrolled()
 
 
-def test_a_record_that_was_copied_here_is_remembered(site: Site) -> None:
+def test_a_record_that_was_copied_here_is_remembered(site: DeviceSite) -> None:
     put(site, replace(RECORD, version=5))
     assert ["gate-1", "gate-2"] == site.names()
     put(site, replace(RECORD, version=4))
@@ -284,25 +260,14 @@ def test_a_record_that_was_copied_here_is_remembered(site: Site) -> None:
     assert "was copied here" == site.log()[-1][1]["seen"]
 
 
-def two_must_sign(site: Site) -> None:
-    roles = site.deployment.roles
-    table = roles.roles.model_copy(
-        update={"commissioner": roles.roles.commissioner.model_copy(update={"threshold": 2})}
-    )
-    site.deployment.roles = roles.model_copy(update={"roles": table})
-    ceremony.renew(site.deployment.home, site.deployment.roles, LATER)
-    site.deployment.update_mirror()
-    site.pull()
-
-
-def test_two_commissioners_sign_one_after_the_other(site: Site) -> None:
-    two_must_sign(site)
+def test_two_commissioners_sign_one_after_the_other(site: DeviceSite) -> None:
+    site.two_must_sign()
     assert 1 == site.enroll(device()).missing
     assert site.enrolled() is None
     assert 1 == site.enroll(device()).missing  # the same again
     assert 0 == site.enroll(device(), "flora", now=LATER + timedelta(hours=1)).missing
     assert ["gate-1"] == site.names()
-    assert not (site.twin / PROPOSED).exists()
+    assert not (site.twin / DEVICES.proposal).exists()
     assert 1 == site.revoke("gate-1", holder="flora").missing
     assert ["gate-1"] == site.names()  # until the second has signed
     assert 1 == site.enroll(device("gate-2", KEYS[2], ("pump-2",))).missing  # another proposal, by emil alone
@@ -311,36 +276,22 @@ def test_two_commissioners_sign_one_after_the_other(site: Site) -> None:
 
 
 @pytest.mark.attack("T")
-def test_one_commissioner_is_not_two(site: Site) -> None:
+def test_one_commissioner_is_not_two(site: DeviceSite) -> None:
     """A thief of one commissioner's key moves a proposal into the place of the record."""
-    two_must_sign(site)
+    site.two_must_sign()
     site.enroll(device())
-    (site.twin / PROPOSED).rename(site.file)
+    (site.twin / DEVICES.proposal).rename(site.file)
     with pytest.raises(ThresholdError, match="expected 2 of emil, flora to sign, got emil"):
         site.enrolled()
 
 
-_replace = Path.replace
-
-
-def killed_before_it_writes(state: Any, data: bytes, record: DeviceRecord, remember: Any) -> None:
-    remember()
-    raise KeyboardInterrupt
-
-
-def killed_before_it_moves(self: Path, target: Path) -> Path:
-    if self.name == PROPOSED:
-        raise KeyboardInterrupt
-    return _replace(self, target)
-
-
 def test_a_process_that_is_killed_after_its_log_leaves_the_new_record(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: DeviceSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.enroll(device())
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(device_enroller, "_store", killed_before_it_writes)
+        patch.setattr(record_enroller, "_store", killed_before_it_writes)
         site.revoke("gate-1")
     with pytest.raises(RollbackError, match="expected version >= 2"):
         site.enrolled()  # logged, and nowhere: nothing counts
@@ -354,12 +305,10 @@ def test_a_process_that_is_killed_after_its_log_leaves_the_new_record(
     assert ["gate-3"] == site.names()
 
 
-def test_a_revoked_commissioner_signs_no_more(site: Site) -> None:
+def test_a_revoked_commissioner_signs_no_more(site: DeviceSite) -> None:
     site.enroll(device())
     key = site.key("emil")
-    ceremony.rotate(site.deployment.home, site.deployment.roles, "emil", LATER)
-    site.deployment.update_mirror()
-    site.pull()
+    site.new_key("emil")
     with pytest.raises(SignatureError, match="got one by another key"):
         site.enrolled()
     with pytest.raises(KeyAccessError, match="expected the key"):
@@ -368,7 +317,9 @@ def test_a_revoked_commissioner_signs_no_more(site: Site) -> None:
     assert ["gate-1"] == site.names()
 
 
-def test_commissioners_whose_keys_are_pinned_no_longer_do_not_sign_but_what_they_signed_counts(site: Site) -> None:
+def test_commissioners_whose_keys_are_pinned_no_longer_do_not_sign_but_what_they_signed_counts(
+    site: DeviceSite,
+) -> None:
     site.enroll(device())
     late = NOW + timedelta(days=400)
     with pytest.raises(ExpiredError):
@@ -376,7 +327,7 @@ def test_commissioners_whose_keys_are_pinned_no_longer_do_not_sign_but_what_they
     assert site.enrolled(late) == site.enrolled()
 
 
-def test_two_at_once_and_odd_files_are_refused(site: Site, tmp_path: Path) -> None:
+def test_two_at_once_and_odd_files_are_refused(site: DeviceSite, tmp_path: Path) -> None:
     with locks.only_one(site.twin / "commission.lock", "twinseal commission", LATER), pytest.raises(BusyError):
         site.enroll(device())
     site.enroll(device())
@@ -393,10 +344,10 @@ def test_two_at_once_and_odd_files_are_refused(site: Site, tmp_path: Path) -> No
         site.enrolled()
 
 
-def test_a_record_that_came_while_the_key_signed_is_not_lost(site: Site) -> None:
+def test_a_record_that_came_while_the_key_signed_is_not_lost(site: DeviceSite) -> None:
     def meanwhile(record: DeviceRecord) -> DeviceRecord:
         audit = log_of(site.twin)
-        audit.append(devices.entry_of(replace(RECORD, version=1), "flora", LATER))
+        audit.append(DEVICES.entry(replace(RECORD, version=1), "flora", LATER))
         return record.with_device(device())
 
     with pytest.raises(TrustError, match="expected no other record meanwhile, got one"):

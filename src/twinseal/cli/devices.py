@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinseal.cli.commissioners import Desk, sign_record, some_of, unit_names
 from twinseal.cli.options import (
     AnchorDir,
     As,
@@ -16,15 +16,11 @@ from twinseal.cli.options import (
     KeyUri,
     StateDir,
     ask_new_passphrase,
-    ask_passphrase,
-    confirm,
     examples,
     read_anchor,
-    warn_of_demo,
 )
-from twinseal.console import err, new_table, out, print_json, printable, refusals_as_json
-from twinseal.errors import ConfigError, DataError
-from twinseal.trust.root.home import Home
+from twinseal.console import new_table, out, print_json, printable, refusals_as_json
+from twinseal.errors import DataError
 
 if TYPE_CHECKING:
     from twinseal.trust.device_record import Device, DeviceRecord
@@ -41,7 +37,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The device's name, as
 Model = Annotated[str, typer.Option(help="Which model reads the telemetry, e.g. pump-rul.")]
 Sure = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Anew = Annotated[bool, typer.Option("--anew", help="Begin with no device: the record before does not count any more.")]
-MAX_NAMED = 10
+COUNTS = "it counts from now on, also for a [cyan]twinseal run --frames[/] that is running"
 
 
 @device.command("key", epilog=examples("twinseal device key gate-1 --out /etc/twinseal/gate-1.pem --no-passphrase"))
@@ -94,21 +90,22 @@ def enroll(
     from twinseal.trust.device_record import Device
     from twinseal.trust.keys.device_keys import DeviceKey
     from twinseal.twin import runtime
+    from twinseal.twin.devices import DEVICES
 
     inputs = runtime.current_model(state, read_anchor(anchor), model).model.contract.inputs
     strangers = [channel for channel in channels or () if channel not in inputs]
     if strangers:
         raise DataError(f"--channel: expected channels of {model} ({', '.join(inputs)}), got {', '.join(strangers)}")
     public = DeviceKey.read(file)
-    added = Device(name, public, _unit_names(units), tuple(sorted(set(channels or inputs))), rate)
+    added = Device(name, public, unit_names(units), tuple(sorted(set(channels or inputs))), rate)
 
     def change(record: DeviceRecord) -> DeviceRecord:
         return replace(record, max_age_s=max_age or record.max_age_s).with_device(added)
 
-    out.print(f"device [cyan]{printable(name)}[/] may deliver {_names(added.units)}: {_names(added.channels)}")
+    out.print(f"device [cyan]{printable(name)}[/] may deliver {some_of(added.units)}: {some_of(added.channels)}")
     _print_fingerprint(public)
     question = f"Sign as {holder} that this is the key of {name}, and that it measures these machines?"
-    _sign(change, question, holder, model, anchor=anchor, state=state, key_uri=key_uri, anew=anew, yes=yes)
+    sign_record(DEVICES, change, question, Desk(holder, model, anchor, state, key_uri, yes), COUNTS, anew=anew)
 
 
 @device.command("revoke", epilog=examples("twinseal device revoke gate-1 --model pump-rul --as emil"))
@@ -122,18 +119,11 @@ def revoke(
     yes: Sure = False,
 ) -> None:
     """Sign that the device NAME delivers nothing any more. Its key never counts again."""
+    from twinseal.twin.devices import DEVICES
+
     question = f"Sign as {holder} that {name} delivers nothing any more?"
-    _sign(
-        lambda record: record.without(name),
-        question,
-        holder,
-        model,
-        anchor=anchor,
-        state=state,
-        key_uri=key_uri,
-        anew=False,
-        yes=yes,
-    )
+    desk = Desk(holder, model, anchor, state, key_uri, yes)
+    sign_record(DEVICES, lambda record: record.without(name), question, desk, COUNTS)
 
 
 @device.command("show", epilog=examples("twinseal device show --model pump-rul --json"))
@@ -151,54 +141,12 @@ def show(model: Model, anchor: AnchorDir = None, state: StateDir = Path("twin"),
         return
     table = new_table("device", "key", "units", "channels", "frames a second", numbers=("frames a second",))
     for item in record.devices:
-        names = (printable(_names(part)) for part in (item.units, item.channels))
+        names = (printable(some_of(part)) for part in (item.units, item.channels))
         table.add_row(printable(item.name), item.key.fingerprint[:16], *names, str(item.frames_per_second))
     out.print(table)
     out.print(f"version {record.version}; frames may be {record.max_age_s} s from this clock")
     if record.revoked:
         out.print(f"revoked keys: {', '.join(item[:16] for item in record.revoked)}")
-
-
-def _sign(
-    change: Callable[[DeviceRecord], DeviceRecord],
-    question: str,
-    holder: str,
-    model: str,
-    *,
-    anchor: Path | None,
-    state: Path,
-    key_uri: str | None,
-    anew: bool,
-    yes: bool,
-) -> None:
-    from twinseal.trust.keys.key import NamedSigner, open_signer
-    from twinseal.twin import commissioning
-    from twinseal.twin.device_enroller import enroll as enroll_devices
-    from twinseal.twin.state import State as TwinState
-
-    pinned = read_anchor(anchor)
-    role = commissioning.newest_root(TwinState(state), pinned).roles[commissioning.ROLE]
-    role.key_of(holder)  # names the commissioners before a key is looked for
-    confirm(yes, question)
-    place = key_uri or Home.default().key_uri(holder)
-    signer = NamedSigner(holder, open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder))
-    done = enroll_devices(state, pinned, model, change, signer, now=datetime.now(UTC), anew=anew)
-    out.print(f"[green]signed[/]  devices of {printable(model)}, version {done.record.version}")
-    if done.missing:
-        names = ", ".join(item.name for item in role.holders)
-        err.print(f"[yellow]{done.missing} more of {names} must sign it[/]: the same command, as them")
-    else:
-        out.print("it counts from now on, also for a [cyan]twinseal run --frames[/] that is running")
-    warn_of_demo(pinned)
-
-
-def _unit_names(units: list[str]) -> tuple[str, ...]:
-    from twinseal.telemetry.unit_names import unit_name
-
-    for unit in units:
-        if not unit_name(unit):
-            raise ConfigError(f"--unit: expected the name of a machine, got {unit!a:.80}")
-    return tuple(sorted({unit_name(unit) for unit in units}))
 
 
 def _listed(record: DeviceRecord | None) -> list[dict[str, object]]:
@@ -207,11 +155,6 @@ def _listed(record: DeviceRecord | None) -> list[dict[str, object]]:
         return {"name": item.name, "key": item.key.fingerprint, **names, "frames_per_second": item.frames_per_second}
 
     return [line(item) for item in record.devices] if record else []
-
-
-def _names(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(printable(name) for name in names[:MAX_NAMED]) + more
 
 
 def _print_fingerprint(public: DeviceKey) -> None:

@@ -18,10 +18,7 @@ from twinseal.errors import EvidenceError, SignatureError
 from twinseal.evidence import DEVICE_RECORD, Statement, Subject
 from twinseal.trust.baseline_record import check_unit, read_time, write_time
 from twinseal.trust.keys.device_keys import DeviceKey
-from twinseal.trust.keys.key import ListSigner
 from twinseal.trust.release.release import MAX_VERSION
-from twinseal.trust.root.pins import RoleKeys
-from twinseal.trust.signing.dsse import sign_envelope, verify_envelope
 
 MAX_RECORD_BYTES = 4 << 20
 MAX_DEVICES, MAX_UNITS, MAX_NAMES = 1000, 2048, 1024
@@ -190,21 +187,6 @@ class DeviceRecord:
         if record.to_bytes() != data:  # also: the subject is the digest of the devices
             raise EvidenceError(f"{where}: expected a device record in its canonical form, got another")
         return record
-
-
-def sign(record: DeviceRecord, signer: ListSigner) -> bytes:
-    """The envelope of `record` with one signature."""
-    return sign_envelope(record.to_bytes(), signer)
-
-
-def verify(data: bytes, role: RoleKeys, where: str = "device record") -> DeviceRecord:
-    """The record in an envelope, once enough commissioners, and nobody else, have signed it.
-
-    Raises:
-        SignatureError, ThresholdError: As `dsse.verify_envelope`.
-        EvidenceError: What they have signed is no device record.
-    """
-    return DeviceRecord.from_bytes(verify_envelope(data, role, where), where)
 
 
 def _device(value: Any, where: str) -> Device:
