@@ -2,7 +2,7 @@
 
 A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1): subjects by SHA-256, a predicate type and its
 predicate.
-Seven predicate types are used:
+These predicate types are used:
 
     SLSA provenance v1               ingest, prepare, train   how the subjects were made, and from what
     in-toto test-result v0.1         validate, evade, poison  what was tested on the subjects, and how it went
@@ -10,6 +10,7 @@ Seven predicate types are used:
     twinseal review v2               reviewers                a decision and its comment, after the one before it
     twinseal first cycles v1         commissioners            a baseline record: a unit's readings when new
     twinseal devices v1              commissioners            which gateways may deliver which units and channels
+    twinseal lives v1                commissioners            which machines there are, and what was done to each
     twinseal policy v1               policy owners            the policy by which candidates are judged, whole
 
 Statements are plain JSON values. This module builds and reads them; signing them is `twinseal.trust`'s.
@@ -32,6 +33,7 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 REVIEW = "https://twinseal.dev/review/v2"  # v1 had no sequence
 DEVICE_RECORD = "https://twinseal.dev/devices/v1"
+LIFE_RECORD = "https://twinseal.dev/lives/v1"
 BASELINE_RECORD = "https://twinseal.dev/first-cycles/v1"  # signed format: keeps the name that it began with
 POLICY_APPROVAL = "https://twinseal.dev/policy/v1"
 SPLIT_SALT = "https://twinseal.dev/split-salt/v1"
@@ -42,6 +44,7 @@ PREDICATE_TYPES = (
     REVIEW,
     BASELINE_RECORD,
     DEVICE_RECORD,
+    LIFE_RECORD,
     POLICY_APPROVAL,
     SPLIT_SALT,
 )

@@ -38,6 +38,8 @@ from twinseal.trust.audit import log_of
 from twinseal.trust.baseline_record import CYCLES, BaselineRecord, unit_key
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.keys.key import KeySigner, NamedSigner
+from twinseal.trust.life_acts import Act
+from twinseal.trust.life_record import LifeRecord
 from twinseal.trust.root.roles import Roles
 from twinseal.trust.signing.dsse import sign_envelope
 from twinseal.twin import commissioner, seen_records
@@ -46,7 +48,9 @@ from twinseal.twin.baseline_rows import contract_violations, take_first_rows
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.commissioner import CommissioningResult, commission
 from twinseal.twin.commissioning import Baselines, baselines, readings
+from twinseal.twin.enrolled_lives import LIVES
 from twinseal.twin.pull import pull
+from twinseal.twin.record_enroller import enroll
 from twinseal.twin.runtime import Runtime
 from twinseal.twin.seen_records import SeenRecord, parse_memory, write_memory
 from twinseal.twin.state import LastSeen, State
@@ -135,6 +139,44 @@ def commissioned(plant: Plant) -> Plant:
     plant.commission(healthy(9), "pump-9")
     assert ["pump-1", "pump-9"] == sorted(plant.baselines())
     return plant
+
+
+def do(plant: Plant, change: Callable[[LifeRecord], LifeRecord]) -> None:
+    """A commissioner signs an act."""
+    enroll(LIVES, plant.twin, plant.anchor, MODEL, change, NamedSigner("emil", plant.key("emil")), now=LATER)
+
+
+@pytest.mark.attack("8")
+def test_a_baseline_from_before_an_overhaul_does_not_count(commissioned: Plant) -> None:
+    """Somebody keeps, or puts back, the first cycles from before a machine was overhauled or got another sensor."""
+    before = commissioned.file().read_bytes()
+    new = Act("new machine", 0, 0)
+    do(commissioned, lambda record: record.with_machines(["pump-1", "pump-9"], new, {"pump-1": 1, "pump-9": 1}))
+    do(commissioned, lambda record: record.with_act("pump-9", Act("counter replaced", 0, 90), 1))
+    assert ["pump-1", "pump-9"] == sorted(commissioned.baselines())  # they describe the machines still
+    do(commissioned, lambda record: record.with_act("pump-1", Act("overhaul", 90, 0), 1))
+    commissioned.refuses("expected a baseline record after version 1, as the machine was overhauled")
+    commissioned.commission(healthy(3), replacing=True)
+    assert ["pump-1", "pump-9"] == sorted(commissioned.baselines())
+    commissioned.file().write_bytes(before)
+    commissioned.refuses("expected a baseline record of version >= 2")
+
+
+def test_no_baseline_counts_where_the_life_record_does_not(commissioned: Plant) -> None:
+    do(commissioned, lambda record: record.with_machines(["pump-1"], Act("new machine", 0, 0), {}))
+    (commissioned.twin / LIVES.file).unlink()
+    found = commissioned.baselines()
+    assert ([], "every unit") == (sorted(found), found.refused[0].unit)
+    assert "lives.dsse.json: expected version 1" in found.refused[0].reason
+
+
+def test_the_first_cycles_after_an_overhaul_are_taken_by_the_count() -> None:
+    rows = [{**row, "cycle": row["cycle"] + 70} for row in telemetry(healthy())]
+    found = take_first_rows(rows, contract(), (), {"pump-1": 70})
+    assert np.array_equal(healthy(), found["pump-1"])
+    with pytest.raises(DataError, match="the first 20 cycles") as refused:
+        take_first_rows(rows, contract(), (), {"pump-1": 71})
+    assert "pump-1: expected cycles 72 to 91, got none of 91" in refused.value.findings
 
 
 def test_as_many_cycles_are_signed_as_the_model_reads() -> None:
@@ -714,7 +756,7 @@ def changed(at: int, /, **values: Any) -> list[dict[str, Any]]:
 def test_first_cycles_that_are_not_whole_and_healthy_are_refused(rows: list[dict[str, Any]], finding: str) -> None:
     assert 1 == len(take_first_rows(telemetry(healthy()), contract()))
     with pytest.raises(
-        DataError, match="expected cycles 1 to 20 of each unit, complete and within the contract"
+        DataError, match="expected the first 20 cycles of each unit, complete and within the contract"
     ) as caught:
         take_first_rows(rows, contract())
     assert any(finding in item for item in caught.value.findings), caught.value.findings

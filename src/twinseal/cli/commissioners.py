@@ -42,7 +42,14 @@ class Desk:
 
 
 def sign_record(
-    kind: RecordKind[R], change: Callable[[R], R], question: str, desk: Desk, counts: str, *, anew: bool = False
+    kind: RecordKind[R],
+    change: Callable[[R], R],
+    question: str,
+    desk: Desk,
+    counts: str,
+    *,
+    anew: bool = False,
+    renewing: bool = False,
 ) -> None:
     """Ask, sign the record as `change` makes it, and say what is missing until it counts.
 
@@ -53,19 +60,21 @@ def sign_record(
         desk: Where, and as whom.
         counts: What to say once it counts.
         anew: As `record_enroller.enroll`.
+        renewing: Likewise.
     """
     from twinseal.trust.keys.key import NamedSigner, open_signer
-    from twinseal.twin import commissioning
+    from twinseal.twin.commissioners import ROLE, newest_root
     from twinseal.twin.record_enroller import enroll
     from twinseal.twin.state import State as TwinState
 
     holder, pinned = desk.holder, read_anchor(desk.anchor)
-    role = commissioning.newest_root(TwinState(desk.state), pinned).roles[commissioning.ROLE]
+    role = newest_root(TwinState(desk.state), pinned).roles[ROLE]
     role.key_of(holder)  # names the commissioners before a key is looked for
     confirm(desk.yes, question)
     place = desk.key_uri or Home.default().key_uri(holder)
     signer = NamedSigner(holder, open_signer(place, passphrase=ask_passphrase(place, holder), holder=holder))
-    done = enroll(kind, desk.state, pinned, desk.model, change, signer, now=datetime.now(UTC), anew=anew)
+    now = datetime.now(UTC)
+    done = enroll(kind, desk.state, pinned, desk.model, change, signer, now=now, anew=anew, renewing=renewing)
     out.print(f"[green]signed[/]  {kind.name} of {printable(desk.model)}, version {done.record.version}")
     if done.missing:
         names = ", ".join(item.name for item in role.holders)

@@ -221,10 +221,12 @@ def commission(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: I have compared the values.")] = False,
 ) -> None:
-    """Sign the first 20 cycles of new machines, so that nobody can alter this reference later."""
+    """Sign the first 20 cycles of machines that are new, or overhauled, so that nobody can alter this reference."""
     from twinseal.trust.baseline_record import unit_key
     from twinseal.trust.keys.key import NamedSigner, open_signer
-    from twinseal.twin import baseline_rows, commissioner, commissioning, runtime, telemetry_reader
+    from twinseal.twin import baseline_rows, commissioner, runtime, telemetry_reader
+    from twinseal.twin.commissioners import ROLE, newest_root
+    from twinseal.twin.enrolled_lives import enrolled_lives
     from twinseal.twin.seen_records import read_memory
     from twinseal.twin.state import State as TwinState
 
@@ -235,14 +237,16 @@ def commission(
         )
     pinned, now = read_anchor(anchor), datetime.now(UTC)
     verified = runtime.current_model(state, pinned, model)
-    root = commissioning.newest_root(TwinState(state), pinned)
-    root.roles[commissioning.ROLE].key_of(holder)  # names the commissioners before a key is looked for
+    root = newest_root(TwinState(state), pinned)
+    root.roles[ROLE].key_of(holder)  # names the commissioners before a key is looked for
     contract = verified.model.contract
     rows_read = telemetry_reader.read(telemetry, contract.inputs, mapping=verified.mapping, note=_note)
-    found = baseline_rows.take_first_rows(rows_read, contract, units or ())
+    lives = enrolled_lives(state, pinned, model, now)
+    begins = {unit: life.begins for unit, life in lives.lives.items()} if lives else {}
+    found = baseline_rows.take_first_rows(rows_read, contract, units or (), begins)
     memory = read_memory(TwinState(state))
     for unit, rows in found.items():
-        _print_baseline_rows(unit, rows, verified)
+        _print_baseline_rows(unit, rows, verified, begins.get(unit, 0))
         before = memory.get(unit_key(unit))
         if before is not None:
             out.print(f"[yellow]it was commissioned before[/]: version {before.version}")
@@ -253,7 +257,7 @@ def commission(
     signed = commissioner.commission(
         state, pinned, verified, found, NamedSigner(holder, signer), now=now, replacing=replacing
     )
-    _print_commissioned(signed, ", ".join(item.name for item in root.roles[commissioning.ROLE].holders))
+    _print_commissioned(signed, ", ".join(item.name for item in root.roles[ROLE].holders))
     warn_of_demo(pinned)
 
 
@@ -303,7 +307,7 @@ def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
 
 
-def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: VerifiedModel) -> None:
+def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: VerifiedModel, begin: int) -> None:
     """What is about to be signed: each channel's mean beside the contract's range and the mean of the fleet."""
     from twinseal.twin import runtime
 
@@ -313,7 +317,7 @@ def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: Verifie
     distance = "σ from the fleet's mean"
     columns = ("channel", "mean", "lowest", "highest", "contract", "unit", distance)
     numbers = ("mean", "lowest", "highest", "contract", distance)
-    table = new_table(*columns, numbers=numbers, title=f"{printable(name)}, cycles 1 to {len(rows)}")
+    table = new_table(*columns, numbers=numbers, title=f"{printable(name)}, cycles {begin + 1} to {begin + len(rows)}")
     for channel, values in zip(contract.inputs, rows.T, strict=True):
         limit = contract.all_channels[channel]
         values_of = (f"{value:.6g}" for value in (values.mean(), values.min(), values.max()))

@@ -10,6 +10,9 @@ In reading order, by who stands there:
     audit/               the log of every decision
     policy_approval.py   policy owners: the bar that candidates must pass, signed
     baseline_record.py   commissioners: a machine's first cycles, signed
+    device_record.py     commissioners: which gateways may deliver what, signed
+    life_acts.py         commissioners: what may be said of a machine's life
+    life_record.py       commissioners: the acts on every machine, signed
 
 A newcomer opens `root/anchor.py` first (what a twin trusts beforehand), then `release/candidate.py` (what a model must
 pass). docs/trust.md numbers the steps.

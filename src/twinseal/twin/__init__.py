@@ -19,6 +19,11 @@ In reading order:
     telemetry_reader.py   telemetry from files and streams
     plant_reader.py       Parquet, and files as the plant exports them; needs pandas
     rows.py               what a unit, a cycle and a reading are
+    commissioners.py      who may sign what is said beside the machines
+    signed_records.py     what commissioners say in one file, of any kind: which version counts
+    record_enroller.py    signs such a record, k of n
+    devices.py            which gateways may deliver what
+    enrolled_lives.py     which machines there are, and what was done to each
     commissioner.py       signs the baseline record of a new machine
     commissioning.py      decides which baseline records count
     seen_records.py       the newest baseline record seen of each unit; an older one is refused

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,18 @@ MAX_COMPARED = 1000  # names of units, to find the one that was meant
 
 
 def take_first_rows(
-    telemetry: Iterable[Mapping[str, Any]], contract: Contract, units: Collection[str] = ()
+    telemetry: Iterable[Mapping[str, Any]],
+    contract: Contract,
+    units: Collection[str] = (),
+    begins: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Rows]:
-    """The first cycles of each unit: (CYCLES, I) float64, the contract's inputs in raw units, cycle 1 first.
+    """The first cycles of each unit: (CYCLES, I) float64, the contract's inputs in raw units, the first cycle first.
 
     Args:
         telemetry: Rows with `unit`, `cycle` and the contract's inputs, in any order.
         contract: The limits for the readings.
         units: Which units; every unit of the telemetry when empty.
+        begins: By unit, the operating count after which its first cycles are; 0 for one that is not in it.
 
     Raises:
         DataError: A unit's first cycles are incomplete or outside the contract; with a finding for each.
@@ -49,18 +54,23 @@ def take_first_rows(
         names[unit] = None
         if unit in seen or (unit and not units):
             cycles = seen.setdefault(unit, {})
-            if 1 <= cycle <= CYCLES:
-                cycles.setdefault(cycle, []).append([number_of(row.get(name)) for name in contract.inputs])
+            first = cycle - begins.get(unit, 0)
+            if 1 <= first <= CYCLES:
+                cycles.setdefault(first, []).append([number_of(row.get(name)) for name in contract.inputs])
     if not seen:
         raise DataError(
             "telemetry: expected rows of a unit, got none",
             remedy=f"Give a table with a row for each unit and cycle, from cycle 1 to {CYCLES} on.",
         )
     _refuse_unknown([unit for unit in units if unit not in names], tuple(names))
-    findings = [f"{unit}: {text}" for unit, cycles in seen.items() for text in _findings(unit, cycles, contract)]
+    findings = [
+        f"{unit}: {text}"
+        for unit, cycles in seen.items()
+        for text in _findings(unit, cycles, contract, begins.get(unit, 0))
+    ]
     if findings:
         raise DataError(
-            f"telemetry: expected cycles 1 to {CYCLES} of each unit, complete and within the contract, got "
+            f"telemetry: expected the first {CYCLES} cycles of each unit, complete and within the contract, got "
             f"{len(findings)} that are not ({findings[0]})",
             findings=tuple(findings),
             remedy="Name the units that can be commissioned with --unit; for the others, find out why.",
@@ -130,15 +140,15 @@ def _where(mask: NDArray[np.bool_]) -> list[int]:
     return [int(at) for at in np.flatnonzero(mask)]
 
 
-def _findings(unit: str, cycles: Mapping[int, list[list[float]]], contract: Contract) -> Iterator[str]:
+def _findings(unit: str, cycles: Mapping[int, list[list[float]]], contract: Contract, begin: int) -> Iterator[str]:
     try:
         check_unit(unit)
     except EvidenceError as error:
         yield str(error)
-    missing = [str(cycle) for cycle in range(1, CYCLES + 1) if cycle not in cycles]
-    twice = [str(cycle) for cycle, rows in sorted(cycles.items()) if len(rows) > 1]
+    missing = [str(begin + cycle) for cycle in range(1, CYCLES + 1) if cycle not in cycles]
+    twice = [str(begin + cycle) for cycle, rows in sorted(cycles.items()) if len(rows) > 1]
     if missing:
-        yield f"expected cycles 1 to {CYCLES}, got none of {', '.join(missing)}"
+        yield f"expected cycles {begin + 1} to {begin + CYCLES}, got none of {', '.join(missing)}"
     if twice:
         yield f"expected each cycle once, got {', '.join(twice)} more often"
     if not missing and not twice:

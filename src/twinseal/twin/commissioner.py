@@ -34,9 +34,9 @@ from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.signing import dsse
 from twinseal.twin import locks
 from twinseal.twin.admit import VerifiedModel
+from twinseal.twin.commissioners import MAX_LEAP
 from twinseal.twin.commissioning import (
     FOLDER,
-    MAX_LEAP,
     SUFFIX,
     BaselineVerifier,
     Rows,

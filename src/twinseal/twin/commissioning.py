@@ -10,7 +10,9 @@ A record counts when all of this holds, numbered as in the body of `BaselineVeri
 2. enough commissioners of the newest root that the twin has have signed it, and their keys are still pinned
 3. it is of the unit that its file is named after, of this model, and of this kind of asset
 4. it is not older than what was seen of this unit, nor another under the same version
-5. it has every column that the model reads, in the contract's units, and its rows are within today's contract
+5. it was signed after the last overhaul of the machine, the last sensor replaced, and the last machine of its name, as
+   the life record says (`twin.enrolled_lives`), if one was ever signed here
+6. it has every column that the model reads, in the contract's units, and its rows are within today's contract
 
 A record that does not count is never used, and is always reported: `baselines` returns it with the reason, and its unit
 is answered by the network that needs no baseline. Records are made by `twinseal.twin.commissioner`.
@@ -34,7 +36,6 @@ from twinseal.errors import (
     AuditError,
     DataError,
     EvidenceError,
-    KeyAccessError,
     RollbackError,
     TrustError,
     TwinsealError,
@@ -45,23 +46,21 @@ from twinseal.trust import baseline_record
 from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
-from twinseal.trust.keys.key import NamedSigner, short_fingerprint
-from twinseal.trust.release.client import known_anchors
-from twinseal.trust.root.anchor import Anchor, anchor_chain
+from twinseal.trust.keys.key import NamedSigner
+from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations
+from twinseal.twin.commissioners import MAX_LEAP, ROLE, check_commissioner, commissioners_root
+from twinseal.twin.enrolled_lives import LIVES
 from twinseal.twin.journal import ACTOR
-from twinseal.twin.memory import recall
 from twinseal.twin.seen_records import MEMORY, Memory, SeenRecord, read_memory, store_memory
-from twinseal.twin.state import ROOTS, State
+from twinseal.twin.signed_records import record_that_counts
+from twinseal.twin.state import State
 
 log = structlog.get_logger()
 
-ROLE = "commissioner"
 FOLDER, SUFFIX = "commissioned", ".dsse.json"
-# Versions grow by one. A stolen key that signs version 2³¹ must not make the twin refuse the honest next one.
-MAX_LEAP = 1000
 _REMEDY = "Find out who changed it. Then commission the machine again, if it is as new: twinseal commission --replace"
 
 EVERY_UNIT = "every unit"  # that has a record: none of them could be verified
@@ -104,55 +103,6 @@ class Baselines(Mapping[str, Rows]):
         return len(self.rows)
 
 
-def newest_root(state: State, anchor: Anchor) -> Anchor:
-    """The newest root that the twin has: in its cache of metadata, or beside the model that it runs.
-
-    Raises:
-        RootError: A root there does not follow from `anchor`.
-    """
-    found = known_anchors(anchor, state.metadata)
-    if state.has_current():
-        found = max(found, anchor_chain(anchor, state.current()[1] / ROOTS), key=len)
-    return found[-1]
-
-
-def commissioners_root(state: State, anchor: Anchor, model: str, now: datetime) -> tuple[Anchor, datetime]:
-    """The root that says who the commissioners are, and the time: `now`, or the last time seen if that is later.
-
-    Raises:
-        RootError: A root that the twin has seen does not follow from `anchor`.
-        RollbackError: A root that its log knows is gone.
-        EvidenceError: What it remembers is malformed, or of another model.
-        AuditError: Its log is not the one that its key signed.
-    """
-    memory, root = recall(state, model), newest_root(state, anchor)
-    if root.version < memory.versions.root:
-        raise RollbackError(
-            f"root: expected version >= {memory.versions.root}, as this twin's log has it, got {root.version}",
-            remedy="Files of the twin's state were removed: the next twinseal pull brings them back.",
-        )
-    return root, now if memory.seen is None else max(now, memory.seen.time)
-
-
-def check_commissioner(root: Anchor, commissioner: NamedSigner, now: datetime) -> None:
-    """Refuse a holder or a key that may not sign for the commissioners now.
-
-    Raises:
-        SignatureError: The holder is no commissioner.
-        KeyAccessError: The key is another than the root has.
-        ExpiredError: The commissioners' keys are pinned no longer.
-    """
-    holder, signer = commissioner.holder, commissioner.signer
-    key = root.roles[ROLE].key_of(holder)
-    if signer.public_key.keyid != key.keyid:
-        raise KeyAccessError(
-            f"{holder}: expected the key {short_fingerprint(key)}… that the root has, "
-            f"got {short_fingerprint(signer.public_key)}…",
-            remedy=f"Sign with the key of {holder}: --key URI. All keys: twinseal trust show",
-        )
-    root.check_role(ROLE, now)
-
-
 def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: datetime) -> Baselines:
     """The baseline records that the twin at `state_dir` may use, and those that it refuses.
 
@@ -191,12 +141,14 @@ class BaselineVerifier:
         root: The newest that the twin has.
         contract: Of the model that reads the baseline.
         memory: The newest version seen of each unit.
+        ended: By unit, the version up to which baseline records do not describe the machine any more.
         now: Aware, UTC; never before the twin last heard of its registry.
     """
 
     root: Anchor
     contract: Contract
     memory: Memory
+    ended: Mapping[str, int]
     now: datetime
 
     @classmethod
@@ -207,10 +159,14 @@ class BaselineVerifier:
             RootError: A root that it has seen does not follow from `anchor`.
             RollbackError: A root that its log knows is gone.
             EvidenceError: What it remembers is malformed, or of another model.
+            SignatureError, ThresholdError, EvidenceError, RollbackError: Its life record does not count.
             AuditError: Its log is not the one that its key signed.
         """
-        root, time = commissioners_root(state, anchor, verified.release.model, now)
-        return cls(root, verified.model.contract, read_memory(state), time)
+        model = verified.release.model
+        root, time = commissioners_root(state, anchor, model, now)
+        lives = record_that_counts(LIVES, state, root.roles[ROLE], model, LIVES.seen(state))
+        ended = {unit: life.baseline for unit, life in lives.lives.items()} if lives else {}
+        return cls(root, verified.model.contract, read_memory(state), ended, time)
 
     @property
     def role(self) -> RoleKeys:
@@ -256,9 +212,9 @@ class BaselineVerifier:
 
         Raises:
             SignatureError, ThresholdError, ExpiredError: 2.
-            EvidenceError: 1, 3; or a column is not there (5).
+            EvidenceError: 1, 3, 5; or a column is not there (6).
             RollbackError: 4.
-            DataError: Rows are not within the contract (5).
+            DataError: Rows are not within the contract (6).
         """
         if len(data) > MAX_RECORD_BYTES:  # 1
             raise EvidenceError(f"{where}: expected at most {MAX_RECORD_BYTES} bytes, got more")
@@ -268,7 +224,8 @@ class BaselineVerifier:
             raise EvidenceError(f"{where}: expected the record of the unit that it is named after, got {record.unit!a}")
         self._check_subject(record)
         self._check_memory(record)  # 4
-        return record, readings(record, self.contract)  # 5
+        self._check_life(record)  # 5
+        return record, readings(record, self.contract)  # 6
 
     def _check_subject(self, record: BaselineRecord) -> None:
         expected, got = f"{self.contract.model} of a {self.contract.asset}", f"{record.model} of a {record.asset}"
@@ -290,6 +247,15 @@ class BaselineVerifier:
             )
         if record.version > version + MAX_LEAP:
             raise RollbackError(f"{record.unit}: expected a version soon after {version}, got {record.version}")
+
+    def _check_life(self, record: BaselineRecord) -> None:
+        ended = self.ended.get(record.unit, 0)
+        if record.version <= ended:
+            raise EvidenceError(
+                f"{record.unit}: expected a baseline record after version {ended}, as the machine was overhauled or "
+                f"got a new sensor then, got {record.version}",
+                remedy="Sign its first cycles since then: twinseal commission --replace",
+            )
 
     @staticmethod
     def _missing_record(remembered: SeenRecord) -> RefusedRecord:

@@ -23,7 +23,7 @@ DEVICES: RecordKind[DeviceRecord] = RecordKind(
     event="enrolled",
     limit=MAX_RECORD_BYTES,
     read=DeviceRecord.from_bytes,
-    empty=lambda model, time: DeviceRecord(model, 1, AGE_S, (), (), time),
+    empty=lambda model, version, time: DeviceRecord(model, version, AGE_S, (), (), time),
     dated=lambda record, version, time: replace(record, version=version, time=time),
     check_follows=lambda *_: None,  # each record says all that holds: a device that is not listed delivers nothing
     counted=lambda record: {"devices": str(len(record.devices))},

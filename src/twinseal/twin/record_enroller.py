@@ -26,7 +26,7 @@ from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.trust.signing import dsse
 from twinseal.twin import locks
-from twinseal.twin.commissioning import ROLE, check_commissioner, commissioners_root
+from twinseal.twin.commissioners import ROLE, check_commissioner, commissioners_root
 from twinseal.twin.signed_records import R, RecordKind, SeenVersion, record_that_counts
 from twinseal.twin.state import State
 
@@ -54,6 +54,7 @@ def enroll(
     *,
     now: datetime,
     anew: bool = False,
+    renewing: bool = False,
 ) -> Enrolment[R]:
     """Sign the record as `change` makes it from the one that counts, and store it.
 
@@ -68,9 +69,10 @@ def enroll(
         commissioner: Who signs.
         now: Aware, UTC.
         anew: Begin with the empty record: the one before does not count any more.
+        renewing: Begin with what the log knows, as `record_to_renew`.
 
     Raises:
-        SignatureError, KeyAccessError, ExpiredError: As `commissioning.check_commissioner`.
+        SignatureError, KeyAccessError, ExpiredError: As `commissioners.check_commissioner`.
         SignatureError, ThresholdError, EvidenceError, RollbackError: The record before does not count; or `change`
             makes none from it, or none that can follow.
         AuditError: It cannot be logged: nothing was signed.
@@ -85,9 +87,12 @@ def enroll(
         with locks.only_one(state.path / "commission.lock", kind.command, now):
             with state.read_lock():
                 seen, role = _verified(kind, state, anchor, model, commissioner, now)
-                found = None if anew else record_that_counts(kind, state, role, model, seen)
-            before = found or kind.empty(model, now.replace(microsecond=0))
-            record = kind.dated(change(before), seen.version + 1, now.replace(microsecond=0))
+                if renewing:
+                    found: R | None = _logged_record(kind, state, seen)
+                else:
+                    found = None if anew else record_that_counts(kind, state, role, model, seen)
+            version, time = seen.version + 1, now.replace(microsecond=0)
+            record = kind.dated(change(found or kind.empty(model, version, time)), version, time)
             if found is not None:
                 kind.check_follows(found, record)
             record, data = _signed(kind, state, role, record, commissioner)
@@ -102,6 +107,32 @@ def enroll(
                 entry = kind.entry(record, actor, now)
                 _store(kind, state, data, None if missing else lambda: audit.append(entry))
     return Enrolment(record, missing)
+
+
+def record_to_renew(kind: RecordKind[R], state_dir: Path, anchor: Anchor, model: str, now: datetime) -> R:
+    """The record that counted here last, as the twin's log knows it, also if its signatures do not count any more.
+
+    After a commissioner's key was replaced, what it signed ends. A person looks at it again, and signs it.
+
+    Raises:
+        EvidenceError: None counted here, or it is gone.
+        RootError, RollbackError, AuditError: As `commissioners.commissioners_root`.
+    """
+    state = State(state_dir)
+    with state.read_lock():
+        commissioners_root(state, anchor, model, now)
+        return _logged_record(kind, state, kind.seen(state))
+
+
+def _logged_record(kind: RecordKind[R], state: State, seen: SeenVersion) -> R:
+    for name in (kind.file, kind.proposal):
+        with suppress(TwinsealError, OSError):
+            payload = dsse.unverified_payload(read_regular(state.path / name, kind.limit), name)
+            if sha256(payload) == seen.sha256:  # a chain of hashes that this twin's key signed knows it
+                return kind.read(payload, name)
+    raise EvidenceError(
+        f"{kind.file}: expected version {seen.version}, which this twin's log knows, got none", remedy=kind.remedy
+    )
 
 
 def _verified(

@@ -34,7 +34,7 @@ from twinseal.trust.audit.entry import Event
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.trust.signing.dsse import verify_envelope
-from twinseal.twin.commissioning import MAX_LEAP, ROLE, commissioners_root
+from twinseal.twin.commissioners import MAX_LEAP, ROLE, commissioners_root
 from twinseal.twin.journal import ACTOR
 from twinseal.twin.state import State
 
@@ -76,7 +76,7 @@ class RecordKind(Generic[R]):
         event: What an entry of the log calls a record that was signed; of no other kind.
         limit: The most bytes of a file.
         read: The record in a statement's bytes; the second argument says where they are, for messages.
-        empty: The record before the first, of a model, at a time.
+        empty: A record that says nothing yet: of a model, a version, and a time.
         dated: The record under another version and time.
         check_follows: Refuses a record (the second) that cannot follow another (the first).
         counted: What an entry of the log says of a record beside its version and digest.
@@ -88,7 +88,7 @@ class RecordKind(Generic[R]):
     event: Event
     limit: int
     read: Callable[[bytes, str], R]
-    empty: Callable[[str, datetime], R]
+    empty: Callable[[str, int, datetime], R]
     dated: Callable[[R, int, datetime], R]
     check_follows: Callable[[R, R], None]
     counted: Callable[[R], Mapping[str, str]]
@@ -176,7 +176,7 @@ def current_record(kind: RecordKind[R], state_dir: Path, anchor: Anchor, model: 
         SignatureError, ThresholdError: 2.
         EvidenceError: 1 or 3; or there is none, and the log knows one.
         RollbackError: 4.
-        RootError, AuditError: As `commissioning.commissioners_root`.
+        RootError, AuditError: As `commissioners.commissioners_root`.
     """
     state = State(state_dir)
     with state.read_lock():

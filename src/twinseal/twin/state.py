@@ -6,6 +6,7 @@
                              that lead from the anchor to the one it was admitted under), bundle/
     incoming/                what is being fetched; removed after the pull, or by the next
     devices.dsse.json        which gateways may deliver what: `twinseal.twin.devices`
+    lives.dsse.json          which machines there are, and what was done to each: `twinseal.twin.enrolled_lives`
     frames.json              how far their sequences have come: `twinseal.twin.frame_memory`
     current                  the name of the folder below models/ that is current
     previous                 that of the one before it, to which a twin that runs can fall back

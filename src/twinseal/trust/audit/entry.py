@@ -32,6 +32,7 @@ Event = Literal[
     "admitted",
     "commissioned",
     "enrolled",
+    "lives",
     "corrected",
     "refused",
     "rotated",

@@ -74,6 +74,16 @@ def envelope_keyids(data: bytes, where: str = "envelope") -> tuple[str, ...]:
     return tuple(_parse(data, where).signatures)
 
 
+def unverified_payload(data: bytes, where: str = "envelope") -> bytes:
+    """The payload of an envelope, whoever signed it: for a caller who knows its digest from elsewhere.
+
+    Raises:
+        SignatureError: It is malformed.
+    """
+    content: bytes = _parse(data, where).payload
+    return content
+
+
 def verify_envelope(data: bytes, role: RoleKeys, where: str = "envelope") -> bytes:
     """The payload of an envelope, once enough holders of `role`, and no other keys, have signed it.
 
