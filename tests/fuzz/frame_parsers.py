@@ -15,6 +15,8 @@ from tests.twin.deployment import MODEL, NOW
 from twinseal.errors import EvidenceError
 from twinseal.trust.device_record import Device, DeviceRecord
 from twinseal.trust.keys.device_keys import DeviceSigner
+from twinseal.trust.life_acts import Act
+from twinseal.trust.life_record import Life, LifeRecord
 from twinseal.trust.signing import cose
 from twinseal.twin import frames
 from twinseal.twin.frame_gate import FrameGate, Refused
@@ -24,7 +26,7 @@ from twinseal.twin.frames import Frame
 
 
 def frame_parsers(folder: Path) -> list[Parser]:
-    """Frames as they come, from behind the device's signature, and in a stream; what is remembered; who may deliver."""
+    """Frames as they come, from behind the device's signature, and in a stream; what is remembered; what is signed."""
     signer = DeviceSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))
     devices = DeviceRecord(MODEL, 1, 60, (Device("gate-1", signer.key, ("a", "b"), ("heat", "speed")),), (), NOW)
     numbers, readings = np.array([0, 1, 0]), np.array([[5.0, 6.0], [np.nan, 6.5], [5.5, 6.0]])
@@ -61,7 +63,12 @@ def frame_parsers(folder: Path) -> list[Parser]:
     def record(data: bytes) -> None:
         holds(DeviceRecord.from_bytes(data).to_bytes() == data, "devices: another spelling of it was taken")
 
-    remembered = FrameMemory({signer.key.fingerprint: Sequence(9, (3, 5))}, {"a": 4}, Counter({"late": 1}))
+    def lives(data: bytes) -> None:
+        holds(LifeRecord.from_bytes(data).to_bytes() == data, "lives: another spelling of it was taken")
+
+    acts = (Act("new machine", 0, 0), Act("overhaul", 90, 10), Act("counter replaced", 0, 20))
+    enrolled = LifeRecord(MODEL, 2, 1, {"a": Life(acts, baseline=1), "b": Life(acts[:1], retired=True)}, NOW)
+    remembered = FrameMemory({signer.key.fingerprint: Sequence(9, (3, 5))}, {"a": 4}, Counter({"late": 1}), 1, {"a": 3})
     messages = tuple(frames.sign(item, signer) for item in (frame, single))
     return [
         Parser("frame", messages, taken),
@@ -69,4 +76,5 @@ def frame_parsers(folder: Path) -> list[Parser]:
         Parser("frame_stream", (b"".join(map(with_length, messages)),), stream),
         Parser("frame_memory", (remembered.to_bytes(),), memory),
         Parser("devices_said", (devices.to_bytes(),), record),
+        Parser("lives_said", (enrolled.to_bytes(),), lives),
     ]

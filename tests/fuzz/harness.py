@@ -42,6 +42,7 @@ NAMES = (
     "frame_stream",
     "frame_memory",
     "devices_said",
+    "lives_said",
     "registry_answer",
     "registry_candidate",
     "registry_wire",

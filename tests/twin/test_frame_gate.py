@@ -20,9 +20,11 @@ from tests.twin.deployment import MODEL, NOW, OTHER
 from tests.twin.test_devices import KEYS, signer_of
 from twinseal.errors import EvidenceError
 from twinseal.trust.device_record import Device, DeviceRecord
+from twinseal.trust.life_acts import Act
+from twinseal.trust.life_record import Life, LifeRecord
 from twinseal.trust.signing import cbor, cose
 from twinseal.twin import frames
-from twinseal.twin.frame_gate import BURST_S, FrameGate, Refused, Taken, counted_words
+from twinseal.twin.frame_gate import BURST_S, UNKNOWN_ROWS, FrameGate, Refused, Taken, counted_words
 from twinseal.twin.frame_memory import FILE, MAX_MISSING, FrameMemory, Sequence, read_frame_memory
 from twinseal.twin.frame_stream import batches, signed_rows, with_length
 from twinseal.twin.frames import MAX_SEQUENCE, Frame
@@ -301,6 +303,92 @@ def test_the_memory_is_written_before_rows_are_given_out(bench: Bench, monkeypat
         bench.take(signed(frame(4, 7)))
 
 
+NEW = Act("new machine", 0, 0)
+
+
+def lives(version: int = 1, begun: int = 1, **acts: tuple[Act, ...]) -> LifeRecord:
+    return LifeRecord(MODEL, version, begun, {name.replace("_", "-"): Life(found) for name, found in acts.items()}, NOW)
+
+
+def test_a_count_falls_once_where_the_counter_was_replaced(bench: Bench) -> None:
+    bench.gate.use(DEVICES, lives(pump_1=(NEW,), pump_3=(NEW,)))
+    assert "a count that fell" == bench.reason(signed(frame(4, 1)))  # the machine that was counted is the enrolled one
+    replaced = lives(2, pump_1=(NEW, Act("counter replaced", 0, 6)), pump_3=(NEW,))
+    bench.gate.use(DEVICES, replaced)
+    (found,) = bench.take(signed(frame(4, 1)))
+    assert isinstance(found, Taken)
+    assert {} == found.lost_rows
+    for record in (replaced, replace(replaced, version=3)):  # the same act, read again
+        bench.gate.use(DEVICES, record)
+        assert "a count that fell" == bench.reason(signed(frame(5, 1)))
+    bench.restart()
+    bench.gate.use(DEVICES, replaced)
+    assert "a count that fell" == bench.reason(signed(frame(5, 1)))  # after a restart, too
+    bench.goes_on(5, 3)
+    other = lives(4, pump_1=(*replaced.acts["pump-1"], Act("counter replaced", 900, 60)), pump_3=(NEW,))
+    bench.gate.use(DEVICES, other)
+    assert "a count that fell" == bench.reason(signed(frame(6, 900, rows=1)))
+    bench.goes_on(6, 901)
+
+
+@pytest.mark.attack("T")
+@pytest.mark.parametrize("act", [Act("overhaul", 6, 0), Act("sensor replaced", 6, 6)])
+def test_an_overhaul_or_a_new_sensor_sets_no_count_back(bench: Bench, act: Act) -> None:
+    """A thief of a device's key plays the machine's first rows again, once commissioners signed an overhaul."""
+    bench.gate.use(DEVICES, lives(pump_1=(NEW, act)))
+    assert "a count that fell" == bench.reason(signed(frame(4, 1)))
+    bench.goes_on()
+
+
+def test_a_new_machine_under_a_retired_name_begins_at_its_own_count(bench: Bench) -> None:
+    first, other = (NEW, Act("overhaul", 5, 0)), Act("new machine", 2, 0)
+    bench.gate.use(DEVICES, lives(pump_1=first))
+    bench.gate.use(DEVICES, replace(lives(2), lives={"pump-1": Life(first, retired=True)}))
+    assert "a count that fell" == bench.reason(signed(frame(4, 1)))
+    bench.gate.use(DEVICES, lives(3, pump_1=(*first, other)))
+    assert "a count that fell" == bench.reason(signed(frame(4, 1)))
+    bench.goes_on(4, 3)
+
+
+def test_a_record_that_was_begun_anew_sets_no_count_back_by_itself(bench: Bench) -> None:
+    bench.gate.use(DEVICES, lives(pump_1=(NEW, Act("counter replaced", 6, 6), Act("counter replaced", 6, 7))))
+    anew = lives(5, 5, pump_1=(Act("new machine", 0, 6),))
+    bench.gate.use(DEVICES, anew)
+    assert "a count that fell" == bench.reason(signed(frame(4, 1)))
+    bench.gate.use(DEVICES, lives(6, 5, pump_1=(*anew.acts["pump-1"], Act("counter replaced", 0, 12))))
+    bench.goes_on(4, 1)
+
+
+def test_a_twin_that_has_lost_its_memory_begins_at_the_counts_that_were_signed(tmp_path: Path) -> None:
+    gate = FrameGate(tmp_path, DEVICES, lives(pump_1=(Act("new machine", 40, 40),)))
+    (old, new) = gate.take([signed(frame(1, 39)), signed(frame(2, 41))], NOW)
+    assert ("a count that fell", True) == (getattr(old, "reason", ""), isinstance(new, Taken))
+
+
+@pytest.mark.attack("T")
+def test_rows_of_an_unknown_machine_are_counted(bench: Bench) -> None:
+    """A worn machine is told under a name that its gateway may deliver, and that no commissioner has enrolled."""
+    assert 0 == bench.gate.counts[UNKNOWN_ROWS]
+    bench.gate.use(DEVICES, lives(pump_1=(NEW,)))
+    (own, other) = bench.take(signed(frame(4, 7)), signed(frame(5, 1, units={"pump-2": 2})))
+    assert isinstance(own, Taken)
+    assert isinstance(other, Taken)
+    assert ((), ("pump-2",), 2) == (own.unknown, other.unknown, bench.gate.counts[UNKNOWN_ROWS])
+    assert f"{UNKNOWN_ROWS} 2" in list(counted_words(bench.gate.counts))
+    bench.gate.use(DEVICES, replace(lives(2), lives={"pump-1": Life((NEW,), retired=True)}))
+    (retired,) = bench.take(signed(frame(6, 9)))
+    assert ("pump-1",) == getattr(retired, "unknown", ())
+
+
+def test_the_memory_of_an_older_twin_is_read(bench: Bench) -> None:
+    value = json.loads((bench.path / FILE).read_text())
+    (bench.path / FILE).write_text(json.dumps({name: value[name] for name in ("devices", "units", "counts")}))
+    bench.restart()
+    assert "played again" == bench.reason(signed(frame(3, 5)))
+    bench.gate.use(DEVICES, lives(pump_1=(NEW, Act("counter replaced", 0, 6)), pump_3=(NEW,)))
+    bench.goes_on(4, 1)
+
+
 numbers = st.integers(1, MAX_SEQUENCE)
 
 
@@ -311,12 +399,14 @@ numbers = st.integers(1, MAX_SEQUENCE)
     ),
     st.dictionaries(st.sampled_from(["pump-1", "ü 2"]), st.integers(0, 2**31 - 1)),
     st.dictionaries(st.sampled_from(["taken", "late"]), numbers),
+    st.integers(0, 2**31),
+    st.dictionaries(st.sampled_from(["pump-1", "ü 2"]), st.integers(0, 1000)),
 )
 def test_the_memory_reads_back_as_itself(
-    devices: dict[str, list[int]], units: dict[str, int], counts: dict[str, int]
+    devices: dict[str, list[int]], units: dict[str, int], counts: dict[str, int], begun: int, acts: dict[str, int]
 ) -> None:
     sequences = {name: Sequence(found[-1], tuple(found[:-1])) for name, found in devices.items()}
-    memory = FrameMemory(sequences, units, FrameMemory().counts + type(FrameMemory().counts)(counts))
+    memory = FrameMemory(sequences, units, FrameMemory().counts + type(FrameMemory().counts)(counts), begun, acts)
     assert memory == FrameMemory.from_bytes(memory.to_bytes())
 
 
@@ -336,6 +426,13 @@ def test_the_memory_reads_back_as_itself(
         {"units": {"pump-1": "3"}},
         {"units": {"\x1b": 3}},
         {"counts": {"taken": 1.5}},
+        {"acts": {"pump-1": -1}},
+        {"acts": {"pump-1": 1001}},
+        {"acts": {"\x1b": 1}},
+        {"acts": []},
+        {"begun": -1},
+        {"begun": True},
+        {"begun": {}},
         {"more": {}},
     ],
 )

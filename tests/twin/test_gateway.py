@@ -19,7 +19,7 @@ from twinseal.trust.device_record import Device, DeviceRecord
 from twinseal.trust.signing import cose
 from twinseal.twin.frame_gate import FrameGate, Taken
 from twinseal.twin.frames import Frame
-from twinseal.twin.gateway import Gateway, SignedUntil
+from twinseal.twin.gateway import Gateway, SignedUntil, set_count
 
 SIGNER = signer_of(1)
 DEVICES = DeviceRecord(MODEL, 1, 60, (Device("gate-1", KEYS[1], ("pump-1", "pump-2"), ("flow", "heat")),), (), NOW)
@@ -69,6 +69,22 @@ def test_a_life_does_not_begin_again_at_the_gateway(tmp_path: Path) -> None:
     assert [1] == [len(item) for item in made.frames(row(1), row(9), row(10), row(10), row(2))]
     assert 4 == len(made.aside)
     assert "row: expected a unit and a cycle after 9, got cycle 1 of 'pump-1'" == made.aside[0]
+
+
+def test_a_count_goes_on_from_another_number_where_the_counter_was_replaced(tmp_path: Path) -> None:
+    Made(tmp_path).frames(row(7), row(8), row(1, "pump-2"))
+    memory = Made(tmp_path).memory
+    assert 8 == set_count(memory, "pump-1", 2)
+    made = Made(tmp_path)
+    (found,) = made.frames(row(2), row(3), row(1, "pump-2"), row(2, "pump-2"))
+    assert (2, {"pump-1": 3, "pump-2": 2}) == (found.sequence, dict(found.units))
+    assert 2 == len(made.aside)
+    with pytest.raises(EvidenceError, match="expected pump-1, pump-2, got 'pump-9'"):
+        set_count(memory, "pump-9", 0)
+    with pytest.raises(EvidenceError, match="expected what this gateway has signed, got none"):
+        set_count(tmp_path / "nowhere.json", "pump-1", 0)
+    with pytest.raises(DataError, match="expected a count from 0"):
+        set_count(memory, "pump-1", -1)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from twinseal.cli.options import (
     KeyUri,
     StateDir,
     ask_new_passphrase,
+    confirm,
     examples,
     read_anchor,
 )
@@ -124,6 +125,29 @@ def revoke(
     question = f"Sign as {holder} that {name} delivers nothing any more?"
     desk = Desk(holder, model, anchor, state, key_uri, yes)
     sign_record(DEVICES, lambda record: record.without(name), question, desk, COUNTS)
+
+
+@device.command("counter", epilog=examples("twinseal device counter gate-1.pem --unit pump-001 --cycle 0"))
+def counter(
+    key_file: Annotated[Path, typer.Argument(metavar="FILE.pem", help="Its key: what it signed is beside it.")],
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="The machine whose counter was replaced.")],
+    cycle: Annotated[int, typer.Option(metavar="N", help="What the new counter shows; the next row has more.")],
+    memory: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="What was signed last. Default: beside the key.")
+    ] = None,
+    yes: Sure = False,
+) -> None:
+    """Let a machine's count begin at another number, where the gateway is, while it does not run.
+
+    The twin goes on refusing the new count until commissioners have signed the same: twinseal unit counter-replaced.
+    """
+    from twinseal.twin import gateway, locks
+
+    (name,), place = unit_names([unit]), memory or key_file.with_suffix(".signed.json")
+    confirm(yes, f"Was the counter of {name} replaced, and does it show {cycle} now?", not_done="nothing was changed")
+    with locks.only_one(place.with_suffix(".lock"), f"twinseal gateway with {place.name}", datetime.now(UTC)):
+        before = gateway.set_count(place, name, cycle)
+    out.print(f"the count of {printable(name)} goes on from {cycle}; it was {before}")
 
 
 @device.command("show", epilog=examples("twinseal device show --model pump-rul --json"))

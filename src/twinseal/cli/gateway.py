@@ -21,6 +21,7 @@ from twinseal.errors import ConfigError, TwinsealError
 
 if TYPE_CHECKING:
     from twinseal.trust.device_record import DeviceRecord
+    from twinseal.trust.life_record import LifeRecord
     from twinseal.trust.root.anchor import Anchor
     from twinseal.twin.frame_gate import Refused, Taken
 
@@ -156,14 +157,15 @@ def signed_telemetry(telemetry: Path, state: Path, anchor: Anchor, model: str, a
 
     Raises:
         ConfigError: No device is enrolled here.
-        TwinsealError: As `devices.enrolled_devices`.
+        TwinsealError: As `devices.enrolled_devices` and `enrolled_lives.enrolled_lives`.
         OSError: There is no such file.
     """
     from twinseal.twin.devices import CurrentDevices
+    from twinseal.twin.enrolled_lives import CurrentLives
 
-    devices = CurrentDevices(state, anchor, model)
+    devices, lives = CurrentDevices(state, anchor, model), CurrentLives(state, anchor, model)
 
-    def enrolled(now: datetime) -> DeviceRecord:
+    def enrolled(now: datetime) -> tuple[DeviceRecord, LifeRecord | None]:
         record = devices.record(now)
         if record is None:
             raise ConfigError(
@@ -171,14 +173,17 @@ def signed_telemetry(telemetry: Path, state: Path, anchor: Anchor, model: str, a
                 remedy="A commissioner enrolls the gateway's key: twinseal device enroll NAME FILE.pub "
                 f"--model {model} --as HOLDER --unit UNIT",
             )
-        return record
+        return record, lives.record(now)
 
     enrolled(datetime.now(UTC))
     return _signed_rows(telemetry, state, enrolled, _Teller(aside))
 
 
 def _signed_rows(
-    telemetry: Path, state: Path, enrolled: Callable[[datetime], DeviceRecord], tell: _Teller
+    telemetry: Path,
+    state: Path,
+    enrolled: Callable[[datetime], tuple[DeviceRecord, LifeRecord | None]],
+    tell: _Teller,
 ) -> Iterator[Mapping[str, Any]]:
     from twinseal.reading import open_regular
     from twinseal.twin import locks
@@ -188,7 +193,7 @@ def _signed_rows(
     now = datetime.now(UTC)
     with ExitStack() as stack:
         stack.enter_context(locks.only_one(state / "frames.lock", "twinseal run --frames", now))
-        gate = FrameGate(state, enrolled(now))
+        gate = FrameGate(state, *enrolled(now))
         stream: Any = sys.stdin.buffer
         if str(telemetry) != "-":
             stream = stack.enter_context(open_regular(telemetry, follow=True))
@@ -214,7 +219,7 @@ class _Teller:
 
     def __init__(self, aside: Counter[str]) -> None:
         self._aside, self._told = aside, Counter[str]()
-        self._first: set[str] = set()
+        self._strangers: set[str] = set()
 
     def __call__(self, item: Taken | Refused) -> None:
         from twinseal.twin.frame_gate import Refused
@@ -229,6 +234,10 @@ class _Teller:
             self._say("lost", f"[red]lost[/]  {where}: {item.lost_frames} frames before it did not come")
         for unit, cycles in item.lost_rows.items():
             self._say("lost rows", f"[red]lost[/]  {where}: {cycles} cycles of {printable(unit)} did not come")
+        for unit in item.unknown:
+            if unit not in self._strangers:
+                self._strangers.add(unit)
+                self._say("unknown", f"[yellow]unknown machine[/]  {where}: nobody has enrolled {printable(unit)}")
         if item.first:
             self._say("first", f"{where}: the first that this twin sees of its key; what came before is not known")
 

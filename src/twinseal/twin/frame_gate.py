@@ -9,11 +9,13 @@ A frame is taken when all of this holds, in this order, numbered as in the body 
 5. its number is after the last one of its key: else it is played again, or late
 6. its time is within the policy's seconds of the twin's clock, either way
 7. its units and channels are those that the device may deliver
-8. its operating counts do not fall, and every row is after the counts that were known: a life goes on
+8. its operating counts do not fall, and every row is after the counts that were known: a life goes on. Only an act that
+   commissioners signed since then (a counter replaced, a new machine under a retired name) sets a count back
 9. the device is within its rate; frames that it did not sign do not count towards that
 
 Each refusal has a name, and is counted by it; a refused frame changes nothing else. A gap in the numbers is counted as
-frames lost, and a gap in a unit's operating count as rows lost: the rows that did come are used.
+frames lost, and a gap in a unit's operating count as rows lost: the rows that did come are used. Where machines are
+enrolled (`twin.enrolled_lives`), rows of others are taken and counted: the runtime answers them as unknown machines.
 
 The memory is written before rows are given out: `frame_memory` says why.
 """
@@ -29,6 +31,7 @@ from typing import Literal
 
 from twinseal.errors import EvidenceError, SignatureError
 from twinseal.trust.device_record import Device, DeviceRecord
+from twinseal.trust.life_record import LifeRecord
 from twinseal.trust.signing import cose
 from twinseal.twin.frame_memory import FrameMemory, Sequence, read_frame_memory
 from twinseal.twin.frames import Frame
@@ -51,7 +54,8 @@ Reason = Literal[
     "a count that fell",
     "too many",
 ]
-_TAKEN = ("taken", "rows", "lost frames", "lost rows")
+UNKNOWN_ROWS = "rows of unknown machines"
+_TAKEN = ("taken", "rows", "lost frames", "lost rows", UNKNOWN_ROWS)
 BURST_S = 10  # a device may send what it may in so many seconds at once, after a pause
 
 
@@ -63,12 +67,14 @@ class Taken:
         frame: Its rows, which its device has signed.
         lost_frames: How many numbers were passed over since the device's last frame.
         lost_rows: Of each unit, how many cycles were passed over since its last row; none where all came.
+        unknown: Units of the frame that are not enrolled, where machines are.
         first: Whether it is the first frame of its key that this twin remembers: what came before is not known.
     """
 
     frame: Frame
     lost_frames: int
     lost_rows: Mapping[str, int]
+    unknown: tuple[str, ...]
     first: bool
 
 
@@ -99,20 +105,25 @@ class FrameGate:
     Args:
         state_dir: The twin's own directory.
         record: The devices that count, from `devices.enrolled_devices`.
+        lives: The machines that count, from `enrolled_lives.enrolled_lives`; None where none was ever enrolled.
 
     Raises:
         EvidenceError: What it remembers is malformed.
     """
 
-    def __init__(self, state_dir: Path, record: DeviceRecord) -> None:
+    def __init__(self, state_dir: Path, record: DeviceRecord, lives: LifeRecord | None = None) -> None:
         self._state = State(state_dir)
-        self.use(record)
         self._memory: FrameMemory = read_frame_memory(self._state)
         self._rates: dict[str, _Rate] = {}
+        self._lives: LifeRecord | None = None
+        self.use(record, lives)
 
-    def use(self, record: DeviceRecord) -> None:
-        """Take frames by this record from now on."""
+    def use(self, record: DeviceRecord, lives: LifeRecord | None) -> None:
+        """Take frames by these records from now on."""
         self._record, self._devices = record, record.by_key
+        if lives is not None and lives is not self._lives:
+            self._memory.obey(lives)
+        self._lives = lives
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -258,10 +269,12 @@ class FrameGate:
             if count - memory.units.get(unit, count) - rows[unit] > 0
         }
         memory.units |= frame.units
+        unknown = tuple(unit for unit in frame.units if self._lives is not None and not self._lives.knows(unit))
         memory.counts.update(
             {"taken": 1, "rows": len(frame), "lost frames": lost, "lost rows": sum(lost_rows.values())}
         )
-        return Taken(frame, lost, lost_rows, seen is None)
+        memory.counts.update({UNKNOWN_ROWS: sum(rows[unit] for unit in unknown)})
+        return Taken(frame, lost, lost_rows, unknown, seen is None)
 
 
 class _Rate:

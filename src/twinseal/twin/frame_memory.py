@@ -1,5 +1,8 @@
 """What a twin remembers of frames: how far each device's sequence has come, and each machine's operating count.
 
+Of each machine it also remembers how many acts of commissioners (`trust.life_record`) that count already obeys, so that
+an act makes a count fall once.
+
 One file in the twin's state, `frames.json`, whole or not at all. It is written before the rows of a frame are used, so
 that no frame is taken twice, whenever the twin is killed: rows may be lost then, and their cycles are missing.
 
@@ -19,6 +22,8 @@ from twinseal.errors import EvidenceError
 from twinseal.files import sync_folder, write_whole
 from twinseal.reading import read_regular
 from twinseal.trust.baseline_record import check_unit
+from twinseal.trust.life_record import MAX_ACTS, LifeRecord
+from twinseal.trust.release.release import MAX_VERSION
 from twinseal.twin.frames import MAX_SEQUENCE
 from twinseal.twin.rows import MAX_CYCLE
 from twinseal.twin.state import State
@@ -26,7 +31,8 @@ from twinseal.twin.state import State
 FILE = "frames.json"
 MAX_MEMORY_BYTES = 16 << 20
 MAX_MISSING = 256  # of a device, the newest
-_FIELDS = frozenset(("devices", "units", "counts"))
+_OLD_FIELDS = frozenset(("devices", "units", "counts"))  # before there were acts
+_FIELDS = _OLD_FIELDS | {"begun", "acts"}
 _REMEDY = (
     f"Somebody changed the twin's state, or a disk failed. Find out who; then remove {FILE}: the first frame of each "
     "device is then taken as it comes."
@@ -61,16 +67,38 @@ class FrameMemory:
         devices: By the fingerprint of the key.
         units: The operating count of each machine, in cycles.
         counts: How many frames and rows were taken, lost, and refused for which reason, by name.
+        begun: With which version the life record began whose acts are counted; 0: none was seen yet.
+        acts: How many acts of each machine its count obeys.
     """
 
     devices: dict[str, Sequence] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    begun: int = 0
+    acts: dict[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         devices = {name: [item.last, list(item.missing)] for name, item in self.devices.items()}
-        return canonical_json({"devices": devices, "units": self.units, "counts": dict(self.counts)})
+        seen = {"devices": devices, "units": self.units, "counts": dict(self.counts)}
+        return canonical_json(seen | {"begun": self.begun, "acts": self.acts})
+
+    def obey(self, record: LifeRecord) -> None:
+        """Let the acts of a life record that are new set the counts of their machines.
+
+        A new machine under the name of a retired one, and a counter that was replaced, begin at their own count. Where
+        no act was known before, the machine that was counted is the one that was enrolled: its count does not fall.
+        """
+        if record.begun != self.begun:
+            self.begun, self.acts = record.begun, {}
+        for unit, acts in record.acts.items():
+            done = self.acts.get(unit, 0)
+            for act in acts[done:]:
+                if act is acts[0]:
+                    self.units[unit] = max(self.units.get(unit, 0), act.cycle)
+                elif act.kind in ("new machine", "counter replaced"):
+                    self.units[unit] = act.cycle
+            self.acts[unit] = max(done, len(acts))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> FrameMemory:
@@ -80,14 +108,21 @@ class FrameMemory:
             EvidenceError: It is not such a value.
         """
         value = parse_json(data, FILE, limit=MAX_MEMORY_BYTES)
-        if not isinstance(value, dict) or set(value) != _FIELDS or not all(isinstance(v, dict) for v in value.values()):
+        if isinstance(value, dict) and set(value) == _OLD_FIELDS:
+            value |= {"begun": 0, "acts": {}}
+        if not isinstance(value, dict) or set(value) != _FIELDS:
+            raise EvidenceError(f"{FILE}: expected what was seen of frames, got {str(value)[:80]}", remedy=_REMEDY)
+        begun = value.pop("begun")
+        if not all(isinstance(part, dict) for part in value.values()):
             raise EvidenceError(f"{FILE}: expected what was seen of frames, got {str(value)[:80]}", remedy=_REMEDY)
         devices = {name: _sequence(name, item) for name, item in value["devices"].items()}
-        for unit in value["units"]:
+        for unit in (*value["units"], *value["acts"]):
             check_unit(unit)
         _check_numbers(value["units"], MAX_CYCLE)
         _check_numbers(value["counts"], MAX_SEQUENCE)
-        return cls(devices, value["units"], Counter(value["counts"]))
+        _check_numbers(value["acts"], MAX_ACTS)
+        _check_numbers({"the life record": begun}, MAX_VERSION)
+        return cls(devices, value["units"], Counter(value["counts"]), begun, value["acts"])
 
     def store(self, state: State) -> None:
         """Keep it, whole or not at all, also through a loss of power.

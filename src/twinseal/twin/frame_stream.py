@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from twinseal.trust.device_record import DeviceRecord
+from twinseal.trust.life_record import LifeRecord
 from twinseal.trust.signing.cose import MAX_MESSAGE_BYTES
 from twinseal.twin.frame_gate import FrameGate, Refused, Taken
 
@@ -64,7 +65,7 @@ def signed_rows(
     stream: Readable,
     now: Callable[[], datetime],
     tell: Callable[[Taken | Refused], None],
-    devices: Callable[[datetime], DeviceRecord] | None = None,
+    records: Callable[[datetime], tuple[DeviceRecord, LifeRecord | None]] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of the frames that `gate` takes from `stream`, as they come.
 
@@ -73,18 +74,18 @@ def signed_rows(
         stream: As `batches`.
         now: The clock.
         tell: Told of each frame, before its rows.
-        devices: Gives the record that counts at a time, so that who is revoked delivers nothing from then on; without
-            it, that of the gate stays.
+        records: Gives the devices and the machines that count at a time, as `FrameGate.use` takes them, so that who is
+            revoked delivers nothing from then on; without it, those of the gate stay.
 
     Raises:
-        What `devices` raises: no frame is taken after that.
+        What `records` raises: no frame is taken after that.
         OSError: The gate cannot remember; or the stream fails.
     """
     try:
         for batch in batches(stream):
             time = now()
-            if devices is not None:
-                gate.use(devices(time))
+            if records is not None:
+                gate.use(*records(time))
             for item in gate.take(batch, time):
                 tell(item)
                 if isinstance(item, Taken):

@@ -3,7 +3,8 @@
 A frame is made of so many rows, or of those that came in so many seconds, whichever is first. Rows of one frame have
 the same channels; a row with others begins a new frame. What cannot be a row of a life that goes on is set aside and
 said: no unit, no cycle, or a cycle that is not after the unit's last. So a counter that begins anew, and a machine that
-is told to be younger, stop here; the twin checks the same again.
+is told to be younger, stop here; the twin checks the same again. Where a counter was truly replaced, whoever stands
+there says so once (`set_count`), and a commissioner at the twin.
 
 What was signed last is in a file, written before the frame is sent: a number is never used twice, whenever the gateway
 is killed. A frame that was numbered and not sent shows as a gap at the twin.
@@ -12,7 +13,7 @@ is killed. A frame that was numbered and not sent shows as a gap at the twin.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from twinseal.digests import canonical_json, is_sha256, parse_json
 from twinseal.errors import DataError, EvidenceError
 from twinseal.files import sync_folder, write_whole
 from twinseal.reading import read_regular
+from twinseal.telemetry.columns import list_names
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.keys.device_keys import DeviceSigner
 from twinseal.twin import frames
@@ -176,6 +178,38 @@ class Gateway:
         write_whole(self._path, self._signed.to_bytes(), mode=0o600)
         sync_folder(self._path.parent)
         return [message]
+
+
+def set_count(memory: Path, unit: str, cycle: int) -> int:
+    """Let a machine's count go on from another number: its counter was replaced, or another machine has its name.
+
+    Args:
+        memory: The file that remembers what was signed; no gateway uses it meanwhile.
+        unit: The machine.
+        cycle: Its new count: the next row has a greater one.
+
+    Returns:
+        The count before.
+
+    Raises:
+        EvidenceError: The memory is malformed, or not there, or knows no such machine.
+        DataError: The count is none.
+        OSError: It cannot be written.
+    """
+    if not 0 <= cycle <= MAX_CYCLE:
+        raise DataError(f"gateway: expected a count from 0 to {MAX_CYCLE}, got {cycle}")
+    try:
+        signed = SignedUntil.from_bytes(read_regular(memory, MAX_MEMORY_BYTES), str(memory))
+    except FileNotFoundError:
+        raise EvidenceError(
+            f"{memory}: expected what this gateway has signed, got none", remedy="Name its file: --memory FILE.json"
+        ) from None
+    if unit not in signed.units:
+        raise EvidenceError(f"{memory}: expected {list_names(tuple(signed.units))}, got {unit!a:.80}")
+    changed = replace(signed, units={**signed.units, unit: cycle})
+    write_whole(memory, changed.to_bytes(), mode=0o600)
+    sync_folder(memory.parent)
+    return signed.units[unit]
 
 
 def _read(path: Path, key: str) -> SignedUntil:
