@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.twin.deployment import CHANNELS, MODEL
-from tests.twin_cli import AT, Cli, cli_of_a_twin
+from tests.twin_cli import AT, Cli, cli_of_a_twin, rows
 from twinseal.trust.keys.device_keys import DeviceKey
 
 
@@ -81,12 +81,6 @@ def test_a_file_that_is_no_devices_key_is_refused(cli: Cli) -> None:
     Path("gate-1.pub").write_text("x")
     code, _, errors = enroll(cli)
     assert (1, True) == (code, "expected a public key in PEM" in errors)
-
-
-def rows(unit: str, *cycles: int, **more: float) -> str:
-    return "".join(
-        json.dumps({"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more) + "\n" for cycle in cycles
-    )
 
 
 def sign(cli: Cli, text: str, out: str = "rows.frames", *words: str) -> tuple[int, str, str]:

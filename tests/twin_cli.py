@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.twin import deployment as deployments
-from tests.twin.deployment import MODEL, Deployment
+from tests.twin.deployment import CHANNELS, MODEL, Deployment
 from twinseal import console
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.pull import pull
@@ -44,3 +45,10 @@ def cli_of_a_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         return int(ended.value.code or 0), printed.out, printed.err
 
     return run
+
+
+def rows(unit: str, *cycles: int, **more: float) -> str:
+    """Rows of a machine as JSON lines, one for each cycle."""
+    return "".join(
+        json.dumps({"unit": unit, "cycle": cycle} | dict.fromkeys(CHANNELS, 5.0) | more) + "\n" for cycle in cycles
+    )

@@ -13,7 +13,9 @@
     registrar.py    register
     operator.py     pull, verify, run, commission; answers.py says what run found
     gateway.py      gateway
-    devices.py      device key|enroll|revoke|show
+    devices.py      device key|enroll|revoke|counter|show
+    units.py        unit enroll|overhaul|sensor-replaced|counter-replaced|retire|renew|show
+    commissioners.py  what these two share
     server.py       serve, account add|remove|list
     backups.py      backup, restore
     audit.py        audit show|verify|prove
@@ -49,6 +51,7 @@ from twinseal.cli import (
     registrar,
     reviewers,
     server,
+    units,
 )
 from twinseal.cli.options import examples
 from twinseal.console import exit_code, out
@@ -123,6 +126,7 @@ app.command(rich_help_panel=OPERATOR, epilog=operator.RUN_EXAMPLES)(operator.run
 app.command(rich_help_panel=OPERATOR, epilog=gateway.GATEWAY_EXAMPLES)(gateway.gateway)
 app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(operator.commission)
 app.add_typer(devices.device, name="device", rich_help_panel=COMMISSIONER)
+app.add_typer(units.unit, name="unit", rich_help_panel=COMMISSIONER)
 
 
 def main() -> None:
