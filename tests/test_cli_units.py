@@ -126,6 +126,19 @@ def gateway(cli: Cli, text: str) -> tuple[int, str]:
     return code, errors
 
 
+def test_a_run_answers_for_an_unknown_machine_and_says_when_the_record_does_not_count(cli: Cli) -> None:
+    unit(cli, "enroll", "--unit", "pump-1")
+    Path("rows.jsonl").write_text(rows("pump-1", *range(1, 9)) + rows("pump-2", *range(1, 9)))
+    code, printed, errors = cli("run", "rows.jsonl", *AT, "--json", "--last")
+    advice = {item["unit"]: item["advice"] for item in map(json.loads, printed.splitlines())}
+    assert (0, False, True) == (code, *("an unknown machine" in advice[name] for name in ("pump-1", "pump-2")))
+    assert "does not count" not in errors
+    Path("twin/lives.dsse.json").unlink()
+    code, printed, errors = cli("run", "rows.jsonl", *AT, "--json", "--last")
+    assert 2 == printed.count("an unknown machine")
+    assert "the life record does not count, each machine is unknown: lives.dsse.json: expected version 1" in errors
+
+
 @pytest.mark.attack("T")
 def test_a_count_falls_only_where_gateway_and_commissioner_say_so(cli: Cli) -> None:
     """Somebody with the gateway's machine sets its count back, to tell the twin of a younger machine."""

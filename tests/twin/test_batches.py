@@ -188,6 +188,15 @@ def test_a_twin_goes_on_from_the_image_of_another_to_the_last_bit(model: Model, 
     assert before.image().to_bytes() == after.image().to_bytes()
 
 
+def test_a_baseline_that_an_act_ended_is_used_no_longer(model: Model) -> None:
+    rows, known = stream(11, 900, len(model.normaliser.mean)), baselines_of(model)
+    runtime, reads_baselines = UnverifiedRuntime(model), model.inference.commissioned is not None
+    for start, baselines in ((0, known), (300, {}), (600, known)):
+        runtime.use(None, baselines)
+        answers = [item for item in runtime.predict_rows(rows[start : start + 300]) if item.readings != "refused"]
+        assert (bool(baselines) and reads_baselines) == any(item.commissioned for item in answers)
+
+
 def test_another_model_goes_on_from_the_newest_rows_and_what_was_said(model: Model) -> None:
     """The same networks in its place: sound units are answered as before; whoever was said to be spent stays so."""
     rows = [

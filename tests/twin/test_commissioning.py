@@ -47,7 +47,7 @@ from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations, take_first_rows
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.commissioner import CommissioningResult, commission
-from twinseal.twin.commissioning import Baselines, baselines, readings
+from twinseal.twin.commissioning import Baselines, CurrentSigned, baselines, readings
 from twinseal.twin.enrolled_lives import LIVES
 from twinseal.twin.pull import pull
 from twinseal.twin.record_enroller import enroll
@@ -160,6 +160,27 @@ def test_a_baseline_from_before_an_overhaul_does_not_count(commissioned: Plant) 
     assert ["pump-1", "pump-9"] == sorted(commissioned.baselines())
     commissioned.file().write_bytes(before)
     commissioned.refuses("expected a baseline record of version >= 2")
+
+
+def test_a_running_twin_hears_of_acts_and_of_the_baselines_that_they_end(commissioned: Plant) -> None:
+    new = Act("new machine", 0, 0)
+    current = CurrentSigned(commissioned.twin, commissioned.anchor, commissioned.verified)
+    signed = current.news(LATER)
+    assert signed is not None
+    assert (None, ["pump-1", "pump-9"]) == (signed.acts, sorted(signed.baselines))
+    assert current.news(LATER) is None
+    do(commissioned, lambda record: record.with_machines(["pump-1"], new, {"pump-1": 1}))
+    do(commissioned, lambda record: record.with_act("pump-1", Act("overhaul", 1, 0), 1))
+    signed = current.news(LATER)
+    assert signed is not None
+    assert ((new, Act("overhaul", 1, 0)), ["pump-9"]) == ((signed.acts or {})["pump-1"], sorted(signed.baselines))
+    assert 1 == len(signed.baselines.refused)
+    (commissioned.twin / LIVES.file).write_bytes(b"{}")
+    signed = current.news(LATER)
+    assert signed is not None
+    assert ({}, 0) == (signed.acts, len(signed.baselines))
+    assert "lives.dsse.json: expected a DSSE envelope" in signed.refused
+    assert current.news(LATER) is None
 
 
 def test_no_baseline_counts_where_the_life_record_does_not(commissioned: Plant) -> None:

@@ -220,6 +220,14 @@ def test_an_overhaul_that_a_commissioner_signed_begins_a_life(verified: Verified
     assert told(runtime, [15])[0].rul_cycles == told(fresh, [7])[0].rul_cycles
 
 
+def test_another_machine_under_a_retired_name_begins_its_own_life(verified: VerifiedModel) -> None:
+    runtime, fresh = (Runtime(verified, acts={"pump-1": [ACT_NEW]}) for _ in range(2))
+    told(runtime, range(1, 9), speed=9.0)
+    runtime.use({})
+    runtime.use({"pump-1": [ACT_NEW, ACT_NEW]})
+    assert told(runtime, range(1, 6)) == told(fresh, range(1, 6))
+
+
 def test_a_counter_that_was_replaced_opens_no_ledger(verified: VerifiedModel) -> None:
     runtime, other = (Runtime(verified, acts={"pump-1": [ACT_NEW]}) for _ in range(2))
     assert told(runtime, range(1, 9)) == told(other, range(1, 9))

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from twinseal.trust.root.anchor import Anchor
     from twinseal.twin.admit import VerifiedModel
     from twinseal.twin.commissioner import CommissioningResult
+    from twinseal.twin.commissioning import Signed
     from twinseal.twin.pull import PullResult
 
 PULL_EXAMPLES = examples(
@@ -173,12 +174,15 @@ def run(
     verified = runtime.current_model(state, pinned, model)
     if warning := memory.describe_installed(TwinState(state), verified.release):
         err.print(f"[yellow]{printable(warning)}[/]")
-    baselines = commissioning.baselines(state, pinned, verified, datetime.now(UTC))
-    for refusal in baselines.refused:
-        err.print(
-            f"[yellow]{printable(refusal.unit)}: its baseline record is not used[/], its life is estimated "
-            f"without it: {printable(refusal.reason)}"
-        )
+    current = commissioning.CurrentSigned(state, pinned, verified)
+
+    def news() -> commissioning.Signed | None:
+        found = current.news(datetime.now(UTC))
+        if found is not None:
+            _warn_of_signed(found)
+        return found
+
+    now_signed = news() or commissioning.Signed(None, commissioning.Baselines())
     ends = trust_ends(TwinState(state), pinned, model)
     said.warn_of_trust(ends)
     unanswered: Counter[str] = Counter()
@@ -194,7 +198,11 @@ def run(
             telemetry, inputs, lambda why: said.set_line_aside(why, aside), verified.mapping, _note
         )
     answers = said.counted(
-        runtime.run_batches(verified, rows, baselines=baselines, last_only=last), rows_seen, unanswered
+        runtime.run_batches(
+            verified, rows, baselines=now_signed.baselines, acts=now_signed.acts, news=news, last_only=last
+        ),
+        rows_seen,
+        unanswered,
     )
     if as_json or as_csv:
         said.write_answers(answers, verified, ends, signed, as_csv=as_csv)
@@ -259,6 +267,16 @@ def commission(
     )
     _print_commissioned(signed, ", ".join(item.name for item in root.roles[ROLE].holders))
     warn_of_demo(pinned)
+
+
+def _warn_of_signed(signed: Signed) -> None:
+    if signed.refused:
+        err.print(f"[yellow]the life record does not count, each machine is unknown[/]: {printable(signed.refused)}")
+    for refusal in signed.baselines.refused:
+        err.print(
+            f"[yellow]{printable(refusal.unit)}: its baseline record is not used[/], its life is estimated "
+            f"without it: {printable(refusal.reason)}"
+        )
 
 
 def _correct_clock(state: Path, model: str) -> None:

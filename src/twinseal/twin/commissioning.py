@@ -47,12 +47,13 @@ from twinseal.trust.audit import Entry, log_of
 from twinseal.trust.audit.entry import truncate
 from twinseal.trust.baseline_record import MAX_RECORD_BYTES, BaselineRecord
 from twinseal.trust.keys.key import NamedSigner
+from twinseal.trust.life_acts import Act
 from twinseal.trust.root.anchor import Anchor
 from twinseal.trust.root.pins import RoleKeys
 from twinseal.twin.admit import VerifiedModel
 from twinseal.twin.baseline_rows import contract_violations
 from twinseal.twin.commissioners import MAX_LEAP, ROLE, check_commissioner, commissioners_root
-from twinseal.twin.enrolled_lives import LIVES
+from twinseal.twin.enrolled_lives import LIVES, CurrentLives
 from twinseal.twin.journal import ACTOR
 from twinseal.twin.seen_records import MEMORY, Memory, SeenRecord, read_memory, store_memory
 from twinseal.twin.signed_records import record_that_counts
@@ -131,6 +132,49 @@ def baselines(state_dir: Path, anchor: Anchor, verified: VerifiedModel, now: dat
     if any(verifier.memory.get(key) != remembered for key, remembered in new_records.items()):
         _remember(state, new_records, verified.release.model, now)
     return Baselines({unit: rows for unit, (_, rows) in found.items()}, tuple(refused))
+
+
+@dataclass(frozen=True, eq=False)
+class Signed:
+    """What commissioners have signed of the machines, as far as it counts.
+
+    Attributes:
+        acts: Each enrolled machine's acts, in order; None where no machine was ever enrolled.
+        baselines: As `baselines`.
+        refused: Why the life record does not count; "" if it does. Every machine is unknown then.
+    """
+
+    acts: Mapping[str, tuple[Act, ...]] | None
+    baselines: Baselines
+    refused: str = ""
+
+
+class CurrentSigned:
+    """What commissioners have signed, while a twin runs: read again when the life record's file was changed.
+
+    Args:
+        state_dir, anchor, verified: As `baselines`.
+    """
+
+    def __init__(self, state_dir: Path, anchor: Anchor, verified: VerifiedModel) -> None:
+        self._state_dir, self._anchor, self._verified = state_dir, anchor, verified
+        self._lives = CurrentLives(state_dir, anchor, verified.release.model)
+        self._said: tuple[Mapping[str, tuple[Act, ...]] | None, str] | None = None
+
+    def news(self, now: datetime) -> Signed | None:
+        """What is signed; None where it is as when this was called last.
+
+        Raises:
+            TrustError: The state is not this user's alone.
+        """
+        try:
+            acts, refused = self._lives.acts(now), ""
+        except TwinsealError as error:
+            acts, refused = {}, str(error)
+        if (self._said is not None and self._said[0] is acts) or self._said == (acts, refused):
+            return None
+        self._said = acts, refused
+        return Signed(acts, baselines(self._state_dir, self._anchor, self._verified, now), refused)
 
 
 @dataclass(frozen=True)

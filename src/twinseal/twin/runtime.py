@@ -12,7 +12,7 @@ answer, a remaining life of 0: a threshold on it leads to an inspection.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from twinseal.errors import suggest
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.ledger import CAPPED_SHARE
-from twinseal.prognostics.normaliser import I64, baseline_of
+from twinseal.prognostics.normaliser import F32, I64, baseline_of
 from twinseal.telemetry.unit_names import MAX_EXACT, MAX_NAME, unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.batch import Batch
+from twinseal.twin.commissioning import Signed
 from twinseal.twin.rows import cycle_of, readings_of, records
 from twinseal.twin.state import State, pull_command
 from twinseal.twin.units import Acts, Units
@@ -117,11 +118,26 @@ def run_batches(
     *,
     baselines: Mapping[str, NDArray[np.float64]] | None = None,
     acts: Acts | None = None,
+    news: Callable[[], Signed | None] | None = None,
     last_only: bool = False,
 ) -> Iterator[Prediction]:
-    """As `run`, of rows that come some at a time: the answers are the same, and faster; arguments likewise."""
+    """As `run`, of rows that come some at a time: the answers are the same, and faster.
+
+    Args:
+        verified: As `run`; so are `baselines`, `acts`, and `last_only`.
+        batches: Rows, some at a time.
+        baselines: See there.
+        acts: See there.
+        last_only: See there.
+        news: Asked before each batch: what commissioners have signed, if it is not as before.
+
+    Raises:
+        TypeError: As `run`.
+    """
     runtime = Runtime(verified, baselines, acts)
     for rows in batches:
+        if news is not None and (signed := news()) is not None:
+            runtime.use(signed.acts, signed.baselines)
         if last_only:
             runtime.add_rows(rows)
         else:
@@ -152,11 +168,21 @@ class UnverifiedRuntime:
         forgotten: Mapping[str, int] | None = None,
         keep_rows: bool = False,
     ) -> None:
-        known = {unit: baseline_of(model.normaliser.apply(rows)) for unit, rows in (baselines or {}).items()}
+        known = _normalised(model, baselines)
         self._model, self._units = model, Units(model, known, acts, forgotten=forgotten, keep_rows=keep_rows)
 
-    def use(self, acts: Acts | None) -> None:
-        """From the next row on, know these acts of commissioners; those that are done already are not done again."""
+    def use(self, acts: Acts | None, baselines: Mapping[str, NDArray[np.float64]] | None = None) -> None:
+        """From the next row on, know these acts of commissioners; those that are done already are not done again.
+
+        Args:
+            acts: As in `run`.
+            baselines: As in `run`: those that count since, as an act may have ended one. None: those of before.
+
+        Raises:
+            DataError: A baseline has a reading that no network could take.
+        """
+        if baselines is not None:
+            self._units.use_baselines(_normalised(self._model, baselines))
         self._units.use(acts)
 
     def image(self) -> UnitsImage:
@@ -274,6 +300,10 @@ class Runtime(UnverifiedRuntime):
         if not isinstance(verified, VerifiedModel):
             raise TypeError(f"runtime: expected a VerifiedModel, got {type(verified).__name__}")
         super().__init__(verified.model, baselines, acts, forgotten=forgotten, keep_rows=keep_rows)
+
+
+def _normalised(model: Model, baselines: Mapping[str, NDArray[np.float64]] | None) -> dict[str, F32]:
+    return {unit: baseline_of(model.normaliser.apply(rows)) for unit, rows in (baselines or {}).items()}
 
 
 def _listed(array: NDArray[Any]) -> list[Any]:

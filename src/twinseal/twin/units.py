@@ -48,19 +48,7 @@ _STATE: dict[str, Any] = {
     "_baselines": 0.0,
     "commissioned": False,
 }
-_SAVED = (
-    "cycles",
-    "ages",
-    "_offsets",
-    "counts",
-    "shown",
-    "repaired",
-    "_unused",
-    "_last",
-    "_recent",
-    "_recent_ages",
-    "_recent_count",
-)
+_SAVED = tuple(name for name in _STATE if name not in ("_baselines", "commissioned"))  # these are read again
 
 
 class Units:
@@ -149,11 +137,21 @@ class Units:
         self.names.append(name)
         self.sent.append(None)
         self._done_acts.append(())
-        baseline = self._known_baselines.get(name)
-        if baseline is not None and self._model.inference.commissioned is not None:
-            self._baselines[slot], self.commissioned[slot] = baseline, True
+        self._know_baseline(slot)
         self._do_acts(slot)
         return slot
+
+    def use_baselines(self, baselines: Mapping[str, F32]) -> None:
+        """From the next row on, compare with these."""
+        self._known_baselines = baselines
+        for slot in range(len(self.names)):
+            self._know_baseline(slot)
+
+    def _know_baseline(self, slot: int) -> None:
+        baseline = self._known_baselines.get(self.names[slot])
+        self.commissioned[slot] = baseline is not None and self._model.inference.commissioned is not None
+        if baseline is not None:
+            self._baselines[slot] = baseline
 
     def use(self, acts: Acts | None) -> None:
         """From the next row on, know these acts."""
@@ -169,12 +167,12 @@ class Units:
         done = self._done_acts[slot]
         news = acts[len(done) :] if acts[: len(done)] == done else acts
         self._done_acts[slot] = acts
-        for act in news:
-            self._do_act(slot, act)
+        for number, act in enumerate(news, len(acts) - len(news)):
+            self._do_act(slot, act, first=number == 0)
 
-    def _do_act(self, slot: int, act: Act) -> None:
+    def _do_act(self, slot: int, act: Act, *, first: bool) -> None:
         offset, heard = act.cycle - act.age, self.ages[slot] > 0
-        if act.kind == "new machine" and (not heard or offset == self._offsets[slot]):
+        if first and (not heard or offset == self._offsets[slot]):  # a later "new machine" is another one of its name
             self._offsets[slot] = offset  # its life begins, or goes on, at the first row that comes
             self.cycles[slot] = max(self.cycles[slot], act.cycle)
             return
