@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.twin import deployment as deployments
 from tests.twin.deployment import CHANNELS, MODEL, Deployment
 from twinseal import console
 from twinseal.twin.byte_sources import DirectorySource
@@ -20,21 +23,29 @@ Cli = Callable[..., tuple[int, str, str]]
 AT = ("--model", MODEL, "--anchor", "anchor")
 
 
-def cli_of_a_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command where a twin has pulled release 1 today: its exit code, standard output, standard error."""
+@functools.cache
+def _pulled_today() -> Path:
+    """A folder with a deployment, its anchor, and a twin that has pulled release 1 today: to be copied."""
+    path = Path(tempfile.mkdtemp(prefix="twinseal-cli-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    now = datetime.now(UTC).replace(microsecond=0)
+    made = Deployment(path / "deployment", now=now)
+    made.publish(1, now=now)
+    made.anchor.write(path / "anchor")
+    pull(DirectorySource(made.mirror), made.anchor, MODEL, path / "twin", now)
+    return path
+
+
+def cli_of_a_twin(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command in `path`, where a twin has pulled release 1: its exit code, standard output, standard error."""
     from twinseal.cli import main
 
     for name in [name for name in os.environ if name.startswith("TWINSEAL_")]:
         monkeypatch.delenv(name)
-    now = datetime.now(UTC).replace(microsecond=0)
-    monkeypatch.setattr(deployments, "NOW", now)
     monkeypatch.setattr(console.out, "width", 200)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TWINSEAL_HOME", str(tmp_path / "deployment/home"))
-    made = Deployment(tmp_path / "deployment")
-    made.publish(1, now=now)
-    made.anchor.write(tmp_path / "anchor")
-    pull(DirectorySource(made.mirror), made.anchor, MODEL, Path("twin"), now)
+    shutil.copytree(_pulled_today(), path, dirs_exist_ok=True)
+    monkeypatch.chdir(path)
+    monkeypatch.setenv("TWINSEAL_HOME", str(path / "deployment/home"))
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["twinseal", *words])
