@@ -92,8 +92,10 @@ def admit(
     return VerifiedModel(release, model, anchor.demo, mapping, _SEAL)
 
 
-def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
+def admit_installed(state: State, anchor: Anchor, model: str, folder: Path | None = None) -> VerifiedModel:
     """The model that `state` has installed, verified once more, offline; the caller holds the lock.
+
+    Of the current release, or of another one, by its `folder`.
 
     Expiry is not checked here: a twin that cannot reach its registry keeps its model. Checked are the reviewers'
     signatures, the evidence, and every byte. The keys that count are those of the root at its admission: a key that was
@@ -102,7 +104,7 @@ def admit_installed(state: State, anchor: Anchor, model: str) -> VerifiedModel:
     Raises:
         TrustError, EvidenceError, GateRefusedError: There is none, or what is there is not what was admitted.
     """
-    digest, folder = state.current()
+    digest, folder = state.current() if folder is None else (folder.name[:64], folder)
     release = state.release(folder, digest)
     if release.model != model:
         raise EvidenceError(

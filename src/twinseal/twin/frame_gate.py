@@ -65,6 +65,7 @@ class Taken:
 
     Attributes:
         frame: Its rows, which its device has signed.
+        key: Fingerprint of the device's key.
         lost_frames: How many numbers were passed over since the device's last frame.
         lost_rows: Of each unit, how many cycles were passed over since its last row; none where all came.
         unknown: Units of the frame that are not enrolled, where machines are.
@@ -72,6 +73,7 @@ class Taken:
     """
 
     frame: Frame
+    key: str
     lost_frames: int
     lost_rows: Mapping[str, int]
     unknown: tuple[str, ...]
@@ -142,10 +144,23 @@ class FrameGate:
         Raises:
             OSError: It cannot be remembered: no row of these may be used.
         """
-        done = [self._take(item, now) for item in batch]
+        done = [self.decide(item, now) for item in batch]
         if any(isinstance(item, Taken) for item in done):
             self._memory.store(self._state)
         return done
+
+    def follow(self, key: str, sequence: int, units: Mapping[str, int]) -> None:
+        """Know that a frame was taken, which the caller has kept; nothing changes if that is known.
+
+        Args:
+            key: Fingerprint of the device's key.
+            sequence: The frame's number.
+            units: The operating count of each of its machines.
+        """
+        seen = self._memory.devices.get(key)
+        if seen is None or sequence > seen.last:
+            self._memory.devices[key] = seen.after(sequence) if seen else Sequence(sequence)
+            self._memory.units |= units
 
     def close(self) -> None:
         """Keep the counts of refusals, too.
@@ -155,7 +170,8 @@ class FrameGate:
         """
         self._memory.store(self._state)
 
-    def _take(self, item: bytes | Refused, now: datetime) -> Taken | Refused:
+    def decide(self, item: bytes | Refused, now: datetime) -> Taken | Refused:
+        """What becomes of one frame. The caller keeps it on the disk before it uses its rows: see `follow`."""
         try:
             if isinstance(item, Refused):
                 raise _NotTakenError(item.reason, item.message)
@@ -274,7 +290,7 @@ class FrameGate:
             {"taken": 1, "rows": len(frame), "lost frames": lost, "lost rows": sum(lost_rows.values())}
         )
         memory.counts.update({UNKNOWN_ROWS: sum(rows[unit] for unit in unknown)})
-        return Taken(frame, lost, lost_rows, unknown, seen is None)
+        return Taken(frame, key, lost, lost_rows, unknown, seen is None)
 
 
 class _Rate:

@@ -250,6 +250,15 @@ class State:
         name = self._pointer("current")
         return name[:64], self.path / "models" / name
 
+    def before(self) -> Path:
+        """The folder of the release that was current before.
+
+        Raises:
+            TrustError: None was.
+            EvidenceError: The pointer is malformed.
+        """
+        return self.path / "models" / self._pointer("previous")
+
     def _pointer(self, which: str) -> str:
         """The name of the folder that is current, or was before it."""
         try:
