@@ -228,6 +228,14 @@ def test_another_machine_under_a_retired_name_begins_its_own_life(verified: Veri
     assert told(runtime, range(1, 6)) == told(fresh, range(1, 6))
 
 
+def test_a_count_that_is_signed_again_vouches_for_a_machine_after_the_memory_was_lost(verified: VerifiedModel) -> None:
+    acts = {"pump-1": [ACT_NEW]}
+    runtime = Runtime(verified, acts=acts, forgotten={"pump-1": 1})
+    assert "an unknown machine" in told(runtime, range(40, 46))[-1].advice
+    runtime.use({"pump-1": [ACT_NEW, Act("counter replaced", 45, 45)]})
+    assert "an unknown machine" not in told(runtime, [46])[0].advice
+
+
 def test_a_counter_that_was_replaced_opens_no_ledger(verified: VerifiedModel) -> None:
     runtime, other = (Runtime(verified, acts={"pump-1": [ACT_NEW]}) for _ in range(2))
     assert told(runtime, range(1, 9)) == told(other, range(1, 9))

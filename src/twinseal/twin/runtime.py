@@ -181,9 +181,7 @@ class UnverifiedRuntime:
         Raises:
             DataError: A baseline has a reading that no network could take.
         """
-        if baselines is not None:
-            self._units.use_baselines(_normalised(self._model, baselines))
-        self._units.use(acts)
+        self._units.use(acts, None if baselines is None else _normalised(self._model, baselines))
 
     def image(self) -> UnitsImage:
         """All that it knows of its units."""

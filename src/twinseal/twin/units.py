@@ -137,30 +137,23 @@ class Units:
         self.names.append(name)
         self.sent.append(None)
         self._done_acts.append(())
-        self._know_baseline(slot)
         self._do_acts(slot)
         return slot
 
-    def use_baselines(self, baselines: Mapping[str, F32]) -> None:
-        """From the next row on, compare with these."""
-        self._known_baselines = baselines
-        for slot in range(len(self.names)):
-            self._know_baseline(slot)
-
-    def _know_baseline(self, slot: int) -> None:
-        baseline = self._known_baselines.get(self.names[slot])
-        self.commissioned[slot] = baseline is not None and self._model.inference.commissioned is not None
-        if baseline is not None:
-            self._baselines[slot] = baseline
-
-    def use(self, acts: Acts | None) -> None:
-        """From the next row on, know these acts."""
+    def use(self, acts: Acts | None, baselines: Mapping[str, F32] | None = None) -> None:
+        """From the next row on, know these acts, and compare with these baselines; None: with those of before."""
         self._acts = acts
+        if baselines is not None:
+            self._known_baselines = baselines
         for slot in range(len(self.names)):
             self._do_acts(slot)
 
     def _do_acts(self, slot: int) -> None:
-        """Do what commissioners said of a unit since it was last asked."""
+        """Compare a unit with its baseline, and do what commissioners said of it since it was last asked."""
+        baseline = self._known_baselines.get(self.names[slot])
+        self.commissioned[slot] = baseline is not None and self._model.inference.commissioned is not None
+        if baseline is not None:
+            self._baselines[slot] = baseline
         acts = () if self._acts is None else tuple(self._acts.get(self.names[slot], ()))
         lost = 0 if self._forgotten is None else self._forgotten.get(self.names[slot], 0)
         self.lives.known[slot] = (self._acts is None and self._forgotten is None) or len(acts) > lost
