@@ -69,8 +69,9 @@ def test_trust_that_is_not_known_is_no_number(unknown: TrustEnds) -> None:
     assert math.isnan(value(metrics.text(), "trust_seconds_left"))
 
 
-@pytest.mark.attack("T", "Telemetry is sent with thousands of made-up names and reasons, to make the metrics grow")
+@pytest.mark.attack("T")
 def test_what_others_choose_is_no_label() -> None:
+    """Telemetry is sent with thousands of made-up names and reasons, to make the metrics grow."""
     metrics = Metrics(lambda: 0.0)
     before = len(metrics.text())
     for number in range(2000):

@@ -113,9 +113,9 @@ def test_what_a_full_disk_did_not_take_whole_is_cut_off_and_taken_later(tmp_path
     assert ["a", "c"] == units(path)
 
 
-@pytest.mark.attack("T", "A link, a fifo or a device stands in place of the file for answers")
 @pytest.mark.parametrize("kind", ["link", "fifo", "device"])
 def test_what_is_no_file_is_not_written_to(tmp_path: Path, kind: str) -> None:
+    """A link, a fifo or a device stands in place of the file for answers."""
     path = Path("/dev/null") if kind == "device" else tmp_path / "x"
     if kind == "link":
         path.symlink_to(tmp_path / "target")

@@ -108,7 +108,6 @@ def test_what_is_published_while_the_broker_is_killed_arrives_after_it_is_back(t
     asyncio.run(scene())
 
 
-@pytest.mark.attack("T", "A twin's certificate is used to publish on the topics of another model")
 def test_what_the_broker_does_not_allow_is_an_error_and_not_lost_silently(there: Broker) -> None:
     """aiomqtt takes every acknowledgement for success, also one that says "not authorized"."""
 
@@ -148,8 +147,9 @@ def test_without_a_broker_it_says_so_and_does_not_wait_for_it_at_the_start(
 
 # paho leaves the socket of a failed handshake to the garbage collector.
 @pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.attack("T", "The broker is another one: a certificate that nobody trusts, another host's, or TLS 1.2")
 def test_another_broker_gets_nothing(there: Broker, tmp_path: Path) -> None:
+    """The broker is another one: a certificate that nobody trusts, another host's, or TLS 1.2."""
+
     async def refused(made: MqttOutput) -> str:
         await made.open(Told())
         async with asyncio.timeout(5):
@@ -174,10 +174,11 @@ def test_another_broker_gets_nothing(there: Broker, tmp_path: Path) -> None:
     assert "PROTOCOL" in asyncio.run(refused_by_old()).upper()
 
 
-@pytest.mark.attack("T", "A unit is named so that its topic would be another's: separators, wildcards, other alphabets")
+@pytest.mark.attack("T")
 @settings(max_examples=100)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_name_is_one_level_of_a_topic_and_no_other_names(one: str, other: str) -> None:
+    """A unit is named so that its topic would be another's: separators, wildcards, other alphabets."""
     found = level(one)
     assert found
     assert not set("/+#$\0") & set(found)

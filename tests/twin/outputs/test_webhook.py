@@ -196,8 +196,8 @@ def test_an_alert_that_is_too_old_is_given_up_and_said(tmp_path: Path) -> None:
     assert 0 == waiting(tmp_path)
 
 
-@pytest.mark.attack("T", "Somebody puts other files into the outbox of alerts: changed ones, links, other names")
 def test_what_is_no_alert_is_said_and_not_sent(tmp_path: Path) -> None:
+    """Somebody puts other files into the outbox of alerts: changed ones, links, other names."""
     new_secret(tmp_path / "secret")
     told, box = Told(), tmp_path / "outbox"
 
@@ -242,8 +242,8 @@ def test_a_full_disk_is_said_and_the_alert_is_offered_again(tmp_path: Path, monk
     assert 3 == waiting(tmp_path)
 
 
-@pytest.mark.attack("T", "A webhook's receiver has a certificate that nobody trusts, or another host's")
 def test_over_https_only_a_receiver_with_the_right_certificate_gets_alerts(tmp_path: Path) -> None:
+    """A webhook's receiver has a certificate that nobody trusts, or another host's."""
     new_secret(tmp_path / "secret")
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
