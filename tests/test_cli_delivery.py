@@ -89,7 +89,7 @@ def test_what_a_pull_refuses_is_not_laid_out(cli: Cli, today: Deployment, tmp_pa
     next(disk.rglob("*.safetensors")).write_bytes(b"other")
     code, _, err = cli("export", disk, "served", "--model", MODEL)
     assert (1, True) == (code, "refused (DigestMismatch)" in err)
-    assert not Path("served").exists()
+    assert [".twinseal-export.lock"] == [path.name for path in Path("served").iterdir()]
 
 
 @pytest.mark.parametrize(

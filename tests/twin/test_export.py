@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from twinseal.trust.root.home import Home
 from twinseal.twin import export as exporter
 from twinseal.twin import locks
 from twinseal.twin.byte_sources import DirectorySource
-from twinseal.twin.export import Exported, export
+from twinseal.twin.export import Exported, export, fetch_and_export
 from twinseal.twin.pull import pull
 
 LATER = NOW + timedelta(hours=1)
@@ -173,6 +174,27 @@ def test_a_kill_at_any_step_leaves_no_record_beside_something_else(
     assert 2 == export(twin, deployment.anchor, MODEL, place, LATER).release.version
     assert {"bundle", "verified.json", ".twinseal-export.lock"} == {path.name for path in place.iterdir()}
     assert not export(twin, deployment.anchor, MODEL, place, LATER).changed
+
+
+def test_where_nothing_else_can_be_written_what_is_fetched_lies_below_the_folder_meanwhile(
+    first: Path, anchor: Anchor, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tempfile.gettempdir()
+    seen: set[str] = set()
+
+    class Watched(DirectorySource):
+        def open(self, path: str, limit: int) -> Iterator[bytes]:
+            seen.update(tempfile.gettempdir().split("/")[-1:])
+            return super().open(path, limit)
+
+    place.mkdir()
+    (place / ".twinseal-new.killed" / "twinseal-abc").mkdir(parents=True)
+    (place / ".twinseal-export.lock").touch()
+    done = fetch_and_export(Watched(Deployment(first).mirror), anchor, MODEL, place, NOW)
+    assert (True, 1) == (done.changed, done.release.version)
+    assert [True] == [name.startswith(".twinseal-new.") for name in seen]
+    assert before == tempfile.gettempdir()
+    assert {"bundle", "verified.json", ".twinseal-export.lock"} == {path.name for path in place.iterdir()}
 
 
 @pytest.mark.parametrize("kind", ["other files", "a bundle", "a file", "a link"])

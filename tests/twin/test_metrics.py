@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from urllib.error import HTTPError
@@ -15,6 +17,7 @@ from tests.twin.outputs.messages import alert
 from twinseal.errors import ConfigError
 from twinseal.trust.expiry import Expiry
 from twinseal.twin.metrics import REASONS, Metrics
+from twinseal.twin.probe import fault_of, main
 from twinseal.twin.trust_ends import TrustEnds
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -100,3 +103,32 @@ def test_they_are_served_on_loopback_and_no_longer_than_wanted() -> None:
 def test_no_other_machine_reaches_them(host: str) -> None:
     with pytest.raises(ConfigError, match="expected a loopback address"), Metrics(lambda: 0.0).served(host, 0):
         pass
+
+
+def probe(port: int) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "twinseal.twin.probe", str(port)], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def test_the_probe_of_a_container_says_whether_the_twin_works() -> None:
+    seconds = [1000.0]
+    metrics = Metrics(lambda: seconds[0])
+    with metrics.served("127.0.0.1", 0) as port:
+        assert (1, "expected a twin that worked in the last 60 s, got nan s\n") == probe(port)
+        metrics.alive()
+        assert "" == fault_of(port)
+        seconds[0] += 60
+        assert (0, "") == probe(port)
+        seconds[0] += 1
+        assert "expected a twin that worked in the last 60 s, got 61 s" == fault_of(port)
+    assert f"expected the twin's metrics at 127.0.0.1:{port}, got ConnectionRefusedError" in fault_of(port)
+    assert [2, 2, 2] == [main(words) for words in ([], ["x"], ["0"])]
+
+
+def test_the_probe_starts_without_the_twins_packages() -> None:
+    others = "('numpy', 'cryptography', 'structlog', 'prometheus_client')"
+    program = f"import sys, twinseal.twin.probe; print([name for name in {others} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "[]\n" == done.stdout

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -82,16 +81,13 @@ def export(
     The folder then has bundle/ and, written last, verified.json. Without --state, an older release is only noticed
     where a newer one lies, or by --at-least.
     """
-    from twinseal.twin import export as exporter
-    from twinseal.twin.pull import pull
+    from twinseal.twin.export import fetch_and_export
 
     with refusals_as_json(as_json):
         address, name = _named(source, model)
         pinned, now = read_anchor(anchor), datetime.now(UTC)
-        with TemporaryDirectory(prefix="twinseal-") as temporary, opened(address, name, state or Path("twin")) as found:
-            place = state or Path(temporary) / "state"
-            pull(found, pinned, name, place, now)
-            done = exporter.export(place, pinned, name, folder, now, at_least=at_least)
+        with opened(address, name, state or Path("twin")) as found:
+            done = fetch_and_export(found, pinned, name, folder, now, state_dir=state, at_least=at_least)
     release = done.release
     if as_json:
         names = {"model": release.model, "release": release.version, "release_sha256": release.sha256}

@@ -17,6 +17,8 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +34,9 @@ from twinseal.trust.release.release import MAX_RELEASE_BYTES, Release
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin import locks
 from twinseal.twin.admit import VerifiedModel, admit_installed
+from twinseal.twin.byte_sources import Source
 from twinseal.twin.connection import CHUNK
+from twinseal.twin.pull import pull
 from twinseal.twin.state import BUNDLE, State
 from twinseal.twin.trust_ends import trust_ends
 
@@ -59,6 +63,40 @@ class Exported:
     demo: bool
 
 
+def fetch_and_export(
+    source: Source,
+    anchor: Anchor,
+    model: str,
+    folder: Path,
+    now: datetime,
+    *,
+    state_dir: Path | None = None,
+    at_least: int = 0,
+) -> Exported:
+    """Pull the current release, and lay it out.
+
+    Side effects: as `export`. Without `state_dir`, the pull's files are below `folder` meanwhile, and so are all
+    temporary files of this process: a container whose root is read-only may have no other place.
+
+    Args:
+        source: Where from; not trusted.
+        anchor: What is trusted.
+        model: Name of the model.
+        folder: As `export`.
+        now: Aware, UTC.
+        state_dir: A twin's own directory, whose memory counts; None: this time has no memory.
+        at_least: As `export`.
+
+    Raises:
+        ConfigError, RollbackError, TwinsealError, OSError: As `export` and `pull`.
+    """
+    with _workplace(folder, now) as work:
+        place = state_dir or work / "state"
+        with _temporary_files_in(work):
+            pull(source, anchor, model, place, now)
+        return _export(State(place), anchor, model, folder, now, at_least)
+
+
 def export(state_dir: Path, anchor: Anchor, model: str, folder: Path, now: datetime, *, at_least: int = 0) -> Exported:
     """Lay out the model that the twin at `state_dir` has installed, verified once more.
 
@@ -79,12 +117,12 @@ def export(state_dir: Path, anchor: Anchor, model: str, folder: Path, now: datet
         BusyError: Another export writes there.
         OSError: It cannot be written. There is no `verified.json` then, or the earlier export is whole.
     """
-    state = State(state_dir)
-    _require_place(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locks.only_one(folder / _LOCK, "twinseal export", now), state.read_lock():
-        for left in folder.glob(f"{_WORK}*"):
-            _remove(left)
+    with _workplace(folder, now):
+        return _export(State(state_dir), anchor, model, folder, now, at_least)
+
+
+def _export(state: State, anchor: Anchor, model: str, folder: Path, now: datetime, at_least: int) -> Exported:
+    with state.read_lock():
         verified = admit_installed(state, anchor, model)
         _check_age(folder, verified.release, at_least)
         if _is_there(folder, verified.release):
@@ -95,6 +133,30 @@ def export(state_dir: Path, anchor: Anchor, model: str, folder: Path, now: datet
         sync_folder(folder)
     log.info("release.exported", model=model, version=verified.release.version)
     return Exported(verified.release, True, verified.demo)
+
+
+@contextmanager
+def _workplace(folder: Path, now: datetime) -> Iterator[Path]:
+    """A private folder below `folder`, for one export at a time; what a killed one left is removed first."""
+    _require_place(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locks.only_one(folder / _LOCK, "twinseal export", now):
+        for left in folder.glob(f"{_WORK}*"):
+            _remove(left)
+        work = Path(tempfile.mkdtemp(dir=folder, prefix=_WORK))
+        try:
+            yield work
+        finally:
+            _remove(work)
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _require_place(folder: Path) -> None:

@@ -17,6 +17,7 @@ Outputs are an exception: their names are of the twin's settings.
     twinseal_twin_alerts{severity}              alerts that hold
     twinseal_twin_memory_age_seconds            since the memory of units was last saved whole; NaN: never
     twinseal_twin_last_row_age_seconds          since a row came; NaN: none yet
+    twinseal_twin_alive_age_seconds             since the twin's loop last turned; NaN: not yet. `probe` reads it
 
 Example:
     metrics = Metrics(clock=time.time)
@@ -72,17 +73,22 @@ class Metrics:
         self._release = Gauge(f"{_P}release", "The release that answers", registry=own)
         self._alerts = Gauge(f"{_P}alerts", "Alerts that hold", ("severity",), registry=own)
         self._trust_ends: TrustEnds | None = None
-        self._saved = self._last_row = math.nan
+        self._saved = self._last_row = self._alive = math.nan
         self._trust.set_function(self._trust_left)
         for name, text, seconds in (
             ("memory_age_seconds", "Since the memory of units was saved", lambda: self._clock() - self._saved),
             ("last_row_age_seconds", "Since a row came", lambda: self._clock() - self._last_row),
+            ("alive_age_seconds", "Since the twin's loop last turned", lambda: self._clock() - self._alive),
         ):
             Gauge(f"{_P}{name}", text, registry=own).set_function(seconds)
         for reason in REASONS:
             self._refused.labels(reason)  # shown as 0: an alert on a rise sees the first one
         for readings in READINGS:
             self._answers.labels(readings)
+
+    def alive(self) -> None:
+        """The twin's loop turned: call it where systemd's watchdog is told, with rows or without."""
+        self._alive = self._clock()
 
     def rows(self, number: int) -> None:
         """Some rows came."""
