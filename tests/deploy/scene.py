@@ -1,4 +1,4 @@
-"""What a twin does, in a process of its own, for `test_systemd`: pull, answer, publish by all outputs, serve metrics."""
+"""What a twin does, in a process of its own: pull, answer, publish by all outputs, serve metrics."""
 
 from __future__ import annotations
 
