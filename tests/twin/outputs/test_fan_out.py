@@ -31,6 +31,7 @@ class InMemory:
         self.always: Exception | None = None
         self.gate, self.is_open = asyncio.Event(), False
         self.gate.set()
+        self.reopened = 0
 
     def takes(self, message: Message) -> bool:
         return self._only is None or isinstance(message, self._only)
@@ -45,6 +46,9 @@ class InMemory:
         if self.always or self.faults:
             raise self.always or self.faults.pop(0)
         self.taken += messages
+
+    def reopen(self) -> None:
+        self.reopened += 1
 
     async def close(self) -> None:
         self.is_open = False
@@ -67,7 +71,9 @@ def test_every_output_gets_all_messages_in_order_and_only_those_that_it_takes() 
         await outputs.open()
         await in_order(outputs, one, other)
         await outputs.publish([alert()])
+        outputs.reopen()
         await outputs.close(5)
+        assert (1, 1, 1) == (one.reopened, other.reopened, alerts.reopened)
         assert ([*ROWS, alert()], [alert()]) == (one.taken, alerts.taken)
         assert not (one.is_open or other.is_open)
 

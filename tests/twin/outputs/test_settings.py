@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,12 @@ WRONG: dict[str, dict[str, Any]] = {
 def test_what_cannot_be_is_refused(message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(**WRONG[message])
+
+
+def test_what_is_not_installed_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiomqtt", None)
+    monkeypatch.delitem(sys.modules, "twinseal.twin.outputs.mqtt", raising=False)
+    assert [] == make_outputs({}, "pump-rul", tmp_path)
+    with pytest.raises(ConfigError, match="broker: expected the package aiomqtt, got none") as refused:
+        make_outputs(read(broker={"kind": "mqtt", "host": "b.test"}).outputs, "pump-rul", tmp_path)
+    assert "twinseal[service]" in refused.value.remedy

@@ -91,20 +91,44 @@ def test_a_receiver_that_fails_is_asked_again_and_has_everything_once_it_answers
     assert {"/hook"} == {item.path for item in hook.got}, "a redirect was followed"
 
 
+async def leave(path: Path) -> None:
+    """Leave alerts in the outbox, as a twin does whose receiver is away."""
+    made = output(path, "http://127.0.0.1:1/hook")
+    await made.open(Told())
+    await made.publish(ABC)
+    await made.close()
+
+
 def test_an_alert_that_a_receiver_refuses_holds_no_other_up(tmp_path: Path) -> None:
     new_secret(tmp_path / "secret")
 
     async def scene(hook: Receiver) -> None:
+        await leave(tmp_path)
         made = output(tmp_path, hook.url())
         hook.statuses = [400]
         await made.open(Told())
-        await made.publish(ABC)
         await until(lambda: len(ids(hook)) == 3)
         await made.close()
 
     with receiving() as hook:
         asyncio.run(scene(hook))
     assert [ABC[1].id, ABC[2].id, ABC[0].id] == ids(hook)
+
+
+def test_what_is_being_sent_at_the_end_is_not_sent_twice(tmp_path: Path) -> None:
+    new_secret(tmp_path / "secret")
+
+    async def scene(hook: Receiver) -> None:
+        made = output(tmp_path, hook.url())
+        hook.delay_s = 0.2
+        await made.open(Told())
+        await made.publish(ABC[:1])
+        await asyncio.sleep(0.1)
+        await made.close()
+
+    with receiving() as hook:
+        asyncio.run(scene(hook))
+    assert ([ABC[0].id], 0) == (ids(hook), waiting(tmp_path))
 
 
 DIES = """
@@ -202,10 +226,7 @@ def test_what_is_no_alert_is_said_and_not_sent(tmp_path: Path) -> None:
     told, box = Told(), tmp_path / "outbox"
 
     async def scene(hook: Receiver) -> None:
-        made = output(tmp_path, "http://127.0.0.1:1/hook")
-        await made.open(Told())
-        await made.publish(ABC)
-        await made.close()
+        await leave(tmp_path)
         first, second, _ = sorted(box.iterdir())
         first.write_bytes(first.read_bytes().replace(b"expected a broker", b"Expected a broker").replace(b"a", b"e"))
         second.unlink()

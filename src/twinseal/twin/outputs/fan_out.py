@@ -89,6 +89,11 @@ class Outputs:
         """Wait until every output that works has taken what was published before; for none that fails."""
         await asyncio.gather(*(lane.settled() for lane in self._lanes))
 
+    def reopen(self) -> None:
+        """Open files anew: for SIGHUP."""
+        for lane in self._lanes:
+            lane.output.reopen()
+
     async def close(self, within_s: float) -> None:
         """Empty the queues, as far as that can be done in time, and close all. What is left is counted and told."""
         await asyncio.gather(*(lane.close(within_s) for lane in self._lanes))
@@ -170,7 +175,7 @@ class _Lane:
 
     async def _failed(self, error: Exception) -> None:
         if not self.fails:
-            is_known = isinstance(error, TwinsealError)
+            is_known = isinstance(error, OutputError | TwinsealError)
             reason = str(error) if is_known else f"expected messages to be taken, got {type(error).__name__}: {error}"
             await self._fail(reason)
 

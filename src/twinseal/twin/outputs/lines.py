@@ -40,7 +40,7 @@ class LinesOutput:
     def __init__(self, name: str, settings: LinesSettings) -> None:
         self._name, self._settings = name, settings
         self._path = None if settings.path == "-" else Path(settings.path)
-        self._descriptor = -1
+        self._descriptor, self._anew = -1, False
         self._rest = b""  # of a line that standard output has a part of
 
     @property
@@ -66,9 +66,8 @@ class LinesOutput:
             ) from error
 
     def reopen(self) -> None:
-        """Open the file anew with the next messages."""
-        if self._path is not None:
-            self._shut()
+        """As Output says."""
+        self._anew = self._path is not None
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """As Output says."""
@@ -86,7 +85,8 @@ class LinesOutput:
         if self._path is None:
             self._write_to_stdout(data)
             return
-        if self._descriptor < 0 or not self._is_in_place(self._path):
+        if self._anew or self._descriptor < 0 or not self._is_in_place(self._path):
+            self._anew = False
             self._shut()
             self._open(self._path)
         size = os.fstat(self._descriptor).st_size

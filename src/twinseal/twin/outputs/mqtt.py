@@ -106,6 +106,9 @@ class MqttOutput:
         for start in range(0, len(found), _INFLIGHT):
             await self._send(client, found[start : start + _INFLIGHT])
 
+    def reopen(self) -> None:
+        """As Output says: nothing."""
+
     async def close(self) -> None:
         """As Output says; the twin is said to be offline."""
         if self._client is not None:

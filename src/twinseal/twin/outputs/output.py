@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
-from twinseal.errors import TwinsealError
 from twinseal.twin.answers import Answer
 from twinseal.twin.outputs.alert import Alert
 
 Message: TypeAlias = Answer | Alert
 
 
-class OutputError(TwinsealError):
-    """An output did not take messages now: expected, got, where. It is asked again with the same messages."""
+class OutputError(Exception):
+    """An output did not take messages now: expected, got, where. It is asked again with the same messages.
+
+    Like a sender's error in the review server, it does not leave its package: `fan_out` makes an OutputEvent of it.
+    """
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Output(Protocol):
         Raises:
             OutputError: They were not all taken.
         """
+        ...
+
+    def reopen(self) -> None:
+        """Open files anew with the next messages: whoever rotates them says so. Other outputs have nothing to do."""
         ...
 
     async def close(self) -> None:

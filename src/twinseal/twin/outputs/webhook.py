@@ -54,7 +54,7 @@ class WebhookOutput:
         self._name, self._settings, self._folder = name, settings, folder
         self._place, self._delays_s, self._now = place_of(settings.url), delays_s, now
         self._outbox: Outbox | None = None
-        self._more, self._closing = asyncio.Event(), False
+        self._more, self._closing, self._until = asyncio.Event(), asyncio.Event(), float("inf")
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -101,19 +101,22 @@ class WebhookOutput:
                 self._dropped(given_up, f"more than {self._settings.waiting} wait")
             self._more.set()
 
+    def reopen(self) -> None:
+        """As Output says: nothing."""
+
     async def close(self) -> None:
         """As Output says: one more attempt at what waits; what is left is sent after the next start."""
-        self._closing = True
+        self._until = time.monotonic() + LIMIT_S
+        self._closing.set()
         self._more.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._outbox is not None:
-            await self._send_all(self._outbox, time.monotonic() + LIMIT_S)
+            _, late = await asyncio.wait([self._task], timeout=3 * LIMIT_S)  # a name server may answer late, or never
+            for task in late:
+                task.cancel()
 
     async def _run(self, outbox: Outbox) -> None:
         fails = 0
-        while True:
+        while not self._closing.is_set():
             await self._more.wait()
             self._more.clear()
             error = await self._send_all(outbox)
@@ -127,15 +130,19 @@ class WebhookOutput:
             wait_s = self._delays_s[min(fails, len(self._delays_s) - 1)]
             fails += 1
             self._more.set()
-            await asyncio.sleep(wait_s * (0.75 + random.random() / 2))  # noqa: S311 - so that twins do not come together
+            with contextlib.suppress(TimeoutError):
+                # With chance, so that many twins do not come back together.
+                async with asyncio.timeout(wait_s * (0.75 + random.random() / 2)):  # noqa: S311
+                    await self._closing.wait()
+        await self._send_all(outbox)
 
-    async def _send_all(self, outbox: Outbox, until: float = float("inf")) -> str | None:
+    async def _send_all(self, outbox: Outbox) -> str | None:
         """Send what waits, the oldest first; why some was not taken, None if all was.
 
         A receiver that is away, or has a fault, is asked no more now. An alert that it refuses holds no other up.
         """
         refused: dict[str, str] = {}
-        while time.monotonic() < until and (letter := outbox.first(refused)) is not None:
+        while time.monotonic() < self._until and (letter := outbox.first(refused)) is not None:
             try:
                 status = await asyncio.to_thread(self._post, letter)
                 if 200 <= status < 300:
