@@ -50,7 +50,9 @@ DOORS = {
     "starlette": "twinseal.server",
     "uvicorn": "twinseal.server.serving",
     "limits": ("twinseal.server.gate", "twinseal.server.guesses"),
-    "prometheus_client": "twinseal.server.observing",
+    "prometheus_client": ("twinseal.server.observing", "twinseal.twin.metrics"),
+    "aiomqtt": "twinseal.twin.outputs.mqtt",
+    "paho": "twinseal.twin.outputs.mqtt",
     "psycopg": "twinseal.server.databases",
     "joblib": "twinseal.prognostics.clusters",
     "distributed": "twinseal.prognostics.clusters",
@@ -150,7 +152,10 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 # Where people and build systems keep their folders; /etc, /usr, /srv, /media and the like are the same everywhere.
 OF_A_MACHINE = re.compile(rb"(?<![\w.:/$}~*>)-])/(?:home|Users|root|work|opt|builds|workspace|mnt|github)/[\w.-]")
-EXAMPLES = {b"/" + b"home/a": "tests/registry/test_store.py: an address that is no file of ours"}
+EXAMPLES = {
+    b"/" + b"home/a": "tests/registry/test_store.py: an address that is no file of ours",
+    b"/" + b"mnt/models": "where KServe puts a model, on every machine",
+}
 
 
 def tracked_text() -> Iterator[tuple[str, bytes]]:

@@ -51,6 +51,8 @@ COMMANDS = (
     "restore",
     "pull",
     "verify",
+    "mirror",
+    "export",
     "run",
     "gateway",
     "commission",

@@ -70,8 +70,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving(port: int = 0) -> Iterator[Receiver]:
-    """A receiver, ended with the block."""
+def receiving(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver, ended with the block; over TLS if it is given a certificate."""
     receiver = Receiver(port)
 
     class Handler(BaseHTTPRequestHandler):
@@ -90,6 +90,8 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_about: None  # type: ignore[method-assign]  # a client that did not wait
     receiver.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

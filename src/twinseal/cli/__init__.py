@@ -12,6 +12,7 @@
     decisions.py    approve, reject, withdraw, comment
     registrar.py    register
     operator.py     pull, verify, run, commission; answers.py says what run found
+    delivery.py     mirror, export
     gateway.py      gateway
     devices.py      device key|enroll|revoke|counter|show
     units.py        unit enroll|overhaul|sensor-replaced|counter-replaced|retire|renew|show
@@ -41,6 +42,7 @@ from twinseal.cli import (
     backups,
     custodians,
     decisions,
+    delivery,
     devices,
     enrolment,
     gates,
@@ -122,6 +124,8 @@ app.command(rich_help_panel=ADMINISTRATOR, epilog=backups.RESTORE_EXAMPLES)(back
 app.add_typer(server.account, name="account", rich_help_panel=ADMINISTRATOR)
 app.command(rich_help_panel=OPERATOR, epilog=operator.PULL_EXAMPLES)(operator.pull)
 app.command(rich_help_panel=OPERATOR, epilog=operator.VERIFY_EXAMPLES)(operator.verify)
+app.command(rich_help_panel=OPERATOR, epilog=delivery.MIRROR_EXAMPLES)(delivery.mirror)
+app.command(rich_help_panel=OPERATOR, epilog=delivery.EXPORT_EXAMPLES)(delivery.export)
 app.command(rich_help_panel=OPERATOR, epilog=operator.RUN_EXAMPLES)(operator.run)
 app.command(rich_help_panel=OPERATOR, epilog=gateway.GATEWAY_EXAMPLES)(gateway.gateway)
 app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(operator.commission)

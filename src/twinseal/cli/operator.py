@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinseal.cli import answers as said
-from twinseal.cli import gateway
+from twinseal.cli import delivery, gateway
 from twinseal.cli.options import (
     AnchorDir,
     As,
@@ -53,7 +52,9 @@ PULL_EXAMPLES = examples(
     "twinseal pull --from /media/usb/mirror --model pump-rul --anchor anchor --state twin --json",
 )
 VERIFY_EXAMPLES = examples(
-    "twinseal verify models/bundle", "twinseal verify models/bundle --anchor anchor --json | jq .steps"
+    "twinseal verify models/bundle",
+    "twinseal verify models/bundle --anchor anchor --json | jq .steps",
+    "twinseal verify /media/usb/mirror --anchor anchor",
 )
 RUN_EXAMPLES = examples(
     "twinseal run telemetry.csv --model pump-rul --anchor anchor",
@@ -102,13 +103,14 @@ def pull(
 
 
 def verify(
-    directory: Annotated[Path, typer.Argument(help="A signed bundle: model/, model.sig.json, evidence/.")],
+    directory: Annotated[Path, typer.Argument(help="A mirror, or a signed bundle: model/, model.sig.json, evidence/.")],
     anchor: AnchorDir = None,
+    model: Annotated[str | None, typer.Option(help="Of a mirror: which model. Default: the one that it has.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a signed directory offline: signature, evidence, verdict. It cannot show approval or freshness.
+    """Verify a directory offline. Of a mirror: all that a pull verifies. Of a bundle: signature, evidence, verdict.
 
-    The steps have the numbers of docs/trust.md.
+    A bundle cannot show approval or freshness. The steps have the numbers of docs/trust.md.
     """
     from twinseal.trust.release.candidate import A_BUNDLE, HOW_TO_MAKE_A_BUNDLE, verify_bundle
 
@@ -127,6 +129,9 @@ def verify(
             check_anchor_place(anchor)
         pinned = read_anchor(anchor)
         check_program(pinned)
+        if delivery.is_mirror(directory):
+            delivery.verify_mirror(directory, pinned, model, as_json=as_json)
+            return
         record_step(0, f"trust anchor: root {pinned.version}, sha256 {pinned.fingerprint}")
         bundle = verify_bundle(directory, pinned, passed=record_step)
     if as_json:
@@ -309,20 +314,9 @@ def _warn_of_clock(since_last: timedelta | None) -> None:
 def _fetch(source: str, anchor: Anchor, model: str, state: Path) -> PullResult:
     """Pull from MLflow's address, or from the folder of a mirror."""
     from twinseal.twin import pull as puller
-    from twinseal.twin.byte_sources import DirectorySource, RestSource
-    from twinseal.twin.state import pull_command
 
-    now = datetime.now(UTC)
-    if source.startswith(("http://", "https://")):
-        with closing(RestSource(source, model)) as served:
-            return puller.pull(served, anchor, model, state, now)
-    if not Path(source).is_dir():
-        raise ConfigError(
-            f"--from {source}: expected http://…, https://…, or a folder, got neither",
-            remedy="URL is MLflow's address, such as http://HOST:5000, or the folder of a mirror: "
-            f"{pull_command(model, state)}",
-        )
-    return puller.pull(DirectorySource(Path(source)), anchor, model, state, now)
+    with delivery.opened(source, model, state) as found:
+        return puller.pull(found, anchor, model, state, datetime.now(UTC))
 
 
 def _print_baseline_rows(unit: str, rows: NDArray[np.float64], verified: VerifiedModel, begin: int) -> None:

@@ -12,30 +12,25 @@ Example:
         from: twinseal@plant.example
         to: [reviewers@plant.example]
 
-A secret file has one line: `whsec_` and 24 to 64 bytes in base64, as https://www.standardwebhooks.com wants it. To make
-one: echo "whsec_$(openssl rand -base64 32)" > FILE; chmod 600 FILE
+What a secret file holds, and how to make one: `twinseal.webhooks`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import ssl
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from twinseal.config import Field, Settings
 from twinseal.digests import sha256
 from twinseal.errors import ConfigError
 from twinseal.other_machines import is_loopback
-from twinseal.reading import read_regular
+from twinseal.webhooks import check_address, read_secret, read_secret_line
 
 Event = Literal["waits", "approved", "rejected", "withdrawn", "commented", "published", "expires_soon"]
 EVENTS: tuple[Event, ...] = ("waits", "approved", "rejected", "withdrawn", "commented", "published", "expires_soon")
-SECRET_PREFIX = "whsec_"  # noqa: S105 - of a format, no secret
-MAX_SECRET_BYTES = 4096
 MAIL = "mail"
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\Z")
 
@@ -58,15 +53,7 @@ class Webhook(Settings):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse an address that must not be sent to."""
-        parts = urlsplit(self.url)
-        if not self.url.isascii() or not self.url.isprintable() or " " in self.url or not parts.hostname:
-            raise ValueError("url: expected an address such as https://host/path, got another text")
-        if parts.username is not None or parts.fragment:
-            raise ValueError("url: expected neither user nor fragment in the address, got one")
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
-            raise ValueError(
-                f"url: expected https, or http to this machine alone, got {parts.scheme}://{parts.hostname}"
-            )
+        check_address(self.url)
 
     @property
     def channel(self) -> str:
@@ -79,17 +66,8 @@ class Webhook(Settings):
         Raises:
             ConfigError: The file is absent, or has none.
         """
-        text = _read_line(self.secret_file, "secret_file")
-        try:
-            found = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-        except binascii.Error:
-            found = b""
-        if not text.startswith(SECRET_PREFIX) or not 24 <= len(found) <= 64:
-            raise ConfigError(
-                f"{self.secret_file}: expected {SECRET_PREFIX} and 24 to 64 bytes in base64, got something else",
-                remedy=f'echo "{SECRET_PREFIX}$(openssl rand -base64 32)" > {self.secret_file}',
-            )
-        return found
+        with _readable(self.secret_file, "secret_file"):
+            return read_secret(self.secret_file)
 
 
 class Smtp(Settings):
@@ -144,7 +122,8 @@ class Smtp(Settings):
         Raises:
             ConfigError: The file is absent.
         """
-        return _read_line(self.password_file, "password_file")
+        with _readable(self.password_file, "password_file"):
+            return read_secret_line(self.password_file)
 
 
 class NoticeSettings(Settings):
@@ -202,9 +181,10 @@ class NoticeSettings(Settings):
             ) from error
 
 
-def _read_line(path: str, what: str) -> str:
+@contextmanager
+def _readable(path: str, what: str) -> Iterator[None]:
     try:
-        return read_regular(Path(path), MAX_SECRET_BYTES, follow=True).decode().strip()
+        yield
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"notices: {what}: expected a file with one line, got {path} ({type(error).__name__})",

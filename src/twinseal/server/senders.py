@@ -1,11 +1,6 @@
 """Senders: one notice to one receiver, once. What goes wrong is a SendError; whether to try again, others decide.
 
-A webhook is a POST of JSON by the Standard Webhooks specification (https://www.standardwebhooks.com):
-
-    webhook-id: msg_…                   the same when it is sent again
-    webhook-timestamp: 1764147600       of this attempt, in seconds since 1970
-    webhook-signature: v1,<base64>      HMAC-SHA256 of "<id>.<timestamp>.<body>"
-
+A webhook is a POST of JSON by the Standard Webhooks specification (`twinseal.webhooks`).
 No redirect is followed, no proxy used, no answer's body read; after five seconds it has failed. Mail is plain text; the
 server's certificate is verified.
 """
@@ -13,9 +8,6 @@ server's certificate is verified.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import smtplib
 import socket
@@ -29,13 +21,13 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import httpx
 import structlog
 
 from twinseal.escaping import visible
 from twinseal.server.notice_settings import NoticeSettings, Smtp, Webhook
+from twinseal.webhooks import place_of, signature
 
 log = structlog.get_logger(__name__)
 
@@ -81,20 +73,10 @@ async def _post(hook: Webhook, notice: dict[str, Any], tls: ssl.SSLContext) -> N
         ):
             status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        raise SendError(f"{_place(hook.url)}: expected an answer, got {type(error).__name__}") from error
+        raise SendError(f"{place_of(hook.url)}: expected an answer, got {type(error).__name__}") from error
     if not 200 <= status < 300:
         note = "; redirects are not followed" if 300 <= status < 400 else ""
-        raise SendError(f"{_place(hook.url)}: expected 2xx, got {status}{note}")
-
-
-def signature(secret: bytes, name: str, moment: str, body: bytes) -> str:
-    """The header `webhook-signature`.
-
-    >>> signature(b"x" * 32, "msg_1", "1764147600", b"{}")[:12]
-    'v1,fMwxCAGmN'
-    """
-    found = hmac.new(secret, f"{name}.{moment}.".encode() + body, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(found).decode()
+        raise SendError(f"{place_of(hook.url)}: expected 2xx, got {status}{note}")
 
 
 def _mail(smtp: Smtp, notice: dict[str, Any], tls: ssl.SSLContext) -> None:
@@ -177,9 +159,3 @@ def _line(text: str, most: int) -> str:
     """One line, whatever the text has in it."""
     found = " ".join(visible(text).split())
     return found if len(found) <= most else found[: most - 1] + "…"
-
-
-def _place(url: str) -> str:
-    """An address without its path: that may be a secret of the receiver's."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

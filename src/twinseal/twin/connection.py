@@ -15,7 +15,7 @@ import base64
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -157,11 +157,19 @@ class Client:
         deadline: For all waits.
         authorization: The value of that header; "" for none.
         name: What it is, for messages.
-        alive: A path that it answers when it runs.
+        alive: A path that it answers when it runs; "" for none that is known.
+        tls: Which certificates count; None: those of this machine.
     """
 
     def __init__(
-        self, base: str, deadline: Deadline, *, authorization: str = "", name: str = "registry", alive: str = "/health"
+        self,
+        base: str,
+        deadline: Deadline,
+        *,
+        authorization: str = "",
+        name: str = "registry",
+        alive: str = "/health",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.deadline, self.name, self._alive = deadline, name, alive
         self._headers: dict[bytes | str, bytes | str] = {
@@ -172,25 +180,32 @@ class Client:
         if authorization:
             self._headers["Authorization"] = authorization
         self.pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(), max_connections=2, network_backend=DeadlineBackend(deadline)
+            ssl_context=tls or ssl.create_default_context(),
+            max_connections=2,
+            network_backend=DeadlineBackend(deadline),
         )
 
     def close(self) -> None:
         """Close the connections."""
         self.pool.close()
 
-    def ask(self, url: str, what: str, content: bytes | None = None) -> Answer:
+    def ask(
+        self, url: str, what: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """The answer, whatever its status: close it, or read its body. JSON as `content` is sent by POST.
+
+        `headers` are sent beside those that a request always has.
 
         Raises:
             RegistryError: There is none.
         """
-        headers, method = dict(self._headers), "GET" if content is None else "POST"
+        sent, method = dict(self._headers), "GET" if content is None else "POST"
+        sent.update(headers or {})
         if content is not None:
-            headers |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
+            sent |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
         waits = dict.fromkeys(("connect", "read", "write", "pool"), SOCKET_S)
         with self.errors(what):
-            request = httpcore.Request(method, url, headers=headers, content=content, extensions={"timeout": waits})
+            request = httpcore.Request(method, url, headers=sent, content=content, extensions={"timeout": waits})
             try:
                 response = self.pool.handle_request(request)
             except (httpcore.RemoteProtocolError, httpcore.ReadError):
@@ -209,7 +224,8 @@ class Client:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise RegistryError(
                 f"{what[:80]}: expected an answer of the {self.name}, got none ({reason})",
-                remedy=f"Is the server running, and its address right? A server answers: curl URL{self._alive}",
+                remedy="Is the server running, and its address right?"
+                + (f" A server answers: curl URL{self._alive}" if self._alive else ""),
             ) from error
 
 
