@@ -6,7 +6,7 @@ and knows no model. Each source is a module of its own beside this one; a new on
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -87,7 +87,7 @@ class Source(Protocol):
         """Its name in the twin's settings, for messages."""
         ...
 
-    def deliveries(self) -> AsyncIterator[Sequence[Item]]:
+    def deliveries(self) -> AsyncGenerator[Sequence[Item], None]:
         """What comes, some items at a time and in order, as soon as there is any; never an empty delivery.
 
         The next delivery is asked for when this one is answered and remembered on the disk: a source that can
