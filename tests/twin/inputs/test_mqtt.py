@@ -225,7 +225,7 @@ def _refused(running: Mosquitto, context: ssl.SSLContext) -> str:
             identifier="x",
             protocol=aiomqtt.ProtocolVersion.V5,
             tls_context=context,
-            timeout=3,
+            timeout=1,
         ):
             pass
 

@@ -21,6 +21,8 @@ from twinseal.config import Field, Settings
 from twinseal.twin.inputs.source import Item, Unreadable, UnsignedRow
 from twinseal.twin.rows import cycle_of
 
+COUNT = ""  # among readings: that which counts the cycles
+
 
 class CycleSettings(Settings):
     """What a cycle is.
@@ -83,27 +85,24 @@ class Machine:
         """What follows from readings that came together.
 
         Args:
-            come: Channel → reading; None where there is none now, which was said. The one that counts has its own name.
+            come: Channel → reading; None where there is none now, which was said. COUNT → the one that counts.
             time_ms: When they were taken, milliseconds since 1970, UTC.
         """
         items: list[Item] = []
-        count = come.get(self._cycle.of) if self._cycle.of else None
         cycle = self._by_clock(time_ms, items) if self._cycle.length_s else 0
         if cycle and self._last and cycle != self._last:
             items.append(self._row(self._last))
         for channel, value in come.items():
-            if channel != self._cycle.of:
+            if channel != COUNT:
                 self._take_reading(channel, value, items)
         if self._cycle.length_s:
             self._last = cycle or self._last
-        elif self._cycle.of in come:
-            self._take_count(count, items)
+        elif come.get(COUNT) is not None:
+            self._take_count(come[COUNT], items)
         return items
 
     def _take_count(self, count: Any, items: list[Item]) -> None:
         cycle = cycle_of(count)
-        if count is None:
-            return
         if not cycle:
             items.append(self._unreadable("no cycle", f"{self._cycle.of}: expected a cycle from 1, got {count!r:.40}"))
         elif cycle != self._last:

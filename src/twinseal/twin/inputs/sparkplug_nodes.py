@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from twinseal.errors import EvidenceError
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.signing.cose import MAX_MESSAGE_BYTES
-from twinseal.twin.inputs.machines import CycleSettings, Machine
+from twinseal.twin.inputs.machines import COUNT, CycleSettings, Machine
 from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable
 from twinseal.twin.inputs.sparkplug_payload import BYTES, NAMES, Metric, Payload, decode, typed
 from twinseal.twin.inputs.topics import shown
@@ -217,9 +217,9 @@ class Nodes:
                     items.append(Unreadable("historical", text, origin))
                 elif isinstance(value := _number(metric, known), Unreadable):
                     items.append(Unreadable(value.reason, f"{origin}: {value.message}", origin))
-                    come[self._reading.channels.get(known.name, known.name)] = None
+                    come[self._reading.channels.get(known.name, COUNT)] = None
                 else:
-                    come[self._reading.channels.get(known.name, known.name)] = value
+                    come[self._reading.channels.get(known.name, COUNT)] = value
         whole = node.devices.get("")
         if born.machine is not None and not (whole and whole.has_frame) and come:
             items += born.machine.take(come, payload.timestamp_ms)
