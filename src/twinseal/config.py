@@ -150,6 +150,10 @@ def _as_json(value: Any) -> str:
 
 def _error_message(kind: type[Settings], item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
+    if item["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        context = item["ctx"]  # of a section that says by one of its keys what else is in it
+        key = context["discriminator"].strip("'")
+        return f"{place}.{key}: expected {context.get('expected_tags', 'one')}, got {context.get('tag', 'none')!r}"
     if item["type"] != "extra_forbidden":
         message = item["msg"].removeprefix("Value error, ")
         message = f"{message[:1].lower()}{message[1:]}"

@@ -32,32 +32,48 @@ def with_length(frame: bytes) -> bytes:
     return len(frame).to_bytes(_LENGTH) + frame
 
 
-def batches(stream: Readable) -> Iterator[list[bytes | Refused]]:
-    """The frames in `stream`, those together that came together; never an empty list."""
-    buffer, passed_over = bytearray(), 0
-    while data := stream.read1(_CHUNK):
+class FrameBuffer:
+    """Finds the frames in bytes as they come."""
+
+    def __init__(self) -> None:
+        self._buffer, self._passed_over = bytearray(), 0
+
+    def feed(self, data: bytes) -> list[bytes | Refused]:
+        """The frames that are whole by these bytes."""
+        buffer, found = self._buffer, list[bytes | Refused]()
         buffer += data
-        found: list[bytes | Refused] = []
         while True:
-            drop = min(passed_over, len(buffer))
+            drop = min(self._passed_over, len(buffer))
             del buffer[:drop]
-            passed_over -= drop
+            self._passed_over -= drop
             length = int.from_bytes(buffer[:_LENGTH])
-            if passed_over or len(buffer) < _LENGTH:
-                break
+            if self._passed_over or len(buffer) < _LENGTH:
+                return found
             if length > MAX_MESSAGE_BYTES:
                 message = f"stream: expected frames of at most {MAX_MESSAGE_BYTES} bytes, got one of {length}"
                 found.append(Refused("too long", message))
-                passed_over = _LENGTH + length
+                self._passed_over = _LENGTH + length
             elif len(buffer) < _LENGTH + length:
-                break
+                return found
             else:
                 found.append(bytes(buffer[_LENGTH : _LENGTH + length]))
                 del buffer[: _LENGTH + length]
-        if found:
+
+    def end(self) -> list[bytes | Refused]:
+        """What is to be said at the end of the bytes."""
+        if self._buffer or self._passed_over:
+            return [Refused("cut off", "stream: expected the rest of a frame, got its end")]
+        return []
+
+
+def batches(stream: Readable) -> Iterator[list[bytes | Refused]]:
+    """The frames in `stream`, those together that came together; never an empty list."""
+    buffer = FrameBuffer()
+    while data := stream.read1(_CHUNK):
+        if found := buffer.feed(data):
             yield found
-    if buffer or passed_over:
-        yield [Refused("cut off", "stream: expected the rest of a frame, got its end")]
+    if found := buffer.end():
+        yield found
 
 
 def signed_rows(

@@ -179,4 +179,6 @@ def _change(place: Place, event: DataChangeEvent) -> Change:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):  # a server need not answer a channel that was made for another certificate
+        return f"no answer in {_REQUEST_S:.0f} s: it may have another certificate, or not take the twin's"
     return " ".join(str(error).split())[:200] or type(error).__name__
