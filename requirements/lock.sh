@@ -19,8 +19,8 @@ export UV_FIND_LINKS=${UV_FIND_LINKS:-$(pip config get global.find-links 2>/dev/
 
 echo "torch==$torch+cpu" >"$tmp/cpu.in"
 echo "torch==$torch" >"$tmp/cuda.in"
-"${compile[@]}" pyproject.toml --extra twin --extra pipeline --extra server --extra sql --extra dask --group dev --constraint "$tmp/cpu.in" \
-  --no-emit-package torch --output-file "$tmp/core.lock"
+"${compile[@]}" pyproject.toml --extra service --extra pipeline --extra server --extra sql --extra dask --group dev \
+  --constraint "$tmp/cpu.in" --no-emit-package torch --output-file "$tmp/core.lock"
 # A folder of wheels publishes no hashes, so the wheel that will be installed is hashed here.
 pip download --quiet --no-deps --dest "$tmp/wheel" "torch==$torch+cpu"
 wheel=$(ls "$tmp"/wheel/torch-*.whl)

@@ -34,6 +34,10 @@ DOORS = {
     "pkcs11": "twinseal.trust.keys.tokens",
     "webauthn": "twinseal.trust.keys.passkeys",
     "httpcore": "twinseal.twin.connection",
+    "aiomqtt": "twinseal.twin.inputs.broker_session",
+    "paho": "twinseal.twin.inputs.broker_session",
+    "asyncua": "twinseal.twin.inputs.opcua_session",
+    "google": "twinseal.twin.inputs.sparkplug_payload",  # protobuf
     "pydantic": (
         "twinseal.config",
         "twinseal.server.api",

@@ -56,6 +56,7 @@ ALLOWED = {
     ("twinseal/twin/outputs/lines.py", "open"): "to append: the same flags",
     ("twinseal/twin/outputs/settings.py", "load_cert_chain"): "the files that the operator named",
     ("twinseal/twin/fetch.py", "open"): "a source of bytes; and a file for writing that must not exist",
+    ("twinseal/twin/inputs/broker.py", "load_cert_chain"): "the files that the settings name",
     ("twinseal/twin/byte_sources.py", "fdopen"): "a descriptor of the careful reader",
     ("twinseal/sources/table.py", "open"): "a source of telemetry",
     ("twinseal/sources/sql.py", "open"): "a source of telemetry",

@@ -163,6 +163,8 @@ def test_a_retained_message_that_comes_all_the_same_is_not_read(running: Mosquit
 
 @pytest.mark.attack("T")
 def test_a_device_cannot_write_on_another_devices_topic(running: Mosquitto) -> None:
+    """A device publishes rows on another device's topic"""
+
     async def run() -> list[object]:
         told = Told()
         collecting = asyncio.create_task(collect(source(running, told), 1))
@@ -179,7 +181,7 @@ def test_a_device_cannot_write_on_another_devices_topic(running: Mosquitto) -> N
 
 @pytest.mark.attack("T")
 def test_a_device_cannot_read_what_others_write(running: Mosquitto) -> None:
-    """Mosquitto lets it subscribe, and gives it nothing."""
+    """A device subscribes to what others publish; Mosquitto lets it, and gives it nothing"""
 
     async def run() -> list[object]:
         told = Told()
@@ -195,7 +197,7 @@ def test_a_device_cannot_read_what_others_write(running: Mosquitto) -> None:
 
 @pytest.mark.attack("T")
 def test_no_device_takes_over_the_twins_session(running: Mosquitto) -> None:
-    """A device connects under the twin's client_id: the broker calls it by its certificate, and the twin stays."""
+    """A device connects under the twin's client_id, to take its session and the messages in it"""
 
     async def run() -> list[object]:
         told = Told()
@@ -237,6 +239,7 @@ def _refused(running: Mosquitto, context: ssl.SSLContext) -> str:
 @pytest.mark.attack("T")
 @pytest.mark.filterwarnings(_LEFT)
 def test_the_broker_refuses_tls_1_2_and_a_client_without_a_certificate(running: Mosquitto) -> None:
+    """Somebody connects to the broker with TLS 1.2, or without a certificate"""
     old = running.context("gate-1")
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     assert "version" in _refused(running, old).lower()
@@ -249,6 +252,7 @@ def test_the_broker_refuses_tls_1_2_and_a_client_without_a_certificate(running: 
 @pytest.mark.filterwarnings(_LEFT)
 @pytest.mark.parametrize("fault", ["another authority", "another host", "TLS 1.2"])
 def test_the_twin_refuses_a_broker_that_it_cannot_be_sure_of(fault: str, running: Mosquitto, tmp_path: Path) -> None:
+    """Somebody answers in the broker's place: with another certificate, or with TLS 1.2"""
     expected = {"another authority": "self-signed certificate", "another host": "Hostname mismatch", "TLS 1.2": "SSL"}
     told, more = Told(), {}
     if fault == "another authority":

@@ -131,6 +131,7 @@ def test_a_row_comes_when_the_cycle_changes(files: dict[str, tuple[Path, Path]])
 @pytest.mark.proof
 @pytest.mark.attack("T")
 def test_another_server_than_the_pinned_one_is_refused(files: dict[str, tuple[Path, Path]]) -> None:
+    """A server with another key answers in place of the one that is pinned"""
     told = Told()
 
     async def run() -> None:
@@ -149,6 +150,7 @@ def test_another_server_than_the_pinned_one_is_refused(files: dict[str, tuple[Pa
 @pytest.mark.proof
 @pytest.mark.attack("T")
 def test_a_server_that_speaks_without_security_is_refused(files: dict[str, tuple[Path, Path]]) -> None:
+    """A server without security answers in place of one with"""
     told = Told()
 
     async def run() -> None:

@@ -179,6 +179,7 @@ def test_the_sequence_goes_around() -> None:
 
 @pytest.mark.attack("T")
 def test_a_message_that_is_played_again_at_once_is_refused() -> None:
+    """Somebody plays a message of an edge node again at once"""
     edge = Edge()
     edge.bear()
     message = edge.message("DDATA", alias(3, 11))
@@ -237,6 +238,7 @@ def test_frames_alone() -> None:
 
 @pytest.mark.attack("T")
 def test_an_edge_node_cannot_deliver_another_ones_unit() -> None:
+    """An edge node bears a device of another edge node's name"""
     one = Edge()
     one.bear()
     other = Edge(one.nodes, "edge-2")
