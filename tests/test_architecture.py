@@ -34,8 +34,6 @@ DOORS = {
     "pkcs11": "twinseal.trust.keys.tokens",
     "webauthn": "twinseal.trust.keys.passkeys",
     "httpcore": "twinseal.twin.connection",
-    "aiomqtt": "twinseal.twin.inputs.broker_session",
-    "paho": "twinseal.twin.inputs.broker_session",
     "asyncua": "twinseal.twin.inputs.opcua_session",
     "google": "twinseal.twin.inputs.sparkplug_payload",  # protobuf
     "pydantic": (
@@ -55,8 +53,8 @@ DOORS = {
     "uvicorn": "twinseal.server.serving",
     "limits": ("twinseal.server.gate", "twinseal.server.guesses"),
     "prometheus_client": ("twinseal.server.observing", "twinseal.twin.metrics"),
-    "aiomqtt": "twinseal.twin.outputs.mqtt",
-    "paho": "twinseal.twin.outputs.mqtt",
+    "aiomqtt": ("twinseal.twin.inputs.broker_session", "twinseal.twin.outputs.mqtt"),
+    "paho": ("twinseal.twin.inputs.broker_session", "twinseal.twin.outputs.mqtt"),
     "psycopg": "twinseal.server.databases",
     "joblib": "twinseal.prognostics.clusters",
     "distributed": "twinseal.prognostics.clusters",

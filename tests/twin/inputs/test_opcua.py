@@ -164,6 +164,7 @@ def test_a_server_that_speaks_without_security_is_refused(files: dict[str, tuple
     assert ["lost"] == told.kinds()
 
 
+@pytest.mark.proof
 def test_frames_come_as_they_are() -> None:
     units = {"pump-1": {"frame": "nsu=urn:plant;s=Frame"}}
 

@@ -55,6 +55,12 @@ def test_a_source_of_each_entry(tmp_path: Path) -> None:
     assert kinds == [type(source).__name__ for source in found]
 
 
+def test_the_example_of_the_documents(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/sources.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert ["plant", "line-7", "plc", "pipe", "last-year"] == list(read(tmp_path, example).sources)
+
+
 WRONG = {
     "no kind": ("  plant: {carries: rows}", "sources.plant.kind: expected one, got 'none'"),
     "another kind": (
