@@ -52,6 +52,8 @@ ALLOWED = {
     ("twinseal/twin/locks.py", "open"): "the locks, in the twin's own folder",
     ("twinseal/twin/mirror.py", "open"): "a source of bytes; and new files of its own, for writing",
     ("twinseal/twin/export.py", "open"): "new files of its own, for writing",
+    ("twinseal/twin/row_journal.py", "open"): "to append, in the twin's own folder: the same flags",
+    ("twinseal/twin/service/service.py", "open"): "outputs, no file",
     ("twinseal/twin/outputs/fan_out.py", "open"): "an output, no file",
     ("twinseal/twin/outputs/lines.py", "open"): "to append: the same flags",
     ("twinseal/twin/outputs/settings.py", "load_cert_chain"): "the files that the operator named",

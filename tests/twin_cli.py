@@ -24,7 +24,7 @@ AT = ("--model", MODEL, "--anchor", "anchor")
 
 
 @functools.cache
-def _pulled_today() -> Path:
+def pulled_today() -> Path:
     """A folder with a deployment, its anchor, and a twin that has pulled release 1 today: to be copied."""
     path = Path(tempfile.mkdtemp(prefix="twinseal-cli-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
@@ -43,7 +43,7 @@ def cli_of_a_twin(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for name in [name for name in os.environ if name.startswith("TWINSEAL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(console.out, "width", 200)
-    shutil.copytree(_pulled_today(), path, dirs_exist_ok=True)
+    shutil.copytree(pulled_today(), path, dirs_exist_ok=True)
     monkeypatch.chdir(path)
     monkeypatch.setenv("TWINSEAL_HOME", str(path / "deployment/home"))
 

@@ -15,6 +15,7 @@
     delivery.py     mirror, export
     gateway.py      gateway
     devices.py      device key|enroll|revoke|counter|show
+    service.py      twin run|check: what answers for years
     units.py        unit enroll|overhaul|sensor-replaced|counter-replaced|retire|renew|show
     commissioners.py  what these two share
     server.py       serve, account add|remove|list
@@ -53,6 +54,7 @@ from twinseal.cli import (
     registrar,
     reviewers,
     server,
+    service,
     units,
 )
 from twinseal.cli.options import examples
@@ -131,6 +133,7 @@ app.command(rich_help_panel=OPERATOR, epilog=gateway.GATEWAY_EXAMPLES)(gateway.g
 app.command(rich_help_panel=COMMISSIONER, epilog=operator.COMMISSION_EXAMPLES)(operator.commission)
 app.add_typer(devices.device, name="device", rich_help_panel=COMMISSIONER)
 app.add_typer(units.unit, name="unit", rich_help_panel=COMMISSIONER)
+app.add_typer(service.twin, name="twin", rich_help_panel=OPERATOR)
 
 
 def main() -> None:

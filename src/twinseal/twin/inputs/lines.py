@@ -139,13 +139,13 @@ async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
 
 async def _until_readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
+    ready = asyncio.Event()
     try:
-        loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(descriptor, ready.set)
     except PermissionError:  # a file is always ready, and epoll takes none
         await asyncio.sleep(0)
         return
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)

@@ -6,5 +6,8 @@ In reading order:
     shadow.py     whether another model may take the place of the one that runs
     approval.py   whether the model that runs is still approved
     settings.py   twin.yaml
+    releases.py   looks for new ones
+    watch.py      whether more rows are refused after a swap than before
+    alerts.py     what is to be said beside answers
     service.py    sources, outputs, polls and alerts around it, until SIGTERM
 """

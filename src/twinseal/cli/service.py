@@ -1,0 +1,90 @@
+"""What runs for years: the twin as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinseal.cli.options import examples
+from twinseal.console import err, printable
+
+if TYPE_CHECKING:
+    from twinseal.twin.service.settings import TwinSettings
+
+twin = typer.Typer(
+    help="The twin as a service: it takes telemetry, answers, and renews its model by itself.",
+    epilog=examples("twinseal twin run --config /etc/twinseal/twin.yaml"),
+    no_args_is_help=True,
+)
+
+Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="Its settings: docs/operating.md.")]
+
+
+@twin.command("run", epilog=examples("twinseal twin run --config twin.yaml"))
+def run(config: Config = Path("twin.yaml")) -> None:
+    """Answer telemetry until SIGTERM or Ctrl-C, or until every input has ended; then drain.
+
+    The model must have been pulled: twinseal pull. New releases are then found by the service itself.
+    """
+    from twinseal.twin.service.settings import read_settings
+
+    asyncio.run(_run(read_settings(config)))
+
+
+@twin.command("check", epilog=examples("twinseal twin check --config twin.yaml"))
+def check(config: Config = Path("twin.yaml")) -> None:
+    """Read the settings, and verify the model that is installed; start nothing."""
+    from twinseal.trust.root.anchor import Anchor
+    from twinseal.twin.runtime import current_model
+    from twinseal.twin.service.settings import read_settings
+
+    settings = read_settings(config)
+    verified = current_model(Path(settings.state), Anchor.read(Path(settings.anchor)), settings.model)
+    err.print(f"{printable(verified.release.model)} release {verified.release.version} can run")
+    for what, names in (("inputs", settings.inputs), ("outputs", settings.outputs)):
+        err.print(f"{what}: {', '.join(printable(name) for name in names)}")
+
+
+async def _run(settings: TwinSettings) -> None:
+    from twinseal.trust.root.anchor import Anchor
+    from twinseal.twin import locks
+    from twinseal.twin.inputs.replay import Columns
+    from twinseal.twin.inputs.settings import InputSettings, sources_of
+    from twinseal.twin.metrics import Metrics
+    from twinseal.twin.notify import Notifier
+    from twinseal.twin.outputs.make import make_outputs
+    from twinseal.twin.service.live import Limits, LiveTwin
+    from twinseal.twin.service.releases import Releases, open_source
+    from twinseal.twin.service.service import Service
+
+    state, anchor, now = Path(settings.state), Anchor.read(Path(settings.anchor)), datetime.now(UTC)
+    with ExitStack() as stack:
+        for lock in ("service.lock", "frames.lock"):
+            stack.enter_context(locks.only_one(state / lock, "twinseal twin run", now))
+        asked = settings.limits
+        limits = Limits(
+            asked.max_apart_share, asked.max_newly_refused_share, asked.without_trust_h * 3600, asked.unsigned
+        )
+        live = LiveTwin(state, anchor, settings.model, now, limits)
+        metrics = Metrics(lambda: datetime.now(UTC).timestamp())
+        if settings.metrics is not None:
+            stack.enter_context(metrics.served(settings.metrics.host, settings.metrics.port))
+        releases = None
+        if (registry := settings.registry) is not None:
+            releases = Releases(
+                lambda: open_source(registry.source, settings.model), anchor, settings.model, state, registry.timeout_s
+            )
+        outputs = make_outputs(settings.outputs, settings.model, state)
+        service = Service(live, settings, outputs, releases, metrics, Notifier.from_environment())
+        columns = Columns(live.verified.model.contract.inputs, live.verified.mapping)
+        service.listen_to(sources_of(InputSettings(sources=settings.inputs), service.note_source, columns))
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await service.run(stop)
