@@ -15,6 +15,7 @@ from twinseal.cli.options import examples
 from twinseal.console import err, printable
 
 if TYPE_CHECKING:
+    from twinseal.twin.service.live import LiveTwin
     from twinseal.twin.service.settings import TwinSettings
 
 twin = typer.Typer(
@@ -47,7 +48,7 @@ def check(config: Config = Path("twin.yaml")) -> None:
     settings = read_settings(config)
     verified = current_model(Path(settings.state), Anchor.read(Path(settings.anchor)), settings.model)
     err.print(f"{printable(verified.release.model)} release {verified.release.version} can run")
-    for what, names in (("inputs", settings.inputs), ("outputs", settings.outputs)):
+    for what, names in (("sources", settings.sources), ("outputs", settings.outputs)):
         err.print(f"{what}: {', '.join(printable(name) for name in names)}")
 
 
@@ -59,11 +60,15 @@ async def _run(settings: TwinSettings) -> None:
     from twinseal.twin.metrics import Metrics
     from twinseal.twin.notify import Notifier
     from twinseal.twin.outputs.make import make_outputs
+    from twinseal.twin.runtime import current_model
     from twinseal.twin.service.live import Limits, LiveTwin
     from twinseal.twin.service.releases import Releases, open_source
     from twinseal.twin.service.service import Service
+    from twinseal.twin.state import State
 
     state, anchor, now = Path(settings.state), Anchor.read(Path(settings.anchor)), datetime.now(UTC)
+    if not State(state).has_current():
+        current_model(state, anchor, settings.model)  # says what is missing, and how to fetch it
     with ExitStack() as stack:
         for lock in ("service.lock", "frames.lock"):
             stack.enter_context(locks.only_one(state / lock, "twinseal twin run", now))
@@ -83,8 +88,23 @@ async def _run(settings: TwinSettings) -> None:
         outputs = make_outputs(settings.outputs, settings.model, state)
         service = Service(live, settings, outputs, releases, metrics, Notifier.from_environment())
         columns = Columns(live.verified.model.contract.inputs, live.verified.mapping)
-        service.listen_to(sources_of(InputSettings(sources=settings.inputs), service.note_source, columns))
-        stop = asyncio.Event()
+        service.listen_to(sources_of(InputSettings(sources=settings.sources), service.note_source, columns))
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, service.reopen)
+        _say_start(live, settings)
         await service.run(stop)
+        err.print("ended: what came was answered, and is remembered")
+
+
+def _say_start(live: LiveTwin, settings: TwinSettings) -> None:
+    release, names = live.verified.release, ", ".join(printable(name) for name in settings.sources)
+    err.print(f"{printable(release.model)} release {release.version}: takes {names}; Ctrl-C or SIGTERM ends it")
+    known = sum(1 for _ in live.answers(datetime.now(UTC)))
+    if live.lost:
+        err.print(f"[red]the memory of units is lost[/]: {printable(live.lost)}")
+    elif known:
+        err.print(f"goes on with {known} machines that it knows")
+    if live.silent:
+        err.print(f"[red]every machine is to be inspected[/]: {printable(live.silent)}")

@@ -29,7 +29,7 @@ model: pump-rul
 anchor: anchor
 state: twin
 registry: {source: deployment/mirror, every_s: 1}
-inputs:
+sources:
   pipe: {kind: lines, carries: rows}
 outputs:
   journal: {kind: lines, path: "-"}

@@ -229,6 +229,10 @@ class Service:
         if alerts := self._alerts.taken():
             await self._outputs.publish(alerts)
 
+    def reopen(self) -> None:
+        """Open the files of outputs anew: for SIGHUP."""
+        self._outputs.reopen()
+
     def note_source(self, event: SourceEvent) -> None:
         """Say what happened to a source."""
         key = Key("telemetry", "source lost", "", event.source)

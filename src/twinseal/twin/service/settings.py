@@ -5,8 +5,8 @@ Example:
     anchor: /etc/twinseal/anchor
     state: /var/lib/twinseal-twin
     registry: {source: https://mlflow.plant.example, every_s: 600}
-    inputs:
-      plant: {kind: mqtt, host: broker.plant.example, …}        # inputs/settings.py
+    sources:
+      plant: {kind: mqtt, …}                                    # inputs/settings.py
     outputs:
       journal: {kind: lines, path: "-"}                         # outputs/settings.py
 """
@@ -16,7 +16,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twinseal.config import Field, Settings, load
+from twinseal.config import MAX_BYTES, Field, Settings, parse, parse_yaml
+from twinseal.errors import ConfigError, suggest
+from twinseal.reading import read_regular
 from twinseal.twin.inputs.settings import InputSettings, SourceSettings
 from twinseal.twin.outputs.settings import OutputSettings, check_outputs
 
@@ -79,7 +81,8 @@ class TwinSettings(Settings):
         model: Which model, e.g. pump-rul.
         anchor: The folder of the root that the twin was installed with.
         state: The twin's own folder.
-        inputs, outputs: By name.
+        sources: Where telemetry comes from, by name.
+        outputs: Where answers and alerts go, by name.
         registry: Where new releases come from; None: they are brought by hand (`twinseal pull`).
         limits: What the operator allows.
         metrics: None: there are none.
@@ -87,13 +90,13 @@ class TwinSettings(Settings):
         drain_s: At the end, so long outputs may take what waits for them.
 
     Raises:
-        ValueError: Inputs or outputs do not fit together.
+        ValueError: Sources or outputs do not fit together.
     """
 
     model: str = Field(min_length=1)
     anchor: str = Field(min_length=1)
     state: str = Field(min_length=1)
-    inputs: dict[str, SourceSettings]
+    sources: dict[str, SourceSettings]
     outputs: dict[str, OutputSettings]
     registry: RegistrySettings | None = None
     limits: LimitSettings = LimitSettings()
@@ -105,7 +108,7 @@ class TwinSettings(Settings):
         """Refuse a twin that hears or says nothing."""
         if not self.outputs:
             raise ValueError("outputs: expected at least one, got none")
-        InputSettings(sources=self.inputs)
+        InputSettings(sources=self.sources)
         check_outputs(self.outputs)
 
 
@@ -115,4 +118,12 @@ def read_settings(path: Path) -> TwinSettings:
     Raises:
         ConfigError: It is missing, or a value is not allowed.
     """
-    return load(TwinSettings, path)
+    try:
+        data = read_regular(path, MAX_BYTES, follow=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: expected the twin's settings, got none ({error.strerror})",
+            remedy="Name them: --config FILE. What is in them: docs/twin.md",
+        ) from error
+    with suggest(f"Correct the file; then look at it: twinseal twin check --config {path}"):
+        return parse(TwinSettings, parse_yaml(data, str(path)), str(path))
