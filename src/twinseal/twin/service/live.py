@@ -144,9 +144,13 @@ class LiveTwin:
             _, signed = self._signed_of(verified, now)
         runtime = self._new_runtime(verified, signed, recalled.kept.forgotten)
         runtime.restore(recalled.image)
-        for delivered in recalled.deliveries:
-            self.devices.follow(delivered.frames)
-            runtime.predict_rows(delivered.rows())
+        try:
+            for delivered in recalled.deliveries:
+                self.devices.follow(delivered.frames)
+                runtime.predict_rows(delivered.rows())
+        except Exception as error:  # a row that ends the program once must not end it at every start
+            log.exception("units.replay")
+            raise EvidenceError(f"memory of units: expected rows that can be read again, got {error}") from error
         if verified is self.verified:
             return runtime
         newer = self._new_runtime(self.verified, self.signed, recalled.kept.forgotten)

@@ -15,9 +15,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -37,10 +38,12 @@ from twinseal.twin.service.settings import TwinSettings
 from twinseal.twin.service.watch import RefusedWatch
 
 log = structlog.get_logger()
+R = TypeVar("R")
 
 CHECK_S = 60.0  # between two looks at approval and trust; a poll looks at once
 TICK_S, RETRY_S, LAST_RETRY_S = 1.0, 1.0, 60.0
 _REFUSED = "Look at what sends them, and at the clocks: docs/operating.md says what each reason means."
+_REPORT = "This is a fault of twinseal. Report it, with what its log says."
 _SPACE = "Make room on the disk of the twin's state, or look at it: df, dmesg."
 
 
@@ -94,7 +97,9 @@ class Service:
             await self._outputs.open()
             stack.push_async_callback(self._drain)
             self._begin()
-            await self._say(self._twin.answers(self._now()))
+            known = self._twin.answers(self._now())
+            self._heard = {item.unit: time.monotonic() for item in known if isinstance(item.unit, str)}
+            await self._say(known)
             self._notifier.ready()
             listening = [asyncio.create_task(self._listen(source), name=source.name) for source in self._sources]
             others = [
@@ -108,8 +113,9 @@ class Service:
             self._notifier.stopping()
             for task in done:
                 await task  # raises what it raised
-            async with self._one:  # the delivery that is being answered, to its end
-                pass
+            with suppress(TimeoutError):  # the delivery that is being answered, to its end; else it comes again
+                async with asyncio.timeout(self._settings.drain_s), self._one:
+                    pass
 
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in tasks:
@@ -160,10 +166,10 @@ class Service:
     async def _take(self, items: Sequence[Item]) -> None:
         began = time.monotonic()
         async with self._one:
+            heard = await self._until_there_is_room(lambda: self._twin.hear(items, self._now()))
+            await self._until_there_is_room(lambda: self._twin.remember(heard))
             now = self._now()
-            heard = self._twin.hear(items, now)
-            await self._remember(heard)
-            answers = self._twin.answer(heard, now)
+            answers = self._answer(heard, now)
             self._count(heard, answers, time.monotonic() - began)
             self._renew_memory(now)
             if self._watch.is_worse(sum(item.readings == "refused" for item in answers), len(answers)):
@@ -171,17 +177,27 @@ class Service:
         await self._say(answers)
         await self._outputs.settled()
 
-    async def _remember(self, heard: Heard) -> None:
+    async def _until_there_is_room(self, work: Callable[[], R]) -> R:
+        """Do what writes to the disk; where it is full, say so and try again: the source waits meanwhile."""
         while True:
             try:
-                self._twin.remember(heard)
+                done = work()
             except OSError as error:
                 self._alerts.tell("output", "failing", "critical", f"state: {error}", detail="memory", remedy=_SPACE)
                 await self._flush()
                 await asyncio.sleep(RETRY_S)
             else:
                 self._alerts.end(Key("output", "failing", "", "memory"))
-                return
+                return done
+
+    def _answer(self, heard: Heard, now: datetime) -> tuple[Answer, ...]:
+        try:
+            return self._twin.answer(heard, now)
+        except Exception as error:  # a fault of ours in one row must not stop the others, or come again for ever
+            log.exception("answer.failed")
+            text = f"{len(heard.rows)} rows: expected answers, got {type(error).__name__}: {error}"
+            self._alerts.tell("telemetry", "rows refused", "critical", text, detail="fault", remedy=_REPORT)
+            return ()
 
     def _renew_memory(self, now: datetime) -> None:
         try:
@@ -345,7 +361,8 @@ class Service:
         if found.verified is not None:
             try:
                 adoption = twin.adopt(found.verified, now)
-            except (TwinsealError, OSError) as error:
+            except Exception as error:  # whatever is wrong with the new model, the one that runs goes on
+                log.exception("adoption.failed")
                 text = f"release {found.verified.release.version}: {error}"
                 self._alerts.tell("model", "verification failed", "critical", text, detail="adopt")
             else:
