@@ -255,6 +255,19 @@ def test_an_unknown_machine_is_never_told_to_be_young(verified: VerifiedModel) -
     assert told(runtime, [12]) == told(known, [12])
 
 
+@pytest.mark.attack("T")
+def test_names_that_nobody_enrolled_take_no_place_of_enrolled_machines(
+    verified: VerifiedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows under ever new names fill the twin's places; machines that are enrolled and heard later have theirs."""
+    monkeypatch.setattr("twinseal.twin.runtime.MAX_UNITS", 6)
+    enrolled = [f"pump-{number}" for number in range(4)]
+    runtime = Runtime(verified, acts={unit: [ACT_NEW] for unit in enrolled})
+    flood = [runtime.predict(row(1, f"new-{number}")) for number in range(9)]
+    assert ["refused"] * 8 == [item.readings for item in flood[1:]]
+    assert enrolled == [runtime.predict(row(1, unit)).unit for unit in enrolled]
+
+
 def test_acts_that_came_while_the_twin_was_off_are_done_in_order(verified: VerifiedModel) -> None:
     acts = {"pump-1": [ACT_NEW, Act("overhaul", 100, 0), Act("counter replaced", 0, 40)]}
     runtime, other = Runtime(verified, acts=acts), Runtime(verified)

@@ -34,19 +34,8 @@ MAX_UNUSED = 10  # rows of a unit in a row that came again or late; a broker sen
 _CELLS = 1 << 18  # of windows that are estimated from together: more do not fit a processor's cache
 # The arrays with an entry for each unit, and what it is at first.
 _STATE: dict[str, Any] = {
-    "cycles": 0,
-    "ages": 0,
-    "_offsets": 0,
-    "counts": 0,
-    "shown": 0,
-    "repaired": False,
-    "_unused": 0,
-    "_last": np.nan,
-    "_recent": np.nan,
-    "_recent_ages": 0,
-    "_recent_count": 0,
-    "_baselines": 0.0,
-    "commissioned": False,
+    **dict.fromkeys(("cycles", "ages", "_offsets", "counts", "shown", "_unused", "_recent_ages", "_recent_count"), 0),
+    **{"repaired": False, "commissioned": False, "_last": np.nan, "_recent": np.nan, "_baselines": 0.0},
 }
 _SAVED = tuple(name for name in _STATE if name not in ("_baselines", "commissioned"))  # these are read again
 
@@ -121,10 +110,17 @@ class Units:
     def find(self, name: str, most: int) -> int:
         """The slot of a unit; a new one gets one of its own, unless there are `most`: then it is that of no name."""
         slot = self._slots.get(name)
-        if slot is None and len(self.names) >= most:
+        if slot is None and len(self.names) >= most - self._kept_free(name, most):
             name = ""
             slot = self._slots.get(name)
         return self._add(name) if slot is None else slot
+
+    def _kept_free(self, name: str, most: int) -> int:
+        """Slots that are kept for enrolled machines which were not heard yet, if `name` is none of them."""
+        acts = self._acts
+        if acts is None or name in acts or len(self.names) + len(acts) + 1 < most:
+            return 0
+        return sum(unit not in self._slots for unit in ("", *acts))  # and the one of rows that name none
 
     def _add(self, name: str) -> int:
         slot = self._slots[name] = len(self.names)
