@@ -154,6 +154,12 @@ def test_an_alert_about_nothing_known_is_refused() -> None:
         alert(time=datetime(2026, 3, 1))
 
 
+@pytest.mark.parametrize("length", [398, 399, 400, 401])
+def test_a_text_that_is_cut_is_cut_once(length: int) -> None:
+    item = alert(message="x" * length + " yz")
+    assert item == Alert.from_dict(item.to_dict())
+
+
 def test_text_from_outside_cannot_repaint_a_terminal_or_make_a_line() -> None:
     item = alert(message="a\x1b[2J\nb\u202ec", unit="x" * 500)
     assert ("a�[2J b�c", 80) == (item.message, len(item.unit))
