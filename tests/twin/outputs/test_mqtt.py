@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.twin.outputs.broker import Broker, broker, needs_mosquitto
+from tests.mosquitto import needs_mosquitto
+from tests.twin.outputs.broker import Broker, broker
 from tests.twin.outputs.messages import Told, alert, answer
 from twinseal.config import parse
 from twinseal.errors import ConfigError
+from twinseal.twin.inputs.backoff import Backoff
 from twinseal.twin.outputs.fan_out import Outputs
 from twinseal.twin.outputs.mqtt import MqttOutput, level
 from twinseal.twin.outputs.output import OutputError
@@ -34,7 +36,7 @@ def there(tmp_path: Path) -> Iterator[Broker]:
 
 
 def output(there: Broker, model: str = "pump-rul", **more: object) -> MqttOutput:
-    return MqttOutput("broker", there.settings(**more), model, first_wait_s=0.05)  # type: ignore[arg-type]
+    return MqttOutput("broker", there.output(**more), model, Backoff(0.05))  # type: ignore[arg-type]
 
 
 def test_estimates_alerts_and_status_arrive_and_the_newest_estimate_is_retained(there: Broker) -> None:
@@ -112,7 +114,7 @@ def test_what_the_broker_does_not_allow_is_an_error_and_not_lost_silently(there:
     """aiomqtt takes every acknowledgement for success, also one that says "not authorized"."""
 
     async def scene() -> None:
-        made = output(there, "other-rul")
+        made = output(there, prefix="other")
         await made.open(Told())
         async with asyncio.timeout(5):
             while made._reason == "not connected yet":
@@ -138,7 +140,7 @@ def test_without_a_broker_it_says_so_and_does_not_wait_for_it_at_the_start(
     async def scene() -> None:
         made = output(Broker(tmp_path))
         await made.open(Told())
-        with pytest.raises(OutputError, match=r"broker: expected a connection with the broker at localhost:\d+, got"):
+        with pytest.raises(OutputError, match=r"broker: expected a connection with the broker at 127.0.0.1:\d+, got"):
             await made.publish([answer()])
         await made.close()
 
@@ -161,7 +163,7 @@ def test_another_broker_gets_nothing(there: Broker, tmp_path: Path) -> None:
 
     async def refused_by_old() -> str:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(tmp_path / "broker.pem")
+        tls.load_cert_chain(tmp_path / "twinseal/broker.pem", tmp_path / "twinseal/broker.key")
         tls.maximum_version = ssl.TLSVersion.TLSv1_2
         old = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
         async with old:
@@ -169,8 +171,8 @@ def test_another_broker_gets_nothing(there: Broker, tmp_path: Path) -> None:
 
     (tmp_path / "other").mkdir()
     other = Broker(tmp_path / "other")
-    assert "CERTIFICATE_VERIFY_FAILED" in asyncio.run(refused(output(there, ca=str(other.folder / "ca.pem"))))
-    assert "IP address mismatch" in asyncio.run(refused(output(there, host="127.0.0.1")))
+    assert "CERTIFICATE_VERIFY_FAILED" in asyncio.run(refused(output(there, ca=str(other.folder / "twinseal/ca.pem"))))
+    assert "Hostname mismatch" in asyncio.run(refused(output(there, host="localhost")))
     assert "PROTOCOL" in asyncio.run(refused_by_old()).upper()
 
 
