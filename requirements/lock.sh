@@ -7,6 +7,7 @@
 #   torch-cuda.lock  PyPI's own build of torch and the CUDA packages that it pulls
 #   spark.lock       Spark for validation, which few want and which is 460 MB: install.sh --with-spark
 #   twin.lock        twinseal[twin] alone: Linux, x86-64 and aarch64, Python 3.11 to 3.13; the versions of core.lock
+#   service.lock     likewise twinseal[service]: what the twin's container and systemd unit install
 # and uv.lock, for the installer itself.
 set -euo pipefail
 torch=2.13.0
@@ -31,7 +32,9 @@ UV_FIND_LINKS= "${compile[@]}" "$tmp/cuda.in" --constraint <(grep -oE '^[a-z0-9.
   "${skip[@]}" --output-file "$tmp/torch-cuda.lock"
 "${compile[@]}" pyproject.toml --extra spark --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") \
   "${skip[@]}" --no-emit-package torch --output-file "$tmp/spark.lock"
-"${compile[@]}" pyproject.toml --extra twin --universal --no-emit-package colorama \
-  --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") --output-file "$tmp/twin.lock"
+for extra in twin service; do
+  "${compile[@]}" pyproject.toml --extra $extra --universal --no-emit-package colorama \
+    --constraint <(grep -oE '^[a-z0-9._-]+==[^ ]+' "$tmp/core.lock") --output-file "$tmp/$extra.lock"
+done
 echo "uv" | "${compile[@]}" - --output-file "$tmp/uv.lock"
 mv "$tmp"/*.lock "$here/"

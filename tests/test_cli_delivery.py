@@ -60,6 +60,7 @@ def test_a_release_is_carried_on_a_disk_and_installed(cli: Cli, today: Deploymen
     assert (0, True) == (code, f"admitted  {MODEL} release 1" in out)
 
 
+@pytest.mark.proof
 def test_verify_says_as_json_what_was_verified_or_refused(cli: Cli, today: Deployment, tmp_path: Path) -> None:
     disk = Path(shutil.copytree(today.mirror, tmp_path / "disk"))
     code, out, _ = cli("verify", disk, "--json")
@@ -84,6 +85,7 @@ def test_a_model_is_laid_out_for_another_server(cli: Cli, today: Deployment) -> 
     assert 0 == cli("verify", "served/bundle")[0]
 
 
+@pytest.mark.proof
 def test_what_a_pull_refuses_is_not_laid_out(cli: Cli, today: Deployment, tmp_path: Path) -> None:
     disk = Path(shutil.copytree(today.mirror, tmp_path / "disk"))
     next(disk.rglob("*.safetensors")).write_bytes(b"other")
@@ -107,6 +109,7 @@ def test_an_address_that_cannot_be_meant_is_misuse(cli: Cli, words: tuple[str, .
     assert (2, True) == (code, message in " ".join(err.split())), err
 
 
+@pytest.mark.proof
 def test_a_serving_platforms_address_is_https_and_nothing_else(cli: Cli, today: Deployment) -> None:
     with Registry(today.mirror) as registry:
         code, _, err = cli("export", f"twinseal://{registry.url.removeprefix('http://')}/{MODEL}", "served")

@@ -10,9 +10,10 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.mosquitto import PROGRAM
 from tests.server.receivers import new_secret, receiving
 from tests.simulator import Registry
-from tests.twin.outputs.broker import PROGRAM, broker
+from tests.twin.outputs.broker import broker
 from tests.twin.outputs.messages import alert
 from twinseal.config import parse
 from twinseal.trust.root.home import Home
@@ -48,7 +49,8 @@ def run_scene(folder: Path, *under: str) -> None:
             _run(under, [*words, "", ""])
         else:
             with broker(folder / "broker") as there:
-                _run(under, [*words, str(there.port), str(there.folder)])
+                there.certificate("twin-out")
+                _run(under, [*words, str(there.port), str(there.folder / "twinseal")])
         assert 1 == len(hook.taken())
     assert 17 == len((folder / "work/answers.jsonl").read_text().splitlines())
 
@@ -86,8 +88,8 @@ async def _publish(answers: list[Answer], work: Path, hook: str, port: str, file
         WebhookOutput("webhook", parse(WebhookSettings, webhook, ""), work / "outbox"),
     ]
     if port:
-        tls = {"ca": f"{files}/ca.pem", "certificate": f"{files}/twin.pem", "key": f"{files}/twin.pem"}
-        settings = {"kind": "mqtt", "host": "localhost", "port": int(port), **tls}
+        tls = {"ca": f"{files}/ca.pem", "certificate": f"{files}/twin-out.pem", "key": f"{files}/twin-out.key"}
+        settings = {"kind": "mqtt", "host": "127.0.0.1", "port": int(port), **tls}
         found.append(MqttOutput("mqtt", parse(MqttSettings, settings, ""), MODEL))
     faults: list[object] = []
     outputs = Outputs(found, faults.append)

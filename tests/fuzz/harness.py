@@ -46,6 +46,8 @@ NAMES = (
     "frame_memory",
     "devices_said",
     "lives_said",
+    "alert_book",
+    "alert_waits",
     "registry_answer",
     "registry_candidate",
     "registry_wire",

@@ -34,6 +34,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tests.fuzz.frame_parsers import frame_parsers
 from tests.fuzz.harness import Parser, holds
 from tests.fuzz.input_parsers import input_parsers
+from tests.fuzz.output_parsers import output_parsers
 from tests.trust.passkey_scenes import new_person
 from tests.twin.deployment import CHANNELS, MODEL, Deployment
 from twinseal.digests import canonical_json, parse_json, sha256
@@ -76,6 +77,7 @@ def all_parsers(folder: Path) -> dict[str, Parser]:
         *_of_feeds(deployment, folder),
         *frame_parsers(folder),
         *input_parsers(),
+        *output_parsers(folder),
         *_of_answers(),
         *_of_logs(folder),
     ]

@@ -84,6 +84,7 @@ def test_again_it_is_found_there_and_a_damaged_one_is_laid_out_anew(pulled: Path
     assert (True, done.release.files) == (done.changed, inventory(place / "bundle"))
 
 
+@pytest.mark.proof
 def test_the_next_release_takes_its_place_and_the_older_one_is_refused_after_that(
     deployment: Deployment, twin: Path, place: Path, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ class StopError(Exception):
     pass
 
 
+@pytest.mark.proof
 def test_a_kill_at_any_step_leaves_no_record_beside_something_else(
     deployment: Deployment, twin: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_kill_at_any_step_leaves_no_record_beside_something_else(
     assert not export(twin, deployment.anchor, MODEL, place, LATER).changed
 
 
+@pytest.mark.proof
 def test_where_nothing_else_can_be_written_what_is_fetched_lies_below_the_folder_meanwhile(
     first: Path, anchor: Anchor, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

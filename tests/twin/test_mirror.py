@@ -131,7 +131,9 @@ ATTACKS: dict[str, tuple[Attack, type[TwinsealError], str]] = {
 
 
 @pytest.mark.attack("3")
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("weights", "role") else pytest.mark.proof) for name in ATTACKS]
+)
 def test_what_was_changed_on_the_way_is_refused_by_verify_and_by_pull(
     name: str, carried: Path, anchor: Anchor, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_what_was_changed_on_the_way_is_refused_by_verify_and_by_pull(
 
 
 @pytest.mark.attack("1")
+@pytest.mark.proof
 def test_an_old_disk_is_refused_by_a_twin_that_has_seen_a_newer_release(
     carried: Path, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_an_old_disk_is_refused_by_a_twin_that_has_seen_a_newer_release(
     assert 1 == verify_mirror(carried, deployment.anchor, MODEL, LATER).release.version, "it has no memory, and says so"
 
 
+@pytest.mark.proof
 def test_a_disk_that_was_under_way_for_too_long_is_refused(carried: Path, anchor: Anchor) -> None:
     ends = verify_mirror(carried, anchor, MODEL, LATER).ends
     assert verify_mirror(carried, anchor, MODEL, ends - timedelta(seconds=1))
@@ -165,6 +169,7 @@ def test_a_disk_that_was_under_way_for_too_long_is_refused(carried: Path, anchor
 
 
 @pytest.mark.attack("1")
+@pytest.mark.proof
 def test_another_deployments_disk_is_refused(carried: Path, tmp_path: Path) -> None:
     """A disk is carried whose release another deployment's keys have signed."""
     other = Deployment(tmp_path / "other")

@@ -10,12 +10,18 @@ In reading order:
     state.py              the twin's folder: what it has seen, what it has installed
     locks.py              what may happen at the same time in that folder
     journal.py            what the twin writes into its audit log
+    mirror.py             a release on a disk, for a twin without a network
+    export.py             a verified release, laid out for another server
     trust_ends.py         until when the trust lasts, and who must act
     memory.py             what the twin has seen, from its folder and its audit log together
     clock.py              a person says that a clock that was ahead is right now
     runtime.py            predictions, of one row or of many at once
     units.py              what is known of each unit, in arrays: its rows behind the guard, and what is said of it
     answers.py            what programs get of a prediction
+    outputs/              where answers and alerts go; begin with output.py
+    metrics.py            what is counted, for Prometheus
+    probe.py              whether the twin on this machine works
+    notify.py             what systemd is told
     telemetry_reader.py   telemetry from files and streams
     plant_reader.py       Parquet, and files as the plant exports them; needs pandas
     rows.py               what a unit, a cycle and a reading are

@@ -149,6 +149,7 @@ asyncio.run(scene())
 """
 
 
+@pytest.mark.proof
 def test_a_reader_that_stops_is_said_and_no_line_is_torn_when_it_goes_on() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.twin.outputs.broker import Broker, broker, needs_mosquitto
+from tests.mosquitto import needs_mosquitto
+from tests.twin.outputs.broker import Broker, broker
 from tests.twin.outputs.messages import Told, alert, answer
 from twinseal.config import parse
 from twinseal.errors import ConfigError
+from twinseal.twin.inputs.backoff import Backoff
 from twinseal.twin.outputs.fan_out import Outputs
 from twinseal.twin.outputs.mqtt import MqttOutput, level
 from twinseal.twin.outputs.output import OutputError
@@ -34,7 +36,7 @@ def there(tmp_path: Path) -> Iterator[Broker]:
 
 
 def output(there: Broker, model: str = "pump-rul", **more: object) -> MqttOutput:
-    return MqttOutput("broker", there.settings(**more), model, first_wait_s=0.05)  # type: ignore[arg-type]
+    return MqttOutput("broker", there.output(**more), model, Backoff(0.05))  # type: ignore[arg-type]
 
 
 def test_estimates_alerts_and_status_arrive_and_the_newest_estimate_is_retained(there: Broker) -> None:
@@ -93,15 +95,12 @@ def test_what_is_published_while_the_broker_is_killed_arrives_after_it_is_back(t
         while told.kinds != ["failing"]:
             await asyncio.sleep(0.01)
         there.start()
-        async with there.listening() as heard:
-            found: set[int] = set()
-            async with asyncio.timeout(20):
-                while found != set(range(2, 40)):
-                    await asyncio.sleep(0.01)
-                    found = {json.loads(item)["cycle"] for item in heard.on(RUL.format("pump-001"))} - {1}
-            newest = json.loads(heard.on(RUL.format("pump-001"))[-1])["cycle"]
-            assert 39 == newest
-            await outputs.close(5)
+        async with asyncio.timeout(20):
+            while told.kinds != ["failing", "working"] or outputs.waiting["broker"]:
+                await asyncio.sleep(0.01)
+        async with there.listening() as heard:  # all were acknowledged; the newest is there for whoever comes late
+            assert 39 == json.loads((await heard.until(RUL.format("pump-001")))[-1])["cycle"]
+        await outputs.close(5)
         assert ["failing", "working"] == told.kinds
         assert {"broker": 0} == outputs.dropped
 
@@ -112,7 +111,7 @@ def test_what_the_broker_does_not_allow_is_an_error_and_not_lost_silently(there:
     """aiomqtt takes every acknowledgement for success, also one that says "not authorized"."""
 
     async def scene() -> None:
-        made = output(there, "other-rul")
+        made = output(there, prefix="other")
         await made.open(Told())
         async with asyncio.timeout(5):
             while made._reason == "not connected yet":
@@ -138,7 +137,7 @@ def test_without_a_broker_it_says_so_and_does_not_wait_for_it_at_the_start(
     async def scene() -> None:
         made = output(Broker(tmp_path))
         await made.open(Told())
-        with pytest.raises(OutputError, match=r"broker: expected a connection with the broker at localhost:\d+, got"):
+        with pytest.raises(OutputError, match=r"broker: expected a connection with the broker at 127.0.0.1:\d+, got"):
             await made.publish([answer()])
         await made.close()
 
@@ -161,7 +160,7 @@ def test_another_broker_gets_nothing(there: Broker, tmp_path: Path) -> None:
 
     async def refused_by_old() -> str:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(tmp_path / "broker.pem")
+        tls.load_cert_chain(tmp_path / "twinseal/broker.pem", tmp_path / "twinseal/broker.key")
         tls.maximum_version = ssl.TLSVersion.TLSv1_2
         old = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
         async with old:
@@ -169,8 +168,8 @@ def test_another_broker_gets_nothing(there: Broker, tmp_path: Path) -> None:
 
     (tmp_path / "other").mkdir()
     other = Broker(tmp_path / "other")
-    assert "CERTIFICATE_VERIFY_FAILED" in asyncio.run(refused(output(there, ca=str(other.folder / "ca.pem"))))
-    assert "IP address mismatch" in asyncio.run(refused(output(there, host="127.0.0.1")))
+    assert "CERTIFICATE_VERIFY_FAILED" in asyncio.run(refused(output(there, ca=str(other.folder / "twinseal/ca.pem"))))
+    assert "Hostname mismatch" in asyncio.run(refused(output(there, host="localhost")))
     assert "PROTOCOL" in asyncio.run(refused_by_old()).upper()
 
 

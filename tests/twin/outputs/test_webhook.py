@@ -145,6 +145,7 @@ asyncio.run(scene())
 """
 
 
+@pytest.mark.proof
 def test_alerts_survive_a_kill(tmp_path: Path) -> None:
     new_secret(tmp_path / "secret")
 

@@ -87,7 +87,7 @@ class Alert:
         if self.time.tzinfo is None or (self.since and self.since.tzinfo is None):
             raise ValueError("alert: expected times with a zone, got one without")
         for name, most in (("message", MAX_TEXT), ("remedy", MAX_TEXT), ("detail", _MAX_DETAIL), ("unit", _MAX_DETAIL)):
-            object.__setattr__(self, name, " ".join(visible(getattr(self, name)).split())[:most])
+            object.__setattr__(self, name, " ".join(visible(getattr(self, name)).split())[:most].rstrip())
         object.__setattr__(self, "since", _in_ms(self.since or self.time))
         object.__setattr__(self, "time", _in_ms(self.time))
 

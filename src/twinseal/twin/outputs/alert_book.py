@@ -1,8 +1,9 @@
 """The alert book: an alert that repeats is said once, until it ends; then its end is said.
 
-What lasts (a machine that must be inspected, a source that is lost) is ended by who raised it. What happens again and
-again (frames refused, rows lost) ends when it has not happened for a while. What happens at a moment (a model was
-swapped) is always said, and never ends.
+What lasts (a source that is lost) is ended by who raised it. What a machine needs ends with an answer that says
+otherwise, but not within a minute of the last one that said so: whoever could make readings good and bad in turn would
+otherwise send an alert with each. What happens again and again (frames refused, rows lost) ends when it has not
+happened for a while. What happens at a moment (a model was swapped) is always said, and never ends.
 
 The book's content is kept with the twin's other memory: after a restart, nothing that still holds is said again, and
 what has ended meanwhile is said to be over. At most `MAX_HELD` are held; beyond, alerts are said each time rather than
@@ -82,9 +83,9 @@ class AlertBook:
         return held.alert.over(now, message or f"over{often}: {held.alert.message}")
 
     def end_quiet(self, now: datetime, after: timedelta = QUIET) -> list[Alert]:
-        """The ends of what repeats, and has not for so long. A clock that was set back ends nothing."""
-        quiet = [key for key, item in self._held.items() if key.about in _REPEATING and now - item.last >= after]
-        return [ended for key in quiet if (ended := self.end(key, now))]
+        """The ends of what repeats, and has not for so long."""
+        repeating = [key for key in self._held if key.about in _REPEATING]
+        return [ended for key in repeating if (ended := self._end_if_quiet(key, now, after))]
 
     def hear(self, answer: Answer, now: datetime) -> list[Alert]:
         """The alerts to say about a machine, by its newest answer.
@@ -99,18 +100,26 @@ class AlertBook:
 
     def _heard(self, unit: str, answer: Answer, now: datetime) -> Iterator[Alert | None]:
         about = _about(answer)
+        if about != "inspect now" and self._held:
+            yield self._end_if_quiet(Key("machine", "inspect now", unit), now, QUIET)
+            if about is None:
+                yield self._end_if_quiet(Key("machine", "maintain now", unit), now, QUIET)
         if about is None:
-            if self._held:
-                yield self.end(Key("machine", "inspect now", unit), now)
-                yield self.end(Key("machine", "maintain now", unit), now)
             return
-        if about == "maintain now":
-            yield self.end(Key("machine", "inspect now", unit), now)
         message = f"{unit}, cycle {'unknown' if answer.cycle is None else answer.cycle}: {answer.advice}"
         remedy = "Inspect the machine and its sensors." if about == "inspect now" else "Stop and maintain the machine."
         yield self.tell(
             Alert("machine", about, "critical", message, answer.model, answer.release, now, unit=unit, remedy=remedy)
         )
+
+    def _end_if_quiet(self, key: Key, now: datetime, after: timedelta) -> Alert | None:
+        held = self._held.get(key)
+        if held is None:
+            return None
+        if now < held.last:  # the clock was set back: count anew, or it would hold until the clock is there again
+            self._held[key] = replace(held, last=now)
+            return None
+        return self.end(key, now) if now - held.last >= after else None
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""

@@ -26,6 +26,7 @@ import structlog
 
 from twinseal.errors import TwinsealError
 from twinseal.twin.answers import Answer
+from twinseal.twin.inputs.backoff import Backoff
 from twinseal.twin.outputs.alert import SEVERITIES
 from twinseal.twin.outputs.output import Message, Output, OutputError, OutputEvent, Tell
 
@@ -158,7 +159,7 @@ class _Lane:
             self._tell(OutputEvent("failing", self.output.name, str(error)))
 
     async def _run(self) -> None:
-        tries = 0
+        backoff = Backoff(self._wait_s, LAST_WAIT_S, self._chance)
         while True:
             await self._more.wait()
             batch = [self.queue[place] for place in range(min(len(self.queue), BATCH))]
@@ -166,11 +167,10 @@ class _Lane:
                 if batch:
                     await self.output.publish(batch)
             except Exception as error:  # whatever goes wrong at one output, the others and the answers go on
-                tries += 1
                 await self._failed(error)
-                await asyncio.sleep(min(LAST_WAIT_S, self._wait_s * 2 ** min(tries - 1, 16)) * (0.5 + self._chance()))
+                await asyncio.sleep(backoff.next_s())
                 continue
-            tries = 0
+            backoff.reset()
             await self._took(batch)
 
     async def _failed(self, error: Exception) -> None:

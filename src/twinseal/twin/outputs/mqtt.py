@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
@@ -31,6 +30,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from twinseal.errors import ConfigError
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.twin.answers import Answer
+from twinseal.twin.inputs.backoff import Backoff
 from twinseal.twin.outputs.alert import Alert
 from twinseal.twin.outputs.output import Message, OutputError, Tell
 from twinseal.twin.outputs.settings import MqttSettings
@@ -40,7 +40,6 @@ QOS = 1
 TIMEOUT_S = 10.0
 KEEPALIVE_S = 30
 _INFLIGHT = 100  # messages that wait for an acknowledgement
-_FIRST_WAIT_S, _LAST_WAIT_S = 0.5, 30.0
 ONLINE, OFFLINE = "online", "offline"
 _LOG = logging.getLogger("twinseal.mqtt")  # of the library: what it says is said by us
 _LOG.addHandler(logging.NullHandler())
@@ -63,11 +62,11 @@ class MqttOutput:
         name: Its name in the twin's settings.
         settings: Which, and of what.
         model: Name of the twin's model.
-        first_wait_s: Until it connects again, the first time.
+        backoff: The waits between attempts to connect.
     """
 
-    def __init__(self, name: str, settings: MqttSettings, model: str, *, first_wait_s: float = _FIRST_WAIT_S) -> None:
-        self._name, self._settings, self._first_wait_s = name, settings, first_wait_s
+    def __init__(self, name: str, settings: MqttSettings, model: str, backoff: Backoff | None = None) -> None:
+        self._name, self._settings, self._backoff = name, settings, backoff or Backoff(most_s=30.0)
         self._place = f"the broker at {settings.host}:{settings.usual_port}"
         self._base = f"{settings.prefix}/{level(model)}"
         self._identifier = settings.client_id or f"twinseal-{model}"[:64]
@@ -120,12 +119,12 @@ class MqttOutput:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _hold(self) -> None:
-        wait_s = self._first_wait_s
         while True:
             try:
                 async with self._new_client() as client:
                     await self._send(client, [self._status(ONLINE)])
-                    self._client, wait_s = client, self._first_wait_s
+                    self._client = client
+                    self._backoff.reset()
                     self._connected.set()
                     async for _ in client.messages:  # there are none: it ends with the connection
                         pass
@@ -134,8 +133,7 @@ class MqttOutput:
             finally:
                 self._client = None
                 self._connected.clear()
-            await asyncio.sleep(wait_s * (0.5 + random.random()))  # noqa: S311 - so that twins do not come together
-            wait_s = min(_LAST_WAIT_S, 2 * wait_s)
+            await asyncio.sleep(self._backoff.next_s())
 
     def _new_client(self) -> _Client:
         topic, payload, retain, properties = self._status(OFFLINE, will=True)
