@@ -279,3 +279,19 @@ def test_taken_frames_are_told(plant: Plant) -> None:
     assert [(0, {}), (2, {"pump-1": 6})] == [
         (item.lost_frames, dict(item.lost_rows)) for item in heard.items if isinstance(item, Taken)
     ]
+
+
+def test_a_remembered_row_that_ends_the_program_does_not_end_it_at_every_start(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no such row that we know of: one is simulated. The memory is then lost, and that is said."""
+    plant.say(*rows(range(1, 12)))
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("a fault")
+
+        patched.setattr("twinseal.twin.runtime.Runtime.predict_rows", fail)
+        plant.restart()
+    assert "expected rows that can be read again, got a fault" in plant.live.lost
+    assert "unknown machine" in plant.say(*rows([12]))[0].advice
