@@ -16,6 +16,7 @@ from twinseal.config import Field, Settings
 from twinseal.twin.inputs.lines import LinesSettings, LinesSource
 from twinseal.twin.inputs.mqtt import MqttSettings, MqttSource
 from twinseal.twin.inputs.opcua import OpcuaSettings, OpcuaSource
+from twinseal.twin.inputs.plant_rows import PlantRows
 from twinseal.twin.inputs.replay import Columns, ReplaySettings, ReplaySource
 from twinseal.twin.inputs.source import Source, Tell
 from twinseal.twin.inputs.sparkplug import SparkplugSettings, SparkplugSource
@@ -32,13 +33,15 @@ class InputSettings(Settings):
 
     Attributes:
         sources: Name → what it is.
+        plant_rows: Names of those whose rows have the plant's own columns, as the files that trained the model.
 
     Raises:
         ValueError: There is none, there are too many, or a name is none; two read the standard input, or would be one
-            client of one broker.
+            client of one broker; or `plant_rows` names one that has no rows with columns.
     """
 
     sources: dict[str, SourceSettings]
+    plant_rows: tuple[str, ...] = ()
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse sources that would be in each other's way."""
@@ -52,6 +55,9 @@ class InputSettings(Settings):
         clients = [(broker.host, broker.port, broker.client_id) for broker in brokers]
         if len(set(clients)) != len(clients):
             raise ValueError("sources: expected a client_id of its own for each source of a broker, got one twice")
+        for name in self.plant_rows:
+            if not isinstance(self.sources.get(name), MqttSettings | LinesSettings):
+                raise ValueError(f"plant_rows: expected names of sources by mqtt or lines, got {name!r:.60}")
 
 
 def source_of(name: str, settings: SourceSettings, tell: Tell, columns: Columns) -> Source:
@@ -75,5 +81,11 @@ def source_of(name: str, settings: SourceSettings, tell: Tell, columns: Columns)
 
 
 def sources_of(settings: InputSettings, tell: Tell, columns: Columns) -> list[Source]:
-    """A source of each entry; arguments as of `source_of`."""
-    return [source_of(name, one, tell, columns) for name, one in settings.sources.items()]
+    """A source of each entry; arguments as of `source_of`.
+
+    Raises:
+        ConfigError: The mapping of the model cannot read the rows of one in `plant_rows`.
+    """
+    found = [source_of(name, one, tell, columns) for name, one in settings.sources.items()]
+    plants = settings.plant_rows
+    return [PlantRows(one, columns.mapping, columns.channels) if one.name in plants else one for one in found]
