@@ -65,7 +65,7 @@ def _plain(row: Any) -> list[Any]:
 
 
 def _sources(mapping: ColumnMapping | None) -> list[Any]:
-    value = {"sources": {"pipe": {"kind": "lines", "carries": "rows"}}, "plant_rows": ["pipe"]}
+    value = {"sources": {"pipe": {"kind": "lines", "carries": "rows", "plant_columns": True}}}
     return sources_of(parse(InputSettings, value, "t"), Told(), Columns(CHANNELS, mapping))
 
 
@@ -96,13 +96,6 @@ def test_a_mapping_that_cannot_read_single_rows_is_refused(kind: str) -> None:
         "time stamps": parse(ColumnMapping, plain | {"unit": "P", "time": {"column": "t", "cycle": "1h"}}, "t"),
         "the name of a file": parse(ColumnMapping, plain | {"unit_in_name": "{unit}.csv", "cycle": "n"}, "t"),
     }
-    with pytest.raises(ConfigError, match=f"plant_rows: pipe: expected a model .* got .*{kind}") as refused:
+    with pytest.raises(ConfigError, match=f"sources: pipe: plant_columns: expected a model .* got .*{kind}") as refused:
         _sources(mappings[kind])
     assert refused.value.remedy
-
-
-def test_only_rows_with_columns_have_a_mapping() -> None:
-    for name in ("absent", "file"):
-        value = {"sources": {"file": {"kind": "replay", "path": "t.csv"}}, "plant_rows": [name]}
-        with pytest.raises(ConfigError, match="expected names of sources by mqtt or lines"):
-            parse(InputSettings, value, "t")

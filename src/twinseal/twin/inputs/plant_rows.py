@@ -41,9 +41,9 @@ class PlantRows:
             reason = "the name of a file" if mapping and not mapping.unit else "time stamps"
             got = f"one by {reason}" if mapping else "none"
             raise ConfigError(
-                f"plant_rows: {source.name}: expected a model whose mapping has a column for the unit and one for the "
-                f"cycle, got {got}",
-                remedy=f"Send the contract's channels with unit and cycle; then take {source.name} out of plant_rows.",
+                f"sources: {source.name}: plant_columns: expected a model whose mapping has a column for the unit and "
+                f"one for the cycle, got {got}",
+                remedy="Send the contract's channels with unit and cycle; then leave plant_columns out.",
             )
         self._source, self._mapping = source, mapping.only(channels)
         self._more = [name for name in channels if name not in mapping.channels.values()]

@@ -33,15 +33,13 @@ class InputSettings(Settings):
 
     Attributes:
         sources: Name → what it is.
-        plant_rows: Names of those whose rows have the plant's own columns, as the files that trained the model.
 
     Raises:
         ValueError: There is none, there are too many, or a name is none; two read the standard input, or would be one
-            client of one broker; or `plant_rows` names one that has no rows with columns.
+            client of one broker.
     """
 
     sources: dict[str, SourceSettings]
-    plant_rows: tuple[str, ...] = ()
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse sources that would be in each other's way."""
@@ -55,9 +53,6 @@ class InputSettings(Settings):
         clients = [(broker.host, broker.port, broker.client_id) for broker in brokers]
         if len(set(clients)) != len(clients):
             raise ValueError("sources: expected a client_id of its own for each source of a broker, got one twice")
-        for name in self.plant_rows:
-            if not isinstance(self.sources.get(name), MqttSettings | LinesSettings):
-                raise ValueError(f"plant_rows: expected names of sources by mqtt or lines, got {name!r:.60}")
 
 
 def source_of(name: str, settings: SourceSettings, tell: Tell, columns: Columns) -> Source:
@@ -67,25 +62,25 @@ def source_of(name: str, settings: SourceSettings, tell: Tell, columns: Columns)
         name: Of the entry.
         settings: Of the entry.
         tell: Told of connections, losses and ends.
-        columns: What the model reads; for files.
+        columns: What the model reads; for files, and for rows with the plant's own columns.
+
+    Raises:
+        ConfigError: The mapping of the model cannot read rows that come one by one, and the entry says that it is to.
     """
-    if isinstance(settings, MqttSettings):
-        return MqttSource(name, settings, tell)
+    if isinstance(settings, MqttSettings | LinesSettings):
+        source: Source
+        if isinstance(settings, MqttSettings):
+            source = MqttSource(name, settings, tell)
+        else:
+            source = LinesSource(name, settings, tell)
+        return PlantRows(source, columns.mapping, columns.channels) if settings.plant_columns else source
     if isinstance(settings, SparkplugSettings):
         return SparkplugSource(name, settings, tell)
     if isinstance(settings, OpcuaSettings):
         return OpcuaSource(name, settings, tell)
-    if isinstance(settings, LinesSettings):
-        return LinesSource(name, settings, tell)
     return ReplaySource(name, settings, tell, columns)
 
 
 def sources_of(settings: InputSettings, tell: Tell, columns: Columns) -> list[Source]:
-    """A source of each entry; arguments as of `source_of`.
-
-    Raises:
-        ConfigError: The mapping of the model cannot read the rows of one in `plant_rows`.
-    """
-    found = [source_of(name, one, tell, columns) for name, one in settings.sources.items()]
-    plants = settings.plant_rows
-    return [PlantRows(one, columns.mapping, columns.channels) if one.name in plants else one for one in found]
+    """A source of each entry; arguments and errors as of `source_of`."""
+    return [source_of(name, one, tell, columns) for name, one in settings.sources.items()]
