@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -343,6 +344,7 @@ _METRICS = st.builds(
 )  # fmt: skip
 
 
+@hypothesis.settings(max_examples=30)
 @given(
     st.builds(
         Payload, st.none() | st.integers(0, 1 << 62), st.none() | st.integers(0, 255), st.lists(_METRICS).map(tuple)
