@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiomqtt
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.mosquitto import Mosquitto, broker, needs_mosquitto
-from tests.twin.inputs.driving import Told, collect, publish_all, reasons, rows
-from tests.twin.inputs.test_mqtt import ROWS, source
+from tests.twin.inputs.driving import Told, collect, publish_all, publishing, reasons, rows
+from tests.twin.inputs.test_mqtt import FRAMES, ROWS, source
 from twinseal.twin.inputs.source import Item
 
 pytestmark = [needs_mosquitto, pytest.mark.proof]
@@ -191,6 +194,65 @@ def test_a_broker_that_is_killed_is_found_again(running: Mosquitto) -> None:
         running.start()
         await told.until("connected", 2)
         await publish_all(running, numbered(1))
+        return await collecting
+
+    assert [1] == cycles(asyncio.run(run()))
+
+
+def publish_apart(running: Mosquitto, number: int, size: int) -> None:
+    """Publish in a program of its own, so that its memory is not this one's."""
+    files = running.certificate("gate-1")
+    program = f"""
+import ssl, paho.mqtt.client as paho
+client = paho.Client(paho.CallbackAPIVersion.VERSION2, "gate-1", protocol=paho.MQTTv5)
+context = ssl.create_default_context(cafile={files.ca!r})
+context.load_cert_chain({files.certificate!r}, {files.key!r})
+client.tls_set_context(context)
+client.connect("127.0.0.1", {running.port})
+client.loop_start()
+for _ in range({number}):
+    client.publish({FRAMES!r}, bytes({size}), qos=1).wait_for_publish(30)
+client.disconnect()
+client.loop_stop()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_slow_twin_holds_few_large_messages(running: Mosquitto) -> None:
+    """200 MB of frames that a broker has, and more than Receive Maximum that it sends."""
+
+    async def run() -> tuple[int, int]:
+        told, came = Told(), 0
+        deliveries = source(running, told).deliveries()
+        asking = asyncio.create_task(anext(deliveries))
+        await told.until("connected")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        publishing = asyncio.create_task(asyncio.to_thread(publish_apart, running, 200, 1_000_000))
+        while True:
+            came += len(await asking)
+            if came == 200:
+                break
+            await asyncio.sleep(0.1)
+            asking = asyncio.ensure_future(anext(deliveries))
+        await deliveries.aclose()
+        await publishing
+        return came, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+
+    came, grown_mib = asyncio.run(run())
+    assert 200 == came
+    assert grown_mib < 150
+
+
+def test_who_sends_more_than_a_frame_is_disconnected_by_the_broker(running: Mosquitto) -> None:
+    async def run() -> list[Item]:
+        told = Told()
+        collecting = asyncio.create_task(collect(source(running, told), 1))
+        await told.until("connected")
+        with pytest.raises(aiomqtt.MqttError):
+            async with publishing(running) as client:
+                await client.publish(ROWS, bytes(2_000_000), qos=1)
+        await publish_all(running, numbered(1))
+        assert ["connected"] == told.kinds()
         return await collecting
 
     assert [1] == cycles(asyncio.run(run()))

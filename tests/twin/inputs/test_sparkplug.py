@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from tests.mosquitto import Mosquitto, broker, needs_mosquitto
 from tests.twin.inputs.driving import Told, collect, publishing, reasons, rows
 from twinseal.config import parse
 from twinseal.errors import ConfigError, EvidenceError
+from twinseal.twin.inputs.backoff import Backoff
 from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable
 from twinseal.twin.inputs.sparkplug import REBIRTH, SparkplugSettings, SparkplugSource
 from twinseal.twin.inputs.sparkplug_nodes import Nodes
@@ -168,6 +170,17 @@ def test_a_number_that_is_passed_over_is_lost_and_the_birth_is_asked_for() -> No
     assert 3 == found[0].number
     assert [("plant", "edge-1")] == edge.nodes.rebirths()
     assert [] == edge.nodes.rebirths()
+
+
+def test_after_very_many_are_lost_the_birth_is_asked_for_and_all_goes_on() -> None:
+    """Two hundred that are lost look like one of before."""
+    edge = Edge()
+    edge.bear()
+    edge.seq += 200
+    assert ["late"] == reasons(edge.send("DDATA", alias(3, 11)))
+    assert [("plant", "edge-1")] == edge.nodes.rebirths()
+    edge.bear()
+    assert [12] == [row["cycle"] for row in rows(edge.send("DDATA", alias(3, 12)))]
 
 
 def test_the_sequence_goes_around() -> None:
@@ -331,6 +344,7 @@ _METRICS = st.builds(
 )  # fmt: skip
 
 
+@hypothesis.settings(max_examples=30)
 @given(
     st.builds(
         Payload, st.none() | st.integers(0, 1 << 62), st.none() | st.integers(0, 255), st.lists(_METRICS).map(tuple)
@@ -368,6 +382,38 @@ def test_settings_that_are_refused(case: str) -> None:
 def running(tmp_path: Path) -> Iterator[Mosquitto]:
     with broker(tmp_path / "m") as one:
         yield one
+
+
+@needs_mosquitto
+def test_after_a_loss_of_the_broker_births_are_asked_for(running: Mosquitto) -> None:
+    """Between, the node was born again with other aliases: the old ones would give another channel's readings."""
+
+    async def run() -> list[Item]:
+        told, edge = Told(), Edge()
+        one = SparkplugSource("plant", settings(broker=running.settings()), told, Backoff(first_s=0.05, most_s=0.2))
+        collecting = asyncio.create_task(collect(one, 3))
+        await told.until("connected")
+        async with publishing(running, "edge-1") as client:
+            await client.publish(*edge.message("NBIRTH"))
+            await client.publish(*edge.message("DBIRTH", *birth()))
+            await client.publish("telemetry/edge-1/end", b"", qos=1)
+        await asyncio.sleep(0.1)
+        running.stop()
+        await told.until("lost")
+        edge.message("NBIRTH")
+        edge.message("DBIRTH", *birth(11))
+        running.start()
+        await told.until("connected", 2)
+        async with publishing(running, "edge-1") as client:
+            await client.subscribe("spBv1.0/plant/NCMD/edge-1")
+            await client.publish(*edge.message("DDATA", alias(1, 99.0), alias(3, 98)))
+            await asyncio.wait_for(anext(aiter(client.messages)), 5)
+            await client.publish(*edge.message("NBIRTH"))
+            await client.publish(*edge.message("DBIRTH", *birth(11)))
+        return await collecting
+
+    items = asyncio.run(run())
+    assert (["no birth"], [10, 10]) == (reasons(items), [row["cycle"] for row in rows(items)])
 
 
 @needs_mosquitto

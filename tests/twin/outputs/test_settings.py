@@ -44,7 +44,7 @@ def test_each_name_is_an_output(tmp_path: Path) -> None:
 WRONG: dict[str, dict[str, Any]] = {
     "names of small letters": {"../x": WEBHOOK},
     "expected each place once, got the same for a and b": {"a": WEBHOOK, "b": WEBHOOK},
-    "expected 'lines', 'mqtt', 'webhook', got 'mail'": {"a": {"kind": "mail"}},
+    "kind: expected 'lines', 'mqtt', 'webhook', got 'mail'": {"a": {"kind": "mail"}},
     "unknown key; did you mean 'keep_hours'": {"a": {**WEBHOOK, "keep_hour": 1}},
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -31,6 +32,9 @@ _MAX_LOOSE = 1_024  # messages of QoS 0 that wait
 _MAX_LOOSE_BYTES = 32 << 20
 _CONNECT_S = 10.0
 _OWN = "it may not take the twin's certificate"
+_LOG = logging.getLogger("twinseal.mqtt")  # of the library: what it says is said by us
+_LOG.addHandler(logging.NullHandler())
+_LOG.propagate = False
 _ENDED, _TAKEN_OVER = 128, 142  # reason codes: paho's for an end without one; MQTT 5, 4.13: session taken over
 
 
@@ -101,6 +105,7 @@ class Session(aiomqtt.Client):
             properties=wanted,
             tls_context=context,
             timeout=_CONNECT_S,
+            logger=_LOG,
         )
         self._client.manual_ack_set(True)
         self._settings, self._delivered = settings, delivered

@@ -28,10 +28,12 @@ class LinesSettings(Settings):
     Attributes:
         kind: `lines`.
         carries: Signed frames; or rows that nobody has signed.
+        plant_columns: Whether rows have the plant's own columns: see `plant_rows`.
     """
 
     kind: Literal["lines"]
     carries: Literal["frames", "rows"]
+    plant_columns: bool = False
 
 
 class Described(Protocol):

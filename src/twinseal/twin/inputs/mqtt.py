@@ -56,6 +56,7 @@ class MqttSettings(Settings):
         kind: `mqtt`.
         broker: Where the broker is.
         topics: What to subscribe to.
+        plant_columns: Whether rows have the plant's own columns: see `plant_rows`.
 
     Raises:
         ValueError: There is no topic, there are too many, or two of them overlap.
@@ -64,6 +65,7 @@ class MqttSettings(Settings):
     kind: Literal["mqtt"]
     broker: BrokerSettings
     topics: tuple[TopicSettings, ...]
+    plant_columns: bool = False
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse topics with two meanings."""

@@ -7,6 +7,7 @@ slow twin holds one notification, and the server the rest.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from asyncua.crypto.uacrypto import CertProperties
 from twinseal.errors import ConfigError
 from twinseal.twin.inputs.opcua import Change, OpcuaSettings, Place
 
+logging.getLogger("asyncua").addHandler(logging.NullHandler())  # what it says is said by us
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_MESSAGE_BYTES = 16 << 20
 _REQUEST_S = 10.0

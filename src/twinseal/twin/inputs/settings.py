@@ -16,6 +16,7 @@ from twinseal.config import Field, Settings
 from twinseal.twin.inputs.lines import LinesSettings, LinesSource
 from twinseal.twin.inputs.mqtt import MqttSettings, MqttSource
 from twinseal.twin.inputs.opcua import OpcuaSettings, OpcuaSource
+from twinseal.twin.inputs.plant_rows import PlantRows
 from twinseal.twin.inputs.replay import Columns, ReplaySettings, ReplaySource
 from twinseal.twin.inputs.source import Source, Tell
 from twinseal.twin.inputs.sparkplug import SparkplugSettings, SparkplugSource
@@ -61,19 +62,25 @@ def source_of(name: str, settings: SourceSettings, tell: Tell, columns: Columns)
         name: Of the entry.
         settings: Of the entry.
         tell: Told of connections, losses and ends.
-        columns: What the model reads; for files.
+        columns: What the model reads; for files, and for rows with the plant's own columns.
+
+    Raises:
+        ConfigError: The mapping of the model cannot read rows that come one by one, and the entry says that it is to.
     """
-    if isinstance(settings, MqttSettings):
-        return MqttSource(name, settings, tell)
+    if isinstance(settings, MqttSettings | LinesSettings):
+        source: Source
+        if isinstance(settings, MqttSettings):
+            source = MqttSource(name, settings, tell)
+        else:
+            source = LinesSource(name, settings, tell)
+        return PlantRows(source, columns.mapping, columns.channels) if settings.plant_columns else source
     if isinstance(settings, SparkplugSettings):
         return SparkplugSource(name, settings, tell)
     if isinstance(settings, OpcuaSettings):
         return OpcuaSource(name, settings, tell)
-    if isinstance(settings, LinesSettings):
-        return LinesSource(name, settings, tell)
     return ReplaySource(name, settings, tell, columns)
 
 
 def sources_of(settings: InputSettings, tell: Tell, columns: Columns) -> list[Source]:
-    """A source of each entry; arguments as of `source_of`."""
+    """A source of each entry; arguments and errors as of `source_of`."""
     return [source_of(name, one, tell, columns) for name, one in settings.sources.items()]

@@ -9,7 +9,7 @@
     units: {plant-7/edge-1/P1: pump-1}   # left out: the name of the device is the unit's
 
 Births are not retained: a twin that starts, or that misses one, asks the edge node to be born again (NCMD, Node
-Control/Rebirth). Sparkplug sends with QoS 0: what is sent while the twin is away is lost.
+Control/Rebirth). Sparkplug sends with QoS 0: what is sent while the twin is away is lost, and births are needed again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twinseal.twin.inputs.backoff import Backoff
 from twinseal.twin.inputs.broker import Broker, BrokerSettings, Dropped, Message
 from twinseal.twin.inputs.machines import CycleSettings
 from twinseal.twin.inputs.mqtt import readable, together
-from twinseal.twin.inputs.source import Item, Tell, Unreadable
+from twinseal.twin.inputs.source import Item, SourceEvent, Tell, Unreadable
 from twinseal.twin.inputs.sparkplug_nodes import NAMESPACE, Nodes, Reading
 from twinseal.twin.inputs.sparkplug_payload import BOOLEAN, Metric, Payload, encode
 from twinseal.twin.inputs.topics import check_filter
@@ -114,8 +114,8 @@ class SparkplugSource:
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name, self._settings, self._clock = name, settings, clock
-        self._broker = Broker(settings.broker, settings.filters, name, tell, backoff)
+        self._name, self._settings, self._tell, self._clock = name, settings, tell, clock
+        self._broker = Broker(settings.broker, settings.filters, name, self._heard, backoff)
         self._nodes = Nodes(settings.reading)
         self._asked: dict[tuple[str, str], float] = {}
 
@@ -132,6 +132,11 @@ class SparkplugSource:
                     yield items
                 for node in self._nodes.rebirths():
                     await self._ask(node)
+
+    def _heard(self, event: SourceEvent) -> None:
+        if event.kind == "lost":  # what is sent meanwhile is lost too
+            self._nodes.forget()
+        self._tell(event)
 
     def _items(self, come: Message | Dropped) -> Sequence[Item]:
         message = readable(come, self._name, self._settings.broker)

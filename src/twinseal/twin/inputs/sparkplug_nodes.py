@@ -101,6 +101,11 @@ class Nodes:
         wanted, self._wanted = sorted(self._wanted), set()
         return wanted
 
+    def forget(self) -> None:
+        """Nothing is known any more: messages were lost, nobody knows how many, and births may be among them."""
+        self._nodes.clear()
+        self._owners.clear()
+
     def take(self, topic: str, data: bytes) -> list[Item]:
         """What follows from a message."""
         origin, items = shown(topic), list[Item]()
@@ -156,6 +161,7 @@ class Nodes:
     def _count(self, key: tuple[str, str], node: _Node, seq: int, origin: str, items: list[Item]) -> None:
         missing = (seq - node.seq - 1) % 256
         if missing >= 128:
+            self._wanted.add(key)  # or as many were lost: a birth begins anew either way
             raise _OddError("late", f"expected the sequence {(node.seq + 1) % 256}, got {seq}, which came before")
         node.seq = seq
         if missing:
