@@ -16,6 +16,7 @@ from twinseal.errors import EvidenceError
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.signing import cbor
 from twinseal.twin.frames import MAX_ROWS, MAX_SEQUENCE, Frame
+from twinseal.twin.rows import ReadRows
 
 names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=12)
 units = names.map(unit_name).filter(bool)
@@ -129,3 +130,11 @@ def test_a_malformed_frame_is_refused(fault: str) -> None:
     changes, message = FAULTS[fault]
     with pytest.raises(EvidenceError, match=message):
         Frame.from_bytes(said(**changes))
+
+
+@given(frames(), st.lists(st.sampled_from(["flow", "heat", "a", "b", "absent"]), unique=True))
+def test_a_model_reads_a_frame_as_it_reads_its_rows(made: Frame, inputs: list[str]) -> None:
+    names = [*made.channels[:3], *inputs]
+    rows, read = ReadRows.of(list(made.rows()), names), made.read(names)
+    assert (list(rows.units), list(rows.cycles)) == (list(read.units), list(read.cycles))
+    np.testing.assert_array_equal(rows.readings, read.readings)

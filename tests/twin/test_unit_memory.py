@@ -22,6 +22,7 @@ from twinseal.prognostics.checkpoint import Model
 from twinseal.trust.audit import Entry, log_of
 from twinseal.twin.delivered import Delivered, FrameMark
 from twinseal.twin.row_journal import RowJournal, read_journal
+from twinseal.twin.rows import ReadRows
 from twinseal.twin.runtime import UnverifiedRuntime
 from twinseal.twin.unit_memory import UnitMemory
 
@@ -43,6 +44,10 @@ def state(tmp_path: Path) -> Path:
     return path
 
 
+def delivered_of(rows: list[Any], model: Model) -> Delivered:
+    return Delivered.of(ReadRows.of(rows, model.contract.inputs), model.contract.inputs)
+
+
 def runtime_of(model: Model) -> UnverifiedRuntime:
     return UnverifiedRuntime(model, baselines_of(model), keep_rows=True)
 
@@ -54,7 +59,7 @@ def recalled(model: Model, state: Path) -> UnverifiedRuntime:
     runtime = runtime_of(model)
     runtime.restore(found.image)
     for delivered in found.deliveries:
-        runtime.predict_rows(delivered.rows())
+        runtime.predict_read(delivered.rows(model.contract.inputs))
     return runtime
 
 
@@ -63,7 +68,7 @@ def test_a_twin_that_starts_again_answers_as_if_it_had_run_on(model: Model, stat
     assert memory.recall() is None
     memory.keep(runtime.image(), RELEASE, NOW)
     for number, part in enumerate(parts(3, rows[:600])):
-        delivered = Delivered.of(part, model.contract.inputs)
+        delivered = delivered_of(part, model)
         memory.append(delivered)
         runtime.predict_rows(part)
         if number == 3:
@@ -85,7 +90,7 @@ rows_of_any_kind = st.fixed_dictionaries(
 @given(st.lists(rows_of_any_kind | st.sampled_from([[1], "x", None]), max_size=6))
 def test_a_delivery_reads_back_as_it_was(rows: list[Any]) -> None:
     marks = [FrameMark("b" * 64, 7, {"pump": 3})]
-    item = Delivered.of(rows, ["c", "absent"], marks)
+    item = Delivered.of(ReadRows.of(rows, ["c", "absent"]), ["c", "absent"], marks)
     again = Delivered.from_bytes(item.to_bytes())
     assert (item.units, item.cycles, item.frames) == (again.units, again.cycles, again.frames)
     np.testing.assert_array_equal(item.readings, again.readings)
@@ -163,7 +168,7 @@ def test_a_full_disk_leaves_the_rows_before_and_goes_on_when_there_is_room(
 ) -> None:
     memory, runtime = UnitMemory(state, "pump-rul"), runtime_of(model)
     memory.keep(runtime.image(), RELEASE, NOW)
-    one = Delivered.of([{"unit": "a", "cycle": 1}], model.contract.inputs)
+    one = delivered_of([{"unit": "a", "cycle": 1}], model)
     memory.append(one)
     full_disk[0] = 10
     for _ in range(3):
@@ -181,7 +186,7 @@ def test_a_memory_that_is_gone_or_changed_is_said_to_be_lost(model: Model, state
     """What a twin keeps of its machines is removed, changed, or put back from before: it is lost, and said to be."""
     memory, runtime = UnitMemory(state, "pump-rul"), runtime_of(model)
     memory.keep(runtime.image(), RELEASE, NOW)
-    memory.append(Delivered.of([{"unit": "a", "cycle": 1}], model.contract.inputs))
+    memory.append(delivered_of([{"unit": "a", "cycle": 1}], model))
     memory.close()
     whole = state.parent / "whole"
     shutil.copytree(state, whole)
@@ -212,7 +217,7 @@ def test_a_kill_between_any_two_operations_leaves_the_image_before_or_the_new_on
     memory, runtime = UnitMemory(state, "pump-rul"), runtime_of(model)
     memory.keep(runtime.image(), RELEASE, NOW)
     rows = stream(3, 60, len(model.normaliser.mean))
-    memory.append(Delivered.of(rows, model.contract.inputs))
+    memory.append(delivered_of(rows, model))
     memory.close()
     runtime.predict_rows(rows)
     start, numbers = state.parent / "start", []

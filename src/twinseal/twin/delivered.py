@@ -14,7 +14,7 @@ from twinseal.errors import EvidenceError
 from twinseal.prognostics.normaliser import F64
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.twin.row_journal import MAX_PAYLOAD_BYTES
-from twinseal.twin.rows import readings_of
+from twinseal.twin.rows import ReadRows
 from twinseal.twin.runtime import as_sent
 
 _FIELDS = frozenset(("units", "cycles", "frames", "channels"))
@@ -40,7 +40,7 @@ class FrameMark:
 class Delivered:
     """R rows that were taken together.
 
-    Law: a runtime says the same of `Delivered.from_bytes(item.to_bytes()).rows()` as of the rows themselves.
+    Law: a runtime says the same of `Delivered.from_bytes(item.to_bytes()).rows(inputs)` as of the rows themselves.
 
     Attributes:
         units: R, as the rows had them; None for what is no name.
@@ -57,21 +57,20 @@ class Delivered:
     frames: tuple[FrameMark, ...] = ()
 
     @classmethod
-    def of(
-        cls, rows: Sequence[Mapping[str, Any]], channels: Sequence[str], frames: Sequence[FrameMark] = ()
-    ) -> Delivered:
-        """The rows, as far as a runtime that reads these channels looks at them."""
-        some = [row if isinstance(row, Mapping) else {} for row in rows]
-        units = tuple(_sent(row.get("unit")) for row in some)
-        cycles = tuple(_cycle(row.get("cycle")) for row in some)
-        return cls(units, cycles, tuple(channels), readings_of(some, channels), tuple(frames))
+    def of(cls, rows: ReadRows, channels: Sequence[str], frames: Sequence[FrameMark] = ()) -> Delivered:
+        """Rows that were read for a model whose inputs are these channels."""
+        units, cycles = tuple(map(_sent, rows.units)), tuple(map(_cycle, rows.cycles))
+        return cls(units, cycles, tuple(channels), rows.readings, tuple(frames))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows."""
-        values = zip(self.units, self.cycles, self.readings.tolist(), strict=True)
-        return [
-            {"unit": unit, "cycle": cycle} | dict(zip(self.channels, row, strict=True)) for unit, cycle, row in values
-        ]
+    def rows(self, inputs: Sequence[str]) -> ReadRows:
+        """The rows, for a model of these inputs.
+
+        Raises:
+            EvidenceError: They were read for others.
+        """
+        if self.channels != tuple(inputs):
+            raise EvidenceError(f"journal: expected rows of {', '.join(inputs)}, got others"[:200])
+        return ReadRows(self.units, self.cycles, self.readings)
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the readings, 8 bytes each, row by row."""

@@ -19,7 +19,7 @@ Numbers in `of`, `cycles` and `readings` are little-endian, without heads of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from twinseal.errors import EvidenceError
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.keys.device_keys import DeviceSigner
 from twinseal.trust.signing import cbor, cose
-from twinseal.twin.rows import MAX_CYCLE
+from twinseal.twin.rows import MAX_CYCLE, ReadRows
 
 MAX_ROWS, MAX_UNITS, MAX_CHANNELS, MAX_TEXT = 8192, 2048, 512, 200
 MAX_SEQUENCE = (1 << 53) - 1
@@ -111,6 +111,15 @@ class Frame:
         names = list(self.units)
         for at, cycle, values in zip(self.of.tolist(), self.cycles.tolist(), self.readings.tolist(), strict=True):
             yield {"unit": names[at], "cycle": cycle, **dict(zip(self.channels, values, strict=True))}
+
+    def read(self, inputs: Sequence[str]) -> ReadRows:
+        """Its rows as a model of these inputs reads them: the same as by `rows`."""
+        names = list(self.units)
+        columns = [self.channels.index(name) if name in self.channels else -1 for name in inputs]
+        values = self.readings.astype(np.float64)
+        readings = np.where(np.array(columns) >= 0, values[:, columns], np.nan)
+        readings[np.isinf(readings)] = np.nan
+        return ReadRows([names[at] for at in self.of.tolist()], self.cycles.tolist(), readings)
 
     def first_cycles(self) -> dict[str, int]:
         """Of each unit with rows here, the cycle of its first one."""

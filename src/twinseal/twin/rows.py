@@ -39,6 +39,38 @@ class Table:
                 yield dict(zip(self.columns, row, strict=True))
 
 
+@dataclass(frozen=True, eq=False)
+class ReadRows:
+    """R rows, as a model reads them.
+
+    Attributes:
+        units: R units as the rows had them: anything.
+        cycles: R cycles, likewise.
+        readings: (R, I), the model's inputs, each in its unit; NaN where one is missing.
+    """
+
+    units: Sequence[Any]
+    cycles: Sequence[Any]
+    readings: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], inputs: Sequence[str]) -> ReadRows:
+        """Rows with `unit`, `cycle` and channels by name; what is no row has none of them."""
+        some = [row if isinstance(row, Mapping) else {} for row in rows]  # a line of JSON may be anything
+        units, cycles = [row.get("unit") for row in some], [row.get("cycle") for row in some]
+        return cls(units, cycles, readings_of(some, inputs))
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    @classmethod
+    def joined(cls, parts: Sequence[ReadRows], inputs: int) -> ReadRows:
+        """The rows of all parts, one after the other; of so many inputs."""
+        units = [unit for part in parts for unit in part.units]
+        cycles = [cycle for part in parts for cycle in part.cycles]
+        return cls(units, cycles, np.concatenate([np.empty((0, inputs)), *(part.readings for part in parts)]))
+
+
 def records(rows: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """The rows; also of a pandas DataFrame, which by itself gives the names of its columns."""
     frame: Any = rows

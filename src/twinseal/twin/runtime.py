@@ -29,7 +29,7 @@ from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.batch import Batch
 from twinseal.twin.commissioning import Signed
-from twinseal.twin.rows import cycle_of, readings_of, records
+from twinseal.twin.rows import ReadRows, cycle_of, records
 from twinseal.twin.state import State, pull_command
 from twinseal.twin.units import Acts, Units
 from twinseal.twin.units_image import UnitsImage
@@ -208,6 +208,10 @@ class UnverifiedRuntime:
 
     def predict_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """The prediction after each of some more rows, in their order: those that `predict` gives one by one."""
+        return self.predict_read(ReadRows.of(rows, self._model.contract.inputs))
+
+    def predict_read(self, rows: ReadRows) -> list[Prediction]:
+        """As `predict_rows`, of rows that were read for this model's inputs."""
         found: dict[int, Prediction] = {}
         for places, slots in self._hear(rows):
             found.update(zip(places, self._predictions(slots), strict=True))
@@ -215,20 +219,18 @@ class UnverifiedRuntime:
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store some more rows, without a prediction."""
-        for _ in self._hear(rows):
+        for _ in self._hear(ReadRows.of(rows, self._model.contract.inputs)):
             pass
 
     def predictions(self) -> Iterator[Prediction]:
         """The prediction of each unit after its last row."""
         yield from self._predictions(np.arange(len(self._units)))
 
-    def _hear(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[list[int], I64]]:
+    def _hear(self, rows: ReadRows) -> Iterator[tuple[list[int], I64]]:
         """Store rows, in rounds with one of each unit at most; after each, which rows they were, and whose (slots)."""
-        some = [row if isinstance(row, Mapping) else {} for row in rows]  # a line of JSON may be anything
-        units, said = [row.get("unit") for row in some], [row.get("cycle") for row in some]
+        units, said, readings = rows.units, rows.cycles, rows.readings
         slots = np.array([self._units.find(unit_name(unit), MAX_UNITS) for unit in units], dtype=np.int64)
         cycles = np.array([cycle_of(cycle) for cycle in said], dtype=np.int64)
-        readings = readings_of(some, self._model.contract.inputs)
         for places in _rounds(slots.tolist()):
             at = np.array(places)
             sent, words = [as_sent(units[place]) for place in places], [said[place] for place in places]

@@ -143,7 +143,7 @@ def test_rows_without_a_signature_where_devices_are_enrolled(plant: Plant) -> No
     """Somebody sends plain rows to a twin whose devices sign: none is answered, unless the operator allows it."""
     plant.enroll_devices()
     heard = plant.live.hear(rows([1]), LATER)
-    assert ((), ["unsigned", "unsigned"]) == (heard.rows, [item.reason for item in heard.items])  # type: ignore[union-attr]
+    assert (0, ["unsigned", "unsigned"]) == (len(heard.rows), [item.reason for item in heard.items])  # type: ignore[union-attr]
     plant.limits = Limits(unsigned=True)
     plant.restart()
     assert [False, False] == [item.signed for item in plant.say(*rows([1]))]
@@ -158,7 +158,7 @@ def test_a_device_record_that_was_changed_lets_no_frame_in(plant: Plant) -> None
     data = file.read_bytes()
     file.write_bytes(data[:200] + bytes([data[200] ^ 1]) + data[201:])
     heard = plant.live.hear([frame(2, 4)], LATER)
-    assert not heard.rows
+    assert not len(heard.rows)
     assert plant.live.devices.fault
 
 
@@ -291,7 +291,7 @@ def test_a_remembered_row_that_ends_the_program_does_not_end_it_at_every_start(
         def fail(*_: object) -> None:
             raise ZeroDivisionError("a fault")
 
-        patched.setattr("twinseal.twin.runtime.Runtime.predict_rows", fail)
+        patched.setattr("twinseal.twin.runtime.Runtime.predict_read", fail)
         plant.restart()
     assert "expected rows that can be read again, got a fault" in plant.live.lost
     assert "unknown machine" in plant.say(*rows([12]))[0].advice

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -26,6 +25,7 @@ from twinseal.twin.commissioning import CurrentSigned, Signed
 from twinseal.twin.delivered import Delivered, FrameMark
 from twinseal.twin.frame_gate import Refused, Taken
 from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable
+from twinseal.twin.rows import ReadRows
 from twinseal.twin.runtime import Prediction, Runtime, current_model
 from twinseal.twin.service.approval import check_approval
 from twinseal.twin.service.enrolled_devices import EnrolledDevices
@@ -65,7 +65,7 @@ class Heard:
         items: What was taken, refused or unreadable, in order; rows that were taken as such are not among them.
     """
 
-    rows: tuple[Mapping[str, Any], ...]
+    rows: ReadRows
     signed: tuple[bool | None, ...]
     marks: tuple[FrameMark, ...]
     items: tuple[Taken | Refused | Unreadable, ...]
@@ -147,7 +147,7 @@ class LiveTwin:
         try:
             for delivered in recalled.deliveries:
                 self.devices.follow(delivered.frames)
-                runtime.predict_rows(delivered.rows())
+                runtime.predict_read(delivered.rows(verified.model.contract.inputs))
         except Exception as error:  # a row that ends the program once must not end it at every start
             log.exception("units.replay")
             raise EvidenceError(f"memory of units: expected rows that can be read again, got {error}") from error
@@ -206,7 +206,8 @@ class LiveTwin:
         """
         self._obey(now)
         told: list[Taken | Refused | Unreadable] = []
-        rows: list[Mapping[str, Any]] = []
+        parts: list[ReadRows] = []
+        inputs = self.verified.model.contract.inputs
         signed: list[bool | None] = []
         marks: list[FrameMark] = []
         for item in items:
@@ -217,15 +218,15 @@ class LiveTwin:
                 told.append(done)
                 if isinstance(done, Taken):
                     marks.append(FrameMark(done.key, done.frame.sequence, done.frame.units))
-                    rows += done.frame.rows()
+                    parts.append(done.frame.read(inputs))
                     signed += [True] * len(done.frame)
             elif self.devices.some and not self._limits.unsigned:
                 why = f"row from {item.origin}: expected a signed frame, since devices are enrolled here, got a row"
                 told.append(Unreadable("unsigned", why, item.origin))
             else:
-                rows.append(item.row)
+                parts.append(ReadRows.of([item.row], inputs))
                 signed.append(False if self.devices.some else None)
-        return Heard(tuple(rows), tuple(signed), tuple(marks), tuple(told))
+        return Heard(ReadRows.joined(parts, len(inputs)), tuple(signed), tuple(marks), tuple(told))
 
     def _obey(self, now: datetime) -> None:
         """Know what was signed since the last delivery; rows of before are not read again by it."""
@@ -242,12 +243,12 @@ class LiveTwin:
         Raises:
             OSError: It is not there, and must not be answered: call this again.
         """
-        if heard.rows:
+        if len(heard.rows):
             self._memory.append(Delivered.of(heard.rows, self.verified.model.contract.inputs, heard.marks))
 
     def answer(self, heard: Heard, now: datetime) -> tuple[Answer, ...]:
         """The answer to each row of a delivery that is remembered."""
-        predictions = self._runtime.predict_rows(heard.rows)
+        predictions = self._runtime.predict_read(heard.rows)
         return tuple(self._answer(item, now, by) for item, by in zip(predictions, heard.signed, strict=True))
 
     def answers(self, now: datetime) -> tuple[Answer, ...]:
