@@ -1,19 +1,20 @@
-"""Hearing: one unit as the twin hears it, row by row, with gaps: its guard, its network, and the ledger of its life.
+"""Hearing: units as the twin hears them, row by row: their guard, their network, and the ledger of each life.
 
-The same parts as in the twin, in the same order. What the guard is not told of, it holds; a gap as long as the window
-empties it (`twin.runtime`).
+The same parts as in the twin, in the same order. `Hearing` is of one unit, with gaps: what the guard is not told of, it
+holds; a gap as long as the window empties it (`twin.runtime`). `Together` is of many, of which every row arrives.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from twinseal.prognostics.checkpoint import Model
-from twinseal.robustness.histories import Doubles
+from twinseal.robustness.histories import Doubles, Flags, Histories, guard_decisions
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,105 @@ class Hearing:
         count = min(self._count, self._model.window)
         repaired, given = (self._guard.window(count, repaired=which)[0] for which in (True, False))
         return self._model.guarded_answer(repaired, given, age)
+
+
+@dataclass(frozen=True, eq=False)
+class HeardTogether:
+    """What is said of U units after one cycle; of one that has not begun, nothing.
+
+    Attributes:
+        bare: (U,) cycles without a ledger; NaN where there is no answer.
+        answers: (U,) with it, likewise.
+        at_most: (U,) what the ledger knows to be left at most, cycles; ∞ for nothing.
+        alarmed: (U,) whether the guard flags the row or refuses it.
+    """
+
+    bare: Doubles
+    answers: Doubles
+    at_most: Doubles
+    alarmed: Flags
+
+
+class Together:
+    """Units that end together, each heard as `Hearing` hears it alone; a shorter one begins later.
+
+    Args:
+        model: The twin's.
+        histories: Of the units.
+    """
+
+    def __init__(self, model: Model, histories: Histories) -> None:
+        self._model, self._histories = model, histories
+        units = len(histories.rows)
+        self._guard, self._ledger = model.guard_of(units, window=model.window), model.ledger_of(units)
+        self._repaired = np.zeros((units, model.window), dtype=bool)
+
+    def repeated(self, times: int) -> Together:
+        """`times` copies of these units, with the same past: unit u of copy k is k · U + u."""
+        other = copy.copy(self)
+        other._histories, other._guard = self._histories.repeated(times), self._guard.repeated(times)
+        other._ledger, other._repaired = self._ledger.repeated(times), np.concatenate([self._repaired] * times)
+        return other
+
+    def is_silent(self, false: list[Doubles], steps: slice, known: Flags) -> Flags:
+        """About which units the guard raises no alarm but known ones (U, T), (U,); the guard alone hears, and only it.
+
+        A unit of which it has raised one is not heard any more.
+
+        Args:
+            false: As in `hear`.
+            steps: Likewise, T cycles.
+            known: Alarms that are raised anyway.
+        """
+        lengths = np.array([len(rows) for rows in self._histories.rows])
+        waits, silent = lengths.max() - lengths, np.ones(len(lengths), dtype=bool)
+        for at, step in enumerate(np.arange(lengths.max())[steps].tolist()):
+            units = np.flatnonzero(silent & (step >= waits))
+            rows = step - waits[units]
+            told = np.array([false[unit][row] for unit, row in zip(units, rows, strict=True)])
+            regimes = np.array([self._histories.regimes[unit][row] for unit, row in zip(units, rows, strict=True)])
+            if not len(units):
+                continue
+            readings = self._model.normaliser.restore(told, regimes)
+            seen = self._guard.decide(rows + 1, readings, told, units, regimes)
+            alarmed = seen.flagged.any(axis=1) | np.array([bool(why) for why in seen.refusals])
+            silent[units[alarmed & ~known[units, at]]] = False
+        return silent
+
+    def hear(self, false: list[Doubles], steps: slice) -> Iterator[HeardTogether]:
+        """What is said after each of some cycles, of as many as the longest unit has.
+
+        Args:
+            false: Of each unit its rows (R, C) in σ, as they are told.
+            steps: Which cycles; those before were heard, or there are none.
+        """
+        lengths = np.array([len(rows) for rows in self._histories.rows])
+        waits, window = lengths.max() - lengths, self._model.window
+        steps_heard = np.arange(lengths.max())[steps]
+        decisions = guard_decisions(self._guard, self._model, self._histories, false, steps)
+        for step, seen in zip(steps_heard.tolist(), decisions, strict=True):
+            units = np.flatnonzero(step >= waits)
+            ages, given = step - waits[units] + 1, np.array([not seen.refusals[unit] for unit in units])
+            flagged = seen.flagged.any(axis=1)
+            self._repaired = np.roll(self._repaired, -1, axis=1)
+            self._repaired[:, -1] = flagged
+            for unit in np.flatnonzero(seen.rewritten_rows.any(axis=1)):
+                self._repaired[unit, -1 - int(seen.rewritten_rows[unit].max()) :] = True
+            bare = np.full(len(waits), np.nan)
+            asked = units[given]
+            counts = np.minimum(ages[given], window)
+            told, mended = (self._guard.window(window, asked, repaired=which) for which in (False, True))
+            said = self._model.answers(told, counts, ages[given])
+            differs = np.flatnonzero((told != mended).any(axis=(1, 2))) if self._model.repairs else np.zeros(0, int)
+            if len(differs):
+                other = self._model.answers(mended[differs], counts[differs], ages[given][differs])
+                said[differs] = np.minimum(said[differs], other)
+            bare[asked] = said
+            estimates = np.nan_to_num(bare[units])
+            stated = self._model.at_most("plain", estimates, self._repaired[units].any(axis=1))
+            entry = self._ledger.enter(units, ages, estimates, stated, ~np.isnan(bare[units]))
+            answers, at_most = bare.copy(), np.full(len(waits), np.inf)
+            answers[units] = np.where(entry.refused, np.nan, entry.answers)
+            at_most[units] = entry.at_most
+            refused = np.array([bool(why) for why in seen.refusals])
+            yield HeardTogether(bare, answers, at_most, np.asarray(flagged | refused))
