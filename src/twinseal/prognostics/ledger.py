@@ -202,7 +202,7 @@ class Ledger:
     def repeated(self, times: int) -> Ledger:
         """The ledgers of `times` copies of these units, with the same past: unit u of copy k is k · U + u."""
         other = copy.copy(self)
-        for name in ("over_at", "_gap_over_at", "_said_over_at", "ages", "_gap_until", "_lost", "_count"):
+        for name in _SAVED:
             setattr(other, name, np.concatenate([getattr(self, name)] * times))
         return other
 

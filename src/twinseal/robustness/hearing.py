@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinseal.prognostics.checkpoint import Model
-from twinseal.robustness.histories import Doubles, Flags, Histories, guard_decisions
+from twinseal.robustness.histories import Doubles, Flags, Histories, Ints, guard_decisions
 
 
 @dataclass(frozen=True)
@@ -167,32 +167,33 @@ class Together:
             steps: Which cycles; those before were heard, or there are none.
         """
         lengths = np.array([len(rows) for rows in self._histories.rows])
-        waits, window = lengths.max() - lengths, self._model.window
-        steps_heard = np.arange(lengths.max())[steps]
+        waits, cycles = lengths.max() - lengths, np.arange(lengths.max())[steps]
         decisions = guard_decisions(self._guard, self._model, self._histories, false, steps)
-        for step, seen in zip(steps_heard.tolist(), decisions, strict=True):
-            units = np.flatnonzero(step >= waits)
-            ages, given = step - waits[units] + 1, np.array([not seen.refusals[unit] for unit in units])
-            flagged = seen.flagged.any(axis=1)
+        for step, seen in zip(cycles.tolist(), decisions, strict=True):
+            units, refused = np.flatnonzero(step >= waits), np.array([bool(why) for why in seen.refusals])
+            ages, flagged = step - waits + 1, seen.flagged.any(axis=1)
             self._repaired = np.roll(self._repaired, -1, axis=1)
             self._repaired[:, -1] = flagged
-            for unit in np.flatnonzero(seen.rewritten_rows.any(axis=1)):
-                self._repaired[unit, -1 - int(seen.rewritten_rows[unit].max()) :] = True
-            bare = np.full(len(waits), np.nan)
-            asked = units[given]
-            counts = np.minimum(ages[given], window)
-            told, mended = (self._guard.window(window, asked, repaired=which) for which in (False, True))
-            said = self._model.answers(told, counts, ages[given])
-            differs = np.flatnonzero((told != mended).any(axis=(1, 2))) if self._model.repairs else np.zeros(0, int)
-            if len(differs):
-                other = self._model.answers(mended[differs], counts[differs], ages[given][differs])
-                said[differs] = np.minimum(said[differs], other)
-            bare[asked] = said
-            estimates = np.nan_to_num(bare[units])
-            stated = self._model.at_most("plain", estimates, self._repaired[units].any(axis=1))
-            entry = self._ledger.enter(units, ages, estimates, stated, ~np.isnan(bare[units]))
+            for unit in np.flatnonzero(seen.rewritten_rows.any(axis=1)):  # rows before this one, as many as there are
+                before = min(int(seen.rewritten_rows[unit].max()), int(ages[unit]) - 1)
+                self._repaired[unit, max(0, self._model.window - 1 - before) : -1] = True
+            bare, asked = np.full(len(waits), np.nan), units[~refused[units]]
+            if len(asked):
+                bare[asked] = self._estimates(asked, ages[asked])
+            stated = self._model.at_most("plain", np.nan_to_num(bare), self._repaired.any(axis=1))
+            entry = self._ledger.enter(units, ages[units], bare[units], stated[units], ~np.isnan(bare[units]))
             answers, at_most = bare.copy(), np.full(len(waits), np.inf)
-            answers[units] = np.where(entry.refused, np.nan, entry.answers)
-            at_most[units] = entry.at_most
-            refused = np.array([bool(why) for why in seen.refusals])
+            answers[units], at_most[units] = np.where(entry.refused, np.nan, entry.answers), entry.at_most
             yield HeardTogether(bare, answers, at_most, np.asarray(flagged | refused))
+
+    def _estimates(self, units: Ints, ages: Ints) -> Doubles:
+        """What the network says of units of these ages behind their guard: `Model.guarded_answer` of each."""
+        window = self._model.window
+        told, mended = (self._guard.window(window, units, repaired=which) for which in (False, True))
+        counts = np.minimum(ages, window)
+        said = self._model.answers(told, counts, ages)
+        differs = np.flatnonzero((told != mended).any(axis=(1, 2)))
+        if self._model.repairs and len(differs):
+            other = self._model.answers(mended[differs], counts[differs], ages[differs])
+            said[differs] = np.minimum(said[differs], other)
+        return said

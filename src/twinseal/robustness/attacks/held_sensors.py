@@ -287,4 +287,4 @@ def _alarmed(reached: Reached, left: NDArray[np.float32]) -> AlarmBySensors:
     )
 
 
-ATTACKS = (Attack(FIELD, run, keys, threat=HeldSensorsThreat, seconds=30),)
+ATTACKS = (Attack(FIELD, run, keys, threat=HeldSensorsThreat, seconds=25),)

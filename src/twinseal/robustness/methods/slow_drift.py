@@ -104,6 +104,8 @@ class SlowDrifts:
             rounds: How often the gradient is taken.
             steps: Of each linear programme.
         """
+        if not sensors:
+            return np.zeros((len(self.histories.rows), self.held, len(self.model.channels)))
         change, _ = self._solve(sensors, ledger=ledger, rounds=rounds, steps=steps)
         return self._within(change.double().numpy(), list(sensors))
 
