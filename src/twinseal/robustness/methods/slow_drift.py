@@ -49,7 +49,7 @@ class SlowDrifts:
     Args:
         model: Under attack.
         histories: Of the units.
-        held: H, how many of the last rows the attacker writes; a multiple of KNOT_ROWS.
+        held: H, how many of the last rows the attacker writes.
         sign: 1 to raise what is said, -1 to lower it.
     """
 
