@@ -33,6 +33,7 @@ from twinseal.measures.poisoning import (
 )
 from twinseal.measures.preparation import PreparationMeasures, SplitMeasures
 from twinseal.measures.robustness import (
+    AlarmBySensors,
     AttackMeasures,
     AttackName,
     BoostedTrees,
@@ -43,6 +44,8 @@ from twinseal.measures.robustness import (
     FalsifiedHistory,
     FlagMeasures,
     GuardAwareMeasures,
+    HeldSensors,
+    HiddenBySensors,
     InjectionGroup,
     InjectionMeasures,
     MembershipMeasures,
@@ -247,6 +250,7 @@ def robustness(*, commissioned: bool = True, liars: int = 0) -> RobustnessMeasur
             largest_excess_cycles=0.0,
         ),
         spent_life=spent_life(),
+        held_sensors=held_sensors(),
         owned_sensors=owned_sensors(),
         false_age=Rise(rise_cycles=5.0, rmse_cycles=20.0, missed_failure_share=0.1),
         boosted_trees=BoostedTrees(clean=accuracy(7.2), worst=by_epsilon(2.0)),
@@ -274,6 +278,36 @@ def spent_life() -> SpentLives:
         rise_cycles=0.1,
         attacks={"lost-worn": one(0, None, None, 0.5), "reset": one(60, 0.9, 0.01, 0.9)},
         worst_missed_failure_share=0.01,
+    )
+
+
+def held_sensors() -> HeldSensors:
+    """More is hidden with more sensors, and much of it not with the ledger."""
+    sizes = {"k-1": 0.0, "k-2": 0.05, "k-3": 0.1, "k-4": 0.2}
+    rows = {"rows-40": 0.5, "rows-100": 1.0, "rows-150": 1.0}
+    return HeldSensors(
+        failing_units=20,
+        healthy_units=20,
+        hide={
+            size: {
+                key: HiddenBySensors(
+                    bare_missed_failure_share=2 * most * part,
+                    missed_failure_share=most * part,
+                    answer_cycles=20.0 + 100 * most * part,
+                )
+                for key, part in rows.items()
+            }
+            for size, most in sizes.items()
+        },
+        alarm={
+            size: {
+                key: AlarmBySensors(
+                    false_alarm_share=most * part, locked_early_share=2 * most * part, answer_cycles=90.0 - 200 * most
+                )
+                for key, part in rows.items()
+            }
+            for size, most in sizes.items()
+        },
     )
 
 

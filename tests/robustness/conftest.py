@@ -142,12 +142,14 @@ def short(shipped: dict[str, Any]) -> dict[str, Any]:
     every, asked, _ = shipped["evasion"]
     scenarios = [item | {"rows": 12, "sizes": item["sizes"][:1]} for item in shipped["scenarios"] if "sizes" in item]
     trees = {"rounds": 30, "queries": 60, "epsilon_sigma": [0.1, 0.4]}
+    held = {"most": 2, "rows": [12], "machines": 3, "sets": 1, "rounds": 1, "steps": 10}
+    own = {"boosted_trees": trees, "held_sensors": held}
     return {
         "evasion": [
             every | {"attacks": ["pgd", "strong"], "epsilon_sigma": [0.1, 0.25], "pgd_steps": 8},
             asked | {"epsilon_sigma": [0.1, 0.25], "queries": 20},
         ],
-        "attacks": shipped["attacks"] | {"boosted_trees": shipped["attacks"]["boosted_trees"] | trees},
+        "attacks": shipped["attacks"] | {name: shipped["attacks"][name] | short for name, short in own.items()},
         "adaptive": shipped["adaptive"] | {"rows": 10, "epsilon_sigma": [0.2], "rounds": 1, "steps": 20},
         "sensors": shipped["sensors"] | {"most": 2, "steps": 3},
         "scenarios": scenarios[:1],

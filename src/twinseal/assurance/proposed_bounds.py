@@ -31,6 +31,8 @@ from twinseal.measures.stages import STAGES
 from twinseal.policy_entries import RELATIONS
 
 UNITS, FAILING = "evasion/clean/units", "evasion/clean/failing_units"
+# Of who holds a few sensors only so many machines are attacked.
+HELD = {"held_sensors/hide": "held_sensors/failing_units", "held_sensors/alarm": "held_sensors/healthy_units"}
 LEAST_ROOM, Z = 0.15, 1.645  # one-sided 95 %
 
 
@@ -51,6 +53,7 @@ class Seen:
     def units(self, gate: Gate) -> int:
         """Independent machines behind the measure of a gate: those that failed, if it is about missed failures."""
         path = FAILING if "missed_failure" in gate.measure or "trigger" in gate.measure else UNITS
+        path = HELD.get(gate.measure.rpartition("/k-")[0], path)
         found, _ = observe(self.measures.get("evade", {}), path)
         return max(1, int(found or 1))
 

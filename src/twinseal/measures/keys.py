@@ -17,6 +17,7 @@ _COUNT = r"(?:0|[1-9][0-9]*)"
 Epsilon = Annotated[str, Field(pattern=rf"^eps-{_NUMBER}$")]  # ε in σ
 Liars = Annotated[str, Field(pattern=rf"^liars-{_COUNT}$")]  # members of a median that an attacker controls
 Count = Annotated[str, Field(pattern=rf"^k-{_COUNT}$")]  # sensors that an attacker controls
+Rows = Annotated[str, Field(pattern=rf"^rows-{_COUNT}$")]  # of the last, that an attacker writes
 Queries = Annotated[str, Field(pattern=rf"^queries-{_COUNT}$")]
 Rounding = Annotated[str, Field(pattern=rf"^rounding-{_NUMBER}$")]  # in cycles
 Size = Annotated[str, Field(pattern=rf"^(?:size|rate)-{_NUMBER}$")]  # σ; rate: share of the allowed change
@@ -41,6 +42,11 @@ def liars_key(liars: int) -> str:
 def count_key(sensors: int) -> str:
     """The key of a number of sensors that an attacker controls."""
     return f"k-{sensors}"
+
+
+def rows_key(rows: int) -> str:
+    """The key of a number of rows that an attacker writes."""
+    return f"rows-{rows}"
 
 
 def queries_key(queries: int) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from twinseal.config import Field
 from twinseal.measures.common import Accuracy, WorstCase
-from twinseal.measures.keys import Aim, Count, Epsilon, Liars, Name, Queries, Rounding, Size
+from twinseal.measures.keys import Aim, Count, Epsilon, Liars, Name, Queries, Rounding, Rows, Size
 from twinseal.measures.quantity import Group, quantity
 from twinseal.measures.training import GuardMeasures
 
@@ -192,6 +192,50 @@ class SpentLives(Group):
     worst_missed_failure_share: float | None = quantity("share", "missed failures, at worst", "smaller", optional=True)
 
 
+class HiddenBySensors(Group):
+    """Failing machines of which an attacker holds a few sensors, unnoticed by the guard; absent where none is failing.
+
+    Attributes:
+        bare_missed_failure_share: Called healthy behind the guard, without the ledger.
+        missed_failure_share: With it.
+        answer_cycles: The mean answer, with it.
+    """
+
+    bare_missed_failure_share: float | None = quantity("share", "missed failures, no ledger", "smaller", optional=True)
+    missed_failure_share: float | None = quantity("share", "missed failures with the ledger", "smaller", optional=True)
+    answer_cycles: float | None = quantity("cycles", "mean answer", "smaller", optional=True)
+
+
+class AlarmBySensors(Group):
+    """Healthy machines of which an attacker holds a few sensors, unnoticed by the guard; absent where none is healthy.
+
+    Attributes:
+        false_alarm_share: Called failing.
+        locked_early_share: Whose life the ledger then calls over more than 20 cycles before it is.
+        answer_cycles: The mean answer.
+    """
+
+    false_alarm_share: float | None = quantity("share", "false alarms", "smaller", optional=True)
+    locked_early_share: float | None = quantity("share", "locked too early", "smaller", optional=True)
+    answer_cycles: float | None = quantity("cycles", "mean answer", "larger", optional=True)
+
+
+class HeldSensors(Group):
+    """An attacker who knows network, guard and ledger, and holds so many sensors for so many rows, or fewer.
+
+    Attributes:
+        failing_units: How many machines are to be hidden.
+        healthy_units: How many machines are to be called failing.
+        hide: By number of sensors, and of rows.
+        alarm: Likewise.
+    """
+
+    failing_units: int = quantity("units", "failing units", "larger")
+    healthy_units: int = quantity("units", "healthy units", "larger")
+    hide: dict[Count, dict[Rows, HiddenBySensors]]
+    alarm: dict[Count, dict[Rows, AlarmBySensors]]
+
+
 class RepairAbuseMeasures(Group):
     """Whether an attacker within ε makes the guard repair honest readings so that an estimate leaves its certificate.
 
@@ -325,6 +369,7 @@ class RobustnessMeasures(Group):
     guard_aware: dict[Epsilon, GuardAwareMeasures]
     repair_abuse: RepairAbuseMeasures
     spent_life: SpentLives
+    held_sensors: HeldSensors
     owned_sensors: OwnedSensors
     false_age: Rise
     boosted_trees: BoostedTrees

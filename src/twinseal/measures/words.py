@@ -38,6 +38,7 @@ TESTS: dict[str, str] = {  # the fields of RobustnessMeasures in which attacks a
     "guard_aware": "an attacker who knows the guard",
     "repair_abuse": "repair abuse",
     "spent_life": "lost, repeated and renamed rows",
+    "held_sensors": "a few sensors held by who knows guard and ledger",
     "owned_sensors": "controlled sensors",
     "false_age": "a false age",
     "boosted_trees": "attacks on gradient boosting",

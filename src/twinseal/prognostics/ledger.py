@@ -44,6 +44,7 @@ another unit's is this one's, is not stopped here: ledgers are kept on disk, and
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,6 +198,13 @@ class Ledger:
             kept[at] = np.inf
         self.ages[at], self._lost[at], self._count[at] = np.asarray(ages, dtype=np.int64), False, 0
         self._gap_until[at] = 0
+
+    def repeated(self, times: int) -> Ledger:
+        """The ledgers of `times` copies of these units, with the same past: unit u of copy k is k · U + u."""
+        other = copy.copy(self)
+        for name in _SAVED:
+            setattr(other, name, np.concatenate([getattr(self, name)] * times))
+        return other
 
     def lose_window(self, units: npt.ArrayLike) -> None:
         """All rows of units (N,) in the window count as lost: what was heard is lost, but the ledger is not."""

@@ -7,6 +7,7 @@
     owned_sensors        k sensors that report any value in their physical range
     guard_aware          an attacker who knows the network and the guard
     repair_abuse         the guard made to replace honest readings
+    held_sensors         one to four sensors for many rows, by who knows network, guard and ledger
     spent_life           no reading falsified: rows lost, repeated, renumbered, renamed
     controlled_members   members of a median under the attacker's control: the exact worst case
     boosted_trees        gradient boosting in the network's place
