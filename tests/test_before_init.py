@@ -13,6 +13,8 @@ import pytest
 from tests.test_story import copy_of_the_repository, home_of
 from tests.warm import Warm
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 SIGNERS = "policy/signers.json"
 Run = Callable[..., tuple[int, str]]
 

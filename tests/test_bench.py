@@ -112,6 +112,7 @@ def test_the_comparison_says_what_got_worse_and_by_how_much_it_may(capsys: pytes
     assert ["worse: b, w: 9.00 s, accepted 2.00 s (tolerance 30 %)"] == [line for line in lines if "tolerance" in line]
 
 
+@pytest.mark.proof
 def test_the_calibration_is_the_same_work_every_time() -> None:
     """Two runs on one machine differ by the machine's mood, not by a factor."""
     first, second = calibrate(), calibrate()

@@ -82,6 +82,7 @@ def test_the_worst_documents_take_little_time_and_memory() -> None:
     assert [] == [item for item in found if item["outcome"] not in ("parsed", "refused") or item["seconds"] > 10]
 
 
+@pytest.mark.proof
 def test_the_coverage_guided_fuzzer_runs_and_ends_with_the_reproducer_of_what_it_finds() -> None:
     pytest.importorskip("atheris", reason="atheris is not installed: make fuzz is for machines that have it")
     command = [sys.executable, "-m", "tests.fuzz.run", "--seconds", "1", "release", "leaky"]

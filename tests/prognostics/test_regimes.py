@@ -107,6 +107,7 @@ def model(six: tuple[Fleet, Contract, Networks, Prepared, float], tmp_path_facto
     return read_model(place)
 
 
+@pytest.mark.proof
 def test_six_regimes_cost_less_than_a_third(six: tuple[Any, ...]) -> None:
     one, contract = pumps("pump")
     alone = fitted(one, contract)[-1]

@@ -53,6 +53,7 @@ def result(bed: Testbed) -> BatteryResult:
     return run_battery(bed.model, bed.prepared, bed.threats)
 
 
+@pytest.mark.proof
 def test_all_of_it_is_the_same_in_one_process_or_two(result: BatteryResult, bed: Testbed) -> None:
     again = run_battery(bed.model, bed.prepared, bed.threats, workers=Workers(2))
     assert canonical_json(result.measures.to_dict()) == canonical_json(again.measures.to_dict())

@@ -24,6 +24,8 @@ from tests.server.test_sign_in import ME, TAG, hs256, unsigned
 from twinseal.server.mlflow_person import authenticate, opened, sealed, with_person, without_claims
 from twinseal.server.people import Person
 
+pytestmark = pytest.mark.proof  # make check stays below 12 minutes
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow reads requests by it
     from starlette.middleware.wsgi import build_environ

@@ -143,6 +143,7 @@ def test_comment_stays_text(told: Told) -> None:
     assert not set("\x1b\x00\u202e") & set(text)
 
 
+@pytest.mark.proof
 def test_receiver_that_fails_first_gets_it_later_and_delays_nobody(told: Told) -> None:
     told.hook.statuses[:] = [500]
     started = time.monotonic()
@@ -170,6 +171,7 @@ def test_slow_receiver_delays_nobody(told: Told) -> None:
     assert {"waits", "commented"} == {item["event"] for item in told.about(model_id)}  # some twice: it did answer
 
 
+@pytest.mark.proof
 @pytest.mark.attack("S")
 def test_redirect_is_not_followed(told: Told) -> None:
     """A receiver sends notices on to another address."""
