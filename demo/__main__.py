@@ -1,8 +1,8 @@
 """The whole story on one machine, with throw-away keys: `make demo`, or `make cmapss DATA=<folder> SUBSET=FD001`.
 
 Nothing here is simulated but the fleet: each step is the command that an ML engineer, a reviewer, or a twin's
-operator would type, and is printed before it runs. The attacker's two steps edit files in MLflow's artifact store, as
-whoever owns the server can.
+operator would type, and is printed before it runs. The attackers edit files in MLflow's artifact store, as whoever owns
+the server can, and what a gateway sends, as whoever owns the network can.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def main() -> int:
             acts.twin_pulls_again(url)
             acts.attacker_replays(url, recording)
             acts.twin_still_predicts()
+            acts.man_in_the_middle(url)
     except StoryError as failure:
         say(f"[bold red]the demo stopped:[/] {failure}")
         return 1

@@ -1,4 +1,4 @@
-"""The acts of the story, in order. Each is a few commands; the attacker's two edit files in MLflow's artifact store."""
+"""The acts of the story, in order. Each is a few commands; the attackers' edit files in MLflow's store, or frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from demo.cmapss import Engines
+from demo.plant import interleaved, nearest_to_failure
+from demo.site import ANCHOR, Site, meddling
 from demo.stage_hand import HOME, StoryError, act, run, say, server_command
 from twinseal.cli.options import APPROVALS
 from twinseal.console import UNANSWERED
@@ -17,7 +19,9 @@ from twinseal.trust.policy_approval import APPROVED
 
 OWNERS = ("gerda", "henrik")
 REVIEWERS = ("alice", "bruno")
-ANCHOR = "$TWINSEAL_HOME/anchor"
+MACHINES, FRAME_ROWS = 3, 15  # so a frame has five cycles of each
+KEPT = "refused, and the twin still runs the model that it had"
+NAMED = "each was named, and the twin answers from the rows that came as they were signed"
 
 
 def first_keys() -> None:
@@ -117,7 +121,7 @@ def second_release() -> None:
 def attacker_changes_a_byte(url: str) -> None:
     """The owner of MLflow's store changes one byte of the registered model; the twin refuses and keeps what it runs."""
     act("ATTACK 1: whoever owns MLflow's store changes one byte of the registered model")
-    weights = _registered_weights()
+    weights = registered_weights()
     honest = weights.read_bytes()
     position = len(honest) // 2
     weights.write_bytes(honest[:position] + bytes([honest[position] ^ 1]) + honest[position + 1 :])
@@ -142,9 +146,27 @@ def attacker_replays(url: str, recording: bytes) -> None:
         timestamp.write_bytes(honest)
 
 
+def man_in_the_middle(url: str) -> None:
+    """A gateway signs the rows of failing machines; on their way, frames are changed, replayed, dropped and delayed."""
+    act("ATTACK 3: on the way from sensors to twin, frames are changed, replayed, dropped and delayed")
+    site, rows = Site("plant", _model()), nearest_to_failure(MACHINES)
+    names = [str(each.unit.iloc[0]) for each in rows]
+    site.begin()
+    site.pull(url, quiet=True)
+    site.make_key()
+    site.enroll_gateway(names)
+    site.enroll_machines(names)
+    signed = site.gateway(site.write("rows.jsonl", interleaved(rows)), rows_a_frame=FRAME_ROWS)
+    said = site.run(signed, meddling(change=3, replay=5, drop=7, delay=9))
+    for words in ("forged", "played again", "late", "lost  gate-1, frame 8: 1 frames before it did not come"):
+        if words not in said:
+            raise StoryError(f"the twin: expected '{words}' to be said, and it was not")
+    say(f"[bold green]{NAMED}[/]")
+
+
 def where_to_look(seconds: float) -> None:
     """The last lines: the report, MLflow's pages, the commands to go on with."""
-    act(f"Done in {seconds:.0f} s: both attacks refused, the model that was running kept running")
+    act(f"Done in {seconds:.0f} s: all attacks refused, the model that was running kept running")
     say("the report            reports/report.html")
     if not os.environ.get("SERVE"):  # else the server is started next
         say(f"MLflow's pages        {server_command(5000)}")
@@ -177,7 +199,7 @@ def _refused(command: str, *, because: str) -> None:
         raise StoryError(f"the twin refused, but not because of '{because}'")
     if _running() != running:
         raise StoryError("the refusal changed the model that was running")
-    say("[bold green]refused, and the twin still runs the model that it had[/]")
+    say(f"[bold green]{KEPT}[/]")
 
 
 def _running() -> str:
@@ -200,7 +222,8 @@ def _release() -> dict[str, object]:
     return dict(json.loads(Path("models/release/release.json").read_text()))
 
 
-def _registered_weights() -> Path:
+def registered_weights() -> Path:
+    """The registered model's weights in MLflow's artifact store."""
     found = list((HOME / "mlflow").rglob(f"{_release()['mlflow_model_id']}/artifacts/model/model.safetensors"))
     return _only(found, "the registered model's weights")
 

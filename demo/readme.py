@@ -1,4 +1,4 @@
-"""Quotes the last `make demo` in README.md: the two refusals, and how long it took.
+"""Quotes the last `make demo` in README.md: what became of each attack, and how long it took.
 
 After `make demo`, run `python -m demo.readme`.
 
@@ -13,6 +13,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from demo.acts import KEPT, NAMED
 from demo.stage_hand import TRANSCRIPT
 
 README = Path("README.md")
@@ -22,15 +23,17 @@ DURATION = re.compile(r"(make demo .*: )about [0-9]+ minutes?")
 
 
 def excerpt(transcript: str) -> str:
-    """The two attacks as the README shows them: title, command, refusal.
+    """The attacks as the README shows them: title, command, what was said.
 
     Raises:
-        ValueError: The transcript has not exactly two attacks.
+        ValueError: The transcript has not exactly three attacks.
     """
-    attacks = re.findall(r"── (ATTACK [12]: .*?) ─+\n(.*?)(?=\n── )", transcript, re.DOTALL)
-    if len(attacks) != 2:
-        raise ValueError(f"transcript: expected two attacks, got {len(attacks)}")
-    return "\n".join(f"── {title}\n{_refusal(lines)}" for title, lines in attacks)
+    attacks = re.findall(r"── (ATTACK [123]: .*?) ─+\n(.*?)(?=\n── )", transcript, re.DOTALL)
+    if len(attacks) != 3:
+        raise ValueError(f"transcript: expected three attacks, got {len(attacks)}")
+    *models, (title, lines) = attacks
+    quoted = [f"── {title}\n{_refusal(lines)}" for title, lines in models]
+    return "\n".join([*quoted, f"── {title}\n{_frames(lines)}"])
 
 
 def minutes(seconds: float) -> str:
@@ -54,15 +57,27 @@ def rewritten(readme: str, transcript: str) -> str:
 
 def _refusal(lines: str) -> str:
     kept = [line for line in lines.splitlines() if line.startswith(("$ twinseal pull", "  refused", "   ", "  what"))]
-    kept = [folded for line in kept for folded in _fold(line)]
-    return "\n".join([*kept, "refused, and the twin still runs the model that it had", ""])
+    return _quoted(kept, KEPT)
+
+
+def _frames(lines: str) -> str:
+    """Both programs wrote at the same time: first what the attacker did, then what the twin said."""
+    found = lines.splitlines()
+    kept = [line for line in found if line.startswith(("$ twinseal gateway", "    | "))]
+    kept += [line for line in found if line.startswith("  the man in the middle")]
+    words = ("  forged", "  lost", "  late", "  played again", "  frames, since")
+    return _quoted(kept + [line for line in found if line.startswith(words) and " cycles of " not in line], NAMED)
+
+
+def _quoted(lines: list[str], end: str) -> str:
+    return "\n".join([*(folded for line in lines for folded in _fold(line)), end, ""])
 
 
 def _fold(line: str) -> list[str]:
     """A line in the width of a page: a message goes on below itself, a command as the shell lets it."""
     if len(line) <= WIDTH:
         return [line]
-    if line.startswith("$ "):
+    if line.startswith(("$ ", "    | ")):
         *begun, last = textwrap.wrap(line, WIDTH - 2, subsequent_indent="    ", break_on_hyphens=False)
         return [*(f"{part} \\" for part in begun), last]
     start = re.match(r" *\S.*?  +|", line)

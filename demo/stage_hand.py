@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 
 from twinseal.trust.root.checkout import Checkout
 from twinseal.trust.root.home import Home
@@ -45,16 +46,18 @@ def write_transcript() -> None:
 def run(command: str, *, expect: tuple[int, ...] = (0,), quiet: bool = False) -> str:
     """Run a command as a person would, showing it and what it prints as it prints it; $TWINSEAL_HOME in it is the home.
 
+    Commands with ` | ` between them are a pipeline, which fails as its last command that fails.
+
     Returns:
         What it printed, both streams.
 
     Raises:
         StoryError: Its exit code is none of `expect`.
     """
-    console.print(f"[cyan]$ {command}[/]")
+    console.print(f"[cyan]$ {escape(command)}[/]")
     lines = []
     with subprocess.Popen(
-        [word.replace("$TWINSEAL_HOME", str(HOME)) for word in shlex.split(command)],
+        _words(command),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -69,6 +72,12 @@ def run(command: str, *, expect: tuple[int, ...] = (0,), quiet: bool = False) ->
         wanted = " or ".join(map(str, expect))
         raise StoryError(f"{shown}`{command}` ended with {process.returncode}, expected {wanted}")
     return "".join(lines)
+
+
+def _words(command: str) -> list[str]:
+    if " | " in command:
+        return ["bash", "-o", "pipefail", "-c", command.replace("$TWINSEAL_HOME", shlex.quote(str(HOME)))]
+    return [word.replace("$TWINSEAL_HOME", str(HOME)) for word in shlex.split(command)]
 
 
 def _environment() -> dict[str, str]:

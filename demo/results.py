@@ -1,0 +1,114 @@
+"""What a scenario ends with: what each attack would have made an operator believe, and what stopped it.
+
+>>> held = Finding("held sensors", believed="125 cycles left", fooled=True, stopped=True, by="the guard")
+>>> exit_code([held]), exit_code([])
+(0, 1)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from demo.plant import Machine, is_healthy
+from demo.stage_hand import console, say
+
+WIDTH = 110
+MAX_NOTES = 6  # lines of what the twin says of frames; the others are like them
+
+
+@dataclass(frozen=True)
+class Said:
+    """What `twinseal run --json` printed.
+
+    Attributes:
+        rul_cycles: By machine, its last answer; None: no estimate, inspect now.
+        advice: By machine, likewise.
+        notes: All other lines: of frames, of machines, of the record of acts.
+    """
+
+    rul_cycles: Mapping[str, float | None]
+    advice: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Said:
+        """The lines of JSON in `text`, and the others."""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        answers = [json.loads(line) for line in lines if line.startswith("{")]
+        return cls(
+            {str(item["unit"]): item["rul_cycles"] for item in answers},
+            {str(item["unit"]): str(item["advice"]) for item in answers},
+            tuple(line for line in lines if not line.startswith("{")),
+        )
+
+    def calls_healthy(self) -> list[str]:
+        """The machines that an operator who reads this leaves alone."""
+        return [name for name, cycles in self.rul_cycles.items() if cycles is not None and is_healthy(cycles)]
+
+    def show(self) -> None:
+        """For people."""
+        for line in self.notes[:MAX_NOTES]:
+            console.print(f"  {line}", markup=False)
+        if len(self.notes) > MAX_NOTES:
+            console.print(f"  … and {len(self.notes) - MAX_NOTES} lines more")
+        for name, advice in self.advice.items():
+            console.print(f"  {name}: {advice}", markup=False)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One attack.
+
+    Attributes:
+        attack: What the attacker did.
+        believed: What the operator would have believed without twinseal.
+        fooled: Whether that hides a failure; an attack that does not is no proof of anything.
+        stopped: Whether twinseal said no to it, in the words that it should.
+        by: What stopped it.
+    """
+
+    attack: str
+    believed: str
+    fooled: bool
+    stopped: bool
+    by: str
+
+
+def judged(
+    attack: str, machines: Sequence[Machine], believed: Sequence[float], said: Said, by: str, *because: str
+) -> Finding:
+    """The finding about machines that fail soon: none may be called healthy, and the twin must say why.
+
+    Args:
+        attack: What the attacker did.
+        machines: Those that the attack hides.
+        believed: Of each, what a twin without checks says, cycles.
+        said: What ours says.
+        by: What stops it.
+        because: Words of which each must be in what it says.
+    """
+    told = " ".join((*said.notes, *said.advice.values()))
+    left = ", ".join(f"{cycles:.0f} of {machine.left}" for machine, cycles in zip(machines, believed, strict=True))
+    fooled = all(is_healthy(cycles) for cycles in believed)
+    stopped = not said.calls_healthy() and all(words in told for words in because)
+    return Finding(attack, f"cycles left: {left}", fooled, stopped, by)
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0 if there was an attack, each would have fooled an operator, and each was stopped."""
+    return 0 if findings and all(item.fooled and item.stopped for item in findings) else 1
+
+
+def show(findings: Iterable[Finding]) -> None:
+    """The table at the end."""
+    table = Table("attack", "without twinseal, the operator believes", "with it", "stopped by")
+    for item in findings:
+        stopped = "[green]stopped[/]" if item.stopped else "[bold red]NOT stopped[/]"
+        believed = item.believed if item.fooled else f"{item.believed} (fools nobody)"
+        table.add_row(item.attack, believed, stopped, item.by)
+    console.print(table, width=WIDTH)
+    say("cycles left: what would have been believed, of how many the machine truly has")
