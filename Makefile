@@ -14,10 +14,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install demo cmapss pictures compare check quick durations pythons static lint types layers test proof fuzz bench bench-accept clean
+.PHONY: help install demo scenario-1 scenario-2 cmapss pictures compare check quick durations pythons static lint types layers test proof fuzz bench bench-accept clean
 
 help: ## What can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: ## The environment, hash-checked from the lock files
 	@bash requirements/install.sh
@@ -25,6 +25,12 @@ install: ## The environment, hash-checked from the lock files
 demo: install ## The main job, start to end: build, attack, sign, approve, register, pull; then refuse. SERVE=1: then review
 	@python -m demo
 	@$(if $(SERVE),python -m demo.review_server,true)
+
+scenario-1: install ## Predictive manipulation: failing pumps are made to look healthy, by every way; each is stopped
+	@python -m demo.scenario_1
+
+scenario-2: install ## A grid's transformers: somebody hides that several fail soon; stopped. 10 min the first time
+	@python -m demo.scenario_2
 
 cmapss: export DATA := $(value DATA)
 cmapss: export SUBSET ?= FD001

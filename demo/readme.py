@@ -1,9 +1,6 @@
-"""Quotes the last `make demo` in README.md: what became of each attack, and how long it took.
+"""Quotes the last `make demo` in README.md: what became of each attack.
 
 After `make demo`, run `python -m demo.readme`.
-
->>> minutes(130.0)
-'about 2 minutes'
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ from demo.stage_hand import TRANSCRIPT
 README = Path("README.md")
 WIDTH = 120
 BLOCK = re.compile(r"(<!-- demo: begin -->\n```text\n).*?(```\n<!-- demo: end -->)", re.DOTALL)
-DURATION = re.compile(r"(make demo .*: )about [0-9]+ minutes?")
 
 
 def excerpt(transcript: str) -> str:
@@ -36,23 +32,15 @@ def excerpt(transcript: str) -> str:
     return "\n".join([*quoted, f"── {title}\n{_frames(lines)}"])
 
 
-def minutes(seconds: float) -> str:
-    """A duration in words, rounded to whole minutes."""
-    whole = max(1, round(seconds / 60))
-    return f"about {whole} minute{'s' if whole > 1 else ''}"
-
-
 def rewritten(readme: str, transcript: str) -> str:
-    """README.md with the excerpt and the duration of this transcript.
+    """README.md with the excerpt of this transcript.
 
     Raises:
         ValueError: A marker is missing, or the demo did not end well.
     """
-    done = re.search(r"── Done in (\d+) s", transcript)
-    if not (done and BLOCK.search(readme) and DURATION.search(readme)):
-        raise ValueError("README.md: expected the demo's markers and duration, and a demo that ended well")
-    quoted = BLOCK.sub(lambda match: match[1] + excerpt(transcript) + match[2], readme)
-    return DURATION.sub(lambda match: match[1] + minutes(float(done[1])), quoted)
+    if not (BLOCK.search(readme) and re.search(r"── Done in \d+ s", transcript)):
+        raise ValueError("README.md: expected the demo's markers, and a demo that ended well")
+    return BLOCK.sub(lambda match: match[1] + excerpt(transcript) + match[2], readme)
 
 
 def _refusal(lines: str) -> str:
@@ -65,7 +53,7 @@ def _frames(lines: str) -> str:
     found = lines.splitlines()
     kept = [line for line in found if line.startswith(("$ twinseal gateway", "    | "))]
     kept += [line for line in found if line.startswith("  the man in the middle")]
-    words = ("  forged", "  lost", "  late", "  played again", "  frames, since")
+    words = ("  forged", "  lost", "  late", "  played again")
     return _quoted(kept + [line for line in found if line.startswith(words) and " cycles of " not in line], NAMED)
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from demo.plant import Machine, is_healthy
 from demo.stage_hand import console, say
@@ -105,10 +105,10 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 def show(findings: Iterable[Finding]) -> None:
     """The table at the end."""
-    table = Table("attack", "without twinseal, the operator believes", "with it", "stopped by")
+    table = Table(Column("attack", no_wrap=True), "without twinseal, the operator believes", "with it", "stopped by")
     for item in findings:
         stopped = "[green]stopped[/]" if item.stopped else "[bold red]NOT stopped[/]"
-        believed = item.believed if item.fooled else f"{item.believed} (fools nobody)"
+        believed = item.believed if item.fooled else f"fools nobody: {item.believed}"
         table.add_row(item.attack, believed, stopped, item.by)
     console.print(table, width=WIDTH)
     say("cycles left: what would have been believed, of how many the machine truly has")

@@ -5,6 +5,7 @@ Each step is a command of `twinseal`, as the operator, the commissioner and the 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 
@@ -81,7 +82,7 @@ class Site:
         return JOIN.join((*pipeline, f"twinseal run - --frames {self.at} --last"))
 
     def _signed(self, units: Iterable[str]) -> str:
-        named = " ".join(f"--unit {unit}" for unit in units)
+        named = " ".join(f"--unit {shlex.quote(unit)}" for unit in units)
         return f"--model {self.model} --as {COMMISSIONER} {named} --yes --anchor {ANCHOR} --state {self._shown}/twin"
 
 

@@ -39,6 +39,16 @@ def test_a_command_of_the_demo_may_end_with_the_codes_that_are_expected_and_no_o
         stage_hand.run("sh -c 'exit 1'", expect=(0, 3))
 
 
+def test_a_pipeline_of_the_demo_fails_as_its_last_command_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_hand, "HOME", tmp_path / "a 'home' of mine")
+    assert f"{tmp_path}/a 'home' of mine/x\n" == stage_hand.run("echo $TWINSEAL_HOME/x \\\n    | cat")
+    for pipeline in ("sh -c 'exit 4' | cat", "echo | sh -c 'exit 4'"):
+        with pytest.raises(stage_hand.StoryError, match="ended with 4, expected 0"):
+            stage_hand.run(pipeline)
+
+
 def copy_of_the_repository(place: Path) -> Path:
     """What `git clone` would bring, with what is not committed yet, as a repository of its own."""
     listed = subprocess.run(
@@ -175,6 +185,9 @@ def test_the_demo_tells_the_whole_story(story: str) -> None:
         "ATTACK 2",
         "Rollback",
         "the twin still runs the model that it had",
+        "ATTACK 3",
+        "| python -m demo.man_in_the_middle",
+        "each was named, and the twin answers from the rows that came as they were signed",
         "reports/report.html",
     ]
     position = 0
@@ -187,7 +200,7 @@ def test_the_readme_quotes_what_the_demo_prints(story: str) -> None:
     """But for digests, sizes and ports, which differ from run to run."""
     quoted = BLOCK.search((ROOT / "README.md").read_text())
     assert quoted
-    shape = [" ".join(re.sub(r"[0-9a-f]{12}…|[0-9]+", "N", text).split()) for text in (excerpt(story), quoted[0])]
+    shape = [" ".join(re.sub(r"[0-9a-f]{12,16}…|[0-9]+", "N", text).split()) for text in (excerpt(story), quoted[0])]
     assert shape[0] in shape[1]
 
 
