@@ -95,11 +95,16 @@ def without_checks(model: Model, machine: Machine, rows: pd.DataFrame) -> float:
     return cycles
 
 
+def youth(machine: Machine, cycles: int) -> pd.DataFrame:
+    """Its first rows: so many, or half of its life."""
+    return machine.rows.iloc[: min(cycles, machine.age // 2)]
+
+
 def younger(machine: Machine, cycles: int) -> pd.DataFrame:
-    """Its life, with the readings of its first cycles in place of the last ones; it counts on."""
-    count = min(cycles, machine.age // 2)
-    rows, inputs = machine.rows.copy(), machine.rows.columns[2:]
-    rows.loc[rows.index[-count:], inputs] = machine.rows[inputs].iloc[:count].to_numpy()
+    """Its life, with the readings of its youth in place of the last ones; it counts on."""
+    young, rows = youth(machine, cycles), machine.rows.copy()
+    inputs = rows.columns[2:]
+    rows.loc[rows.index[-len(young) :], inputs] = young[inputs].to_numpy()
     return rows
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.table import Column, Table
 
 from demo.plant import Machine, is_healthy
-from demo.stage_hand import console, say
+from demo.stage_hand import console
 
 WIDTH = 110
 MAX_NOTES = 6  # lines of what the twin says of frames; the others are like them
@@ -92,10 +92,20 @@ def judged(
         because: Words of which each must be in what it says.
     """
     told = " ".join((*said.notes, *said.advice.values()))
-    left = ", ".join(f"{cycles:.0f} of {machine.left}" for machine, cycles in zip(machines, believed, strict=True))
+    said_left = ", ".join(f"{cycles:.0f}" for cycles in believed)
+    left = ", ".join(str(machine.left) for machine in machines)
     fooled = all(is_healthy(cycles) for cycles in believed)
     stopped = not said.calls_healthy() and all(words in told for words in because)
-    return Finding(attack, f"cycles left: {left}", fooled, stopped, by)
+    return Finding(attack, cycles_left(said_left, left), fooled, stopped, by)
+
+
+def cycles_left(believed: str, truly: str) -> str:
+    """What is believed, beside the truth.
+
+    >>> cycles_left("87", "5")
+    '87 cycles left; truly 5'
+    """
+    return f"{believed} cycles left; truly {truly}"
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -110,5 +120,5 @@ def show(findings: Iterable[Finding]) -> None:
         stopped = "[green]stopped[/]" if item.stopped else "[bold red]NOT stopped[/]"
         believed = item.believed if item.fooled else f"fools nobody: {item.believed}"
         table.add_row(item.attack, believed, stopped, item.by)
-    console.print(table, width=WIDTH)
-    say("cycles left: what would have been believed, of how many the machine truly has")
+    console.width = max(console.width, WIDTH)
+    console.print(table)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from demo import acts
-from demo.plant import TELEMETRY, WINDOWS, Machine, Plant, believed, is_healthy, without_checks, younger
-from demo.results import Finding, exit_code, judged, show
+from demo.plant import TELEMETRY, WINDOWS, Machine, Plant, believed, is_healthy, without_checks, younger, youth
+from demo.results import Finding, cycles_left, exit_code, judged, show
 from demo.site import Site, meddling
 from demo.stage_hand import Server, StoryError, act, run, say
 from twinseal.prognostics.checkpoint import Model, read_model, write_model
@@ -115,7 +115,7 @@ def _altered_model(site: Site, url: str, plant: Plant) -> Finding:
     finally:
         weights.write_bytes(honest)
     stopped = "refused (DigestMismatch)" in said
-    words = f"cycles left: {cycles:.0f} of {machine.left}"
+    words = cycles_left(f"{cycles:.0f}", str(machine.left))
     return Finding("model file altered", words, is_healthy(cycles), stopped, "signatures of model and release")
 
 
@@ -159,18 +159,18 @@ def _withheld_rows(site: Site, model: Model, machine: Machine) -> Finding:
 def _old_rows(site: Site, model: Model, machine: Machine) -> Finding:
     """What the twin has taken once comes again: byte by byte, and then from a gateway that lost its memory."""
     act(f"ATTACK: the network: recorded frames of {machine.name}, when it was young, are played again")
-    young = site.write("young.jsonl", machine.rows.iloc[:YOUTH])
+    young = site.write("young.jsonl", youth(machine, YOUTH))
     frames = site.named("young.frames")
     site.hear(site.gateway(young), f"tee {frames}")
-    site.hear(site.gateway(site.write("old.jsonl", machine.rows.iloc[YOUTH:])))
+    site.hear(site.gateway(site.write("old.jsonl", machine.rows[machine.rows.cycle > len(youth(machine, YOUTH))])))
     said = site.hear(f"cat {frames}")
-    cycles = without_checks(model, machine, machine.rows.iloc[:YOUTH])
+    cycles = without_checks(model, machine, youth(machine, YOUTH))
     return judged("old rows played again", [machine], [cycles], said, "numbered frames", "played again")
 
 
 def _renamed(site: Site, model: Model, machine: Machine) -> Finding:
     act(f"ATTACK: a name: {machine.name} sends its first {YOUTH} rows again, as the new machine {STRANGER}")
-    rows = machine.rows.iloc[:YOUTH].assign(unit=STRANGER)
+    rows = youth(machine, YOUTH).assign(unit=STRANGER)
     said = site.hear(site.gateway(site.write("renamed.jsonl", rows)))
     cycles = without_checks(model, machine, rows)
     return judged("machine renamed", [machine], [cycles], said, "enrolled machines", "unknown machine")

@@ -6,17 +6,25 @@ as scenario 1 does. Exit code 0 only if each was stopped.
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
+from collections.abc import Iterable, Mapping
 
-from demo.plant import Machine, Plant, interleaved, without_checks, younger
+import pandas as pd
+
+from demo.plant import Machine, Plant, believed, interleaved, without_checks, younger, youth
 from demo.results import Finding, Said, exit_code, judged, show
 from demo.site import COMMISSIONER, GATEWAY, Site
 from demo.stage_hand import HOME, Server, StoryError, act, run, say
 from demo.transformers import MODEL, in_a_copy, make_model
 from twinseal.prognostics.checkpoint import Model
+from twinseal.twin.enrolled_lives import LIVES
 
-TRANSFORMERS = 4
-YOUTH = 60  # of their first rows, those that are told again
+TRANSFORMERS, CHOSEN_FROM = 4, 12
+YOUTH = 60  # of their first rows, those that are told in place of the newest
+START = 30  # those with which a life is said to begin anew
+NEW_KEY = f"{GATEWAY}-new"
 IN_THE_COPY = "--here"
 
 
@@ -43,68 +51,97 @@ def _play() -> list[Finding]:
     with Server() as server:
         site.begin()
         site.pull(server.address())
-    machines = plant.failing(TRANSFORMERS)
+    machines = _best_hidden(plant)
     names = [machine.name for machine in machines]
-    act(f"The commissioner enrolls the gateway and {', '.join(names)}, which fail within {machines[-1].left} cycles")
+    most = max(machine.left for machine in machines)
+    act(f"The commissioner enrolls the gateway and {', '.join(names)}: all fail within {most} cycles of two weeks")
     site.make_key()
     site.enroll_gateway(names)
     site.enroll_machines(names)
-    stolen = _stolen_key(site, plant.model, machines)
-    revoked = _revoked_key(site, plant.model, machines)
-    return [stolen, revoked, *_false_overhaul(site, plant.model, machines)]
+    attacks = [_stolen_key, _revoked_key, _false_overhaul, _edited_record, _counts_anew]
+    return [attack(site, plant.model, machines) for attack in attacks]
+
+
+def _best_hidden(plant: Plant) -> list[Machine]:
+    """Who attacks has a copy of the model, and chooses by it: models are signed, not secret."""
+    machines = plant.failing(CHOSEN_FROM)
+    return sorted(machines, key=lambda machine: -believed(plant.model, younger(machine, YOUTH)))[:TRANSFORMERS]
 
 
 def _stolen_key(site: Site, model: Model, machines: list[Machine]) -> Finding:
     """The thief has the gateway's key and what it has signed last, so every number and signature is right."""
     act("ATTACK: the gateway's key is stolen: its thief signs readings of young transformers, for all at once")
     false = [younger(machine, YOUTH) for machine in machines]
-    parts = zip(false, machines, strict=True)
-    begun, turned = zip(
-        *((rows[rows.cycle <= m.age - _count(m)], rows[rows.cycle > m.age - _count(m)]) for rows, m in parts),
-        strict=True,
-    )
-    honest = site.gateway(site.write("honest.jsonl", interleaved(begun)))
-    thief = site.gateway(site.write("stolen.jsonl", interleaved(turned)))
-    said = site.hear(f"{{ {honest}; {thief}; }}")
-    cycles = [without_checks(model, machine, rows) for machine, rows in zip(machines, false, strict=True)]
-    return judged("gateway's key stolen", machines, cycles, said, "the guard, the ledger", "inspect now")
-
-
-def _count(machine: Machine) -> int:
-    return min(YOUTH, machine.age // 2)
+    turns = [machine.age - len(youth(machine, YOUTH)) for machine in machines]
+    before = [rows[rows.cycle <= turn] for rows, turn in zip(false, turns, strict=True)]
+    after = [rows[rows.cycle > turn] for rows, turn in zip(false, turns, strict=True)]
+    honest = site.gateway(site.write("honest.jsonl", interleaved(before)))
+    thief = site.gateway(site.write("stolen.jsonl", interleaved(after)))
+    said = site.hear(f"{{ {honest}; \\\n    {thief}; }}")
+    cycles = _without_checks(model, machines, false)
+    return judged("gateway's key stolen", machines, cycles, said, "the guard", "inspect now")
 
 
 def _revoked_key(site: Site, model: Model, machines: list[Machine]) -> Finding:
     act("The theft is noticed: the key is revoked, and the gateway gets a new one. The thief goes on")
     run(f"twinseal device revoke {GATEWAY} --as {COMMISSIONER} --yes {site.at}", quiet=True)
-    site.make_key("gate-1-new")
-    site.enroll_gateway([machine.name for machine in machines], key="gate-1-new")
-    later = [
-        machine.rows.iloc[:YOUTH].assign(cycle=range(machine.age + 1, machine.age + YOUTH + 1)) for machine in machines
-    ]
+    site.make_key(NEW_KEY)
+    site.enroll_gateway([machine.name for machine in machines], key=NEW_KEY)
+    later = [youth(machine, START).assign(cycle=lambda rows, age=machine.age: rows.cycle + age) for machine in machines]
     said = site.hear(site.gateway(site.write("later.jsonl", interleaved(later))))
-    cycles = [without_checks(model, machine, rows) for machine, rows in zip(machines, later, strict=True)]
-    return judged("stolen key after that", machines, cycles, said, "revocation", "revoked device")
+    cycles = _without_checks(model, machines, later)
+    return judged("stolen key used again", machines, cycles, said, "its revocation", "revoked device")
 
 
-def _false_overhaul(site: Site, model: Model, machines: list[Machine]) -> list[Finding]:
-    """Who has no commissioner's key says that they were overhauled, and lets their counts begin anew."""
+def _false_overhaul(site: Site, model: Model, machines: list[Machine]) -> Finding:
+    """Who has no commissioner's key says that they were overhauled."""
     act("ATTACK: the transformers are said to be overhauled, by somebody who is no commissioner")
     run(f"twinseal keys new emil --out {site.named('mallory.pem')} --no-passphrase", quiet=True)
-    notes = []
+    key = f"--key file:{site.named('mallory.pem')}"
+    said = ""
     for machine in machines:
-        act_of = f"twinseal unit overhaul {machine.name} --as {COMMISSIONER} --cycle {machine.age} --yes"
-        notes.append(run(f"{act_of} --key file:{site.named('mallory.pem')} {site.at}", expect=(0, 1)))
-    young = [machine.rows.iloc[:YOUTH] for machine in machines]
-    cycles = [without_checks(model, machine, rows) for machine, rows in zip(machines, young, strict=True)]
-    refused = Said({}, {}, tuple(note for note in notes if "signed" not in note))
-    forged = judged(
-        "false overhaul", machines, cycles, refused, "acts signed by commissioners", *["refused"] * len(notes)
-    )
-    act("ATTACK: so their counts begin anew at the gateway, without any act")
-    said = site.hear(site.gateway(site.write("anew.jsonl", interleaved(young)), key="gate-1-new"))
-    fell = judged("counts begin anew", machines, cycles, said, "counts that never fall", "a count that fell")
-    return [forged, fell]
+        named = f"{machine.name} --as {COMMISSIONER} --cycle {machine.age} --yes"
+        said += run(f"twinseal unit overhaul {named} {key} {site.at}", expect=(1,))
+    cycles = _without_checks(model, machines, [youth(machine, START) for machine in machines])
+    by = "acts that a commissioner must sign"
+    return judged("false overhaul", machines, cycles, Said.of(said), by, "refused (KeyAccess)")
+
+
+def _edited_record(site: Site, model: Model, machines: list[Machine]) -> Finding:
+    """Who can write where the twin is adds acts to its record; at the gateway, the counts begin at 1 again."""
+    act("ATTACK: so the overhauls are written into the twin's own record, and counts begin anew at the gateway")
+    path = site.folder / "twin" / LIVES.file
+    honest = path.read_bytes()
+    path.write_bytes(with_overhauls(honest, {machine.name: machine.age for machine in machines}))
+    say(f"an overhaul and a new counter for each are in {site.named(f'twin/{LIVES.file}')}")
+    young = [youth(machine, START) for machine in machines]
+    signed = site.gateway(site.write("anew.jsonl", interleaved(young)), key=NEW_KEY)
+    said = site.hear(signed, f"tee {site.named('anew.frames')}")
+    path.write_bytes(honest)
+    cycles = _without_checks(model, machines, young)
+    because = "the life record does not count"
+    return judged("record of acts edited", machines, cycles, said, "the record's signature", because)
+
+
+def _counts_anew(site: Site, model: Model, machines: list[Machine]) -> Finding:
+    act("The record is put back. The same frames, rightly signed, with counts that begin anew")
+    said = site.hear(f"cat {site.named('anew.frames')}")
+    cycles = _without_checks(model, machines, [youth(machine, START) for machine in machines])
+    return judged("counts begin anew", machines, cycles, said, "counts that never fall", "a count that fell")
+
+
+def with_overhauls(record: bytes, ages: Mapping[str, int]) -> bytes:
+    """The record with an overhaul of each machine at its age and a counter that begins anew, signed as it was."""
+    envelope = json.loads(record)
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    for name, age in ages.items():
+        statement["predicate"]["lives"][name]["acts"] += [["overhaul", age, 0], ["counter replaced", 0, 0]]
+    envelope["payload"] = base64.b64encode(json.dumps(statement, sort_keys=True).encode()).decode()
+    return json.dumps(envelope).encode()
+
+
+def _without_checks(model: Model, machines: list[Machine], rows: Iterable[pd.DataFrame]) -> list[float]:
+    return [without_checks(model, machine, each) for machine, each in zip(machines, rows, strict=True)]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from twinseal.console import NONE_ANSWERED, UNANSWERED
 
 ANCHOR = "$TWINSEAL_HOME/anchor"
 GATEWAY, COMMISSIONER = "gate-1", "emil"
+REFUSED = 1
 TOLD = (0, UNANSWERED, NONE_ANSWERED)
 JOIN = " \\\n    | "
 
@@ -74,7 +75,7 @@ class Site:
 
     def hear(self, *pipeline: str) -> Said:
         """The same for a program, shown in a few lines."""
-        said = Said.of(run(f"{self._twin(*pipeline)} --json", expect=TOLD, quiet=True))
+        said = Said.of(run(f"{self._twin(*pipeline)} --json", expect=(*TOLD, REFUSED), quiet=True))
         said.show()
         return said
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from demo.plant import Machine, interleaved, younger
 from demo.results import MAX_NOTES, Finding, Said, exit_code, judged, show
+from demo.scenario_2 import with_overhauls
 from demo.stage_hand import console
 from tests.test_story import copy_of_the_repository
 
@@ -51,7 +54,7 @@ def test_what_the_twin_printed_is_read() -> None:
 def test_an_attack_is_stopped_only_if_no_machine_is_called_healthy_and_the_twin_says_why() -> None:
     said = Said.of(PRINTED)
     assert (True, True) == (finding(said).fooled, finding(said).stopped)
-    assert "cycles left: 90 of 5, 80 of 8" == finding(said).believed
+    assert "90, 80 cycles left; truly 5, 8" == finding(said).believed
     assert not finding(replace(said, rul_cycles={"T1": None, "T2": 60.1})).stopped
     assert not finding(said, because="forged").stopped
     assert not finding(Said.of("")).stopped
@@ -94,6 +97,15 @@ def test_a_gateway_sees_machines_by_cycle() -> None:
     assert [("T1", 1), ("T2", 1), ("T1", 2), ("T2", 2), ("T1", 3)] == [*zip(rows.unit, rows.cycle, strict=True)]
 
 
+def test_an_edited_record_of_acts_has_the_acts_and_no_other_signature() -> None:
+    statement = {"predicate": {"lives": {"T1": {"acts": [["new machine", 0, 0]]}, "T2": {"acts": []}}}}
+    payload = base64.b64encode(json.dumps(statement).encode()).decode()
+    made = json.loads(with_overhauls(json.dumps({"payload": payload, "signatures": ["s"]}).encode(), {"T1": 9}))
+    lives = json.loads(base64.b64decode(made["payload"]))["predicate"]["lives"]
+    assert [["new machine", 0, 0], ["overhaul", 9, 0], ["counter replaced", 0, 0]] == lives["T1"]["acts"]
+    assert ([], ["s"]) == (lives["T2"]["acts"], made["signatures"])
+
+
 @pytest.mark.proof
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
@@ -101,7 +113,8 @@ def test_a_gateway_sees_machines_by_cycle() -> None:
     [
         (1, ("training data poisoned", "model file altered", "sensors manipulated", "rows withheld",
              "old rows played again", "machine renamed")),
-        (2, ("gateway's key stolen", "stolen key after that", "false overhaul", "counts begin anew")),
+        (2, ("gateway's key stolen", "stolen key used again", "false overhaul", "record of acts edited",
+             "counts begin anew")),
     ],
 )  # fmt: skip
 def test_a_scenario_is_replayed_from_nothing_and_each_attack_is_stopped(
