@@ -152,7 +152,7 @@ def _withheld_rows(site: Site, model: Model, machine: Machine) -> Finding:
     said = site.hear(site.gateway(site.write("withheld.jsonl", machine.rows), rows_a_frame=1), dropped)
     cycles = without_checks(model, machine, machine.rows[~machine.rows.cycle.isin(gone)])
     return judged(
-        "rows withheld", [machine], [cycles], said, "numbered frames, the ledger", "did not come", "inspect now"
+        "rows withheld", [machine], [cycles], said, "numbered frames, guard, ledger", "did not come", "inspect now"
     )
 
 

@@ -87,7 +87,7 @@ def _revoked_key(site: Site, model: Model, machines: list[Machine]) -> Finding:
     run(f"twinseal device revoke {GATEWAY} --as {COMMISSIONER} --yes {site.at}", quiet=True)
     site.make_key(NEW_KEY)
     site.enroll_gateway([machine.name for machine in machines], key=NEW_KEY)
-    later = [youth(machine, START).assign(cycle=lambda rows, age=machine.age: rows.cycle + age) for machine in machines]
+    later = [_shifted(youth(machine, START), machine.age) for machine in machines]
     said = site.hear(site.gateway(site.write("later.jsonl", interleaved(later))))
     cycles = _without_checks(model, machines, later)
     return judged("stolen key used again", machines, cycles, said, "its revocation", "revoked device")
@@ -138,6 +138,10 @@ def with_overhauls(record: bytes, ages: Mapping[str, int]) -> bytes:
         statement["predicate"]["lives"][name]["acts"] += [["overhaul", age, 0], ["counter replaced", 0, 0]]
     envelope["payload"] = base64.b64encode(json.dumps(statement, sort_keys=True).encode()).decode()
     return json.dumps(envelope).encode()
+
+
+def _shifted(rows: pd.DataFrame, cycles: int) -> pd.DataFrame:
+    return rows.assign(cycle=rows.cycle + cycles)
 
 
 def _without_checks(model: Model, machines: list[Machine], rows: Iterable[pd.DataFrame]) -> list[float]:
