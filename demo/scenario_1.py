@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from demo import acts
 from demo.plant import TELEMETRY, WINDOWS, Machine, Plant, believed, is_healthy, without_checks, younger, youth
@@ -68,7 +69,7 @@ def _play() -> list[Finding]:
 
 
 def _poisoned_labels() -> Finding:
-    """The data editor adds cycles to the remaining life of every training history, and restores size and time."""
+    """The data editor adds cycles to the remaining life of every training history, and restores the file's time."""
     act(f"ATTACK: training data: every history is told to last {ADDED_CYCLES} cycles longer")
     prepared = Prepared.read(WINDOWS)
     false = np.minimum(prepared.train.rul + np.float32(ADDED_CYCLES), np.float32(prepared.rul_cap_cycles))
@@ -77,7 +78,9 @@ def _poisoned_labels() -> Finding:
     healthy = int((boosting_estimates(poisoned, seed=1, rounds=50)[failing] > HEALTHY_CYCLES).sum())
     words = f"{healthy} of {int(failing.sum())} failing test machines are healthy"
     say(f"a model that learns from it (gradient boosting): {words}")
-    with _edited(TELEMETRY):
+    telemetry = pd.read_parquet(TELEMETRY)
+    telemetry.loc[~telemetry.censored, "rul"] += ADDED_CYCLES
+    with _replaced(TELEMETRY, telemetry.to_parquet(index=False)):
         said = run("python -m pipelines.validate", expect=(0, 1))
     stopped = f"{TELEMETRY}: expected sha256" in said
     fooled = healthy == int(failing.sum()) > 0
@@ -85,13 +88,13 @@ def _poisoned_labels() -> Finding:
 
 
 @contextmanager
-def _edited(path: Path) -> Iterator[None]:
-    """While it lasts, the file has one byte changed; its size and time are as before."""
+def _replaced(path: Path, false: bytes) -> Iterator[None]:
+    """While it lasts, the file has other content; its time is as before."""
     honest, times = path.read_bytes(), path.stat()
     path.unlink()  # a link into DVC's cache would change the cache too
-    path.write_bytes(honest[:-100] + bytes([honest[-100] ^ 1]) + honest[-99:])
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     try:
+        path.write_bytes(false)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         yield
     finally:
         path.write_bytes(honest)
@@ -109,8 +112,9 @@ def _altered_model(site: Site, url: str, plant: Plant) -> Finding:
         write_model(Path(folder), false)
         cycles = believed(read_model(Path(folder)), machine.rows)
         say(f"a twin that loads it says of {machine.name}, which has {machine.left} cycles left: {cycles:.0f}")
-        weights.write_bytes((Path(folder) / WEIGHTS).read_bytes())
+        altered = (Path(folder) / WEIGHTS).read_bytes()
     try:
+        weights.write_bytes(altered)
         said = site.pull(url, expect=(0, 1))
     finally:
         weights.write_bytes(honest)

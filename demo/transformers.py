@@ -13,11 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from demo.fixed_keys import write_fixed_key
 from demo.stage_hand import HOME, StoryError, act, run, say
-from twinseal.files import write_whole
 from twinseal.trust.root.home import Home
 
 ASSET, MODEL = "transformer", "transformer-rul"
@@ -68,7 +65,7 @@ def make_model() -> None:
     if (Path("models/release") / "release.json").is_file() and "registered" in _registration():
         say(f"{MODEL} is registered here already")
         return
-    write_split_key(Home(HOME), SPLIT_KEY)
+    write_fixed_key(Home(HOME), "assessor", SPLIT_KEY)
     run("twinseal init --demo")
     run(f"python docs/examples/transformer/simulate.py {_EXPORT} --units 400 --seed 7")
     run(_proposal(), quiet=True)
@@ -90,17 +87,6 @@ def make_model() -> None:
     if "registered" not in _registration():
         raise StoryError("reports/registration.json: expected a registered release, got none")
     say(f"{MODEL} is registered")
-
-
-def write_split_key(home: Home, number: int) -> None:
-    """The assessor's key pair with the private scalar `number`, where `twinseal init --demo` takes it."""
-    private = ec.derive_private_key(number, ec.SECP256R1())
-    coding = serialization.Encoding.PEM
-    secret = private.private_bytes(coding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public = private.public_key().public_bytes(coding, serialization.PublicFormat.SubjectPublicKeyInfo)
-    home.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_whole(home.keys / "assessor.pem", secret, mode=0o600)
-    write_whole(home.keys / "assessor.pub", public)
 
 
 def _proposal() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixed_keys import write_fixed_key
+from demo.fixed_keys import write_fixed_key
 from tests.mlflow_server import serving
 from tests.test_story import copy_of_the_repository
 from twinseal.trust.root.home import Home

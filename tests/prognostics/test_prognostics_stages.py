@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
 
+from demo.fixed_keys import write_fixed_key
 from pipelines import _stage, poison, prepare, train
 from tests.checkout import link_code
-from tests.fixed_keys import write_fixed_key
 from twinseal.config import load
 from twinseal.errors import DigestMismatchError, EvidenceError, SignatureError
 from twinseal.evidence import Subject, materials, measures, test_result

@@ -1,4 +1,4 @@
-"""Keys that are the same in every run, for tests whose numbers follow from a signature: the salt of the split does."""
+"""Keys that are the same in every run, where numbers follow from a signature: the salt of the split does."""
 
 from __future__ import annotations
 
