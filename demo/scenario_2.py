@@ -38,7 +38,7 @@ def main() -> int:
         say(f"[bold red]the scenario stopped:[/] {failure}")
         return 1
     except KeyboardInterrupt:
-        say("[yellow]interrupted[/]: run the same command again; what was finished is kept")
+        say("[yellow]interrupted[/]: run the same command again")
         return 130
     act("Scenario 2: what the attacker wanted to be believed of the grid")
     show(findings)

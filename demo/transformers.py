@@ -7,6 +7,7 @@ there already.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -44,9 +45,9 @@ def in_a_copy(module: str, told: str, folder: Path) -> int:
     Returns:
         Its exit code.
     """
-    checkout, commit = folder / "checkout", _git("rev-parse", "HEAD")
-    if checkout.exists() and _git("-C", str(checkout), "rev-parse", "HEAD") != commit:
-        say(f"{folder} is of another commit, and is made anew")
+    checkout = folder / "checkout"
+    if folder.exists() and not _is_finished(checkout):
+        say(f"{folder} is of another commit, or was not finished: it is made anew")
         shutil.rmtree(folder)
     if not checkout.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def in_a_copy(module: str, told: str, folder: Path) -> int:
 def make_model() -> None:
     """From 400 simulated transformers to a registered release, if it is not there yet."""
     act("The operator of a grid: a model for 400 transformers, by the commands of the tutorial")
-    if (Path("models/release") / "release.json").is_file() and "registered" in _registration():
+    if _is_registered(Path()):
         say(f"{MODEL} is registered here already")
         return
     write_fixed_key(Home(HOME), "assessor", SPLIT_KEY)
@@ -84,7 +85,7 @@ def make_model() -> None:
     for reviewer in ("alice", "bruno"):
         run(f"twinseal approve --as {reviewer} --yes", quiet=True)
     run("dvc repro", quiet=True)
-    if "registered" not in _registration():
+    if not _is_registered(Path()):
         raise StoryError("reports/registration.json: expected a registered release, got none")
     say(f"{MODEL} is registered")
 
@@ -97,9 +98,15 @@ def _proposal() -> str:
     return f"twinseal asset new {ASSET} --from {_EXPORT} --failures failures.csv {cycle} {named}"
 
 
-def _registration() -> str:
-    path = Path("reports/registration.json")
-    return path.read_text() if path.is_file() else ""
+def _is_finished(checkout: Path) -> bool:
+    """Whether a copy is of the commit that is checked out here, and has a registered release."""
+    same = (checkout / ".git").is_dir() and _git("-C", str(checkout), "rev-parse", "HEAD") == _git("rev-parse", "HEAD")
+    return same and _is_registered(checkout)
+
+
+def _is_registered(checkout: Path) -> bool:
+    path = checkout / "reports/registration.json"
+    return path.is_file() and json.loads(path.read_text())["status"] == "registered"
 
 
 def _git(*words: str) -> str:

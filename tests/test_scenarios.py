@@ -17,6 +17,7 @@ from demo.plant import Machine, interleaved, younger
 from demo.results import MAX_NOTES, Finding, Said, exit_code, judged, show
 from demo.scenario_2 import with_overhauls
 from demo.stage_hand import console
+from demo.transformers import in_a_copy
 from tests.test_story import copy_of_the_repository
 
 PRINTED = """lost  gate-1, frame 7: 1 frames before it did not come
@@ -95,6 +96,39 @@ def test_an_attacker_who_holds_sensors_changes_readings_and_no_count() -> None:
 def test_a_gateway_sees_machines_by_cycle() -> None:
     rows = interleaved([machine("T2", age=2).rows, machine("T1", age=3).rows])
     assert [("T1", 1), ("T2", 1), ("T1", 2), ("T2", 2), ("T1", 3)] == [*zip(rows.unit, rows.cycle, strict=True)]
+
+
+def test_a_copy_of_another_commit_or_one_that_was_not_finished_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its home would refuse a second `twinseal init`."""
+    here, folder = tmp_path / "here", tmp_path / "copy"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+
+    def commit() -> None:
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+
+    def kept(status: str | None) -> bool:
+        """Whether a run leaves what the run before it left there."""
+        assert 3 == in_a_copy("demo.nothing", "--here", folder)
+        mark = folder / "checkout/mark"
+        found, reports = mark.exists(), folder / "checkout/reports"
+        mark.touch()
+        reports.mkdir(exist_ok=True)
+        if status:
+            (reports / "registration.json").write_text(json.dumps({"status": status}))
+        return found
+
+    subprocess.run([*git, "init", "-q"], check=True)
+    (here / "demo").mkdir()
+    (here / "demo/nothing.py").write_text("import sys; sys.exit(3)")
+    subprocess.run([*git, "add", "-A"], check=True)
+    commit()
+    assert [False, False, False, True, True] == [kept(it) for it in (None, "pending", "registered", "registered", None)]
+    commit()
+    assert not kept("registered")
 
 
 def test_an_edited_record_of_acts_has_the_acts_and_no_other_signature() -> None:
