@@ -49,7 +49,7 @@ def encode(value: Any) -> bytes:
     raise TypeError(f"CBOR: expected numbers, bytes, text, lists and maps, got {kind.__name__}")
 
 
-def decode(data: bytes, where: str, *, limit: int = 1 << 20) -> Any:
+def decode(data: bytes, where: str, *, limit: int = 1 << 20, items: int = MAX_ITEMS) -> Any:
     """The value of untrusted bytes, if they are its canonical form.
 
     Law: `encode(decode(data, where)) == data`.
@@ -58,15 +58,16 @@ def decode(data: bytes, where: str, *, limit: int = 1 << 20) -> Any:
         data: The untrusted bytes.
         where: What they are, for the message.
         limit: The most bytes that are looked at.
+        items: The most items; fewer where it is known how many there are, so that nobody can make this take long.
 
     Raises:
         EvidenceError: They are more, end early, go on after the value, nest deeper than MAX_DEPTH, have more than
-            MAX_ITEMS items, or are not canonical.
+            `items` items, or are not canonical.
     """
     if len(data) > limit:
         raise EvidenceError(f"{where}: expected at most {limit} bytes of CBOR, got {len(data)}")
     try:
-        reader = _Reader(data)
+        reader = _Reader(data, items)
         value = reader.value(MAX_DEPTH)
         if reader.at != len(data):
             raise ValueError(f"{len(data) - reader.at} bytes after its end")
@@ -78,13 +79,13 @@ def decode(data: bytes, where: str, *, limit: int = 1 << 20) -> Any:
 class _Reader:
     """Reads from the front; every length is compared with what is left before anything is made of it."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at, self._left = data, 0, MAX_ITEMS
+    def __init__(self, data: bytes, items: int) -> None:
+        self.data, self.at, self._most, self._left = data, 0, items, items
 
     def value(self, depth: int) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise ValueError(f"more than {MAX_ITEMS} items")
+            raise ValueError(f"more than {self._most} items")
         major, number = self._head()
         if major <= _NEGATIVE:
             if number >= _LIMIT:

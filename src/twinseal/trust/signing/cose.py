@@ -23,6 +23,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 ED25519 = -19
 _SIGN1 = b"\xd2"  # tag 18
 _SIGNATURE_BYTES, _FINGERPRINT_BYTES = 64, 32
+_ITEMS = 5  # a list of four parts; who has no key must not make a reader read more
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def parse(data: bytes, where: str = "frame") -> Message:
         raise EvidenceError(f"{where}: expected at most {MAX_MESSAGE_BYTES} bytes, got {len(data)}")
     if data[:1] != _SIGN1:
         raise EvidenceError(f"{where}: expected a COSE_Sign1 message, got {data[:4].hex() or 'nothing'}")
-    parts = cbor.decode(data[1:], where, limit=MAX_MESSAGE_BYTES)
+    parts = cbor.decode(data[1:], where, limit=MAX_MESSAGE_BYTES, items=_ITEMS)
     kinds = [type(part) for part in parts] if isinstance(parts, list) else []
     if kinds != [bytes, dict, bytes, bytes] or parts[1] or len(parts[3]) != _SIGNATURE_BYTES:
         raise EvidenceError(f"{where}: expected protected fields, {{}}, a payload and a signature, got something else")
