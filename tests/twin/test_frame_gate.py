@@ -24,10 +24,10 @@ from twinseal.trust.life_acts import Act
 from twinseal.trust.life_record import Life, LifeRecord
 from twinseal.trust.signing import cbor, cose
 from twinseal.twin import frames
-from twinseal.twin.frame_gate import BURST_S, UNKNOWN_ROWS, FrameGate, Refused, Taken, counted_words
+from twinseal.twin.frame_gate import BURST_S, ROWS_OF_ONE, UNKNOWN_ROWS, FrameGate, Refused, Taken, counted_words
 from twinseal.twin.frame_memory import FILE, MAX_MISSING, FrameMemory, Sequence, read_frame_memory
 from twinseal.twin.frame_stream import batches, signed_rows, with_length
-from twinseal.twin.frames import MAX_SEQUENCE, Frame
+from twinseal.twin.frames import MAX_ROWS, MAX_SEQUENCE, Frame
 from twinseal.twin.state import State
 
 DEVICES = DeviceRecord(
@@ -274,6 +274,21 @@ def test_a_flood_is_cut_to_the_devices_rate_and_others_go_on(bench: Bench) -> No
     assert "taken" == bench.reason(signed(frame(1, 1, device="gate-2", units={"pump-3": 2}), 2))
     later = second(10)
     assert "taken" == bench.reason(signed(frame(504, 2000, at=later)), later)
+
+
+@pytest.mark.attack("T")
+def test_many_rows_in_a_frame_count_as_many_frames(bench: Bench) -> None:
+    """A thief of a device's key fills each frame with all the rows that fit, so that the twin does nothing else."""
+    last = 6
+    taken = []
+    for n in range(4, 24):
+        found = bench.reason(signed(frame(n, last + 1, rows=MAX_ROWS)))
+        last += MAX_ROWS if found == "taken" else 0
+        taken.append(found)
+    assert ["taken"] * 3 + ["too many"] * 17 == taken  # 200 - 3 frames' worth, of which each uses 82
+    owed = 3 * MAX_ROWS / ROWS_OF_ONE - (BURST_S * 20 - 3)
+    for seconds, found in ((owed / 20 - 0.1, "too many"), (owed / 20 + 0.1, "taken")):
+        assert found == bench.reason(signed(frame(30, last + 1, at=second(seconds))), second(seconds))
 
 
 @pytest.mark.attack("T")

@@ -147,6 +147,15 @@ def test_blocks_that_a_loss_of_power_left_empty_are_dropped(journal: Path) -> No
     assert payloads(journal) == [b"first", b"second", b"third"]
 
 
+@pytest.mark.attack("T")
+def test_empty_blocks_before_other_rows_are_no_end(journal: Path) -> None:
+    """Zeros are written over the head of a row on the twin's disk, so that it forgets all that came after."""
+    data = journal.read_bytes()
+    journal.write_bytes(data[:32] + bytes(12) + data[44:])
+    with pytest.raises(EvidenceError, match="expected the record at byte 32 as it was written"):
+        payloads(journal)
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """After so many bytes in all, the disk is full."""

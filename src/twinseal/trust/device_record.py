@@ -38,7 +38,7 @@ class Device:
         key: What they are signed with.
         units: Names of machines, sorted.
         channels: Names of the contract's inputs, sorted.
-        frames_per_second: How many of its frames are taken, in the long run.
+        frames_per_second: How many of its frames, of 100 rows each, are taken in the long run.
 
     Raises:
         EvidenceError: A part does not fit this description.

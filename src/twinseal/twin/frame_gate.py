@@ -11,7 +11,7 @@ A frame is taken when all of this holds, in this order, numbered as in the body 
 7. its units and channels are those that the device may deliver
 8. its operating counts do not fall, and every row is after the counts that were known: a life goes on. Only an act that
    commissioners signed since then (a counter replaced, a new machine under a retired name) sets a count back
-9. the device is within its rate; frames that it did not sign do not count towards that
+9. the device is within its rate: a frame of many rows counts as so many of ROWS_OF_ONE; what it did not sign does not
 
 Each refusal has a name, and is counted by it; a refused frame changes nothing else. A gap in the numbers is counted as
 frames lost, and a gap in a unit's operating count as rows lost: the rows that did come are used. Where machines are
@@ -57,6 +57,7 @@ Reason = Literal[
 UNKNOWN_ROWS = "rows of unknown machines"
 _TAKEN = ("taken", "rows", "lost frames", "lost rows", UNKNOWN_ROWS)
 BURST_S = 10  # a device may send what it may in so many seconds at once, after a pause
+ROWS_OF_ONE = 100  # rows that count as one frame towards its rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,19 +150,6 @@ class FrameGate:
             self._memory.store(self._state)
         return done
 
-    def follow(self, key: str, sequence: int, units: Mapping[str, int]) -> None:
-        """Know that a frame was taken, which the caller has kept; nothing changes if that is known.
-
-        Args:
-            key: Fingerprint of the device's key.
-            sequence: The frame's number.
-            units: The operating count of each of its machines.
-        """
-        seen = self._memory.devices.get(key)
-        if seen is None or sequence > seen.last:
-            self._memory.devices[key] = seen.after(sequence) if seen else Sequence(sequence)
-            self._memory.units |= units
-
     def close(self) -> None:
         """Keep the counts of refusals, too.
 
@@ -171,7 +159,7 @@ class FrameGate:
         self._memory.store(self._state)
 
     def decide(self, item: bytes | Refused, now: datetime) -> Taken | Refused:
-        """What becomes of one frame. The caller keeps it on the disk before it uses its rows: see `follow`."""
+        """What becomes of one frame. The caller keeps it on the disk before it uses its rows."""
         try:
             if isinstance(item, Refused):
                 raise _NotTakenError(item.reason, item.message)
@@ -203,9 +191,12 @@ class FrameGate:
         self._check_rights(frame, device)  # 7
         self._check_counts(frame, device)  # 8
         most = device.frames_per_second
-        if not self._rates.setdefault(message.fingerprint, _Rate()).allows(now.timestamp(), most):  # 9
+        rate, cost = self._rates.setdefault(message.fingerprint, _Rate()), max(1.0, len(frame) / ROWS_OF_ONE)
+        if not rate.allows(now.timestamp(), most, cost):  # 9
             raise _NotTakenError(
-                "too many", f"frame of {device.name}: expected at most {most} a second, got more", device.name
+                "too many",
+                f"frame of {device.name}: expected at most {most} of {ROWS_OF_ONE} rows a second, got more",
+                device.name,
             )
         return message.fingerprint, frame
 
@@ -294,18 +285,18 @@ class FrameGate:
 
 
 class _Rate:
-    """So many frames a second in the long run, and BURST_S seconds' worth at once."""
+    """So many frames a second in the long run, and BURST_S seconds' worth at once; one that costs more is owed."""
 
     def __init__(self) -> None:
         self._left, self._at = math.inf, math.inf  # the first time, all that may be saved up
 
-    def allows(self, seconds: float, per_second: int) -> bool:
+    def allows(self, seconds: float, per_second: int, cost: float) -> bool:
         passed = max(0.0, seconds - self._at)  # a clock that is set back gives nothing
         self._at = seconds
         self._left = min(BURST_S * per_second, self._left + passed * per_second)
         if self._left < 1:
             return False
-        self._left -= 1
+        self._left -= cost
         return True
 
 

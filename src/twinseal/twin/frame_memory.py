@@ -83,6 +83,19 @@ class FrameMemory:
         seen = {"devices": devices, "units": self.units, "counts": dict(self.counts)}
         return canonical_json(seen | {"begun": self.begun, "acts": self.acts})
 
+    def follow(self, key: str, sequence: int, units: Mapping[str, int]) -> None:
+        """Know that a frame was taken; nothing changes if that is known.
+
+        Args:
+            key: Fingerprint of the device's key.
+            sequence: The frame's number.
+            units: The operating count of each of its machines.
+        """
+        seen = self.devices.get(key)
+        if seen is None or sequence > seen.last:
+            self.devices[key] = seen.after(sequence) if seen else Sequence(sequence)
+            self.units |= units
+
     def obey(self, record: LifeRecord) -> None:
         """Let the acts of a life record that are new set the counts of their machines.
 

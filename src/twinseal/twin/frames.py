@@ -116,9 +116,10 @@ class Frame:
         """Its rows as a model of these inputs reads them: the same as by `rows`."""
         names = list(self.units)
         columns = [self.channels.index(name) if name in self.channels else -1 for name in inputs]
-        values = self.readings.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN that signals
+            values = self.readings.astype(np.float64)
         readings = np.where(np.array(columns) >= 0, values[:, columns], np.nan)
-        readings[np.isinf(readings)] = np.nan
+        readings[~np.isfinite(readings)] = np.nan
         return ReadRows([names[at] for at in self.of.tolist()], self.cycles.tolist(), readings)
 
     def first_cycles(self) -> dict[str, int]:

@@ -66,16 +66,17 @@ class RowJournal:
         os.ftruncate(descriptor, size)
         return cls(descriptor, size)
 
-    def append(self, payload: bytes) -> None:
-        """Append a record; it is on the disk when this returns.
+    def append(self, *payloads: bytes) -> None:
+        """Append a record of each; they are on the disk when this returns.
 
         Raises:
-            ValueError: It is too long.
-            OSError: It is not on the disk, and nothing of it is left where the disk allows that.
+            ValueError: One is too long.
+            OSError: They are not on the disk, and nothing of them is left where the disk allows that.
         """
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise ValueError(f"journal: expected at most {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
-        self._write(len(payload).to_bytes(_LENGTH) + _check(payload) + payload)
+        longest = max(map(len, payloads), default=0)
+        if longest > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"journal: expected at most {MAX_PAYLOAD_BYTES} bytes, got {longest}")
+        self._write(b"".join(len(item).to_bytes(_LENGTH) + _check(item) + item for item in payloads))
 
     def _write(self, data: bytes) -> None:
         try:
@@ -119,7 +120,8 @@ def read_journal(path: Path, owner: bytes) -> Iterator[tuple[bytes, int]]:
             if len(payload) < length <= MAX_PAYLOAD_BYTES:
                 return  # cut off
             if length > MAX_PAYLOAD_BYTES or _check(payload) != head[_LENGTH:]:
-                if not stream.read(1) or not any(head):
+                more = stream.read(1)
+                if not more or not any(map(any, (head, payload, more, *iter(lambda: stream.read(1 << 20), b"")))):
                     return  # the last one, which the disk has in part
                 raise EvidenceError(f"{path}: expected the record at byte {at} as it was written, got another")
             at += len(head) + length

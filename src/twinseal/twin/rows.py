@@ -63,6 +63,10 @@ class ReadRows:
     def __len__(self) -> int:
         return len(self.readings)
 
+    def part(self, start: int, end: int) -> ReadRows:
+        """The rows from `start` on, before `end`."""
+        return ReadRows(self.units[start:end], self.cycles[start:end], self.readings[start:end])
+
     @classmethod
     def joined(cls, parts: Sequence[ReadRows], inputs: int) -> ReadRows:
         """The rows of all parts, one after the other; of so many inputs."""

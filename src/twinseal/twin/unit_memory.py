@@ -145,15 +145,15 @@ class UnitMemory:
         self._journal = RowJournal.go_on(journal, records[-1][1])
         return Recalled(kept, image, deliveries)
 
-    def append(self, delivered: Delivered) -> None:
-        """Remember rows: they are on the disk when this returns.
+    def append(self, *delivered: Delivered) -> None:
+        """Remember rows: they are on the disk when this returns. After a kill meanwhile, the first of them may be.
 
         Raises:
             OSError: They are not.
         """
         if self._journal is None:
             raise ValueError("memory of units: expected an image first, got rows")
-        self._journal.append(delivered.to_bytes())
+        self._journal.append(*(item.to_bytes() for item in delivered))
 
     @property
     def is_due(self) -> bool:

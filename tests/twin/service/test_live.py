@@ -15,18 +15,22 @@ from tests.twin.deployment import CHANNELS, MODEL, write_untrained
 from tests.twin.site import LATER, Site
 from tests.twin.test_devices import KEYS, signer_of
 from twinseal.errors import ThresholdError
+from twinseal.telemetry.unit_names import MAX_NAME, unit_name
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.device_record import Device
 from twinseal.trust.life_acts import Act
-from twinseal.twin import frames
+from twinseal.twin import frames, runtime
 from twinseal.twin.answers import Answer
 from twinseal.twin.byte_sources import DirectorySource
+from twinseal.twin.delivered import Delivered, FrameMark
 from twinseal.twin.devices import DEVICES
 from twinseal.twin.enrolled_lives import LIVES
 from twinseal.twin.frame_gate import Refused, Taken
-from twinseal.twin.frames import Frame
-from twinseal.twin.inputs.source import Item, SignedFrame, UnsignedRow
+from twinseal.twin.frames import MAX_CHANNELS, MAX_ROWS, MAX_UNITS, Frame
+from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable, UnsignedRow
 from twinseal.twin.pull import pull
+from twinseal.twin.row_journal import MAX_PAYLOAD_BYTES
+from twinseal.twin.service import live
 from twinseal.twin.service.live import Limits, LiveTwin
 from twinseal.twin.state import State
 
@@ -139,14 +143,86 @@ def test_frames_are_played_again_after_kill_9(plant: Plant) -> None:
 
 
 @pytest.mark.attack("T")
+def test_frames_are_played_again_after_a_new_model_and_a_kill(plant: Plant) -> None:
+    """A twin is killed just after it has changed its model; the frames that it heard before come again."""
+    plant.enroll_devices()
+    plant.say(frame(1, 1))
+    plant.deployment.publish(2, seed=1)
+    assert not plant.live.adopt(plant.look(), LATER).fault
+    plant.restart()
+    assert ["played again"] == [item.reason for item in plant.live.hear([frame(1, 1)], LATER).items]  # type: ignore[union-attr]
+
+
+def test_an_act_that_was_signed_while_the_twin_was_off_holds_after_the_frames_of_before(plant: Plant) -> None:
+    plant.enroll_devices()
+    plant.sign(LIVES, lambda record: record.with_machines(UNITS, Act("new machine", 0, 0), {}))
+    plant.say(frame(1, 1))
+    plant.live.keep(LATER, always=True)
+    plant.say(frame(2, 4))  # killed after that
+    plant.sign(LIVES, lambda record: record.with_act("pump-1", Act("counter replaced", 0, 6), 0))
+    for sequence, cycle in ((3, 1), (4, 4)):
+        plant.restart()
+        (taken,) = plant.live.hear([frame(sequence, cycle)], LATER).items
+        assert isinstance(taken, Taken), taken
+
+
+def test_a_long_delivery_is_kept_in_parts_and_a_frame_in_one(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MAX_PART", 5)
+    plant.limits = Limits(unsigned=True)
+    plant.enroll_devices()
+    plant.restart()
+    beat = frame(3, 4, count=0)
+    heard = plant.live.hear([frame(1, 1), *rows([1, 2], ("pump-3",)), beat, frame(4, 4, count=9), frame(5, 13)], LATER)
+    assert ((4, 1), (1, 1), (9, 1), (3, 1)) == heard.parts
+    plant.live.remember(heard)
+    before = plain(plant.live.answer(heard, LATER))[-1]
+    again = plant.restart()
+    assert before == plain(again.answers(LATER))[0]
+    assert ["played again"] == [item.reason for item in again.hear([frame(5, 13)], LATER).items]  # type: ignore[union-attr]
+
+
+@pytest.mark.attack("T")
+def test_the_longest_names_in_the_longest_frame_fit_into_the_journal() -> None:
+    """An enrolled device delivers so many rows with such long names that the twin could not keep them, and ends."""
+    name = "\U0001f600" * MAX_NAME
+    assert unit_name(name) == name
+    units = {f"{number:04}{name[4:]}": 2**31 - 1 for number in range(MAX_UNITS)}
+    channels = tuple(f"c{number}" for number in range(MAX_CHANNELS))
+    mark, readings = FrameMark("0" * 64, 2**53 - 1, units), np.zeros((MAX_ROWS, MAX_CHANNELS))
+    delivered = Delivered((name,) * MAX_ROWS, (2**31 - 1,) * MAX_ROWS, channels, readings, (mark,))
+    assert len(delivered.to_bytes()) <= MAX_PAYLOAD_BYTES
+
+
+@pytest.mark.attack("T")
+def test_names_that_nobody_enrolled_take_no_place(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sends rows of machines that he makes up, more than a twin holds, before an enrolled one is heard."""
+    monkeypatch.setattr(runtime, "MAX_UNITS", 3)
+    plant.sign(LIVES, lambda record: record.with_machines(UNITS, Act("new machine", 0, 0), {}))
+    made_up = plant.say(*rows([1], tuple(f"ghost-{number}" for number in range(9))))
+    assert ["ok" != item.readings for item in made_up] == [True] * 9
+    assert 4 == len(plant.live.answers(LATER))
+    answers = plant.say(*rows(range(1, 9)))[-2:]
+    assert ["ok", "ok"] == [item.readings for item in answers]
+
+
+@pytest.mark.attack("T")
 def test_rows_without_a_signature_where_devices_are_enrolled(plant: Plant) -> None:
-    """Somebody sends plain rows to a twin whose devices sign: none is answered, unless the operator allows it."""
+    """Somebody sends plain rows to a twin whose devices sign: allowed or not, none of a machine that one delivers."""
     plant.enroll_devices()
     heard = plant.live.hear(rows([1]), LATER)
     assert (0, ["unsigned", "unsigned"]) == (len(heard.rows), [item.reason for item in heard.items])  # type: ignore[union-attr]
     plant.limits = Limits(unsigned=True)
     plant.restart()
-    assert [False, False] == [item.signed for item in plant.say(*rows([1]))]
+    heard = plant.live.hear(rows([1], (*UNITS, " pump-1\u00a0", "pump-3")), LATER)
+    assert ["pump-3"] == list(heard.rows.units)
+    assert [
+        "row from test: expected pump-1 in a frame of gate-1, got a row",
+        "row from test: expected pump-2 in a frame of gate-1, got a row",
+        "row from test: expected pump-1 in a frame of gate-1, got a row",
+    ] == [item.message for item in heard.items if isinstance(item, Unreadable)]
+    assert [False] == [item.signed for item in plant.say(*rows([1], ("pump-3",)))]
+    (plant.twin / DEVICES.file).write_bytes(b"{}")
+    assert not plant.live.hear(rows([2], ("pump-3",)), LATER).rows  # nobody knows whose it is
 
 
 @pytest.mark.attack("T")

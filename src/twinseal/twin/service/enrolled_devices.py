@@ -11,11 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 from twinseal.errors import TwinsealError
+from twinseal.trust.device_record import DeviceRecord
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.delivered import FrameMark
 from twinseal.twin.devices import CurrentDevices
 from twinseal.twin.enrolled_lives import CurrentLives
 from twinseal.twin.frame_gate import FrameGate, Refused, Taken
+from twinseal.twin.frame_memory import read_frame_memory
+from twinseal.twin.state import State
 
 
 class EnrolledDevices:
@@ -31,6 +34,8 @@ class EnrolledDevices:
         self._devices = CurrentDevices(state_dir, anchor, model)
         self._lives = CurrentLives(state_dir, anchor, model)
         self._gate: FrameGate | None = None
+        self._record: DeviceRecord | None = None
+        self._owners: dict[str, str] = {}  # by unit
         self.fault, self.some = "", False
 
     def renew(self, now: datetime) -> None:
@@ -45,6 +50,9 @@ class EnrolledDevices:
             self.fault, self.some = str(error), True
             return
         self.fault, self.some = "", devices is not None
+        if devices is not self._record:
+            self._record = devices
+            self._owners = {unit: item.name for item in devices.devices for unit in item.units} if devices else {}
         if devices is None:
             self._gate = None
         elif self._gate is None:
@@ -60,10 +68,25 @@ class EnrolledDevices:
         return self._gate.decide(message, now)
 
     def follow(self, marks: Sequence[FrameMark]) -> None:
-        """Know that these frames were taken before the twin started again."""
-        if self._gate is not None:
+        """Know that these frames were taken before the twin started again; it is on the disk when this returns.
+
+        Called before the first `renew`: also where no record counts now, and before acts set counts back that have come
+        since then.
+
+        Raises:
+            EvidenceError: What is remembered is malformed.
+            OSError: It cannot be written.
+        """
+        if marks:
+            state = State(self._state_dir)
+            memory = read_frame_memory(state)
             for mark in marks:
-                self._gate.follow(mark.key, mark.sequence, mark.units)
+                memory.follow(mark.key, mark.sequence, mark.units)
+            memory.store(state)
+
+    def deliverer(self, unit: str) -> str:
+        """The device that delivers a machine; "" if none does."""
+        return self._owners.get(unit, "")
 
     def keep(self) -> None:
         """Keep on the disk how far the frames have come.

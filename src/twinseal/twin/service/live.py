@@ -18,13 +18,15 @@ from pathlib import Path
 import structlog
 
 from twinseal.errors import EvidenceError, TwinsealError
+from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.answers import Answer
 from twinseal.twin.commissioning import CurrentSigned, Signed
 from twinseal.twin.delivered import Delivered, FrameMark
 from twinseal.twin.frame_gate import Refused, Taken
-from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable
+from twinseal.twin.frames import MAX_ROWS, MAX_UNITS
+from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable, UnsignedRow
 from twinseal.twin.rows import ReadRows
 from twinseal.twin.runtime import Prediction, Runtime, current_model
 from twinseal.twin.service.approval import check_approval
@@ -36,6 +38,8 @@ from twinseal.twin.unit_memory import Recalled, UnitMemory
 
 log = structlog.get_logger()
 
+MAX_PART = MAX_ROWS + MAX_UNITS  # rows, and units of frames, that are kept together: as many as one frame has
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -45,7 +49,8 @@ class Limits:
         max_apart_share: Of the machines, on which a new model may disagree with the one that runs.
         max_newly_refused_share: Of the machines, that may lose their estimate by a new model.
         without_trust_s: So long after its trust has ended a model still answers.
-        unsigned: Whether rows without a signature are answered where devices are enrolled.
+        unsigned: Whether rows without a signature are answered where devices are enrolled: of machines that none of
+            them delivers.
     """
 
     max_apart_share: float = 0.1
@@ -63,12 +68,14 @@ class Heard:
         signed: Of each, whether a device signed it; None where no device is enrolled.
         marks: The frames that they came in.
         items: What was taken, refused or unreadable, in order; rows that were taken as such are not among them.
+        parts: How many rows, and how many marks, are kept together on the disk; a frame is in one part.
     """
 
     rows: ReadRows
     signed: tuple[bool | None, ...]
     marks: tuple[FrameMark, ...]
     items: tuple[Taken | Refused | Unreadable, ...]
+    parts: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -113,11 +120,11 @@ class LiveTwin:
         self._state, self._anchor, self._model, self._limits = State(state_dir), anchor, model, limits
         self.verified: VerifiedModel = current_model(state_dir, anchor, model)
         self.devices = EnrolledDevices(state_dir, anchor, model)
-        self.devices.renew(now)
         self._memory = UnitMemory(state_dir, model)
         self.lost = self.silent = ""
         self._news, self.signed = self._signed_of(self.verified, now)
         self._runtime = self._begin(now)
+        self.devices.renew(now)
         self.check(now)
 
     def _begin(self, now: datetime) -> Runtime:
@@ -144,9 +151,9 @@ class LiveTwin:
             _, signed = self._signed_of(verified, now)
         runtime = self._new_runtime(verified, signed, recalled.kept.forgotten)
         runtime.restore(recalled.image)
+        self.devices.follow([mark for delivered in recalled.deliveries for mark in delivered.frames])
         try:
             for delivered in recalled.deliveries:
-                self.devices.follow(delivered.frames)
                 runtime.predict_read(delivered.rows(verified.model.contract.inputs))
         except Exception as error:  # a row that ends the program once must not end it at every start
             log.exception("units.replay")
@@ -188,6 +195,7 @@ class LiveTwin:
         newer.take_over(self._runtime)
         if fault := may(newer):
             return fault
+        self.devices.keep()
         self._memory.keep(newer.image(), verified.release.sha256, now)
         self.verified, self._runtime, self._news, self.signed = verified, newer, news, signed
         self.check(now)
@@ -206,10 +214,11 @@ class LiveTwin:
         """
         self._obey(now)
         told: list[Taken | Refused | Unreadable] = []
-        parts: list[ReadRows] = []
+        rows: list[ReadRows] = []
         inputs = self.verified.model.contract.inputs
         signed: list[bool | None] = []
         marks: list[FrameMark] = []
+        parts = _Parts()
         for item in items:
             if isinstance(item, Unreadable):
                 told.append(item)
@@ -218,15 +227,28 @@ class LiveTwin:
                 told.append(done)
                 if isinstance(done, Taken):
                     marks.append(FrameMark(done.key, done.frame.sequence, done.frame.units))
-                    parts.append(done.frame.read(inputs))
+                    rows.append(done.frame.read(inputs))
                     signed += [True] * len(done.frame)
-            elif self.devices.some and not self._limits.unsigned:
-                why = f"row from {item.origin}: expected a signed frame, since devices are enrolled here, got a row"
+                    parts.add(len(done.frame), len(done.frame.units))
+            elif why := self._why_unsigned_is_refused(item):
                 told.append(Unreadable("unsigned", why, item.origin))
             else:
-                parts.append(ReadRows.of([item.row], inputs))
+                rows.append(ReadRows.of([item.row], inputs))
                 signed.append(False if self.devices.some else None)
-        return Heard(ReadRows.joined(parts, len(inputs)), tuple(signed), tuple(marks), tuple(told))
+                parts.add(1)
+        read = ReadRows.joined(rows, len(inputs))
+        return Heard(read, tuple(signed), tuple(marks), tuple(told), tuple(parts.ended))
+
+    def _why_unsigned_is_refused(self, item: UnsignedRow) -> str:
+        if not self.devices.some:
+            return ""
+        if not self._limits.unsigned:
+            return f"row from {item.origin}: expected a signed frame, since devices are enrolled here, got a row"
+        if self.devices.fault:
+            return f"row from {item.origin}: expected devices that count, got none: {self.devices.fault}"
+        unit = unit_name(item.row.get("unit"))
+        device = self.devices.deliverer(unit)
+        return f"row from {item.origin}: expected {unit} in a frame of {device}, got a row" if device else ""
 
     def _obey(self, now: datetime) -> None:
         """Know what was signed since the last delivery; rows of before are not read again by it."""
@@ -243,8 +265,15 @@ class LiveTwin:
         Raises:
             OSError: It is not there, and must not be answered: call this again.
         """
-        if len(heard.rows):
-            self._memory.append(Delivered.of(heard.rows, self.verified.model.contract.inputs, heard.marks))
+        inputs = self.verified.model.contract.inputs
+        row = mark = 0
+        delivered = []
+        for rows, marks in heard.parts:
+            part = heard.rows.part(row, row + rows)
+            delivered.append(Delivered.of(part, inputs, heard.marks[mark : mark + marks]))
+            row, mark = row + rows, mark + marks
+        if delivered:
+            self._memory.append(*delivered)
 
     def answer(self, heard: Heard, now: datetime) -> tuple[Answer, ...]:
         """The answer to each row of a delivery that is remembered."""
@@ -351,3 +380,21 @@ class LiveTwin:
         self._state.fall_back(self._digest)
         self._change(verified, now, lambda _newer: "")
         return verified.release.version
+
+
+class _Parts:
+    """Cuts a delivery, so that each part of it fits into a record of the journal, and each frame is in one part."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[int, int]] = []
+        self._size = 0
+
+    def add(self, rows: int, units: int | None = None) -> None:
+        """Add a frame of so many rows and units, or rows without a frame."""
+        size = rows + (units or 0)
+        if not self.ended or self._size + size > MAX_PART:
+            self.ended.append((0, 0))
+            self._size = 0
+        before = self.ended[-1]
+        self.ended[-1] = before[0] + rows, before[1] + (units is not None)
+        self._size += size

@@ -49,7 +49,8 @@ class LimitSettings(Settings):
         max_refused_rise: By how much the share of refused rows may rise among them.
         without_trust_h: So many hours after its trust has ended the model still answers; then every machine is to be
             inspected.
-        unsigned: Whether rows that nobody signed are answered where devices are enrolled.
+        unsigned: Whether rows that nobody signed are answered where devices are enrolled: of machines that none of
+            them delivers.
         silent_after_s: A machine that is not heard for so long is an alert; 0: never.
     """
 
