@@ -244,6 +244,14 @@ def test_a_counter_that_was_replaced_opens_no_ledger(verified: VerifiedModel) ->
     assert [replace(item, cycle=item.cycle + 8) for item in after] == told(other, [9, 10, 11])
 
 
+def test_an_act_that_lowers_an_age_leaves_the_rows_that_were_heard(verified: VerifiedModel) -> None:
+    runtime = Runtime(verified, acts={"pump-1": [ACT_NEW]})
+    told(runtime, [*range(1, 9), 60])  # a false count, far ahead
+    runtime.use({"pump-1": [ACT_NEW, Act("counter replaced", 9, 9)]})
+    told(runtime, [10])
+    assert [2] == runtime._units.counts[:1].tolist()
+
+
 def test_an_unknown_machine_is_never_told_to_be_young(verified: VerifiedModel) -> None:
     runtime, known = Runtime(verified, acts={"pump-2": [ACT_NEW]}), Runtime(verified)
     most = verified.model.life_bounds["plain"].unknown_cycles

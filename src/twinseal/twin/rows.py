@@ -104,14 +104,14 @@ def in_batches(rows: Iterable[Mapping[str, Any]], most: int) -> Iterator[list[Ma
 
 
 def readings_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> NDArray[np.float64]:
-    """The cells of some columns of rows, each by `number_of`, (R, I)."""
+    """The cells of some columns of rows, each by `number_of`, (R, I); every NaN is the same one."""
     cells = [row.get(name) for row in rows for name in names]
     try:
         plain = set(map(type, cells)) <= {float, int}
         values = np.array(cells if plain else [number_of(cell) for cell in cells], dtype=np.float64)
     except OverflowError:  # a whole number that no float holds
         values = np.array([number_of(cell) for cell in cells], dtype=np.float64)
-    values[np.isinf(values)] = math.nan
+    values[~np.isfinite(values)] = math.nan
     return values.reshape(len(rows), len(names))
 
 

@@ -281,7 +281,7 @@ class Units:
     def _fill_gaps(self, slots: I64, ages: I64) -> None:
         """The network counts cycles by rows: a cycle that is missing is held, and said to be."""
         before = self.ages[slots]
-        gaps = np.where(self.counts[slots] > 0, ages - before - 1, 0)
+        gaps = np.where(self.counts[slots] > 0, np.maximum(ages - before - 1, 0), 0)  # an act may lower an age
         if gaps.any():
             gone = slots[gaps >= self._model.window]  # nothing of the window would be left
             if len(gone):
