@@ -34,6 +34,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tests.fuzz.frame_parsers import frame_parsers
 from tests.fuzz.harness import Parser, holds
 from tests.fuzz.input_parsers import input_parsers
+from tests.fuzz.memory_parsers import memory_parsers
 from tests.fuzz.output_parsers import output_parsers
 from tests.trust.passkey_scenes import new_person
 from tests.twin.deployment import CHANNELS, MODEL, Deployment
@@ -76,6 +77,7 @@ def all_parsers(folder: Path) -> dict[str, Parser]:
         *_of_approvals(deployment, folder),
         *_of_feeds(deployment, folder),
         *frame_parsers(folder),
+        *memory_parsers(folder),
         *input_parsers(),
         *output_parsers(folder),
         *_of_answers(),

@@ -146,3 +146,12 @@ def test_a_holder_whose_name_is_a_list_is_no_holder(parsers: dict[str, Parser]) 
     root["x-twinseal"]["roles"]["builder"]["holders"][0]["name"] = ["builder"]
     with pytest.raises(RootError, match="expected holders with one name each"):
         parsers["anchor_said"].check(canonical_json(root))
+
+
+def test_an_alert_of_the_year_1_in_another_time_zone_is_none(parsers: dict[str, Parser]) -> None:
+    """An OverflowError, when the book of alerts was written again."""
+    for name in ("last", "since", "time"):
+        book = json.loads(parsers["alert_book"].documents[0])
+        (book["alerts"][0] if name == "last" else book["alerts"][0]["alert"])[name] = "0001-01-01T00:00:00+05:00"
+        with pytest.raises(EvidenceError, match="alerts as they were kept"):
+            parsers["alert_book"].check(canonical_json(book))

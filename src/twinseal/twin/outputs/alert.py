@@ -149,7 +149,7 @@ class Alert:
             if not all(isinstance(item, str) for item in (unit, *texts.values())) or type(release) is not int:
                 raise ValueError("alert: expected texts and the number of a release, got something else")
             return cls(**texts, **times, unit=unit, release=release)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"alert: expected one, got {str(value)[:80]}") from error
 
 

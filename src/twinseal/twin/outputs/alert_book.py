@@ -143,10 +143,10 @@ class AlertBook:
                 if last.tzinfo is None or type(times) is not int or times < 1 or len(item) != 3:
                     raise ValueError("expected when an alert last held, and how often it was raised")
                 alert = Alert.from_dict(item["alert"])
-                book._held[alert.key] = _Held(alert, last, times)
+                book._held[alert.key] = _Held(alert, last.astimezone(UTC), times)
             if len(value) != 1 or len(value["alerts"]) > MAX_HELD:
                 raise ValueError(f"expected at most {MAX_HELD} alerts and nothing else")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:  # the year 1 in another time zone
             raise EvidenceError(f"{where}: expected alerts as they were kept, got something else ({error})") from error
         return book
 
