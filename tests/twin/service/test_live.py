@@ -19,7 +19,7 @@ from twinseal.telemetry.unit_names import MAX_NAME, unit_name
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.device_record import Device
 from twinseal.trust.life_acts import Act
-from twinseal.twin import frames, runtime
+from twinseal.twin import frames
 from twinseal.twin.answers import Answer
 from twinseal.twin.byte_sources import DirectorySource
 from twinseal.twin.delivered import Delivered, FrameMark
@@ -191,18 +191,6 @@ def test_the_longest_names_in_the_longest_frame_fit_into_the_journal() -> None:
     mark, readings = FrameMark("0" * 64, 2**53 - 1, units), np.zeros((MAX_ROWS, MAX_CHANNELS))
     delivered = Delivered((name,) * MAX_ROWS, (2**31 - 1,) * MAX_ROWS, channels, readings, (mark,))
     assert len(delivered.to_bytes()) <= MAX_PAYLOAD_BYTES
-
-
-@pytest.mark.attack("T")
-def test_names_that_nobody_enrolled_take_no_place(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody sends rows of machines that he makes up, more than a twin holds, before an enrolled one is heard."""
-    monkeypatch.setattr(runtime, "MAX_UNITS", 3)
-    plant.sign(LIVES, lambda record: record.with_machines(UNITS, Act("new machine", 0, 0), {}))
-    made_up = plant.say(*rows([1], tuple(f"ghost-{number}" for number in range(9))))
-    assert ["ok" != item.readings for item in made_up] == [True] * 9
-    assert 4 == len(plant.live.answers(LATER))
-    answers = plant.say(*rows(range(1, 9)))[-2:]
-    assert ["ok", "ok"] == [item.readings for item in answers]
 
 
 @pytest.mark.attack("T")
