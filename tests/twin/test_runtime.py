@@ -244,6 +244,15 @@ def test_a_counter_that_was_replaced_opens_no_ledger(verified: VerifiedModel) ->
     assert [replace(item, cycle=item.cycle + 8) for item in after] == told(other, [9, 10, 11])
 
 
+@pytest.mark.attack("T")
+def test_a_first_row_from_before_a_machine_was_enrolled_ends_nothing(verified: VerifiedModel) -> None:
+    """An old row of a machine that was enrolled at a later count: it ended the twin, and each start again."""
+    runtime = Runtime(verified, acts={"pump-1": [Act("new machine", 40, 40)]})
+    (answer,) = told(runtime, [39])
+    assert ("refused", "inspect now: expected a row after cycle 40, got none yet") == (answer.readings, answer.advice)
+    assert "refused" != told(runtime, [*range(41, 50)])[-1].readings
+
+
 def test_an_act_that_lowers_an_age_leaves_the_rows_that_were_heard(verified: VerifiedModel) -> None:
     runtime = Runtime(verified, acts={"pump-1": [ACT_NEW]})
     told(runtime, [*range(1, 9), 60])  # a false count, far ahead

@@ -92,6 +92,7 @@ class Delivered:
         try:
             frames = tuple(_mark(*item) for item in told["frames"])
             readings = np.frombuffer(rest, dtype="<f8").reshape(len(told["units"]), len(told["channels"]))
+            readings = np.where(np.isfinite(readings), readings, np.nan)
             if len(told["cycles"]) != len(readings) or not all(isinstance(name, str) for name in told["channels"]):
                 raise ValueError("rows of another number, or channels without a name")
         except (TypeError, ValueError) as error:

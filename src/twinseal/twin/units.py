@@ -185,6 +185,8 @@ class Units:
             cycle, before = int(cycles[place]), int(newest[place])
             came = "again" if cycle == before else f"after that of cycle {before}"
             self.notes[int(slots[place])] = f"the row of cycle {cycle} came {came}, and was not used"
+            if np.isnan(self.lives.answers[slots[place]]):
+                self.refusals.setdefault(int(slots[place]), f"expected a row after cycle {before}, got none yet")
         self._unused[slots] += unneeded
         used = slots[~unneeded]
         self.shown[used] = cycles[~unneeded]
@@ -345,6 +347,9 @@ class Units:
         self.lives.restore(parts("lives.", image.arrays), count)
         self.sent, self._done_acts = list(texts.sent), list(texts.acts)
         self.flagged, self.refusals, self.notes = dict(texts.flagged), dict(texts.refusals), dict(texts.notes)
+        told = np.stack([self.lives.answers, self.lives.low, self.lives.high])[:, :count]
+        if not set(np.flatnonzero(~np.isfinite(told).all(axis=0)).tolist()) <= self.refusals.keys():
+            raise EvidenceError("memory of units: expected an answer of each unit that is not refused, got none")
         self.use(acts)
 
     def _estimates(self, slots: I64) -> F64:
