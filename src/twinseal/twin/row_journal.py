@@ -1,7 +1,8 @@
 """A journal: records appended to a file, each on the disk when `append` returns; read back after a kill.
 
     file     begins with the 32 bytes that it belongs to; then records
-    record   length of the payload, 4 bytes, the greatest first; the first 8 bytes of its SHA-256; the payload
+    record   length of the payload, 4 bytes, the greatest first; the first 4 bytes of the length's SHA-256, and the
+             first 8 of the payload's; the payload
 
 A process that is killed leaves whole records, and at most one at the end that the disk has in part: it was confirmed to
 nobody, and is dropped. A record that is wrong with others after it was changed, or the disk failed: nothing of the
@@ -20,7 +21,8 @@ from twinseal.errors import EvidenceError
 from twinseal.files import sync_folder
 from twinseal.reading import open_regular
 
-_LENGTH, _CHECK, _OWNER = 4, 8, 32
+_LENGTH, _LENGTH_CHECK, _CHECK, _OWNER = 4, 4, 8, 32
+_HEAD = _LENGTH + _LENGTH_CHECK + _CHECK
 MAX_PAYLOAD_BYTES = 64 << 20
 
 
@@ -76,7 +78,7 @@ class RowJournal:
         longest = max(map(len, payloads), default=0)
         if longest > MAX_PAYLOAD_BYTES:
             raise ValueError(f"journal: expected at most {MAX_PAYLOAD_BYTES} bytes, got {longest}")
-        self._write(b"".join(len(item).to_bytes(_LENGTH) + _check(item) + item for item in payloads))
+        self._write(b"".join(_head(item) + item for item in payloads))
 
     def _write(self, data: bytes) -> None:
         try:
@@ -114,12 +116,13 @@ def read_journal(path: Path, owner: bytes) -> Iterator[tuple[bytes, int]]:
             raise EvidenceError(f"{path}: expected the journal of this memory, got another")
         at = _OWNER
         yield b"", at
-        while len(head := stream.read(_LENGTH + _CHECK)) == _LENGTH + _CHECK:
+        while len(head := stream.read(_HEAD)) == _HEAD:
             length = int.from_bytes(head[:_LENGTH])
-            payload = stream.read(min(length, MAX_PAYLOAD_BYTES))
-            if len(payload) < length <= MAX_PAYLOAD_BYTES:
+            is_ours = head[_LENGTH:-_CHECK] == _check(head[:_LENGTH], _LENGTH_CHECK) and length <= MAX_PAYLOAD_BYTES
+            payload = stream.read(length) if is_ours else b""
+            if is_ours and len(payload) < length:
                 return  # cut off
-            if length > MAX_PAYLOAD_BYTES or _check(payload) != head[_LENGTH:]:
+            if head != _head(payload):
                 more = stream.read(1)
                 if not more or not any(map(any, (head, payload, more, *iter(lambda: stream.read(1 << 20), b"")))):
                     return  # the last one, which the disk has in part
@@ -128,5 +131,10 @@ def read_journal(path: Path, owner: bytes) -> Iterator[tuple[bytes, int]]:
             yield payload, at
 
 
-def _check(payload: bytes) -> bytes:
-    return bytes.fromhex(sha256(payload))[:_CHECK]
+def _head(payload: bytes) -> bytes:
+    length = len(payload).to_bytes(_LENGTH)
+    return length + _check(length, _LENGTH_CHECK) + _check(payload, _CHECK)
+
+
+def _check(data: bytes, size: int) -> bytes:
+    return bytes.fromhex(sha256(data))[:size]
