@@ -1,6 +1,6 @@
 """A plant for minutes: a fleet → gateways that sign → Mosquitto → the twin, each a process; faults while it runs.
 
-    make bench PART=soak SECONDS=600        # 120 without
+    make bench PART=soak SOAK_S=600        # 120 without
 
 Every machine of 1,000 gives a row each half second, by four gateways. Meanwhile: a new release; the broker stopped for
 two seconds; the registry gone for five; the twin's disk full for five (a limit on the length of its files stands for
@@ -38,7 +38,7 @@ from twinseal.trust.keys.device_keys import DeviceKey
 from twinseal.trust.signing import cose
 from twinseal.twin.frames import Frame
 
-SECONDS = float(os.environ.get("SECONDS_OF_SOAK") or 120)
+SECONDS = float(os.environ.get("SOAK_S") or 120)
 UNITS, GATES, EVERY_S = 1_000, 4, 0.5
 BURST_CYCLES = 40  # at the end, of every machine
 PATIENCE_S, QUIET_S = 120.0, 5.0
@@ -54,6 +54,8 @@ class Soak:
         said: Lines of the twin, and when each came, seconds since 1970.
         frames: Messages on the broker.
         given: Cycles that were given, by gateway.
+        burst: So many cycles come as fast as they are taken, after that.
+        figures: Moments, and processor time, by what they are.
         rss_mib: Resident memory of the twin, at an eighth of the time and at the end.
     """
 
@@ -66,6 +68,7 @@ class Soak:
     given: dict[str, int] = field(default_factory=dict)
     rss_mib: list[float] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    _made: threading.Barrier = field(default_factory=lambda: threading.Barrier(GATES + 1))
 
     def run(self) -> None:
         """Start all, let it run, end all."""
@@ -81,13 +84,15 @@ class Soak:
                     threading.Thread(target=self._feed, args=(gates[name], name, units))
                     for name, units in fleet.items()
                 ]
-                began, cpu = time.time(), _cpu_s(twin.process.pid)
                 for feeder in feeders:
                     feeder.start()
+                self._made.wait()
+                began, cpu = time.time(), _cpu_s(twin.process.pid)
                 self._faults(plant, twin.process.pid, began)
                 for feeder in feeders:
                     feeder.join()
                 self._wait_for_all(began, cpu, twin.process.pid)
+                self.figures["gates"] = sum(_cpu_s(gate.process.pid) for gate in gates.values())
                 for gate in gates.values():
                     gate.finish()
                 ceremony.revoke(plant.deployment.home, plant.deployment.roles, "alice", _now())
@@ -104,16 +109,19 @@ class Soak:
             plant.broker.stop()
 
     def _feed(self, gate: Gate, name: str, units: Sequence[str]) -> None:
-        began = time.monotonic()
+        """Rows at their pace, then the burst, which was made before: to make it takes longer than to send it."""
         paced = int(self.seconds / EVERY_S)
-        for cycle in range(1, paced + self.burst + 1):
+        burst = [[line(unit, cycle) for unit in units] for cycle in range(paced + 1, paced + self.burst + 1)]
+        self._made.wait()
+        began = time.monotonic()
+        for cycle in range(1, paced + 1):
             lines = [line(unit, cycle) for unit in units]
-            if cycle <= paced:
-                time.sleep(max(0.0, began + cycle * EVERY_S - time.monotonic()))
-            elif cycle == paced + 1:
-                self.figures.setdefault("burst began", time.time())
+            time.sleep(max(0.0, began + cycle * EVERY_S - time.monotonic()))
             gate.give(lines)
-            self.given[name] = cycle
+        self.figures.setdefault("burst began", time.time())
+        for lines in burst:
+            gate.give(lines)
+        self.given[name] = paced + self.burst
 
     def _faults(self, plant: Plant, twin: int, began: float) -> None:
         def at(share: float) -> None:
@@ -221,6 +229,7 @@ class Soak:
             row("the same with the faults, the longest", every.max(), "ms"),
             row("as fast as it goes: a million rows", 1e6 * burst_s / len(late) if late else float("nan"), "s"),
             row("processor time of the twin, a million rows", 1e6 * self.figures["cpu"] / len(first), "s"),
+            row("processor time of the gateways, a million rows", 1e6 * self.figures["gates"] / len(first), "s"),
             row("memory of the twin at an eighth of the time", self.rss_mib[0], "MiB"),
             row("memory of the twin at the end", self.rss_mib[1], "MiB"),
         ]

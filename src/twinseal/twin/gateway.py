@@ -132,6 +132,7 @@ class Gateway:
         self._counts = dict(self._signed.units)  # with the rows that wait
         self._channels: tuple[str, ...] = ()
         self._waiting: list[tuple[str, int, list[float]]] = []
+        self._units: dict[str, int] = {}  # of the rows that wait, each with its count
         self._since: datetime | None = None
 
     def due_in(self, now: datetime) -> float | None:
@@ -155,11 +156,11 @@ class Gateway:
                 self._tell(why)
             return []
         done = []
-        if channels != self._channels or len({unit, *(name for name, _, _ in self._waiting)}) > _MAX_UNITS:
+        if channels != self._channels or (len(self._units) == _MAX_UNITS and unit not in self._units):
             done += self.cut()
             self._channels = channels
         self._waiting.append((unit, cycle, [number_of(row[name]) for name in channels]))
-        self._counts[unit] = cycle
+        self._counts[unit] = self._units[unit] = cycle
         self._since = self._since or now
         most = min(self._most, _MAX_BYTES // (self._kind.itemsize * len(channels)))
         return done + (self.cut() if len(self._waiting) >= most else [])
@@ -169,6 +170,8 @@ class Gateway:
         if not unit or cycle <= last:
             got = f"cycle {row.get('cycle')!r:.20} of {row.get('unit')!a:.40}"
             return f"row: expected a unit and a cycle after {last}, got {got}"
+        if channels and channels == self._channels:  # as in the row before
+            return ""
         if not 1 <= len(channels) <= MAX_CHANNELS or not all(map(is_name, channels)):
             return f"row of {unit}: expected 1 to {MAX_CHANNELS} printable names of channels, got {str(channels)!a:.80}"
         return ""
@@ -185,9 +188,8 @@ class Gateway:
         """The rows that wait, to be signed; none if no row waits."""
         if not self._waiting:
             return []
-        counts = {unit: self._counts[unit] for unit, _, _ in self._waiting}
-        cut = Cut(self._channels, tuple(self._waiting), counts)
-        self._waiting, self._since = [], None
+        cut = Cut(self._channels, tuple(self._waiting), self._units)
+        self._waiting, self._units, self._since = [], {}, None
         return [cut]
 
     def sign(self, cut: Cut, now: datetime) -> bytes:
