@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import repeat
 from pathlib import Path
 
 import structlog
@@ -253,10 +252,11 @@ class LiveTwin:
 
     def answers(self, now: datetime) -> tuple[Answer, ...]:
         """What is said of each unit now, after its newest row; `signed` is not known then, and null."""
-        return self._answers(self._runtime.predictions(), repeat(None), now)
+        found = list(self._runtime.predictions())
+        return self._answers(found, [None] * len(found), now)
 
     def _answers(
-        self, predictions: Iterable[Prediction], signed: Iterable[bool | None], now: datetime
+        self, predictions: Iterable[Prediction], signed: Sequence[bool | None], now: datetime
     ) -> tuple[Answer, ...]:
         if self.silent:
             why = f"inspect now: {self.silent}"
@@ -264,7 +264,7 @@ class LiveTwin:
         release, trust = self.verified.release, self.ends.state(now)
         return tuple(
             Answer.of(item, release.model, release.version, trust, now, by)
-            for item, by in zip(predictions, signed, strict=False)
+            for item, by in zip(predictions, signed, strict=True)
         )
 
     def keep(self, now: datetime, *, always: bool = False) -> bool:
