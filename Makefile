@@ -85,8 +85,8 @@ fuzz: install ## Search for inputs that no test has tried: every parser, every l
 	@python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),10)
 	@python -m pytest $(PARALLEL) -m hypothesis --hypothesis-profile=search
 
-bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, fleet, frames, pull, serve, start, twin_rates, validation), DATA=<folder or zip> SUBSET=FD001, UNITS=<fleet>
-	@DATA="$(if $(DATA),$(abspath $(DATA)))" SUBSET="$(SUBSET)" UNITS="$(UNITS)" python -m bench $(PART)
+bench: install ## Measure, and compare with the accepted figures: make bench PART=pull (accuracy, attack, cold_start, fleet, frames, pull, serve, soak, start, twin_rates, validation), DATA=<folder or zip> SUBSET=FD001, UNITS=<fleet>, SOAK_S=<seconds>
+	@DATA="$(if $(DATA),$(abspath $(DATA)))" SUBSET="$(SUBSET)" UNITS="$(UNITS)" SOAK_S="$(SOAK_S)" python -m bench $(PART)
 
 bench-accept: install ## Take the last results of make bench as the accepted figures (bench/accepted.json): PART=pull
 	@python -m bench --accept $(PART)

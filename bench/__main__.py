@@ -25,7 +25,21 @@ from twinseal.files import write_json
 from twinseal.trust.root.private_folders import user_folder
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("accuracy", "attack", "fleet", "frames", "pull", "serve", "start", "twin_rates", "validation")
+NAMES = (
+    *(
+        "accuracy",
+        "attack",
+        "cold_start",
+        "fleet",
+        "frames",
+        "pull",
+        "serve",
+        "soak",
+        "start",
+        "twin_rates",
+        "validation",
+    ),
+)
 
 
 def bench(name: str) -> Callable[[Path, int], list[Row]]:

@@ -54,7 +54,7 @@ DOORS = {
     "limits": ("twinseal.server.gate", "twinseal.server.guesses"),
     "prometheus_client": ("twinseal.server.observing", "twinseal.twin.metrics"),
     "aiomqtt": ("twinseal.twin.inputs.broker_session", "twinseal.twin.outputs.mqtt"),
-    "paho": ("twinseal.twin.inputs.broker_session", "twinseal.twin.outputs.mqtt"),
+    "paho": ("twinseal.twin.frame_sender", "twinseal.twin.inputs.broker_session", "twinseal.twin.outputs.mqtt"),
     "psycopg": "twinseal.server.databases",
     "joblib": "twinseal.prognostics.clusters",
     "distributed": "twinseal.prognostics.clusters",

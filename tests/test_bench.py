@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bench import __main__ as bench
-from bench import accepted, attack, twin_rates
+from bench import accepted, attack, cold_start, soak, twin_rates
 from bench.accepted import TOLERANCES, Accepted, compare
 from bench.calibration import calibrate
 from bench.table import Row, machine, ratio, show
+from tests.mosquitto import needs_mosquitto
 from twinseal.digests import parse_json
 from twinseal.twin.runtime import UnverifiedRuntime
 
@@ -187,7 +188,7 @@ def test_what_is_not_known_is_refused(
     monkeypatch.setattr("sys.argv", ["bench", *words])
     with pytest.raises(SystemExit):
         bench.main()
-    names = "accuracy, attack, fleet, frames, pull, serve, start, twin_rates, validation"
+    names = "accuracy, attack, cold_start, fleet, frames, pull, serve, soak, start, twin_rates, validation"
     assert f"expected of {names}, and one repeat at least" in capsys.readouterr().err
 
 
@@ -219,3 +220,21 @@ def test_the_machines_of_the_benchmark_are_answered_as_sound_ones() -> None:
     runtime, names = UnverifiedRuntime(model), model.contract.inputs
     rows = [{"unit": "a", "cycle": at} | dict(zip(names, row, strict=True)) for at, row in enumerate(readings, 1)]
     assert np.mean([answer.readings == "refused" for answer in runtime.predict_rows(rows)]) < 0.05
+
+
+@needs_mosquitto
+@pytest.mark.proof
+def test_a_short_soak_loses_nothing_though_everything_fails_once(tmp_path: Path) -> None:
+    run = soak.Soak(tmp_path, seconds=20.0, units=40, burst=4)
+    run.run()
+    rows = {found.what: found for found in run.rows()}
+    assert 40 * 44 == rows["rows given"].median
+    assert rows["rows of 40 machines that were lost"].reached
+    assert rows["rows answered otherwise the second time"].reached
+
+
+@pytest.mark.proof
+def test_a_cold_start_is_measured_on_both_sides(tmp_path: Path) -> None:
+    rows = {found.what: found.median for found in cold_start.measure(tmp_path, 1)}
+    assert 0 < rows["of the twin's CPU: admit"] < rows["twin, CPU"]
+    assert rows["twin : pyfunc, CPU"] < 1

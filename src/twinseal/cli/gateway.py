@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from twinseal.trust.life_record import LifeRecord
     from twinseal.trust.root.anchor import Anchor
     from twinseal.twin.frame_gate import Refused, Taken
+    from twinseal.twin.gateway import Cut, Gateway
 
 GATEWAY_EXAMPLES = examples(
     "twinseal gateway rows.jsonl --device gate-1 --model pump-rul --key gate-1.pem --out rows.frames",
     "tail -f rows.jsonl | twinseal gateway - --device gate-1 --model pump-rul --key gate-1.pem "
     "| twinseal run - --frames --model pump-rul --json",
+    "tail -f rows.jsonl | twinseal gateway - --device gate-1 --model pump-rul --key gate-1.pem --to broker.yaml",
 )
 MAX_NAMED = 10  # of each kind of refusal
 
@@ -46,6 +48,9 @@ def gateway(
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="A new file for the frames. Default: stdout.")
     ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.yaml", help="Send the frames to this MQTT broker instead.")
+    ] = None,
     rows: Annotated[int, typer.Option(metavar="N", help="Rows in a frame, at most.")] = 100,
     wait: Annotated[float, typer.Option(metavar="S", help="Seconds until a row is signed, at most.")] = 1.0,
     rate: Annotated[
@@ -55,15 +60,19 @@ def gateway(
 ) -> None:
     """Sign telemetry where the sensors are: many rows a frame, each frame after its length.
 
+    With --to each frame is one message on the topic telemetry/DEVICE/frames, acknowledged before the next is signed.
+    While the broker is away rows are kept, and no more are read: nothing is lost. docs/sources.md has the file.
+
     Exit code 3: some rows were set aside: they had no unit, or no cycle after the unit's last.
     """
     from twinseal.trust.keys.device_keys import open_device_key
     from twinseal.twin import locks
-    from twinseal.twin.frame_stream import with_length
     from twinseal.twin.gateway import Gateway
 
     if not 0 <= wait <= 3600 or not 0 < rate <= 10_000:
         raise ConfigError(f"--wait --rate: expected 0 to 3600 s, and up to 10000 frames a second, got {wait}, {rate}")
+    if to is not None and out_file is not None:
+        raise ConfigError("--to --out: expected one of them, got both")
     aside: Counter[str] = Counter()
 
     def set_aside(why: str) -> None:
@@ -77,26 +86,51 @@ def gateway(
         lock = place.with_suffix(".lock")
         stack.enter_context(locks.only_one(lock, f"twinseal gateway with {place.name}", datetime.now(UTC)))
         made = Gateway(device, model, signer, place, rows=rows, wait_s=wait, single=single, set_aside=set_aside)
-        stream = stack.enter_context(out_file.open("xb")) if out_file else sys.stdout.buffer
+        deliver = _to_stream(stack, made, out_file) if to is None else _to_broker(stack, made, to, device)
         pace = _Pace(1 / rate)
 
-        def send(found: Iterable[bytes]) -> None:
-            for frame in found:
+        def send(cuts: Iterable[Cut]) -> None:
+            for cut in cuts:
                 pace.wait()
-                stream.write(with_length(frame))
-                stream.flush()
+                deliver(cut)
 
-        def flush() -> None:
-            send(made.flush(datetime.now(UTC)))
-
-        for row in _rows(telemetry, set_aside, lambda: made.due_in(datetime.now(UTC)), flush):
-            send(made.add(row, datetime.now(UTC)))
+        for row in _rows(telemetry, set_aside, lambda: made.due_in(datetime.now(UTC)), lambda: send(made.cut())):
+            send(made.take(row, datetime.now(UTC)))
             if made.due_in(datetime.now(UTC)) == 0:  # rows that come steadily must not wait for ever
-                flush()
-        flush()
+                send(made.cut())
+        send(made.cut())
     if aside:
         err.print(f"[yellow]rows that were not signed: {aside.total()}[/]")
         raise typer.Exit(UNANSWERED)
+
+
+def _to_stream(stack: ExitStack, gateway: Gateway, out_file: Path | None) -> Callable[[Cut], None]:
+    from twinseal.twin.frame_stream import with_length
+
+    stream = stack.enter_context(out_file.open("xb")) if out_file else sys.stdout.buffer
+
+    def deliver(cut: Cut) -> None:
+        stream.write(with_length(gateway.sign(cut, datetime.now(UTC))))
+        stream.flush()
+
+    return deliver
+
+
+def _to_broker(stack: ExitStack, gateway: Gateway, to: Path, device: str) -> Callable[[Cut], None]:
+    from twinseal.config import load
+    from twinseal.twin.inputs.broker import BrokerSettings
+
+    try:
+        from twinseal.twin.frame_sender import FrameSender
+    except ModuleNotFoundError as error:
+        remedy = "Install what a broker needs: python -m pip install 'twinseal[service]'"
+        raise ConfigError(f"--to: expected the package {error.name}, got none", remedy=remedy) from error
+
+    def tell(text: str) -> None:
+        err.print(f"[yellow]{printable(text)}[/]")
+
+    sender = stack.enter_context(FrameSender(load(BrokerSettings, to), device, tell, lambda: datetime.now(UTC)))
+    return lambda cut: sender.send(gateway, cut)
 
 
 def _rows(

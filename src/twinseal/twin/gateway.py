@@ -8,6 +8,9 @@ there says so once (`set_count`), and a commissioner at the twin.
 
 What was signed last is in a file, written before the frame is sent: a number is never used twice, whenever the gateway
 is killed. A frame that was numbered and not sent shows as a gap at the twin.
+
+Rows that cannot be sent now are kept as they are (`Cut`) and signed when they can be: a frame counts for a short time
+only. The same rows may be signed again, under a new number: at most one of these frames is taken, since counts rise.
 """
 
 from __future__ import annotations
@@ -73,6 +76,21 @@ class SignedUntil:
         return cls(**value)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The rows of one frame that is not signed yet.
+
+    Attributes:
+        channels: C names.
+        rows: Of each row its unit, cycle, and C readings.
+        counts: The operating count of each unit of these, after them.
+    """
+
+    channels: tuple[str, ...]
+    rows: tuple[tuple[str, int, list[float]], ...]
+    counts: Mapping[str, int]
+
+
 class Gateway:
     """Signs the rows of one device; one at a time with one memory.
 
@@ -114,6 +132,7 @@ class Gateway:
         self._counts = dict(self._signed.units)  # with the rows that wait
         self._channels: tuple[str, ...] = ()
         self._waiting: list[tuple[str, int, list[float]]] = []
+        self._units: dict[str, int] = {}  # of the rows that wait, each with its count
         self._since: datetime | None = None
 
     def due_in(self, now: datetime) -> float | None:
@@ -126,6 +145,10 @@ class Gateway:
         Raises:
             OSError: What was signed cannot be remembered: nothing may be sent.
         """
+        return [self.sign(cut, now) for cut in self.take(row, now)]
+
+    def take(self, row: Mapping[str, Any], now: datetime) -> list[Cut]:
+        """Add a row; the rows of the frames that are full by it, to be signed in this order."""
         unit, cycle = unit_name(row.get("unit")), cycle_of(row.get("cycle"))
         channels = tuple(name for name in row if name not in _KEYS)
         if why := self._fault(row, unit, cycle, channels):
@@ -133,20 +156,22 @@ class Gateway:
                 self._tell(why)
             return []
         done = []
-        if channels != self._channels or len({unit, *(name for name, _, _ in self._waiting)}) > _MAX_UNITS:
-            done += self.flush(now)
+        if channels != self._channels or (len(self._units) == _MAX_UNITS and unit not in self._units):
+            done += self.cut()
             self._channels = channels
         self._waiting.append((unit, cycle, [number_of(row[name]) for name in channels]))
-        self._counts[unit] = cycle
+        self._counts[unit] = self._units[unit] = cycle
         self._since = self._since or now
         most = min(self._most, _MAX_BYTES // (self._kind.itemsize * len(channels)))
-        return done + (self.flush(now) if len(self._waiting) >= most else [])
+        return done + (self.cut() if len(self._waiting) >= most else [])
 
     def _fault(self, row: Mapping[str, Any], unit: str, cycle: int, channels: tuple[str, ...]) -> str:
         last = self._counts.get(unit, 0)
         if not unit or cycle <= last:
             got = f"cycle {row.get('cycle')!r:.20} of {row.get('unit')!a:.40}"
             return f"row: expected a unit and a cycle after {last}, got {got}"
+        if channels and channels == self._channels:  # as in the row before
+            return ""
         if not 1 <= len(channels) <= MAX_CHANNELS or not all(map(is_name, channels)):
             return f"row of {unit}: expected 1 to {MAX_CHANNELS} printable names of channels, got {str(channels)!a:.80}"
         return ""
@@ -157,27 +182,39 @@ class Gateway:
         Raises:
             OSError: As `add`.
         """
+        return [self.sign(cut, now) for cut in self.cut()]
+
+    def cut(self) -> list[Cut]:
+        """The rows that wait, to be signed; none if no row waits."""
         if not self._waiting:
             return []
-        names = list(dict.fromkeys(unit for unit, _, _ in self._waiting))
-        places = {name: at for at, name in enumerate(names)}
+        cut = Cut(self._channels, tuple(self._waiting), self._units)
+        self._waiting, self._units, self._since = [], {}, None
+        return [cut]
+
+    def sign(self, cut: Cut, now: datetime) -> bytes:
+        """Rows as a signed frame, with the next number; after those that were cut before, or once more.
+
+        Raises:
+            OSError: As `add`.
+        """
+        places = {name: at for at, name in enumerate(cut.counts)}
         frame = Frame(
             device=self._device,
             model=self._model,
             sequence=self._signed.sequence + 1,
             time_ms=int(now.timestamp() * 1000),
-            units={name: self._counts[name] for name in names},
-            channels=self._channels,
-            of=np.array([places[unit] for unit, _, _ in self._waiting], dtype=np.uint16),
-            cycles=np.array([cycle for _, cycle, _ in self._waiting], dtype=np.uint32),
-            readings=np.array([values for _, _, values in self._waiting], dtype=self._kind),
+            units=cut.counts,
+            channels=cut.channels,
+            of=np.array([places[unit] for unit, _, _ in cut.rows], dtype=np.uint16),
+            cycles=np.array([cycle for _, cycle, _ in cut.rows], dtype=np.uint32),
+            readings=np.array([values for _, _, values in cut.rows], dtype=self._kind),
         )
         message = frames.sign(frame, self._signer)
-        self._waiting, self._since = [], None
-        self._signed = SignedUntil(self._signed.key, frame.sequence, dict(self._counts))
+        self._signed = SignedUntil(self._signed.key, frame.sequence, {**self._signed.units, **cut.counts})
         write_whole(self._path, self._signed.to_bytes(), mode=0o600)
         sync_folder(self._path.parent)
-        return [message]
+        return message
 
 
 def set_count(memory: Path, unit: str, cycle: int) -> int:

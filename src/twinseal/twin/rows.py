@@ -125,6 +125,8 @@ def cycle_of(value: Any) -> int:
 
 def number_of(value: Any) -> float:
     """A float; NaN for a value that is missing, infinite, or no number. Booleans are no numbers here."""
+    if type(value) is float:  # most are
+        return value if math.isfinite(value) else math.nan
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return math.nan
     try:

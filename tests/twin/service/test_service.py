@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import queue
 import shutil
 import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.twin.deployment import CHANNELS, Deployment
+from tests.twin.service.running import PROGRAM, Running
 from tests.twin_cli import pulled_today
 from twinseal.trust.ceremonies import ceremony
 
-PATIENCE_S = 60
 SETTINGS = """\
 model: pump-rul
 anchor: anchor
@@ -39,67 +33,6 @@ outputs:
 def line(unit: str, cycle: int) -> str:
     values = {name: 5.0 + 0.2 * ((cycle * 7 + place * 3 + len(unit)) % 5 - 2) for place, name in enumerate(CHANNELS)}
     return json.dumps({"unit": unit, "cycle": cycle} | values) + "\n"
-
-
-class Running:
-    """A twin that runs, with a pipe to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from twinseal.cli import main; main()", "twin", "run"],
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            text=True,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for text in self.process.stdout:
-            self._lines.put(text)
-
-    def send(self, *lines: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("".join(lines))
-        self.process.stdin.flush()
-
-    def messages(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-        """What it says, until there is enough."""
-        found: list[dict[str, Any]] = []
-        end = time.monotonic() + PATIENCE_S
-        while not enough(found):
-            try:
-                found.append(json.loads(self._lines.get(timeout=max(0.1, end - time.monotonic()))))
-            except queue.Empty:
-                assert self.process.stderr is not None
-                self.process.kill()
-                raise AssertionError(f"got {found[-3:]}, and on stderr {self.process.stderr.read()[-2000:]}") from None
-        return found
-
-    def answers(self, count: int) -> list[dict[str, Any]]:
-        """Its next answers."""
-        found = self.messages(lambda items: sum("cycle" in item for item in items) == count)
-        return [item for item in found if "cycle" in item]
-
-    def alert(self, about: str) -> dict[str, Any]:
-        """Its next alert of this kind."""
-        return self.messages(lambda items: bool(items) and items[-1].get("about") == about)[-1]
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Its exit code."""
-        self.process.send_signal(number)
-        code = self.process.wait(PATIENCE_S)
-        self._reader.join()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            assert stream is not None
-            with suppress(BrokenPipeError):
-                stream.close()
-        return code
 
 
 Start = Callable[[Path], Running]
@@ -144,7 +77,7 @@ def test_it_goes_on_after_kill_9_and_drains_at_sigterm(start: Start, folder: Pat
     second.send(*lines[14:])
     assert plain(expected[14:]) == plain(second.answers(16))
     third = subprocess.run(
-        [sys.executable, "-c", "from twinseal.cli import main; main()", "twin", "run"],
+        [*PROGRAM, "twin", "run"],
         cwd=folder,
         capture_output=True,
         text=True,

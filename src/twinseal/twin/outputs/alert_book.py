@@ -92,19 +92,17 @@ class AlertBook:
 
         A machine that cannot be estimated does not end an earlier "maintain now": nothing says that it got better.
         """
-        unit = unit_name(answer.unit)
-        if not unit:
-            return []  # of no machine; the twin counts such rows as refused
-        found = list(self._heard(unit, answer, now))
+        about, unit = _about(answer), unit_name(answer.unit)
+        if not unit or (about is None and not self._held):
+            return []  # of no machine: the twin counts such rows as refused; or nothing that could end
+        found = list(self._heard(unit, about, answer, now))
         return [alert for alert in found if alert is not None]
 
-    def _heard(self, unit: str, answer: Answer, now: datetime) -> Iterator[Alert | None]:
-        about = _about(answer)
-        if about != "inspect now" and self._held:
+    def _heard(self, unit: str, about: str | None, answer: Answer, now: datetime) -> Iterator[Alert | None]:
+        if about != "inspect now":
             yield self._end_if_quiet(Key("machine", "inspect now", unit), now, QUIET)
-            if about is None:
-                yield self._end_if_quiet(Key("machine", "maintain now", unit), now, QUIET)
         if about is None:
+            yield self._end_if_quiet(Key("machine", "maintain now", unit), now, QUIET)
             return
         message = f"{unit}, cycle {'unknown' if answer.cycle is None else answer.cycle}: {answer.advice}"
         remedy = "Inspect the machine and its sensors." if about == "inspect now" else "Stop and maintain the machine."

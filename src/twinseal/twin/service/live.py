@@ -10,7 +10,7 @@ longer than the operator allows. Rows are remembered all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -277,18 +277,24 @@ class LiveTwin:
 
     def answer(self, heard: Heard, now: datetime) -> tuple[Answer, ...]:
         """The answer to each row of a delivery that is remembered."""
-        predictions = self._runtime.predict_read(heard.rows)
-        return tuple(self._answer(item, now, by) for item, by in zip(predictions, heard.signed, strict=True))
+        return self._answers(self._runtime.predict_read(heard.rows), heard.signed, now)
 
     def answers(self, now: datetime) -> tuple[Answer, ...]:
         """What is said of each unit now, after its newest row; `signed` is not known then, and null."""
-        return tuple(self._answer(item, now, None) for item in self._runtime.predictions())
+        found = list(self._runtime.predictions())
+        return self._answers(found, [None] * len(found), now)
 
-    def _answer(self, item: Prediction, now: datetime, signed: bool | None) -> Answer:
+    def _answers(
+        self, predictions: Iterable[Prediction], signed: Sequence[bool | None], now: datetime
+    ) -> tuple[Answer, ...]:
         if self.silent:
-            item = replace(item, readings="refused", commissioned=False, advice=f"inspect now: {self.silent}")
-        release = self.verified.release
-        return Answer.of(item, release.model, release.version, self.ends.state(now), now, signed)
+            why = f"inspect now: {self.silent}"
+            predictions = [replace(item, readings="refused", commissioned=False, advice=why) for item in predictions]
+        release, trust = self.verified.release, self.ends.state(now)
+        return tuple(
+            Answer.of(item, release.model, release.version, trust, now, by)
+            for item, by in zip(predictions, signed, strict=True)
+        )
 
     def keep(self, now: datetime, *, always: bool = False) -> bool:
         """Renew the memory on the disk, if it is due; whether it was renewed.
