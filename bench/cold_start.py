@@ -151,4 +151,5 @@ def _timed(function: Callable[..., Any], step: str, steps: dict[str, float]) -> 
 
 
 if __name__ == "__main__":
-    print(json.dumps({"twin": twin, "pyfunc": pyfunc}[sys.argv[1]](*sys.argv[2:])))
+    chosen: Callable[..., dict[str, float]] = twin if sys.argv[1] == "twin" else pyfunc
+    print(json.dumps(chosen(*sys.argv[2:])))

@@ -9,7 +9,7 @@ import torch
 from twinseal.prognostics.ensemble import Ensemble
 
 
-class Rul(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+class Rul(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Remaining useful life of windows (B, T, C) float32.
 
     Args:

@@ -73,7 +73,7 @@ class Soak:
     def run(self) -> None:
         """Start all, let it run, end all."""
         names = [f"unit-{number:04d}" for number in range(self.units)]
-        fleet = {f"gate-{number}": names[number::GATES] for number in range(GATES)}
+        fleet: dict[str, Sequence[str]] = {f"gate-{number}": names[number::GATES] for number in range(GATES)}
         plant = Plant(self.folder, fleet)
         twin = plant.twin(lambda text: self.said.append((time.time(), text)))
         gates = {name: plant.gateway(name, "--rows", "250", "--wait", "0.1", "--rate", "1000") for name in fleet}
@@ -154,8 +154,8 @@ class Soak:
         """Keeps the frames that the broker sends on."""
         client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5)
         client.tls_set_context(plant.broker.context("observer"))
-        client.on_connect = lambda *_: client.subscribe("telemetry/#")
-        client.on_message = lambda _client, _data, message: self.frames.append(message.payload)
+        client.on_connect = lambda *_: client.subscribe("telemetry/#") and None  # type: ignore[assignment]
+        client.on_message = lambda _client, _data, message: self.frames.append(bytes(message.payload))
         client.connect("127.0.0.1", plant.broker.port)
         client.loop_start()
         try:
@@ -180,7 +180,7 @@ class Soak:
 
     def rows(self) -> list[Row]:
         """Of the table."""
-        signed = {}
+        signed: dict[tuple[str, int], float] = {}
         keys = {key.fingerprint: key for key in map(DeviceKey.read, (self.folder / "site").glob("gate-*.pub"))}
         for data in self.frames:
             message = cose.parse(data)

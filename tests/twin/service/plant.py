@@ -62,7 +62,7 @@ class Plant:
             "state": "twin",
             "registry": {"source": "deployment/mirror", "every_s": 1},
             "drain_s": 3,
-            "inputs": {"plant": {"kind": "mqtt", "broker": self.broker.settings(TWIN), "topics": topics}},
+            "sources": {"plant": {"kind": "mqtt", "broker": self.broker.settings(TWIN), "topics": topics}},
             "outputs": {"journal": {"kind": "lines", "path": "-"}} | (also or {}),
         }
         write_json(self.site / "twin.yaml", self.settings)  # JSON is YAML

@@ -201,7 +201,7 @@ def test_a_full_disk_stalls_it_and_costs_no_row(scene: Scene) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.attack("D")
+@pytest.mark.attack("T")
 def test_a_flood_of_what_is_no_frame_changes_no_answer(scene: Scene) -> None:
     """Somebody with a certificate of the plant sends a thousand messages that are no frames, among the frames."""
     twin, gateway = scene.twin(), scene.gateway("--rows", "2")
