@@ -154,7 +154,7 @@ class Soak:
         """Keeps the frames that the broker sends on."""
         client = paho.Client(CallbackAPIVersion.VERSION2, "observer", protocol=paho.MQTTv5)
         client.tls_set_context(plant.broker.context("observer"))
-        client.on_connect = lambda *_: client.subscribe("telemetry/#") and None  # type: ignore[assignment]
+        client.on_connect = lambda *_: client.subscribe("telemetry/#") and None
         client.on_message = lambda _client, _data, message: self.frames.append(bytes(message.payload))
         client.connect("127.0.0.1", plant.broker.port)
         client.loop_start()

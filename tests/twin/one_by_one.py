@@ -20,6 +20,7 @@ from twinseal.prognostics.normaliser import F32, baseline_of
 from twinseal.telemetry.unit_names import unit_name
 from twinseal.twin.rows import MAX_CYCLE, number_of
 from twinseal.twin.runtime import Prediction, _maintenance_advice, _more_advice, as_sent
+from twinseal.twin.units import _NO_PLACE
 
 SOUND_SHARE, MAX_UNUSED, CAPPED_SHARE, SAID_ABOVE = 0.1, 10, 0.95, 10.0
 
@@ -93,7 +94,7 @@ class _Unit:
             return
         self._shown, self._flagged, self._rules, self._note = cycle, (), (), ""
         if not self._name:
-            self._refusal = "expected the name of a unit, got none"
+            self._refusal = _NO_PLACE if unit_name(self._sent) else "expected the name of a unit, got none"
         elif cycle <= self._cycle:
             self._refusal = f"expected a cycle after {self._cycle}, got {row.get('cycle')!r:.40}"
         elif (

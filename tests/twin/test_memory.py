@@ -72,8 +72,8 @@ def scene(prepared: Path, tmp_path: Path) -> Scene:
 
 
 KEPT, LOCKS = ("current", "last_seen.json", "models", "tuf"), ("lock", "pull.lock")
-STATE = KEPT + LOCKS
-SUBSETS = [names for count in range(5) for names in itertools.combinations(KEPT, count)] + [LOCKS, STATE]
+STATE = (*KEPT, *LOCKS, "previous")
+SUBSETS = [names for count in range(5) for names in itertools.combinations(KEPT, count)] + [LOCKS, ("previous",), STATE]
 
 
 @pytest.mark.attack(2, 7)

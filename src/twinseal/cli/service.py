@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinseal.cli.options import examples
-from twinseal.console import err, printable
+from twinseal.console import UNANSWERED, err, printable
 
 if TYPE_CHECKING:
+    from twinseal.twin.outputs.alert import Alert
     from twinseal.twin.service.live import LiveTwin
     from twinseal.twin.service.settings import TwinSettings
 
@@ -86,7 +87,7 @@ async def _run(settings: TwinSettings) -> None:
                 lambda: open_source(registry.source, settings.model), anchor, settings.model, state, registry.timeout_s
             )
         outputs = make_outputs(settings.outputs, settings.model, state)
-        service = Service(live, settings, outputs, releases, metrics, Notifier.from_environment())
+        service = Service(live, settings, outputs, releases, metrics, Notifier.from_environment(), say=_say_alert)
         columns = Columns(live.verified.model.contract.inputs, live.verified.mapping)
         service.listen_to(sources_of(InputSettings(sources=settings.sources), service.note_source, columns))
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -95,16 +96,27 @@ async def _run(settings: TwinSettings) -> None:
         loop.add_signal_handler(signal.SIGHUP, service.reopen)
         _say_start(live, settings)
         await service.run(stop)
-        err.print("ended: what came was answered, and is remembered")
+        err.print("ended: what came is remembered")
+    if dropped := {name: number for name, number in service.dropped.items() if number}:
+        for name, count in dropped.items():
+            err.print(f"[red]not delivered[/]  {printable(name)} did not take {count} messages")
+        raise typer.Exit(UNANSWERED)
+
+
+def _say_alert(alert: Alert) -> None:
+    colour = "red" if alert.severity == "critical" else "yellow"
+    err.print(f"[{colour}]{alert.about}[/]  {printable(alert.message)}")
+    if alert.remedy:
+        err.print(f"what to do  {printable(alert.remedy)}")
 
 
 def _say_start(live: LiveTwin, settings: TwinSettings) -> None:
     release, names = live.verified.release, ", ".join(printable(name) for name in settings.sources)
     err.print(f"{printable(release.model)} release {release.version}: takes {names}; Ctrl-C or SIGTERM ends it")
-    known = sum(1 for _ in live.answers(datetime.now(UTC)))
+    known = len({unit for answer in live.answers(datetime.now(UTC)) if (unit := live.machine(answer))})
     if live.lost:
         err.print(f"[red]the memory of units is lost[/]: {printable(live.lost)}")
     elif known:
-        err.print(f"goes on with {known} machines that it knows")
+        err.print(f"goes on with {known} {'machine' if known == 1 else 'machines'} that it knows")
     if live.silent:
         err.print(f"[red]every machine is to be inspected[/]: {printable(live.silent)}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twinseal.errors import DataError
 from twinseal.prognostics.normaliser import F64, I64
 
 
@@ -26,3 +27,12 @@ class Batch:
     readings: F64
     sent: Sequence[str | int | float | None]
     said: Sequence[Any]
+
+
+def fault_of(work: Callable[[], object]) -> str:
+    """What is wrong with telemetry of which it is known that it cannot be worked on."""
+    try:
+        work()
+    except DataError as error:
+        return str(error)
+    return "rows: expected readings that an estimate can be made from, got values too large"

@@ -202,6 +202,14 @@ class UnverifiedRuntime:
         """
         self._units.take_over(other._units)
 
+    def machines(self) -> list[str]:
+        """The names of the machines that have a place here, in the order in which they were heard."""
+        return [name for name in self._units.names if name]
+
+    def knows(self, unit: str) -> bool:
+        """Whether a machine has a place here, and somebody vouches for it, or nobody needs to."""
+        return self._units.knows(unit)
+
     def predict(self, row: Mapping[str, Any]) -> Prediction:
         """The prediction after one more row."""
         return self.predict_rows([row])[0]

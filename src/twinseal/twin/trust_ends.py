@@ -52,6 +52,14 @@ class TrustEnds:
             if item.is_urgent(now)
         )
 
+    def summary(self, now: datetime) -> tuple[str, str]:
+        """What has ended or ends soon at `now`, shortly, the first to end first; and what the first asks of whom."""
+        urgent = sorted((item for item in self.expiries if item.is_urgent(now)), key=lambda item: item.expires)
+        if self.unknown or not urgent:
+            return f"until when the trust in this model lasts is not known: {self.unknown}", self.pull
+        said = "; ".join(f"{item.what}: {item.time_left(now)}" for item in urgent)
+        return said, f"{urgent[0].remedy}; then here: {self.pull}"
+
 
 def trust_ends(state: State, anchor: Anchor, model: str) -> TrustEnds:
     """Of the twin at `state`, from the metadata that its last pull verified."""

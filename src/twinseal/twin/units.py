@@ -11,19 +11,21 @@ somebody who plays old rows. So is a second row of the newest cycle with other r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinseal.errors import DataError, EvidenceError
+from twinseal.errors import EvidenceError
 from twinseal.guard.guard import Guard, GuardDecision
 from twinseal.guard.saved_arrays import give_back, named, parts, taken
 from twinseal.prognostics.checkpoint import Model
 from twinseal.prognostics.normaliser import F32, F64, I64
 from twinseal.telemetry.regimes import NOWHERE
+from twinseal.telemetry.unit_names import unit_name
 from twinseal.trust.life_acts import Act
-from twinseal.twin.batch import Batch
+from twinseal.twin.batch import Batch, fault_of
 from twinseal.twin.lives import FIRST_UNITS, Lives
 from twinseal.twin.units_image import UnitsImage, UnitsTexts
 
@@ -37,6 +39,7 @@ _STATE: dict[str, Any] = {
     **dict.fromkeys(("cycles", "ages", "_offsets", "counts", "shown", "_unused", "_recent_ages", "_recent_count"), 0),
     **{"repaired": False, "commissioned": False, "_last": np.nan, "_recent": np.nan, "_baselines": 0.0},
 }
+_NO_PLACE = "expected a unit that has a place here, got one more"
 _SAVED = tuple(name for name in _STATE if name not in ("_baselines", "commissioned"))  # these are read again
 
 
@@ -114,6 +117,11 @@ class Units:
             name = ""
             slot = self._slots.get(name)
         return self._add(name) if slot is None else slot
+
+    def knows(self, name: str) -> bool:
+        """Whether a unit has a slot of its own, and somebody vouches for it."""
+        slot = self._slots.get(name)
+        return bool(name) and slot is not None and bool(self.lives.known[slot])
 
     def _kept_free(self, name: str, most: int) -> int:
         """Slots that are kept for enrolled machines which were not heard yet, if `name` is none of them."""
@@ -213,7 +221,7 @@ class Units:
     def _refusal(self, batch: Batch, place: int) -> str:
         slot, cycle = int(batch.slots[place]), int(batch.cycles[place])
         if not self.names[slot]:
-            return "expected the name of a unit, got none"
+            return _NO_PLACE if unit_name(batch.sent[place]) else "expected the name of a unit, got none"
         if cycle <= self.cycles[slot]:
             return f"expected a cycle after {self.cycles[slot]}, got {batch.said[place]!r:.40}"
         # Not stored: one false cycle number must not exclude the rows that follow.
@@ -226,7 +234,7 @@ class Units:
         regimes = normaliser.found_regimes(readings)
         for place in np.flatnonzero(regimes == NOWHERE).tolist():
             # Not a row: the next row finds a gap, which is filled and reported.
-            self.refusals[int(slots[place])] = _fault(lambda at=place: normaliser.scaled(readings[at : at + 1]))
+            self.refusals[int(slots[place])] = fault_of(partial(normaliser.scaled, readings[place : place + 1]))
         here = regimes != NOWHERE
         if not here.all():
             slots, ages, readings, regimes = slots[here], ages[here], readings[here], regimes[here]
@@ -387,13 +395,4 @@ class Units:
         model, count = self._model, min(int(self.counts[slot]), self._model.window)
         baseline = self._baselines[slot] if self.commissioned[slot] else None
         repaired, given = (self._guard.window(count, np.array([slot]), repaired=which)[0] for which in (True, False))
-        return _fault(lambda: model.guarded_answer(repaired, given, int(self.ages[slot]), baseline))
-
-
-def _fault(work: Any) -> str:
-    """What is wrong with telemetry of which it is known that it cannot be worked on."""
-    try:
-        work()
-    except DataError as error:
-        return str(error)
-    return "rows: expected readings that an estimate can be made from, got values too large"
+        return fault_of(lambda: model.guarded_answer(repaired, given, int(self.ages[slot]), baseline))

@@ -30,7 +30,7 @@ from twinseal.twin.frames import MAX_CHANNELS, MAX_ROWS, MAX_UNITS, Frame
 from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable, UnsignedRow
 from twinseal.twin.pull import pull
 from twinseal.twin.row_journal import MAX_PAYLOAD_BYTES
-from twinseal.twin.service import live
+from twinseal.twin.service import heard as hearing
 from twinseal.twin.service.live import Limits, LiveTwin
 from twinseal.twin.state import State
 
@@ -167,7 +167,7 @@ def test_an_act_that_was_signed_while_the_twin_was_off_holds_after_the_frames_of
 
 
 def test_a_long_delivery_is_kept_in_parts_and_a_frame_in_one(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MAX_PART", 5)
+    monkeypatch.setattr(hearing, "MAX_PART", 5)
     plant.limits = Limits(unsigned=True)
     plant.enroll_devices()
     plant.restart()

@@ -107,3 +107,25 @@ def test_a_new_release_answers_and_a_revoked_key_ends_it(start: Start, folder: P
     assert ("refused", None) == (last["readings"], last["rul_cycles"])
     assert "inspect now: the model is approved no longer" in last["advice"]
     assert 0 == twin.end(signal.SIGINT)
+
+
+def test_rows_of_no_machine_are_one_alert_and_an_output_is_no_file_of_the_state(start: Start, folder: Path) -> None:
+    """Ever new names, and rows without one, must not fill the book of alerts."""
+    (folder / "deployment/mirror").rename(folder / "away")  # no registry: an alert on stderr, too
+    twin = start(folder)
+    twin.send(*(line(f"new-{number}", 2**30) for number in range(50)), *("{}\n" for _ in range(50)))
+    said = twin.messages(lambda items: sum("cycle" in item for item in items) == 100)
+    assert 0 == twin.end()
+    kept = json.loads((folder / "twin/alerts.json").read_text())["alerts"]
+    assert {"no machine"} <= {item["alert"]["detail"] for item in kept if item["alert"]["about"] == "rows refused"}
+    assert len(said) < 100 + 60
+    (folder / "twin.yaml").write_text(SETTINGS.replace('path: "-"', "path: twin/current"))
+    refused = subprocess.run(
+        [*PROGRAM, "twin", "run"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "outside of the twin's own state" in " ".join(refused.stderr.split())
+    assert (folder / "twin/current").stat().st_size == 76

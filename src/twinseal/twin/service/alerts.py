@@ -30,12 +30,20 @@ class Alerts:
         state_dir: The twin's own directory.
         release: Gives the release that the twin has now.
         clock: The time; aware, UTC.
+        say: Told of each alert that is about no machine, when it is raised.
     """
 
-    def __init__(self, state_dir: Path, release: Callable[[], Release], clock: Callable[[], datetime]) -> None:
-        self._path, self._release, self._now = state_dir / FILE, release, clock
+    def __init__(
+        self,
+        state_dir: Path,
+        release: Callable[[], Release],
+        clock: Callable[[], datetime],
+        say: Callable[[Alert], None],
+    ) -> None:
+        self._path, self._release, self._now, self._say = state_dir / FILE, release, clock, say
+        self._changed = True
         self._waiting: list[Message] = []
-        self._book, self._saved = self._read(), b""
+        self._book = self._read()
 
     @property
     def held(self) -> tuple[Alert, ...]:
@@ -71,6 +79,8 @@ class Alerts:
         if said is not None:
             log.warning("alert", kind=said.kind, about=said.about, unit=said.unit, message=said.message)
             self._waiting.append(said)
+            self._changed = True
+            self._say(said)
 
     def end(self, key: Key, message: str = "") -> None:
         """Say that an alert is over, if it holds."""
@@ -78,14 +88,19 @@ class Alerts:
         if ended is not None:
             log.info("alert.over", kind=key.kind, about=key.about, unit=key.unit)
             self._waiting.append(ended)
+            self._changed = True
 
     def end_quiet(self) -> None:
         """End those that have not happened for a while."""
-        self._waiting += self._book.end_quiet(self._now())
+        ended = self._book.end_quiet(self._now())
+        self._waiting += ended
+        self._changed |= bool(ended)
 
     def hear(self, answer: Answer) -> list[Message]:
         """The alerts about a machine, by its newest answer."""
-        return list(self._book.hear(answer, self._now()))
+        said = self._book.hear(answer, self._now())
+        self._changed |= bool(said)
+        return list(said)
 
     def taken(self) -> list[Message]:
         """What is to be said now, and is not any more."""
@@ -94,11 +109,10 @@ class Alerts:
 
     def save(self) -> None:
         """Keep those that hold on the disk; where it is full, they are said once more after a restart."""
-        data = self._book.to_bytes()
-        if data != self._saved:
+        if self._changed:
             with suppress(OSError):
-                write_whole(self._path, data, mode=0o600)
-                self._saved = data
+                write_whole(self._path, self._book.to_bytes(), mode=0o600)
+                self._changed = False
 
     def _read(self) -> AlertBook:
         try:

@@ -25,20 +25,18 @@ from twinseal.twin.answers import Answer
 from twinseal.twin.commissioning import CurrentSigned, Signed
 from twinseal.twin.delivered import Delivered, FrameMark
 from twinseal.twin.frame_gate import Refused, Taken
-from twinseal.twin.frames import MAX_ROWS, MAX_UNITS
 from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable, UnsignedRow
 from twinseal.twin.rows import ReadRows
 from twinseal.twin.runtime import Prediction, Runtime, current_model
 from twinseal.twin.service.approval import check_approval
 from twinseal.twin.service.enrolled_devices import EnrolledDevices
+from twinseal.twin.service.heard import Heard, Parts
 from twinseal.twin.service.shadow import compare
 from twinseal.twin.state import State
 from twinseal.twin.trust_ends import trust_ends
 from twinseal.twin.unit_memory import Recalled, UnitMemory
 
 log = structlog.get_logger()
-
-MAX_PART = MAX_ROWS + MAX_UNITS  # rows, and units of frames, that are kept together: as many as one frame has
 
 
 @dataclass(frozen=True)
@@ -57,25 +55,6 @@ class Limits:
     max_newly_refused_share: float = 0.05
     without_trust_s: float = 7 * 86_400.0
     unsigned: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Heard:
-    """A delivery that was verified, and not yet remembered or answered.
-
-    Attributes:
-        rows: Those that are taken, in order.
-        signed: Of each, whether a device signed it; None where no device is enrolled.
-        marks: The frames that they came in.
-        items: What was taken, refused or unreadable, in order; rows that were taken as such are not among them.
-        parts: How many rows, and how many marks, are kept together on the disk; a frame is in one part.
-    """
-
-    rows: ReadRows
-    signed: tuple[bool | None, ...]
-    marks: tuple[FrameMark, ...]
-    items: tuple[Taken | Refused | Unreadable, ...]
-    parts: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -218,7 +197,7 @@ class LiveTwin:
         inputs = self.verified.model.contract.inputs
         signed: list[bool | None] = []
         marks: list[FrameMark] = []
-        parts = _Parts()
+        parts = Parts()
         for item in items:
             if isinstance(item, Unreadable):
                 told.append(item)
@@ -283,6 +262,15 @@ class LiveTwin:
         """What is said of each unit now, after its newest row; `signed` is not known then, and null."""
         found = list(self._runtime.predictions())
         return self._answers(found, [None] * len(found), now)
+
+    def machines(self) -> tuple[str, ...]:
+        """The machines that rows are expected of: those that are enrolled; where none is, those that were heard."""
+        return tuple(self._runtime.machines() if self.signed.acts is None else self.signed.acts)
+
+    def machine(self, answer: Answer) -> str:
+        """The name of the machine that an answer is about; "" for none, or one that nobody vouches for."""
+        unit = unit_name(answer.unit)
+        return unit if self._runtime.knows(unit) or unit in (self.signed.acts or ()) else ""
 
     def _answers(
         self, predictions: Iterable[Prediction], signed: Sequence[bool | None], now: datetime
@@ -386,21 +374,3 @@ class LiveTwin:
         self._state.fall_back(self._digest)
         self._change(verified, now, lambda _newer: "")
         return verified.release.version
-
-
-class _Parts:
-    """Cuts a delivery, so that each part of it fits into a record of the journal, and each frame is in one part."""
-
-    def __init__(self) -> None:
-        self.ended: list[tuple[int, int]] = []
-        self._size = 0
-
-    def add(self, rows: int, units: int | None = None) -> None:
-        """Add a frame of so many rows and units, or rows without a frame."""
-        size = rows + (units or 0)
-        if not self.ended or self._size + size > MAX_PART:
-            self.ended.append((0, 0))
-            self._size = 0
-        before = self.ended[-1]
-        self.ended[-1] = before[0] + rows, before[1] + (units is not None)
-        self._size += size

@@ -28,13 +28,16 @@ from twinseal.twin.frame_gate import Refused, Taken
 from twinseal.twin.inputs.source import Item, Source, SourceEvent, Unreadable
 from twinseal.twin.metrics import Metrics
 from twinseal.twin.notify import Notifier
-from twinseal.twin.outputs.alert import Key
+from twinseal.twin.outputs.alert import Alert, Key, Severity
 from twinseal.twin.outputs.fan_out import Outputs
 from twinseal.twin.outputs.output import Output, OutputEvent
 from twinseal.twin.service.alerts import Alerts
-from twinseal.twin.service.live import Heard, LiveTwin
+from twinseal.twin.service.heard import Heard
+from twinseal.twin.service.live import LiveTwin
 from twinseal.twin.service.releases import Found, Releases
+from twinseal.twin.service.remedies import COUNTER, LOST, REPORT, SPACE, STRANGERS, WAY, of_refusal
 from twinseal.twin.service.settings import TwinSettings
+from twinseal.twin.service.silence import Silence
 from twinseal.twin.service.watch import RefusedWatch
 
 log = structlog.get_logger()
@@ -42,9 +45,7 @@ R = TypeVar("R")
 
 CHECK_S = 60.0  # between two looks at approval and trust; a poll looks at once
 TICK_S, RETRY_S, LAST_RETRY_S = 1.0, 1.0, 60.0
-_REFUSED = "Look at what sends them, and at the clocks: docs/operating.md says what each reason means."
-_REPORT = "This is a fault of twinseal. Report it, with what its log says."
-_SPACE = "Make room on the disk of the twin's state, or look at it: df, dmesg."
+_FAR = 1000  # cycles: no gap in a line, but a counter that was set
 
 
 class Service:
@@ -57,6 +58,7 @@ class Service:
         releases: Looks for new releases; None: nobody does.
         metrics: Counts.
         notifier: Tells systemd.
+        say: Told of each alert that is about no machine, for a person at the terminal or in the system's log.
         clock: The time; aware, UTC.
         chance: From 0 to 1, uniform.
     """
@@ -70,6 +72,7 @@ class Service:
         metrics: Metrics,
         notifier: Notifier,
         *,
+        say: Callable[[Alert], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -78,10 +81,15 @@ class Service:
         self._metrics, self._notifier, self._now, self._chance = metrics, notifier, clock, chance
         self._outputs = Outputs(outputs, self._note_output)
         self._one = asyncio.Lock()  # one delivery, or one change of the model, at a time
-        self._alerts = Alerts(Path(settings.state), lambda: twin.verified.release, clock)
+        self._alerts = Alerts(Path(settings.state), lambda: twin.verified.release, clock, say)
         self._watch = RefusedWatch(settings.limits.watch_rows, settings.limits.max_refused_rise)
-        self._heard: dict[str, float] = {}  # by unit, when, by a clock that is never set
+        self._silence = Silence(settings.limits.silent_after_s)
         self._check_at = 0.0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many messages each output did not take."""
+        return self._outputs.dropped
 
     def listen_to(self, sources: Sequence[Source]) -> None:
         """Take telemetry from these, once it runs; they tell `note_source` what happens."""
@@ -97,9 +105,8 @@ class Service:
             await self._outputs.open()
             stack.push_async_callback(self._drain)
             self._begin()
-            known = self._twin.answers(self._now())
-            self._heard = {item.unit: time.monotonic() for item in known if isinstance(item.unit, str)}
-            await self._say(known)
+            self._silence.watch(self._twin.machines())
+            await self._say(self._twin.answers(self._now()))
             self._notifier.ready()
             listening = [asyncio.create_task(self._listen(source), name=source.name) for source in self._sources]
             others = [
@@ -114,7 +121,7 @@ class Service:
             for task in done:
                 await task  # raises what it raised
             with suppress(TimeoutError):  # the delivery that is being answered, to its end; else it comes again
-                async with asyncio.timeout(self._settings.drain_s), self._one:
+                async with asyncio.timeout(self._settings.drain_s / 2), self._one:
                     pass
 
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -124,7 +131,7 @@ class Service:
 
     async def _drain(self) -> None:
         await self._flush()
-        await self._outputs.close(self._settings.drain_s)
+        await self._outputs.close(self._settings.drain_s / 2)
         self._alerts.save()
         self._twin.close(self._now())
 
@@ -132,18 +139,11 @@ class Service:
         """Say what is known at the start."""
         twin = self._twin
         if twin.lost:
-            self._alerts.tell(
-                "telemetry",
-                "rows lost",
-                "critical",
-                f"the memory of units is lost: {twin.lost}",
-                detail="memory",
-                remedy="Machines are unknown until a commissioner vouches for them again: twinseal unit renew",
-            )
+            text = f"the memory of units is lost: {twin.lost}"
+            self._alerts.tell("telemetry", "rows lost", "critical", text, detail="memory", remedy=LOST)
         for item in twin.signed.baselines.refused:
-            self._alerts.tell(
-                "telemetry", "rows refused", "warning", f"baseline of {item.unit}: {item.reason}", detail="baseline"
-            )
+            text = f"baseline of {item.unit}: {item.reason}"
+            self._alerts.tell("telemetry", "rows refused", "warning", text, detail="baseline")
         self._tell_of_model()
 
     async def _listen(self, source: Source) -> None:
@@ -183,7 +183,7 @@ class Service:
             try:
                 done = work()
             except OSError as error:
-                self._alerts.tell("output", "failing", "critical", f"state: {error}", detail="memory", remedy=_SPACE)
+                self._alerts.tell("output", "failing", "critical", f"state: {error}", detail="memory", remedy=SPACE)
                 await self._flush()
                 await asyncio.sleep(RETRY_S)
             else:
@@ -196,7 +196,7 @@ class Service:
         except Exception as error:  # a fault of ours in one row must not stop the others, or come again for ever
             log.exception("answer.failed")
             text = f"{len(heard.rows)} rows: expected answers, got {type(error).__name__}: {error}"
-            self._alerts.tell("telemetry", "rows refused", "critical", text, detail="fault", remedy=_REPORT)
+            self._alerts.tell("telemetry", "rows refused", "critical", text, detail="fault", remedy=REPORT)
             return ()
 
     def _renew_memory(self, now: datetime) -> None:
@@ -204,16 +204,12 @@ class Service:
             if self._twin.keep(now):
                 self._metrics.memory_saved(now)
         except OSError as error:  # the rows are on the disk all the same
-            self._alerts.tell("output", "failing", "warning", f"state: {error}", detail="memory image", remedy=_SPACE)
+            self._alerts.tell("output", "failing", "warning", f"state: {error}", detail="memory image", remedy=SPACE)
 
     def _count(self, heard: Heard, answers: Sequence[Answer], seconds: float) -> None:
         self._metrics.rows(len(answers))
         if answers:
             self._metrics.answered(Counter(item.readings for item in answers), seconds)
-        moment = time.monotonic()
-        for item in answers:
-            if isinstance(item.unit, str):
-                self._heard[item.unit] = moment
         for told in heard.items:
             if isinstance(told, Taken):
                 self._count_frame(told)
@@ -221,24 +217,34 @@ class Service:
                 number = told.number if isinstance(told, Unreadable) else 1
                 self._metrics.refused(told.reason, number)
                 about = "frames refused" if isinstance(told, Refused) else "rows refused"
-                self._alerts.tell("telemetry", about, "warning", told.message, detail=told.reason, remedy=_REFUSED)
+                remedy = of_refusal(told.reason)
+                self._alerts.tell("telemetry", about, "warning", told.message, detail=told.reason, remedy=remedy)
 
     def _count_frame(self, taken: Taken) -> None:
         rows, device = sum(taken.lost_rows.values()), taken.frame.device
         self._metrics.lost(frames=taken.lost_frames, rows=rows)
         if taken.lost_frames:
             text = f"{taken.lost_frames} frames before frame {taken.frame.sequence} of {device} did not come"
-            self._alerts.tell("telemetry", "frames lost", "warning", text, detail=device)
+            self._alerts.tell("telemetry", "frames lost", "warning", text, detail=device, remedy=WAY)
         if rows:
             units = ", ".join(list(taken.lost_rows)[:5])
-            self._alerts.tell(
-                "telemetry", "rows lost", "warning", f"{rows} cycles of {units} did not come", detail=device
-            )
+            far = max(taken.lost_rows.values()) > _FAR
+            text, remedy = f"{rows} cycles of {units} did not come", COUNTER if far else WAY
+            severity: Severity = "critical" if far else "warning"
+            self._alerts.tell("telemetry", "rows lost", severity, text, detail=device, remedy=remedy)
 
     async def _say(self, answers: Sequence[Answer]) -> None:
         messages = [*self._alerts.taken(), *answers]
+        strangers = 0
         for answer in answers:
-            messages += self._alerts.hear(answer)
+            if unit := self._twin.machine(answer):
+                self._silence.hear(unit)
+                messages += self._alerts.hear(answer)
+            else:
+                strangers += 1
+        if strangers:
+            text = f"{strangers} rows of no machine that is known here, or of none at all"
+            self._alerts.tell("telemetry", "rows refused", "warning", text, detail="no machine", remedy=STRANGERS)
         await self._outputs.publish(messages)
 
     async def _flush(self) -> None:
@@ -278,24 +284,18 @@ class Service:
             await asyncio.sleep(TICK_S)
 
     def _tell_of_silence(self) -> None:
-        after = self._settings.limits.silent_after_s
-        if not after:
-            return
-        moment = time.monotonic()
-        for unit, heard in self._heard.items():
-            if moment - heard >= after:
-                text = f"expected a row of {unit} within {after:.0f} s, got none for {moment - heard:.0f} s"
-                self._alerts.tell(
-                    "telemetry", "late", "warning", text, unit=unit, detail="silent", remedy="Look at its gateway."
-                )
+        for unit, seconds in self._silence.silent():
+            after = self._settings.limits.silent_after_s
+            text = f"expected a row of {unit} within {after:.0f} s, got none for {seconds:.0f} s"
+            self._alerts.tell("telemetry", "late", "warning", text, unit=unit, detail="silent", remedy=WAY)
 
     def _tell_of_trust(self, now: datetime) -> None:
         twin = self._twin
         trust = twin.ends.state(now)
         for about, severity in (("ends soon", "warning"), ("ended", "critical"), ("unknown", "critical")):
             if trust == about:
-                text = "; ".join(twin.ends.warnings(now))
-                self._alerts.tell("trust", about, severity, text)  # type: ignore[arg-type]
+                text, remedy = twin.ends.summary(now)
+                self._alerts.tell("trust", about, severity, text, remedy=remedy)  # type: ignore[arg-type]
             else:
                 self._alerts.end(Key("trust", about))
         for what, fault in (("devices", twin.devices.fault), ("machines", twin.signed.refused)):

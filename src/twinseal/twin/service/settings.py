@@ -20,7 +20,7 @@ from twinseal.config import MAX_BYTES, Field, Settings, parse, parse_yaml
 from twinseal.errors import ConfigError, suggest
 from twinseal.reading import read_regular
 from twinseal.twin.inputs.settings import InputSettings, SourceSettings
-from twinseal.twin.outputs.settings import OutputSettings, check_outputs
+from twinseal.twin.outputs.settings import LinesSettings, OutputSettings, check_outputs
 
 
 class RegistrySettings(Settings):
@@ -110,6 +110,14 @@ class TwinSettings(Settings):
         if not self.outputs:
             raise ValueError("outputs: expected at least one, got none")
         InputSettings(sources=self.sources)
+        state = Path(self.state).resolve()
+        for name, item in self.outputs.items():
+            place = Path(item.path).resolve() if isinstance(item, LinesSettings) else Path("/")
+            if place.is_relative_to(state) and not place.name.endswith((".jsonl", ".log")):
+                raise ValueError(
+                    f"outputs.{name}: expected a file outside of the twin's own state, or called *.jsonl, "
+                    f"got {place.name}"
+                )
         check_outputs(self.outputs)
 
 
