@@ -16,7 +16,9 @@ from tuf.api.metadata import MetaFile
 from tests.attacks.field import LATER, UNTIL, Field
 from tests.twin.deployment import MODEL, NOW
 from twinseal.errors import BusyError, ExpiredError, RollbackError, TwinsealError
+from twinseal.twin.memory import describe_installed
 from twinseal.twin.runtime import current_model
+from twinseal.twin.state import State
 
 SOON = NOW + timedelta(minutes=30)  # before LATER, when the twin looks
 
@@ -188,7 +190,7 @@ def test_three_pulls_share_a_state_folder(field: Field) -> None:
     ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert {2} <= set(ends) <= {2, 50}
     assert 2 == field.version
-    assert 1 == len(list((field.twin / "models").iterdir()))
+    assert 2 == len(list((field.twin / "models").iterdir()))  # and the one before, to fall back to
 
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate"}
@@ -257,7 +259,19 @@ def test_the_pointer_is_set_to_a_release_that_is_no_longer_installed(field: Fiel
     old = (field.twin / "current").read_bytes()
     assert 2 == field.pull().model.release.version
     (field.twin / "current").write_bytes(old)
+    shutil.rmtree(field.twin / "models" / old.decode())
     with pytest.raises(TwinsealError, match="expected a release, got none|expected the installed model whole"):
         current_model(field.twin, field.deployment.anchor, MODEL)
     assert (True, 2) == (field.pull(now=LATER).changed, field.version)
     assert not Path(field.twin / "models" / old.decode()).exists()
+
+
+@pytest.mark.attack(7)
+def test_the_pointer_is_set_back_to_the_release_before(field: Field) -> None:
+    """The pointer `current` is set to the release before, which is kept: it is said, and the next pull mends it."""
+    old = (field.twin / "current").read_bytes()
+    assert 2 == field.pull().model.release.version
+    (field.twin / "current").write_bytes(old)
+    verified = current_model(field.twin, field.deployment.anchor, MODEL)
+    assert "release 2 was admitted before" in describe_installed(State(field.twin), verified.release)
+    assert (True, 2) == (field.pull(now=LATER).changed, field.version)

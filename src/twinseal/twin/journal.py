@@ -66,6 +66,14 @@ class Journal:
         """
         self._log.append(Entry(self._now, "anchored", ACTOR, self._model, details=self._versions))
 
+    def log_fallback(self, release: Release, why: str) -> None:
+        """Log that a twin that runs is about to go back from `release` to the one before, and not to adopt it again.
+
+        Raises:
+            AuditError: It cannot be logged, and must not be done.
+        """
+        self._log.append(Entry.for_release(release, "held", ACTOR, self._now, why=why))
+
     def log_clock(self, before: datetime) -> None:
         """Log that a person says that the clock is right now; `before` is the time that was remembered until then.
 

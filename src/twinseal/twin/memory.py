@@ -85,16 +85,23 @@ def recall_log(state: State, model: str) -> Memory:
 def describe_installed(state: State, release: Release) -> str:
     """What a person should know of the installed `release`; empty if it is the newest that the twin has admitted.
 
-    An older one runs after a pull that was killed in its last step, or after somebody put an older state back. It was
-    verified like any other, so it is not refused: a twin that does not answer helps nobody.
+    Empty also if the twin itself went back from that one, which its log then says. Else an older one runs after a pull
+    that was killed in its last step, or after somebody put an older state back. It was verified like any other, so it
+    is not refused: a twin that does not answer helps nobody.
     """
     try:
         admitted = recall_log(state, release.model).admitted
     except (AuditError, OSError) as error:
         return f"the twin's audit log is not sound: {error}"
-    if admitted <= release.version:
+    if admitted <= release.version or _went_back_from(state, admitted):
         return ""
     return f"release {release.version} is installed, but release {admitted} was admitted before: pull again"
+
+
+def _went_back_from(state: State, version: int) -> bool:
+    wanted = b'"event":"held"'
+    found = log_of(state.path).read(wanted=lambda data: wanted in data)
+    return any(entry.event == "held" and entry.version == version for _, entry in found)
 
 
 def _last_seen_of(release: Entry | None, time: datetime | None) -> LastSeen | None:

@@ -257,6 +257,10 @@ def test_a_release_that_disagrees_about_every_machine_is_not_adopted(plant: Plan
     running = plant.live.verified.release.version
     assert running == version - 1
     assert running == plant.look().release.version == plant.restart().verified.release.version
+    assert ("held", "") == (
+        plant.log()[-1][0],
+        plant.live.older,
+    )  # it says why in its log, and is not alarmed by itself
 
 
 def test_a_twin_that_was_off_while_a_release_came_goes_on_from_the_rows_of_before(plant: Plant) -> None:

@@ -19,6 +19,7 @@ import structlog
 
 from twinseal.errors import EvidenceError, TwinsealError
 from twinseal.telemetry.unit_names import unit_name
+from twinseal.trust.release.release import Release
 from twinseal.trust.root.anchor import Anchor
 from twinseal.twin.admit import VerifiedModel, admit_installed
 from twinseal.twin.answers import Answer
@@ -26,6 +27,8 @@ from twinseal.twin.commissioning import CurrentSigned, Signed
 from twinseal.twin.delivered import Delivered, FrameMark
 from twinseal.twin.frame_gate import Refused, Taken
 from twinseal.twin.inputs.source import Item, SignedFrame, Unreadable, UnsignedRow
+from twinseal.twin.journal import Journal
+from twinseal.twin.memory import describe_installed
 from twinseal.twin.rows import ReadRows
 from twinseal.twin.runtime import Prediction, Runtime, current_model
 from twinseal.twin.service.approval import check_approval
@@ -87,6 +90,7 @@ class LiveTwin:
         ends: Until when its trust lasts.
         devices: Those that are enrolled.
         signed: What commissioners have signed of the machines.
+        older: As `memory.describe_installed`, of the release that was installed at the start.
         lost: Why its memory of units is lost; empty if it is not.
         silent: Why no machine gets an estimate now; empty if they do.
 
@@ -102,6 +106,7 @@ class LiveTwin:
         self._memory = UnitMemory(state_dir, model)
         self.lost = self.silent = ""
         self._news, self.signed = self._signed_of(self.verified, now)
+        self.older = describe_installed(self._state, self.verified.release)
         self._runtime = self._begin(now)
         self.devices.renew(now)
         self.check(now)
@@ -357,11 +362,19 @@ class LiveTwin:
 
         fault = self._change(verified, now, may)
         if fault:
-            self._state.fall_back(release.sha256)
+            self._go_back_from(release, fault, now)
         return Adoption(release.version, fault)
 
-    def fall_back(self, now: datetime) -> int:
+    def _go_back_from(self, release: Release, why: str, now: datetime) -> None:
+        Journal(self._state.path, self._model, now).log_fallback(release, why)
+        self._state.fall_back(release.sha256)
+
+    def fall_back(self, why: str, now: datetime) -> int:
         """Go back to the release before, if it is approved still; its number.
+
+        Args:
+            why: For the log.
+            now: Aware, UTC.
 
         Raises:
             TrustError, EvidenceError: There is none, it is approved no longer, or not what was admitted.
@@ -371,6 +384,6 @@ class LiveTwin:
             before = self._state.before()
             verified = admit_installed(self._state, self._anchor, self._model, before)
             check_approval(self._state, self._anchor, verified.release)
-        self._state.fall_back(self._digest)
+        self._go_back_from(self.verified.release, why, now)
         self._change(verified, now, lambda _newer: "")
         return verified.release.version

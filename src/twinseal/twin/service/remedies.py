@@ -11,6 +11,7 @@ COUNTER = (
     "shows now: twinseal unit counter-replaced"
 )
 _REFUSED = "Look at what sends them, and at the clocks: docs/operating.md says what each reason means."
+OLDER = "Find out whether a pull was killed, or somebody put an older release back. Then: twinseal pull"
 LOST = "Machines are unknown until a commissioner vouches for each of them: twinseal unit counter-replaced"
 _FORGED = "Somebody signs with another key than the device's. Find out who."
 _OF_REASONS = {"a count that fell": COUNTER, "forged": _FORGED}

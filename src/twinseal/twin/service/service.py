@@ -4,8 +4,7 @@ All of it is one event loop, and deliveries are taken one after the other, which
 
     source → hear, remember (on the disk), answer → outputs → the source may acknowledge
 
-So what waits is at the sources, not here: nothing is dropped silently, and memory stays bounded. What cannot be
-remembered, since the disk is full, is tried again until it can; the source waits.
+So what waits is at the sources: nothing is dropped silently. What cannot be remembered, on a full disk, is tried again.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from twinseal.twin.service.alerts import Alerts
 from twinseal.twin.service.heard import Heard
 from twinseal.twin.service.live import LiveTwin
 from twinseal.twin.service.releases import Found, Releases
-from twinseal.twin.service.remedies import COUNTER, LOST, REPORT, SPACE, STRANGERS, WAY, of_refusal
+from twinseal.twin.service.remedies import COUNTER, LOST, OLDER, REPORT, SPACE, STRANGERS, WAY, of_refusal
 from twinseal.twin.service.settings import TwinSettings
 from twinseal.twin.service.silence import Silence
 from twinseal.twin.service.watch import RefusedWatch
@@ -112,10 +111,8 @@ class Service:
             others = [
                 asyncio.create_task(work(), name=work.__name__) for work in (self._tick, self._poll, self._verify)
             ]
-            stack.push_async_callback(self._end, [*listening, *others])
-            ended = asyncio.create_task(_all(listening))
-            stopped = asyncio.create_task(_set(stop))
-            stack.push_async_callback(self._end, [ended, stopped])
+            ended, stopped = asyncio.create_task(_all(listening)), asyncio.create_task(_set(stop))
+            stack.push_async_callback(_end, [*listening, *others, ended, stopped])
             done, _ = await asyncio.wait([ended, stopped, *others], return_when=asyncio.FIRST_COMPLETED)
             self._notifier.stopping()
             for task in done:
@@ -123,11 +120,6 @@ class Service:
             with suppress(TimeoutError):  # the delivery that is being answered, to its end; else it comes again
                 async with asyncio.timeout(self._settings.drain_s / 2), self._one:
                     pass
-
-    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drain(self) -> None:
         await self._flush()
@@ -141,6 +133,8 @@ class Service:
         if twin.lost:
             text = f"the memory of units is lost: {twin.lost}"
             self._alerts.tell("telemetry", "rows lost", "critical", text, detail="memory", remedy=LOST)
+        if twin.older:
+            self._alerts.tell("model", "verification failed", "critical", twin.older, detail="older", remedy=OLDER)
         for item in twin.signed.baselines.refused:
             text = f"baseline of {item.unit}: {item.reason}"
             self._alerts.tell("telemetry", "rows refused", "warning", text, detail="baseline")
@@ -322,7 +316,7 @@ class Service:
         twin = self._twin
         before = twin.verified.release.version
         try:
-            now = twin.fall_back(self._now())
+            now = twin.fall_back(why, self._now())
         except (TwinsealError, OSError) as error:
             self._alerts.tell(
                 "model", "verification failed", "critical", f"release {before}: {why}; no way back: {error}"
@@ -398,3 +392,9 @@ async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
