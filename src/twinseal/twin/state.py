@@ -255,9 +255,12 @@ class State:
 
         Raises:
             TrustError: None was.
-            EvidenceError: The pointer is malformed.
+            EvidenceError: A pointer is malformed; or the twin went back to it already.
         """
-        return self.path / "models" / self._pointer("previous")
+        before = self._pointer("previous")
+        if before == self._pointer("current"):
+            raise EvidenceError(f"{self.path}: expected release {before[:12]}… to have one before it, got none")
+        return self.path / "models" / before
 
     def _pointer(self, which: str) -> str:
         """The name of the folder that is current, or was before it."""
@@ -326,8 +329,7 @@ class State:
                     f"got {now[:12]}… and {before[:12]}…"
                 )
             _write(self.path / "held.json", canonical_json(sorted({*self.held(), digest})[-MAX_HELD:]))
-            _write(self.path / "current", before.encode())
-            _write(self.path / "previous", now.encode())
+            _write(self.path / "current", before.encode())  # and there is none before it: never back to what is held
 
     def held(self) -> frozenset[str]:
         """Digests of the releases that this twin fell back from.

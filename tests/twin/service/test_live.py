@@ -14,7 +14,7 @@ import pytest
 from tests.twin.deployment import CHANNELS, MODEL, write_untrained
 from tests.twin.site import LATER, Site
 from tests.twin.test_devices import KEYS, signer_of
-from twinseal.errors import ThresholdError
+from twinseal.errors import ThresholdError, TwinsealError
 from twinseal.telemetry.unit_names import MAX_NAME, unit_name
 from twinseal.trust.ceremonies import ceremony
 from twinseal.trust.device_record import Device
@@ -363,3 +363,37 @@ def test_a_remembered_row_that_ends_the_program_does_not_end_it_at_every_start(
         plant.restart()
     assert "expected rows that can be read again, got a fault" in plant.live.lost
     assert "unknown machine" in plant.say(*rows([12]))[0].advice
+
+
+def test_a_twin_goes_back_to_the_release_before_with_all_it_knows(plant: Plant) -> None:
+    """As when more rows are refused after a swap: the lives go on, the release is not adopted again by itself."""
+    plant.say(*rows(range(1, 12)))
+    plant.deployment.publish(2, seed=1)
+    plant.live.adopt(plant.look(), LATER)
+    plant.say(*rows([12]))
+    before = plant.live.answers(LATER)
+    assert 1 == plant.live.fall_back("more rows are refused", LATER)
+    after = plant.live.answers(LATER)
+    assert [1, 1] == [item.release for item in after]
+    assert [item[:4] for item in plain(before)] == [item[:4] for item in plain(after)]
+    assert 1 == plant.look().release.version == plant.restart().verified.release.version
+    assert plain(after) == plain(plant.live.answers(LATER))
+    with pytest.raises(TwinsealError, match="to have one before it, got none"):  # never back to what is held
+        plant.live.fall_back("once more", LATER)
+    assert ["held"] == [event for event, _ in plant.log() if event == "held"]
+
+
+@pytest.mark.attack("T")
+def test_a_release_that_was_approved_by_a_revoked_key_is_not_gone_back_to(plant: Plant) -> None:
+    """Both releases rest on a key that is revoked: the twin does not fall back to the one before, and stays silent."""
+    plant.say(*rows(range(1, 12)))
+    plant.deployment.publish(2, seed=1)
+    plant.live.adopt(plant.look(), LATER)
+    ceremony.revoke(plant.deployment.home, plant.deployment.roles, "alice", LATER)
+    plant.deployment.update_mirror()
+    with pytest.raises(ThresholdError):
+        plant.look()
+    assert plant.live.check(LATER)
+    with pytest.raises(ThresholdError, match="expected 2 reviewers"):
+        plant.live.fall_back("revoked", LATER)
+    assert {"refused"} == {item.readings for item in plant.live.answers(LATER)}
