@@ -88,7 +88,7 @@ class TwinSettings(Settings):
         limits: What the operator allows.
         metrics: None: there are none.
         verify_every_h: Hours between two verifications of the model that runs.
-        drain_s: At the end, so long outputs may take what waits for them.
+        drain_s: At the end, at most so long: half for the delivery being answered, half for what waits for outputs.
 
     Raises:
         ValueError: Sources or outputs do not fit together.
